@@ -1,0 +1,1 @@
+"""The nouns every other package speaks: types, hyper-parameters, draws."""

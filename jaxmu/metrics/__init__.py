@@ -1,0 +1,1 @@
+"""Utility, distance and cost metrics on arrays."""

@@ -1,0 +1,1 @@
+"""Architectures and the layers they are built from."""

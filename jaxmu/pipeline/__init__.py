@@ -1,0 +1,1 @@
+"""Stages from splits to report, with content-addressed storage."""
