@@ -1,0 +1,143 @@
+"""What every model is: init, apply, and a static description of its leaves.
+
+A model is a frozen, hashable linen module; it holds no arrays. Everything
+here is about one member. Variables are `{'params', 'batch_stats'}`.
+"""
+
+from typing import Any, NamedTuple, Protocol
+
+import jax.numpy as jnp
+
+from jaxmu.core.types import Array, Key, Params, Variables
+
+
+class Blocks(NamedTuple):
+  """Parts of a network from stem to head, as prefixes of parameter paths.
+
+  Methods that retrain "the last k blocks" take `body[-k:]` and `classifier`;
+  `stem` and `neck` are never among them.
+
+  Attributes:
+    stem: everything before the first block.
+    body: blocks in order; each is a tuple of prefixes.
+    neck: layers between the last block and the classifier.
+    classifier: the last linear layer.
+    stem_conv: the first convolution if it stands alone at the top level.
+  """
+
+  stem: tuple[str, ...]
+  body: tuple[tuple[str, ...], ...]
+  neck: tuple[str, ...]
+  classifier: tuple[str, ...]
+  stem_conv: tuple[str, ...]
+
+
+class Layer(NamedTuple):
+  """One layer with parameters.
+
+  Attributes:
+    path: where it lives in `params`, e.g. 'layer2_0/downsample_conv'.
+    torch: its PyTorch name, e.g. 'layer2.0.downsample.0'.
+    kind: 'conv' | 'depthwise' | 'linear' | 'batch_norm' | 'layer_norm' |
+      'attention_bias'.
+  """
+
+  path: str
+  torch: str
+  kind: str
+
+
+class Model(Protocol):
+  """A classifier f[B, H, W, 3] -> f[B, C]."""
+
+  num_classes: int
+
+  @property
+  def num_drop_paths(self) -> int:
+    """Number K of drop-path draws of one train-mode forward pass."""
+    ...
+
+  @property
+  def blocks(self) -> Blocks:
+    """Parts from stem to head."""
+    ...
+
+  @property
+  def layers(self) -> tuple[Layer, ...]:
+    """All layers with parameters, in PyTorch's parameter order."""
+    ...
+
+  def init(self, rngs: Any, *args: Any, **options: Any) -> Any:
+    """Linen's initialisation; call `interface.init` instead."""
+    ...
+
+  def apply(self, variables: Any, *args: Any, **options: Any) -> Any:
+    """Linen's application; call `interface.apply` instead."""
+    ...
+
+
+def init(
+  model: Model, key: Key, image_shape: tuple[int, int, int]
+) -> Variables:
+  """Draw fresh variables.
+
+  Args:
+    model: the architecture.
+    key: typed key.
+    image_shape: (H, W, 3).
+
+  Returns:
+    `{'params', 'batch_stats'}`; float32, or float64 when x64 is enabled.
+  """
+  images = jnp.zeros((1, *image_shape))
+  variables = model.init({'params': key}, images, train=False)
+  return {
+    'params': variables['params'],
+    'batch_stats': variables['batch_stats'],
+  }
+
+
+def apply(
+  model: Model,
+  variables: Variables,
+  images: Array,  # f[B, H, W, 3]
+  *,
+  train: bool,
+  drop_path: Array | None = None,  # f[K, B]
+) -> tuple[Array, Params]:  # f[B, C], batch statistics
+  """Run a model on normalised images.
+
+  Args:
+    model: the architecture.
+    variables: `{'params', 'batch_stats'}`; their dtype is that of the result.
+    images: normalised images f[B, H, W, 3].
+    train: True normalises by batch statistics, updates the running ones and
+      drops paths; False does neither.
+    drop_path: uniform draws in [0, 1) f[K, B], K = `model.num_drop_paths`, in
+      network order; needed in train mode if K > 0.
+
+  Returns:
+    Logits f[B, C] and the batch statistics after this batch (unchanged in
+    eval mode).
+
+  Raises:
+    ValueError: if `drop_path` is missing or misshapen, or a train-mode batch
+      has one value per channel.
+  """
+  paths = model.num_drop_paths
+  if train and paths:
+    expected = (paths, images.shape[0])
+    if drop_path is None or drop_path.shape != expected:
+      shape = None if drop_path is None else drop_path.shape
+      raise ValueError(
+        f'train mode needs drop_path uniforms of shape {expected}, got '
+        f'{shape}; draw them with jax.random.uniform'
+      )
+  options = {'drop_path': drop_path} if paths else {}
+  if not train:
+    logits = model.apply(variables, images, train=False, **options)
+    return logits, variables['batch_stats']
+  logits, changed = model.apply(
+    variables, images, train=True, mutable=['batch_stats'], **options
+  )
+  return logits, changed['batch_stats']

@@ -1,0 +1,154 @@
+"""ResNet-18 (He et al. 2016, arXiv 1512.03385) as in torchvision.
+
+With the ImageNet stem for every image size, as the benchmark has it: at 32x32
+the maps are 8, 4, 2 and 1 pixels wide, and 62% of the weights (kernel taps of
+the last stage) only ever meet padding.
+"""
+
+import flax.linen as nn
+import jax
+
+from jaxmu.core.types import Array
+from jaxmu.models import interface, layers, norm, pool
+
+_STAGES = 4
+_BLOCKS = 2  # per stage
+
+
+class BasicBlock(nn.Module):
+  """Two 3x3 convolutions and a shortcut.
+
+  Attributes:
+    features: output channels.
+    stride: of the first convolution and of the shortcut.
+    conv: formulation of the convolutions.
+    dtype: dtype of the computation; None for that of the parameters.
+  """
+
+  features: int
+  stride: int
+  conv: str
+  dtype: str | None
+
+  @nn.compact
+  def __call__(self, x: Array, *, train: bool) -> Array:
+    """Map f[B, H, W, C] to f[B, H / stride, W / stride, K]."""
+
+    def conv(name, size, stride):
+      return layers.Conv(
+        self.features,
+        size,
+        stride,
+        size // 2,
+        impl=self.conv,
+        dtype=self.dtype,
+        name=name,
+      )
+
+    y = conv('conv1', 3, self.stride)(x)
+    y = jax.nn.relu(norm.BatchNorm(name='bn1')(y, train=train))
+    y = conv('conv2', 3, 1)(y)
+    y = norm.BatchNorm(name='bn2')(y, train=train)
+    if self.stride > 1 or x.shape[3] != self.features:
+      x = conv('downsample_conv', 1, self.stride)(x)
+      x = norm.BatchNorm(name='downsample_bn')(x, train=train)
+    return jax.nn.relu(x + y)
+
+
+class ResNet18(nn.Module):
+  """ResNet-18.
+
+  Attributes:
+    num_classes: number of logits C.
+    width: channels of the first stage; the published network has 64.
+    stem: 'imagenet' (7x7 stride 2 and max-pooling) or 'cifar' (3x3, no
+      pooling).
+    conv: formulation of all convolutions, see `jaxmu.models.conv`.
+    dtype: dtype of the convolutions, e.g. 'bfloat16'; None for that of the
+      parameters.
+  """
+
+  num_classes: int
+  width: int = 64
+  stem: str = 'imagenet'
+  conv: str = 'auto'
+  dtype: str | None = None
+
+  @nn.compact
+  def __call__(self, images: Array, *, train: bool) -> Array:
+    """Map images f[B, H, W, 3] to logits f[B, C]."""
+    size, stride = (7, 2) if self.stem == 'imagenet' else (3, 1)
+    x = layers.Conv(
+      self.width,
+      size,
+      stride,
+      size // 2,
+      impl=self.conv,
+      input_grad=False,
+      dtype=self.dtype,
+      name='conv1',
+    )(images)
+    x = jax.nn.relu(norm.BatchNorm(name='bn1')(x, train=train))
+    if self.stem == 'imagenet':
+      x = pool.max_pool(x)
+    for name, features, stride in self._plan():
+      block = BasicBlock(features, stride, self.conv, self.dtype, name=name)
+      x = block(x, train=train)
+    features = x.mean((1, 2))
+    return layers.Linear(self.num_classes, name='fc')(features)
+
+  def _plan(self) -> list[tuple[str, int, int]]:
+    """Name, features and stride of each block."""
+    return [
+      (
+        f'layer{stage + 1}_{block}',
+        self.width * 2**stage,
+        2 if stage and not block else 1,
+      )
+      for stage in range(_STAGES)
+      for block in range(_BLOCKS)
+    ]
+
+  @property
+  def num_drop_paths(self) -> int:
+    """No paths are dropped."""
+    return 0
+
+  @property
+  def blocks(self) -> interface.Blocks:
+    """Stem, the four stages, and the classifier."""
+    names = [name for name, _, _ in self._plan()]
+    return interface.Blocks(
+      stem=('conv1', 'bn1'),
+      body=tuple(
+        tuple(names[i : i + _BLOCKS]) for i in range(0, len(names), _BLOCKS)
+      ),
+      neck=(),
+      classifier=('fc',),
+      stem_conv=('conv1',),
+    )
+
+  @property
+  def layers(self) -> tuple[interface.Layer, ...]:
+    """All layers in torchvision's order."""
+    found = [
+      interface.Layer('conv1', 'conv1', 'conv'),
+      interface.Layer('bn1', 'bn1', 'batch_norm'),
+    ]
+    parts = [
+      ('conv1', 'conv1', 'conv'),
+      ('bn1', 'bn1', 'batch_norm'),
+      ('conv2', 'conv2', 'conv'),
+      ('bn2', 'bn2', 'batch_norm'),
+    ]
+    shortcut = [
+      ('downsample_conv', 'downsample.0', 'conv'),
+      ('downsample_bn', 'downsample.1', 'batch_norm'),
+    ]
+    for name, _, stride in self._plan():
+      torch = name.replace('_', '.')
+      for part in parts + (shortcut if stride > 1 else []):
+        found.append(
+          interface.Layer(f'{name}/{part[0]}', f'{torch}.{part[1]}', part[2])
+        )
+    return (*found, interface.Layer('fc', 'fc', 'linear'))
