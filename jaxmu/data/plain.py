@@ -1,0 +1,116 @@
+"""The plain form of a data set: a folder with two NumPy archives.
+
+  <data_dir>/<name>/train.npz   image: uint8 [N, H, W, C], label: integer [N]
+  <data_dir>/<name>/test.npz    the same for the official test set
+  <data_dir>/<name>/meta.json   optional: size, num_classes, class_names,
+                                flip, crop_padding
+
+The easiest form to write by hand, and what `python -m jaxmu.prepare` makes of
+a user's own arrays or image folder.
+"""
+
+import json
+import pathlib
+import zipfile
+
+import numpy as np
+
+from jaxmu.data import images, raw
+from jaxmu.data.catalog import CATALOG
+
+SPLITS = ('train', 'test')
+META_KEYS = ('size', 'num_classes', 'class_names', 'flip', 'crop_padding')
+
+
+def is_plain(folder: pathlib.Path) -> bool:
+  """Return whether `folder` holds a data set in the plain form, or half one."""
+  return any((folder / f'{split}.npz').exists() for split in SPLITS)
+
+
+def read_meta(folder: pathlib.Path) -> dict:
+  """Return the contents of `meta.json`, or nothing if there is none."""
+  path = folder / 'meta.json'
+  if not path.exists():
+    return {}
+  try:
+    meta = json.loads(path.read_text())
+  except ValueError as error:
+    raise ValueError(f'{path} is not JSON ({error}): repair it') from error
+  unknown = sorted(set(meta) - set(META_KEYS))
+  if unknown:
+    raise ValueError(f'{path}: unknown keys {unknown}, known are {META_KEYS}')
+  return meta
+
+
+def open_plain(name: str, folder: pathlib.Path) -> raw.Raw:
+  """Read both archives of a plain data set.
+
+  Args:
+    name: the name of the set; constants of named sets come from the catalog.
+    folder: holds `train.npz` and `test.npz`.
+
+  Raises:
+    ValueError: an archive is missing, damaged or of the wrong form.
+  """
+  parts = [read_npz(folder / f'{split}.npz') for split in SPLITS]
+  (train_image, train_label), (test_image, test_label) = parts
+  if train_image.shape[1:] != test_image.shape[1:]:
+    raise ValueError(
+      f'{folder}: train images have shape {train_image.shape[1:]}, test images '
+      f'{test_image.shape[1:]}: both need one shape'
+    )
+  meta = read_meta(folder)
+  if name in CATALOG:
+    size, num_classes = CATALOG[name].size, CATALOG[name].num_classes
+  else:
+    size = meta.get('size') or max(train_image.shape[1:3])
+    labels = np.concatenate([train_label, test_label])
+    num_classes = meta.get('num_classes') or int(labels.max()) + 1
+  for label, split in zip((train_label, test_label), SPLITS, strict=True):
+    raw.check_labels(
+      label, num_classes=num_classes, origin=str(folder / f'{split}.npz')
+    )
+  return raw.Raw(
+    num_dev=len(train_label),
+    num_test=len(test_label),
+    blocks=lambda: iter(parts),
+    size=size,
+    num_classes=num_classes,
+    origin=str(folder),
+  )
+
+
+def read_npz(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+  """Return image u8[N, H, W, C] and label [N] of one archive.
+
+  Raises:
+    ValueError: the file is missing, cut short, lacks an array, or an array is
+      of the wrong form; the message names the file and the remedy.
+  """
+  if not path.exists():
+    raise ValueError(
+      f'{path} is missing: a plain data set needs train.npz and test.npz, each '
+      "with arrays 'image' (uint8 [N, H, W, C]) and 'label' (integer [N])"
+    )
+  try:
+    with np.load(path, allow_pickle=False) as archive:
+      found = sorted(archive.files)
+      if not {'image', 'label'} <= set(found):
+        raise ValueError(
+          f"{path} holds the arrays {found}, expected 'image' and 'label'"
+        )
+      image, label = archive['image'], archive['label']
+  except (zipfile.BadZipFile, EOFError, OSError) as error:
+    raise ValueError(
+      f'{path} cannot be read ({error}): it is damaged or cut short, copy it '
+      'again'
+    ) from error
+  try:
+    images.check_images(image)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from error
+  if label.shape != image.shape[:1]:
+    raise ValueError(
+      f'{path}: {len(image)} images but labels of shape {label.shape}'
+    )
+  return image, label

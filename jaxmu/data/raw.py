@@ -1,0 +1,56 @@
+"""A data set as it is found on disk, before it is brought to model input."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+Block = tuple[np.ndarray, np.ndarray]  # u8[n, H, W, C], integer [n]
+
+
+@dataclasses.dataclass(frozen=True)
+class Raw:
+  """Images and labels in their native form, read block by block.
+
+  Attributes:
+    num_dev: examples of the development part, which come first.
+    num_test: examples of the test part.
+    blocks: starts an iteration over blocks that join to all examples; images
+      within one block have one shape.
+    size: height and width of the model input, in pixels.
+    num_classes: number of labels, C.
+    origin: where it was read, for messages.
+  """
+
+  num_dev: int
+  num_test: int
+  blocks: Callable[[], Iterator[Block]]
+  size: int
+  num_classes: int
+  origin: str
+
+  @property
+  def num_examples(self) -> int:
+    return self.num_dev + self.num_test
+
+
+def check_labels(label: np.ndarray, *, num_classes: int, origin: str) -> None:
+  """Raise ValueError unless labels are integers in [0, num_classes)."""
+  if label.ndim != 1 or label.dtype.kind not in 'iu':
+    raise ValueError(
+      f'{origin}: labels have dtype {label.dtype} and shape {label.shape}, '
+      'expected one integer per image'
+    )
+  wrong = np.flatnonzero((label < 0) | (label >= num_classes))
+  if wrong.size:
+    raise ValueError(
+      f'{origin}: {wrong.size} labels lie outside 0..{num_classes - 1}, first '
+      f'at position {wrong[0]} with value {label[wrong[0]]}: count classes '
+      'from 0, or correct num_classes'
+    )
+
+
+def label_digest(label: np.ndarray) -> str:
+  """Return 16 hex digits of the sha256 of labels as little-endian int32."""
+  return hashlib.sha256(label.astype('<i4').tobytes()).hexdigest()[:16]

@@ -1,0 +1,333 @@
+"""Which examples each member of a population retains, forgets and never sees.
+
+Three designs, all exact index arithmetic in NumPy:
+
+  `main_split`             one member: the fixed split of the benchmark
+  `ulira_splits_reference` the benchmark's U-LiRA splits, forget sets at random
+  `audit_design`           ours: complementary pairs, forget sets by partition
+
+Sizes are equal over all members of a design by construction, so that members
+can be stacked. Indices point into the development part, 0..num_dev-1; the
+official test set is in no design.
+"""
+
+import dataclasses
+import fractions
+import math
+import zlib
+
+import numpy as np
+
+RETAINED, FORGOTTEN, UNSEEN, EXCLUDED = 0, 1, 2, 3
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Design:
+  """Index arrays of P members.
+
+  The members of one split share their training set (`retain` and `forget`
+  together), hence one original model. Splits of one pair are complementary and
+  so not independent: resample pairs, not splits, in an interval.
+
+  Attributes:
+    retain: i32[P, R] trained on and kept.
+    forget: i32[P, F] trained on and to be unlearned.
+    val: i32[V] validation, the same for all members, in no training set.
+    unseen: i32[P, U] in the pool, but not in this member's training set.
+    split: i32[P] number of the split, ascending.
+    forget_set: i32[P] number of the forget set within the split.
+    audit: i32[A] the points that are forgotten by some member, ascending.
+    pair: i32[P] number of the pair of complementary splits.
+    dropped: points of the requested pool that moved to `val`, because equal
+      sizes need a pool that divides evenly.
+  """
+
+  retain: np.ndarray  # i32[P, R]
+  forget: np.ndarray  # i32[P, F]
+  val: np.ndarray  # i32[V]
+  unseen: np.ndarray  # i32[P, U]
+  split: np.ndarray  # i32[P]
+  forget_set: np.ndarray  # i32[P]
+  audit: np.ndarray  # i32[A]
+  pair: np.ndarray  # i32[P]
+  dropped: int = 0
+
+
+def holdout(
+  index: np.ndarray, *, fraction: float, seed: int = 123
+) -> tuple[np.ndarray, np.ndarray]:
+  """Split `index` into a kept and a held-out part, unstratified.
+
+  Equals scikit-learn's `train_test_split(index, test_size=fraction,
+  random_state=seed)` in content and order.
+
+  Args:
+    index: [n] anything.
+    fraction: of the examples to hold out, in (0, 1).
+    seed: of `np.random.RandomState`.
+
+  Returns:
+    The kept part [n - k] and the held-out part [k] with k = ceil(fraction n).
+  """
+  if not 0 < fraction < 1:
+    raise ValueError(f'fraction is {fraction}: choose one between 0 and 1')
+  # Exact in decimal: ceil(0.15 * 60_000) is 9_000, whatever the rounding of
+  # the product.
+  count = math.ceil(fractions.Fraction(str(fraction)) * len(index))
+  if count >= len(index):
+    raise ValueError(
+      f'fraction {fraction} of {len(index)} examples leaves nothing: choose a '
+      'smaller fraction'
+    )
+  order = np.random.RandomState(seed).permutation(len(index))
+  return index[order[count:]], index[order[:count]]
+
+
+def main_split(
+  num_dev: int,
+  *,
+  val_fraction: float = 0.15,
+  forget_fraction: float = 0.1,
+  seed: int = 123,
+) -> Design:
+  """Return the fixed split of the main benchmark as a design of one member.
+
+  The development part is cut into train and validation, train into retain and
+  forget, both times from the same seed and without stratification
+  (arXiv 2410.01276; scikit-learn's `train_test_split` twice).
+
+  Raises:
+    ValueError: a fraction is not in (0, 1) or leaves a part empty.
+  """
+  train, val = holdout(
+    np.arange(num_dev, dtype=np.int32), fraction=val_fraction, seed=seed
+  )
+  retain, forget = holdout(train, fraction=forget_fraction, seed=seed)
+  return single(retain=retain, forget=forget, val=val)
+
+
+def single(
+  *, retain: np.ndarray, forget: np.ndarray, val: np.ndarray
+) -> Design:
+  """Return the design of one member with the given sets."""
+  zero = np.zeros(1, np.int32)
+  return Design(
+    retain=_i32(retain)[None],
+    forget=_i32(forget)[None],
+    val=_i32(val),
+    unseen=np.zeros((1, 0), np.int32),
+    split=zero,
+    forget_set=zero,
+    audit=np.sort(_i32(forget)),
+    pair=zero,
+  )
+
+
+def ulira_splits_reference(
+  num_dev: int = 50_000,
+  *,
+  num_splits: int = 64,
+  forget_sets: int = 10,
+  forget_fraction: float = 0.1,
+  val_fraction: float = 0.05,
+) -> Design:
+  """Return the U-LiRA splits of arXiv 2410.01276, in their order.
+
+  Every split trains on a random half of the pool, and its forget sets are drawn
+  independently: they overlap, some points are forgotten by more members than
+  others, and some by none. Splits are independent of each other, so each is its
+  own pair.
+
+  Raises:
+    ValueError: a fraction leaves a part empty.
+  """
+  order = np.random.default_rng(123).permutation(num_dev)
+  num_val = int(val_fraction * num_dev)
+  pool, val = order[: num_dev - num_val], order[num_dev - num_val :]
+  num_train = len(pool) // 2
+  num_forget = int(forget_fraction * num_train)
+  if not 0 < num_forget < num_train:
+    raise ValueError(
+      f'forget_fraction {forget_fraction} of {num_train} training points makes '
+      f'{num_forget} of them forgotten: choose one between 0 and 1'
+    )
+  members = []
+  for split in range(num_splits):
+    shuffled = np.random.default_rng(split).permutation(pool)
+    train, unseen = shuffled[:num_train], shuffled[num_train:]
+    for forget_set in range(forget_sets):
+      drawn = np.random.default_rng(forget_set).permutation(train)
+      retain, forget = np.split(drawn, [num_train - num_forget])
+      members.append((retain, forget, unseen, split, forget_set, split))
+  return _stack(members, val=val)
+
+
+def audit_design(
+  num_dev: int,
+  *,
+  num_splits: int = 16,
+  forget_fraction: float = 0.1,
+  forget_sets: int = 10,
+  pool: int | None = None,
+  seed: int = 0,
+) -> Design:
+  """Return complementary split pairs with forget sets that partition.
+
+  A pool is drawn from the development part, the rest is validation. Splits 2i
+  and 2i + 1 train on complementary halves of the pool. With J = `forget_sets`
+  and f = `forget_fraction`, a random audit set of J f |pool| points is fixed
+  once; each half takes exactly half of it, shuffles that afresh and cuts it
+  into J disjoint forget sets of f |train| points. So every audited point is
+
+    forgotten by exactly one member of each split that trains on it, that is
+      num_splits / 2 members, each unlearned from another original;
+    never seen by exactly J num_splits / 2 members,
+
+  at a cost of J models per split. With J = 1/f the audit set is the whole pool.
+
+  Unlike the reference, which draws splits and forget sets independently, no
+  point is left without observations and none has more than another.
+
+  Args:
+    num_dev: size of the development part.
+    num_splits: number of training sets, even.
+    forget_fraction: f, share of a training set that one member forgets.
+    forget_sets: J, at most 1/f.
+    pool: points to draw training sets from; default 95% of `num_dev`. It is
+      made a few points smaller where equal sizes need it; see
+      `Design.dropped`.
+    seed: of all draws.
+
+  Raises:
+    ValueError: a parameter is out of range; the message names one that works.
+  """
+  if pool is None:
+    pool = num_dev - int(0.05 * num_dev)
+  if num_splits < 2 or num_splits % 2:
+    raise ValueError(
+      f'num_splits is {num_splits}: splits come in complementary pairs, choose '
+      f'{max(2, num_splits + 1)}'
+    )
+  num_pool, num_forget = _sizes(num_dev, pool, forget_fraction, forget_sets)
+  order = _generator(seed, 'pool').permutation(num_dev)
+  points, val = order[:num_pool], order[num_pool:]
+  # `points` is in random order, so its head is a random subset.
+  audit, others = np.split(points, [2 * forget_sets * num_forget])
+
+  members = []
+  for pair in range(num_splits // 2):
+    generator = _generator(seed, 'pair', pair)
+    audit_halves = np.split(generator.permutation(audit), 2)
+    other_halves = np.split(generator.permutation(others), 2)
+    for half in (0, 1):
+      split = 2 * pair + half
+      unseen = np.concatenate([audit_halves[1 - half], other_halves[1 - half]])
+      shuffled = _generator(seed, 'forget', split).permutation(
+        audit_halves[half]
+      )
+      train = np.concatenate([shuffled, other_halves[half]])
+      for forget_set in range(forget_sets):
+        start = forget_set * num_forget
+        forget = train[start : start + num_forget]
+        retain = np.delete(train, np.s_[start : start + num_forget])
+        members.append(
+          (
+            np.sort(retain),
+            np.sort(forget),
+            np.sort(unseen),
+            split,
+            forget_set,
+            pair,
+          )
+        )
+  return _stack(members, val=np.sort(val), dropped=pool - num_pool)
+
+
+def state(design: Design, num_examples: int) -> np.ndarray:
+  """Return what each member did with each example, as i8[P, N].
+
+  0 retained, 1 forgotten, 2 never seen though in the pool, 3 excluded: the
+  validation points, and all that is in no set, such as the official test set.
+
+  Args:
+    design: of P members.
+    num_examples: N, development and test part together.
+
+  Raises:
+    ValueError: the design points beyond N.
+  """
+  out = np.full((len(design.split), num_examples), EXCLUDED, np.int8)
+  for code, index in (
+    (RETAINED, design.retain),
+    (FORGOTTEN, design.forget),
+    (UNSEEN, design.unseen),
+  ):
+    if index.size and index.max() >= num_examples:
+      raise ValueError(
+        f'the design points at example {index.max()}, but there are only '
+        f'{num_examples}: use the data set that it was made for'
+      )
+    np.put_along_axis(out, index, np.int8(code), axis=1)
+  return out
+
+
+def _sizes(
+  num_dev: int, pool: int, forget_fraction: float, forget_sets: int
+) -> tuple[int, int]:
+  """Return the size of the pool, evened out, and of a forget set."""
+  if not 2 <= pool <= num_dev:
+    raise ValueError(
+      f'pool is {pool}: choose one between 2 and the {num_dev} examples of the '
+      'development part'
+    )
+  if not 0 < forget_fraction < 1:
+    raise ValueError(
+      f'forget_fraction is {forget_fraction}: choose one between 0 and 1, for '
+      'example 0.1'
+    )
+  most = int(1 / forget_fraction + 1e-9)
+  if not 1 <= forget_sets <= most:
+    raise ValueError(
+      f'forget_sets is {forget_sets}: disjoint sets of a fraction '
+      f'{forget_fraction} allow 1 to {most}'
+    )
+  whole = abs(forget_sets * forget_fraction - 1) < 1e-6
+  unit = 2 * forget_sets if whole else 2
+  num_pool = pool // unit * unit
+  num_train = num_pool // 2
+  num_forget = num_train // forget_sets if whole else 0
+  num_forget = num_forget or round(forget_fraction * num_train)
+  num_forget = min(num_forget, num_train // forget_sets)
+  if num_forget == 0:
+    smallest = 2 * math.ceil(1 / forget_fraction)
+    raise ValueError(
+      f'pool is {pool}: a fraction {forget_fraction} of half of it is no point '
+      f'at all, choose at least {smallest}'
+    )
+  return num_pool, num_forget
+
+
+def _stack(members: list[tuple], *, val: np.ndarray, dropped=0) -> Design:
+  retain, forget, unseen, split, forget_set, pair = zip(*members, strict=True)
+  forget = _i32(np.stack(forget))
+  return Design(
+    retain=_i32(np.stack(retain)),
+    forget=forget,
+    val=_i32(val),
+    unseen=_i32(np.stack(unseen)),
+    split=_i32(np.array(split)),
+    forget_set=_i32(np.array(forget_set)),
+    audit=np.unique(forget),
+    pair=_i32(np.array(pair)),
+    dropped=dropped,
+  )
+
+
+def _generator(seed: int, *path: str | int) -> np.random.Generator:
+  """Return a generator addressed by seed, name and counters."""
+  words = [p if isinstance(p, int) else zlib.crc32(p.encode()) for p in path]
+  return np.random.default_rng([seed, *words])
+
+
+def _i32(array: np.ndarray) -> np.ndarray:
+  return np.asarray(array, dtype=np.int32)
