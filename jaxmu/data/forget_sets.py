@@ -1,0 +1,181 @@
+"""Ways to choose whom to forget, for a single split.
+
+Each function takes the training indices and returns the forget set, a part of
+them; `with_forget` makes a design of it. The random choice is `splits.holdout`;
+U-LiRA has forget sets of its own, see `splits.audit_design`.
+"""
+
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from jaxmu.data import splits
+
+
+def with_forget(
+  train: np.ndarray, *, forget: np.ndarray, val: np.ndarray
+) -> splits.Design:
+  """Return the design of one member that forgets the given examples.
+
+  Args:
+    train: i32[n] training indices, retain and forget together.
+    forget: i32[F] the part to forget.
+    val: i32[V] validation indices.
+
+  Raises:
+    ValueError: the forget set is empty or everything, repeats a point or holds
+      one that is not in `train`.
+  """
+  train, forget = np.asarray(train), np.asarray(forget)
+  if forget.ndim != 1 or forget.dtype.kind not in 'iu':
+    if forget.size:
+      raise ValueError(
+        f'the forget set has dtype {forget.dtype} and shape {forget.shape}: '
+        'give one list of integer indices'
+      )
+  if not forget.size:
+    raise ValueError('the forget set is empty: choose at least one example')
+  values, counts = np.unique(forget, return_counts=True)
+  if (counts > 1).any():
+    raise ValueError(
+      f'the forget set repeats {(counts > 1).sum()} indices, first '
+      f'{values[counts > 1][0]}: name each once'
+    )
+  strangers = values[~np.isin(values, train)]
+  if strangers.size:
+    raise ValueError(
+      f'{strangers.size} indices of the forget set are not in the training '
+      f'part of {len(train)} examples, first {strangers[0]}: they cannot be '
+      'unlearned, leave them out'
+    )
+  if len(forget) == len(train):
+    raise ValueError(
+      f'the forget set is all {len(train)} training examples: nothing is left '
+      'to retain, choose fewer'
+    )
+  retain = train[~np.isin(train, forget)]
+  return splits.single(retain=retain, forget=forget, val=val)
+
+
+def by_class(
+  train: np.ndarray, *, label: np.ndarray, classes: Sequence[int]
+) -> np.ndarray:
+  """Return all training examples of the given classes.
+
+  Args:
+    train: i32[n] training indices.
+    label: i32[N] of all examples.
+    classes: to forget.
+
+  Raises:
+    ValueError: a class has no training example.
+  """
+  present = np.unique(label[train])
+  absent = sorted(set(classes) - set(present.tolist()))
+  if absent or not classes:
+    raise ValueError(
+      f'classes {list(classes)} to forget, but the training part has none of '
+      f'{absent}: choose among {present.tolist()}'
+    )
+  return train[np.isin(label[train], list(classes))]
+
+
+def from_file(path: str | os.PathLike) -> np.ndarray:
+  """Read an explicit forget set: `.npy`, or text with one index per line.
+
+  Indices count over the development part of the data set in its own order. In
+  text files, `#` starts a comment.
+
+  Raises:
+    ValueError: the file is missing or holds something else than integers.
+  """
+  path = pathlib.Path(path)
+  if not path.exists():
+    raise ValueError(f'the index file {path} does not exist')
+  try:
+    if path.suffix == '.npy':
+      index = np.load(path, allow_pickle=False)
+    else:
+      lines = (line.partition('#')[0] for line in path.open())
+      index = np.array([int(line) for line in lines if line.strip()])
+  except (ValueError, EOFError) as error:
+    raise ValueError(
+      f'the index file {path} cannot be read ({error}): write one integer per '
+      'line, or an integer array with np.save'
+    ) from error
+  if index.size and (index.ndim != 1 or index.dtype.kind not in 'iu'):
+    raise ValueError(
+      f'the index file {path} holds {index.dtype} of shape {index.shape}: save '
+      'a one-dimensional integer array'
+    )
+  return index.astype(np.int64)
+
+
+def by_difficulty(
+  train: np.ndarray,
+  *,
+  memorised: np.ndarray,
+  count: int,
+  end: Literal['most', 'least'],
+) -> np.ndarray:
+  """Return the most or the least memorised training examples.
+
+  Args:
+    train: i32[n] training indices.
+    memorised: f[N] score of every example, larger where the model's answer
+      depends more on having seen it; see `memorisation`.
+    count: F, how many to forget.
+    end: which end of the ranking to take. Ties go to the smaller index.
+
+  Raises:
+    ValueError: a parameter is out of range, or a training example has no
+      finite score.
+  """
+  if end not in ('most', 'least'):
+    raise ValueError(f"end is {end!r}: choose 'most' or 'least'")
+  if not 0 < count < len(train):
+    raise ValueError(
+      f'count is {count}: choose one between 1 and {len(train) - 1}, as '
+      f'{len(train)} examples are trained on'
+    )
+  score = memorised[train].astype(np.float64)
+  missing = train[~np.isfinite(score)]
+  if missing.size:
+    raise ValueError(
+      f'{missing.size} training examples have no finite score, first '
+      f'{missing[0]}: every one must be seen by some model of the earlier run '
+      'and unseen by another'
+    )
+  ascending = np.lexsort((train, score if end == 'least' else -score))
+  return train[np.sort(ascending[:count])]
+
+
+def memorisation(log_odds: np.ndarray, state: np.ndarray) -> np.ndarray:
+  """Return how much training on an example raises its mean log-odds.
+
+  score[n] = mean of log_odds[p, n] over originals p that trained on n, minus
+  the mean over those that have never seen it: the memorisation of Feldman
+  (arXiv 1906.05271) in log-odds instead of accuracy.
+
+  Args:
+    log_odds: f[P, N] of the true class under original models.
+    state: i8[P, N] of `splits.state`.
+
+  Returns:
+    f64[N]; NaN where no model has trained on the example, or all have.
+  """
+  trained = (state == splits.RETAINED) | (state == splits.FORGOTTEN)
+  return _masked_mean(log_odds, trained) - _masked_mean(
+    log_odds, state == splits.UNSEEN
+  )
+
+
+def _masked_mean(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+  count = mask.sum(axis=0)
+  total = np.where(mask, values, 0).sum(axis=0, dtype=np.float64)
+  return np.divide(
+    total, count, out=np.full(len(count), np.nan), where=count > 0
+  )
