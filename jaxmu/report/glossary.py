@@ -1,0 +1,154 @@
+"""What every metric means, in a sentence for a reader who is new to it.
+
+Names compose: `<attack>_<statistic>` is a statistic of an attack ('ulira_auc',
+'rmia_tpr_0.01') and `excess_<name>` is that number minus the retrained models'.
+So three short tables, in `terms`, describe some hundreds of names.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterable
+
+from jaxmu.report import terms
+
+DIRECTIONS = {
+  'higher': 'higher is better',
+  'lower': 'lower is better',
+  'retrained': 'closer to retrained is better',
+  'half': 'closer to 0.5 is better',
+  'one': 'closer to 1 is better',
+  'zero': 'closer to 0 is better',
+  'none': 'for information',
+}
+
+SYMBOLS = {
+  'higher': '↑',
+  'lower': '↓',
+  'retrained': '→R',
+  'half': '→½',
+  'one': '→1',
+  'zero': '→0',
+  'none': '',
+}
+
+_TPR = re.compile(r'tpr[_@](0?\.\d+|\d+(?:\.\d+)?e-\d+)')
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+  """An entry of the glossary.
+
+  Attributes:
+    name: the key, as in results.csv.
+    title: a few words, for headings.
+    sentence: one sentence for a layman, with a full stop.
+    unit: 'fraction', 'ratio', 'times', 'seconds', 'count', 'nats' or ''.
+    better: a key of `DIRECTIONS`.
+    source: where the definition comes from.
+  """
+
+  name: str
+  title: str
+  sentence: str
+  unit: str
+  better: str
+  source: str
+
+  @property
+  def direction(self) -> str:
+    """Which direction is better, in words."""
+    return DIRECTIONS[self.better]
+
+
+def describe(name: str, attack: str | None = None) -> Metric:
+  """Return the entry of a metric.
+
+  A name without an entry gets a bare one instead of an error: a report at the
+  end of hours of training must not fail for want of a sentence. Tests use
+  `missing` to see that no such name is in use.
+
+  Args:
+    name: the metric, e.g. 'fa', 'ulira_auc', 'excess_ulira_auc'.
+    attack: the attack, where the metric is a bare statistic such as 'auc'.
+
+  Returns:
+    The entry, composed where the name is.
+  """
+  full = f'{attack}_{name}' if attack else name
+  return _lookup(full) or Metric(
+    name=full,
+    title=full.replace('_', ' '),
+    sentence='This metric has no entry in the glossary.',
+    unit='',
+    better='none',
+    source='',
+  )
+
+
+def missing(names: Iterable[str]) -> list[str]:
+  """Return the names that have no entry, sorted; empty when all have one."""
+  return sorted({name for name in names if _lookup(name) is None})
+
+
+def _lookup(name: str) -> Metric | None:
+  if name in terms.METRICS:
+    return Metric(name, *terms.METRICS[name])
+  if name.startswith('excess_'):
+    return _excess(name)
+  # The longest attack that fits: 'ulira_reference' before 'ulira'.
+  for attack in sorted(terms.ATTACKS, key=len, reverse=True):
+    if name.startswith(f'{attack}_'):
+      return _statistic(name, attack, name.removeprefix(f'{attack}_'))
+  return None
+
+
+def _excess(name: str) -> Metric | None:
+  base = _lookup(name.removeprefix('excess_'))
+  if base is None:
+    return None
+  return Metric(
+    name=name,
+    title=f'{base.title}, excess over retrained',
+    sentence=(
+      'How much the number exceeds that of the retrained models, compared '
+      f'split by split. The number: {base.sentence}'
+    ),
+    unit=base.unit,
+    better='zero',
+    source=base.source,
+  )
+
+
+def _statistic(name: str, attack: str, statistic: str) -> Metric | None:
+  attack_title, what, source = terms.ATTACKS[attack]
+  rate = _TPR.fullmatch(statistic)
+  if rate:
+    percent = f'{100 * float(rate[1]):g}%'
+    return Metric(
+      name=name,
+      title=f'{attack_title}: TPR at {percent} FPR',
+      sentence=(
+        f'Share of the forgotten points that {what} finds while wrongly '
+        f'accusing at most {percent} of the unseen points; guessing finds '
+        f'{percent}.'
+      ),
+      unit='fraction',
+      better='lower',
+      source=source,
+    )
+  if statistic not in terms.STATISTICS:
+    return None
+  title, sentence, unit, better = terms.STATISTICS[statistic]
+  return Metric(
+    name=name,
+    title=f'{attack_title}: {title}',
+    sentence=sentence.format(what=what),
+    unit=unit,
+    better=better,
+    source=source,
+  )
+
+
+def attack_title(attack: str) -> str:
+  """Return the name of an attack for headings; unknown keys as they are."""
+  return terms.ATTACKS[attack][0] if attack in terms.ATTACKS else attack

@@ -1,0 +1,365 @@
+"""The words of the glossary: metrics, attacks, and statistics of attacks."""
+
+BENCHMARK = 'Cadet et al. 2024, arXiv 2410.01276'
+PROJECT = 'this project'
+
+# name: (title, sentence, unit, direction that is better, source)
+METRICS: dict[str, tuple[str, str, str, str, str]] = {
+  'ra': (
+    'Retain accuracy (RA)',
+    'Share of the training images to be kept that the model gets right.',
+    'fraction',
+    'retrained',
+    BENCHMARK,
+  ),
+  'fa': (
+    'Forget accuracy (FA)',
+    'Share of the images to be forgotten that the model gets right; a model '
+    'that never saw them gets them right about as often as test images.',
+    'fraction',
+    'retrained',
+    BENCHMARK,
+  ),
+  'va': (
+    'Validation accuracy (VA)',
+    'Share of the validation images, on which no model was trained, that the '
+    'model gets right.',
+    'fraction',
+    'retrained',
+    BENCHMARK,
+  ),
+  'ta': (
+    'Test accuracy (TA)',
+    'Share of the test images, which nothing but this number ever used, that '
+    'the model gets right.',
+    'fraction',
+    'retrained',
+    BENCHMARK,
+  ),
+  'rr': (
+    'Retain retention (RR)',
+    'Retain accuracy divided by that of the retrained model.',
+    'ratio',
+    'one',
+    BENCHMARK,
+  ),
+  'fr': (
+    'Forget retention (FR)',
+    'Forget accuracy divided by that of the retrained model.',
+    'ratio',
+    'one',
+    BENCHMARK,
+  ),
+  'tr': (
+    'Test retention (TR)',
+    'Test accuracy divided by that of the retrained model.',
+    'ratio',
+    'one',
+    BENCHMARK,
+  ),
+  'ret_dev': (
+    'Retention deviation (RetDev)',
+    'Sum of the relative distances of retain, forget and test accuracy from '
+    'those of the retrained model of the same seed; 0 means equal accuracies.',
+    '',
+    'lower',
+    BENCHMARK + ' (|RR-1| + |FR-1| + |TR-1|, paired by seed)',
+  ),
+  'ret_dev_means': (
+    'Retention deviation of the means',
+    'Retention deviation computed from accuracies averaged over seeds first, '
+    'as some tables report it; never larger than the paired one by much.',
+    '',
+    'lower',
+    BENCHMARK,
+  ),
+  'tow': (
+    'Tug-of-war (ToW)',
+    'Product of one minus the accuracy differences from the retrained model '
+    'on retain, forget and test images; 1 means equal accuracies.',
+    'fraction',
+    'higher',
+    'Zhao et al. 2024 (RUM)',
+  ),
+  'sape': (
+    'Symmetric absolute percentage error (SAPE)',
+    'Difference between two accuracies in percent of their sum.',
+    'percent',
+    'lower',
+    'Zhang et al. 2023',
+  ),
+  'mia_val': (
+    'Population attack vs validation (MIA)',
+    'How often a simple attacker, who sees only the loss, tells forgotten '
+    'from validation images; guessing is right half of the time.',
+    'fraction',
+    'retrained',
+    BENCHMARK + ' (logistic regression on the loss)',
+  ),
+  'mia_test': (
+    'Population attack vs test (T-MIA)',
+    'How often a simple attacker, who sees only the loss, tells forgotten '
+    'from test images; guessing is right half of the time.',
+    'fraction',
+    'retrained',
+    BENCHMARK + ' (logistic regression on the loss)',
+  ),
+  'indisc_val': (
+    'Indiscernibility vs validation',
+    'How helpless the population attack is: 1 when it only guesses, 0 when it '
+    'always tells forgotten from validation images.',
+    'fraction',
+    'higher',
+    BENCHMARK + ' (1 - |2 MIA - 1|)',
+  ),
+  'indisc_test': (
+    'Indiscernibility vs test (Indisc)',
+    'How helpless the population attack is: 1 when it only guesses, 0 when it '
+    'always tells forgotten from test images.',
+    'fraction',
+    'higher',
+    BENCHMARK + ' (1 - |2 MIA - 1|)',
+  ),
+  'disc_val': (
+    'Discernibility vs validation',
+    'One minus the indiscernibility: 0 when the population attack guesses.',
+    'fraction',
+    'lower',
+    BENCHMARK + ' (|2 MIA - 1|)',
+  ),
+  'disc_test': (
+    'Discernibility vs test',
+    'One minus the indiscernibility: 0 when the population attack guesses.',
+    'fraction',
+    'lower',
+    BENCHMARK + ' (|2 MIA - 1|)',
+  ),
+  'rte': (
+    'Speed-up over retraining (RTE)',
+    'How many times faster than retraining one model, compilation apart.',
+    'times',
+    'higher',
+    BENCHMARK + ' (time to retrain / time to unlearn, one model, warm)',
+  ),
+  'rte_cold': (
+    'Speed-up with compilation',
+    'How many times faster than retraining one model when both also have to '
+    'compile their program first.',
+    'times',
+    'higher',
+    PROJECT,
+  ),
+  'rte_counted': (
+    'Speed-up in counted work',
+    'How many times fewer passes of an image through the network than '
+    'retraining needs; the same on any machine.',
+    'times',
+    'higher',
+    PROJECT,
+  ),
+  'cost': (
+    'Counted work',
+    'Passes of one image through the network that the method needs for one '
+    'model, a backward pass counting as two; the same on any machine.',
+    'count',
+    'lower',
+    PROJECT,
+  ),
+  'seconds': (
+    'Time for one model',
+    'Wall-clock time for one model alone on the device, compilation apart.',
+    'seconds',
+    'lower',
+    PROJECT,
+  ),
+  'seconds_cold': (
+    'Time for one model, with compilation',
+    'Wall-clock time for one model alone on the device, from a cold start.',
+    'seconds',
+    'lower',
+    PROJECT,
+  ),
+  'distance_original': (
+    'Distance from the original weights',
+    'Euclidean distance of the weights from the original model, relative to '
+    'the length of the weights.',
+    'ratio',
+    'none',
+    BENCHMARK + ', released code',
+  ),
+  'distance_retrained': (
+    'Distance from the retrained weights',
+    'Euclidean distance of the weights from the retrained model, relative to '
+    'the length of the weights; two retrained models are far apart as well.',
+    'ratio',
+    'none',
+    BENCHMARK + ', released code',
+  ),
+  'kl_forget': (
+    'Divergence on forgotten images',
+    'How far the predicted probabilities for forgotten images are from those '
+    'of the retrained model, as a Kullback-Leibler divergence.',
+    'nats',
+    'lower',
+    PROJECT,
+  ),
+  'disagreement_forget': (
+    'Disagreement on forgotten images',
+    'Share of the forgotten images to which the model and the retrained model '
+    'give different classes.',
+    'fraction',
+    'lower',
+    PROJECT,
+  ),
+}
+
+# key: (title, the attack as the subject of a sentence, source)
+ATTACKS: dict[str, tuple[str, str, str]] = {
+  'ulira': (
+    'U-LiRA',
+    'the per-example attack U-LiRA',
+    'Hayes et al. 2024, with log-odds and leave-one-split-out',
+  ),
+  'ulira_reference': (
+    'U-LiRA as released with the benchmark',
+    'the released variant of U-LiRA on correctness, fitted in sample,',
+    BENCHMARK + ', released code',
+  ),
+  'lira_online': (
+    'LiRA, online',
+    'the likelihood-ratio attack LiRA with both hypotheses fitted',
+    'Carlini et al. 2022',
+  ),
+  'lira_offline': (
+    'LiRA, offline',
+    'the likelihood-ratio attack LiRA with only unseen points fitted',
+    'Carlini et al. 2022',
+  ),
+  'lira_forget': (
+    'LiRA-Forget',
+    'the attack LiRA-Forget against retrained models',
+    'Pawelczyk et al. 2023',
+  ),
+  'kde': (
+    'Kernel density attack',
+    'the attack with kernel densities',
+    'RULI 2025',
+  ),
+  'histogram': (
+    'Histogram attack',
+    'the attack with histograms',
+    PROJECT,
+  ),
+  'klom': (
+    'KLoM',
+    'the divergence of margins KLoM',
+    'Georgiev et al. 2024',
+  ),
+  'competition': (
+    'Competition metric',
+    'the metric of the NeurIPS 2023 unlearning competition',
+    'Triantafillou et al. 2024',
+  ),
+  'rmia': (
+    'RMIA',
+    'the attack RMIA, one-sided,',
+    'Zarifzadeh et al. 2024',
+  ),
+  'population': (
+    'Population attack',
+    'one threshold on the loss for all points',
+    'Yeom et al. 2018',
+  ),
+  'loss': (
+    'Loss attack',
+    'one threshold on the loss for all points',
+    'Yeom et al. 2018',
+  ),
+  'confidence': (
+    'Confidence attack',
+    'one threshold on the confidence in the label',
+    'Song & Mittal 2021',
+  ),
+  'entropy': (
+    'Entropy attack',
+    'one threshold on the entropy of the prediction',
+    'Song & Mittal 2021',
+  ),
+  'modified_entropy': (
+    'Modified entropy attack',
+    'one threshold on the modified entropy of the prediction',
+    'Song & Mittal 2021',
+  ),
+  'correctness': (
+    'Correctness attack',
+    'calling every correctly classified point forgotten',
+    'Yeom et al. 2018',
+  ),
+}
+
+# key: (title, sentence with {what} for the attack, unit, direction)
+STATISTICS: dict[str, tuple[str, str, str, str]] = {
+  'auc': (
+    'AUC',
+    'How often {what} ranks a forgotten point above an unseen one; a coin '
+    'gives 0.5, a perfect attack 1.',
+    'fraction',
+    'half',
+  ),
+  'accuracy': (
+    'accuracy',
+    'How often {what} tells forgotten from unseen points, as many of each; '
+    'guessing gives 0.5.',
+    'fraction',
+    'half',
+  ),
+  'balanced_accuracy': (
+    'balanced accuracy',
+    'How often {what} tells forgotten from unseen points, both counting the '
+    'same, with a threshold fixed beforehand; guessing gives 0.5.',
+    'fraction',
+    'half',
+  ),
+  'best_balanced_accuracy': (
+    'best balanced accuracy',
+    'Balanced accuracy of {what} with the threshold chosen afterwards, which '
+    'is too optimistic for the attacker.',
+    'fraction',
+    'half',
+  ),
+  'share_exposed': (
+    'share of exposed points',
+    'Share of the points that {what} tells from unseen ones beyond chance, '
+    'corrected for the number of points tried.',
+    'fraction',
+    'lower',
+  ),
+  'retain_auc': (
+    'AUC on retained points',
+    'How often {what} ranks a retained point above an unseen one; a coin '
+    'gives 0.5.',
+    'fraction',
+    'half',
+  ),
+  'mean': ('mean', 'Mean over the points of {what}.', 'nats', 'lower'),
+  'median': ('median', 'Median over the points of {what}.', 'nats', 'lower'),
+  'score': (
+    'score',
+    'Score by {what}: forgetting quality times the retained accuracies; 1 '
+    'is best.',
+    'fraction',
+    'higher',
+  ),
+  'unscored': (
+    'points not scored',
+    'Points that {what} could not score, for want of observations.',
+    'count',
+    'none',
+  ),
+  'non_finite': (
+    'non-finite outputs',
+    'Outputs that were infinite or not a number when {what} read them.',
+    'count',
+    'lower',
+  ),
+}
