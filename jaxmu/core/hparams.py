@@ -1,0 +1,233 @@
+"""Hyper-parameters: one field, one decision.
+
+A *leaf* is an array that may differ per member of a population and never costs
+a compilation; a *static* decides a shape or a Python branch; a *derived* leaf
+is computed on the host from the others before a run starts, where float32 would
+round. Default, valid range, search space and, where the reference samples a
+value it never uses, the reason why it is dead stand in the method's file:
+
+  @struct.dataclass
+  class Hparams:
+    learning_rate: Array = leaf(1e-3, valid=POSITIVE, search=RATE)
+    num_epochs: Array = leaf(3, valid=COUNT, search=EPOCHS)
+    batch_size: int = static(64, valid=COUNT, search=BATCH)
+"""
+
+import collections
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import struct
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+  """Which values make sense; open ends are excluded from the interval."""
+
+  low: float = -math.inf
+  high: float = math.inf
+  low_open: bool = False
+  high_open: bool = False
+
+  def __contains__(self, value: float) -> bool:
+    above = value > self.low if self.low_open else value >= self.low
+    below = value < self.high if self.high_open else value <= self.high
+    return above and below
+
+  def __str__(self) -> str:
+    left, right = '(['[not self.low_open], ')]'[not self.high_open]
+    return f'{left}{self.low:g}, {self.high:g}{right}'
+
+
+@dataclasses.dataclass(frozen=True)
+class Uniform:
+  """Search uniformly between two values; integers if both ends are."""
+
+  low: float
+  high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class LogUniform:
+  """Search uniformly in the logarithm between two values."""
+
+  low: float
+  high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+  """Search among listed values."""
+
+  values: tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochBudget:
+  """Search integers from 1 to a fifth of the training epochs (rounded up).
+
+  With `real`, search real numbers in the same range. Source: the benchmark's
+  time budget of 20 % of retraining.
+  """
+
+  real: bool = False
+
+
+NON_NEGATIVE = Interval(0.0)
+POSITIVE = Interval(0.0, low_open=True)
+FRACTION = Interval(0.0, 1.0)
+COUNT = Interval(0)
+AT_LEAST_ONE = Interval(1)
+ANY = Interval()
+
+# The search spaces that the benchmark shares between methods.
+RATE = LogUniform(1e-5, 1e-1)
+UNIT = Uniform(0.0, 1.0)
+EPOCHS = EpochBudget()
+BATCH = Choice((64, 128, 256))
+TEMPERATURE = Uniform(0.0, 5.0)
+
+
+def leaf(default, *, valid: Interval = ANY, search=None, dead: str = '') -> Any:
+  """Declare a value that may differ per member without a new compilation.
+
+  Args:
+    default: the reference's default; an int makes an int32 leaf, else float.
+    valid: the range outside which a run is refused before it starts.
+    search: the benchmark's search space, None if the value is held fixed.
+    dead: why the value has no effect, where the reference samples it all the
+      same; the contract test holds the claim against the code.
+  """
+  meta = dict(valid=valid, search=search, dead=dead, default=default)
+  return struct.field(
+    default_factory=lambda: _as_leaf(default), metadata={'hparam': meta}
+  )
+
+
+def static(
+  default, *, valid: Interval | tuple = ANY, search=None, dead: str = ''
+) -> Any:
+  """Declare a value that decides a shape or a branch; see `leaf`.
+
+  Here `valid` may also be the tuple of allowed values.
+  """
+  meta = dict(valid=valid, search=search, dead=dead, default=default)
+  return struct.field(
+    pytree_node=False, default=default, metadata={'hparam': meta}
+  )
+
+
+def derived() -> Any:
+  """Declare integers that a method's `prepare` computes exactly on the host."""
+  return struct.field(default=None, metadata={'derived': True})
+
+
+def _as_leaf(value) -> np.ndarray:
+  # A Python scalar is weakly typed and would retrace beside a stacked array.
+  # Host float64 keeps a fraction exact until `prepare` has counted with it.
+  integer = isinstance(value, int | np.integer)
+  return np.asarray(value, np.int32 if integer else np.float64)
+
+
+def declared(cls: type) -> list[dataclasses.Field]:
+  """Return the fields a user may set: leaves and statics, not derived ones."""
+  return [f for f in dataclasses.fields(cls) if 'hparam' in f.metadata]
+
+
+def meta(field: dataclasses.Field) -> dict[str, Any]:
+  """Return what `leaf` or `static` declared for a field."""
+  return field.metadata['hparam']
+
+
+def is_static(field: dataclasses.Field) -> bool:
+  """Whether a field was declared with `static`."""
+  return not field.metadata.get('pytree_node', True)
+
+
+def defaults(cls: type) -> dict[str, Any]:
+  """Return the defaults of a hyper-parameter class as Python values."""
+  return {f.name: meta(f)['default'] for f in declared(cls)}
+
+
+def from_config(cls: type, values: Mapping[str, Any]) -> Any:
+  """Build hyper-parameters from plain values, checking names, types, ranges.
+
+  Args:
+    cls: a hyper-parameter class.
+    values: names to numbers (or strings, for static choices); what is missing
+      keeps its default.
+
+  Returns:
+    An instance of `cls` whose leaves are scalar host arrays.
+
+  Raises:
+    ValueError: an unknown name, a value of the wrong type or out of range; the
+      message names the value and what is allowed.
+  """
+  fields = {f.name: f for f in declared(cls)}
+  for name in values:
+    if name not in fields:
+      raise ValueError(
+        f'unknown hyper-parameter {name!r}; known are: {", ".join(fields)}'
+      )
+  checked = {k: _check(fields[k], v) for k, v in values.items()}
+  return cls(**checked)
+
+
+def _check(field: dataclasses.Field, value: Any) -> Any:
+  info = meta(field)
+  valid, default = info['valid'], info['default']
+  if isinstance(valid, tuple):
+    if value not in valid:
+      raise ValueError(f'{field.name} = {value!r}; choose one of {list(valid)}')
+    return value
+  number = isinstance(value, int | float | np.number) and not isinstance(
+    value, bool
+  )
+  if not number or not math.isfinite(value):
+    raise ValueError(f'{field.name} = {value!r}; give a finite number')
+  if isinstance(default, int) and not float(value).is_integer():
+    raise ValueError(f'{field.name} = {value!r}; give a whole number')
+  if value not in valid:
+    raise ValueError(f'{field.name} = {value!r}; give a value in {valid}')
+  value = int(value) if isinstance(default, int) else float(value)
+  return value if is_static(field) else _as_leaf(value)
+
+
+def stack(members: Sequence[Any]) -> Any:
+  """Stack hyper-parameters of several members along a new leading axis.
+
+  Raises:
+    ValueError: members differ in a static value; group them first.
+  """
+  first = members[0]
+  for other in members[1:]:
+    for field in dataclasses.fields(first):
+      a, b = getattr(first, field.name), getattr(other, field.name)
+      if is_static(field) and a != b:
+        raise ValueError(
+          f'members differ in the static {field.name} ({a!r} and {b!r}); '
+          'group them with `group_by_static` and run one group at a time'
+        )
+  return jax.tree.map(lambda *leaves: np.stack(leaves), *members)
+
+
+def group_by_static(members: Sequence[Any]) -> dict[tuple, list[int]]:
+  """Group members that one compiled program can serve.
+
+  Returns:
+    A dict from static values to the indices of the members that share them.
+  """
+  groups = collections.defaultdict(list)
+  for index, member in enumerate(members):
+    values = tuple(
+      getattr(member, f.name)
+      for f in dataclasses.fields(member)
+      if is_static(f)
+    )
+    groups[values].append(index)
+  return dict(groups)

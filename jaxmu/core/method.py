@@ -1,0 +1,115 @@
+"""What an unlearning method is: pure functions of one member.
+
+  prepare(hparams, problem) -> hparams              exact counts, on the host
+  init(hparams, draws, problem) -> state            surgery, masks, teachers
+  epoch(hparams, draws, problem, state, epoch) -> (state, info)
+  finish(hparams, state) -> variables
+
+A state is what the next epoch needs, a NamedTuple with a field `variables`; an
+info is what one might plot, a flat dict of scalars or arrays [steps]. The epoch
+counter is traced and so is the number of epochs, hence neither costs a
+compilation. A method sees one model; populations, progress, checkpoints and
+timing belong to the driver.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from jaxmu.core.draws import Draws
+from jaxmu.core.types import Array, Problem, Variables
+
+State = Any
+Info = dict[str, Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+  """What the counted cost of a method depends on besides hyper-parameters."""
+
+  retain: int
+  forget: int
+  val: int
+  classes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+  """Facts about a method that tables, docs and tests read.
+
+  Attributes:
+    title: the name in full.
+    citation: authors, year and where to find the paper.
+    cost: counted work in forward passes of one example (a backward pass counts
+      two), from hyper-parameters as plain numbers and set sizes.
+    reads: which index sets the method looks at, of 'retain', 'forget', 'val'.
+    needs: what a model must have, of 'conv' and 'batch_norm'.
+    small: values of hyper-parameters for which the contract test is sensible,
+      where the defaults are not.
+    exempt: properties of the contract test that do not apply, each with the
+      reason why.
+  """
+
+  title: str
+  citation: str
+  cost: Callable[[Mapping[str, Any], Sizes], float]
+  reads: tuple[str, ...]
+  needs: tuple[str, ...] = ()
+  small: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  exempt: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def _num_epochs(hparams: Any) -> Array:
+  return hparams.num_epochs
+
+
+def _as_given(hparams: Any, problem: Problem) -> Any:
+  del problem
+  return hparams
+
+
+def _variables(hparams: Any, state: State) -> Variables:
+  del hparams
+  return state.variables
+
+
+class Method(NamedTuple):
+  """One unlearning algorithm as pure functions of (hparams, draws, problem)."""
+
+  name: str
+  Hparams: type
+  init: Callable[[Any, Draws, Problem], State]
+  epoch: Callable[[Any, Draws, Problem, State, Array], tuple[State, Info]]
+  card: Card
+  finish: Callable[[Any, State], Variables] = _variables
+  num_epochs: Callable[[Any], Array] = _num_epochs
+  prepare: Callable[[Any, Problem], Any] = _as_given
+
+
+def run(
+  method: Method, hparams: Any, draws: Draws, problem: Problem
+) -> tuple[Variables, list[Info]]:
+  """Run one member from start to end, one epoch after another.
+
+  The plain loop that every population must agree with; also the five-line way
+  to use a method from a notebook.
+
+  Args:
+    method: an entry of `jaxmu.methods.METHODS`.
+    hparams: an instance of `method.Hparams` with scalar leaves, as
+      `jaxmu.core.hparams.from_config` makes it.
+    draws: where the randomness of this run lives.
+    problem: data, split and starting model.
+
+  Returns:
+    The unlearned variables and the info of every epoch.
+  """
+  hparams = method.prepare(hparams, problem)
+  state = method.init(hparams, draws.at('init'), problem)
+  infos = []
+  for epoch in range(int(method.num_epochs(hparams))):
+    state, info = method.epoch(
+      hparams, draws.at('epoch', epoch), problem, state, epoch
+    )
+    infos.append(info)
+  return method.finish(hparams, state), infos

@@ -1,0 +1,73 @@
+"""Convolution Transpose (CT): flip every kernel about its diagonal, fine-tune.
+
+The two spatial axes of each convolution kernel are swapped, which keeps its
+weights but breaks what they detect; fine-tuning on the retain set restores the
+task. It is a transpose of height and width: neither of input and output
+channels, nor a transposed convolution. Batch statistics are kept. Source: fifth
+place of the NeurIPS 2023 machine unlearning challenge, as adapted by the
+benchmark (arXiv 2410.01276).
+"""
+
+import jax.numpy as jnp
+from flax import struct
+
+from jaxmu.core import hparams as hp
+from jaxmu.core.draws import Draws
+from jaxmu.core.method import Card, Info, Method
+from jaxmu.core.types import Array, Problem
+from jaxmu.ops import fit, optim, schedules, surgery
+
+
+@struct.dataclass
+class Hparams:
+  learning_rate: Array = hp.leaf(1e-3, valid=hp.POSITIVE, search=hp.RATE)
+  momentum: Array = hp.leaf(0.9, valid=hp.FRACTION)
+  weight_decay: Array = hp.leaf(5e-4, valid=hp.NON_NEGATIVE, search=hp.RATE)
+  num_epochs: Array = hp.leaf(3, valid=hp.COUNT, search=hp.EPOCHS)
+  batch_size: int = hp.static(64, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
+
+
+def init(hparams: Hparams, draws: Draws, problem: Problem) -> fit.Fit:
+  """Swap height and width of every convolution kernel."""
+  del hparams, draws
+
+  def transpose(path, leaf):
+    del path
+    return jnp.swapaxes(leaf, 0, 1) if surgery.is_conv(leaf) else leaf
+
+  params = surgery.edit(transpose, problem.original['params'])
+  return fit.start({**problem.original, 'params': params})
+
+
+def epoch(
+  hparams: Hparams,
+  draws: Draws,
+  problem: Problem,
+  state: fit.Fit,
+  epoch: Array,
+) -> tuple[fit.Fit, Info]:
+  """Take one shuffled pass over the retain set."""
+  rate = schedules.cosine(hparams.learning_rate, epoch, hparams.num_epochs)
+  variables, opt, info = fit.retain_epoch(
+    problem,
+    draws,
+    *state,
+    optim.sgd(rate, hparams.momentum, hparams.weight_decay),
+    hparams.batch_size,
+  )
+  return fit.Fit(variables, opt), {**info, 'learning_rate': rate}
+
+
+METHOD = Method(
+  name='ct',
+  Hparams=Hparams,
+  init=init,
+  epoch=epoch,
+  card=Card(
+    title='Convolution Transpose',
+    citation='Cadet et al. 2024, arXiv 2410.01276 (challenge: 5th place)',
+    cost=lambda h, n: 3 * h['num_epochs'] * n.retain,
+    reads=('retain',),
+    needs=('conv',),
+  ),
+)

@@ -1,0 +1,73 @@
+"""Gradient ascent (GA): climb the loss of the forget set.
+
+Passes over the forget set alone with the cross-entropy's sign turned, constant
+learning rate, in training mode, so that the batch statistics drift to those of
+the forget set. Weight decay keeps shrinking the weights while the loss climbs,
+as in the reference. Losses are unbounded: a member may end non-finite. Source:
+Thudi et al. 2022, arXiv 2109.13398.
+"""
+
+from flax import struct
+
+from jaxmu.core import hparams as hp
+from jaxmu.core.draws import Draws
+from jaxmu.core.method import Card, Info, Method
+from jaxmu.core.types import Array, Problem
+from jaxmu.data import stream
+from jaxmu.ops import fit, optim
+
+
+@struct.dataclass
+class Hparams:
+  learning_rate: Array = hp.leaf(0.01, valid=hp.POSITIVE, search=hp.RATE)
+  momentum: Array = hp.leaf(0.9, valid=hp.FRACTION)
+  weight_decay: Array = hp.leaf(5e-4, valid=hp.NON_NEGATIVE, search=hp.RATE)
+  num_epochs: Array = hp.leaf(10, valid=hp.COUNT, search=hp.EPOCHS)
+  batch_size: int = hp.static(256, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
+
+
+def init(hparams: Hparams, draws: Draws, problem: Problem) -> fit.Fit:
+  """Start from the original model."""
+  del hparams, draws
+  return fit.start(problem.original)
+
+
+def epoch(
+  hparams: Hparams,
+  draws: Draws,
+  problem: Problem,
+  state: fit.Fit,
+  epoch: Array,
+) -> tuple[fit.Fit, Info]:
+  """Take one shuffled pass of ascent over the forget set."""
+  del epoch
+  cross_entropy = fit.clean_cross_entropy(problem.task)
+
+  def ascent(variables, batch, draws):
+    value, variables = cross_entropy(variables, batch, draws)
+    return -value, variables
+
+  rate = hparams.learning_rate
+  order = stream.shuffled(draws, 'forget', problem.split.forget)
+  variables, opt, info = fit.epoch(
+    ascent,
+    optim.sgd(rate, hparams.momentum, hparams.weight_decay),
+    *state,
+    stream.cut(order, hparams.batch_size),
+    draws,
+  )
+  return fit.Fit(variables, opt), {**info, 'learning_rate': rate}
+
+
+METHOD = Method(
+  name='ga',
+  Hparams=Hparams,
+  init=init,
+  epoch=epoch,
+  card=Card(
+    title='Gradient ascent',
+    citation='Thudi et al. 2022, arXiv 2109.13398',
+    cost=lambda h, n: 3 * h['num_epochs'] * n.forget,
+    reads=('forget',),
+  ),
+)

@@ -1,0 +1,173 @@
+"""Masked Small Gradients (MSG): renew the weights both sets agree on.
+
+Where the gradients of the retain and of the forget set cancel, a convolution
+weight is replaced by a fresh one and learns at full speed; all other weights
+keep their value and learn at a tenth. Then fine-tune on the retain set with a
+learning rate that rises and falls. Source: second place of the NeurIPS 2023
+machine unlearning challenge, as adapted by the benchmark (arXiv 2410.01276).
+
+As in the reference: the gradients are taken in training mode and so move the
+batch statistics; the retain side is a random subset of the size of the forget
+set in batches of 64 whatever `batch_size` is, so that the balance of the two
+sums of batch means depends on it; weight decay also shrinks the slow weights.
+Kernel taps that only meet padding have zero gradient and are renewed first;
+ties go to the lower flat index in torch's layout.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+
+from jaxmu.core import hparams as hp
+from jaxmu.core.draws import Draws
+from jaxmu.core.method import Card, Info, Method
+from jaxmu.core.types import Array, Params, Problem, Variables
+from jaxmu.data import stream
+from jaxmu.ops import fit, optim, schedules, select, surgery
+
+SUBSET_BATCH = 64  # fixed in the reference
+SLOW = 0.1  # gradient factor of the weights that keep their value
+
+
+@struct.dataclass
+class Hparams:
+  learning_rate: Array = hp.leaf(1e-3, valid=hp.POSITIVE, search=hp.RATE)
+  momentum: Array = hp.leaf(0.9, valid=hp.FRACTION)
+  weight_decay: Array = hp.leaf(5e-4, valid=hp.NON_NEGATIVE, search=hp.RATE)
+  reinit_fraction: Array = hp.leaf(0.3, valid=hp.FRACTION, search=hp.UNIT)
+  num_epochs: Array = hp.leaf(5, valid=hp.COUNT, search=hp.EPOCHS)
+  batch_size: int = hp.static(64, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
+  counts: dict[str, Array] | None = hp.derived()  # weights to renew, by kernel
+
+
+class State(NamedTuple):
+  variables: Variables
+  opt: optax.OptState
+  grad_scale: Params  # 1 where renewed or not a kernel, 0.1 elsewhere
+
+
+def prepare(hparams: Hparams, problem: Problem) -> Hparams:
+  """Count the weights to renew per kernel, rounding half to even."""
+  fraction = np.asarray(hparams.reinit_fraction, np.float64)
+  kernels = surgery.conv_kernels(problem.original['params'])
+  counts = {
+    path: np.rint(fraction * np.prod(kernel.shape)).astype(np.int32)
+    for path, kernel in kernels.items()
+  }
+  return hparams.replace(counts=counts)
+
+
+def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
+  """Find and renew the kernel weights with the smallest gradient difference."""
+  variables, gradient = gradient_difference(hparams, draws, problem)
+  masks = {
+    path: _smallest(kernel, hparams.counts[path])
+    for path, kernel in surgery.conv_kernels(gradient).items()
+  }
+
+  def renew(path, leaf):
+    if path not in masks:
+      return leaf
+    height, width, _, out = leaf.shape
+    deviation = np.sqrt(2 / (out * height * width))
+    fresh = deviation * draws.normal(f'fresh/{path}', leaf.shape, leaf.dtype)
+    return jnp.where(masks[path], fresh, leaf)
+
+  def scale(path, leaf):
+    ones = jnp.ones_like(leaf)
+    return jnp.where(masks[path], ones, SLOW * ones) if path in masks else ones
+
+  params = surgery.edit(renew, variables['params'])
+  state = fit.start({**variables, 'params': params})
+  return State(*state, grad_scale=surgery.edit(scale, params))
+
+
+def gradient_difference(
+  hparams: Hparams, draws: Draws, problem: Problem
+) -> tuple[Variables, Params]:
+  """Sum the batch gradients of a retain subset minus those of the forget set.
+
+  Returns:
+    The original variables with the batch statistics that two training-mode
+    passes leave behind, and the signed sum of gradients.
+  """
+  split = problem.split
+  order = stream.shuffled(draws, 'subset', split.retain)
+  subset = order[: split.forget.shape[0]]
+  forget = stream.shuffled(draws, 'forget', split.forget)
+  loss = fit.clean_cross_entropy(problem.task)
+
+  def accumulate(sign):
+    def step(carry, batch, draws):
+      variables, total = carry
+
+      def of_params(params):
+        return loss({**variables, 'params': params}, batch, draws)
+
+      (value, after), grads = jax.value_and_grad(of_params, has_aux=True)(
+        variables['params']
+      )
+      total = jax.tree.map(lambda t, g: t + sign * g, total, grads)
+      return ({**after, 'params': variables['params']}, total), value
+
+    return step
+
+  zeros = jax.tree.map(jnp.zeros_like, problem.original['params'])
+  carry = problem.original, zeros
+  carry, _ = stream.fold(
+    accumulate(1), carry, stream.cut(subset, SUBSET_BATCH), draws.at('retain')
+  )
+  carry, _ = stream.fold(
+    accumulate(-1),
+    carry,
+    stream.cut(forget, hparams.batch_size),
+    draws.at('forget'),
+  )
+  return carry
+
+
+def _smallest(gradient: Array, count: Array) -> Array:
+  (mask,) = select.k_smallest([surgery.torch_layout(jnp.abs(gradient))], count)
+  return surgery.flax_layout(mask)
+
+
+def epoch(
+  hparams: Hparams,
+  draws: Draws,
+  problem: Problem,
+  state: State,
+  epoch: Array,
+) -> tuple[State, Info]:
+  """Take one shuffled pass over the retain set with scaled gradients."""
+  rate = schedules.triangle(hparams.learning_rate, epoch, hparams.num_epochs)
+  optimiser = optim.sgd(
+    rate,
+    hparams.momentum,
+    hparams.weight_decay,
+    grad_scale=state.grad_scale,
+  )
+  variables, opt, info = fit.retain_epoch(
+    problem, draws, state.variables, state.opt, optimiser, hparams.batch_size
+  )
+  info = {**info, 'learning_rate': rate}
+  return State(variables, opt, state.grad_scale), info
+
+
+METHOD = Method(
+  name='msg',
+  Hparams=Hparams,
+  init=init,
+  epoch=epoch,
+  prepare=prepare,
+  card=Card(
+    title='Masked Small Gradients',
+    citation='Cadet et al. 2024, arXiv 2410.01276 (challenge: 2nd place)',
+    cost=lambda h, n: 6 * n.forget + 3 * h['num_epochs'] * n.retain,
+    reads=('retain', 'forget'),
+    needs=('conv',),
+  ),
+)

@@ -1,0 +1,67 @@
+"""From example indices to logits; the only caller of the models.
+
+The policy of batch normalisation lives here: `train_logits` normalises with the
+batch and returns updated running statistics, `eval_logits` uses the stored ones
+and leaves them alone.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxmu import models
+from jaxmu.core.draws import Draws
+from jaxmu.core.types import Array, Task, Variables
+from jaxmu.data import augment
+
+
+def dtype_of(variables: Variables) -> jnp.dtype:
+  """Return the floating type a model computes in, that of its parameters."""
+  return jax.tree.leaves(variables['params'])[0].dtype
+
+
+def clean_images(task: Task, index: Array, dtype: jnp.dtype) -> Array:
+  """Look up and normalise images, float[B, H, W, 3], without augmentation."""
+  return augment.normalise(task.transform, task.dataset.image[index], dtype)
+
+
+def augmented_images(
+  task: Task, index: Array, dtype: jnp.dtype, draws: Draws
+) -> Array:
+  """Look up, augment and normalise images, float[B, H, W, 3].
+
+  What happens to an example depends on the place of `draws` and on the
+  example, not on its position in the batch.
+  """
+  image = augment.augment_batch(
+    task.transform, draws.key_for('augment'), index, task.dataset.image[index]
+  )
+  return augment.normalise(task.transform, image, dtype)
+
+
+def train_logits(
+  task: Task, variables: Variables, images: Array, draws: Draws
+) -> tuple[Array, Variables]:
+  """Run the model in training mode.
+
+  Returns:
+    Logits f[B, C] and the variables with updated running statistics.
+  """
+  model = task.model
+  noise = None
+  if model.num_drop_paths:
+    noise = jnp.stack(
+      [
+        draws.uniform(f'drop_path/{k}', (images.shape[0],), images.dtype)
+        for k in range(model.num_drop_paths)
+      ]
+    )
+  logits, stats = models.apply(
+    model, variables, images, train=True, drop_path=noise
+  )
+  return logits, {**variables, 'batch_stats': stats}
+
+
+def eval_logits(task: Task, variables: Variables, images: Array) -> Array:
+  """Run the model in evaluation mode; logits f[B, C]."""
+  logits, _ = models.apply(task.model, variables, images, train=False)
+  return logits

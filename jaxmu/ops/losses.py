@@ -1,0 +1,33 @@
+"""Losses on logits; natural logarithms throughout."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxmu.core.types import Array
+
+
+def cross_entropies(logits: Array, label: Array) -> Array:
+  """Return the cross-entropy of each example, f[B]."""
+  log_p = jax.nn.log_softmax(logits)
+  return -jnp.take_along_axis(log_p, label[:, None], axis=1)[:, 0]
+
+
+def cross_entropy(logits: Array, label: Array) -> Array:
+  """Return the mean cross-entropy of a batch."""
+  return jnp.mean(cross_entropies(logits, label))
+
+
+def weighted_mean(values: Array, weight: Array) -> Array:
+  """Return the mean of f[B] under weights f[B]."""
+  return jnp.sum(values * weight) / jnp.sum(weight)
+
+
+def log_odds(logits: Array, label: Array) -> Array:
+  """Return log(p / (1 - p)) of the true class, f[N], without forming p.
+
+  The cross-entropy is softplus(-log_odds). Source: Carlini et al. 2022, eq. 4.
+  """
+  true = jnp.take_along_axis(logits, label[:, None], axis=1)[:, 0]
+  is_true = jax.nn.one_hot(label, logits.shape[1], dtype=bool)
+  others = jnp.where(is_true, -jnp.inf, logits)
+  return true - jax.scipy.special.logsumexp(others, axis=1)

@@ -1,0 +1,188 @@
+"""Run a method over a population, epoch by epoch.
+
+The epoch is the compiled program; the loop over epochs is here, where progress,
+failures and cancellation hang. Members may differ in every leaf of their
+hyper-parameters, the number of epochs included: those that are done idle.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmu import models, population
+from jaxmu.core import hparams as hp
+from jaxmu.core.draws import Draws
+from jaxmu.core.method import Method
+from jaxmu.core.types import Array, Key, Problem, Split, Task, Variables
+
+
+class Members(NamedTuple):
+  """A population to be trained; every leaf is stacked along [P]."""
+
+  hparams: Any
+  key: Key
+  split: Split
+  original: Variables
+
+
+class Trained(NamedTuple):
+  """What training gives.
+
+  Attributes:
+    variables: trained models, leaves [P, ...].
+    losses: mean loss of each epoch f64[P, E]; NaN where a member was done.
+    failed: epoch in which a member's loss first was not finite i32[P]; -1 for
+      members that stayed finite.
+  """
+
+  variables: Variables
+  losses: np.ndarray
+  failed: np.ndarray
+
+
+class Trainer:
+  """The compiled programs of one method; serves any number of populations.
+
+  Attributes:
+    method: the method.
+    task: data set, model and transform, replicated over the devices.
+    layout: how members are laid out.
+  """
+
+  def __init__(self, method: Method, task: Task, layout: population.Layout):
+    self.method, self.layout = method, layout
+    self.task = population.replicate(task, layout)
+    over = functools.partial(population.map_members, layout=layout)
+    self._init = jax.jit(
+      lambda task, members: over(self._init_one, task, members)
+    )
+    self._epoch = jax.jit(
+      lambda task, members, state, epoch, active: over(
+        self._epoch_one,
+        (task, epoch),
+        (members, state),
+        active=active,
+        skip=self._skip_one,
+      ),
+      donate_argnums=2,
+    )
+    self._finish = jax.jit(
+      lambda members, state: over(
+        lambda _, pair: method.finish(pair[0].hparams, pair[1]),
+        (),
+        (members, state),
+      ),
+      donate_argnums=1,
+    )
+
+  def _init_one(self, task: Task, member: Members) -> Any:
+    problem = Problem(task, member.split, member.original)
+    draws = Draws(member.key).at('init')
+    return self.method.init(member.hparams, draws, problem)
+
+  def _epoch_one(self, shared: Any, pair: Any) -> Any:
+    (task, epoch), (member, state) = shared, pair
+    problem = Problem(task, member.split, member.original)
+    draws = Draws(member.key).at('epoch', epoch)
+    state, info = self.method.epoch(
+      member.hparams, draws, problem, state, epoch
+    )
+    return state, jax.tree.map(jnp.mean, info)
+
+  def _skip_one(self, shared: Any, pair: Any) -> Any:
+    _, info = jax.eval_shape(self._epoch_one, shared, pair)
+    nothing = jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), info)
+    return pair[1], nothing
+
+  def run(
+    self,
+    hparams: Sequence[Any],
+    keys: Key,
+    splits: Split,
+    originals: Variables,
+    *,
+    on_epoch: Callable[[int], None] = lambda members: None,
+  ) -> Trained:
+    """Train a population from start to end.
+
+    Args:
+      hparams: hyper-parameters of each member, equal in their statics.
+      keys: key of each member's draws, [P].
+      splits: index sets of each member, leaves [P, ...].
+      originals: starting models, leaves [P, ...].
+      on_epoch: called after every epoch with the number of members that took
+        part in it.
+
+    Returns:
+      The trained models, their losses and who failed.
+
+    Raises:
+      ValueError: members differ in a static hyper-parameter.
+    """
+    size = len(hparams)
+    hparams = prepare(self.method, hparams, self.task, splits, originals)
+    epochs = np.array([int(self.method.num_epochs(h)) for h in hparams])
+    members = Members(hp.stack(hparams), keys, splits, originals)
+    members = population.put(population.pad(members, self.layout), self.layout)
+    state = self._init(self.task, members)
+    remaining = population.pad(epochs, self.layout)
+    losses = np.full((size, max(epochs, default=0)), np.nan)
+    for epoch in range(losses.shape[1]):
+      state, info = self._epoch(
+        self.task, members, state, jnp.int32(epoch), epoch < remaining
+      )
+      losses[:, epoch] = np.asarray(info['loss'], np.float64)[:size]
+      on_epoch(int(np.sum(epoch < epochs)))
+    variables = self._finish(members, state)
+    variables = jax.tree.map(lambda x: x[:size], variables)
+    return Trained(variables, losses, failures(losses, epochs))
+
+
+def prepare(
+  method: Method,
+  hparams: Sequence[Any],
+  task: Task,
+  splits: Split,
+  originals: Variables,
+) -> list[Any]:
+  """Run the method's exact counting on the host, for each member."""
+  one = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (splits, originals)
+  )
+  problem = Problem(task, *one)
+  return [method.prepare(h, problem) for h in hparams]
+
+
+def failures(losses: np.ndarray, epochs: np.ndarray) -> np.ndarray:
+  """Return the first epoch with a non-finite loss per member, or -1."""
+  took_part = np.arange(losses.shape[1]) < epochs[:, None]
+  bad = took_part & ~np.isfinite(losses)
+  return (
+    np.where(bad.any(axis=1), bad.argmax(axis=1), -1)
+    if bad.size
+    else (np.full(len(epochs), -1))
+  )
+
+
+def fresh(task: Task, keys: Key, layout: population.Layout) -> Variables:
+  """Draw the initial variables of each member, leaves [P, ...].
+
+  Args:
+    task: gives the model and the size of its images.
+    keys: one key per member, [P].
+    layout: how members are laid out.
+  """
+  shape = task.dataset.image.shape[1:]
+
+  def one(_, key: Array) -> Variables:
+    return models.init(task.model, key, shape)
+
+  padded = population.put(population.pad(keys, layout), layout)
+  variables = jax.jit(
+    lambda keys: population.map_members(one, (), keys, layout=layout)
+  )(padded)
+  return jax.tree.map(lambda x: x[: len(keys)], variables)
