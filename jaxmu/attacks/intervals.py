@@ -1,0 +1,133 @@
+"""Estimates whose uncertainty is the spread between splits.
+
+Examples inside a model are dependent, and so are the models of one split;
+splits are the independent units. Every interval of this package is therefore
+a t-interval over one value per split. For a statistic that cannot be averaged
+over splits (a quantile of a small sample) the values per split are jackknife
+pseudo-values: `G * whole - (G - 1) * without_split`.
+"""
+
+import dataclasses
+
+import numpy as np
+from scipy import stats
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+  """A number, its interval and where both come from.
+
+  Attributes:
+    value: the estimate; NaN if it was refused.
+    low: lower end of the interval; NaN with fewer than two splits.
+    high: upper end.
+    n: number of splits behind the interval.
+    by_split: f64[G] one value per split, NaN where a split has none; two
+      estimates over the same splits are compared by `paired_difference`.
+    pooling: over what one operating point is chosen before averaging: 'model'
+      (one ROC per model), 'split' or 'population' (one threshold for all
+      models of a split or of the population).
+    note: why a value was refused or the interval is not the usual one.
+  """
+
+  value: float
+  low: float
+  high: float
+  n: int
+  by_split: np.ndarray = dataclasses.field(
+    default_factory=lambda: np.zeros(0), repr=False
+  )
+  pooling: str = 'model'
+  note: str = ''
+
+
+def over_splits(
+  by_split: np.ndarray,
+  *,
+  level: float = 0.95,
+  bounds: tuple[float, float] | None = None,
+  value: float | None = None,
+  pooling: str = 'model',
+  note: str = '',
+) -> Estimate:
+  """Returns the mean over splits with its t-interval.
+
+  Args:
+    by_split: f64[G], NaN for splits without a value (left out and not counted).
+    level: coverage of the interval.
+    bounds: range of the metric, to which the interval is cut.
+    value: the estimate, where it is not the mean of `by_split`.
+    pooling: see `Estimate`.
+    note: see `Estimate`.
+  """
+  by_split = np.asarray(by_split, np.float64)
+  known = by_split[np.isfinite(by_split)]
+  n = len(known)
+  if n == 0:
+    note = note or 'no split has a value'
+    return Estimate(np.nan, np.nan, np.nan, 0, by_split, pooling, note)
+  mean = float(known.mean()) if value is None else float(value)
+  if n == 1:
+    note = note or 'one split: no interval'
+    return Estimate(mean, np.nan, np.nan, 1, by_split, pooling, note)
+  half = stats.t.ppf(0.5 + level / 2, n - 1) * known.std(ddof=1) / np.sqrt(n)
+  low, high = mean - half, mean + half
+  if bounds is not None:
+    low, high = max(low, bounds[0]), min(high, bounds[1])
+  return Estimate(mean, float(low), float(high), n, by_split, pooling, note)
+
+
+def paired_difference(
+  first: Estimate, second: Estimate, *, level: float = 0.95
+) -> Estimate:
+  """Returns first - second, paired by split: "excess over the retrained".
+
+  Raises:
+    ValueError: the estimates are over different numbers of splits.
+  """
+  if first.by_split.shape != second.by_split.shape:
+    raise ValueError(
+      f'cannot pair estimates over {len(first.by_split)} and '
+      f'{len(second.by_split)} splits; compute both from the same splits.'
+    )
+  if not (np.isfinite(first.value) and np.isfinite(second.value)):
+    note = first.note or second.note
+    return Estimate(np.nan, np.nan, np.nan, 0, pooling='model', note=note)
+  difference = first.by_split - second.by_split
+  both_mean = first.pooling == second.pooling == 'model'
+  return over_splits(
+    difference,
+    level=level,
+    value=None if both_mean else first.value - second.value,
+    pooling=first.pooling,
+    note=first.note or second.note,
+  )
+
+
+def clopper_pearson(
+  successes: int, trials: int, *, level: float = 0.95
+) -> tuple[float, float]:
+  """Returns the exact binomial interval of a rate.
+
+  For independent trials only: a naive bound for examples of one model.
+  """
+  if trials <= 0:
+    return 0.0, 1.0
+  tail = (1 - level) / 2
+  low, high = 0.0, 1.0
+  if successes > 0:
+    low = stats.beta.ppf(tail, successes, trials - successes + 1)
+  if successes < trials:
+    high = stats.beta.ppf(1 - tail, successes + 1, trials - successes)
+  return float(low), float(high)
+
+
+def clopper_pearson_upper(
+  successes: np.ndarray, trials: int, *, level: float = 0.95
+) -> np.ndarray:
+  """Returns one-sided upper limits of rates, vectorised over `successes`."""
+  successes = np.asarray(successes)
+  upper = stats.beta.ppf(
+    level, successes + 1, np.maximum(trials - successes, 1e-300)
+  )
+  return np.where(successes >= trials, 1.0, upper)

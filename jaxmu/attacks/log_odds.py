@@ -1,0 +1,180 @@
+"""The one score behind every attack: log-odds of the true class.
+
+    phi = z_y - logsumexp_{k != y} z_k = log(p_y / (1 - p_y))
+
+Computed from logits in float64 and never through p: in float32,
+`log(p / (1 - p))` is infinite from phi = 17 on. One stored array of phi
+(f32[P, N] or f32[P, N, A]) is all that the attacks of this package need;
+cross-entropy and confidence are monotone functions of it.
+
+The other statistics of `statistic` exist for comparison with published
+attacks. All are oriented so that larger means "looks more like a member".
+"""
+
+from typing import Literal
+
+import numpy as np
+
+Statistic = Literal['log_odds', 'loss', 'margin', 'correctness']
+STATISTICS: tuple[Statistic, ...] = (
+  'log_odds',
+  'loss',
+  'margin',
+  'correctness',
+)
+
+# Used when an array has no finite entry: log of the smallest float32.
+MOST_WRONG = -103.0
+
+_CHUNK = 1 << 22  # logits converted to float64 at a time (32 MiB)
+
+
+def log_odds(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+  """Computes the log-odds of the true class.
+
+  Args:
+    logits: float[N, C], float[P, N, C] or float[P, N, A, C] (A augmentations);
+      cast bfloat16 to float32 first.
+    labels: int[N], true class of each example.
+
+  Returns:
+    float64 array of the shape of `logits` without its last axis. Non-finite
+    logits give non-finite values: pass the result to `replace_non_finite`.
+
+  Raises:
+    ValueError: wrong rank, fewer than two classes, or labels that do not fit.
+  """
+  return _over_classes(logits, labels, _masked_log_odds)
+
+
+def statistic(
+  logits: np.ndarray, labels: np.ndarray, *, kind: Statistic = 'log_odds'
+) -> np.ndarray:
+  """Computes one score per example, larger for more member-like.
+
+  Args:
+    logits: as for `log_odds`.
+    labels: int[N].
+    kind: 'log_odds'; 'loss', the negative cross-entropy; 'margin', the true
+      logit minus the largest other one; 'correctness', 1 where the true class
+      has the largest logit (the first one wins ties) and 0 elsewhere.
+
+  Returns:
+    float64 array of the shape of `logits` without its last axis.
+
+  Raises:
+    ValueError: unknown kind, or as for `log_odds`.
+  """
+  if kind == 'log_odds':
+    return log_odds(logits, labels)
+  if kind == 'loss':
+    return -loss_from_log_odds(log_odds(logits, labels))
+  if kind == 'margin':
+    return _over_classes(logits, labels, _masked_margin)
+  if kind == 'correctness':
+    return _over_classes(logits, labels, _is_correct)
+  raise ValueError(f'kind is {kind!r}; choose one of {STATISTICS}.')
+
+
+def loss_from_log_odds(log_odds: np.ndarray) -> np.ndarray:
+  """Returns the cross-entropy, softplus(-phi), exact for any phi (float64)."""
+  return np.logaddexp(0.0, -np.asarray(log_odds, np.float64))
+
+
+def log_confidence(log_odds: np.ndarray) -> np.ndarray:
+  """Returns log p of the true class, -softplus(-phi) (float64)."""
+  return -loss_from_log_odds(log_odds)
+
+
+def replace_non_finite(score: np.ndarray) -> tuple[np.ndarray, int]:
+  """Sets non-finite scores to the most wrong finite one and counts them.
+
+  A model that outputs NaN or infinity stays in every average, as one that is
+  wrong about those examples; dropping it would hide the failure.
+
+  Args:
+    score: float array of any shape.
+
+  Returns:
+    The array (the same object if it is finite) and the number of replaced
+    entries. The replacement is the smallest finite score of the array, or
+    `MOST_WRONG` if there is none.
+  """
+  finite = np.isfinite(score)
+  count = int(finite.size - np.count_nonzero(finite))
+  if count == 0:
+    return score, 0
+  worst = score[finite].min() if count < finite.size else MOST_WRONG
+  return np.where(finite, score, worst).astype(score.dtype), count
+
+
+def _over_classes(logits, labels, function) -> np.ndarray:
+  """Applies `function(logits[..., C], label[...])` by chunks of members."""
+  logits = np.asarray(logits)
+  labels = np.asarray(labels)
+  _check(logits, labels)
+  if logits.ndim == 2:
+    return _over_classes(logits[None], labels, function)[0]
+  label = labels[:, None] if logits.ndim == 4 else labels
+  label = np.broadcast_to(label, logits.shape[1:-1])
+  out = np.empty(logits.shape[:-1], np.float64)
+  step = max(1, _CHUNK // max(1, int(np.prod(logits.shape[1:]))))
+  with np.errstate(invalid='ignore'):
+    for start in range(0, len(logits), step):
+      part = logits[start : start + step].astype(np.float64)
+      out[start : start + step] = function(
+        part, np.broadcast_to(label, part.shape[:-1])
+      )
+  return out
+
+
+def _split_true(logits, label):
+  """Returns the true logit and a copy with -inf in its place."""
+  index = label[..., None]
+  true = np.take_along_axis(logits, index, axis=-1)[..., 0]
+  others = logits.copy()
+  np.put_along_axis(others, index, -np.inf, axis=-1)
+  return true, others
+
+
+def _masked_log_odds(logits, label):
+  true, others = _split_true(logits, label)
+  top = others.max(axis=-1)
+  others -= top[..., None]
+  # With two classes the sum is exp(0) = 1: the exact logit difference.
+  return true - (top + np.log(np.exp(others).sum(axis=-1)))
+
+
+def _masked_margin(logits, label):
+  true, others = _split_true(logits, label)
+  return true - others.max(axis=-1)
+
+
+def _is_correct(logits, label):
+  return (logits.argmax(axis=-1) == label).astype(np.float64)
+
+
+def _check(logits: np.ndarray, labels: np.ndarray) -> None:
+  if logits.ndim not in (2, 3, 4):
+    raise ValueError(
+      f'logits have shape {logits.shape}; expected [examples, classes], '
+      '[models, examples, classes] or '
+      '[models, examples, augmentations, classes].'
+    )
+  examples = logits.shape[0 if logits.ndim == 2 else 1]
+  classes = logits.shape[-1]
+  if classes < 2:
+    raise ValueError(
+      f'logits have {classes} class on their last axis; log-odds need at '
+      'least 2. For a binary model with one output z pass [-z/2, z/2].'
+    )
+  if labels.shape != (examples,) or labels.dtype.kind not in 'iu':
+    raise ValueError(
+      f'labels are {labels.dtype}{list(labels.shape)}; expected one integer '
+      f'for each of the {examples} examples of logits {logits.shape}.'
+    )
+  if examples and not (0 <= labels.min() and labels.max() < classes):
+    raise ValueError(
+      f'labels run from {labels.min()} to {labels.max()}; with {classes} '
+      f'classes they must lie in 0..{classes - 1}.'
+    )
