@@ -143,9 +143,13 @@ def _merge(pairs: list[Pair], group: np.ndarray) -> list[Pair]:
   """Joins the models of each group."""
   merged = []
   for g in range(group.max() + 1):
-    members = [pair for pair, h in zip(pairs, group, strict=True) if h == g]
-    merged.append(tuple(np.concatenate(side) for side in zip(*members)))
+    merged.append(_join([pairs[m] for m in np.flatnonzero(group == g)]))
   return merged
+
+
+def _join(pairs: list[Pair]) -> Pair:
+  positives = np.concatenate([p for p, _ in pairs])
+  return positives, np.concatenate([n for _, n in pairs])
 
 
 def _estimate(pairs, group, metric, pooling, level) -> intervals.Estimate:
@@ -227,14 +231,14 @@ def _naive_interval(result, pairs, level) -> intervals.Estimate:
 
 def _jackknife(splits: list[Pair], metric, level) -> intervals.Estimate:
   """One threshold for all: delete-one-split jackknife."""
-  whole = metric(*map(np.concatenate, zip(*splits)))
+  whole = metric(*_join(splits))
   if not np.isfinite(whole) or len(splits) < 2:
     by_split = np.full(len(splits), whole)
     return intervals.over_splits(by_split[:1], pooling='population')
 
   def without(g: int) -> float:
     rest = splits[:g] + splits[g + 1 :]
-    return metric(*map(np.concatenate, zip(*rest)))
+    return metric(*_join(rest))
 
   count = len(splits)
   with futures.ThreadPoolExecutor() as pool:

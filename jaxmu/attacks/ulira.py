@@ -278,8 +278,7 @@ def _check(score, state, group, target, variance) -> None:
     )
   if group.shape != state.shape[:1]:
     raise ValueError(
-      f'group has shape {group.shape}; expected one per model, '
-      f'({len(state)},).'
+      f'group has shape {group.shape}; expected one per model, ({len(state)},).'
     )
   if variance not in VARIANCES:
     raise ValueError(f'variance is {variance!r}; choose one of {VARIANCES}.')
