@@ -145,12 +145,14 @@ def pad(stacked: Any, layout: Layout) -> Any:
   return jax.tree.map(lambda x: x[index], stacked) if missing else stacked
 
 
+def sharding(layout: Layout) -> jax.NamedSharding:
+  """Return how stacked members lie on the devices of the layout."""
+  return jax.NamedSharding(layout.mesh(), jax.sharding.PartitionSpec('members'))
+
+
 def put(stacked: Any, layout: Layout) -> Any:
   """Spread a padded population over the devices of the layout."""
-  sharding = jax.NamedSharding(
-    layout.mesh(), jax.sharding.PartitionSpec('members')
-  )
-  return jax.device_put(stacked, sharding)
+  return jax.device_put(stacked, sharding(layout))
 
 
 def replicate(shared: Any, layout: Layout) -> Any:

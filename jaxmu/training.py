@@ -56,13 +56,14 @@ class Trainer:
   def __init__(self, method: Method, task: Task, layout: population.Layout):
     self.method, self.layout = method, layout
     self.task = population.replicate(task, layout)
+    # Traced once, though both running and idling need to know its result.
+    self._one_epoch = jax.jit(self._epoch_one)
     over = functools.partial(population.map_members, layout=layout)
-    self._init = jax.jit(
-      lambda task, members: over(self._init_one, task, members)
-    )
-    self._epoch = jax.jit(
+    jit = functools.partial(jax.jit, out_shardings=population.sharding(layout))
+    self._init = jit(lambda task, members: over(self._init_one, task, members))
+    self._epoch = jit(
       lambda task, members, state, epoch, active: over(
-        self._epoch_one,
+        lambda shared, pair: self._one_epoch(shared, pair),
         (task, epoch),
         (members, state),
         active=active,
@@ -70,7 +71,7 @@ class Trainer:
       ),
       donate_argnums=2,
     )
-    self._finish = jax.jit(
+    self._finish = jit(
       lambda members, state: over(
         lambda _, pair: method.finish(pair[0].hparams, pair[1]),
         (),
@@ -94,7 +95,7 @@ class Trainer:
     return state, jax.tree.map(jnp.mean, info)
 
   def _skip_one(self, shared: Any, pair: Any) -> Any:
-    _, info = jax.eval_shape(self._epoch_one, shared, pair)
+    _, info = jax.eval_shape(self._one_epoch, shared, pair)
     nothing = jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), info)
     return pair[1], nothing
 
