@@ -1,0 +1,231 @@
+"""Readers of the original archives: MNIST's idx, CIFAR's batches, UTKFace.
+
+They yield examples in the official order, which is what split indices count in,
+and name the file whenever it is not what it should be.
+"""
+
+import gzip
+import io
+import pathlib
+import pickle
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+
+Example = tuple[np.ndarray, int]  # u8[H, W, C], label
+
+_IDX_UBYTE = 0x08
+_CIFAR_SIDE = 32
+_BROKEN = (EOFError, zlib.error, OSError, tarfile.TarError, zipfile.BadZipFile)
+
+
+def read_idx(path: pathlib.Path) -> np.ndarray:
+  """Read one gzipped idx file of bytes, the format of MNIST.
+
+  Returns:
+    u8 array of the shape that the file states.
+
+  Raises:
+    ValueError: the file is cut short, damaged or no idx file of bytes.
+  """
+  try:
+    with gzip.open(path, 'rb') as file:
+      data = file.read()
+  except _BROKEN as error:
+    raise ValueError(_damaged(path, error)) from error
+  if len(data) < 4 or data[:2] != b'\0\0' or data[2] != _IDX_UBYTE:
+    raise ValueError(
+      f'{path} is not an idx file of bytes: it begins with {data[:4].hex()}'
+    )
+  rank = data[3]
+  shape = tuple(np.frombuffer(data[4 : 4 + 4 * rank], '>i4').tolist())
+  body = np.frombuffer(data[4 + 4 * rank :], np.uint8)
+  if len(shape) != rank or body.size != np.prod(shape, dtype=int):
+    raise ValueError(
+      f'{path} states the shape {shape} but holds {body.size} bytes: it is '
+      'damaged or cut short, fetch it again'
+    )
+  return body.reshape(shape)
+
+
+def mnist_examples(
+  image_path: pathlib.Path, label_path: pathlib.Path
+) -> Iterator[Example]:
+  """Yield (u8[28, 28, 1], label) from a pair of idx files."""
+  image, label = read_idx(image_path), read_idx(label_path)
+  if image.ndim != 3 or label.shape != image.shape[:1]:
+    raise ValueError(
+      f'{image_path} has shape {image.shape} and {label_path} {label.shape}: '
+      'they do not belong together'
+    )
+  for one, its_label in zip(image, label, strict=True):
+    yield one[..., None], int(its_label)
+
+
+def cifar_examples(
+  path: pathlib.Path, *, files: tuple[str, ...], num_classes: int
+) -> Iterator[Example]:
+  """Yield (u8[32, 32, 3], label) from the batches of a CIFAR archive.
+
+  Both official archives are understood: the binary one, and the Python one,
+  whose pickles are read without running what they might contain.
+
+  Args:
+    path: a `.tar.gz` of CIFAR-10 or CIFAR-100.
+    files: names of the batches in order, without `.bin`.
+    num_classes: 10 or 100. With 100 the fine label is taken.
+  """
+  try:
+    with tarfile.open(path) as tar:
+      members = {pathlib.PurePath(m.name).name: m for m in tar.getmembers()}
+      for name in files:
+        member = members.get(name + '.bin') or members.get(name)
+        file = tar.extractfile(member) if member else None
+        if file is None:
+          raise ValueError(f'{path} has no batch {name}: it is another archive')
+        data = file.read()
+        binary = member is not None and member.name.endswith('.bin')
+        read = _cifar_binary if binary else _cifar_python
+        try:
+          image, label = read(data, num_classes)
+        except (ValueError, KeyError, pickle.UnpicklingError) as error:
+          raise ValueError(
+            f'{path}: batch {name} is damaged ({error}): fetch the archive '
+            'again'
+          ) from error
+        for one, its_label in zip(image, label, strict=True):
+          yield one, int(its_label)
+  except _BROKEN as error:
+    raise ValueError(_damaged(path, error)) from error
+
+
+def _cifar_binary(data: bytes, num_classes: int):
+  """Records of one label byte (CIFAR-100: coarse, fine) and 3,072 pixels."""
+  num_labels = 2 if num_classes == 100 else 1
+  pixels = 3 * _CIFAR_SIDE**2
+  if not data or len(data) % (num_labels + pixels):
+    raise ValueError(
+      f'{len(data)} bytes are no multiple of {num_labels + pixels}'
+    )
+  table = np.frombuffer(data, np.uint8).reshape(-1, num_labels + pixels)
+  return _cifar_planes(table[:, num_labels:]), table[:, num_labels - 1]
+
+
+def _cifar_python(data: bytes, num_classes: int):
+  """A pickled dict of `data` u8[N, 3072] and a list of labels."""
+  batch = _ArraysOnly(io.BytesIO(data), encoding='bytes').load()
+  label = batch[b'fine_labels' if num_classes == 100 else b'labels']
+  return _cifar_planes(batch[b'data']), label
+
+
+def _cifar_planes(rows: np.ndarray) -> np.ndarray:
+  """Turn rows of red, green and blue planes into u8[N, 32, 32, 3]."""
+  planes = rows.reshape(-1, 3, _CIFAR_SIDE, _CIFAR_SIDE)
+  return planes.transpose(0, 2, 3, 1)
+
+
+class _ArraysOnly(pickle.Unpickler):
+  """Unpickles plain containers and NumPy arrays, nothing else."""
+
+  def find_class(self, module: str, name: str):
+    if (module, name) == ('numpy', 'ndarray'):
+      return np.ndarray
+    if (module, name) == ('numpy', 'dtype'):
+      return np.dtype
+    if name == '_reconstruct' and module in (
+      'numpy.core.multiarray',
+      'numpy._core.multiarray',
+    ):
+      # What NumPy itself writes into its pickles, found without naming one
+      # of its private modules.
+      return np.empty(0).__reduce__()[0]
+    if (module, name) == ('_codecs', 'encode'):
+      return lambda text, encoding: text.encode(encoding)
+    raise pickle.UnpicklingError(f'it refers to {module}.{name}')
+
+
+def utkface_age_band(name: str) -> int | None:
+  """Return the label of a UTKFace file, or None if its name is malformed.
+
+  `39_1_20170116174525125.jpg.chip.jpg` shows a person of 39: the age is the
+  integer before the first underscore of the name, which is cut at its first
+  dot. Labels are bands of 20 years, 80 and older together.
+  """
+  age = name.partition('.')[0].partition('_')[0]
+  return min(int(age) // 20, 4) if age.isdecimal() else None
+
+
+def utkface_files(path: pathlib.Path) -> dict[str, bytes | pathlib.Path]:
+  """List the `.jpg` files of a folder, tar or zip, sorted by file name.
+
+  Unlike the reference, which takes them as the file system lists them: there,
+  the meaning of an index depends on the machine.
+
+  Returns:
+    By file name, where it lies in a folder, or its bytes from an archive.
+
+  Raises:
+    ValueError: the archive is damaged, or a file name occurs twice (some
+      distributions carry the same faces in two folders).
+  """
+  try:
+    found = list(_utkface_entries(path))
+  except _BROKEN as error:
+    raise ValueError(_damaged(path, error)) from error
+  names = [name for name, _ in found]
+  if len(set(names)) < len(names):
+    twice = sorted({name for name in names if names.count(name) > 1})
+    raise ValueError(
+      f'{path} holds {len(twice)} file names more than once, first {twice[0]}: '
+      'keep one copy of the folder `UTKFace`, without `crop_part1` and the like'
+    )
+  return dict(sorted(found))
+
+
+def _utkface_entries(path: pathlib.Path):
+  if path.is_dir():
+    for file in path.rglob('*.jpg'):
+      yield file.name, file
+  elif path.suffix == '.zip':
+    with zipfile.ZipFile(path) as archive:
+      for name in archive.namelist():
+        if name.endswith('.jpg'):
+          yield pathlib.PurePath(name).name, archive.read(name)
+  else:
+    with tarfile.open(path) as archive:
+      for member in archive:
+        if member.isfile() and member.name.endswith('.jpg'):
+          file = archive.extractfile(member)
+          assert file is not None
+          yield pathlib.PurePath(member.name).name, file.read()
+
+
+def rgb_jpeg(name: str, content: bytes | pathlib.Path) -> bytes:
+  """Return the encoded image as it is, or as RGB in PNG if it is not RGB.
+
+  Raises:
+    ValueError: the bytes cannot be decoded.
+  """
+  if isinstance(content, pathlib.Path):
+    content = content.read_bytes()
+  try:
+    image = Image.open(io.BytesIO(content))
+    image.load()
+  except (OSError, SyntaxError) as error:
+    raise ValueError(f'{name} cannot be decoded ({error})') from error
+  if image.mode == 'RGB':
+    return content
+  buffer = io.BytesIO()
+  image.convert('RGB').save(buffer, 'png')
+  return buffer.getvalue()
+
+
+def _damaged(path: pathlib.Path, error: BaseException) -> str:
+  return (
+    f'{path} cannot be read ({error}): it is damaged or cut short, fetch it '
+    'again'
+  )

@@ -1,0 +1,301 @@
+"""Builders for tensorflow-datasets of the benchmark's sets, TensorFlow-free.
+
+tfds' own builders of these sets encode images with TensorFlow and store them in
+shuffled order. These write array_record files in the official order. Archives
+come from a folder of the user's or from tfds' download manager; both are
+checked against the published checksums.
+
+Imported only to prepare a set; `jaxmu.data.prepared` opens what was prepared.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import pathlib
+import shutil
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download import checksums, download_manager
+from tensorflow_datasets.core.download import util as download_util
+
+from jaxmu.data import archives, remotes
+from jaxmu.data.catalog import CATALOG
+
+
+class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """What the sets share: features, checksums, counts.
+
+  Attributes:
+    any_size: accept another number of examples than the official one.
+    manual_dir: folder that may hold the archives.
+    skipped: names of files that were left out, for the report.
+  """
+
+  VERSION = tfds.core.Version('1.0.0')
+  any_size = False
+  manual_dir: pathlib.Path | None = None
+  skipped: tuple[str, ...] = ()
+
+  @property
+  def url_infos(self):
+    """Checksums for tfds' download manager, which looks them up by address."""
+    return {
+      remote.url: checksums.UrlInfo(
+        size=remote.size, checksum=remote.sha256, filename=remote.filename
+      )
+      for remote in remotes.REMOTES.get(self.name, ())
+    }
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    entry = CATALOG[self.name]
+    return tfds.core.DatasetInfo(
+      builder=self,
+      description=f'{entry.title} in the official order.',
+      features=tfds.features.FeaturesDict(
+        {
+          'image': self._image_feature(),
+          'label': tfds.features.ClassLabel(num_classes=entry.num_classes),
+        }
+      ),
+      supervised_keys=('image', 'label'),
+      disable_shuffling=True,  # an index means nothing in a shuffled set
+    )
+
+  def _image_feature(self):
+    return tfds.features.Tensor(
+      shape=CATALOG[self.name].native_shape, dtype=np.uint8, encoding='bytes'
+    )
+
+  def _fetch(self, dl_manager) -> list[pathlib.Path]:
+    """Return the archives, from the user's folder or downloaded."""
+    urls = [remote.url for remote in remotes.REMOTES[self.name]]
+    return [pathlib.Path(path) for path in dl_manager.download(urls)]
+
+  def _records(self, split: str, examples: Iterator[archives.Example]):
+    """Number and check the examples of one split for tfds' writer."""
+    entry = CATALOG[self.name]
+    expected = {'train': entry.num_dev, 'test': entry.num_test}[split]
+    count = 0
+    for image, label in examples:
+      if not 0 <= label < entry.num_classes:
+        raise ValueError(
+          f'{self.name}: example {count} of {split} has label {label}, '
+          f'expected 0..{entry.num_classes - 1}: the archive is damaged'
+        )
+      yield count, {'image': image, 'label': label}
+      count += 1
+    if count != expected and not self.any_size:
+      raise ValueError(
+        f'{self.name}: {count} examples in {split}, expected {expected}: the '
+        'archive is another one, or allow it with --any_size'
+      )
+
+
+class _Idx(_Builder, skip_registration=True):
+  """Four gzipped idx files."""
+
+  def _split_generators(self, dl_manager):
+    train_image, train_label, test_image, test_label = self._fetch(dl_manager)
+    return {
+      'train': self._generate_examples('train', train_image, train_label),
+      'test': self._generate_examples('test', test_image, test_label),
+    }
+
+  def _generate_examples(self, split, image_path, label_path):
+    examples = archives.mnist_examples(image_path, label_path)
+    return self._records(split, examples)
+
+
+class Mnist(_Idx, skip_registration=True):
+  """MNIST: 60,000 + 10,000 handwritten digits, 28 x 28 grey."""
+
+
+class FashionMnist(_Idx, skip_registration=True):
+  """Fashion-MNIST: 60,000 + 10,000 pictures of clothes, 28 x 28 grey."""
+
+
+class _Cifar(_Builder, skip_registration=True):
+  """One tar archive, binary or Python."""
+
+  train_files: tuple[str, ...] = ()
+  test_files: tuple[str, ...] = ()
+
+  def _split_generators(self, dl_manager):
+    path = self._python_archive() or self._fetch(dl_manager)[0]
+    return {
+      'train': self._generate_examples('train', path, self.train_files),
+      'test': self._generate_examples('test', path, self.test_files),
+    }
+
+  def _generate_examples(self, split, path, files):
+    examples = archives.cifar_examples(
+      path, files=files, num_classes=CATALOG[self.name].num_classes
+    )
+    return self._records(split, examples)
+
+  def _python_archive(self) -> pathlib.Path | None:
+    """Return the Python archive if the user's folder holds it."""
+    filename, md5 = remotes.PYTHON_ARCHIVES[self.name]
+    folder = self.manual_dir
+    if folder is None or not (folder / filename).exists():
+      return None
+    with (folder / filename).open('rb') as file:
+      found = hashlib.file_digest(file, 'md5').hexdigest()
+    if found != md5:
+      raise ValueError(
+        f'{folder / filename} has the md5 checksum {found}, expected {md5}: it '
+        'is damaged or cut short, fetch it again'
+      )
+    return folder / filename
+
+
+class Cifar10(_Cifar, skip_registration=True):
+  """CIFAR-10: 50,000 + 10,000 photographs, 32 x 32 colour."""
+
+  train_files = tuple(f'data_batch_{k}' for k in range(1, 6))
+  test_files = ('test_batch',)
+
+
+class Cifar100(_Cifar, skip_registration=True):
+  """CIFAR-100 with its fine labels: 50,000 + 10,000 photographs."""
+
+  train_files = ('train',)
+  test_files = ('test',)
+
+
+class Utkface(_Builder, skip_registration=True):
+  """UTKFace, aligned and cropped: 23,708 faces in five bands of age.
+
+  Files are sorted by name, then divided by `default_rng(123).permutation`: the
+  first fifth is the test part, the rest the development part.
+  """
+
+  SOURCES = ('UTKFace', 'UTKFace.tar.gz', 'UTKFace.tar', 'UTKFace.zip')
+
+  def _image_feature(self):
+    # The original JPEG bytes are kept and decoded when the set is opened.
+    return tfds.features.Image(shape=(None, None, 3))
+
+  def _split_generators(self, dl_manager):
+    folder = self.manual_dir
+    found = [s for s in self.SOURCES if folder and (folder / s).exists()]
+    if not found:
+      raise ValueError(
+        f'UTKFace has no address to download from. Put one of '
+        f'{", ".join(self.SOURCES)} (aligned and cropped faces, '
+        f'23,708 .jpg files) into {folder or "a folder"} and name that with '
+        '--manual_dir; docs/data.md tells where to get it'
+      )
+    assert folder is not None
+    files = archives.utkface_files(folder / found[0])
+    bands = {name: archives.utkface_age_band(name) for name in files}
+    self.skipped = tuple(n for n, band in bands.items() if band is None)
+    names = [name for name, band in bands.items() if band is not None]
+    order = np.random.default_rng(123).permutation(len(names))
+    num_test = int(0.2 * len(names))
+    parts = {'train': order[num_test:], 'test': order[:num_test]}
+    return {
+      split: self._generate_examples(
+        split, [(names[i], files[names[i]], bands[names[i]]) for i in part]
+      )
+      for split, part in parts.items()
+    }
+
+  def _generate_examples(self, split, items):
+    examples = (
+      (io.BytesIO(archives.rgb_jpeg(name, content)), band)
+      for name, content, band in items
+    )
+    return self._records(split, examples)
+
+
+BUILDERS = {
+  'cifar10': Cifar10,
+  'cifar100': Cifar100,
+  'fashion_mnist': FashionMnist,
+  'mnist': Mnist,
+  'utkface': Utkface,
+}
+
+
+def prepare(
+  name: str,
+  *,
+  data_dir: pathlib.Path,
+  manual_dir: pathlib.Path | None = None,
+  any_size: bool = False,
+) -> tuple[pathlib.Path, tuple[str, ...]]:
+  """Prepare one of `BUILDERS` below `data_dir`, once.
+
+  Nothing half-prepared is left behind by a failure; what a killed run left is
+  removed by the next one. Finished downloads are kept and used again.
+
+  Args:
+    name: a key of `BUILDERS`.
+    data_dir: where data sets live.
+    manual_dir: folder that may hold the archives; what it lacks is downloaded.
+    any_size: accept another number of examples than the official one.
+
+  Returns:
+    The folder of the prepared set, and the names of files left out.
+
+  Raises:
+    ValueError: an archive is missing, damaged, or not the official one.
+  """
+  builder = BUILDERS[name](data_dir=data_dir, file_format='array_record')
+  builder.any_size = any_size
+  builder.manual_dir = manual_dir
+  folder = pathlib.Path(builder.data_path)
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  with _alone(folder.parent, data_dir / 'downloads' / name):
+    if not folder.exists():
+      _run(builder, name, data_dir=data_dir, manual_dir=manual_dir)
+  return folder, builder.skipped
+
+
+def _run(builder, name: str, *, data_dir, manual_dir) -> None:
+  """Download and prepare, with errors that name the remedy."""
+  filenames = [remote.filename for remote in remotes.REMOTES.get(name, ())]
+  present = manual_dir and any(manual_dir.iterdir())
+  try:
+    if filenames and not present:
+      remotes.check_reachable(name)
+    builder.download_and_prepare(
+      download_dir=data_dir / 'downloads',
+      download_config=tfds.download.DownloadConfig(
+        manual_dir=manual_dir,
+        try_download_gcs=False,
+        force_checksums_validation=True,
+      ),
+    )
+  except download_manager.NonMatchingChecksumError as error:
+    raise ValueError(
+      f'{str(error).partition("To debug")[0]}The archive is damaged, cut short '
+      'or another one: remove it and run the same command again'
+    ) from error
+  except (download_util.DownloadError, OSError) as error:
+    raise ValueError(
+      f'{CATALOG[name].title} could not be fetched or written ({error}). Run '
+      f'the same command again, or fetch {" ".join(filenames)} elsewhere and '
+      'name the folder with --manual_dir'
+    ) from error
+
+
+@contextlib.contextmanager
+def _alone(folder: pathlib.Path, downloads: pathlib.Path):
+  """Let one process at a time prepare a set, and clean up before and after."""
+
+  def sweep():
+    for stale in [*folder.glob('incomplete.*'), *downloads.glob('*.tmp.*')]:
+      shutil.rmtree(stale, ignore_errors=True)
+
+  with (folder / '.lock').open('w') as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    sweep()
+    try:
+      yield
+    finally:
+      sweep()
