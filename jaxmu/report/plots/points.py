@@ -125,7 +125,14 @@ def _shares(panel: axes.Axes, x: np.ndarray, y: np.ndarray) -> None:
   before, after = x > _EXPOSED, y > _EXPOSED
   corners = (
     (0.98, 0.97, 'right', 'top', before & after, 'still exposed'),
-    (0.02, 0.97, 'left', 'top', ~before & after, f'newly exposed (AUC > {_EXPOSED})'),
+    (
+      0.02,
+      0.97,
+      'left',
+      'top',
+      ~before & after,
+      f'newly exposed (AUC > {_EXPOSED})',
+    ),
     (0.98, 0.08, 'right', 'bottom', before & ~after, 'no longer exposed'),
   )
   for px, py, ha, va, chosen, words in corners:

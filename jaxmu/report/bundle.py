@@ -1,0 +1,42 @@
+"""All files of a report in one call."""
+
+import pathlib
+from typing import Any
+
+from jaxmu.report import files, page, records
+
+
+def write(directory: files.Path, report: page.Report) -> list[pathlib.Path]:
+  """Write results.csv, results.json, plots/*.png and report.html.
+
+  Args:
+    directory: where to; created if absent. Files of an earlier report are
+      replaced one by one, each atomically.
+    report: what to write.
+
+  Returns:
+    The paths written.
+  """
+  directory = pathlib.Path(directory)
+  attack = any(isinstance(row, records.AttackRow) for row in report.rows)
+  kind = records.AttackRow if attack else records.Row
+  content: dict[str, Any] = {
+    'title': report.title,
+    'command': report.command,
+    'provenance': report.provenance,
+    'findings': report.findings,
+    'warnings': report.warnings,
+    'failed': report.failed,
+    'results': report.rows,
+  }
+  return [
+    records.write_csv(directory / 'results.csv', report.rows, kind),
+    records.write_json(directory / 'results.json', content),
+    *(
+      files.write_bytes(
+        directory / 'plots' / f'{picture.name}.png', picture.png
+      )
+      for picture in report.pictures
+    ),
+    page.write(directory / 'report.html', report),
+  ]

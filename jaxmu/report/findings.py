@@ -1,0 +1,345 @@
+"""What a run found, in sentences computed from its rows.
+
+The order is that in which an auditor asks: can the attack be trusted, does the
+original leak, which methods still leak, what do they cost in accuracy and in
+time, and what is wrong with the run. Every sentence carries its numbers.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+from jaxmu.report import glossary, names, numbers, records
+
+_LEAK = 'ulira_auc'
+_CHANCE = 0.5
+_VALIDATION_LEAK = 0.02  # VA above TA by more than this is suspicious
+
+
+@dataclasses.dataclass(frozen=True)
+class _Results:
+  """Rows by (method, metric), and who is who."""
+
+  rows: Mapping[tuple[str, str], records.Row]
+  reference: str
+  original: str
+
+  def get(self, method: str, metric: str) -> records.Row | None:
+    row = self.rows.get((method, metric))
+    return None if row is None or math.isnan(row.value) else row
+
+  @property
+  def unlearners(self) -> list[str]:
+    order = names.ordered(method for method, _ in self.rows)
+    return [
+      name for name in order if name not in (self.reference, self.original)
+    ]
+
+  def of_unlearners(self, metric: str) -> list[records.Row]:
+    found = (self.get(name, metric) for name in self.unlearners)
+    return [row for row in found if row is not None]
+
+
+def findings(
+  rows: Sequence[records.Row],
+  *,
+  reference: str = names.REFERENCE,
+  original: str = names.ORIGINAL,
+  failed: Mapping[str, tuple[int, int]] | None = None,
+) -> list[str]:
+  """Return the key findings of a run as sentences.
+
+  Args:
+    rows: all results; what is missing is passed over in silence.
+    reference: key of the retrained models.
+    original: key of the original models.
+    failed: method -> (failed members, all members).
+
+  Returns:
+    One sentence or two per finding, most important first; plain text.
+  """
+  table = {(row.method, row.metric): row for row in rows}
+  results = _Results(table, reference, original)
+  parts = (
+    _trust(results),
+    _original(results),
+    _leaks(results),
+    _population(results),
+    _accuracy(results),
+    _speed(results),
+    _validation(results),
+    _failures(failed or {}),
+  )
+  return [sentence for part in parts for sentence in part]
+
+
+def _trust(results: _Results) -> list[str]:
+  """Is the attack at chance where there is nothing to find?"""
+  row = results.get(results.reference, _LEAK)
+  if row is None:
+    return []
+  auc = _with_interval(row)
+  if math.isnan(row.low):
+    return [
+      f'On retrained models, which never saw the forgotten points, the attack '
+      f'has AUC {auc}, without an interval: more splits are needed to judge it.'
+    ]
+  if row.low <= _CHANCE <= row.high:
+    half = numbers.value((row.high - row.low) / 2)
+    return [
+      f'The attack passes its own check: on retrained models, which never saw '
+      f'the forgotten points, it is at chance with AUC {auc}. Its resolution '
+      f'is about ±{half}; smaller differences cannot be seen in this run.'
+    ]
+  return [
+    f'Read all attack numbers with caution: on retrained models, which never '
+    f'saw the forgotten points, the attack should be at chance, but has AUC '
+    f'{auc}, and that interval excludes 0.5.'
+  ]
+
+
+def _original(results: _Results) -> list[str]:
+  row = results.get(results.original, _LEAK)
+  if row is None:
+    return []
+  sentence = (
+    'The attack tells forgotten from unseen points of the original models '
+    f'with AUC {_with_interval(row)}'
+  )
+  null = results.get(results.reference, _LEAK)
+  if null is None or math.isnan(row.low + null.high):
+    return [f'{sentence}.']
+  if row.low > null.high:
+    tail = 'more than on retrained models: there is something to unlearn'
+  else:
+    tail = (
+      'which the intervals do not separate from retrained models: this run '
+      'shows no leak that unlearning could remove'
+    )
+  sentences = [f'{sentence}, {tail}.']
+  rate = results.get(results.original, 'ulira_tpr_0.01')
+  if rate is not None:
+    sentences[0] += (
+      f' Wrongly accusing 1% of the unseen points, it finds '
+      f'{100 * rate.value:.1f}% of the forgotten ones.'
+    )
+  return sentences
+
+
+def _leaks(results: _Results) -> list[str]:
+  """Sort the unlearners by whether they can be told from retraining."""
+  groups: dict[str, list[records.Row]] = {'more': [], 'same': [], 'less': []}
+  excesses = results.of_unlearners(f'excess_{_LEAK}')
+  for row in excesses:
+    if math.isnan(row.low):
+      continue
+    side = 'more' if row.low > 0 else 'less' if row.high < 0 else 'same'
+    groups[side].append(row)
+  judged = sum(map(len, groups.values()))
+  if not judged:
+    return []
+  sentences = []
+  if groups['more']:
+    groups['more'].sort(key=lambda row: -row.value)
+    sentences.append(
+      f'{_of(len(groups["more"]), judged)} still leak'
+      f'{"s" * (len(groups["more"]) == 1)}: by AUC above that of the retrained '
+      f'models, {_list(groups["more"], numbers.gap)}.'
+    )
+  if groups['same']:
+    sentences.append(
+      f'{_of(len(groups["same"]), judged)} cannot be told from retraining by '
+      f'this attack: {_list(groups["same"], numbers.gap)}. That is the absence '
+      'of evidence at this resolution, not a proof.'
+    )
+  if groups['less']:
+    sentences.append(
+      f'{_of(len(groups["less"]), judged)} lie'
+      f'{"s" * (len(groups["less"]) == 1)} below the retrained models: '
+      f'{_list(groups["less"], numbers.gap)}.'
+    )
+  if judged > 1:
+    sentences[-1] += (
+      ' (Each by its own 95% interval, without correction for their number.)'
+    )
+  return sentences
+
+
+def _population(results: _Results) -> list[str]:
+  """Compare the weak attack with the strong one, on the original."""
+  weak = results.get(results.original, 'population_auc')
+  strong = results.get(results.original, _LEAK)
+  if weak is None or strong is None:
+    return []
+  if weak.value < strong.low:
+    verdict = 'so it understates the leak'
+  elif strong.value < weak.low:
+    verdict = 'so it finds more than the per-example attack in this run'
+  else:
+    verdict = 'so the two do not differ in this run'
+  return [
+    'The simple population attack, with one threshold on the loss for all '
+    f'points, has AUC {_with_interval(weak)} on the original models against '
+    f'{numbers.value(strong.value)} for the per-example attack, {verdict}.'
+  ]
+
+
+def _accuracy(results: _Results) -> list[str]:
+  rows = sorted(results.of_unlearners('ret_dev'), key=lambda row: row.value)
+  if not rows:
+    return []
+  best, worst = rows[0], rows[-1]
+  sentence = (
+    f'In accuracies {names.label(best.method)} is closest to retraining '
+    f'(RetDev {_with_interval(best)})'
+  )
+  if len(rows) == 1:
+    sentence = (
+      f'{names.label(best.method)} differs from retraining in its accuracies '
+      f'by RetDev {_with_interval(best)}'
+    )
+  else:
+    sentence += (
+      f' and {names.label(worst.method)} farthest ({_with_interval(worst)})'
+    )
+  untouched = results.get(results.original, 'ret_dev')
+  if untouched is not None:
+    worse = [row for row in rows if row.value > untouched.value]
+    sentence += f'; doing nothing has {numbers.value(untouched.value)}'
+    if worse:
+      sentence += f', which is better than {_labels(worse)}'
+  return [f'{sentence}.']
+
+
+def _speed(results: _Results) -> list[str]:
+  rows = sorted(results.of_unlearners('rte'), key=lambda row: -row.value)
+  if not rows:
+    return []
+  fast, slow = rows[0], rows[-1]
+  if len(rows) == 1:
+    speed = numbers.value(fast.value, 'times')
+    return [
+      f'{names.label(fast.method)} needs less time than retraining by a factor '
+      f'of {speed}.'
+      if fast.value > 1
+      else f'{names.label(fast.method)} is no faster than retraining: {speed}.'
+    ]
+  sentence = (
+    f'Speed-up over retraining goes from {numbers.value(slow.value, "times")} '
+    f'({names.label(slow.method)}) to {numbers.value(fast.value, "times")} '
+    f'({names.label(fast.method)})'
+  )
+  losers = [row for row in rows if row.value < 1]
+  if losers:
+    sentence += f'; slower than retraining: {_labels(losers)}'
+  return [f'{sentence}.']
+
+
+def _validation(results: _Results) -> list[str]:
+  """Flag methods whose validation accuracy is too good to be true."""
+  null = _excess_of_validation(results, results.reference)
+  suspicious = [
+    names.label(method)
+    for method in results.unlearners
+    if _excess_of_validation(results, method) - (null if null > 0 else 0)
+    > _VALIDATION_LEAK
+  ]
+  if not suspicious:
+    return []
+  return [
+    f'Validation accuracy exceeds test accuracy by more than '
+    f'{_VALIDATION_LEAK} for {_join(suspicious)}: a sign of training on the '
+    'validation set, which then must not be used to judge them.'
+  ]
+
+
+def _excess_of_validation(results: _Results, method: str) -> float:
+  va, ta = results.get(method, 'va'), results.get(method, 'ta')
+  return va.value - ta.value if va and ta else math.nan
+
+
+def _failures(failed: Mapping[str, tuple[int, int]]) -> list[str]:
+  broken = [
+    f'{names.label(method)} ({bad} of {total})'
+    for method, (bad, total) in failed.items()
+    if bad
+  ]
+  if not broken:
+    return []
+  return [
+    f'Some models failed with losses or outputs that are not finite: '
+    f'{_join(broken)}. Their rows rest on fewer models or are n/a.'
+  ]
+
+
+def attack_findings(rows: Sequence[records.AttackRow]) -> list[str]:
+  """Return the key findings of attacks on stored scores, as sentences.
+
+  Args:
+    rows: results of `jaxmu.attack`.
+
+  Returns:
+    The strongest attack, those at chance, and what was refused.
+  """
+  aucs = [row for row in rows if row.metric == 'auc']
+  known = [row for row in aucs if not math.isnan(row.value + row.low)]
+  above = sorted(
+    (row for row in known if row.low > _CHANCE), key=lambda row: -row.value
+  )
+  sentences = []
+  if above:
+    best = above[0]
+    sentences.append(
+      f'{_of(len(above), len(known), "attack")} tell'
+      f'{"s" * (len(above) == 1)} forgotten from unseen points. The strongest '
+      f'is {glossary.attack_title(best.attack)} with AUC '
+      f'{numbers.estimate(best.value, best.low, best.high)}.'
+    )
+  elif known:
+    sentences.append(
+      f'No attack of {len(known)} tells forgotten from unseen points: no AUC '
+      'has an interval above 0.5.'
+    )
+  below = [row for row in known if row.high < _CHANCE]
+  if below:
+    listed = _join([glossary.attack_title(row.attack) for row in below])
+    sentences.append(
+      f'Below chance: {listed}. Forgotten points then look less like members '
+      'than unseen ones, which reveals them as well.'
+    )
+  refused = [row for row in rows if math.isnan(row.value)]
+  if refused:
+    sentences.append(
+      f'{len(refused)} of {len(rows)} numbers could not be computed and are '
+      'shown as n/a.'
+    )
+  return sentences
+
+
+def _with_interval(row: records.Row) -> str:
+  unit = glossary.describe(row.metric).unit
+  return numbers.estimate(row.value, row.low, row.high, unit)
+
+
+def _of(count: int, total: int, noun: str = 'method') -> str:
+  if total == 1:
+    return f'The one {noun}'
+  return f'{"All" if count == total else count} of {total} {noun}s'.replace(
+    'All of', 'All'
+  )
+
+
+def _list(rows: Sequence[records.Row], form) -> str:
+  return _join(
+    [f'{names.label(row.method)} ({form(row.value)})' for row in rows]
+  )
+
+
+def _labels(rows: Sequence[records.Row]) -> str:
+  return _join([names.label(row.method) for row in rows])
+
+
+def _join(words: Sequence[str]) -> str:
+  if len(words) < 2:
+    return ''.join(words)
+  return f'{", ".join(words[:-1])} and {words[-1]}'
