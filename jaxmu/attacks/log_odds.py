@@ -44,7 +44,7 @@ def log_odds(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
   Raises:
     ValueError: wrong rank, fewer than two classes, or labels that do not fit.
   """
-  return _over_classes(logits, labels, _masked_log_odds)
+  return _over_classes(logits, labels, of_class)
 
 
 def statistic(
@@ -84,6 +84,20 @@ def loss_from_log_odds(log_odds: np.ndarray) -> np.ndarray:
 def log_confidence(log_odds: np.ndarray) -> np.ndarray:
   """Returns log p of the true class, -softplus(-phi) (float64)."""
   return -loss_from_log_odds(log_odds)
+
+
+def of_class(logits: np.ndarray, label: np.ndarray) -> np.ndarray:
+  """Returns the log-odds of one class per entry, any leading shape.
+
+  Args:
+    logits: f64[..., C].
+    label: int[...].
+  """
+  true, others = _split_true(logits, label)
+  top = others.max(axis=-1)
+  others -= top[..., None]
+  # With two classes the sum is exp(0) = 1: the exact logit difference.
+  return true - (top + np.log(np.exp(others).sum(axis=-1)))
 
 
 def replace_non_finite(score: np.ndarray) -> tuple[np.ndarray, int]:
@@ -135,14 +149,6 @@ def _split_true(logits, label):
   others = logits.copy()
   np.put_along_axis(others, index, -np.inf, axis=-1)
   return true, others
-
-
-def _masked_log_odds(logits, label):
-  true, others = _split_true(logits, label)
-  top = others.max(axis=-1)
-  others -= top[..., None]
-  # With two classes the sum is exp(0) = 1: the exact logit difference.
-  return true - (top + np.log(np.exp(others).sum(axis=-1)))
 
 
 def _masked_margin(logits, label):

@@ -134,25 +134,33 @@ def signals(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
   """
   phi = log_odds.log_odds(logits, labels)
   z = np.asarray(logits, np.float64)
-  log_p = special.log_softmax(z, axis=-1)
-  p = np.exp(log_p)
-  with np.errstate(divide='ignore', invalid='ignore'):
-    log_not_p = np.where(p < 0.5, np.log1p(-p), np.log(-np.expm1(log_p)))
-    terms = np.where(p > 0, p * log_not_p, 0.0)
-    entropy = -np.where(p > 0, p * log_p, 0.0).sum(-1)
   label = np.asarray(labels)
   label = label[:, None] if z.ndim == 4 else label
-  label = np.broadcast_to(label, phi.shape)[..., None]
-  of_true = np.take_along_axis(terms, label, -1)[..., 0]
-  # The true class enters as (1 - p) log p, which log-odds give exactly.
-  true_term = special.expit(-phi) * log_odds.log_confidence(phi)
+  label = np.broadcast_to(label, phi.shape)
+  with np.errstate(invalid='ignore'):
+    log_p = special.log_softmax(z, axis=-1)
+  p = np.exp(log_p)
   return {
     'loss': log_odds.log_confidence(phi),
     'confidence': special.expit(phi),
-    'entropy': -entropy,
-    'modified_entropy': true_term + terms.sum(-1) - of_true,
+    'entropy': special.xlogy(p, p).sum(-1),
+    'modified_entropy': _modified_entropy(z, p, label, phi),
     'correctness': log_odds.statistic(logits, labels, kind='correctness'),
   }
+
+
+def _modified_entropy(z, p, label, phi) -> np.ndarray:
+  """Returns (1 - p_y) log p_y + sum_{k != y} p_k log(1 - p_k)."""
+  with np.errstate(divide='ignore', invalid='ignore'):
+    log_not_p = np.log1p(-p)
+    # 1 - p cancels for the largest class alone; its log-odds do not.
+    top = z.argmax(-1)
+    log_not_top = log_odds.log_confidence(-log_odds.of_class(z, top))
+  np.put_along_axis(log_not_p, top[..., None], log_not_top[..., None], -1)
+  terms = p * log_not_p
+  np.put_along_axis(terms, label[..., None], 0.0, -1)
+  true_term = special.expit(-phi) * log_odds.log_confidence(phi)
+  return true_term + terms.sum(-1)
 
 
 def population_report(

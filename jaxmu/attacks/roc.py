@@ -50,7 +50,7 @@ def auc_delong_interval(
 ) -> tuple[float, float, float]:
   """Returns the AUC with DeLong's normal interval, cut to [0, 1]."""
   value, variance = auc_delong(positives, negatives)
-  half = stats.norm.ppf(0.5 + level / 2) * math.sqrt(variance)
+  half = float(stats.norm.ppf(0.5 + level / 2)) * math.sqrt(variance)
   return value, max(value - half, 0.0), min(value + half, 1.0)
 
 

@@ -100,8 +100,9 @@ def curves(
     level: coverage of the pointwise band.
 
   Returns:
-    'fpr', 'tpr', 'low', 'high' (f64[K]) and 'supported' (bool[K]): whether a
-    split has the ten false positives that make the point trustworthy.
+    'fpr', 'tpr', 'low', 'high' (f64[K]), 'by_split' (f64[G, K]) and
+    'supported' (bool[K]): whether every split has the ten false positives that
+    make the point trustworthy.
   """
   pairs, group = _pairs(score, state, group)
   splits = _merge(pairs, group)
@@ -116,6 +117,7 @@ def curves(
     'tpr': np.array([point.value for point in points]),
     'low': np.array([point.low for point in points]),
     'high': np.array([point.high for point in points]),
+    'by_split': tpr,
     'supported': np.array([roc.enough_negatives(smallest, f) for f in fpr]),
   }
 

@@ -166,8 +166,8 @@ def _pooled_priors(score, state, units, columns, pool):
       ]
     )
 
-  squares, degrees = np.moveaxis(sum(pool.map(sums, columns)), 1, 0)
-  pooled = squares / np.maximum(degrees, 1)
+  total = np.sum(list(pool.map(sums, columns)), axis=0)  # f64[2, 2, U]
+  pooled = total[:, 0] / np.maximum(total[:, 1], 1)
   return [moments.Prior(v, np.full_like(v, np.inf)) for v in pooled]
 
 

@@ -56,8 +56,11 @@ def retention(
     new: (RA, FA, TA) of the unlearned models, float[...] each.
     reference: the same of the retrained models, paired entry by entry.
   """
-  parts = [ratio(a, b) for a, b in zip(new, reference, strict=True)]
-  return Retention(*parts, sum(abs(part - 1) for part in parts))
+  retain, forget, test = (
+    ratio(a, b) for a, b in zip(new, reference, strict=True)
+  )
+  deviation = abs(retain - 1) + abs(forget - 1) + abs(test - 1)
+  return Retention(retain, forget, test, deviation)
 
 
 def retention_of_means(
@@ -70,9 +73,10 @@ def retention_of_means(
   paired RetDev by much, and often smaller, since errors of opposite sign
   cancel.
   """
-  return retention(
-    tuple(np.mean(a) for a in new), tuple(np.mean(a) for a in reference)
+  (ra, fa, ta), (ra_r, fa_r, ta_r) = (
+    [np.asarray(np.mean(part)) for part in parts] for parts in (new, reference)
   )
+  return retention((ra, fa, ta), (ra_r, fa_r, ta_r))
 
 
 def tug_of_war(
@@ -83,7 +87,7 @@ def tug_of_war(
 
   Zhao et al. 2024 (RUM).
   """
-  product = np.float64(1.0)
+  product = np.ones(())
   for a, b in zip(new, reference, strict=True):
     product = product * (1 - abs(np.asarray(a, np.float64) - b))
   return product

@@ -1,0 +1,130 @@
+"""Population attacks: scikit-learn as the reference, naive twins, extremes."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import special
+from sklearn import linear_model, model_selection
+
+from jaxmu.attacks import logistic, population
+
+
+@pytest.mark.parametrize('scale', [1e-3, 1.0, 100.0])
+@pytest.mark.parametrize('tail', [0.3, 5.0])
+def test_logistic_equals_the_converged_scikit_learn_fit(scale, tail):
+  rng = np.random.default_rng(0)
+  x = rng.standard_gamma(tail, (4, 300)) * scale  # heavy-tailed, like losses
+  target = np.repeat([0, 1], 150)
+  x[:, :150] *= 1.6
+  slope, intercept = logistic.fit(x, target)
+  for i in range(4):
+    twin = linear_model.LogisticRegression(
+      solver='newton-cholesky', tol=1e-12, max_iter=1000
+    ).fit(x[i, :, None], target)
+    assert slope[i] == pytest.approx(twin.coef_[0, 0], abs=1e-6)
+    assert intercept[i] == pytest.approx(twin.intercept_[0], abs=1e-6)
+
+
+def test_logistic_survives_separation_constants_and_outliers():
+  target = np.repeat([0, 1], 50)
+  separated = np.where(target, 1e3, 0.0) + np.arange(100) * 1e-3
+  constant = np.ones(100)
+  outlier = np.where(np.arange(100) == 3, 1e8, 1.0)
+  x = np.stack([separated, constant, outlier])
+  slope, intercept = logistic.fit(x, target)
+  assert np.isfinite(slope).all() and np.isfinite(intercept).all()
+  assert ((slope[0] * separated + intercept[0] > 0) == target).all()
+  assert slope[1] == 0.0
+  margin = (2 * target - 1) * (slope[:, None] * x + intercept[:, None])
+  pull = (2 * target - 1) * special.expit(-margin)
+  np.testing.assert_allclose(pull.sum(-1), 0, atol=1e-6)  # stationary in b
+
+
+def test_logistic_refuses_what_it_cannot_fit():
+  with pytest.raises(ValueError, match='not finite'):
+    logistic.fit(np.array([1.0, np.inf]), np.array([0, 1]))
+  with pytest.raises(ValueError, match='both classes'):
+    logistic.fit(np.array([1.0, 2.0]), np.array([1, 1]))
+
+
+def test_mia_equals_scikit_learn_pipeline():
+  rng = np.random.default_rng(1)
+  forget = rng.exponential(1.0, (3, 70))
+  nonmember = rng.exponential(1.5, (3, 90))
+  got = population.population_mia(forget, nonmember)
+  for i in range(3):
+    x, target = population.balanced_sample(forget[i], nonmember[i])
+    cv = model_selection.StratifiedShuffleSplit(
+      10, test_size=0.1, random_state=123
+    )
+    twin = linear_model.LogisticRegression(tol=1e-12, max_iter=10000)
+    scores = model_selection.cross_val_score(twin, x[:, None], target, cv=cv)
+    assert got[i] == pytest.approx(scores.mean())
+
+
+def test_balanced_sample_takes_each_side_once():
+  x, target = population.balanced_sample(np.arange(30), np.arange(100, 150))
+  assert len(x) == 60 and (target == np.repeat([0, 1], 30)).all()
+  np.testing.assert_array_equal(np.sort(x[:30]), np.arange(30))
+  assert len(set(x[30:])) == 30 and x[30:].min() >= 100
+  assert not (np.diff(x[30:]) > 0).all()  # shuffled before truncation
+  with pytest.raises(ValueError, match='at least 10'):
+    population.balanced_sample(np.arange(9), np.arange(100))
+
+
+def test_null_mia_sits_at_one_half():
+  rng = np.random.default_rng(2)
+  losses = np.exp(2 * rng.normal(size=(2, 200)))
+  null = population.null_mia(losses[0], losses[1] + 10, repeats=100)
+  assert abs(null.mean() - 0.5) < 4 * null.std() / math.sqrt(100)
+  assert population.population_mia(losses[0], losses[1] + 10) > 0.8
+
+
+def naive_signals(z, y):
+  p = special.softmax(z)
+  return {
+    'loss': math.log(p[y]),
+    'confidence': p[y],
+    'entropy': sum(a * math.log(a) for a in p),
+    'modified_entropy': (1 - p[y]) * math.log(p[y])
+    + sum(p[k] * math.log(1 - p[k]) for k in range(len(z)) if k != y),
+    'correctness': float(np.argmax(z) == y),
+  }
+
+
+@pytest.mark.parametrize('shape', [(6, 4), (2, 6, 4), (2, 6, 3, 4)])
+def test_signals_equal_their_definitions(shape):
+  rng = np.random.default_rng(3)
+  z, y = rng.normal(0, 2, shape), rng.integers(0, 4, 6)
+  got = population.signals(z, y)
+  for index in np.ndindex(*shape[:-1]):
+    n = index[0] if len(shape) == 2 else index[1]
+    for name, value in naive_signals(z[index], y[n]).items():
+      assert got[name][index] == pytest.approx(value, abs=1e-12), name
+
+
+def test_signals_of_saturated_models_are_finite():
+  z = np.array([[900.0, 0.0, -900.0]] * 2)
+  for name, value in population.signals(z, np.array([0, 2])).items():
+    assert np.isfinite(value).all(), name
+    assert value[0] >= value[1], name
+
+
+def test_signals_of_broken_models_are_not_finite():
+  z = np.array([[np.nan, 0.0, 1.0], [0.0, 1.0, 2.0]])
+  for name, value in population.signals(z, np.array([0, 2])).items():
+    assert name == 'correctness' or np.isnan(value[0]), name
+    assert np.isfinite(value[1]), name
+
+
+def test_report_joins_the_reference_attack_and_the_roc():
+  rng = np.random.default_rng(4)
+  forget, nonmember = rng.normal(1, 1, (4, 60)), rng.normal(0, 1, (4, 120))
+  group = np.array([0, 0, 1, 1])
+  report = population.population_report(forget, nonmember, group, fprs=(0.1,))
+  by_model = population.population_mia(forget, nonmember)
+  assert report['mia'].value == pytest.approx(by_model.mean())
+  assert report['mia'].n == 2
+  assert report['auc'].value > 0.7 and report['tpr@0.1'].value > 0.2
+  assert 'balanced_accuracy' not in report
