@@ -1,0 +1,199 @@
+"""Run a method on a recorded run's inputs and collect what was recorded.
+
+The method is run as always, `prepare`, `init`, `epoch` after `epoch`, `finish`;
+recorded draws enter through `Draws.recorded`.
+"""
+
+import functools
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmu import models
+from jaxmu.core import hparams as hp
+from jaxmu.core.draws import Draws
+from jaxmu.core.method import Method
+from jaxmu.core.types import Problem, Task, Variables
+from jaxmu.models import torch_names
+from jaxmu.ops import forward
+from tests.golden import rules
+
+MODELS = {'resnet18': 'resnet18', 'tinyvit': 'vit11m'}
+CONVOLUTION_GAIN = {'resnet18': 2.0, 'tinyvit': 1.0}
+IMAGE = (32, 32, 3)
+
+
+class Recording(NamedTuple):
+  """One recorded run: what went in and what came out."""
+
+  meta: dict[str, Any]
+  arrays: dict[str, np.ndarray]
+  model: Any
+  problem: Problem
+
+  @property
+  def kind(self) -> str:
+    """The reference's name of the method, e.g. 'CFk' for 'CFk_2'."""
+    return self.meta['method'].split('_')[0]
+
+  def tag(self, *parts: Any) -> str:
+    """Return the tag of a draw of this run."""
+    return '/'.join([self.meta['set'], self.meta['method'], *map(str, parts)])
+
+
+class Replay(NamedTuple):
+  """What a run of ours gave.
+
+  Attributes:
+    epochs: losses of the optimiser steps of each epoch.
+    rates: learning rates of the same steps.
+    snapshots: variables after initialisation ('init'), after each epoch
+      ('epoch0', ...), and as returned ('final').
+    states: state before each epoch, where extra checks start from.
+    infos: of each epoch.
+    hparams: as prepared.
+    draws: with the recorded ones.
+  """
+
+  epochs: list[np.ndarray]
+  rates: list[np.ndarray]
+  snapshots: dict[str, Variables]
+  states: list[Any]
+  infos: list[Any]
+  hparams: Any
+  draws: Draws
+
+
+def read(folder: pathlib.Path, name: str, dtype: str = 'float64') -> Recording:
+  """Read a recorded run and make its inputs."""
+  meta, arrays = rules.load(folder, name)
+  arch = meta['arch']
+  model = models.build(MODELS[arch], num_classes=rules.CLASSES)
+  variables = _weights(arch, meta['weight_tag'], dtype)
+  task = Task(
+    jax.tree.map(jnp.asarray, rules.dataset(meta['data_seed'])),
+    model,
+    rules.transform(),
+  )
+  split = jax.tree.map(jnp.asarray, rules.split())
+  return Recording(meta, arrays, model, Problem(task, split, variables))
+
+
+@functools.cache
+def shapes(arch: str) -> Variables:
+  """Return zeros of the shapes of a network's variables."""
+  model = models.build(MODELS[arch], num_classes=rules.CLASSES)
+  found = jax.eval_shape(
+    lambda key: models.init(model, key, IMAGE), jax.random.key(0)
+  )
+  return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), found)
+
+
+@functools.cache
+def _weights(arch: str, tag: str, dtype: str) -> Variables:
+  model = models.build(MODELS[arch], num_classes=rules.CLASSES)
+  state = rules.state_dict(
+    model, shapes(arch), tag, convolution_gain=CONVOLUTION_GAIN[arch]
+  )
+  state = {name: value.astype(dtype) for name, value in state.items()}
+  return torch_names.from_torch(model, state)
+
+
+def run(
+  recording: Recording,
+  method: Method,
+  values: dict[str, Any],
+  recorded: dict[str, Any],
+  *,
+  steps: Any,
+  num_epochs: int | None = None,
+) -> Replay:
+  """Run a method on recorded draws.
+
+  Args:
+    recording: the recorded run.
+    method: the method.
+    values: hyper-parameters by our names.
+    recorded: draws by path.
+    steps: gives the number of steps of an epoch, from prepared
+      hyper-parameters and the epoch.
+    num_epochs: stop after so many epochs.
+  """
+  problem = recording.problem
+  hparams = hp.from_config(method.Hparams, values)
+  hparams = method.prepare(hparams, problem)
+  draws = Draws(jax.random.key(0), jax.tree.map(jnp.asarray, recorded))
+  init, epoch = jax.jit(method.init), jax.jit(method.epoch)
+  state = init(hparams, draws.at('init'), problem)
+  snapshots = {'init': state.variables}
+  losses, rates, states, infos = [], [], [], []
+  total = int(method.num_epochs(hparams))
+  for e in range(total if num_epochs is None else min(total, num_epochs)):
+    states.append(state)
+    state, info = epoch(
+      hparams, draws.at('epoch', e), problem, state, jnp.int32(e)
+    )
+    count = steps(hparams, e)
+    losses.append(np.asarray(info['loss'])[:count])
+    rate = np.asarray(info['learning_rate'])
+    rates.append(np.broadcast_to(rate, info['loss'].shape)[:count])
+    snapshots[f'epoch{e}'] = state.variables
+    infos.append(info)
+  states.append(state)
+  snapshots['final'] = jax.jit(method.finish)(hparams, state)
+  return Replay(
+    losses,
+    rates,
+    snapshots,
+    states,
+    infos,
+    hparams,
+    draws,
+  )
+
+
+def fingerprints(model: Any, variables: Variables) -> np.ndarray:
+  """Return one row per tensor in state-dict order, f64[T, 10]."""
+  state = torch_names.to_torch(model, variables)
+  return np.stack([rules.fingerprint(value) for value in state.values()])
+
+
+def parameter_fingerprints(model: Any, tree: Any) -> np.ndarray:
+  """Return one row per tensor of a tree like the parameters, f64[T, 10]."""
+  return np.stack(
+    [rules.fingerprint(value) for value in parameters(model, tree).values()]
+  )
+
+
+def parameters(model: Any, tree: Any) -> dict[str, np.ndarray]:
+  """Return a tree like the parameters by PyTorch name, in its layout."""
+  found = {}
+  for leaf in torch_names.parameters(model):
+    value = tree
+    for name in leaf.path.split('/'):
+      value = value[name]
+    found[leaf.torch] = np.asarray(torch_names.torch_layout(leaf, value))
+  return found
+
+
+@functools.cache
+def _probe(model: Any, transform: Any) -> Any:
+
+  def logits(variables, dataset):
+    task = Task(dataset, model, transform)
+    first = rules.FIRST['probe']
+    index = jnp.arange(first, first + rules.SIZES['probe'])
+    images = forward.clean_images(task, index, forward.dtype_of(variables))
+    return forward.eval_logits(task, variables, images)
+
+  return jax.jit(logits)
+
+
+def probe_logits(recording: Recording, variables: Variables) -> np.ndarray:
+  """Return evaluation-mode logits of the probe images, f[8, 10]."""
+  task = recording.problem.task
+  probe = _probe(task.model, task.transform)
+  return np.asarray(probe(variables, task.dataset))
