@@ -13,6 +13,7 @@ from jaxmu.report import glossary, names, numbers, records
 
 _LEAK = 'ulira_auc'
 _CHANCE = 0.5
+_DECIMALS = 3
 _VALIDATION_LEAK = 0.02  # VA above TA by more than this is suspicious
 
 
@@ -85,7 +86,7 @@ def _trust(results: _Results) -> list[str]:
       f'has AUC {auc}, without an interval: more splits are needed to judge it.'
     ]
   if row.low <= _CHANCE <= row.high:
-    half = numbers.value((row.high - row.low) / 2)
+    half = _short((row.high - row.low) / 2)
     return [
       f'The attack passes its own check: on retrained models, which never saw '
       f'the forgotten points, it is at chance with AUC {auc}. Its resolution '
@@ -144,19 +145,19 @@ def _leaks(results: _Results) -> list[str]:
     sentences.append(
       f'{_of(len(groups["more"]), judged)} still leak'
       f'{"s" * (len(groups["more"]) == 1)}: by AUC above that of the retrained '
-      f'models, {_list(groups["more"], numbers.gap)}.'
+      f'models, {_list(groups["more"])}.'
     )
   if groups['same']:
     sentences.append(
       f'{_of(len(groups["same"]), judged)} cannot be told from retraining by '
-      f'this attack: {_list(groups["same"], numbers.gap)}. That is the absence '
+      f'this attack: {_list(groups["same"])}. That is the absence '
       'of evidence at this resolution, not a proof.'
     )
   if groups['less']:
     sentences.append(
       f'{_of(len(groups["less"]), judged)} lie'
       f'{"s" * (len(groups["less"]) == 1)} below the retrained models: '
-      f'{_list(groups["less"], numbers.gap)}.'
+      f'{_list(groups["less"])}.'
     )
   if judged > 1:
     sentences[-1] += (
@@ -180,7 +181,7 @@ def _population(results: _Results) -> list[str]:
   return [
     'The simple population attack, with one threshold on the loss for all '
     f'points, has AUC {_with_interval(weak)} on the original models against '
-    f'{numbers.value(strong.value)} for the per-example attack, {verdict}.'
+    f'{_short(strong.value)} for the per-example attack, {verdict}.'
   ]
 
 
@@ -205,7 +206,7 @@ def _accuracy(results: _Results) -> list[str]:
   untouched = results.get(results.original, 'ret_dev')
   if untouched is not None:
     worse = [row for row in rows if row.value > untouched.value]
-    sentence += f'; doing nothing has {numbers.value(untouched.value)}'
+    sentence += f'; doing nothing has {_short(untouched.value)}'
     if worse:
       sentence += f', which is better than {_labels(worse)}'
   return [f'{sentence}.']
@@ -217,7 +218,7 @@ def _speed(results: _Results) -> list[str]:
     return []
   fast, slow = rows[0], rows[-1]
   if len(rows) == 1:
-    speed = numbers.value(fast.value, 'times')
+    speed = _short(fast.value, 'times')
     return [
       f'{names.label(fast.method)} needs less time than retraining by a factor '
       f'of {speed}.'
@@ -225,8 +226,8 @@ def _speed(results: _Results) -> list[str]:
       else f'{names.label(fast.method)} is no faster than retraining: {speed}.'
     ]
   sentence = (
-    f'Speed-up over retraining goes from {numbers.value(slow.value, "times")} '
-    f'({names.label(slow.method)}) to {numbers.value(fast.value, "times")} '
+    f'Speed-up over retraining goes from {_short(slow.value, "times")} '
+    f'({names.label(slow.method)}) to {_short(fast.value, "times")} '
     f'({names.label(fast.method)})'
   )
   losers = [row for row in rows if row.value < 1]
@@ -293,7 +294,7 @@ def attack_findings(rows: Sequence[records.AttackRow]) -> list[str]:
       f'{_of(len(above), len(known), "attack")} tell'
       f'{"s" * (len(above) == 1)} forgotten from unseen points. The strongest '
       f'is {glossary.attack_title(best.attack)} with AUC '
-      f'{numbers.estimate(best.value, best.low, best.high)}.'
+      f'{_with_interval(best)}.'
     )
   elif known:
     sentences.append(
@@ -316,9 +317,14 @@ def attack_findings(rows: Sequence[records.AttackRow]) -> list[str]:
   return sentences
 
 
-def _with_interval(row: records.Row) -> str:
+def _with_interval(row: records.Row | records.AttackRow) -> str:
   unit = glossary.describe(row.metric).unit
-  return numbers.estimate(row.value, row.low, row.high, unit)
+  interval = numbers.interval(row.low, row.high, unit, _DECIMALS)
+  return f'{_short(row.value, unit)} {interval}'.rstrip()
+
+
+def _short(value: float, unit: str = '') -> str:
+  return numbers.value(value, unit, _DECIMALS)
 
 
 def _of(count: int, total: int, noun: str = 'method') -> str:
@@ -329,9 +335,12 @@ def _of(count: int, total: int, noun: str = 'method') -> str:
   )
 
 
-def _list(rows: Sequence[records.Row], form) -> str:
+def _list(rows: Sequence[records.Row]) -> str:
   return _join(
-    [f'{names.label(row.method)} ({form(row.value)})' for row in rows]
+    [
+      f'{names.label(row.method)} ({numbers.gap(row.value, "", _DECIMALS)})'
+      for row in rows
+    ]
   )
 
 

@@ -5,12 +5,13 @@ import math
 MISSING = 'n/a'
 
 
-def value(number: float, unit: str = '') -> str:
+def value(number: float, unit: str = '', decimals: int = 4) -> str:
   """Return a number in the digits that its unit deserves.
 
   Args:
     number: any float; NaN becomes 'n/a'.
     unit: a unit of `glossary.Metric`.
+    decimals: digits after the point of fractions and of numbers without unit.
 
   Returns:
     For instance '0.8734', '12.4×', '3.2 s', '1.25M'.
@@ -27,29 +28,24 @@ def value(number: float, unit: str = '') -> str:
     return f'{_significant(number)}%'
   if unit == 'count':
     return _count(number)
-  if number and (abs(number) < 5e-5 or abs(number) >= 1e4):
+  if number and (abs(number) < 0.5 * 10**-decimals or abs(number) >= 1e4):
     return f'{number:.1e}'
-  return f'{number:.4f}'
+  return f'{number:.{decimals}f}'
 
 
-def gap(number: float, unit: str = '') -> str:
+def gap(number: float, unit: str = '', decimals: int = 4) -> str:
   """Return a difference, with its sign even when positive."""
   if math.isnan(number):
     return MISSING
-  text = value(number, unit)
+  text = value(number, unit, decimals)
   return text if number < 0 else f'+{text}'
 
 
-def interval(low: float, high: float, unit: str = '') -> str:
+def interval(low: float, high: float, unit: str = '', decimals: int = 4) -> str:
   """Return '[low, high]', or '' where there is no interval."""
   if math.isnan(low) and math.isnan(high):
     return ''
-  return f'[{value(low, unit)}, {value(high, unit)}]'
-
-
-def estimate(number: float, low: float, high: float, unit: str = '') -> str:
-  """Return a number followed by its interval, where it has one."""
-  return f'{value(number, unit)} {interval(low, high, unit)}'.rstrip()
+  return f'[{value(low, unit, decimals)}, {value(high, unit, decimals)}]'
 
 
 def spread(mean: float, deviation: float, decimals: int = 3) -> str:

@@ -182,10 +182,17 @@ def _pictures(report: Report) -> str:
     data = base64.b64encode(picture.png).decode('ascii')
     caption = page_tables.escape(picture.caption)
     parts.append(
-      f'<figure><img alt="{caption}" src="data:image/png;base64,{data}">\n'
+      f'<figure><img width="{_width(picture.png)}" alt="{caption}" '
+      f'src="data:image/png;base64,{data}">\n'
       f'<figcaption>{caption}</figcaption></figure>'
     )
   return '\n'.join(parts)
+
+
+def _width(png: bytes) -> int:
+  """Return the CSS pixels that show a figure at its size in inches."""
+  pixels = int.from_bytes(png[16:20], 'big')  # from the header, IHDR
+  return round(96 * pixels / plots.DPI)
 
 
 def _numbers(report: Report) -> str:

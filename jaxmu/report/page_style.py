@@ -39,8 +39,8 @@ p { margin: .5rem 0; }
 .warnings { background: var(--warn); border-left: 4px solid var(--warn-line);
   padding: .6rem 1rem; margin: 1rem 0; }
 .warnings ul { margin: .25rem 0; padding-left: 1.1rem; }
-nav { margin: 1rem 0 0; font-size: .92rem; }
-nav a { margin-right: 1.1rem; white-space: nowrap; }
+nav { margin: 1rem 0 0; font-size: .92rem; display: flex; flex-wrap: wrap;
+  gap: .2rem 1.1rem; }
 a { color: var(--mark); }
 .scroll { overflow-x: auto; margin: .75rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums;

@@ -156,7 +156,10 @@ def _facts_table(values: Mapping[str, object]) -> str:
     f'<tr><td>{escape(key)}</td><td>{escape(_fact(value))}</td></tr>'
     for key, value in values.items()
   )
-  return f'<div class="scroll"><table class="facts"><tbody>{body}</tbody></table></div>'
+  return (
+    '<div class="scroll"><table class="facts"><tbody>'
+    f'{body}</tbody></table></div>'
+  )
 
 
 def _fact(value: object) -> str:

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -57,6 +57,8 @@ class AttackRow:
   high: float = NAN
   n: int = 0
 
+
+_PARSERS: dict[Any, Callable[[str], Any]] = {str: str, float: float, int: int}
 
 R = TypeVar('R', Row, AttackRow)
 
@@ -120,8 +122,9 @@ def read_csv(path: files.Path, kind: type[R] = Row) -> list[R]:
       f'{path} has columns {header}, expected {expected}; '
       f'is it a file of another kind than {kind.__name__}?'
     )
+  parse = [_PARSERS[field.type] for field in fields]
   return [
-    kind(*(field.type(cell) for field, cell in zip(fields, line, strict=True)))
+    kind(*(read(cell) for read, cell in zip(parse, line, strict=True)))
     for line in lines
   ]
 

@@ -8,15 +8,17 @@ arrays give equal bytes, whatever the user's matplotlib settings are.
 
 from jaxmu.report.plots.accuracy import accuracy_bars
 from jaxmu.report.plots.curves import training_curves
+from jaxmu.report.plots.fronts import pareto
 from jaxmu.report.plots.histograms import log_odds
 from jaxmu.report.plots.images import contact_sheet
 from jaxmu.report.plots.points import vulnerability
-from jaxmu.report.plots.ranking import critical_difference, pareto
+from jaxmu.report.plots.ranking import critical_difference
 from jaxmu.report.plots.roc import Roc, roc
-from jaxmu.report.plots.style import png, save
+from jaxmu.report.plots.style import DPI, png, save
 from jaxmu.report.plots.trade_off import trade_off
 
 __all__ = [
+  'DPI',
   'Roc',
   'accuracy_bars',
   'contact_sheet',

@@ -58,9 +58,9 @@ def accuracy_bars(
   width = 1.5 + 2.1 * len(sets)
   fig = style.canvas(width, 1.0 + 0.25 * len(order))
   panels = fig.subplots(1, len(sets), sharex=True, sharey=True, squeeze=False)
-  bars = (values[rows], low[rows], high[rows])
+  bars = np.stack([values[rows], low[rows], high[rows]])  # f64[3, M, K]
   for k, panel in enumerate(panels.flat):
-    _panel(panel, order, *(part[:, k] for part in bars), reference, original)
+    _panel(panel, order, bars[:, :, k], reference, original)
     panel.set_title(sets[k])
   first = panels[0, 0]
   first.set_yticks(
@@ -74,12 +74,11 @@ def accuracy_bars(
 def _panel(
   panel: axes.Axes,
   order: Sequence[str],
-  value: np.ndarray,
-  low: np.ndarray,
-  high: np.ndarray,
+  bars: np.ndarray,
   reference: str,
   original: str,
 ) -> None:
+  value, low, high = bars
   target = value[order.index(reference)] if reference in order else np.nan
   for i, name in enumerate(order):
     if np.isnan(value[i]):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
-from matplotlib import figure
+from matplotlib import axes, figure, ticker
 from numpy.typing import ArrayLike
 
 from jaxmu.report import names
@@ -41,26 +41,44 @@ def training_curves(
   fig = style.canvas(6.4 if len(order) <= _CROWD else 7.6, 3.9)
   panel = fig.add_subplot()
   for name in order:
-    values = np.atleast_2d(np.asarray(curves[name], np.float64))
-    values = np.where(np.isfinite(values), values, np.nan)
-    known = ~np.isnan(values).all(axis=0)
-    epoch = np.arange(1, values.shape[1] + 1)[known]
-    look, text = looks[name], style.label(name, reference)
-    if not known.any():
-      panel.plot([], [], color=look.color, label=f'{text}: no finite values')
-      continue
-    values = values[:, known]
-    panel.plot(
-      epoch,
-      np.nanmedian(values, axis=0),
-      color=look.color,
-      linestyle=look.line,
-      marker='o' if epoch.size == 1 else None,
-      zorder=look.order,
-      label=text,
-    )
-    if len(order) > _CROWD:
-      continue
+    text = style.label(name, reference)
+    _population(panel, curves[name], looks[name], text, len(order) <= _CROWD)
+  panel.set(xlabel='Epoch', ylabel=ylabel, yscale='log' if log else 'linear')
+  panel.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+  panel.legend(
+    loc='best' if len(order) <= _CROWD else 'center left',
+    bbox_to_anchor=None if len(order) <= _CROWD else (1.01, 0.5),
+  )
+  spread = 'median and range' if len(order) <= _CROWD else 'median'
+  style.title(fig, title or f'{ylabel} per epoch, {spread} of members')
+  return fig
+
+
+def _population(
+  panel: axes.Axes,
+  values: ArrayLike,
+  look: style.Look,
+  text: str,
+  ranges: bool,
+) -> None:
+  values = np.atleast_2d(np.asarray(values, np.float64))
+  values = np.where(np.isfinite(values), values, np.nan)
+  known = ~np.isnan(values).all(axis=0)
+  epoch = np.arange(1, values.shape[1] + 1)[known]
+  if not known.any():
+    panel.plot([], [], color=look.color, label=f'{text}: no finite values')
+    return
+  values = values[:, known]
+  panel.plot(
+    epoch,
+    np.nanmedian(values, axis=0),
+    color=look.color,
+    linestyle=look.line,
+    marker='o' if epoch.size == 1 else None,
+    zorder=look.order,
+    label=text,
+  )
+  if ranges:
     panel.fill_between(
       epoch,
       np.nanmin(values, axis=0),
@@ -70,12 +88,3 @@ def training_curves(
       linewidth=0,
       zorder=look.order - 2,
     )
-  panel.set(xlabel='Epoch', ylabel=ylabel, yscale='log' if log else 'linear')
-  panel.xaxis.get_major_locator().set_params(integer=True)
-  panel.legend(
-    loc='best' if len(order) <= _CROWD else 'center left',
-    bbox_to_anchor=None if len(order) <= _CROWD else (1.01, 0.5),
-  )
-  spread = 'median and range' if len(order) <= _CROWD else 'median'
-  style.title(fig, title or f'{ylabel} per epoch, {spread} of members')
-  return fig

@@ -38,16 +38,14 @@ def log_odds(
     The figure.
   """
   order = names.ordered(panels, reference, original)
-  flat = {
-    name: tuple(np.ravel(np.asarray(side, np.float64)) for side in panels[name])
-    for name in order
-  }
-  edges = _edges([side for pair in flat.values() for side in pair], bins)
+  forgotten = [np.ravel(np.asarray(panels[name][0], float)) for name in order]
+  unseen = [np.ravel(np.asarray(panels[name][1], float)) for name in order]
+  edges = _edges([*forgotten, *unseen], bins)
   fig, cells = style.grid(
     len(order), xlabel='Log-odds of the true class', ylabel='Share of points'
   )
-  for name, panel in zip(order, cells, strict=True):
-    _panel(panel, *flat[name], edges)
+  for i, (name, panel) in enumerate(zip(order, cells, strict=True)):
+    _panel(panel, forgotten[i], unseen[i], edges)
     panel.set_title(
       style.label(name, reference),
       fontweight='bold' if name == reference else 'normal',

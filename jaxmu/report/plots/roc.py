@@ -1,7 +1,7 @@
 """ROC curves on logarithmic axes, where a privacy leak is visible first."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib import artist, axes, figure, lines, patches, ticker
@@ -58,44 +58,63 @@ def roc(
     The figure.
   """
   order = names.ordered(curves, reference, original)
+  looks = style.looks(order, reference, original)
+  crowd = len([n for n in order if n not in (reference, original)]) > _CROWD
+  draw = _many if crowd else _few
+  fig = draw(curves, order, looks, reference, original)
+  style.title(fig, title)
+  return fig
+
+
+def _few(
+  curves: Mapping[str, Roc],
+  order: Sequence[str],
+  looks: Mapping[str, style.Look],
+  reference: str,
+  original: str,
+) -> figure.Figure:
+  """Draw all curves in one panel."""
+  del original
+  corner = _corner(curves)
+  fig = style.canvas(5.6, 5.2)
+  panel = fig.add_subplot()
+  for name in order:
+    _draw(panel, name, curves[name], looks[name], corner, reference)
+  _axes(panel, corner, list(curves.values()))
+  handles = [*panel.get_legend_handles_labels()[0], *_marks(curves.values())]
+  panel.legend(handles=handles, loc='lower right', handlelength=2.6)
+  panel.set(
+    xlabel='False positive rate (unseen points called forgotten)',
+    ylabel='True positive rate (forgotten points found)',
+  )
+  return fig
+
+
+def _many(
+  curves: Mapping[str, Roc],
+  order: Sequence[str],
+  looks: Mapping[str, style.Look],
+  reference: str,
+  original: str,
+) -> figure.Figure:
+  """Draw a panel per unlearner, with the same context in each."""
+  corner = _corner(curves)
   context = [name for name in order if name in (reference, original)]
   unlearned = [name for name in order if name not in context]
-  looks = style.looks(order, reference, original)
-  corner = _corner(curves)
-  if len(unlearned) <= _CROWD:
-    fig = style.canvas(5.6, 5.2)
-    panel = fig.add_subplot()
-    for name in order:
-      _draw(panel, name, curves[name], looks[name], corner, reference)
-    _axes(panel, corner, list(curves.values()))
-    handles = panel.get_legend_handles_labels()[0]
-    panel.legend(
-      handles=[*handles, *_marks(curves.values())],
-      loc='lower right',
-      handlelength=2.6,
-    )
-    panel.set(
-      xlabel='False positive rate (unseen points called forgotten)',
-      ylabel='True positive rate (forgotten points found)',
-    )
-  else:
-    fig, panels = style.grid(
-      len(unlearned),
-      xlabel='False positive rate',
-      ylabel='True positive rate',
-    )
-    subject = dataclasses.replace(looks[unlearned[0]], color=style.BLUE)
-    for name, panel in zip(unlearned, panels, strict=True):
-      for other in context:
-        _draw(panel, other, curves[other], looks[other], corner, reference)
-      _draw(panel, name, curves[name], subject, corner, reference)
-      _axes(panel, corner, [curves[name]])
-      parts = [style.escape(names.label(name)), curves[name].remark]
-      panel.set_title(', '.join(part for part in parts if part))
-    handles = _context_handles(context, looks, reference)
-    handles += _marks(curves.values())
-    fig.legend(handles=handles, loc='outside lower center', ncols=5)
-  style.title(fig, title)
+  fig, panels = style.grid(
+    len(unlearned), xlabel='False positive rate', ylabel='True positive rate'
+  )
+  subject = dataclasses.replace(looks[unlearned[0]], color=style.BLUE)
+  for name, panel in zip(unlearned, panels, strict=True):
+    for other in context:
+      _draw(panel, other, curves[other], looks[other], corner, reference)
+    _draw(panel, name, curves[name], subject, corner, reference)
+    _axes(panel, corner, [curves[name]])
+    parts = [style.escape(names.label(name)), curves[name].remark]
+    panel.set_title(', '.join(part for part in parts if part))
+  handles = _context_handles(context, looks, reference)
+  handles += _marks(curves.values())
+  fig.legend(handles=handles, loc='outside lower center', ncols=5)
   return fig
 
 
@@ -179,15 +198,11 @@ def _marks(curves: Iterable[Roc]) -> list[artist.Artist]:
 def _context_handles(
   context: list[str], looks: Mapping[str, style.Look], reference: str
 ) -> list[artist.Artist]:
-  handles: list[artist.Artist] = [
-    lines.Line2D(
-      [],
-      [],
-      color=looks[name].color,
-      linestyle=looks[name].line,
-      label=style.label(name, reference),
-    )
-    for name in context
-  ]
-  subject = lines.Line2D([], [], color=style.BLUE, label='Unlearned')
-  return [*handles, subject]
+  handles: list[artist.Artist] = []
+  for name in context:
+    handle = lines.Line2D([], [], color=looks[name].color)
+    handle.set_linestyle(looks[name].line)
+    handle.set_label(style.label(name, reference))
+    handles.append(handle)
+  handles.append(lines.Line2D([], [], color=style.BLUE, label='Unlearned'))
+  return handles

@@ -28,7 +28,7 @@ SKY = '#56b4e9'
 _CYCLE = (BLUE, GREEN, ORANGE, PURPLE, SKY)
 _LINES = ('-', '-.', ':', (0, (1, 1, 4, 1)))
 _MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X')
-_DPI = 144
+DPI = 144
 
 _SETTINGS: dict[str, Any] = {
   'font.family': 'DejaVu Sans',
@@ -64,7 +64,7 @@ class Look:
   """How one method is drawn."""
 
   color: str
-  line: str | tuple[float, tuple[float, ...]]
+  line: Any  # a line style of matplotlib: a string, or offset and dashes
   marker: str
   order: int
 
@@ -113,7 +113,7 @@ def escape(text: str) -> str:
 
 def canvas(width: float, height: float) -> figure.Figure:
   """Return an empty figure of this size in inches, free of global state."""
-  fig = figure.Figure(figsize=(width, height), dpi=_DPI, layout='constrained')
+  fig = figure.Figure(figsize=(width, height), dpi=DPI, layout='constrained')
   backend_agg.FigureCanvasAgg(fig)
   return fig
 
@@ -159,7 +159,7 @@ def note(panel: axes.Axes, text: str, **place: Any) -> None:
 def png(fig: figure.Figure) -> bytes:
   """Return a figure as PNG; equal figures give equal bytes."""
   file = io.BytesIO()
-  fig.savefig(file, format='png', dpi=_DPI, metadata={'Software': None})
+  fig.savefig(file, format='png', dpi=DPI, metadata={'Software': None})
   return file.getvalue()
 
 

@@ -1,0 +1,188 @@
+"""Progress of long stages, with an estimate of the time left.
+
+On a terminal a bar per stage; elsewhere (logs of CI, files, notebooks) a plain
+line now and then. Either way a stage ends with one line that stays. The
+estimate leaves out the time up to the first unit, which holds compilation.
+
+  with progress.Progress() as bars:
+    with bars.stage('originals', 16, unit='models') as stage:
+      for chunk in chunks:
+        train(chunk)
+        stage.advance(len(chunk))
+"""
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TextIO
+
+import rich.console
+import rich.progress
+import rich.text
+
+from jaxmu.report import numbers
+
+
+class Progress:
+  """Shows the progress of stages, one after another or nested.
+
+  Args:
+    stream: where to write; the standard output by default.
+    interval: seconds between plain lines, where the stream is no terminal.
+    clock: seconds that never run backwards; tests pass their own.
+  """
+
+  def __init__(
+    self,
+    stream: TextIO | None = None,
+    *,
+    interval: float = 15.0,
+    clock: Callable[[], float] = time.monotonic,
+  ):
+    output: TextIO = sys.stdout if stream is None else stream
+    self.clock = clock
+    self.interval = interval
+    self._console = rich.console.Console(file=output, highlight=False)
+    self.bars: rich.progress.Progress | None = None
+    if output.isatty() and self._console.is_terminal:
+      self.bars = rich.progress.Progress(
+        rich.progress.TextColumn('{task.description}', markup=False),
+        rich.progress.BarColumn(bar_width=24),
+        rich.progress.TextColumn('{task.fields[count]}', markup=False),
+        rich.progress.TextColumn('{task.fields[left]}', markup=False),
+        rich.progress.TextColumn(
+          '{task.fields[note]}', style='dim', markup=False
+        ),
+        console=self._console,
+        refresh_per_second=4,
+        transient=True,  # each stage leaves its own last line instead
+      )
+
+  def __enter__(self) -> 'Progress':
+    return self
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: TracebackType | None,
+  ) -> None:
+    if self.bars is not None:
+      self.bars.stop()
+
+  def stage(self, name: str, total: int, *, unit: str = '') -> 'Stage':
+    """Start a stage.
+
+    Args:
+      name: what is being done.
+      total: units of work, at least 0.
+      unit: what a unit is, in the plural.
+
+    Returns:
+      The stage, a context manager; without `with`, call its `finish`.
+    """
+    if self.bars is not None:
+      self.bars.start()
+    return Stage(self, name, total, unit)
+
+  def line(self, text: str) -> None:
+    """Write a line that stays, above any bars."""
+    self._console.print(rich.text.Text(text), soft_wrap=True)
+    self._console.file.flush()
+
+
+class Stage:
+  """One stage under way. Methods may be called from any thread."""
+
+  def __init__(self, progress: Progress, name: str, total: int, unit: str):
+    self._progress = progress
+    self._name = name
+    self._total = total
+    self._unit = f' {unit}' if unit else ''
+    self._done = 0
+    self._start = progress.clock()
+    self._first: tuple[float, int] | None = None  # time and units then done
+    self._last_line = self._start
+    self._lock = threading.Lock()
+    self._finished = False
+    self._task: rich.progress.TaskID | None = None
+    if progress.bars is not None:
+      self._task = progress.bars.add_task(
+        name, total=total, count=self._count(), left='', note=''
+      )
+    else:
+      progress.line(f'{name}: {self._count()}')
+
+  def __enter__(self) -> 'Stage':
+    return self
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: TracebackType | None,
+  ) -> None:
+    self.finish(stopped=kind is not None)
+
+  def advance(self, units: int = 1) -> None:
+    """Count units as done."""
+    with self._lock:
+      now = self._progress.clock()
+      self._done += units
+      if self._first is None:
+        self._first = (now, self._done)
+      bars = self._progress.bars
+      if bars is not None and self._task is not None:
+        bars.update(
+          self._task,
+          completed=self._done,
+          count=self._count(),
+          left=self._left(now),
+        )
+      elif (
+        self._done < self._total
+        and now - self._last_line >= self._progress.interval
+      ):
+        self._last_line = now
+        spent = numbers.duration(now - self._start)
+        parts = (f'{self._name}: {self._count()}', spent, self._left(now))
+        self._progress.line(', '.join(part for part in parts if part))
+
+  def note(self, text: str) -> None:
+    """Show a few words beside the bar, such as 'compiling'; '' clears them."""
+    bars = self._progress.bars
+    if bars is not None and self._task is not None:
+      bars.update(self._task, note=text)
+
+  def finish(self, *, stopped: bool = False) -> None:
+    """End the stage with one last line; further calls do nothing."""
+    with self._lock:
+      if self._finished:
+        return
+      self._finished = True
+      bars = self._progress.bars
+      if bars is not None and self._task is not None:
+        bars.remove_task(self._task)
+      spent = numbers.duration(self._progress.clock() - self._start)
+      if stopped:
+        text = f'{self._name}: stopped at {self._count()} after {spent}'
+      else:
+        text = f'{self._name}: {self._done}{self._unit} in {spent}'
+      self._progress.line(text)
+
+  def _count(self) -> str:
+    return f'{self._done} of {self._total}{self._unit}'
+
+  def _left(self, now: float) -> str:
+    """Return the time left in words, '' while there is no rate yet."""
+    if self._first is None:
+      return ''
+    since, before = self._first
+    if self._done > before:
+      seconds = (now - since) / (self._done - before)
+    else:  # the first units: their time holds compilation, too high a guess
+      seconds = (now - self._start) / max(self._done, 1)
+    left = seconds * max(self._total - self._done, 0)
+    return f'about {numbers.duration(left)} left'
