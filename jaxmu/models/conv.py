@@ -7,15 +7,11 @@ platform, and `auto` knows what was measured. Each has its own gradient, so
 that nothing slows down inside compiled loops.
 """
 
-from typing import Literal
-
 import jax
 from jax import lax
 
 from jaxmu.core.types import Array
 from jaxmu.models import conv_dense, conv_library, conv_patches
-
-Impl = Literal['auto', 'library', 'patches', 'dense']
 
 _FORMULATIONS = {
   'library': conv_library.conv,
@@ -50,9 +46,7 @@ def conv(
   Raises:
     ValueError: if `impl` is unknown or the channels do not match.
   """
-  if impl not in ('auto', *_FORMULATIONS):
-    known = ', '.join(('auto', *_FORMULATIONS))
-    raise ValueError(f'unknown convolution {impl!r}; choose one of: {known}')
+  check_impl(impl)
   if x.shape[3] != kernel.shape[2]:
     raise ValueError(
       f'images of shape {x.shape} have {x.shape[3]} channels, but the kernel '
@@ -65,6 +59,13 @@ def conv(
   x, kernel = lax.optimization_barrier((x, kernel))
   y = _FORMULATIONS[impl](x, kernel, stride, padding, input_grad)
   return lax.optimization_barrier(y)
+
+
+def check_impl(impl: str) -> None:
+  """Raise a ValueError if there is no such formulation."""
+  if impl not in ('auto', *_FORMULATIONS):
+    known = ', '.join(('auto', *_FORMULATIONS))
+    raise ValueError(f'conv cannot be {impl!r}; choose one of: {known}')
 
 
 def choose(

@@ -4,8 +4,10 @@ A model is a frozen, hashable linen module; it holds no arrays. Everything
 here is about one member. Variables are `{'params', 'batch_stats'}`.
 """
 
+import functools
 from typing import Any, NamedTuple, Protocol
 
+import jax
 import jax.numpy as jnp
 
 from jaxmu.core.types import Array, Key, Params, Variables
@@ -76,6 +78,12 @@ class Model(Protocol):
     ...
 
 
+def check_positive(name: str, value: int, *, least: int = 1) -> None:
+  """Raise a ValueError if a size of a model is too small."""
+  if value < least:
+    raise ValueError(f'{name} must be at least {least}, got {value}')
+
+
 def init(
   model: Model, key: Key, image_shape: tuple[int, int, int]
 ) -> Variables:
@@ -89,12 +97,15 @@ def init(
   Returns:
     `{'params', 'batch_stats'}`; float32, or float64 when x64 is enabled.
   """
+  return _init(model, key, tuple(image_shape))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def _init(model, key, image_shape):
+  # Compiled, so that the forward pass linen needs to find shapes never runs.
   images = jnp.zeros((1, *image_shape))
   variables = model.init({'params': key}, images, train=False)
-  return {
-    'params': variables['params'],
-    'batch_stats': variables['batch_stats'],
-  }
+  return {name: variables[name] for name in ('params', 'batch_stats')}
 
 
 def apply(

@@ -56,7 +56,8 @@ def batch_norm(
   """Normalise by batch statistics.
 
   Args:
-    x: values, f[..., C]; statistics are taken over all axes but the last.
+    x: values, f[..., C]; statistics are taken over all axes but the last, in
+      the precision of `scale`.
     scale: f[C].
     bias: f[C].
 
@@ -85,8 +86,9 @@ def _batch_norm(x, scale, bias):
 
 def _forward(x, scale, bias):
   over = tuple(range(x.ndim - 1))
-  mean = x.mean(over)
-  centred = x - _spread(mean, x)
+  wide = x.astype(scale.dtype)
+  mean = wide.mean(over)
+  centred = wide - _spread(mean, x)
   var = (centred * centred).mean(over)
   inverse = lax.rsqrt(var + EPSILON)
   factor = scale * inverse
@@ -96,14 +98,16 @@ def _forward(x, scale, bias):
 
 def _backward(saved, slopes):
   x, scale, mean, inverse = saved
-  dy = slopes[0]
+  dy = slopes[0].astype(scale.dtype)
   over = tuple(range(x.ndim - 1))
   count = x.size // x.shape[-1]
-  normal = (x - _spread(mean, x)) * _spread(inverse, x)
+  wide = x.astype(scale.dtype)
+  normal = (wide - _spread(mean, x)) * _spread(inverse, x)
   dbias = dy.sum(over)
   dscale = (dy * normal).sum(over)
   shift = dy - _spread(dbias / count, x) - normal * _spread(dscale / count, x)
-  return shift * _spread(scale * inverse, x), dscale, dbias
+  dx = shift * _spread(scale * inverse, x)
+  return dx.astype(x.dtype), dscale, dbias
 
 
 _batch_norm.defvjp(_forward, _backward)
@@ -114,4 +118,5 @@ def _spread(channel: Array, like: Array) -> Array:
 
 
 def _affine(x: Array, factor: Array, offset: Array) -> Array:
-  return x * _spread(factor, x) + _spread(offset, x)
+  wide = x.astype(factor.dtype)
+  return (wide * _spread(factor, x) + _spread(offset, x)).astype(x.dtype)

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 
 from jaxmu.core.types import Array
-from jaxmu.models import interface, layers, norm, pool
+from jaxmu.models import conv, interface, layers, norm, pool
 
 _STAGES = 4
 _BLOCKS = 2  # per stage
@@ -34,7 +34,7 @@ class BasicBlock(nn.Module):
   def __call__(self, x: Array, *, train: bool) -> Array:
     """Map f[B, H, W, C] to f[B, H / stride, W / stride, K]."""
 
-    def conv(name, size, stride):
+    def convolution(name, size, stride):
       return layers.Conv(
         self.features,
         size,
@@ -45,12 +45,12 @@ class BasicBlock(nn.Module):
         name=name,
       )
 
-    y = conv('conv1', 3, self.stride)(x)
+    y = convolution('conv1', 3, self.stride)(x)
     y = jax.nn.relu(norm.BatchNorm(name='bn1')(y, train=train))
-    y = conv('conv2', 3, 1)(y)
+    y = convolution('conv2', 3, 1)(y)
     y = norm.BatchNorm(name='bn2')(y, train=train)
     if self.stride > 1 or x.shape[3] != self.features:
-      x = conv('downsample_conv', 1, self.stride)(x)
+      x = convolution('downsample_conv', 1, self.stride)(x)
       x = norm.BatchNorm(name='downsample_bn')(x, train=train)
     return jax.nn.relu(x + y)
 
@@ -73,6 +73,16 @@ class ResNet18(nn.Module):
   stem: str = 'imagenet'
   conv: str = 'auto'
   dtype: str | None = None
+
+  def __post_init__(self):
+    interface.check_positive('num_classes', self.num_classes, least=2)
+    interface.check_positive('width', self.width)
+    conv.check_impl(self.conv)
+    if self.stem not in ('imagenet', 'cifar'):
+      raise ValueError(
+        f"stem cannot be {self.stem!r}; choose 'imagenet' or 'cifar'"
+      )
+    super().__post_init__()
 
   @nn.compact
   def __call__(self, images: Array, *, train: bool) -> Array:

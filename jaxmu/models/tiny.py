@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 
 from jaxmu.core.types import Array
-from jaxmu.models import interface, layers, norm
+from jaxmu.models import conv, interface, layers, norm
 
 
 class Tiny(nn.Module):
@@ -23,6 +23,12 @@ class Tiny(nn.Module):
   num_classes: int
   width: int = 6
   conv: str = 'auto'
+
+  def __post_init__(self):
+    interface.check_positive('num_classes', self.num_classes, least=2)
+    interface.check_positive('width', self.width)
+    conv.check_impl(self.conv)
+    super().__post_init__()
 
   @nn.compact
   def __call__(self, images: Array, *, train: bool) -> Array:

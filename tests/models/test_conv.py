@@ -1,0 +1,153 @@
+"""All formulations of the convolution are one function."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from jaxmu.models import conv, conv_patches
+
+WIDTH, BATCH = 3, 4
+# Every kind of layer of ResNet-18 at 32x32 (the stem at half size, for speed):
+# map in, channels in and out, kernel, stride.
+LAYERS = {
+  'stem': (16, 3, WIDTH, 7, 2),
+  'stage1': (8, WIDTH, WIDTH, 3, 1),
+  'stage2_entry': (8, WIDTH, 2 * WIDTH, 3, 2),
+  'stage2_shortcut': (8, WIDTH, 2 * WIDTH, 1, 2),
+  'stage2': (4, WIDTH, WIDTH, 3, 1),
+  'stage3_entry': (4, WIDTH, 2 * WIDTH, 3, 2),
+  'stage3': (2, WIDTH, WIDTH, 3, 1),
+  'stage4_entry': (2, WIDTH, 2 * WIDTH, 3, 2),
+  'stage4_shortcut': (2, WIDTH, 2 * WIDTH, 1, 2),
+  'stage4': (1, WIDTH, WIDTH, 3, 1),
+  'odd': (7, WIDTH, WIDTH, 3, 2),
+}
+IMPLS = ('auto', 'library', 'patches', 'dense')
+
+
+def _layer(name, members=()):
+  size, channels, features, taps, stride = LAYERS[name]
+  rng = np.random.default_rng(sum(map(ord, name)))
+  out = (size + 2 * (taps // 2) - taps) // stride + 1
+  x = rng.standard_normal((*members, BATCH, size, size, channels))
+  kernel = rng.standard_normal((*members, taps, taps, channels, features))
+  dy = rng.standard_normal((*members, BATCH, out, out, features))
+  options = {'stride': stride, 'padding': taps // 2}
+  return jnp.asarray(x), jnp.asarray(kernel), jnp.asarray(dy), options
+
+
+def _plain(x, kernel, *, stride, padding):
+  return lax.conv_general_dilated(
+    x,
+    kernel,
+    (stride, stride),
+    ((padding, padding), (padding, padding)),
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+  )
+
+
+def _all(function, x, kernel, dy):
+  y, pull = jax.vjp(function, x, kernel)
+  return (y, *pull(dy))
+
+
+def _assert_close(ours, theirs):
+  for a, b in zip(ours, theirs, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize('impl', IMPLS)
+@pytest.mark.parametrize('name', LAYERS)
+def test_equals_the_plain_convolution(x64, name, impl):
+  x, kernel, dy, options = _layer(name)
+  ours = _all(
+    lambda x, kernel: conv.conv(x, kernel, impl=impl, **options), x, kernel, dy
+  )
+  theirs = _all(lambda x, kernel: _plain(x, kernel, **options), x, kernel, dy)
+  _assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize('impl', IMPLS)
+@pytest.mark.parametrize('name', ['stage2_entry', 'stage3'])
+def test_equals_the_plain_convolution_for_many_members(x64, name, impl):
+  x, kernel, dy, options = _layer(name, members=(2,))
+  function = lambda x, kernel: conv.conv(x, kernel, impl=impl, **options)  # noqa: E731
+  plain = lambda x, kernel: _plain(x, kernel, **options)  # noqa: E731
+  theirs = [_all(plain, *member) for member in zip(x, kernel, dy, strict=True)]
+  theirs = [jnp.stack(part) for part in zip(*theirs, strict=True)]
+  one = lambda member: _all(function, *member)  # noqa: E731
+  _assert_close(lax.map(one, (x, kernel, dy)), theirs)
+  _assert_close(jax.vmap(one)((x, kernel, dy)), theirs)
+
+
+@pytest.mark.parametrize('impl', IMPLS)
+def test_gradient_inside_a_scan_has_no_slow_convolution(impl):
+  x, kernel, dy, options = _layer('stage2_entry')
+
+  def body(carry, _):
+    function = lambda x, k: conv.conv(x, k, impl=impl, **options)  # noqa: E731
+    return carry, _all(function, *carry)
+
+  text = str(
+    jax.make_jaxpr(lambda c: lax.scan(body, c, length=2))((x, kernel, dy))
+  )
+  convolutions = [line for line in text.split('conv_general_dilated[')[1:]]
+  assert bool(convolutions) == (impl == 'library')
+  for line in convolutions:
+    assert 'lhs_dilation=(1, 1)' in line
+    assert 'rhs_dilation=(1, 1)' in line
+    assert 'lhs_spec=(0, 3, 1, 2), rhs_spec=(3, 2, 0, 1)' in line
+
+
+@pytest.mark.parametrize('impl', IMPLS)
+def test_stem_has_no_input_gradient(x64, impl):
+  x, kernel, dy, options = _layer('stem')
+  _, dx, dkernel = _all(
+    lambda x, kernel: conv.conv(
+      x, kernel, impl=impl, input_grad=False, **options
+    ),
+    x,
+    kernel,
+    dy,
+  )
+  expected = _all(lambda x, k: _plain(x, k, **options), x, kernel, dy)[2]
+  np.testing.assert_array_equal(dx, jnp.zeros_like(x))
+  np.testing.assert_allclose(dkernel, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize('impl', IMPLS)
+@pytest.mark.parametrize(
+  ('name', 'dead'), [('stage4_entry', 5), ('stage4', 8), ('stage3', 0)]
+)
+def test_dead_taps_have_exactly_zero_gradient(impl, name, dead):
+  x, kernel, dy, options = _layer(name)
+  gradient = _all(
+    lambda x, kernel: conv.conv(x, kernel, impl=impl, **options), x, kernel, dy
+  )[2]
+  taps = np.asarray(gradient).reshape(9, -1)
+  assert np.sum(np.all(taps == 0, axis=1)) == dead
+
+
+@pytest.mark.parametrize('size', range(1, 6))
+@pytest.mark.parametrize('taps', [1, 3, 7])
+@pytest.mark.parametrize('stride', [1, 2])
+def test_live_taps_are_those_that_meet_pixels(size, taps, stride):
+  padding = taps // 2
+  pixels = np.pad(np.ones(size), padding)
+  windows = np.lib.stride_tricks.sliding_window_view(pixels, taps)[::stride]
+  live = np.flatnonzero(windows.any(0))
+  assert list(conv_patches.live_taps(size, taps, stride, padding)) == list(live)
+
+
+def test_refuses_an_unknown_formulation():
+  x, kernel, _, options = _layer('stage4')
+  with pytest.raises(ValueError, match="'fft'; choose one of: auto, library"):
+    conv.conv(x, kernel, impl='fft', **options)
+
+
+def test_refuses_other_channels():
+  x, kernel, _, options = _layer('stage4')
+  with pytest.raises(ValueError, match='3 channels'):
+    conv.conv(x, kernel[:, :, :2], **options)
