@@ -97,6 +97,7 @@ def leaf(default, *, valid: Interval = ANY, search=None, dead: str = '') -> Any:
 
   Args:
     default: the reference's default; an int makes an int32 leaf, else float.
+      A tuple makes an array [len]; a single number then stands for all of it.
     valid: the range outside which a run is refused before it starts.
     search: the benchmark's search space, None if the value is held fixed.
     dead: why the value has no effect, where the reference samples it all the
@@ -153,13 +154,14 @@ def defaults(cls: type) -> dict[str, Any]:
   return {f.name: meta(f)['default'] for f in declared(cls)}
 
 
-def from_config(cls: type, values: Mapping[str, Any]) -> Any:
+def from_config(cls: type, values: Mapping[str, Any], where: str = '') -> Any:
   """Build hyper-parameters from plain values, checking names, types, ranges.
 
   Args:
-    cls: a hyper-parameter class.
+    cls: a class whose fields are declared with `leaf` and `static`.
     values: names to numbers (or strings, for static choices); what is missing
       keeps its default.
+    where: prefix of the names in error messages, such as 'config.unlearn.'.
 
   Returns:
     An instance of `cls` whose leaves are scalar host arrays.
@@ -172,30 +174,57 @@ def from_config(cls: type, values: Mapping[str, Any]) -> Any:
   for name in values:
     if name not in fields:
       raise ValueError(
-        f'unknown hyper-parameter {name!r}; known are: {", ".join(fields)}'
+        f'{where}{name} is unknown; choose from: {", ".join(fields)}'
       )
-  checked = {k: _check(fields[k], v) for k, v in values.items()}
+  checked = {k: _check(fields[k], v, where) for k, v in values.items()}
   return cls(**checked)
 
 
-def _check(field: dataclasses.Field, value: Any) -> Any:
+def _check(field: dataclasses.Field, value: Any, where: str) -> Any:
   info = meta(field)
   valid, default = info['valid'], info['default']
-  if isinstance(valid, tuple):
-    if value not in valid:
-      raise ValueError(f'{field.name} = {value!r}; choose one of {list(valid)}')
+  if isinstance(default, tuple):
+    return _check_list(field, value, where)
+  fault = _fault(value, valid, default)
+  if fault:
+    raise ValueError(f'{where}{field.name} = {value!r}; {fault}')
+  if isinstance(default, bool | str) or isinstance(valid, tuple):
     return value
-  number = isinstance(value, int | float | np.number) and not isinstance(
-    value, bool
-  )
-  if not number or not math.isfinite(value):
-    raise ValueError(f'{field.name} = {value!r}; give a finite number')
-  if isinstance(default, int) and not float(value).is_integer():
-    raise ValueError(f'{field.name} = {value!r}; give a whole number')
-  if value not in valid:
-    raise ValueError(f'{field.name} = {value!r}; give a value in {valid}')
   value = int(value) if isinstance(default, int) else float(value)
   return value if is_static(field) else _as_leaf(value)
+
+
+def _fault(value: Any, valid: Interval | tuple, default: Any) -> str:
+  if isinstance(valid, tuple):
+    return '' if value in valid else f'choose one of {list(valid)}'
+  if isinstance(default, bool | str):
+    kind = type(default).__name__
+    return '' if isinstance(value, type(default)) else f'give a {kind}'
+  number = isinstance(value, int | float | np.number)
+  if not number or isinstance(value, bool) or not math.isfinite(value):
+    return 'give a finite number'
+  if isinstance(default, int) and not float(value).is_integer():
+    return 'give a whole number'
+  return '' if value in valid else f'give a value in {valid}'
+
+
+def _check_list(field: dataclasses.Field, value: Any, where: str) -> np.ndarray:
+  size = len(meta(field)['default'])
+  one_by_one = value if isinstance(value, list | tuple) else [value]
+  if not 1 <= len(one_by_one) <= size:
+    raise ValueError(
+      f'{where}{field.name} = {value!r}; give one number or up to {size}, the last '
+      'of which repeats'
+    )
+  for number in one_by_one:
+    if (
+      not isinstance(number, int | float) or number not in meta(field)['valid']
+    ):
+      raise ValueError(
+        f'{where}{field.name} = {value!r}; give values in {meta(field)["valid"]}'
+      )
+  repeats = [one_by_one[-1]] * (size - len(one_by_one))
+  return np.asarray([*one_by_one, *repeats], np.float64)
 
 
 def stack(members: Sequence[Any]) -> Any:
