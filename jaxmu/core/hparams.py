@@ -211,18 +211,15 @@ def _fault(value: Any, valid: Interval | tuple, default: Any) -> str:
 def _check_list(field: dataclasses.Field, value: Any, where: str) -> np.ndarray:
   size = len(meta(field)['default'])
   one_by_one = value if isinstance(value, list | tuple) else [value]
+  whole = f'{where}{field.name} = {value!r}'
   if not 1 <= len(one_by_one) <= size:
     raise ValueError(
-      f'{where}{field.name} = {value!r}; give one number or up to {size}, the last '
-      'of which repeats'
+      f'{whole}; give one number or up to {size}, the last of which repeats'
     )
   for number in one_by_one:
-    if (
-      not isinstance(number, int | float) or number not in meta(field)['valid']
-    ):
-      raise ValueError(
-        f'{where}{field.name} = {value!r}; give values in {meta(field)["valid"]}'
-      )
+    fault = _fault(number, meta(field)['valid'], 0.0)
+    if fault:
+      raise ValueError(f'{whole}; {fault} in each place')
   repeats = [one_by_one[-1]] * (size - len(one_by_one))
   return np.asarray([*one_by_one, *repeats], np.float64)
 
