@@ -44,7 +44,9 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Checksums for tfds' download manager, which looks them up by address."""
     return {
       remote.url: checksums.UrlInfo(
-        size=remote.size, checksum=remote.sha256, filename=remote.filename
+        size=checksums.utils.Size(remote.size),
+        checksum=remote.sha256,
+        filename=remote.filename,
       )
       for remote in remotes.REMOTES.get(self.name, ())
     }
@@ -74,7 +76,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     urls = [remote.url for remote in remotes.REMOTES[self.name]]
     return [pathlib.Path(path) for path in dl_manager.download(urls)]
 
-  def _records(self, split: str, examples: Iterator[archives.Example]):
+  def _records(self, split: str, examples: Iterator[tuple[object, int]]):
     """Number and check the examples of one split for tfds' writer."""
     entry = CATALOG[self.name]
     expected = {'train': entry.num_dev, 'test': entry.num_test}[split]
@@ -256,12 +258,41 @@ def prepare(
   return folder, builder.skipped
 
 
+def prepare_other(name: str, *, data_dir: pathlib.Path) -> None:
+  """Prepare a set of tfds' own catalogue in a form read without TensorFlow.
+
+  Raises:
+    ValueError: tfds has no such set, or cannot prepare it here; the message
+      gives the command for a machine that can.
+  """
+  try:
+    builder = tfds.builder(name, data_dir=data_dir, file_format='array_record')
+  except tfds.core.DatasetNotFoundError as error:
+    raise ValueError(
+      f'{name!r} is not a data set of tensorflow-datasets; with jaxmu come '
+      f'{", ".join(sorted(CATALOG))}'
+    ) from error
+  try:
+    builder.download_and_prepare(
+      download_dir=data_dir / 'downloads',
+      download_config=tfds.download.DownloadConfig(try_download_gcs=False),
+    )
+  except Exception as error:  # whatever a foreign builder raises
+    raise ValueError(
+      f'{name} could not be prepared here ({type(error).__name__}: {error}). '
+      'Many builders of tfds need TensorFlow: where it is installed, run\n'
+      f'  tfds build {name} --file_format=array_record\n'
+      f'and copy the folder to {data_dir / name}'
+    ) from error
+
+
 def _run(builder, name: str, *, data_dir, manual_dir) -> None:
   """Download and prepare, with errors that name the remedy."""
   filenames = [remote.filename for remote in remotes.REMOTES.get(name, ())]
-  present = manual_dir and any(manual_dir.iterdir())
   try:
-    if filenames and not present:
+    present = manual_dir is not None and any(manual_dir.iterdir())
+    cached = any((data_dir / 'downloads' / name).glob('*.INFO'))
+    if filenames and not present and not cached:
       remotes.check_reachable(name)
     builder.download_and_prepare(
       download_dir=data_dir / 'downloads',

@@ -63,7 +63,7 @@ def fingerprint(image: np.ndarray, label: np.ndarray) -> str:
   for array in (image, label.astype('<i4')):
     flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     for start in range(0, flat.size, _CHUNK):
-      digest.update(flat[start : start + _CHUNK])
+      digest.update(flat[start : start + _CHUNK].data)
   return digest.hexdigest()
 
 

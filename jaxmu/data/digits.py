@@ -18,7 +18,7 @@ def read() -> tuple[np.ndarray, np.ndarray]:
   """
   from sklearn import datasets  # slow to import, needed by this set alone
 
-  bunch = datasets.load_digits()
-  order = np.random.default_rng(ORDER_SEED).permutation(len(bunch.target))
-  image = np.round(bunch.images * (255 / 16)).astype(np.uint8)
-  return image[order][..., None], bunch.target[order].astype(np.int32)
+  ink, label = datasets.load_digits(return_X_y=True)
+  order = np.random.default_rng(ORDER_SEED).permutation(len(label))
+  image = np.round(np.reshape(ink, (-1, 8, 8, 1)) * (255 / 16))
+  return image[order].astype(np.uint8), np.asarray(label, np.int32)[order]

@@ -10,8 +10,10 @@ a user's own arrays or image folder.
 """
 
 import json
+import lzma
 import pathlib
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -19,6 +21,15 @@ from jaxmu.data import images, raw
 from jaxmu.data.catalog import CATALOG
 
 SPLITS = ('train', 'test')
+# What NumPy raises on archives that are cut short or hold something else.
+_BROKEN = (
+  zipfile.BadZipFile,
+  zlib.error,
+  lzma.LZMAError,
+  EOFError,
+  OSError,
+  ValueError,
+)
 META_KEYS = ('size', 'num_classes', 'class_names', 'flip', 'crop_padding')
 
 
@@ -92,19 +103,8 @@ def read_npz(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
       f'{path} is missing: a plain data set needs train.npz and test.npz, each '
       "with arrays 'image' (uint8 [N, H, W, C]) and 'label' (integer [N])"
     )
-  try:
-    with np.load(path, allow_pickle=False) as archive:
-      found = sorted(archive.files)
-      if not {'image', 'label'} <= set(found):
-        raise ValueError(
-          f"{path} holds the arrays {found}, expected 'image' and 'label'"
-        )
-      image, label = archive['image'], archive['label']
-  except (zipfile.BadZipFile, EOFError, OSError) as error:
-    raise ValueError(
-      f'{path} cannot be read ({error}): it is damaged or cut short, copy it '
-      'again'
-    ) from error
+  arrays = read_archive(path, needed=('image', 'label'))
+  image, label = arrays['image'], arrays['label']
   try:
     images.check_images(image)
   except ValueError as error:
@@ -114,3 +114,26 @@ def read_npz(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
       f'{path}: {len(image)} images but labels of shape {label.shape}'
     )
   return image, label
+
+
+def read_archive(
+  path: pathlib.Path, *, needed: tuple[str, ...]
+) -> dict[str, np.ndarray]:
+  """Return all arrays of a `.npz`, which must hold those that are needed.
+
+  Raises:
+    ValueError: the file is damaged, holds Python objects, or lacks an array.
+  """
+  try:
+    with np.load(path, allow_pickle=False) as archive:
+      arrays = {name: archive[name] for name in archive.files}
+  except _BROKEN as error:
+    raise ValueError(
+      f'{path} cannot be read ({error}): it is damaged or cut short, copy it '
+      'again'
+    ) from error
+  if not set(needed) <= set(arrays):
+    raise ValueError(
+      f'{path} holds the arrays {sorted(arrays)}, expected {list(needed)}'
+    )
+  return arrays

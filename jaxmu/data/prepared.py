@@ -11,12 +11,14 @@ import json
 import pathlib
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from jaxmu.data import images, raw
 from jaxmu.data.catalog import CATALOG
 
+FORMATS = ('array_record', 'parquet')  # of random access
 _BLOCK = 1024  # examples decoded at a time
 
 
@@ -32,7 +34,10 @@ def find(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def newest(folder: pathlib.Path) -> pathlib.Path:
-  """Return the folder of the newest prepared version below `folder`.
+  """Return the folder of the version to read below `folder`.
+
+  Our own, in the official order, goes before any other; then one that can be
+  read without TensorFlow; then the highest version.
 
   Raises:
     ValueError: several configurations were prepared, so that the name alone
@@ -45,15 +50,30 @@ def newest(folder: pathlib.Path) -> pathlib.Path:
     raise ValueError(
       f'{folder} holds several configurations: ask for one of {names}'
     )
-  return versions[-1]
+
+  def preference(version: pathlib.Path):
+    info = _read_info(version)
+    ours = info.get('moduleName') == 'jaxmu.data.builders'
+    return ours, info.get('fileFormat') in FORMATS, _version(version.name)
+
+  return max(versions, key=preference)
 
 
-def open_prepared(name: str, folder: pathlib.Path) -> raw.Raw:
+def open_prepared(
+  name: str,
+  folder: pathlib.Path,
+  *,
+  size: int | None = None,
+  need_test: bool = True,
+) -> raw.Raw:
   """Open one prepared version as a data source of random access.
 
   Args:
     name: the name of the set; constants of named sets come from the catalog.
     folder: holds `dataset_info.json`.
+    size: height and width of the model input; default that of the catalog,
+      else that of the images.
+    need_test: whether a set without the split `test` is an error.
 
   Raises:
     ValueError: the set has no random access, no `train` or `test` split, or is
@@ -61,56 +81,65 @@ def open_prepared(name: str, folder: pathlib.Path) -> raw.Raw:
   """
   import tensorflow_datasets as tfds  # slow to import, and often not needed
 
-  info = json.loads((folder / 'dataset_info.json').read_text())
-  file_format = info.get('fileFormat', 'tfrecord')
-  if file_format not in ('array_record', 'parquet'):
+  file_format = _read_info(folder).get('fileFormat', 'tfrecord')
+  if file_format not in FORMATS:
     raise ValueError(
       f'{folder} was prepared as {file_format}, which only TensorFlow reads: '
       'prepare it again with file_format="array_record"'
     )
   builder = tfds.builder_from_directory(folder)
-  missing = {'train', 'test'} - set(builder.info.splits)
+  names = ['train', 'test']
+  if not need_test and 'test' not in builder.info.splits:
+    names = ['train']
+  missing = set(names) - set(builder.info.splits)
   if missing:
     raise ValueError(
       f'{folder} has no split {sorted(missing)}, only '
-      f'{sorted(builder.info.splits)}: prepare one with `python -m '
-      f'jaxmu.prepare {name} --test_fraction=0.2`'
+      f'{sorted(builder.info.splits)}: cut a test part off with `python '
+      f'-m jaxmu.prepare my_{name} --from_tfds={name} --test_fraction=0.2`'
     )
   features = builder.info.features
   assert features is not None
-  size, num_classes = _describe(name, folder, features)
-  sources = [builder.as_data_source(split) for split in ('train', 'test')]
+  num_classes = _num_classes(name, folder, features)
+  side = size or _native_size(name, folder, features)
+  every: Any = builder.as_data_source()  # by split
+  sources = [every[split] for split in names]
   return raw.Raw(
     num_dev=len(sources[0]),
-    num_test=len(sources[1]),
-    blocks=lambda: _blocks(sources, size),
-    size=size,
+    num_test=sum(len(source) for source in sources[1:]),
+    blocks=lambda: _blocks(sources, side),
+    size=side,
     num_classes=num_classes,
     origin=str(folder),
   )
 
 
-def _describe(name, folder, features) -> tuple[int, int]:
-  """Return the size of the model input and the number of classes."""
+def _num_classes(name: str, folder: pathlib.Path, features) -> int:
   if not {'image', 'label'} <= set(features):
     raise ValueError(
       f'{folder} has the features {sorted(features)}: only sets with an '
       "'image' and one class 'label' can be used"
     )
   if name in CATALOG:
-    return CATALOG[name].size, CATALOG[name].num_classes
+    return CATALOG[name].num_classes
   num_classes = getattr(features['label'], 'num_classes', None)
   if num_classes is None:
     raise ValueError(
       f'{folder}: its label is not one of a known set of classes'
     )
+  return num_classes
+
+
+def _native_size(name: str, folder: pathlib.Path, features) -> int:
+  if name in CATALOG:
+    return CATALOG[name].size
   height, width, _ = features['image'].shape
   if height is None or width is None:
     raise ValueError(
       f'{folder}: its images differ in size: choose one with `python -m '
-      f'jaxmu.prepare {name} --image_size=64`'
+      f'jaxmu.prepare my_{name} --from_tfds={name} --image_size=64`'
     )
-  return max(height, width), num_classes
+  return max(height, width)
 
 
 def _blocks(sources, size: int) -> Iterator[raw.Block]:
@@ -141,6 +170,16 @@ def _official_order(source) -> np.ndarray:
       return stored
     numbers.append(int(match[1]))
   return np.argsort(numbers, kind='stable')
+
+
+def _read_info(version: pathlib.Path) -> dict:
+  path = version / 'dataset_info.json'
+  try:
+    return json.loads(path.read_text())
+  except ValueError as error:
+    raise ValueError(
+      f'{path} is damaged ({error}): remove {version} and prepare it again'
+    ) from error
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -12,7 +12,6 @@ official test set is in no design.
 """
 
 import dataclasses
-import fractions
 import math
 import zlib
 
@@ -71,9 +70,7 @@ def holdout(
   """
   if not 0 < fraction < 1:
     raise ValueError(f'fraction is {fraction}: choose one between 0 and 1')
-  # Exact in decimal: ceil(0.15 * 60_000) is 9_000, whatever the rounding of
-  # the product.
-  count = math.ceil(fractions.Fraction(str(fraction)) * len(index))
+  count = math.ceil(fraction * len(index))  # rounding of the product included
   if count >= len(index):
     raise ValueError(
       f'fraction {fraction} of {len(index)} examples leaves nothing: choose a '

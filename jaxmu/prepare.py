@@ -1,0 +1,124 @@
+"""Put a data set where jaxmu finds it.
+
+  python -m jaxmu.prepare cifar10                      download and prepare
+  python -m jaxmu.prepare cifar10 --manual_dir=DIR     from archives in DIR
+  python -m jaxmu.prepare svhn_cropped                 any set of tfds
+  python -m jaxmu.prepare cats --from_images=DIR       DIR/<class>/<image>.png
+  python -m jaxmu.prepare mine --from_arrays x.npy y.npy
+  python -m jaxmu.prepare small --from_tfds=stl10 --image_size=32
+
+Afterwards the set is loaded once, which checks it and fills the cache.
+"""
+
+import argparse
+import pathlib
+import sys
+import warnings
+
+from jaxmu.data import cache, own, plain, prepared, sources
+from jaxmu.data.catalog import CATALOG
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Run the command; return its exit status."""
+  args = _parser().parse_args(argv)
+  data_dir = sources.find_data_dir(args.data_dir)
+  try:
+    if args.from_images or args.from_arrays or args.from_tfds:
+      _own(args, data_dir)
+    else:
+      _named(args, data_dir)
+    with warnings.catch_warnings(record=True) as caught:
+      warnings.simplefilter('always')
+      source = sources.load(args.name, data_dir=data_dir)
+  except (ValueError, OSError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 1
+  for warning in caught:
+    print(f'warning: {warning.message}')
+  num_test = len(source.label) - source.num_dev
+  print(
+    f'{source.name}: {source.num_dev} + {num_test} examples of '
+    f'{source.image.shape[1]} x {source.image.shape[2]}, '
+    f'{source.num_classes} classes, fingerprint {source.fingerprint[:16]}\n'
+    f'data set: {data_dir}\ncache: {cache.default_dir()}'
+  )
+  return 0
+
+
+def _named(args: argparse.Namespace, data_dir: pathlib.Path) -> None:
+  """Prepare a set of the benchmark, or another one of tfds."""
+  folder = data_dir / args.name
+  if args.name == 'digits' or plain.is_plain(folder) or prepared.find(folder):
+    return
+  # tfds is slow to import and not needed for a user's own data.
+  from jaxmu.data import builders
+
+  if args.name not in builders.BUILDERS:
+    builders.prepare_other(args.name, data_dir=data_dir)
+    return
+  _, skipped = builders.prepare(
+    args.name,
+    data_dir=data_dir,
+    manual_dir=args.manual_dir,
+    any_size=args.any_size,
+  )
+  if skipped:
+    print(f'left out {len(skipped)} files with malformed names:')
+    print('\n'.join(f'  {name}' for name in skipped))
+
+
+def _own(args: argparse.Namespace, data_dir: pathlib.Path) -> None:
+  """Make a plain data set of the user's images, arrays or tfds set."""
+  size = args.image_size
+  meta = {'flip': args.flip, 'crop_padding': args.crop_padding}
+  if args.from_images:
+    data = own.read_image_folder(args.from_images, size=size)
+  elif args.from_arrays:
+    data = own.read_arrays(args.from_arrays)
+    if size:
+      meta['size'] = size
+  else:
+    folder = data_dir / args.from_tfds
+    if not prepared.find(folder):
+      from jaxmu.data import builders
+
+      builders.prepare_other(args.from_tfds, data_dir=data_dir)
+    opened = prepared.open_prepared(
+      args.from_tfds, prepared.newest(folder), size=size, need_test=False
+    )
+    data = own.collect(opened)
+    meta['num_classes'] = opened.num_classes
+  data = own.divide(data, test_fraction=args.test_fraction)
+  own.write_plain(
+    args.name, data, data_dir=data_dir, meta=meta, overwrite=args.overwrite
+  )
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    prog='python -m jaxmu.prepare',
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  add = parser.add_argument
+  add('name', help=f'{", ".join(sorted(CATALOG))}, a set of tfds, or your own')
+  add('--data_dir', help='folder of data sets (default $JAXMU_DATA_DIR)')
+  add('--manual_dir', type=pathlib.Path, help='folder that holds archives')
+  add('--any_size', action='store_true', help='accept an incomplete archive')
+  form = parser.add_mutually_exclusive_group()
+  form.add_argument('--from_images', type=pathlib.Path, metavar='DIR')
+  form.add_argument(
+    '--from_arrays', type=pathlib.Path, nargs='+', metavar='FILE'
+  )
+  form.add_argument('--from_tfds', metavar='NAME')
+  add('--image_size', type=int, help='resize to this height and width')
+  add('--test_fraction', type=float, default=0.2, help='if it has no test part')
+  add('--flip', action='store_true', help='mirror while training from scratch')
+  add('--crop_padding', type=int, default=0, help='random crops, in pixels')
+  add('--overwrite', action='store_true', help='replace a set of this name')
+  return parser
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,112 @@
+"""Forget sets by class, file and difficulty; what must not be forgotten."""
+
+import numpy as np
+import pytest
+
+from jaxmu.data import forget_sets, splits
+
+TRAIN = np.array([7, 3, 5, 1, 9, 0], np.int32)
+VAL = np.array([2, 4], np.int32)
+LABEL = np.array([0, 1, 0, 1, 0, 2, 0, 2, 0, 1], np.int32)
+
+
+def test_with_forget_keeps_the_order_of_the_training_set():
+  design = forget_sets.with_forget(TRAIN, forget=np.array([1, 7]), val=VAL)
+  assert design.retain.tolist() == [[3, 5, 9, 0]]
+  assert design.forget.tolist() == [[1, 7]]
+  assert design.audit.tolist() == [1, 7]
+
+
+@pytest.mark.parametrize(
+  'forget, message',
+  [
+    ([], 'empty'),
+    ([1, 3, 1], 'repeats 1 indices, first 1'),
+    ([1, 2], '1 indices .* first 2'),
+    ([1, 99], 'first 99'),
+    ([-1], 'first -1'),
+    (TRAIN, 'nothing is left'),
+    ([0.5], 'float64'),
+  ],
+)
+def test_impossible_forget_sets_are_refused(forget, message):
+  with pytest.raises(ValueError, match=message):
+    forget_sets.with_forget(TRAIN, forget=np.array(forget), val=VAL)
+
+
+def test_by_class_takes_the_training_examples_of_the_class():
+  got = forget_sets.by_class(TRAIN, label=LABEL, classes=[2])
+  assert got.tolist() == [7, 5]
+  with pytest.raises(ValueError, match=r'none of \[4\].*\[0, 1, 2\]'):
+    forget_sets.by_class(TRAIN, label=LABEL, classes=[4])
+
+
+def test_index_files_of_both_kinds(tmp_path):
+  text = tmp_path / 'forget.txt'
+  text.write_text('# chosen by hand\n3\n\n9  # the odd one\n')
+  binary = tmp_path / 'forget.npy'
+  np.save(binary, np.array([3, 9], np.int32))
+  assert forget_sets.from_file(text).tolist() == [3, 9]
+  assert forget_sets.from_file(binary).tolist() == [3, 9]
+
+
+def test_bad_index_files_are_named(tmp_path):
+  with pytest.raises(ValueError, match='does not exist'):
+    forget_sets.from_file(tmp_path / 'absent.txt')
+  text = tmp_path / 'words.txt'
+  text.write_text('3\nfour\n')
+  with pytest.raises(ValueError, match='words.txt.*four'):
+    forget_sets.from_file(text)
+  binary = tmp_path / 'floats.npy'
+  np.save(binary, np.array([0.5]))
+  with pytest.raises(ValueError, match='float64'):
+    forget_sets.from_file(binary)
+  binary.write_bytes(binary.read_bytes()[:20])
+  with pytest.raises(ValueError, match='floats.npy'):
+    forget_sets.from_file(binary)
+
+
+def test_by_difficulty_takes_an_end_of_the_ranking():
+  memorised = np.array([0.0, 5, 0, 1, 0, 3, 0, 3, 0, -2])
+  most = forget_sets.by_difficulty(
+    TRAIN, memorised=memorised, count=2, end='most'
+  )
+  assert most.tolist() == [5, 1]  # 5 and 7 tie for the second place
+  least = forget_sets.by_difficulty(
+    TRAIN, memorised=memorised, count=2, end='least'
+  )
+  assert least.tolist() == [9, 0]
+
+
+def test_by_difficulty_needs_scores_and_a_count():
+  memorised = np.zeros(10)
+  memorised[3] = np.nan
+  with pytest.raises(ValueError, match='first 3'):
+    forget_sets.by_difficulty(TRAIN, memorised=memorised, count=1, end='most')
+  for count in (0, 6):
+    with pytest.raises(ValueError, match=f'count is {count}'):
+      forget_sets.by_difficulty(
+        TRAIN, memorised=np.zeros(10), count=count, end='most'
+      )
+
+
+def test_memorisation_equals_the_loop():
+  design = splits.audit_design(
+    40, num_splits=4, forget_fraction=0.25, forget_sets=2, pool=32
+  )
+  state = splits.state(design, 50)
+  log_odds = np.random.default_rng(0).normal(size=state.shape)
+  got = forget_sets.memorisation(log_odds, state)
+  for n in range(50):
+    seen = [
+      log_odds[p, n]
+      for p in range(len(state))
+      if state[p, n] in (splits.RETAINED, splits.FORGOTTEN)
+    ]
+    unseen = [
+      log_odds[p, n] for p in range(len(state)) if state[p, n] == splits.UNSEEN
+    ]
+    if seen and unseen:
+      np.testing.assert_allclose(got[n], np.mean(seen) - np.mean(unseen))
+    else:
+      assert np.isnan(got[n])
