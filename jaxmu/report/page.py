@@ -202,8 +202,8 @@ def _numbers(report: Report) -> str:
     parts.append(
       '<p>One section per metric. The retrained models come first: they are '
       'what perfect unlearning would give, and the dashed line in the small '
-      'pictures. The gap is the value minus theirs; n counts the independent '
-      'splits or seeds behind the interval.</p>'
+      'pictures. The gap is the value minus theirs; n says how many models, '
+      'splits or seeds a number rests on.</p>'
     )
     parts.append(
       page_tables.metric_sections(

@@ -58,10 +58,13 @@ def metric_sections(
   rows: Sequence[records.Row], reference: str, original: str, failed: Failed
 ) -> str:
   """Return a section per metric: what it means, then one row per method."""
-  order = names.ordered((row.method for row in rows), reference, original)
+  everyone = [reference, *(row.method for row in rows)]
+  order = names.ordered(everyone, reference, original)
   parts = []
   for metric in dict.fromkeys(row.metric for row in rows):
-    chosen = [row for row in rows if row.metric == metric]
+    chosen = records.with_reference(
+      (row for row in rows if row.metric == metric), reference
+    )
     chosen.sort(key=lambda row: order.index(row.method))
     parts.append(_explanation(glossary.describe(metric)))
     parts.append(_metric_table(chosen, reference, failed))

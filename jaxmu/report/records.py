@@ -33,7 +33,7 @@ class Row:
     high: upper end of its 95% interval, or NaN.
     retrained: the same number for the retrained models, or NaN.
     gap: value minus retrained, paired where the metric allows, or NaN.
-    n: independent units behind the interval (splits or seeds).
+    n: how many models, splits or seeds the number rests on.
   """
 
   method: str
@@ -61,6 +61,26 @@ class AttackRow:
 _PARSERS: dict[Any, Callable[[str], Any]] = {str: str, float: float, int: int}
 
 R = TypeVar('R', Row, AttackRow)
+
+
+def with_reference(rows: Iterable[Row], reference: str) -> list[Row]:
+  """Return the rows of one metric, the reference's own row added if it lacks.
+
+  The retrained models are shown with every number, also where only their value
+  is known, or follows from the metric, as the 0 of an excess over them.
+
+  Args:
+    rows: rows of one metric.
+    reference: key of the retrained models.
+
+  Returns:
+    The rows, the new one first.
+  """
+  rows = list(rows)
+  known = [row for row in rows if not math.isnan(row.retrained)]
+  if not known or any(row.method == reference for row in rows):
+    return rows
+  return [Row(reference, known[0].metric, known[0].retrained), *rows]
 
 
 def write_csv(

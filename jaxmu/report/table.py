@@ -124,7 +124,7 @@ def _by_metric(
   order = names.ordered([reference, *(row.method for row in rows)], reference)
   for metric in dict.fromkeys(row.metric for row in rows):
     entry = glossary.describe(metric)
-    chosen = _with_reference(
+    chosen = records.with_reference(
       [row for row in rows if row.metric == metric], reference
     )
     chosen.sort(key=lambda row: order.index(row.method))
@@ -135,17 +135,6 @@ def _by_metric(
     aside = f'{metric} · {entry.direction}'
     blocks.append(_Block(entry.title, aside, tuple(lines)))
   return blocks
-
-
-def _with_reference(
-  rows: list[records.Row], reference: str
-) -> list[records.Row]:
-  """Add the row of the reference where only its value is known."""
-  known = [row for row in rows if not math.isnan(row.retrained)]
-  if not known or any(row.method == reference for row in rows):
-    return rows
-  value = known[0].retrained
-  return [records.Row(reference, known[0].metric, value), *rows]
 
 
 def _by_method(

@@ -320,6 +320,13 @@ STATISTICS: dict[str, tuple[str, str, str, str]] = {
     'fraction',
     'half',
   ),
+  'mia': (
+    'accuracy of the fitted attack',
+    'How often an attacker who fits a threshold to the score tells forgotten '
+    'from unseen points; guessing gives 0.5.',
+    'fraction',
+    'half',
+  ),
   'best_balanced_accuracy': (
     'best balanced accuracy',
     'Balanced accuracy of {what} with the threshold chosen afterwards, which '

@@ -16,6 +16,7 @@ def critical_difference(
   mean_rank: ArrayLike,
   difference: float,
   *,
+  reference: str = names.REFERENCE,
   title: str = 'Mean rank of each method (1 is best)',
 ) -> figure.Figure:
   """Draw mean ranks, with a bar over methods that cannot be told apart.
@@ -27,6 +28,7 @@ def critical_difference(
     methods: M keys.
     mean_rank: f64[M] mean ranks, 1 the best.
     difference: the critical difference of mean ranks, NaN for none.
+    reference: key of the retrained models, led to by a dashed line.
     title: headline.
 
   Returns:
@@ -40,7 +42,7 @@ def critical_difference(
     raise ValueError(f'{len(methods)} methods but {rank.size} mean ranks')
   keep = np.flatnonzero(np.isfinite(rank))
   order = keep[np.argsort(rank[keep], kind='stable')]
-  rank, labels = rank[order], [names.label(list(methods)[i]) for i in order]
+  rank, labels = rank[order], [list(methods)[i] for i in order]
   bars = _cliques(rank, difference)
   half = -(-len(labels) // 2)
   top = 0.9 + 0.22 * len(bars)  # depth of the first name below the axis
@@ -56,7 +58,7 @@ def critical_difference(
     y = 0.45 + 0.22 * i
     ends = [rank[first] - 0.008 * worst, rank[last] + 0.008 * worst]
     panel.plot(ends, [y, y], color=style.BLUE, lw=4, solid_capstyle='butt')
-  _names(panel, rank, labels, worst, top)
+  _names(panel, rank, labels, worst, top, reference)
   missing = len(methods) - len(labels)
   if missing:
     style.note(panel, f'{missing} methods without a rank', y=0.02, va='bottom')
@@ -90,6 +92,7 @@ def _names(
   labels: Sequence[str],
   worst: int,
   top: float,
+  reference: str,
 ) -> None:
   """Lead from each rank to its name: the better half left, the rest right."""
   half = -(-len(labels) // 2)
@@ -97,8 +100,9 @@ def _names(
     left = i < half
     y = top + 0.42 * (i if left else len(labels) - 1 - i)
     edge = 1 - 0.03 * worst if left else worst + 0.03 * worst
-    name = style.escape(label)
-    panel.plot([x, x, edge], [0, y, y], color='#666666', lw=0.8)
+    name = style.label(label, reference)
+    line = (0, (4, 2)) if label == reference else '-'
+    panel.plot([x, x, edge], [0, y, y], color='#666666', lw=0.8, ls=line)
     panel.plot(x, 0, 'o', color=style.INK, ms=3.5)
     panel.text(
       edge + (-0.01 if left else 0.01) * worst,

@@ -1,0 +1,120 @@
+"""Findings follow the numbers, whichever way these turn out."""
+
+import dataclasses
+import math
+
+from jaxmu.report import findings
+from jaxmu.report.records import AttackRow, Row
+from tests.report import results
+
+
+def _text(rows, **kwargs):
+  return '\n'.join(findings.findings(rows, **kwargs))
+
+
+def _change(rows, method, metric, **fields):
+  return [
+    dataclasses.replace(row, **fields)
+    if (row.method, row.metric) == (method, metric)
+    else row
+    for row in rows
+  ]
+
+
+def test_a_sound_attack_and_a_leaking_original():
+  text = _text(results.rows())
+  assert 'at chance with AUC 0.501 [0.491, 0.511]' in text
+  assert 'AUC 0.643 [0.633, 0.653], more than on retrained models' in text
+  assert 'it finds 5.3% of the forgotten ones' in text
+  assert 'so it understates the leak' in text
+
+
+def test_an_attack_that_finds_what_is_not_there():
+  rows = _change(
+    results.rows(), 'retrain', 'ulira_auc', value=0.56, low=0.55, high=0.57
+  )
+  text = _text(rows)
+  assert 'with caution' in text and 'excludes 0.5' in text
+  assert 'at chance with' not in text
+
+
+def test_an_original_that_does_not_leak():
+  rows = _change(
+    results.rows(), 'original', 'ulira_auc', value=0.51, low=0.49, high=0.53
+  )
+  assert 'shows no leak' in _text(rows)
+
+
+def test_unlearners_are_sorted_by_their_excess():
+  rows = results.rows(('retrain', 'ft', 'ga', 'msg'))
+  rows = _change(
+    rows, 'ga', 'excess_ulira_auc', value=0.0, low=-0.01, high=0.01
+  )
+  rows = _change(
+    rows, 'msg', 'excess_ulira_auc', value=-0.1, low=-0.2, high=-0.05
+  )
+  sentences = findings.findings(rows)
+  leaks = next(s for s in sentences if 'still leaks' in s)
+  same = next(s for s in sentences if 'cannot be told from retraining' in s)
+  below = next(s for s in sentences if 'below the retrained' in s)
+  assert leaks.startswith('1 of 3 methods') and 'FT (+0.050)' in leaks
+  assert 'GA' in same and 'not a proof' in same
+  assert 'MSG (-0.100)' in below
+
+
+def test_accuracy_is_compared_with_doing_nothing():
+  rows = _change(results.rows(), 'ga', 'ret_dev', value=0.5)
+  text = _text(rows)
+  assert 'FT is closest to retraining' in text
+  assert 'GA farthest' in text
+  assert 'doing nothing has 0.146, which is better than GA' in text
+
+
+def test_validation_leakage_is_flagged():
+  assert 'Validation accuracy exceeds' not in _text(results.rows())
+  rows = _change(results.rows(), 'msg', 'va', value=0.95)
+  assert 'exceeds test accuracy by more than 0.02 for MSG:' in _text(rows)
+
+
+def test_slow_methods_and_failures_are_named():
+  rows = _change(results.rows(), 'ct', 'rte', value=0.5)
+  text = _text(rows, failed={'ga': (2, 16), 'ft': (0, 16)})
+  assert 'slower than retraining: CT' in text
+  assert 'GA (2 of 16)' in text and 'FT (0' not in text
+
+
+def test_missing_numbers_are_passed_over():
+  assert findings.findings([]) == []
+  assert findings.findings([Row('ft', 'fa', math.nan)]) == []
+  nothing = [
+    dataclasses.replace(row, value=math.nan, low=math.nan, high=math.nan)
+    for row in results.rows()
+  ]
+  assert findings.findings(nothing) == []
+  no_intervals = [
+    dataclasses.replace(row, low=math.nan, high=math.nan)
+    for row in results.rows()
+  ]
+  assert 'without an interval' in _text(no_intervals)
+  assert 'nan' not in _text(no_intervals)
+
+
+def test_one_method():
+  text = _text(results.rows(('original', 'retrain', 'ft')))
+  assert 'The one method still leaks' in text
+  assert 'farthest' not in text
+
+
+def test_attacks_on_stored_scores():
+  rows = [
+    AttackRow('ulira', 'auc', 0.6, 0.55, 0.65, 8),
+    AttackRow('kde', 'auc', 0.5, 0.45, 0.55, 8),
+    AttackRow('rmia', 'auc', 0.4, 0.35, 0.45, 8),
+    AttackRow('rmia', 'tpr_0.01', math.nan),
+  ]
+  first, below, refused = findings.attack_findings(rows)
+  assert first.startswith('1 of 3 attacks tells')
+  assert 'U-LiRA with AUC 0.600 [0.550, 0.650]' in first
+  assert below.startswith('Below chance: RMIA')
+  assert refused.startswith('1 of 4 numbers')
+  assert findings.attack_findings(rows[1:2])[0].startswith('No attack of 1')

@@ -1,0 +1,185 @@
+"""The page needs nothing but itself, escapes what it shows, shows it all."""
+
+import base64
+import html.parser
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+
+from jaxmu.report import bundle, glossary, page, plots, records
+from jaxmu.report.records import AttackRow, Row
+from tests.report import results
+
+EVIL = '<script>alert("1")</script>'
+_VOID = {'meta', 'img', 'br', 'line', 'circle', 'link', 'input', 'hr'}
+
+
+class Reader(html.parser.HTMLParser):
+  """Collects tags and text, and checks that tags nest."""
+
+  def __init__(self):
+    super().__init__()
+    self.tags, self.text, self.open = [], [], []
+
+  def handle_starttag(self, tag, attrs):
+    self.tags.append((tag, dict(attrs)))
+    if tag not in _VOID:
+      self.open.append(tag)
+
+  def handle_startendtag(self, tag, attrs):
+    self.tags.append((tag, dict(attrs)))
+
+  def handle_endtag(self, tag):
+    assert self.open.pop() == tag
+
+  def handle_data(self, data):
+    self.text.append(data)
+
+
+def _read(report):
+  reader = Reader()
+  reader.feed(page.html(report))
+  assert not reader.open
+  return reader, ' '.join(''.join(reader.text).split())
+
+
+def _figure():
+  return plots.accuracy_bars(['a'], np.full((1, 4), 0.5))
+
+
+def _report(**fields):
+  content = {
+    'title': 'Does it leak?',
+    'lead': ['Sixteen models were trained.'],
+    'rows': results.rows(),
+    'pictures': [page.Picture('bars', 'Bars of accuracies.', _figure())],
+    'provenance': {'data': 'digits', 'versions': {'numpy': '2.4'}},
+    'command': 'python -m jaxmu.main --config=configs/msg_resnet.py',
+    'warnings': ['TPR at 0.1% FPR was refused.'],
+    'failed': {'ga': (2, 16)},
+  }
+  return page.Report(**{**content, **fields})
+
+
+def test_nothing_is_fetched_and_nothing_runs():
+  reader, _ = _read(_report())
+  names = {tag for tag, _ in reader.tags}
+  assert not names & {'script', 'link', 'iframe', 'object', 'embed', 'base'}
+  for _, attributes in reader.tags:
+    assert not any(name.startswith('on') for name in attributes)
+    for name in ('src', 'href', 'srcset', 'action'):
+      value = attributes.get(name)
+      assert value is None or value.startswith(('data:image/png', '#'))
+  style = page.html(_report()).split('<style>')[1].split('</style>')[0]
+  assert 'url(' not in style and '@import' not in style
+  policy = [a['content'] for t, a in reader.tags if 'http-equiv' in a]
+  assert policy and "default-src 'none'" in policy[0]
+
+
+def test_links_lead_to_sections():
+  reader, _ = _read(_report())
+  targets = {a['id'] for _, a in reader.tags if 'id' in a}
+  links = {a['href'][1:] for t, a in reader.tags if t == 'a'}
+  assert links == targets
+
+
+def test_everything_is_shown():
+  report = _report()
+  reader, text = _read(report)
+  for part in (
+    *report.lead,
+    *report.findings,
+    *report.warnings,
+    report.command,
+    'Bars of accuracies.',
+    'versions',
+    '2.4',
+    '2 of 16 failed',
+  ):
+    assert ' '.join(part.split()) in text
+  for metric in {row.metric for row in report.rows}:
+    assert glossary.describe(metric).sentence in text
+  images = [a for t, a in reader.tags if t == 'img']
+  assert [a['alt'] for a in images] == ['Bars of accuracies.']
+  data = base64.b64decode(images[0]['src'].split(',')[1])
+  assert data == report.pictures[0].png
+
+
+def test_every_metric_shows_the_reference():
+  _, text = _read(_report(rows=results.rows(('ft',))))
+  metrics = {row.metric for row in results.rows(('ft',))}
+  assert text.count('Retrained (reference)') == len(metrics)
+
+
+def test_what_users_name_is_escaped():
+  rows = [Row(EVIL, EVIL, 0.5, 0.4, 0.6, 0.45, 0.05, 3), Row(EVIL, 'fa', 0.5)]
+  reader, text = _read(
+    _report(
+      title=EVIL,
+      lead=[EVIL],
+      rows=rows,
+      pictures=[page.Picture('a', EVIL, _figure())],
+      provenance={EVIL: EVIL, 'deep': {EVIL: {EVIL: [EVIL]}}},
+      command=EVIL,
+      warnings=[EVIL],
+      failed={EVIL: (1, 2)},
+    )
+  )
+  assert 'script' not in {tag for tag, _ in reader.tags}
+  assert text.count(EVIL) > 10
+  attack = [AttackRow(EVIL, EVIL, 0.5)]
+  reader, _ = _read(_report(rows=attack))
+  assert 'script' not in {tag for tag, _ in reader.tags}
+
+
+@pytest.mark.parametrize(
+  'rows',
+  [
+    [],
+    [Row('ft', 'fa', math.nan)],
+    [Row('ft', 'rte_counted', math.inf, retrained=1.0, gap=math.inf)],
+    [AttackRow('ulira', 'auc', math.nan)],
+    results.rows(('ft',)),
+    results.rows(('original', 'retrain', *(f'm{i}' for i in range(20)))),
+  ],
+)
+def test_missing_one_and_many(rows):
+  reader, text = _read(page.Report(title='t', lead=[], rows=rows))
+  assert re.search(r'\bnan\b', page.html(page.Report('t', [], rows))) is None
+
+
+def test_attack_rows_are_explained():
+  rows = [AttackRow('rmia', 'auc', 0.6, 0.55, 0.65, 8)]
+  _, text = _read(_report(rows=rows, failed={}))
+  assert 'RMIA' in text
+  assert glossary.describe('rmia_auc').sentence in text
+  assert '[0.5500, 0.6500]' in text
+
+
+def test_bundle_writes_all_files_the_same_way_twice(tmp_path):
+  contents = []
+  for name in ('a', 'b'):
+    paths = bundle.write(tmp_path / name, _report())
+    contents.append([path.read_bytes() for path in paths])
+  assert contents[0] == contents[1]
+  written = [path.relative_to(tmp_path / 'b').as_posix() for path in paths]
+  assert written == [
+    'results.csv',
+    'results.json',
+    'plots/bars.png',
+    'report.html',
+  ]
+  assert records.read_csv(paths[0])[0].method == 'original'
+  content = json.loads(paths[1].read_text())
+  assert content['provenance']['data'] == 'digits'
+  assert content['failed'] == {'ga': [2, 16]}
+  assert len(content['results']) == len(results.rows())
+
+
+def test_bundle_of_an_attack_has_the_attack_columns(tmp_path):
+  rows = [AttackRow('rmia', 'auc', 0.6, 0.55, 0.65, 8)]
+  paths = bundle.write(tmp_path, _report(rows=rows))
+  assert paths[0].read_text().startswith('attack,metric,value,low,high,n\n')

@@ -1,0 +1,267 @@
+"""Pictures hold what they are given, in any number, in the same bytes."""
+
+import io
+import warnings
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxmu.report import plots
+from jaxmu.report.plots import style
+
+TWENTY = ('original', 'retrain', *(f'method_{i}' for i in range(18)))
+FEW = ('original', 'retrain', 'ft')
+FPR = np.geomspace(1e-3, 1, 20)
+
+
+@pytest.fixture(autouse=True)
+def no_warnings():
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')
+    yield
+
+
+def _curve(power, **fields):
+  tpr = FPR**power
+  return plots.Roc(FPR, tpr, tpr * 0.9, np.minimum(tpr * 1.1, 1), **fields)
+
+
+def _lines(panel):
+  return {line.get_label(): line for line in panel.get_lines()}
+
+
+def _texts(fig):
+  return ' '.join(text.get_text() for text in fig.findobj(matplotlib.text.Text))
+
+
+def _draw(fig):
+  """Render in full: errors in layout and drawing surface here."""
+  return Image.open(io.BytesIO(plots.png(fig)))
+
+
+def test_roc_draws_each_curve_with_its_band_and_the_reference_dashed():
+  fig = plots.roc({m: _curve(0.5, remark='AUC 0.7') for m in FEW})
+  (panel,) = fig.axes
+  lines = _lines(panel)
+  reference = lines['Retrained (reference), AUC 0.7']
+  assert reference.get_color() == style.INK and reference.is_dashed()
+  np.testing.assert_array_equal(lines['FT, AUC 0.7'].get_ydata(), FPR**0.5)
+  assert not lines['FT, AUC 0.7'].is_dashed()
+  assert len(panel.collections) == 3  # bands
+  assert (panel.get_xscale(), panel.get_yscale()) == ('log', 'log')
+  _draw(fig)
+
+
+def test_roc_of_many_methods_has_a_panel_each_with_the_same_context():
+  fig = plots.roc({m: _curve(0.5) for m in TWENTY})
+  used = [panel for panel in fig.axes if panel.get_lines()]
+  assert [panel.get_title(loc='left') for panel in used] == list(TWENTY[2:])
+  for panel in used:
+    assert {'Original', 'Retrained (reference)'} <= _lines(panel).keys()
+  _draw(fig)
+
+
+def test_roc_survives_zeros_and_gaps_and_shades_the_unsupported():
+  nothing = np.full(20, np.nan)
+  curves = {
+    'retrain': plots.Roc(
+      FPR, np.where(FPR < 0.1, 0, FPR), supported=FPR > 0.01
+    ),
+    'ga': plots.Roc(FPR, nothing, nothing, nothing),
+  }
+  fig = plots.roc(curves)
+  assert 'GA: no finite scores' in _texts(fig)
+  assert 'Too few unseen points' in _texts(fig)
+  _draw(fig)
+
+
+@pytest.mark.parametrize('methods', [('ft',), FEW, TWENTY])
+def test_log_odds_has_a_panel_per_method_and_shares_that_sum_to_one(methods):
+  rng = np.random.default_rng(0)
+  panels = {
+    m: (rng.normal(size=(4, 50)), rng.normal(size=300)) for m in methods
+  }
+  fig = plots.log_odds(panels)
+  used = [panel for panel in fig.axes if panel.patches]
+  assert len(used) == len(methods)
+  for panel in used:
+    for patch in panel.patches:
+      assert sum(patch.get_data().values) == pytest.approx(1)
+  _draw(fig)
+
+
+def test_log_odds_counts_what_is_not_finite():
+  bad = np.array([np.nan, np.inf, 1.0, 2.0])
+  fig = plots.log_odds({'ga': (bad, np.ones(3)), 'ft': ([], [])})
+  assert '2 values not finite' in _texts(fig)
+  assert 'no values' in _texts(fig)
+  _draw(fig)
+
+
+@pytest.mark.parametrize('methods', [('ft',), FEW, TWENTY])
+def test_accuracy_bars_show_values_and_gaps(methods):
+  values = np.full((len(methods), 4), 0.9)
+  if 'retrain' in methods:
+    values[methods.index('retrain')] = 0.875
+  fig = plots.accuracy_bars(methods, values, values - 0.1, values + 0.1)
+  for panel in fig.axes:
+    widths = sorted({bar.get_width() for bar in panel.patches})
+    assert widths == sorted({0.9, values.min()})
+  texts = _texts(fig)
+  assert ('+0.025' in texts) == ('retrain' in methods)
+  _draw(fig)
+
+
+def test_accuracy_bars_show_missing_numbers_and_refuse_wrong_shapes():
+  fig = plots.accuracy_bars(['ga', 'retrain'], [[np.nan] * 4, [0.5] * 4])
+  assert 'n/a' in _texts(fig)
+  _draw(fig)
+  with pytest.raises(ValueError, match='expected 1 methods × 4 sets'):
+    plots.accuracy_bars(['ga'], [[0.5]])
+
+
+@pytest.mark.parametrize('count', [0, 50, 6000])
+def test_vulnerability_counts_the_corners(count):
+  rng = np.random.default_rng(0)
+  x, y = rng.uniform(size=(2, count))
+  fig = plots.vulnerability(x, y, method='ft', retrained=rng.uniform(size=99))
+  texts = _texts(fig)
+  if count:
+    assert f'{np.mean((x > 0.6) & (y > 0.6)):.1%} still exposed' in texts
+    assert f'{np.mean((x <= 0.6) & (y > 0.6)):.1%} newly exposed' in texts
+  else:
+    assert 'no point was scored' in texts
+  assert 'retrained (reference)' in texts
+  _draw(fig)
+
+
+def test_vulnerability_says_how_many_points_lack_a_score():
+  fig = plots.vulnerability([0.5, np.nan, 0.7], [0.5, 0.5, np.inf], method='a')
+  assert '2 points not scored' in _texts(fig)
+  with pytest.raises(ValueError, match='original has 1 points'):
+    plots.vulnerability([0.5], [0.5, 0.5], method='a')
+
+
+@pytest.mark.parametrize('shape', [(1, 8, 8, 3), (9, 8, 8, 1), (20, 8, 8)])
+def test_contact_sheet_shows_each_image_with_its_caption(shape):
+  images = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+  captions = [f'number {i}\n$' for i in range(len(images))]
+  fig = plots.contact_sheet(images, captions)
+  shown = [panel for panel in fig.axes if panel.images]
+  assert len(shown) == len(images)
+  np.testing.assert_array_equal(
+    np.squeeze(shown[-1].images[0].get_array()), np.squeeze(images[-1])
+  )
+  assert f'number {len(images) - 1}' in _texts(fig)
+  _draw(fig)
+
+
+def test_contact_sheet_refuses_floats_and_lost_captions():
+  with pytest.raises(ValueError, match='expected uint8'):
+    plots.contact_sheet(np.zeros((2, 8, 8, 3)), ['a', 'b'])
+  with pytest.raises(ValueError, match='2 images but 1 captions'):
+    plots.contact_sheet(np.zeros((2, 8, 8, 3), np.uint8), ['a'])
+
+
+@pytest.mark.parametrize('methods', [('ft',), TWENTY])
+def test_trade_off_draws_each_method(methods):
+  fig = plots.trade_off({m: (FPR, 1 - FPR**0.5) for m in methods})
+  lines = _lines(fig.axes[0])
+  assert len(lines) == len(methods) + 1  # and guessing
+  looks = {(line.get_color(), line.get_linestyle()) for line in lines.values()}
+  assert len(looks) >= min(len(methods), 4)
+  _draw(fig)
+
+
+def test_no_two_of_twenty_methods_look_alike():
+  looks = style.looks(TWENTY).values()
+  assert len({(look.color, str(look.line)) for look in looks}) == 20
+
+
+def test_critical_difference_joins_what_cannot_be_told_apart():
+  fig = plots.critical_difference(
+    ['a', 'b', 'c', 'd', 'retrain'], [1.0, 1.5, 3.0, np.nan, 5.0], 0.6
+  )
+  (panel,) = fig.axes
+  bars = [line for line in panel.get_lines() if line.get_color() == style.BLUE]
+  assert len(bars) == 1
+  low, high = bars[0].get_xdata()
+  assert low < 1.0 and 1.5 < high < 3.0
+  texts = _texts(fig)
+  assert '1 methods without a rank' in texts
+  assert 'Retrained (reference)' in texts
+  _draw(fig)
+
+
+def test_critical_difference_with_chained_groups():
+  fig = plots.critical_difference(['a', 'b', 'c'], [1, 1.8, 2.6], 1.0)
+  bars = [
+    line for line in fig.axes[0].get_lines() if line.get_color() == style.BLUE
+  ]
+  assert len(bars) == 2  # a-b and b-c overlap, a-c differ
+
+
+@pytest.mark.parametrize('count', [1, 18])
+def test_critical_difference_of_one_and_many(count):
+  ranks = np.linspace(1, max(count, 1), count)
+  _draw(plots.critical_difference([f'm{i}' for i in range(count)], ranks, 3))
+
+
+def test_pareto_fills_the_front():
+  methods = ['original', 'retrain', 'a', 'b', 'c', 'd']
+  x = [0.1, 0.0, 0.1, 0.2, 0.3, np.nan]
+  y = [0.2, 0.0, 0.3, 0.1, 0.2, 0.1]
+  fig = plots.pareto(methods, x, y)
+  (panel,) = fig.axes
+  filled = {
+    float(line.get_xdata()[0])
+    for line in panel.get_lines()
+    if line.get_marker() == 'o' and line.get_markerfacecolor() == style.BLUE
+  }
+  assert filled == {0.1, 0.2}
+  assert 'not shown: d' in _texts(fig)
+  _draw(fig)
+
+
+@pytest.mark.parametrize('methods', [('ft',), TWENTY])
+def test_training_curves_draw_the_median_and_survive_failures(methods):
+  values = np.array(
+    [[3.0, 2.0, 1.0], [3.0, np.nan, np.nan], [5.0, 4.0, np.inf]]
+  )
+  curves = {m: values for m in methods}
+  curves['dead'] = np.full((2, 3), np.nan)
+  fig = plots.training_curves(curves, log=True)
+  lines = _lines(fig.axes[0])
+  name = 'FT' if 'ft' in methods else 'method_3'
+  np.testing.assert_array_equal(lines[name].get_ydata(), [3, 3, 1])
+  assert 'dead: no finite values' in lines
+  _draw(fig)
+
+
+def test_bytes_do_not_depend_on_time_or_the_users_settings():
+  def make():
+    fig = plots.roc({m: _curve(0.5) for m in FEW})
+    return plots.png(fig)
+
+  first = make()
+  with matplotlib.rc_context({'font.size': 30, 'axes.grid': False}):
+    second = make()
+    assert matplotlib.rcParams['font.size'] == 30  # and it is given back
+  assert first == second
+  assert b'Software' not in first and b'matplotlib' not in first
+
+
+def test_names_with_dollars_are_not_mathematics():
+  fig = plots.accuracy_bars(['$x_$', 'a$'], np.full((2, 4), 0.5))
+  _draw(fig)
+
+
+def test_save_writes_png_only(tmp_path):
+  fig = plots.accuracy_bars(['a'], np.full((1, 4), 0.5))
+  path = plots.save(fig, tmp_path / 'new' / 'a.png')
+  with Image.open(path) as image:
+    assert image.format == 'PNG'
+  with pytest.raises(ValueError, match='end in .png'):
+    plots.save(fig, tmp_path / 'a.pdf')

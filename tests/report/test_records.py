@@ -1,0 +1,123 @@
+"""Files of results: what comes back, what does not change, what never tears."""
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+
+import numpy as np
+import pytest
+
+from jaxmu.report import files, records
+from jaxmu.report.records import AttackRow, Row
+from tests.report import results
+
+
+def test_csv_has_exactly_the_promised_columns(tmp_path):
+  main = records.write_csv(tmp_path / 'a.csv', [])
+  attack = records.write_csv(tmp_path / 'b.csv', [], AttackRow)
+  assert main.read_text() == ('method,metric,value,low,high,retrained,gap,n\n')
+  assert attack.read_text() == 'attack,metric,value,low,high,n\n'
+
+
+def test_csv_round_trip_is_exact(tmp_path):
+  rows = [
+    *results.rows(),
+    Row('a,"b"\n', 'fa', 0.1 + 0.2, -math.inf, math.inf, 1e-300, 5e-324, 3),
+    Row('x', 'fa', np.float32(0.1), n=np.int64(7)),  # type: ignore[arg-type]
+  ]
+  got = records.read_csv(records.write_csv(tmp_path / 'r.csv', rows))
+  assert len(got) == len(rows)
+  for a, b in zip(got, rows, strict=True):
+    assert (a.method, a.metric, a.n) == (b.method, b.metric, b.n)
+    for name in ('value', 'low', 'high', 'retrained', 'gap'):
+      np.testing.assert_array_equal(getattr(a, name), float(getattr(b, name)))
+
+
+def test_attack_csv_round_trip(tmp_path):
+  rows = [AttackRow('ulira', 'auc', 0.6, 0.5, 0.7, 8)]
+  path = records.write_csv(tmp_path / 'r.csv', rows, AttackRow)
+  assert records.read_csv(path, AttackRow) == rows
+
+
+def test_equal_results_give_equal_bytes(tmp_path):
+  contents = []
+  for name in ('a', 'b'):
+    path = records.write_csv(tmp_path / name, results.rows())
+    contents.append(path.read_bytes())
+  assert contents[0] == contents[1]
+  assert b'\r' not in contents[0]
+
+
+def test_reading_a_file_of_another_kind_names_both(tmp_path):
+  path = records.write_csv(tmp_path / 'r.csv', [], AttackRow)
+  with pytest.raises(ValueError, match=r"\['attack'.*expected \['method'"):
+    records.read_csv(path)
+
+
+def test_writing_rows_of_another_kind_names_the_remedy(tmp_path):
+  with pytest.raises(TypeError, match='pass kind=AttackRow'):
+    records.write_csv(tmp_path / 'r.csv', [AttackRow('a', 'auc', 0.5)])
+  assert not list(tmp_path.iterdir())
+
+
+def test_json_is_valid_sorted_and_complete(tmp_path):
+  @dataclasses.dataclass
+  class Inner:
+    where: pathlib.Path
+
+  value = {
+    'z': [math.nan, math.inf, -math.inf, 0.1],
+    'a': {'array': np.arange(3, dtype=np.int8), 'row': Row('m', 'fa', 0.5)},
+    'inner': Inner(pathlib.Path('x/y')),
+    'none': None,
+    'flag': np.bool_(True),
+    'set': {'b', 'a'},
+  }
+  text = records.write_json(tmp_path / 'r.json', value).read_text()
+
+  def refuse(name):
+    raise AssertionError(f'{name} is not JSON')
+
+  got = json.loads(text, parse_constant=refuse)
+  assert list(got) == sorted(got)
+  assert got['z'] == [None, 'inf', '-inf', 0.1]
+  assert got['a']['array'] == [0, 1, 2]
+  assert got['a']['row']['low'] is None
+  assert got['inner'] == {'where': 'x/y'}
+  assert got['flag'] is True
+  assert got['set'] == ['a', 'b']
+
+
+def test_json_refuses_what_has_no_form(tmp_path):
+  with pytest.raises(TypeError, match='convert it'):
+    records.write_json(tmp_path / 'r.json', {'f': object()})
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(
+  tmp_path, monkeypatch
+):
+  path = files.write_text(tmp_path / 'r', 'old')
+
+  def full(*_):
+    raise OSError(28, 'No space left on device')
+
+  monkeypatch.setattr(os, 'fsync', full)
+  with pytest.raises(OSError, match='No space'):
+    files.write_text(path, 'new')
+  assert path.read_text() == 'old'
+  assert [p.name for p in tmp_path.iterdir()] == ['r']
+
+
+def test_the_reference_is_added_where_only_its_value_is_known():
+  rows = [Row('ft', 'excess_ulira_auc', 0.1, retrained=0.0)]
+  got = records.with_reference(rows, 'retrain')
+  assert [(row.method, row.value) for row in got] == [
+    ('retrain', 0.0),
+    ('ft', 0.1),
+  ]
+  assert records.with_reference(got, 'retrain') == got
+  unknown = [Row('ft', 'fa', 0.1)]
+  assert records.with_reference(unknown, 'retrain') == unknown

@@ -1,0 +1,171 @@
+"""Tables on the terminal, and the table of the benchmark."""
+
+import io
+import math
+
+import numpy as np
+import pytest
+import rich.console
+
+from jaxmu.report import glossary, numbers, paper_table, table
+from jaxmu.report.records import AttackRow, Row
+from tests.report import results
+
+
+@pytest.mark.parametrize('width', [80, 120])
+@pytest.mark.parametrize('by', ['metric', 'method'])
+def test_fits_the_width_and_shows_every_row(width, by):
+  rows = results.rows()
+  lines = table.text(rows, width=width, by=by).splitlines()
+  assert max(map(len, lines)) <= width
+  for row in rows:
+    if not math.isnan(row.low):
+      unit = glossary.describe(row.metric).unit
+      interval = numbers.interval(row.low, row.high, unit)
+      assert any(interval in line for line in lines), row
+
+
+def test_a_line_has_value_retrained_gap_interval_and_count():
+  rows = [Row('ft', 'fa', 0.9, 0.88, 0.92, 0.87, 0.03, 16)]
+  text = table.text(rows)
+  line = next(line for line in text.splitlines() if line.startswith('FT'))
+  assert line.split() == [
+    'FT', '0.9000', '0.8700', '+0.0300*', '[0.8800,', '0.9200]', '16',
+  ]  # fmt: skip
+  assert 'closer to retrained is better' in text
+  assert 'excludes the value of the retrained' in text
+
+
+def test_no_star_where_the_interval_holds_the_retrained_value():
+  text = table.text([Row('ft', 'fa', 0.9, 0.86, 0.94, 0.87, 0.03, 16)])
+  assert '*' not in text
+
+
+def test_the_reference_leads_every_block():
+  lines = table.text(results.rows()).splitlines()
+  heads = [i for i, line in enumerate(lines) if '·' in line]
+  assert len(heads) == 12
+  for i in heads:
+    assert lines[i + 1].startswith('Retrained (reference)')
+
+
+def test_failed_members_and_missing_numbers_are_flagged():
+  rows = [Row('ga', 'fa', math.nan, retrained=0.8), Row('ft', 'fa', 0.8)]
+  text = table.text(rows, failed={'ga': (2, 16), 'ft': (0, 16)})
+  assert 'GA !2/16' in text
+  assert '! GA: 2 of 16 models failed' in text
+  assert '! FT' not in text
+  line = next(line for line in text.splitlines() if line.startswith('GA'))
+  assert line.split()[2:] == ['n/a', '0.8000', 'n/a']
+
+
+def test_names_are_shown_as_they_are_not_as_markup():
+  text = table.text([Row('[red]mine[/red]', 'fa', 0.5)])
+  assert '[red]mine[/red]' in text
+
+
+def test_one_method_and_twenty_methods():
+  assert 'FT' in table.text(results.rows(('ft',)))
+  methods = [f'method_{i}' for i in range(20)]
+  text = table.text(results.rows(('original', 'retrain', *methods)))
+  assert all(method in text for method in methods)
+
+
+def test_attack_rows_are_grouped_by_attack():
+  rows = [AttackRow('ulira', 'auc', 0.6, 0.5, 0.7, 8), AttackRow('x', 'auc', 1)]
+  text = table.text(rows)
+  assert 'U-LiRA  ulira' in text
+  assert '[0.5000, 0.7000]' in text
+  with pytest.raises(TypeError, match='two kinds'):
+    table.text([*rows, Row('ft', 'fa', 0.5)])
+
+
+def test_show_colours_terminals_only():
+  shown = {}
+  for tty in (True, False):
+    file = io.StringIO()
+    console = rich.console.Console(
+      file=file,
+      force_terminal=tty,
+      color_system='standard' if tty else None,
+      width=100,
+    )
+    table.show(results.rows(), console=console)
+    shown[tty] = file.getvalue()
+  assert '\x1b[' in shown[True]
+  assert '\x1b[' not in shown[False]
+  assert 'Original' in shown[False]
+
+
+def test_show_writes_ascii_where_nothing_else_can_be_written():
+  buffer = io.BytesIO()
+  console = rich.console.Console(
+    file=io.TextIOWrapper(buffer, encoding='ascii', write_through=True),
+    width=100,
+  )
+  for by in ('metric', 'method'):
+    table.show(results.rows(), console=console, by=by)
+  assert b'Original' in buffer.getvalue()
+
+
+def test_numbers_read_well():
+  assert numbers.value(math.nan) == 'n/a'
+  assert numbers.value(-math.inf) == '-∞'
+  assert numbers.value(0.87341) == '0.8734'
+  assert numbers.value(1e-6) == '1.0e-06'
+  assert numbers.value(390.3, 'times') == '390×'
+  assert numbers.value(7.378, 'times') == '7.38×'
+  assert numbers.value(1.234e8, 'count') == '123M'
+  assert numbers.value(1234, 'count') == '1,234'
+  assert numbers.gap(0.25) == '+0.2500'
+  assert numbers.gap(-0.25) == '-0.2500'
+  assert numbers.interval(math.nan, math.nan) == ''
+  assert numbers.duration(59.4) == '59 s'
+  assert numbers.duration(200) == '3 min 20 s'
+  assert numbers.duration(7500) == '2 h 05 min'
+
+
+def _per_seed():
+  rng = np.random.default_rng(0)
+  return {
+    method: {key: rng.uniform(0.8, 1, 10) for key in paper_table.COLUMNS}
+    for method in ('ft', 'retrain', 'ga')
+  }
+
+
+def test_paper_table_gives_mean_and_sample_deviation():
+  per_seed = _per_seed()
+  text = paper_table.text(per_seed, width=200)
+  fa = per_seed['ft']['fa']
+  mean = sum(fa) / 10
+  deviation = math.sqrt(sum((x - mean) ** 2 for x in fa) / 9)
+  line = next(line for line in text.splitlines() if line.startswith('FT'))
+  assert line.split()[4:7] == [f'{mean:.3f}', '±', f'{deviation:.3f}']
+  assert text.splitlines()[1].startswith('Retrained')
+
+
+def test_paper_table_splits_where_it_is_too_wide():
+  text = paper_table.text(_per_seed(), width=80)
+  assert max(map(len, text.splitlines())) <= 80
+  words = text.split()
+  assert all(title in words for title in paper_table.COLUMNS.values())
+  assert words.count('FT') > 1
+
+
+def test_paper_table_counts_values_that_are_not_finite():
+  per_seed = _per_seed()
+  per_seed['ga']['mia_test'][:3] = np.nan
+  per_seed['ga']['rte'][:] = np.nan
+  del per_seed['ft']['rte']
+  lines = paper_table.markdown(per_seed).splitlines()
+  cells = {line.split('|')[1].strip(): line.split('|') for line in lines}
+  assert cells['GA'][11].strip() == 'n/a'
+  assert cells['FT'][11].strip() == 'n/a'
+  assert cells['GA'][10].strip().endswith('[7/10]')
+  assert len({len(line.split('|')) for line in lines}) == 1
+
+
+def test_paper_table_with_one_seed_has_no_deviation():
+  text = paper_table.text({'ft': {'fa': 0.5}}, width=200)
+  assert '0.500' in text
+  assert '±' not in text
