@@ -42,6 +42,9 @@ def test_an_original_that_does_not_leak():
   rows = _change(
     results.rows(), 'original', 'ulira_auc', value=0.51, low=0.49, high=0.53
   )
+  rows = _change(
+    rows, 'original', 'excess_ulira_auc', value=0.01, low=-0.01, high=0.03
+  )
   assert 'shows no leak' in _text(rows)
 
 
@@ -72,8 +75,22 @@ def test_accuracy_is_compared_with_doing_nothing():
 
 def test_validation_leakage_is_flagged():
   assert 'Validation accuracy exceeds' not in _text(results.rows())
-  rows = _change(results.rows(), 'msg', 'va', value=0.95)
-  assert 'exceeds test accuracy by more than 0.02 for MSG:' in _text(rows)
+  rows = _change(results.rows(), 'msg', 'va', value=0.95, low=0.94, high=0.96)
+  assert 'by over 0.02, for MSG:' in _text(rows)
+
+
+def test_validation_images_that_are_easier_for_all_are_no_leakage():
+  rows = results.rows()
+  for method in results.METHODS:
+    rows = _change(rows, method, 'va', value=0.95, low=0.94, high=0.96)
+  assert 'Validation accuracy exceeds' not in _text(rows)
+
+
+def test_a_paired_excess_shows_a_leak_that_overlapping_intervals_hide():
+  rows = _change(
+    results.rows(), 'original', 'ulira_auc', value=0.53, low=0.505, high=0.555
+  )
+  assert 'there is something to unlearn' in _text(rows)
 
 
 def test_slow_methods_and_failures_are_named():

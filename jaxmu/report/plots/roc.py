@@ -119,10 +119,21 @@ def _many(
 
 
 def _corner(curves: Mapping[str, Roc]) -> float:
-  """Return the smallest positive rate worth drawing, common to both axes."""
-  rates = [np.asarray(curve.fpr, np.float64) for curve in curves.values()]
-  positive = [rate[rate > 0].min() for rate in rates if (rate > 0).any()]
-  return float(min(positive, default=1e-3))
+  """Return the smallest rate worth drawing, common to both axes.
+
+  A third of the smallest rate that the counts support, within the grid: most
+  of the picture is then what can be trusted.
+  """
+  corners = []
+  for curve in curves.values():
+    fpr = np.asarray(curve.fpr, np.float64)
+    trusted = fpr > 0
+    if curve.supported is not None:
+      trusted &= np.asarray(curve.supported, bool)
+    if trusted.any():
+      third = 3.0 if curve.supported is not None else 1.0
+      corners.append(max(fpr[trusted].min() / third, fpr[fpr > 0].min()))
+  return float(min(corners, default=1e-3))
 
 
 def _draw(
@@ -162,7 +173,10 @@ def _draw(
 
 def _axes(panel: axes.Axes, corner: float, curves: list[Roc]) -> None:
   panel.set(xscale='log', yscale='log', xlim=(corner, 1), ylim=(corner, 1.05))
+  steps = (1.0,) if corner < 0.005 else (1.0, 2.0, 5.0)
   for axis in (panel.xaxis, panel.yaxis):
+    axis.set_major_locator(ticker.LogLocator(subs=steps))
+    axis.set_minor_formatter(ticker.NullFormatter())
     axis.set_major_formatter(ticker.FuncFormatter(_percent))
   panel.set_box_aspect(1)
   panel.plot([corner, 1], [corner, 1], color=style.QUIET, lw=0.8, zorder=1)
