@@ -17,7 +17,7 @@ from jaxmu import models, population
 from jaxmu.core import hparams as hp
 from jaxmu.core.draws import Draws
 from jaxmu.core.method import Method
-from jaxmu.core.types import Array, Key, Problem, Split, Task, Variables
+from jaxmu.core.types import Key, Problem, Split, Task, Variables
 
 
 class Members(NamedTuple):
@@ -169,21 +169,23 @@ def failures(losses: np.ndarray, epochs: np.ndarray) -> np.ndarray:
   )
 
 
-def fresh(task: Task, keys: Key, layout: population.Layout) -> Variables:
-  """Draw the initial variables of each member, leaves [P, ...].
+def fresh(task: Task, keys: Key) -> Variables:
+  """Draw the initial variables of each member, leaves [P, ...] on the host.
 
   Args:
     task: gives the model and the size of its images.
     keys: one key per member, [P].
-    layout: how members are laid out.
   """
-  shape = task.dataset.image.shape[1:]
+  draw = _initialiser(task.model, task.dataset.image.shape[1:])
+  variables = [jax.tree.map(np.asarray, draw(key)) for key in keys]
+  return jax.tree.map(lambda *leaves: np.stack(leaves), *variables)
 
-  def one(_, key: Array) -> Variables:
-    return models.init(task.model, key, shape)
 
-  padded = population.put(population.pad(keys, layout), layout)
-  variables = jax.jit(
-    lambda keys: population.map_members(one, (), keys, layout=layout)
-  )(padded)
-  return jax.tree.map(lambda x: x[: len(keys)], variables)
+@functools.cache
+def _initialiser(model: Any, shape: tuple[int, ...]) -> Callable[[Key], Any]:
+  draw = jax.jit(lambda key: models.init(model, key, shape))
+  # Dozens of generators take ten times longer to optimise than to run.
+  fast = {'xla_backend_optimization_level': 0}
+  on_cpu = jax.default_backend() == 'cpu'
+  lowered = draw.lower(jax.random.key(0))
+  return lowered.compile(compiler_options=fast if on_cpu else None)

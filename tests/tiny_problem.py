@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from jaxmu import models, population, training
+from jaxmu import models, training
 from jaxmu.core.draws import derive
 from jaxmu.core.types import Dataset, Split, Task, Transform
 
@@ -43,4 +43,4 @@ def keys(size: int) -> jax.Array:
 
 def originals(size: int) -> dict:
   """Fresh models, one per member."""
-  return training.fresh(task(), keys(size), population.Layout())
+  return training.fresh(task(), keys(size))

@@ -1,0 +1,98 @@
+"""What all configurations share: the fields of a job and the named scales.
+
+A configuration is chosen as `FILE:SCALE`. A scale is a data set, at the paper's
+full setting unless it is `digits`, optionally with `-ulira` for the study with
+64 splits x 10 forget sets. `digits`, the default, is small enough for a laptop
+and needs no download.
+"""
+
+from ml_collections import config_dict
+
+# Epochs and batch size of the benchmark (arXiv 2410.01276), per data set.
+_RECIPES = {
+  'cifar10': (182, 256),
+  'cifar100': (182, 256),
+  'fashion_mnist': (50, 256),
+  'mnist': (50, 256),
+  'utkface': (50, 128),
+}
+_ULIRA_EPOCHS = 91
+
+
+def base(name: str, model: str, scale: str = '') -> config_dict.ConfigDict:
+  """Return the fields of a job, without its unlearning method.
+
+  Args:
+    name: of the configuration, part of the default work directory.
+    model: architecture.
+    scale: see the module's docstring; '' for 'digits'.
+  """
+  scale = scale or 'digits'
+  data, _, study = scale.partition('-')
+  if data not in ('digits', *_RECIPES) or study not in ('', 'ulira'):
+    raise ValueError(
+      f'unknown scale {scale!r}; choose one of digits, '
+      f'{", ".join(_RECIPES)}, or one of these with -ulira'
+    )
+  config = config_dict.ConfigDict()
+  config.workdir = f'workdir/{name}_{scale}'
+  config.seed = 0
+  config.seed_mode = 'independent'
+
+  config.data = {'name': data, 'folder': ''}
+  config.model = {'name': model, 'options': {}}
+  config.splits = {
+    'design': 'audit',
+    'num_splits': 16,
+    'forget_sets': 2,
+    'forget_fraction': 0.1,
+    'pool': 0,
+    'seeds': 1,
+    'seed': 0,
+  }
+  config.train = {
+    'learning_rate': 0.1,
+    'momentum': 0.9,
+    'weight_decay': 5e-4,
+    'num_epochs': 182,
+    'batch_size': 256,
+  }
+  config.unlearn = {'method': '', 'hparams': {}}
+  config.compare = {}
+  config.attack = {
+    'variance': 'shrink',
+    'mode': 'logo',
+    'leave_out': 'pair',
+    'location': 'mean',
+  }
+  config.timing = {'repeats': 3}
+  config.run = {'devices': 0, 'chunk': 0, 'shard': 8, 'verify': True}
+  if data == 'digits':
+    _digits(config)
+  else:
+    _paper(config, data, study)
+  return config
+
+
+def unlearn(config: config_dict.ConfigDict, method: str, **hparams) -> None:
+  """Set the unlearning method and its hyper-parameters."""
+  config.unlearn.method = method
+  config.unlearn.hparams.update(hparams)
+
+
+def _digits(config: config_dict.ConfigDict) -> None:
+  config.splits.pool = 1280
+  config.train.num_epochs = 12
+  config.train.batch_size = 64
+  config.train.learning_rate = 0.05
+  config.model.options = {'width': 8}
+
+
+def _paper(config: config_dict.ConfigDict, data: str, study: str) -> None:
+  config.train.num_epochs, config.train.batch_size = _RECIPES[data]
+  if study:
+    config.splits.num_splits, config.splits.forget_sets = 64, 10
+    config.train.num_epochs = _ULIRA_EPOCHS
+  else:
+    config.splits.design, config.splits.seeds = 'main', 10
+    config.splits.num_splits = config.splits.forget_sets = 1

@@ -1,0 +1,37 @@
+"""The prediction stage: log-odds of every example under every model."""
+
+import numpy as np
+
+from jaxmu import prediction
+from jaxmu.pipeline import job as job_lib
+from jaxmu.pipeline import train
+from jaxmu.report import progress
+
+
+def predict(job: job_lib.Job, name: str, bars: progress.Progress) -> None:
+  """Score all examples with the missing shards of a population."""
+  people = job.populations[name]
+  missing = people.scores.missing(verify=job.settings.run.verify)
+  if not missing:
+    bars.line(f'{name}: predictions found')
+    return
+  predictor = prediction.Predictor(job.task, job.layout)
+  count = sum(len(people.positions(n)) for n in missing)
+  with bars.stage(f'predict {name}', count, unit='models') as stage:
+    for shard in missing:
+      positions = people.positions(shard)
+      variables = people.models.models(shard, train.shapes(job, len(positions)))
+      found = predictor.run(variables)
+      people.scores.save(shard, arrays=found._asdict())
+      stage.advance(len(positions))
+
+
+def read(people: job_lib.Population) -> prediction.Predictions:
+  """Read the predictions of a whole population."""
+  fields = prediction.Predictions._fields
+  arrays = {field: people.scores.arrays(field) for field in fields}
+  return prediction.Predictions(
+    log_odds=np.asarray(arrays['log_odds']),
+    correct=np.asarray(arrays['correct']),
+    finite=np.asarray(arrays['finite']),
+  )

@@ -1,0 +1,168 @@
+"""The report stage: tables, plots and pages in the work directory."""
+
+import dataclasses
+import hashlib
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from jaxmu.pipeline import digest, evaluate, provenance, store, timing
+from jaxmu.pipeline import job as job_lib
+from jaxmu.report import bundle, page, plots, records
+
+SETS = ('ra', 'fa', 'va', 'ta')
+
+
+def shelf(job: job_lib.Job) -> store.Shelf:
+  """Return where the record of the last report lies."""
+  address = digest.digest(
+    'report',
+    job_lib.VERSION['attack'],
+    dataclasses.asdict(job.settings.attack),
+    dataclasses.asdict(job.settings.timing),
+    {name: p.digest for name, p in job.populations.items()},
+  )
+  return job.shelf('report', 'report', address)
+
+
+def is_current(job: job_lib.Job) -> bool:
+  """Whether the files in the work directory are those of this job."""
+  place = shelf(job)
+  if place.missing():
+    return False
+  files = place.info()['files']
+  return all(_checksum(job.folder / n) == c for n, c in files.items())
+
+
+def publish(job: job_lib.Job, command: str) -> None:
+  """Evaluate the predictions and write all files of the report."""
+  found = evaluate.evaluate(job)
+  report = page.Report(
+    title=_title(job),
+    lead=_lead(job),
+    rows=found.rows + clock_rows(job),
+    pictures=_pictures(found),
+    provenance=provenance.provenance(job),
+    command=command,
+    warnings=found.warnings,
+    failed={n: f for n, f in found.failed.items() if f[0]},
+  )
+  paths = bundle.write(job.folder, report)
+  files = {str(p.relative_to(job.folder)): _checksum(p) for p in paths}
+  shelf(job).save(0, info={'files': files, 'failed': report.failed})
+
+
+def rows(job: job_lib.Job) -> list[Any]:
+  """Read the rows of the last report, clock measurements included."""
+  return [
+    row
+    for name in ('results.csv', 'timing.csv')
+    for row in records.read_csv(job.folder / name)
+  ]
+
+
+def clock_rows(job: job_lib.Job) -> list[records.Row]:
+  """Return run times and their ratio to retraining, from the timing stage."""
+  found = []
+  reference = {
+    'seconds': timing.warm_seconds(job, 'retrain'),
+    'seconds_cold': timing.cold_seconds(job, 'retrain'),
+  }
+  for name in job.populations:
+    own = {
+      'seconds': timing.warm_seconds(job, name),
+      'seconds_cold': timing.cold_seconds(job, name),
+    }
+    values = {
+      'rte': (reference['seconds'] / own['seconds'], 1.0),
+      'rte_cold': (reference['seconds_cold'] / own['seconds_cold'], 1.0),
+      'seconds': (own['seconds'], reference['seconds']),
+    }
+    runs = job.settings.timing.repeats
+    found += [
+      records.Row(
+        method=name,
+        metric=metric,
+        value=value,
+        retrained=retrained,
+        gap=value - retrained,
+        n=1 if metric == 'rte_cold' else runs,
+      )
+      for metric, (value, retrained) in values.items()
+    ]
+  return found
+
+
+def _title(job: job_lib.Job) -> str:
+  names = ', '.join(p.method.card.title for p in job.unlearned)
+  return f'{names} on {job.source.name}'
+
+
+def _lead(job: job_lib.Job) -> list[str]:
+  cuts, sizes = job.settings.splits, job.sizes
+  originals = job.populations['original'].members.size
+  others = job.populations['retrain'].members.size
+  return [
+    f'{originals} original models were trained on {sizes.retain + sizes.forget}'
+    f' images each of {job.source.name} ({job.settings.model}, '
+    f'{dict(job.settings.model_options) or "full width"}). For each of '
+    f'{others} forget sets of {sizes.forget} images, a model was retrained '
+    'without it, the gold standard, and the original was made to unlearn it. '
+    'The closer the unlearned models come to the retrained ones, the better.',
+    f'Design: {cuts.design}, {len(np.unique(job.design.split))} splits, '
+    f'{cuts.seeds} initialisation(s) per split.',
+  ]
+
+
+def _pictures(found: evaluate.Evaluation) -> list[page.Picture]:
+  pictures = []
+  if found.curves:
+    curves = {name: plots.Roc(**curve) for name, curve in found.curves.items()}
+    pictures.append(
+      page.Picture(
+        'roc',
+        'How many forgotten points U-LiRA finds (vertical) at the price of how '
+        'many false alarms (horizontal), both on logarithmic axes. The '
+        'diagonal is guessing; the bands are 95 % intervals.',
+        plots.roc(curves),
+      )
+    )
+  pictures.append(
+    page.Picture(
+      'log_odds',
+      'Confidence in the true class, as log-odds, on points the models were '
+      'made to forget and on points they never saw. The less the two differ, '
+      'the less an attacker can tell.',
+      plots.log_odds(found.scores),
+    )
+  )
+  pictures.append(
+    page.Picture(
+      'accuracy',
+      'Share of images classified correctly: retained (RA), forgotten (FA), '
+      'validation (VA) and test (TA), with 95 % intervals.',
+      _accuracy_bars(found.rows),
+    )
+  )
+  return pictures
+
+
+def _accuracy_bars(rows: list[records.Row]) -> Any:
+  methods = list(dict.fromkeys(row.method for row in rows))
+  by_name = {(row.method, row.metric): row for row in rows}
+
+  def table(field: str) -> np.ndarray:
+    return np.array(
+      [[getattr(by_name[m, s], field) for s in SETS] for m in methods]
+    )
+
+  return plots.accuracy_bars(
+    methods, table('value'), table('low'), table('high')
+  )
+
+
+def _checksum(path: pathlib.Path) -> str:
+  if not path.is_file():
+    return ''
+  return hashlib.sha256(path.read_bytes()).hexdigest()

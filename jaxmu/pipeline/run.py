@@ -1,0 +1,62 @@
+"""All stages of a job in order, each skipped where its output exists."""
+
+import pathlib
+
+from jaxmu.pipeline import (
+  job as job_lib,
+)
+from jaxmu.pipeline import (
+  plan,
+  predict,
+  publish,
+  timing,
+  train,
+  workdir,
+)
+from jaxmu.pipeline.settings import Settings
+from jaxmu.report import progress, table
+
+
+def run(settings: Settings, command: str = '') -> job_lib.Job:
+  """Run a job from splits to report.
+
+  Args:
+    settings: checked settings.
+    command: what the user typed, for the report.
+
+  Returns:
+    The job, whose folder holds results.csv, report.html and the models.
+
+  Raises:
+    ValueError: something is wrong that can be known before training.
+  """
+  folder = pathlib.Path(settings.workdir).expanduser()
+  with workdir.held(folder), progress.Progress() as bars:
+    job = job_lib.open_job(settings)
+    check(job)
+    fresh = any(step.missing for step in plan.steps(job))
+    for name in job.populations:
+      train.train(job, name, bars)
+    for name in job.populations:
+      predict.predict(job, name, bars)
+    for name in job.populations:
+      timing.measure(job, name, bars)
+    if publish.is_current(job):
+      bars.line('report: up to date' + ('' if fresh else ', nothing redone'))
+    else:
+      bars.line('report: evaluating and drawing')
+      publish.publish(job, command)
+  table.show(publish.rows(job), failed=publish.shelf(job).info()['failed'])
+  print(f'\n{job.folder / "report.html"} explains every number.')
+  return job
+
+
+def check(job: job_lib.Job) -> None:
+  """Find out before training what would fail after it.
+
+  Raises:
+    ValueError: a model does not fit a method, or the disk is too small.
+  """
+  for people in job.populations.values():
+    plan.trace(job, people)
+  workdir.check_room(job.folder, plan.bytes_to_write(job))

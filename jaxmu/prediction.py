@@ -1,0 +1,78 @@
+"""Score every example of a data set with every model of a population."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmu import population
+from jaxmu.core.types import Array, Task, Variables
+from jaxmu.data import stream
+from jaxmu.ops import forward, losses
+
+BATCH = 256
+
+
+class Predictions(NamedTuple):
+  """What attacks and metrics need of a model's outputs.
+
+  Attributes:
+    log_odds: log(p / (1 - p)) of the true class; where logits are not finite,
+      the most negative finite number. f32[P, N]
+    correct: whether the largest logit is that of the true class. bool[P, N]
+    finite: whether all logits are finite. bool[P, N]
+  """
+
+  log_odds: np.ndarray
+  correct: np.ndarray
+  finite: np.ndarray
+
+
+class Predictor:
+  """The compiled program that scores populations on a whole data set."""
+
+  def __init__(self, task: Task, layout: population.Layout):
+    self._layout = layout
+    self._task = population.replicate(task, layout)
+    self._program = jax.jit(
+      lambda task, stacked: population.map_members(
+        _score_all, task, stacked, layout=layout
+      )
+    )
+
+  def run(self, variables: Variables) -> Predictions:
+    """Score all examples; clean images, evaluation mode, float32 outputs.
+
+    Args:
+      variables: models stacked along [P].
+    """
+    size = jax.tree.leaves(variables)[0].shape[0]
+    padded = population.put(
+      population.pad(variables, self._layout), self._layout
+    )
+    result = self._program(self._task, padded)
+    return Predictions(*(np.asarray(x)[:size] for x in result))
+
+
+def _score_all(task: Task, variables: Variables) -> Predictions:
+  size = task.dataset.label.shape[0]
+  table, _ = stream.padded(jnp.arange(size), BATCH)
+  score = functools.partial(_score, task, variables)
+  _, scores = jax.lax.scan(lambda _, index: (None, score(index)), None, table)
+  return jax.tree.map(lambda x: x.reshape(-1)[:size], scores)
+
+
+def _score(task: Task, variables: Variables, index: Array) -> Predictions:
+  images = forward.clean_images(task, index, forward.dtype_of(variables))
+  logits = forward.eval_logits(task, variables, images).astype(jnp.float32)
+  label = task.dataset.label[index]
+  finite = jnp.isfinite(logits).all(axis=1)
+  log_odds = losses.log_odds(logits, label)
+  lowest = jnp.finfo(jnp.float32).min
+  return Predictions(
+    jnp.where(finite, log_odds, lowest),
+    finite & (jnp.argmax(logits, axis=1) == label),
+    finite,
+  )
