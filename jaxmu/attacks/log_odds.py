@@ -57,7 +57,7 @@ def statistic(
     labels: int[N].
     kind: 'log_odds'; 'loss', the negative cross-entropy; 'margin', the true
       logit minus the largest other one; 'correctness', 1 where the true class
-      has the largest logit (the first one wins ties) and 0 elsewhere.
+      has the largest logit (the first one wins ties; NaN is wrong), else 0.
 
   Returns:
     float64 array of the shape of `logits` without its last axis.
@@ -78,7 +78,8 @@ def statistic(
 
 def loss_from_log_odds(log_odds: np.ndarray) -> np.ndarray:
   """Returns the cross-entropy, softplus(-phi), exact for any phi (float64)."""
-  return np.logaddexp(0.0, -np.asarray(log_odds, np.float64))
+  with np.errstate(invalid='ignore'):
+    return np.logaddexp(0.0, -np.asarray(log_odds, np.float64))
 
 
 def log_confidence(log_odds: np.ndarray) -> np.ndarray:
@@ -157,7 +158,8 @@ def _masked_margin(logits, label):
 
 
 def _is_correct(logits, label):
-  return (logits.argmax(axis=-1) == label).astype(np.float64)
+  correct = (logits.argmax(axis=-1) == label) & ~np.isnan(logits).any(-1)
+  return correct.astype(np.float64)
 
 
 def _check(logits: np.ndarray, labels: np.ndarray) -> None:

@@ -13,16 +13,12 @@ import dataclasses
 from typing import Literal
 
 import numpy as np
-from scipy import special
 
-from jaxmu.attacks import roc_report
+from jaxmu.attacks import arrange
 
 Mode = Literal['in_sample', 'loo', 'logo']
 MODES: tuple[Mode, ...] = ('in_sample', 'loo', 'logo')
 Location = Literal['mean', 'median']
-
-# Points on which prior variances are estimated: a median needs no more.
-PRIOR_POINTS = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,16 +82,6 @@ class Moments:
   variance: np.ndarray
 
 
-def slab(
-  score: np.ndarray, state: np.ndarray, units: Units, columns: slice
-) -> tuple[np.ndarray, np.ndarray]:
-  """Returns score (f64) and state of some examples, models sorted by unit."""
-  return (
-    score[units.order, columns].astype(np.float64),
-    state[units.order, columns],
-  )
-
-
 def centre(x: np.ndarray, state: np.ndarray) -> np.ndarray:
   """Subtracts a per-example offset in place and returns it, f64[K].
 
@@ -105,7 +91,7 @@ def centre(x: np.ndarray, state: np.ndarray) -> np.ndarray:
   Raises:
     ValueError: a score of state 1 or 2 is not finite.
   """
-  used = (state == roc_report.FORGOTTEN) | (state == roc_report.NEVER_SEEN)
+  used = (state == arrange.FORGOTTEN) | (state == arrange.NEVER_SEEN)
   count = np.maximum(used.sum(axis=0), 1)
   offset = np.where(used, x, 0.0).sum(axis=0) / count
   if not np.isfinite(offset).all():
@@ -170,84 +156,3 @@ def _medians(x: np.ndarray, units: Units) -> np.ndarray:
     known = ~np.isnan(rest).all(axis=0)
     out[u, known] = np.nanmedian(rest[:, known], axis=0)
   return out
-
-
-@dataclasses.dataclass(frozen=True)
-class Prior:
-  """Typical variance of one state, per unit left out.
-
-  Attributes:
-    variance: f64[U] tau_0^2.
-    strength: f64[U] nu_0, how many observations the prior is worth.
-  """
-
-  variance: np.ndarray
-  strength: np.ndarray
-
-  @property
-  def floor(self) -> np.ndarray:
-    """Smallest variance used, f64[U, 1]."""
-    return np.maximum(1e-6 * self.variance, 1e-12)[:, None]
-
-
-def prior_points(examples: int) -> np.ndarray:
-  """Returns evenly spaced examples, at most `PRIOR_POINTS`."""
-  count = min(examples, PRIOR_POINTS)
-  return np.linspace(0, examples - 1, count).round().astype(int)
-
-
-def fit_prior(moments: Moments, strength: float | None) -> Prior:
-  """Estimates the prior variance over examples.
-
-  Args:
-    moments: of `prior_points`.
-    strength: nu_0; the variance is then the median over examples. None fits
-      both by empirical Bayes: the log variances of Gaussian samples have known
-      mean and spread (digamma, trigamma), and what they spread beyond that
-      gives nu_0 (Smyth 2004).
-  """
-  fits = [
-    _fit_unit(v, k, strength)
-    for v, k in zip(moments.variance, moments.count, strict=True)
-  ]
-  variance, nu = np.array(fits).T
-  return Prior(variance, nu)
-
-
-def _fit_unit(variance, count, strength) -> tuple[float, float]:
-  known = np.isfinite(variance)
-  if not known.any():
-    return 1.0, 0.0 if strength is None else strength
-  median = float(np.median(variance[known]))
-  if strength is not None:
-    return median, strength
-  known &= variance > 1e-12 * max(median, 1e-300)
-  half = (count[known] - 1) / 2
-  if known.sum() < 2:
-    return median, 0.0
-  log_v = np.log(variance[known]) - special.digamma(half) + np.log(half)
-  excess = log_v.var(ddof=1) - special.polygamma(1, half).mean()
-  if excess <= 1e-6:  # no more spread than noise: one variance for all
-    return float(np.exp(log_v.mean())), 1e6
-  nu = 2 * _inverse_trigamma(excess)
-  shift = special.digamma(nu / 2) - np.log(nu / 2)
-  return float(np.exp(log_v.mean() + shift)), nu
-
-
-def _inverse_trigamma(y: float) -> float:
-  """Solves trigamma(x) = y by Newton steps on the convex 1 / trigamma."""
-  x = 0.5 + 1 / y
-  for _ in range(50):
-    trigamma = special.polygamma(1, x)
-    step = trigamma * (1 - trigamma / y) / special.polygamma(2, x)
-    x += step
-    if abs(step) < 1e-10 * x:
-      break
-  return float(x)
-
-
-def pooled_variance(moments: Moments) -> tuple[np.ndarray, np.ndarray]:
-  """Returns sum (k - 1) v and sum (k - 1) over the examples, f64[U] each."""
-  degrees = np.maximum(moments.count - 1, 0)
-  squares = np.where(degrees > 0, degrees * moments.variance, 0.0)
-  return squares.sum(axis=1), degrees.sum(axis=1)

@@ -19,7 +19,7 @@ import numpy as np
 from scipy import special
 from sklearn import model_selection
 
-from jaxmu.attacks import intervals, log_odds, logistic, roc_report
+from jaxmu.attacks import arrange, intervals, log_odds, logistic, roc_report
 
 SEED = 123
 FOLDS = 10
@@ -184,7 +184,7 @@ def population_report(
   """
   score = np.concatenate([forget, nonmember], -1)
   state = np.repeat(
-    np.array([roc_report.FORGOTTEN, roc_report.NEVER_SEEN], np.int8),
+    np.array([arrange.FORGOTTEN, arrange.NEVER_SEEN], np.int8),
     [forget.shape[1], nonmember.shape[1]],
   )
   state = np.broadcast_to(state, score.shape)

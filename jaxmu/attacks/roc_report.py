@@ -19,10 +19,8 @@ from typing import Literal
 
 import numpy as np
 
-from jaxmu.attacks import intervals, roc
+from jaxmu.attacks import arrange, intervals, roc
 
-FORGOTTEN = 1
-NEVER_SEEN = 2
 FPRS = (0.001, 0.01, 0.1)
 
 Pooling = Literal['auto', 'model', 'split', 'population']
@@ -136,8 +134,9 @@ def _pairs(score, state, group) -> tuple[list[Pair], np.ndarray]:
     )
   pairs = []
   for s, c in zip(score, state, strict=True):
-    scored = ~np.isnan(s)
-    pairs.append((s[scored & (c == FORGOTTEN)], s[scored & (c == NEVER_SEEN)]))
+    known = ~np.isnan(s)
+    s, c = s[known], c[known]
+    pairs.append((s[c == arrange.FORGOTTEN], s[c == arrange.NEVER_SEEN]))
   return pairs, np.unique(group, return_inverse=True)[1]
 
 

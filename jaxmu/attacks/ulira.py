@@ -18,32 +18,16 @@ own rule is `jaxmu.attacks.reference_ulira`.
 
 import dataclasses
 import math
-import os
-from concurrent import futures
-from typing import Literal
 
 import numpy as np
 from scipy import special
 
-from jaxmu.attacks import moments, roc_report
-
-Variance = Literal[
-  'per_example', 'global', 'shrink', 'student', 'normal_inverse_gamma'
-]
-VARIANCES: tuple[Variance, ...] = (
-  'per_example',
-  'global',
-  'shrink',
-  'student',
-  'normal_inverse_gamma',
-)
-
-_SLAB = 1 << 19  # scores per slab: 4 MiB in float64
+from jaxmu.attacks import moments, shrinkage, streaming
 
 
 @dataclasses.dataclass(frozen=True)
 class _Options:
-  variance: Variance
+  variance: shrinkage.Variance
   location: moments.Location
   prior_strength: float | None
   prior_count: float
@@ -55,7 +39,7 @@ def ulira(
   group: np.ndarray,
   *,
   mode: moments.Mode = 'logo',
-  variance: Variance = 'shrink',
+  variance: shrinkage.Variance = 'shrink',
   location: moments.Location = 'mean',
   prior_strength: float | None = 6.0,
   prior_count: float = 1.0,
@@ -94,19 +78,19 @@ def ulira(
   Raises:
     ValueError: shapes that do not fit, unknown options, non-finite scores.
   """
-  score, state, group = map(np.asarray, (score, state, group))
-  target = score if target is None else np.asarray(target)
-  _check(score, state, group, target, variance)
-  units = moments.make_units(group, mode)
+  if variance not in shrinkage.VARIANCES:
+    raise ValueError(
+      f'variance is {variance!r}; choose one of {shrinkage.VARIANCES}.'
+    )
   options = _Options(variance, location, prior_strength, prior_count)
-  if score.ndim == 2:
-    score, target = score[..., None], target[..., None]
-  total = np.zeros(state.shape)
-  for a in range(score.shape[2]):
-    view = score[..., a], target[..., a]
-    total += _one_view(*view, state, units, options, threads)
-  total /= score.shape[2]
-  return total, ~np.isnan(total)
+
+  def begin(view: streaming.View) -> streaming.Work:
+    priors = shrinkage.priors(view, variance, prior_strength)
+    return lambda part: _slab_ratio(view, options, priors, part)
+
+  return streaming.run(
+    begin, score, state, group, mode=mode, target=target, threads=threads
+  )
 
 
 def posterior(ratio: np.ndarray, *, prior: float = 0.5) -> np.ndarray:
@@ -114,72 +98,12 @@ def posterior(ratio: np.ndarray, *, prior: float = 0.5) -> np.ndarray:
   return special.expit(ratio + special.logit(prior))
 
 
-def column_slices(models: int, examples: int) -> list[slice]:
-  """Cuts the examples into slabs of bounded memory."""
-  width = max(1, _SLAB // max(models, 1))
-  return [
-    slice(start, min(start + width, examples))
-    for start in range(0, examples, width)
-  ]
-
-
-def _one_view(score, target, state, units, options, threads) -> np.ndarray:
-  out = np.empty(state.shape)
-  columns = column_slices(*state.shape)
-  workers = threads or os.cpu_count() or 1
-  with futures.ThreadPoolExecutor(workers) as pool:
-    priors = _priors(score, state, units, options, columns, pool)
-
-    def work(part: slice) -> None:
-      out[units.order, part] = _slab_ratio(
-        score, target, state, units, options, priors, part
-      )
-
-    list(pool.map(work, columns))
-  return out
-
-
-def _priors(score, state, units, options, columns, pool):
-  """Fits the prior of both states: F, N."""
-  if options.variance == 'global':
-    return _pooled_priors(score, state, units, columns, pool)
-  points = moments.prior_points(state.shape[1])
-  x, c = score[:, points], state[:, points]
-  x, c = moments.slab(x, c, units, slice(None))
-  moments.centre(x, c)
-  return [
-    moments.fit_prior(
-      moments.leave_out(x, c, units, which), options.prior_strength
-    )
-    for which in (roc_report.FORGOTTEN, roc_report.NEVER_SEEN)
-  ]
-
-
-def _pooled_priors(score, state, units, columns, pool):
-  def sums(part: slice) -> np.ndarray:
-    x, c = moments.slab(score, state, units, part)
-    moments.centre(x, c)
-    return np.array(
-      [
-        moments.pooled_variance(moments.leave_out(x, c, units, which))
-        for which in (roc_report.FORGOTTEN, roc_report.NEVER_SEEN)
-      ]
-    )
-
-  total = np.sum(list(pool.map(sums, columns)), axis=0)  # f64[2, 2, U]
-  pooled = total[:, 0] / np.maximum(total[:, 1], 1)
-  return [moments.Prior(v, np.full_like(v, np.inf)) for v in pooled]
-
-
-def _slab_ratio(score, target, state, units, options, priors, part):
-  x, c = moments.slab(score, state, units, part)
-  offset = moments.centre(x, c)
+def _slab_ratio(view, options, priors, part):
+  x, target, c = view.slab(part)
   fits = [
-    moments.leave_out(x, c, units, which, location=options.location)
-    for which in (roc_report.FORGOTTEN, roc_report.NEVER_SEEN)
+    moments.leave_out(x, c, view.units, kind, location=options.location)
+    for kind in shrinkage.KINDS
   ]
-  if target is not score:
-    x = target[units.order, part].astype(np.float64) - offset
   scorable = (fits[0].count >= 2) & (fits[1].count >= 2)
   with np.errstate(invalid='ignore', divide='ignore'):
     if options.variance in ('student', 'normal_inverse_gamma'):
@@ -189,30 +113,18 @@ def _slab_ratio(score, target, state, units, options, priors, part):
       densities = _quadratic(fits, priors, options)
       evaluate = _quadratic_ratio
     out = np.empty_like(x)
-    for u, rows in enumerate(units.slices()):
-      ratio = evaluate(x[rows], densities, u)
-      used = (c[rows] == 1) | (c[rows] == 2)
-      out[rows] = np.where(used & scorable[u], ratio, np.nan)
+    for u, rows in enumerate(view.units.slices()):
+      ratio = evaluate(target[rows], densities, u)
+      used = streaming.scored(c[rows]) & scorable[u]
+      out[rows] = np.where(used, ratio, np.nan)
   return out
-
-
-def _shrunk(fit: moments.Moments, prior: moments.Prior, variance: Variance):
-  if variance == 'per_example':
-    shrunk = fit.variance
-  elif variance == 'global':
-    shrunk = np.broadcast_to(prior.variance[:, None], fit.variance.shape)
-  else:
-    degrees = fit.count - 1
-    nu, tau2 = prior.strength[:, None], prior.variance[:, None]
-    shrunk = (nu * tau2 + degrees * fit.variance) / (nu + degrees)
-  return np.maximum(shrunk, prior.floor)
 
 
 def _quadratic(fits, priors, options):
   """Coefficients of the Gaussian ratio as a x^2 + b x + c, f64[U, K] each."""
   a = b = c = 0.0
   for sign, fit, prior in zip((1, -1), fits, priors, strict=True):
-    v = _shrunk(fit, prior, options.variance)
+    v = shrinkage.shrink(fit, prior, options.variance)
     a = a - sign * 0.5 / v
     b = b + sign * fit.mean / v
     c = c - sign * 0.5 * (np.log(v) + fit.mean**2 / v)
@@ -233,7 +145,7 @@ def _student_densities(fits, priors, options):
     if options.variance == 'student':
       degrees = nu + k - 1
       location = fit.mean
-      scale2 = _shrunk(fit, prior, 'student') * (1 + 1 / k)
+      scale2 = shrinkage.shrink(fit, prior, 'student') * (1 + 1 / k)
     else:
       kappa0 = options.prior_count
       degrees = nu + k
@@ -263,22 +175,3 @@ def _student_ratio(x, densities, u):
     tail = np.log1p((x - location) ** 2 / (degrees * scale2))
     total = total + sign * (constant - 0.5 * (degrees + 1) * tail)
   return total
-
-
-def _check(score, state, group, target, variance) -> None:
-  if state.ndim != 2 or score.ndim not in (2, 3):
-    raise ValueError(
-      f'score has shape {score.shape} and state {state.shape}; expected '
-      '[models, examples] (score may have a last axis of augmentations).'
-    )
-  if score.shape[:2] != state.shape or target.shape != score.shape:
-    raise ValueError(
-      f'score {score.shape}, target {target.shape} and state {state.shape} '
-      'must agree on [models, examples].'
-    )
-  if group.shape != state.shape[:1]:
-    raise ValueError(
-      f'group has shape {group.shape}; expected one per model, ({len(state)},).'
-    )
-  if variance not in VARIANCES:
-    raise ValueError(f'variance is {variance!r}; choose one of {VARIANCES}.')

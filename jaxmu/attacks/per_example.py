@@ -1,0 +1,137 @@
+"""Which examples are exposed: one AUC per example over the models.
+
+Averages over examples hide that unlearning fails for some. For each example,
+AUC_n says how well a single score tells the models that forgot it from those
+that never saw it (above one half: still remembered; below: pushed further away
+than an unseen example, which exposes it as well).
+
+Models of one split are not independent observations. The test counts distinct
+splits instead of models, which makes it conservative, and many examples are
+tested at once, so shares are controlled at a false-discovery rate.
+"""
+
+import dataclasses
+from concurrent import futures
+
+import numpy as np
+from scipy import stats
+
+from jaxmu.attacks import arrange, roc, streaming
+
+
+@dataclasses.dataclass(frozen=True)
+class PerExample:
+  """Exposure of each example, f64[N] each, NaN where an example has no test.
+
+  Attributes:
+    auc: of forgotten against never-seen models.
+    p_value: two-sided, of AUC = 1/2.
+    discovered: bool[N], significant at the asked false-discovery rate.
+  """
+
+  auc: np.ndarray
+  p_value: np.ndarray
+  discovered: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+  """Exposure of a population.
+
+  Attributes:
+    examples: tested examples.
+    mean: of the AUCs.
+    quantiles: f64[5] of the AUCs at 1, 25, 50, 75 and 99 %.
+    above: share with AUC > 0.6; large by chance alone with few models, compare
+      with the retrained models.
+    below: share with AUC < 0.4.
+    exposed: share significantly above one half (Benjamini-Hochberg).
+    over_unlearned: share significantly below.
+  """
+
+  examples: int
+  mean: float
+  quantiles: np.ndarray
+  above: float
+  below: float
+  exposed: float
+  over_unlearned: float
+
+
+def per_example(
+  score: np.ndarray,
+  state: np.ndarray,
+  group: np.ndarray,
+  *,
+  false_discovery_rate: float = 0.05,
+) -> PerExample:
+  """Computes the exposure of each example.
+
+  Args:
+    score: float[P, N] a single score, larger for more member-like (log-odds,
+      not a likelihood ratio: nothing is fitted here).
+    state: int8[P, N], 1 forgotten, 2 never seen, others ignored. Use
+      `arrange.retained` for leakage of the retain set.
+    group: int[P] splits.
+    false_discovery_rate: of the discoveries among all tested examples.
+  """
+  score, state, group = map(np.asarray, (score, state, group))
+  forgotten, unseen = state == arrange.FORGOTTEN, state == arrange.NEVER_SEEN
+
+  def one(n: int) -> float:
+    return roc.auc(score[forgotten[:, n], n], score[unseen[:, n], n])
+
+  auc = np.empty(state.shape[1])
+  slices = streaming.column_slices(len(score), len(auc), 1 << 18)
+
+  def work(part: slice) -> None:
+    auc[part] = [one(n) for n in range(part.start, part.stop)]
+
+  with futures.ThreadPoolExecutor() as pool:
+    list(pool.map(work, slices))
+  k1, k0 = (_distinct(kind, group) for kind in (forgotten, unseen))
+  with np.errstate(divide='ignore', invalid='ignore'):
+    spread = np.sqrt((k1 + k0 + 1) / (12 * k1 * k0))  # Mann-Whitney, null
+    p_value = 2 * stats.norm.sf(abs(auc - 0.5) / spread)
+  p_value = np.where((k1 > 0) & (k0 > 0), p_value, np.nan)
+  return PerExample(
+    auc, p_value, benjamini_hochberg(p_value, false_discovery_rate)
+  )
+
+
+def summarise(result: PerExample) -> Summary:
+  """Returns the distribution of exposure over the tested examples."""
+  known = np.isfinite(result.auc)
+  auc, found = result.auc[known], result.discovered[known]
+  if not len(auc):
+    return Summary(0, np.nan, np.full(5, np.nan), *[np.nan] * 4)
+  return Summary(
+    examples=len(auc),
+    mean=float(auc.mean()),
+    quantiles=np.quantile(auc, [0.01, 0.25, 0.5, 0.75, 0.99]),
+    above=float((auc > 0.6).mean()),
+    below=float((auc < 0.4).mean()),
+    exposed=float((found & (auc > 0.5)).mean()),
+    over_unlearned=float((found & (auc < 0.5)).mean()),
+  )
+
+
+def benjamini_hochberg(p_value: np.ndarray, rate: float) -> np.ndarray:
+  """Returns bool[N]: discoveries at a false-discovery rate (NaN never)."""
+  known = np.flatnonzero(np.isfinite(p_value))
+  out = np.zeros(len(p_value), bool)
+  ordered = known[np.argsort(p_value[known])]
+  bound = rate * np.arange(1, len(ordered) + 1) / max(len(ordered), 1)
+  passed = np.flatnonzero(p_value[ordered] <= bound)
+  if len(passed):
+    out[ordered[: passed[-1] + 1]] = True
+  return out
+
+
+def _distinct(kind: np.ndarray, group: np.ndarray) -> np.ndarray:
+  """Number of distinct groups with an observation of a kind, f64[N]."""
+  return np.sum(
+    [kind[group == g].any(axis=0) for g in np.unique(group)],
+    axis=0,
+    dtype=np.float64,
+  )

@@ -1,0 +1,181 @@
+"""RMIA and U-RMIA: is the model unusually sure of this example? (2024)
+
+    LR(x, z) = [p(x) / pbar(x)] / [p(z) / pbar(z)]
+    score(x) = share of population examples z with LR(x, z) >= gamma
+
+with p the true-class probability under the judged model and pbar its mean over
+reference models (Zarifzadeh et al. 2024). For unlearning, "in" means forgotten
+under the unlearner and "out" never seen; z are examples that no model has seen.
+It needs one to four reference models only, and it is one-sided: over-unlearned
+examples look like non-members, so read it next to two-sided attacks.
+
+Everything is in log space; ties at the top are broken by x's own ratio, below
+the quantum 1/|Z|, since a leaky model would otherwise tie all its members at 1
+and lose every low-FPR column.
+"""
+
+from typing import Literal
+
+import numpy as np
+
+from jaxmu.attacks import arrange, log_odds, moments, roc, streaming
+
+Rule = Literal['online', 'offline']
+
+
+def rmia(
+  phi: np.ndarray,
+  state: np.ndarray,
+  group: np.ndarray,
+  *,
+  population: np.ndarray | None = None,
+  rule: Rule = 'offline',
+  a: float = 0.3,
+  gamma: float = 1.0,
+  mode: moments.Mode = 'logo',
+) -> tuple[np.ndarray, np.ndarray]:
+  """Computes RMIA scores of every (model, example).
+
+  Args:
+    phi: float[P, N] or float[P, N, A] log-odds (scores are averaged over A).
+    state: int8[P, N], 1 in, 2 out; others are not scored.
+    group: int[P], whose models are never each other's references.
+    population: bool[N], the examples z; those of state 3 in every model if
+      None.
+    rule: 'online', pbar = (mean_in p + mean_out p) / 2; 'offline' needs out
+      models only, with mean_in p taken as a mean_out p + 1 - a.
+    a: of the offline rule, 0.3 by default; `choose_a` searches it.
+    gamma: threshold of the ratio.
+    mode: see `moments.make_units`.
+
+  Returns:
+    Scores f64[P, N] in [0, 1 + 1/|Z|), NaN where unscored (no reference of a
+    needed kind), and bool[P, N]. No threshold is known beforehand.
+
+  Raises:
+    ValueError: no population examples, or an option out of range.
+  """
+  phi, state, group = map(np.asarray, (phi, state, group))
+  _check(rule, a, gamma)
+  if population is None:
+    population = np.all(state == arrange.EXCLUDED, axis=0)
+  population = np.asarray(population, bool)
+  if not population.any():
+    raise ValueError(
+      'RMIA needs population examples that no model has seen (state 3 in '
+      'every model); none were found. Pass `population`.'
+    )
+  if (state[:, population] < arrange.NEVER_SEEN).any():
+    raise ValueError(
+      'some population examples were trained on (state 0 or 1); RMIA compares '
+      'with examples that no model has seen.'
+    )
+  views = phi[..., None] if phi.ndim == 2 else phi
+  total = np.zeros(state.shape)
+  for view in np.moveaxis(views, 2, 0):
+    total += _one_view(view, state, group, population, rule, a, gamma, mode)
+  total /= views.shape[2]
+  return total, ~np.isnan(total)
+
+
+def choose_a(
+  phi: np.ndarray,
+  state: np.ndarray,
+  group: np.ndarray,
+  *,
+  attacked: int,
+  population: np.ndarray | None = None,
+) -> float:
+  """Searches the offline `a` on 0, 0.1, ..., 1 by attacking one group.
+
+  Args:
+    phi: as in `rmia`.
+    state: as in `rmia`.
+    group: as in `rmia`.
+    attacked: the group whose AUC decides; leave its models out of the report,
+      or the search has seen the answer.
+    population: as in `rmia`.
+  """
+  chosen = np.asarray(group) == attacked
+  if not chosen.any():
+    raise ValueError(f'no model is of group {attacked}.')
+
+  def value(a: float) -> float:
+    score, valid = rmia(phi, state, group, population=population, a=a)
+    each = [
+      roc.auc(s[v & (c == arrange.FORGOTTEN)], s[v & (c == arrange.NEVER_SEEN)])
+      for s, v, c in zip(
+        score[chosen], valid[chosen], state[chosen], strict=True
+      )
+    ]
+    return float(np.nanmean(each))
+
+  return max(np.linspace(0, 1, 11), key=value).item()
+
+
+def _one_view(phi, state, group, population, rule, a, gamma, mode):
+  log_p = log_odds.log_confidence(phi)
+  units = moments.make_units(group, mode)
+  out = np.full(state.shape, np.nan)
+  unseen = (state == arrange.NEVER_SEEN) | population
+  log_out = _log_mean(log_p, unseen, units)
+  if rule == 'online':
+    log_in = _log_mean(log_p, state == arrange.FORGOTTEN, units)
+    with np.errstate(invalid='ignore'):
+      both = np.logaddexp(log_in, log_out) - np.log(2)
+    log_bar = np.where(population, log_out, both)
+  else:
+    log_bar = np.logaddexp(np.log((1 + a) / 2) + log_out, _log((1 - a) / 2))
+  for u, rows in enumerate(units.slices()):
+    for m in units.order[rows]:
+      rho = log_p[m] - log_bar[u]
+      used = streaming.scored(state[m]) & np.isfinite(rho)
+      out[m, used] = _dominance(rho[used], rho[population], gamma)
+  return out
+
+
+def _log(x: float) -> float:
+  return float(np.log(x)) if x > 0 else -np.inf
+
+
+def _log_mean(log_p, where, units) -> np.ndarray:
+  """Log of the mean p over some models without each unit, f64[U, N].
+
+  NaN where no reference model is left.
+  """
+  top = np.where(where, log_p, -np.inf).max(axis=0)
+  top = np.where(np.isfinite(top), top, 0.0)
+  p = np.where(where, np.exp(np.minimum(log_p - top, 0.0)), 0.0)
+  rows = [units.order[part] for part in units.slices()]
+  sums = np.stack([p[r].sum(axis=0) for r in rows])
+  counts = np.stack([where[r].sum(axis=0) for r in rows])
+  if units.left_out:
+    sums, counts = _without_each(sums), _without_each(counts)
+  with np.errstate(invalid='ignore', divide='ignore'):
+    mean = np.maximum(sums, np.finfo(np.float64).tiny) / counts
+    return np.where(counts > 0, top + np.log(mean), np.nan)
+
+
+def _without_each(sums: np.ndarray) -> np.ndarray:
+  """Sums of all rows but each, by adding: differences would cancel."""
+  zero = np.zeros_like(sums[:1])
+  before = np.concatenate([zero, np.cumsum(sums, axis=0)[:-1]])
+  after = np.cumsum(sums[::-1], axis=0)[::-1]
+  return before + np.concatenate([after[1:], zero])
+
+
+def _dominance(rho_x, rho_z, gamma) -> np.ndarray:
+  """Share of z with LR >= gamma, plus a tie-break below the quantum."""
+  rho_z = np.sort(rho_z[np.isfinite(rho_z)])
+  count = np.searchsorted(rho_z, rho_x - np.log(gamma), 'right')
+  within = 0.5 * (1 + rho_x / (1 + abs(rho_x)))  # increasing, in (0, 1)
+  return (count + within) / max(len(rho_z), 1)
+
+
+def _check(rule: str, a: float, gamma: float) -> None:
+  if rule not in ('online', 'offline'):
+    raise ValueError(f"rule is {rule!r}; use 'online' or 'offline'.")
+  if not 0 <= a <= 1:
+    raise ValueError(f'a is {a}; it must lie in [0, 1].')
+  if not gamma > 0:
+    raise ValueError(f'gamma is {gamma}; it must be positive.')

@@ -1,0 +1,223 @@
+"""Ranking methods: tests per cell, groups, ranks across cells.
+
+A cell is a (data set, architecture). Within a cell methods are compared over
+seeds; a Friedman test asks whether they differ at all, and greedy groups say
+which cannot be told from the best remaining one. Across cells: mean ranks with
+a bootstrap over cells, Nemenyi's critical difference, and the Pareto front.
+
+The benchmark's own rule for its groups G1, G2, G3 is not published; this one is
+ours.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+NOISE_FLOOR_DISC = 0.01  # smaller differences in Disc are ties
+
+
+@dataclasses.dataclass(frozen=True)
+class CellRanking:
+  """Ranking of the methods of one cell by one metric.
+
+  Attributes:
+    statistic: Friedman's chi-squared over methods that did not fail.
+    p_value: of it.
+    mean_rank: f64[K], 1 is best; failed methods have the worst.
+    groups: groups of method indices, best first; failed ones are the last.
+    failed: bool[K].
+  """
+
+  statistic: float
+  p_value: float
+  mean_rank: np.ndarray
+  groups: tuple[tuple[int, ...], ...]
+  failed: np.ndarray
+
+  def placement(self) -> np.ndarray:
+    """Returns 1, 2 or 3 per method: G3 begins with the third group."""
+    place = np.zeros(len(self.mean_rank), int)
+    for number, group in enumerate(self.groups):
+      place[list(group)] = min(number + 1, 3)
+    place[self.failed] = 3
+    return place
+
+
+def rank_cell(
+  values: np.ndarray, *, level: float = 0.05, tie: float = 0.0
+) -> CellRanking:
+  """Ranks methods by a metric of which smaller is better.
+
+  Args:
+    values: f64[K, S] per method and seed, paired over seeds; NaN for runs that
+      failed. A method with any NaN is failed: worst rank and flag, not a
+      missing value.
+    level: of the Friedman test's and the groups' comparisons.
+    tie: mean differences from the best that always count as a tie.
+
+  Raises:
+    ValueError: fewer than two working methods or five seeds.
+  """
+  values = np.asarray(values, np.float64)
+  failed = np.isnan(values - values).any(axis=1)  # infinite ones too
+  working = np.flatnonzero(~failed)
+  if len(working) < 2 or values.shape[1] < 5:
+    raise ValueError(
+      f'{len(working)} working methods and {values.shape[1]} seeds; ranking '
+      'needs at least 2 methods and 5 seeds.'
+    )
+  used = values[working]
+  ranks = stats.rankdata(used, axis=0)
+  statistic, p_value = _friedman(ranks)
+  mean_rank = np.full(len(values), np.nan)
+  mean_rank[working] = ranks.mean(axis=1)
+  worst = len(values) - (failed.sum() - 1) / 2  # shared last places
+  mean_rank[failed] = worst
+  groups = [
+    tuple(int(working[i]) for i in group)
+    for group in greedy_groups(used, level=level, tie=tie)
+  ]
+  if failed.any():
+    groups.append(tuple(np.flatnonzero(failed).tolist()))
+  return CellRanking(statistic, p_value, mean_rank, tuple(groups), failed)
+
+
+def greedy_groups(
+  values: np.ndarray, *, level: float = 0.05, tie: float = 0.0
+) -> list[list[int]]:
+  """Groups methods that cannot be told from the best one left.
+
+  The best has the smallest mean; those whose paired Wilcoxon signed-rank p
+  (Holm-adjusted within the step) exceeds `level` join it. Remove them, repeat.
+  Ten seeds are needed for Holm over 17 comparisons (the smallest two-sided p
+  is 0.00195); with five nothing can ever be significant.
+
+  Args:
+    values: f64[K, S], smaller is better, finite.
+    level: of the tests.
+    tie: see `rank_cell`.
+  """
+  left = list(np.argsort(values.mean(axis=1), kind='stable'))
+  groups = []
+  while left:
+    best, others = left[0], left[1:]
+    p_values = [_wilcoxon(values[best], values[k]) for k in others]
+    same = holm(np.array(p_values)) > level
+    near = [values[k].mean() - values[best].mean() < tie for k in others]
+    joined = [
+      int(k) for k, a, b in zip(others, same, near, strict=True) if a or b
+    ]
+    groups.append([int(best), *joined])
+    left = [k for k in others if k not in joined]
+  return groups
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+  """Returns Holm-adjusted p-values, in the given order."""
+  count = len(p_values)
+  order = np.argsort(p_values)
+  scaled = p_values[order] * (count - np.arange(count))
+  out = np.empty(count)
+  out[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
+  return out
+
+
+@dataclasses.dataclass(frozen=True)
+class OverallRanking:
+  """Ranks across cells.
+
+  Attributes:
+    mean_rank: f64[K].
+    low: f64[K] lower end of the bootstrap interval over cells.
+    high: f64[K].
+    critical_difference: Nemenyi's; mean ranks closer than that do not differ.
+  """
+
+  mean_rank: np.ndarray
+  low: np.ndarray
+  high: np.ndarray
+  critical_difference: float
+
+
+def rank_overall(
+  mean_ranks: np.ndarray,
+  *,
+  level: float = 0.95,
+  resamples: int = 2000,
+  seed: int = 0,
+) -> OverallRanking:
+  """Averages the ranks of cells.
+
+  Args:
+    mean_ranks: f64[cells, K] of `rank_cell`.
+    level: coverage of the intervals and of the critical difference.
+    resamples: bootstrap samples of cells.
+    seed: of the bootstrap.
+  """
+  cells, _ = mean_ranks.shape
+  ranks = stats.rankdata(mean_ranks, axis=1)
+  rng = np.random.default_rng(seed)
+  drawn = ranks[rng.integers(0, cells, (resamples, cells))].mean(axis=1)
+  tail = (1 - level) / 2
+  low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
+  return OverallRanking(
+    ranks.mean(axis=0),
+    low,
+    high,
+    critical_difference(ranks.shape[1], cells, level=level),
+  )
+
+
+def critical_difference(
+  methods: int, blocks: int, *, level: float = 0.95
+) -> float:
+  """Returns Nemenyi's critical difference of mean ranks over `blocks`."""
+  q = stats.studentized_range.ppf(level, methods, np.inf) / np.sqrt(2)
+  return float(q * np.sqrt(methods * (methods + 1) / (6 * blocks)))
+
+
+def pareto_front(values: np.ndarray) -> np.ndarray:
+  """Says which methods no other one beats.
+
+  Args:
+    values: f64[K, metrics], smaller is better; for instance (RetDev, Disc,
+      1/RTE). A row with a NaN is never on the front.
+
+  Returns:
+    bool[K]: no other row is at most as large everywhere and smaller somewhere.
+  """
+  out = []
+  for row in values:
+    at_most = np.all(values <= row, axis=1)
+    smaller = np.any(values < row, axis=1)
+    finite = np.isfinite(row).all()
+    out.append(finite and not np.any(at_most & smaller))
+  return np.array(out, bool)
+
+
+def combined_rank(mean_ranks: Sequence[np.ndarray]) -> np.ndarray:
+  """Returns the mean of ranks by several metrics: a convenience, no test."""
+  return np.mean([stats.rankdata(r) for r in mean_ranks], axis=0)
+
+
+def _friedman(ranks: np.ndarray) -> tuple[float, float]:
+  """Friedman's test from ranks f64[K, S], corrected for ties."""
+  methods, seeds = ranks.shape
+  spread = ((ranks.mean(axis=1) - (methods + 1) / 2) ** 2).sum()
+  plain = 12 * seeds * spread / (methods * (methods + 1))
+  ties = sum(
+    (counts**3 - counts).sum()
+    for counts in (np.unique(c, return_counts=True)[1] for c in ranks.T)
+  )
+  correction = 1 - ties / (seeds * methods * (methods**2 - 1))
+  statistic = plain / correction if correction > 0 else 0.0
+  return float(statistic), float(stats.chi2.sf(statistic, methods - 1))
+
+
+def _wilcoxon(a: np.ndarray, b: np.ndarray) -> float:
+  if (a == b).all():
+    return 1.0
+  _, p_value = stats.wilcoxon(a, b)
+  return float(p_value)
