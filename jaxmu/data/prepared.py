@@ -107,7 +107,7 @@ def open_prepared(
   return raw.Raw(
     num_dev=len(sources[0]),
     num_test=sum(len(source) for source in sources[1:]),
-    blocks=lambda: _blocks(sources, side),
+    blocks=lambda: _blocks(sources, side, folder),
     size=side,
     num_classes=num_classes,
     origin=str(folder),
@@ -142,11 +142,11 @@ def _native_size(name: str, folder: pathlib.Path, features) -> int:
   return max(height, width)
 
 
-def _blocks(sources, size: int) -> Iterator[raw.Block]:
+def _blocks(sources, size: int, folder: pathlib.Path) -> Iterator[raw.Block]:
   for source in sources:
-    order = _official_order(source)
+    order = _official_order(source, folder)
     for start in range(0, len(order), _BLOCK):
-      records = [source[int(i)] for i in order[start : start + _BLOCK]]
+      records = _read(source, order[start : start + _BLOCK], folder)
       image = [
         images.to_model_input(record['image'][None], size=size)
         for record in records
@@ -155,21 +155,33 @@ def _blocks(sources, size: int) -> Iterator[raw.Block]:
       yield np.concatenate(image), label
 
 
-def _official_order(source) -> np.ndarray:
+def _official_order(source, folder: pathlib.Path) -> np.ndarray:
   """Return the positions of the records in the order of their numbers.
 
   Records without numbers stay in the order in which they are stored.
   """
   stored = np.arange(len(source))
-  if len(source) == 0 or 'id' not in source[0]:
+  if len(source) == 0 or 'id' not in _read(source, stored[:1], folder)[0]:
     return stored
   numbers = []
-  for position in stored:
-    match = re.fullmatch(rb'[a-z]+_(\d+)', source[int(position)]['id'])
+  for start in range(len(stored)):
+    [record] = _read(source, stored[start : start + 1], folder)
+    match = re.fullmatch(rb'[a-z]+_(\d+)', record['id'])
     if match is None:
       return stored
     numbers.append(int(match[1]))
   return np.argsort(numbers, kind='stable')
+
+
+def _read(source, positions: np.ndarray, folder: pathlib.Path) -> list[dict]:
+  """Decode records; whatever goes wrong there is the fault of the files."""
+  try:
+    return [source[int(position)] for position in positions]
+  except Exception as error:  # tfds and its readers raise all sorts
+    raise ValueError(
+      f'{folder} cannot be read ({type(error).__name__}: {error}): it is '
+      'damaged or cut short, remove it and prepare it again'
+    ) from error
 
 
 def _read_info(version: pathlib.Path) -> dict:

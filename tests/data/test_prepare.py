@@ -1,0 +1,216 @@
+"""The command that puts data sets in place, and the forms it accepts."""
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxmu import prepare
+from jaxmu.data import own, sources
+from tests.data import standins, stock
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+  """Run the command; return its status, output and errors."""
+  monkeypatch.setenv('JAXMU_CACHE_DIR', str(tmp_path / 'cache'))
+  monkeypatch.setenv('JAXMU_DATA_DIR', str(tmp_path / 'data'))
+
+  def call(*argv):
+    capsys.readouterr()
+    status = prepare.main([str(arg) for arg in argv])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+  return call
+
+
+def _pictures(folder, classes, count, size=8):
+  """Write `count` pictures per class; return the pixels in reading order."""
+  generator = np.random.default_rng(len(str(folder)))
+  pixels = []
+  for name in classes:
+    (folder / name).mkdir(parents=True)
+    for k in range(count):
+      image = generator.integers(0, 256, (size, size, 3), dtype=np.uint8)
+      Image.fromarray(image).save(folder / name / f'{k:02d}.png')
+      pixels.append(image)
+  return np.stack(pixels)
+
+
+def test_image_folder_becomes_a_data_set(run, tmp_path):
+  pixels = _pictures(tmp_path / 'pets', ['dog', 'cat'], 10)
+  status, out, err = run('pets', '--from_images', tmp_path / 'pets', '--flip')
+  assert (status, err) == (0, '')
+  assert 'pets: 16 + 4 examples of 8 x 8, 2 classes' in out
+  source = sources.load('pets')
+  assert source.transform.flip
+  # `cat` comes before `dog`; each picture is found again under its label.
+  expected = {p.tobytes(): int(k < 10) for k, p in enumerate(pixels)}
+  got = {
+    image.tobytes(): label
+    for image, label in zip(source.image, source.label.tolist(), strict=True)
+  }
+  assert got == expected
+
+
+def test_image_folder_with_a_test_part_of_its_own(run, tmp_path):
+  train = _pictures(tmp_path / 'pets' / 'train', ['cat', 'dog'], 4)
+  test = _pictures(tmp_path / 'pets' / 'test', ['cat', 'dog'], 2)
+  assert run('pets', '--from_images', tmp_path / 'pets')[0] == 0
+  source = sources.load('pets')
+  np.testing.assert_array_equal(source.image, np.concatenate([train, test]))
+  assert source.label.tolist() == [0] * 4 + [1] * 4 + [0, 0, 1, 1]
+  assert source.num_dev == 8
+
+
+def test_pictures_of_any_size_are_resized_on_request(run, tmp_path):
+  _pictures(tmp_path / 'pets', ['cat'], 5, size=8)
+  _pictures(tmp_path / 'pets', ['dog'], 5, size=12)
+  status, _, err = run('pets', '--from_images', tmp_path / 'pets')
+  assert status == 1
+  assert '--image_size=64' in err
+  status, out, _ = run(
+    'pets', '--from_images', tmp_path / 'pets', '--image_size=16'
+  )
+  assert status == 0
+  assert 'of 16 x 16' in out
+
+
+def test_arrays_become_a_data_set(run, tmp_path):
+  generator = np.random.default_rng(0)
+  image = generator.integers(0, 256, (20, 6, 6, 1), dtype=np.uint8)
+  label = np.arange(20) % 3
+  np.save(tmp_path / 'x.npy', image)
+  np.save(tmp_path / 'y.npy', label)
+  status, out, _ = run(
+    'mine',
+    '--from_arrays',
+    tmp_path / 'x.npy',
+    tmp_path / 'y.npy',
+    '--test_fraction=0.25',
+    '--image_size=12',
+    '--crop_padding=2',
+  )
+  assert status == 0
+  assert 'mine: 15 + 5 examples of 12 x 12, 3 classes' in out
+  assert sources.load('mine').transform.crop_padding == 2
+  np.savez(
+    tmp_path / 'both.npz',
+    image=image[:12],
+    label=label[:12],
+    test_image=image[12:],
+    test_label=label[12:],
+  )
+  assert run('both', '--from_arrays', tmp_path / 'both.npz')[0] == 0
+  assert sources.load('both').label.tolist() == label.tolist()
+
+
+@pytest.mark.parametrize(
+  'image, label, message',
+  [
+    (np.zeros((4, 6, 6, 3)), [0, 1, 0, 1], 'float64.*np.round'),
+    (np.zeros((4, 6, 6, 3), np.uint8), [0, 1, 0], 'labels .* shape'),
+    (np.zeros((4, 6, 6, 3), np.uint8), ['a', 'b', 'a', 'b'], 'counted from 0'),
+    (np.zeros((4, 6, 6, 3), np.uint8), [0, -1, 0, 1], 'value -1'),
+  ],
+)
+def test_wrong_arrays_leave_nothing(run, tmp_path, image, label, message):
+  np.save(tmp_path / 'x.npy', image)
+  np.save(tmp_path / 'y.npy', np.array(label))
+  status, out, err = run(
+    'mine',
+    '--from_arrays',
+    tmp_path / 'x.npy',
+    tmp_path / 'y.npy',
+    '--test_fraction=0.5',
+  )
+  assert (status, out) == (1, '')
+  assert re.search(message, err)
+  assert not (tmp_path / 'data').exists() or not [
+    *(tmp_path / 'data').iterdir()
+  ]
+
+
+def test_sets_are_replaced_only_on_request(run, tmp_path):
+  _pictures(tmp_path / 'pets', ['cat', 'dog'], 5)
+  command = ('pets', '--from_images', tmp_path / 'pets')
+  assert run(*command)[0] == 0
+  status, _, err = run(*command)
+  assert status == 1
+  assert '--overwrite' in err
+  assert run(*command, '--overwrite')[0] == 0
+
+
+@pytest.mark.parametrize('name', ['digits', 'My Set', '../x', ''])
+def test_names_that_cannot_be_folders_are_refused(run, tmp_path, name):
+  _pictures(tmp_path / 'pets', ['cat', 'dog'], 5)
+  status, _, err = run(name, '--from_images', tmp_path / 'pets')
+  assert status == 1
+  assert 'cannot name a data set' in err
+
+
+def test_broken_and_missing_pictures_are_named(run, tmp_path):
+  _pictures(tmp_path / 'pets', ['cat', 'dog'], 5)
+  (tmp_path / 'pets' / 'dog' / '02.png').write_bytes(b'no picture')
+  status, _, err = run('pets', '--from_images', tmp_path / 'pets')
+  assert status == 1
+  assert 'dog/02.png cannot be decoded' in err
+  for file in (tmp_path / 'pets' / 'dog').iterdir():
+    file.unlink()
+  assert 'has no images' in run('pets', '--from_images', tmp_path / 'pets')[2]
+  with pytest.raises(ValueError, match='class folders'):
+    own.read_image_folder(tmp_path / 'pets' / 'cat', size=None)
+
+
+def test_parts_need_the_same_classes(tmp_path):
+  _pictures(tmp_path / 'train', ['cat', 'dog'], 2)
+  _pictures(tmp_path / 'test', ['cat', 'owl'], 2)
+  with pytest.raises(ValueError, match='owl'):
+    own.read_image_folder(tmp_path, size=None)
+
+
+def test_official_set_from_archives_of_the_user(run, tmp_path, monkeypatch):
+  standins.write_mnist(tmp_path / 'manual')
+  standins.register(monkeypatch, 'mnist', tmp_path / 'manual')
+  status, out, _ = run(
+    'mnist', '--manual_dir', tmp_path / 'manual', '--any_size'
+  )
+  assert status == 0
+  assert 'mnist: 30 + 10 examples of 32 x 32, 10 classes' in out
+  assert 'warning: MNIST is not the official set' in out
+
+
+def test_left_out_faces_are_listed(run, tmp_path):
+  folder = tmp_path / 'manual' / 'UTKFace'
+  folder.mkdir(parents=True)
+  names = [*standins.utkface_names([3, 25, 47, 61, 80]), 'who_0_0_x.jpg']
+  for k, name in enumerate(names):
+    (folder / name).write_bytes(standins.jpeg(k))
+  status, out, _ = run(
+    'utkface', '--manual_dir', tmp_path / 'manual', '--any_size'
+  )
+  assert status == 0
+  assert 'left out 1 files with malformed names:\n  who_0_0_x.jpg' in out
+
+
+def test_digits_need_nothing(run):
+  status, out, _ = run('digits')
+  assert status == 0
+  assert 'digits: 1437 + 360 examples' in out
+
+
+def test_unknown_name_is_an_error(run):
+  status, _, err = run('no_such_set')
+  assert status == 1
+  assert "'no_such_set' is not a data set of tensorflow-datasets" in err
+
+
+def test_tfds_set_is_resized_and_divided(run, tmp_path):
+  stock.prepare(tmp_path, parts=('train',), shape=(None, None, 3))
+  status, out, err = run(
+    'small', '--from_tfds=stock', '--image_size=4', '--test_fraction=0.5'
+  )
+  assert (status, err) == (0, '')
+  assert 'small: 20 + 20 examples of 4 x 4, 40 classes' in out
