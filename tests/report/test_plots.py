@@ -203,6 +203,14 @@ def test_critical_difference_with_chained_groups():
   assert len(bars) == 2  # a-b and b-c overlap, a-c differ
 
 
+def test_critical_difference_draws_no_bar_inside_another():
+  fig = plots.critical_difference(['a', 'b', 'c'], [1, 1.5, 1.8], 1.0)
+  bars = [
+    line for line in fig.axes[0].get_lines() if line.get_color() == style.BLUE
+  ]
+  assert len(bars) == 1
+
+
 @pytest.mark.parametrize('count', [1, 18])
 def test_critical_difference_of_one_and_many(count):
   ranks = np.linspace(1, max(count, 1), count)
@@ -246,7 +254,7 @@ def test_bytes_do_not_depend_on_time_or_the_users_settings():
     return plots.png(fig)
 
   first = make()
-  with matplotlib.rc_context({'font.size': 30, 'axes.grid': False}):
+  with matplotlib.rc_context({'font.size': 30, 'axes.titleweight': 'bold'}):
     second = make()
     assert matplotlib.rcParams['font.size'] == 30  # and it is given back
   assert first == second
