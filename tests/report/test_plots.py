@@ -254,7 +254,7 @@ def test_bytes_do_not_depend_on_time_or_the_users_settings():
     return plots.png(fig)
 
   first = make()
-  with matplotlib.rc_context({'font.size': 30, 'axes.titleweight': 'bold'}):
+  with matplotlib.rc_context({'font.size': 30, 'axes.labelweight': 'bold'}):
     second = make()
     assert matplotlib.rcParams['font.size'] == 30  # and it is given back
   assert first == second
