@@ -130,8 +130,5 @@ def benjamini_hochberg(p_value: np.ndarray, rate: float) -> np.ndarray:
 
 def _distinct(kind: np.ndarray, group: np.ndarray) -> np.ndarray:
   """Number of distinct groups with an observation of a kind, f64[N]."""
-  return np.sum(
-    [kind[group == g].any(axis=0) for g in np.unique(group)],
-    axis=0,
-    dtype=np.float64,
-  )
+  seen = np.stack([kind[group == g].any(axis=0) for g in np.unique(group)])
+  return np.count_nonzero(seen, axis=0).astype(np.float64)

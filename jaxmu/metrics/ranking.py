@@ -11,6 +11,7 @@ ours.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -61,7 +62,7 @@ def rank_cell(
     ValueError: fewer than two working methods or five seeds.
   """
   values = np.asarray(values, np.float64)
-  failed = np.isnan(values - values).any(axis=1)  # infinite ones too
+  failed = np.any(~np.isfinite(values), axis=1)
   working = np.flatnonzero(~failed)
   if len(working) < 2 or values.shape[1] < 5:
     raise ValueError(
@@ -219,5 +220,5 @@ def _friedman(ranks: np.ndarray) -> tuple[float, float]:
 def _wilcoxon(a: np.ndarray, b: np.ndarray) -> float:
   if (a == b).all():
     return 1.0
-  _, p_value = stats.wilcoxon(a, b)
-  return float(p_value)
+  result: Any = stats.wilcoxon(a, b)
+  return float(result.pvalue)
