@@ -43,4 +43,4 @@ def keys(size: int) -> jax.Array:
 
 def originals(size: int) -> dict:
   """Fresh models, one per member."""
-  return training.fresh(task(), keys(size))
+  return jax.tree.map(jax.numpy.asarray, training.fresh(task(), keys(size)))

@@ -8,8 +8,10 @@ there, which is how a run is compared with published numbers step for step.
 """
 
 import math
+import operator
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -78,6 +80,30 @@ class Draws:
       return recorded.astype(dtype)
     return jax.random.normal(derive(self.key, name), shape, dtype)
 
+  def normals(
+    self, name: str, shapes: Mapping[str, tuple[int, ...]], dtype=None
+  ) -> dict[str, Array]:
+    """Draw several normal arrays, recorded as `name/key` each.
+
+    They are cut from one vector: a generator per array would multiply the time
+    to compile.
+    """
+    if any(self.is_recorded(f'{name}/{key}') for key in shapes):
+      return {
+        k: self.normal(f'{name}/{k}', v, dtype) for k, v in shapes.items()
+      }
+    return _cut(self.normal(name, (_total(shapes),), dtype), shapes)
+
+  def uniforms(
+    self, name: str, shapes: Mapping[str, tuple[int, ...]], dtype=None
+  ) -> dict[str, Array]:
+    """Draw several arrays uniform on [0, 1); otherwise as `normals`."""
+    if any(self.is_recorded(f'{name}/{key}') for key in shapes):
+      return {
+        k: self.uniform(f'{name}/{k}', v, dtype) for k, v in shapes.items()
+      }
+    return _cut(self.uniform(name, (_total(shapes),), dtype), shapes)
+
   def uniform(self, name: str, shape: tuple[int, ...], dtype=None) -> Array:
     """Draw from the uniform distribution on [0, 1), float[shape]."""
     dtype = dtype or jnp.result_type(float)
@@ -92,6 +118,19 @@ class Draws:
     if recorded is not None:
       return recorded.astype(jnp.int32)
     return jax.random.randint(derive(self.key, name), shape, 0, high, jnp.int32)
+
+  def make(self, name: str, maker: Callable[[Key], Any]) -> Any:
+    """Draw anything, for example a network: `maker(key)` unless recorded.
+
+    A recorded pytree stands under one name, its leaves with the leading axes
+    of the counters.
+    """
+    recorded = self.recorded.get(self.path + name)
+    if recorded is None:
+      return maker(derive(self.key, name))
+    for counter in self.counters:
+      recorded = jax.tree.map(operator.itemgetter(counter), recorded)
+    return recorded
 
   def key_for(self, name: str) -> Key:
     """Return the key of a draw that cannot be recorded (augmentation)."""
@@ -115,3 +154,18 @@ class Draws:
         f'({len(self.counters)} here)'
       )
     return value.reshape(shape)
+
+
+def _total(shapes: Mapping[str, tuple[int, ...]]) -> int:
+  return sum(math.prod(shape) for shape in shapes.values())
+
+
+def _cut(
+  flat: Array, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, Array]:
+  found, begin = {}, 0
+  for key, shape in shapes.items():
+    end = begin + math.prod(shape)
+    found[key] = flat[begin:end].reshape(shape)
+    begin = end
+  return found

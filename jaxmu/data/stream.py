@@ -73,6 +73,24 @@ def padded(index: Array, batch_size: int) -> tuple[Array, Array]:
   return table, real.astype(jnp.result_type(float))
 
 
+def one_after_the_other(first: Batches, second: Batches) -> list[Batches]:
+  """Join two passes into one loop where their batches have one size.
+
+  A loop costs a compilation of its step; passes that cannot be joined are
+  returned as they are, to be run in turn.
+  """
+  shapes = [
+    [leaf.shape[1:] for leaf in jax.tree.leaves(one.full)]
+    for one in (first, second)
+  ]
+  if first.tail is not None or shapes[0] != shapes[1]:
+    return [first, second]
+  full = jax.tree.map(
+    lambda a, b: jnp.concatenate([a, b]), first.full, second.full
+  )
+  return [Batches(full, second.tail)]
+
+
 def fold(
   step: Step, carry: Any, batches: Batches, draws: Draws
 ) -> tuple[Any, Any]:

@@ -64,18 +64,23 @@ def prepare(hparams: Hparams, problem: Problem) -> Hparams:
 def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
   """Find and renew the kernel weights with the smallest gradient difference."""
   variables, gradient = gradient_difference(hparams, draws, problem)
-  masks = {
-    path: _smallest(kernel, hparams.counts[path])
-    for path, kernel in surgery.conv_kernels(gradient).items()
-  }
+  kernels = surgery.conv_kernels(gradient)
+  ranked = select.k_smallest_each(
+    [surgery.torch_layout(jnp.abs(g)) for g in kernels.values()],
+    [hparams.counts[path] for path in kernels],
+  )
+  pairs = zip(kernels, ranked, strict=True)
+  masks = {path: surgery.flax_layout(mask) for path, mask in pairs}
+  dtype = next(iter(kernels.values())).dtype
+  shapes = {path: kernel.shape for path, kernel in kernels.items()}
+  fresh = draws.normals('fresh', shapes, dtype)
 
   def renew(path, leaf):
     if path not in masks:
       return leaf
     height, width, _, out = leaf.shape
-    deviation = np.sqrt(2 / (out * height * width))
-    fresh = deviation * draws.normal(f'fresh/{path}', leaf.shape, leaf.dtype)
-    return jnp.where(masks[path], fresh, leaf)
+    deviation = np.sqrt(2 / (out * height * width)).astype(dtype)
+    return jnp.where(masks[path], deviation * fresh[path], leaf)
 
   def scale(path, leaf):
     ones = jnp.ones_like(leaf)
@@ -101,38 +106,32 @@ def gradient_difference(
   forget = stream.shuffled(draws, 'forget', split.forget)
   loss = fit.clean_cross_entropy(problem.task)
 
-  def accumulate(sign):
-    def step(carry, batch, draws):
-      variables, total = carry
+  def step(carry, batch, draws):
+    variables, total = carry
+    index, sign = batch
 
-      def of_params(params):
-        return loss({**variables, 'params': params}, batch, draws)
+    def of_params(params):
+      return loss({**variables, 'params': params}, index, draws)
 
-      (value, after), grads = jax.value_and_grad(of_params, has_aux=True)(
-        variables['params']
-      )
-      total = jax.tree.map(lambda t, g: t + sign * g, total, grads)
-      return ({**after, 'params': variables['params']}, total), value
+    (value, after), grads = jax.value_and_grad(of_params, has_aux=True)(
+      variables['params']
+    )
+    total = jax.tree.map(lambda t, g: t + sign[0] * g, total, grads)
+    return ({**after, 'params': variables['params']}, total), value
 
-    return step
-
-  zeros = jax.tree.map(jnp.zeros_like, problem.original['params'])
-  carry = problem.original, zeros
-  carry, _ = stream.fold(
-    accumulate(1), carry, stream.cut(subset, SUBSET_BATCH), draws.at('retain')
+  dtype = jax.tree.leaves(problem.original['params'])[0].dtype
+  passes = stream.one_after_the_other(
+    stream.cut((subset, jnp.ones(subset.shape, dtype)), SUBSET_BATCH),
+    stream.cut((forget, -jnp.ones(forget.shape, dtype)), hparams.batch_size),
   )
-  carry, _ = stream.fold(
-    accumulate(-1),
-    carry,
-    stream.cut(forget, hparams.batch_size),
-    draws.at('forget'),
+  carry = (
+    problem.original,
+    jax.tree.map(jnp.zeros_like, problem.original['params']),
   )
+  for number, batches in enumerate(passes):
+    place = draws.at(f'gradient_{number}')
+    carry, _ = stream.fold(step, carry, batches, place)
   return carry
-
-
-def _smallest(gradient: Array, count: Array) -> Array:
-  (mask,) = select.k_smallest([surgery.torch_layout(jnp.abs(gradient))], count)
-  return surgery.flax_layout(mask)
 
 
 def epoch(

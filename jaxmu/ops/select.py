@@ -14,25 +14,49 @@ import jax.numpy as jnp
 from jaxmu.core.types import Array
 
 
-def k_smallest(leaves: Sequence[Array], k: Array) -> list[Array]:
+def k_smallest(
+  leaves: Sequence[Array], k: Array, among: Sequence[Array] | None = None
+) -> list[Array]:
   """Mark the k smallest entries of several arrays taken together.
 
   Args:
     leaves: non-negative floats of one dtype, any shapes; the order of ties is
       that of the leaves and, within a leaf, of its flat index.
-    k: how many to mark, an integer from 0 to the total size; may be traced.
+    k: how many to mark, an integer from 0 to the number of candidates; may be
+      traced.
+    among: bool of the shapes of the leaves, the candidates; all by default.
 
   Returns:
     Boolean masks of the shapes of the leaves with exactly k entries True.
   """
-  return _mark([_bits(leaf) for leaf in leaves], k)
+  return _mark([_bits(leaf) for leaf in leaves], k, among)
 
 
-def k_largest(leaves: Sequence[Array], k: Array) -> list[Array]:
+def k_largest(
+  leaves: Sequence[Array], k: Array, among: Sequence[Array] | None = None
+) -> list[Array]:
   """Mark the k largest entries; otherwise as `k_smallest`."""
   bits = [_bits(leaf) for leaf in leaves]
-  top = jnp.iinfo(bits[0].dtype).max
-  return _mark([top - b for b in bits], k)
+  # One less than the largest integer, which marks what is no candidate.
+  top = jnp.iinfo(bits[0].dtype).max - 1
+  return _mark([top - b for b in bits], k, among)
+
+
+def k_smallest_each(
+  leaves: Sequence[Array], counts: Sequence[Array]
+) -> list[Array]:
+  """Mark the smallest entries of each array by itself, all in one bisection.
+
+  Args:
+    leaves: non-negative floats of one dtype, any shapes.
+    counts: how many to mark in each, may be traced.
+
+  Returns:
+    Boolean masks of the shapes of the leaves, with that many entries True.
+  """
+  bits = [_bits(leaf) for leaf in leaves]
+  thresholds = _bisect([[b] for b in bits], jnp.stack(counts))
+  return [_up_to([b], thresholds[i], counts[i])[0] for i, b in enumerate(bits)]
 
 
 def _bits(leaf: Array) -> Array:
@@ -40,24 +64,44 @@ def _bits(leaf: Array) -> Array:
   return jax.lax.bitcast_convert_type(leaf, kind)
 
 
-def _mark(bits: list[Array], k: Array) -> list[Array]:
-  kind = bits[0].dtype
+def _mark(
+  bits: list[Array], k: Array, among: Sequence[Array] | None
+) -> list[Array]:
+  if among is not None:
+    never = jnp.iinfo(bits[0].dtype).max
+    pairs = zip(bits, among, strict=True)
+    bits = [jnp.where(candidate, b, never) for b, candidate in pairs]
+  (threshold,) = _bisect([bits], jnp.asarray(k)[None])
+  return _up_to(bits, threshold, k)
 
-  def count(threshold):
-    return sum(jnp.sum(b <= threshold, dtype=jnp.int32) for b in bits)
+
+def _bisect(groups: list[list[Array]], counts: Array) -> Array:
+  """Find the k-th smallest bit pattern of each group of arrays, [G]."""
+  kind = groups[0][0].dtype
 
   def halve(_, ends):
     low, high = ends
     middle = low + (high - low) // 2
-    enough = count(middle) >= k
+    found = jnp.stack(
+      [
+        sum(jnp.sum(b <= middle[g], dtype=jnp.int32) for b in group)
+        for g, group in enumerate(groups)
+      ]
+    )
+    enough = found >= counts
     return (
       jnp.where(enough, low, middle + 1),
       jnp.where(enough, middle, high),
     )
 
-  ends = jnp.zeros((), kind), jnp.asarray(jnp.iinfo(kind).max, kind)
+  zeros = jnp.zeros(len(groups), kind)
   passes = jnp.iinfo(kind).bits - 1
-  _, threshold = jax.lax.fori_loop(0, passes, halve, ends)
+  ends = zeros, jnp.full_like(zeros, jnp.iinfo(kind).max)
+  return jax.lax.fori_loop(0, passes, halve, ends)[1]
+
+
+def _up_to(bits: list[Array], threshold: Array, k: Array) -> list[Array]:
+  """Mark what is below the threshold and as many ties as make up k."""
   left = k - sum(jnp.sum(b < threshold, dtype=jnp.int32) for b in bits)
   masks = []
   for b in bits:
