@@ -164,19 +164,20 @@ def _official_order(source, folder: pathlib.Path) -> np.ndarray:
   if len(source) == 0 or 'id' not in _read(source, stored[:1], folder)[0]:
     return stored
   numbers = []
-  for start in range(len(stored)):
-    [record] = _read(source, stored[start : start + 1], folder)
-    match = re.fullmatch(rb'[a-z]+_(\d+)', record['id'])
-    if match is None:
-      return stored
-    numbers.append(int(match[1]))
+  for start in range(0, len(stored), _BLOCK):
+    for record in _read(source, stored[start : start + _BLOCK], folder):
+      match = re.fullmatch(rb'[a-z]+_(\d+)', record['id'])
+      if match is None:
+        return stored
+      numbers.append(int(match[1]))
   return np.argsort(numbers, kind='stable')
 
 
 def _read(source, positions: np.ndarray, folder: pathlib.Path) -> list[dict]:
   """Decode records; whatever goes wrong there is the fault of the files."""
   try:
-    return [source[int(position)] for position in positions]
+    # The batched read that tfds offers to loaders, several times faster.
+    return source.__getitems__(positions.tolist())
   except Exception as error:  # tfds and its readers raise all sorts
     raise ValueError(
       f'{folder} cannot be read ({type(error).__name__}: {error}): it is '
