@@ -2,14 +2,14 @@
 
 Names compose: `<attack>_<statistic>` is a statistic of an attack ('ulira_auc',
 'rmia_tpr_0.01') and `excess_<name>` is that number minus the retrained models'.
-So three short tables, in `terms`, describe some hundreds of names.
+So the short tables in `terms` and `attack_terms` describe hundreds of names.
 """
 
 import dataclasses
 import re
 from collections.abc import Iterable
 
-from jaxmu.report import terms
+from jaxmu.report import attack_terms, terms
 
 DIRECTIONS = {
   'higher': 'higher is better',
@@ -32,6 +32,7 @@ SYMBOLS = {
 }
 
 _TPR = re.compile(r'tpr[_@](0?\.\d+|\d+(?:\.\d+)?e-\d+)')
+_QUANTILE = re.compile(r'quantile[_@](0?\.\d+)')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,12 +92,13 @@ def missing(names: Iterable[str]) -> list[str]:
 
 
 def _lookup(name: str) -> Metric | None:
-  if name in terms.METRICS:
-    return Metric(name, *terms.METRICS[name])
+  for table in (terms.METRICS, attack_terms.SPECIAL):
+    if name in table:
+      return Metric(name, *table[name])
   if name.startswith('excess_'):
     return _excess(name)
   # The longest attack that fits: 'ulira_reference' before 'ulira'.
-  for attack in sorted(terms.ATTACKS, key=len, reverse=True):
+  for attack in sorted(attack_terms.ATTACKS, key=len, reverse=True):
     if name.startswith(f'{attack}_'):
       return _statistic(name, attack, name.removeprefix(f'{attack}_'))
   return None
@@ -120,7 +122,7 @@ def _excess(name: str) -> Metric | None:
 
 
 def _statistic(name: str, attack: str, statistic: str) -> Metric | None:
-  attack_title, what, source = terms.ATTACKS[attack]
+  attack_title, what, source = attack_terms.ATTACKS[attack]
   rate = _TPR.fullmatch(statistic)
   if rate:
     percent = f'{100 * float(rate[1]):g}%'
@@ -136,9 +138,12 @@ def _statistic(name: str, attack: str, statistic: str) -> Metric | None:
       better='lower',
       source=source,
     )
-  if statistic not in terms.STATISTICS:
+  quantile = _QUANTILE.fullmatch(statistic)
+  if quantile:
+    return _quantile(name, attack, 100 * float(quantile[1]))
+  if statistic not in attack_terms.STATISTICS:
     return None
-  title, sentence, unit, better = terms.STATISTICS[statistic]
+  title, sentence, unit, better = attack_terms.STATISTICS[statistic]
   return Metric(
     name=name,
     title=f'{attack_title}: {title}',
@@ -149,6 +154,24 @@ def _statistic(name: str, attack: str, statistic: str) -> Metric | None:
   )
 
 
+def _quantile(name: str, attack: str, percent: float) -> Metric:
+  title, what, source = attack_terms.ATTACKS[attack]
+  return Metric(
+    name=name,
+    title=f'{title}: {percent:g}% quantile',
+    sentence=(
+      f'The value that {percent:g}% of the points stay below, by {what}.'
+    ),
+    unit='',
+    better='retrained',
+    source=source,
+  )
+
+
 def attack_title(attack: str) -> str:
   """Return the name of an attack for headings; unknown keys as they are."""
-  return terms.ATTACKS[attack][0] if attack in terms.ATTACKS else attack
+  return (
+    attack_terms.ATTACKS[attack][0]
+    if attack in attack_terms.ATTACKS
+    else attack
+  )

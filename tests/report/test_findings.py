@@ -3,8 +3,7 @@
 import dataclasses
 import math
 
-from jaxmu.report import findings
-from jaxmu.report.records import AttackRow, Row
+from jaxmu.report import findings, records
 from tests.report import results
 
 
@@ -102,7 +101,7 @@ def test_slow_methods_and_failures_are_named():
 
 def test_missing_numbers_are_passed_over():
   assert findings.findings([]) == []
-  assert findings.findings([Row('ft', 'fa', math.nan)]) == []
+  assert findings.findings([records.Row('ft', 'fa', math.nan)]) == []
   nothing = [
     dataclasses.replace(row, value=math.nan, low=math.nan, high=math.nan)
     for row in results.rows()
@@ -124,10 +123,10 @@ def test_one_method():
 
 def test_attacks_on_stored_scores():
   rows = [
-    AttackRow('ulira', 'auc', 0.6, 0.55, 0.65, 8),
-    AttackRow('kde', 'auc', 0.5, 0.45, 0.55, 8),
-    AttackRow('rmia', 'auc', 0.4, 0.35, 0.45, 8),
-    AttackRow('rmia', 'tpr_0.01', math.nan),
+    records.AttackRow('ulira', 'auc', 0.6, 0.55, 0.65, 8),
+    records.AttackRow('kde', 'auc', 0.5, 0.45, 0.55, 8),
+    records.AttackRow('rmia', 'auc', 0.4, 0.35, 0.45, 8),
+    records.AttackRow('rmia', 'tpr_0.01', math.nan),
   ]
   first, below, refused = findings.attack_findings(rows)
   assert first.startswith('1 of 3 attacks tells')

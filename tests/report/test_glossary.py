@@ -2,7 +2,13 @@
 
 import pytest
 
-from jaxmu.report import glossary, page_tables, paper_table, terms
+from jaxmu.report import (
+  attack_terms,
+  glossary,
+  page_tables,
+  paper_table,
+  terms,
+)
 from tests.report import results
 
 # What the benchmark, the issue of attacks and the default run speak of.
@@ -13,6 +19,7 @@ NAMES = (
   *('ulira_auc', 'ulira_balanced_accuracy', 'ulira_best_balanced_accuracy'),
   *('ulira_tpr_0.1', 'ulira_tpr_0.01', 'ulira_tpr_0.001', 'ulira_tpr@0.01'),
   *('excess_ulira_auc', 'excess_ulira_tpr_0.01', 'excess_population_auc'),
+  *('klom_mean', 'klom_quantile_0.95', 'per_example_quantile_0.99'),
   *('rmia_auc', 'lira_online_auc', 'lira_offline_tpr_0.01', 'kde_auc'),
 )
 
@@ -38,7 +45,9 @@ def test_names_without_an_entry_are_found():
   assert glossary.describe('nonsense').title == 'nonsense'
 
 
-@pytest.mark.parametrize('name', [*NAMES, *terms.METRICS])
+@pytest.mark.parametrize(
+  'name', [*NAMES, *terms.METRICS, *attack_terms.SPECIAL]
+)
 def test_entries_are_complete(name):
   entry = glossary.describe(name)
   assert entry.name == name
@@ -49,9 +58,9 @@ def test_entries_are_complete(name):
 
 
 def test_attacks_and_statistics_compose():
-  for attack in terms.ATTACKS:
+  for attack in attack_terms.ATTACKS:
     assert not glossary.missing(
-      f'{attack}_{statistic}' for statistic in terms.STATISTICS
+      f'{attack}_{statistic}' for statistic in attack_terms.STATISTICS
     )
   entry = glossary.describe('tpr_0.01', attack='rmia')
   assert entry == glossary.describe('rmia_tpr_0.01')

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from jaxmu.report import bundle, glossary, page, plots, records
-from jaxmu.report.records import AttackRow, Row
 from tests.report import results
 
 EVIL = '<script>alert("1")</script>'
@@ -115,7 +114,10 @@ def test_every_metric_shows_the_reference():
 
 
 def test_what_users_name_is_escaped():
-  rows = [Row(EVIL, EVIL, 0.5, 0.4, 0.6, 0.45, 0.05, 3), Row(EVIL, 'fa', 0.5)]
+  rows = [
+    records.Row(EVIL, EVIL, 0.5, 0.4, 0.6, 0.45, 0.05, 3),
+    records.Row(EVIL, 'fa', 0.5),
+  ]
   reader, text = _read(
     _report(
       title=EVIL,
@@ -130,7 +132,7 @@ def test_what_users_name_is_escaped():
   )
   assert 'script' not in {tag for tag, _ in reader.tags}
   assert text.count(EVIL) > 10
-  attack = [AttackRow(EVIL, EVIL, 0.5)]
+  attack = [records.AttackRow(EVIL, EVIL, 0.5)]
   reader, _ = _read(_report(rows=attack))
   assert 'script' not in {tag for tag, _ in reader.tags}
 
@@ -139,9 +141,9 @@ def test_what_users_name_is_escaped():
   'rows',
   [
     [],
-    [Row('ft', 'fa', math.nan)],
-    [Row('ft', 'rte_counted', math.inf, retrained=1.0, gap=math.inf)],
-    [AttackRow('ulira', 'auc', math.nan)],
+    [records.Row('ft', 'fa', math.nan)],
+    [records.Row('ft', 'rte_counted', math.inf, retrained=1.0, gap=math.inf)],
+    [records.AttackRow('ulira', 'auc', math.nan)],
     results.rows(('ft',)),
     results.rows(('original', 'retrain', *(f'm{i}' for i in range(20)))),
   ],
@@ -152,7 +154,7 @@ def test_missing_one_and_many(rows):
 
 
 def test_attack_rows_are_explained():
-  rows = [AttackRow('rmia', 'auc', 0.6, 0.55, 0.65, 8)]
+  rows = [records.AttackRow('rmia', 'auc', 0.6, 0.55, 0.65, 8)]
   _, text = _read(_report(rows=rows, failed={}))
   assert 'RMIA' in text
   assert glossary.describe('rmia_auc').sentence in text
@@ -180,6 +182,6 @@ def test_bundle_writes_all_files_the_same_way_twice(tmp_path):
 
 
 def test_bundle_of_an_attack_has_the_attack_columns(tmp_path):
-  rows = [AttackRow('rmia', 'auc', 0.6, 0.55, 0.65, 8)]
+  rows = [records.AttackRow('rmia', 'auc', 0.6, 0.55, 0.65, 8)]
   paths = bundle.write(tmp_path, _report(rows=rows))
   assert paths[0].read_text().startswith('attack,metric,value,low,high,n\n')

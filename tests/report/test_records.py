@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 
 from jaxmu.report import files, records
-from jaxmu.report.records import AttackRow, Row
 from tests.report import results
 
 
 def test_csv_has_exactly_the_promised_columns(tmp_path):
   main = records.write_csv(tmp_path / 'a.csv', [])
-  attack = records.write_csv(tmp_path / 'b.csv', [], AttackRow)
+  attack = records.write_csv(tmp_path / 'b.csv', [], records.AttackRow)
   assert main.read_text() == ('method,metric,value,low,high,retrained,gap,n\n')
   assert attack.read_text() == 'attack,metric,value,low,high,n\n'
 
@@ -24,8 +23,10 @@ def test_csv_has_exactly_the_promised_columns(tmp_path):
 def test_csv_round_trip_is_exact(tmp_path):
   rows = [
     *results.rows(),
-    Row('a,"b"\n', 'fa', 0.1 + 0.2, -math.inf, math.inf, 1e-300, 5e-324, 3),
-    Row('x', 'fa', np.float32(0.1), n=np.int64(7)),  # type: ignore[arg-type]
+    records.Row(
+      'a,"b"\n', 'fa', 0.1 + 0.2, -math.inf, math.inf, 1e-300, 5e-324, 3
+    ),
+    records.Row('x', 'fa', np.float32(0.1), n=np.int64(7)),  # type: ignore[arg-type]
   ]
   got = records.read_csv(records.write_csv(tmp_path / 'r.csv', rows))
   assert len(got) == len(rows)
@@ -36,9 +37,9 @@ def test_csv_round_trip_is_exact(tmp_path):
 
 
 def test_attack_csv_round_trip(tmp_path):
-  rows = [AttackRow('ulira', 'auc', 0.6, 0.5, 0.7, 8)]
-  path = records.write_csv(tmp_path / 'r.csv', rows, AttackRow)
-  assert records.read_csv(path, AttackRow) == rows
+  rows = [records.AttackRow('ulira', 'auc', 0.6, 0.5, 0.7, 8)]
+  path = records.write_csv(tmp_path / 'r.csv', rows, records.AttackRow)
+  assert records.read_csv(path, records.AttackRow) == rows
 
 
 def test_equal_results_give_equal_bytes(tmp_path):
@@ -51,14 +52,14 @@ def test_equal_results_give_equal_bytes(tmp_path):
 
 
 def test_reading_a_file_of_another_kind_names_both(tmp_path):
-  path = records.write_csv(tmp_path / 'r.csv', [], AttackRow)
+  path = records.write_csv(tmp_path / 'r.csv', [], records.AttackRow)
   with pytest.raises(ValueError, match=r"\['attack'.*expected \['method'"):
     records.read_csv(path)
 
 
 def test_writing_rows_of_another_kind_names_the_remedy(tmp_path):
   with pytest.raises(TypeError, match='pass kind=AttackRow'):
-    records.write_csv(tmp_path / 'r.csv', [AttackRow('a', 'auc', 0.5)])
+    records.write_csv(tmp_path / 'r.csv', [records.AttackRow('a', 'auc', 0.5)])
   assert not list(tmp_path.iterdir())
 
 
@@ -69,7 +70,10 @@ def test_json_is_valid_sorted_and_complete(tmp_path):
 
   value = {
     'z': [math.nan, math.inf, -math.inf, 0.1],
-    'a': {'array': np.arange(3, dtype=np.int8), 'row': Row('m', 'fa', 0.5)},
+    'a': {
+      'array': np.arange(3, dtype=np.int8),
+      'row': records.Row('m', 'fa', 0.5),
+    },
     'inner': Inner(pathlib.Path('x/y')),
     'none': None,
     'flag': np.bool_(True),
@@ -112,12 +116,12 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(
 
 
 def test_the_reference_is_added_where_only_its_value_is_known():
-  rows = [Row('ft', 'excess_ulira_auc', 0.1, retrained=0.0)]
+  rows = [records.Row('ft', 'excess_ulira_auc', 0.1, retrained=0.0)]
   got = records.with_reference(rows, 'retrain')
   assert [(row.method, row.value) for row in got] == [
     ('retrain', 0.0),
     ('ft', 0.1),
   ]
   assert records.with_reference(got, 'retrain') == got
-  unknown = [Row('ft', 'fa', 0.1)]
+  unknown = [records.Row('ft', 'fa', 0.1)]
   assert records.with_reference(unknown, 'retrain') == unknown

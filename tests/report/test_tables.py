@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import rich.console
 
-from jaxmu.report import glossary, numbers, paper_table, table
-from jaxmu.report.records import AttackRow, Row
+from jaxmu.report import glossary, numbers, paper_table, records, table
 from tests.report import results
 
 
@@ -26,7 +25,7 @@ def test_fits_the_width_and_shows_every_row(width, by):
 
 
 def test_a_line_has_value_retrained_gap_interval_and_count():
-  rows = [Row('ft', 'fa', 0.9, 0.88, 0.92, 0.87, 0.03, 16)]
+  rows = [records.Row('ft', 'fa', 0.9, 0.88, 0.92, 0.87, 0.03, 16)]
   text = table.text(rows)
   line = next(line for line in text.splitlines() if line.startswith('FT'))
   assert line.split() == [
@@ -37,7 +36,7 @@ def test_a_line_has_value_retrained_gap_interval_and_count():
 
 
 def test_no_star_where_the_interval_holds_the_retrained_value():
-  text = table.text([Row('ft', 'fa', 0.9, 0.86, 0.94, 0.87, 0.03, 16)])
+  text = table.text([records.Row('ft', 'fa', 0.9, 0.86, 0.94, 0.87, 0.03, 16)])
   assert '*' not in text
 
 
@@ -50,7 +49,10 @@ def test_the_reference_leads_every_block():
 
 
 def test_failed_members_and_missing_numbers_are_flagged():
-  rows = [Row('ga', 'fa', math.nan, retrained=0.8), Row('ft', 'fa', 0.8)]
+  rows = [
+    records.Row('ga', 'fa', math.nan, retrained=0.8),
+    records.Row('ft', 'fa', 0.8),
+  ]
   text = table.text(rows, failed={'ga': (2, 16), 'ft': (0, 16)})
   assert 'GA !2/16' in text
   assert '! GA: 2 of 16 models failed' in text
@@ -60,7 +62,7 @@ def test_failed_members_and_missing_numbers_are_flagged():
 
 
 def test_names_are_shown_as_they_are_not_as_markup():
-  text = table.text([Row('[red]mine[/red]', 'fa', 0.5)])
+  text = table.text([records.Row('[red]mine[/red]', 'fa', 0.5)])
   assert '[red]mine[/red]' in text
 
 
@@ -72,12 +74,15 @@ def test_one_method_and_twenty_methods():
 
 
 def test_attack_rows_are_grouped_by_attack():
-  rows = [AttackRow('ulira', 'auc', 0.6, 0.5, 0.7, 8), AttackRow('x', 'auc', 1)]
+  rows = [
+    records.AttackRow('ulira', 'auc', 0.6, 0.5, 0.7, 8),
+    records.AttackRow('x', 'auc', 1),
+  ]
   text = table.text(rows)
   assert 'U-LiRA  ulira' in text
   assert '[0.5000, 0.7000]' in text
   with pytest.raises(TypeError, match='two kinds'):
-    table.text([*rows, Row('ft', 'fa', 0.5)])
+    table.text([*rows, records.Row('ft', 'fa', 0.5)])
 
 
 def test_show_colours_terminals_only():
