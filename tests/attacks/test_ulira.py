@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxmu.attacks import moments, roc, roc_report, ulira
+from jaxmu.attacks import moments, roc, roc_report, shrinkage, streaming, ulira
 from tests.attacks import populations
 
 
@@ -85,7 +85,7 @@ def _small():
 
 
 @pytest.mark.parametrize('mode', moments.MODES)
-@pytest.mark.parametrize('variance', ulira.VARIANCES)
+@pytest.mark.parametrize('variance', shrinkage.VARIANCES)
 def test_equals_refitting_from_scratch(small, mode, variance):
   expected = naive_ulira(*small, mode, variance, 'mean')
   got, valid = ulira.ulira(*small, mode=mode, variance=variance)
@@ -105,7 +105,9 @@ def test_slabs_and_threads_change_nothing(small, monkeypatch):
   for variance in ('shrink', 'global'):
     whole, _ = ulira.ulira(*small, variance=variance)
     with monkeypatch.context() as patch:
-      patch.setattr(ulira, '_SLAB', 25)
+      patch.setattr(
+        streaming, 'column_slices', lambda *_: [slice(0, 5), slice(5, 12)]
+      )
       parts, _ = ulira.ulira(*small, variance=variance, threads=3)
     np.testing.assert_allclose(parts, whole, rtol=1e-12)
 
@@ -142,11 +144,11 @@ def test_empirical_bayes_recovers_the_prior():
   true = tau2 * nu / rng.chisquare(nu, n)
   v = true * rng.chisquare(k - 1, n) / (k - 1)
   fit = moments.Moments(np.full((1, n), k), np.zeros((1, n)), v[None])
-  prior = moments.fit_prior(fit, None)
+  prior = shrinkage.fit_prior(fit, None)
   assert prior.strength[0] == pytest.approx(nu, rel=0.1)
   assert prior.variance[0] == pytest.approx(tau2, rel=0.05)
   equal = rng.chisquare(k - 1, n) / (k - 1)
-  same = moments.fit_prior(
+  same = shrinkage.fit_prior(
     moments.Moments(np.full((1, n), k), np.zeros((1, n)), equal[None]), None
   )
   assert same.strength[0] > 100
@@ -209,7 +211,7 @@ def test_constant_scores_stay_finite():
   rng = np.random.default_rng(6)
   state, group = populations.states(rng, 8, 2, 20)
   score = np.ones(state.shape)
-  for variance in ulira.VARIANCES:
+  for variance in shrinkage.VARIANCES:
     ratio, valid = ulira.ulira(score, state, group, variance=variance)
     assert valid.any() and np.isfinite(ratio[valid]).all()
 

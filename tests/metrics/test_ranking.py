@@ -1,6 +1,6 @@
 """Ranking: SciPy, published tables, and the numbers of an independent re-run.
 
-`independent_rerun.csv` holds RetDev and the test MIA of 17 methods and 10 seeds on
+`independent_rerun.csv` holds RetDev and test MIA of 17 methods, 10 seeds, on
 CIFAR-10 with ResNet-18, computed from the per-seed accuracies that a third
 party measured and published (github.com/santimebi/deepunlearn, 380123a,
 reports/raw_metrics.csv).
