@@ -181,8 +181,8 @@ class Stage:
       return ''
     since, before = self._first
     if self._done > before:
-      seconds = (now - since) / (self._done - before)
-    else:  # the first units: their time holds compilation, too high a guess
-      seconds = (now - self._start) / max(self._done, 1)
+      seconds, how = (now - since) / (self._done - before), 'about'
+    else:  # the first units' time holds compilation, which will not come again
+      seconds, how = (now - self._start) / max(self._done, 1), 'at most'
     left = seconds * max(self._total - self._done, 0)
-    return f'about {numbers.duration(left)} left'
+    return f'{how} {numbers.duration(left)} left'

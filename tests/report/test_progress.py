@@ -38,7 +38,7 @@ def test_plain_lines_now_and_then():
       stage.advance()
   assert stream.getvalue().splitlines() == [
     'originals: 0 of 8 models',
-    'originals: 1 of 8 models, 30 s, about 3 min 30 s left',
+    'originals: 1 of 8 models, 30 s, at most 3 min 30 s left',
     # Compilation, in the first 30 s, is no longer part of the rate.
     'originals: 4 of 8 models, 42 s, about 16 s left',
     'originals: 8 models in 50 s',
@@ -97,7 +97,7 @@ def test_a_terminal_gets_a_bar_and_keeps_the_last_line(monkeypatch):
       task = bars.bars.tasks[0]
       assert (task.completed, task.total) == (2, 4)
       assert task.fields['note'] == 'compiling'
-      assert task.fields['left'] == 'about 3 s left'
+      assert task.fields['left'] == 'at most 3 s left'
       stage.advance(2)
   assert 'originals [a]: 4 models in 3 s' in stream.getvalue()
 
