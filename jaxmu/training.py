@@ -6,7 +6,9 @@ hyper-parameters, the number of epochs included: those that are done idle.
 """
 
 import functools
+import time
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from typing import Any, NamedTuple
 
 import jax
@@ -51,16 +53,23 @@ class Trainer:
     method: the method.
     task: data set, model and transform, replicated over the devices.
     layout: how members are laid out.
+    compile_seconds: time spent on compiling so far.
   """
 
   def __init__(self, method: Method, task: Task, layout: population.Layout):
     self.method, self.layout = method, layout
     self.task = population.replicate(task, layout)
+    self.compile_seconds = 0.0
+    self._programs: dict[Any, Any] = {}
     # Traced once, though both running and idling need to know its result.
     self._one_epoch = jax.jit(self._epoch_one)
     over = functools.partial(population.map_members, layout=layout)
     jit = functools.partial(jax.jit, out_shardings=population.sharding(layout))
-    self._init = jit(lambda task, members: over(self._init_one, task, members))
+    self._init = jit(
+      lambda task, members, active: over(
+        self._init_one, task, members, active=active, skip=self._blank
+      )
+    )
     self._epoch = jit(
       lambda task, members, state, epoch, active: over(
         lambda shared, pair: self._one_epoch(shared, pair),
@@ -85,6 +94,10 @@ class Trainer:
     draws = Draws(member.key).at('init')
     return self.method.init(member.hparams, draws, problem)
 
+  def _blank(self, task: Task, member: Members) -> Any:
+    state = jax.eval_shape(self._init_one, task, member)
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), state)
+
   def _epoch_one(self, shared: Any, pair: Any) -> Any:
     (task, epoch), (member, state) = shared, pair
     problem = Problem(task, member.split, member.original)
@@ -99,6 +112,54 @@ class Trainer:
     nothing = jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), info)
     return pair[1], nothing
 
+  def load(
+    self,
+    hparams: Sequence[Any],
+    keys: Key,
+    splits: Split,
+    originals: Variables,
+  ) -> 'Loaded':
+    """Put a population on the devices and compile what it needs.
+
+    Args:
+      hparams: hyper-parameters of each member, equal in their statics.
+      keys: key of each member's draws, [P].
+      splits: index sets of each member, leaves [P, ...].
+      originals: starting models, leaves [P, ...].
+
+    Raises:
+      ValueError: members differ in a static hyper-parameter.
+    """
+    hparams = prepare(self.method, hparams, self.task, splits, originals)
+    epochs = np.array([int(self.method.num_epochs(h)) for h in hparams])
+    members = Members(hp.stack(hparams), keys, splits, originals)
+    members = population.put(population.pad(members, self.layout), self.layout)
+    shapes = [(x.shape, x.dtype) for x in jax.tree.leaves(members)]
+    kind = (jax.tree.structure(members), tuple(shapes), bool(epochs.any()))
+    if kind not in self._programs:
+      self._programs[kind] = self._compile(members, epochs)
+    return Loaded(members, epochs, *self._programs[kind])
+
+  def _compile(self, members: Members, epochs: np.ndarray) -> Any:
+    begin = time.perf_counter()
+    active = np.ones(len(population.pad(epochs, self.layout)), bool)
+    init = self._init.lower(self.task, members, active)
+    state = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(
+        x.shape, x.dtype, sharding=population.sharding(self.layout)
+      ),
+      init.out_info,
+    )
+    lowered = [init]
+    if epochs.any():
+      lowered.append(
+        self._epoch.lower(self.task, members, state, jnp.int32(0), active)
+      )
+    with futures.ThreadPoolExecutor() as pool:
+      compiled = list(pool.map(lambda program: program.compile(), lowered))
+    self.compile_seconds += time.perf_counter() - begin
+    return compiled[0], compiled[-1]
+
   def run(
     self,
     hparams: Sequence[Any],
@@ -108,7 +169,7 @@ class Trainer:
     *,
     on_epoch: Callable[[int], None] = lambda members: None,
   ) -> Trained:
-    """Train a population from start to end.
+    """Load a population and train it from start to end; see `load`.
 
     Args:
       hparams: hyper-parameters of each member, equal in their statics.
@@ -117,30 +178,57 @@ class Trainer:
       originals: starting models, leaves [P, ...].
       on_epoch: called after every epoch with the number of members that took
         part in it.
+    """
+    loaded = self.load(hparams, keys, splits, originals)
+    return self.train(loaded, on_epoch=on_epoch)
+
+  def train(
+    self,
+    loaded: 'Loaded',
+    *,
+    only: int | None = None,
+    on_epoch: Callable[[int], None] = lambda members: None,
+  ) -> Trained:
+    """Train a loaded population from start to end.
+
+    Args:
+      loaded: what `load` returned.
+      only: train this member alone while the others idle, to time it without
+        compiling another program; needs a chunk of 1.
+      on_epoch: called after every epoch with the number of members that took
+        part in it.
 
     Returns:
       The trained models, their losses and who failed.
-
-    Raises:
-      ValueError: members differ in a static hyper-parameter.
     """
-    size = len(hparams)
-    hparams = prepare(self.method, hparams, self.task, splits, originals)
-    epochs = np.array([int(self.method.num_epochs(h)) for h in hparams])
-    members = Members(hp.stack(hparams), keys, splits, originals)
-    members = population.put(population.pad(members, self.layout), self.layout)
-    state = self._init(self.task, members)
-    remaining = population.pad(epochs, self.layout)
-    losses = np.full((size, max(epochs, default=0)), np.nan)
+    size, epochs = len(loaded.epochs), loaded.epochs
+    takes_part = (
+      np.ones(size, bool) if only is None else (np.arange(size) == only)
+    )
+    active = population.pad(takes_part, self.layout)
+    if only is not None:
+      active[size:] = False
+    remaining = active * population.pad(epochs, self.layout)
+    state = loaded.init(self.task, loaded.members, active)
+    losses = np.full((size, max(remaining, default=0)), np.nan)
     for epoch in range(losses.shape[1]):
-      state, info = self._epoch(
-        self.task, members, state, jnp.int32(epoch), epoch < remaining
+      state, info = loaded.epoch(
+        self.task, loaded.members, state, jnp.int32(epoch), epoch < remaining
       )
       losses[:, epoch] = np.asarray(info['loss'], np.float64)[:size]
-      on_epoch(int(np.sum(epoch < epochs)))
-    variables = self._finish(members, state)
+      on_epoch(int(np.sum(epoch < remaining[:size])))
+    variables = self._finish(loaded.members, state)
     variables = jax.tree.map(lambda x: x[:size], variables)
-    return Trained(variables, losses, failures(losses, epochs))
+    return Trained(variables, losses, failures(losses, remaining[:size]))
+
+
+class Loaded(NamedTuple):
+  """A population on the devices with its compiled programs."""
+
+  members: Members
+  epochs: np.ndarray  # i64[P] without padding
+  init: Callable[..., Any]
+  epoch: Callable[..., Any]
 
 
 def prepare(

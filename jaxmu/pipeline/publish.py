@@ -118,7 +118,11 @@ def _lead(job: job_lib.Job) -> list[str]:
 def _pictures(found: evaluate.Evaluation) -> list[page.Picture]:
   pictures = []
   if found.curves:
-    curves = {name: plots.Roc(**curve) for name, curve in found.curves.items()}
+    fields = ('fpr', 'tpr', 'low', 'high', 'supported')
+    curves = {
+      name: plots.Roc(**{field: curve[field] for field in fields})
+      for name, curve in found.curves.items()
+    }
     pictures.append(
       page.Picture(
         'roc',

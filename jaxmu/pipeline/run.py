@@ -2,6 +2,7 @@
 
 import pathlib
 
+from jaxmu import training
 from jaxmu.pipeline import (
   job as job_lib,
 )
@@ -35,12 +36,13 @@ def run(settings: Settings, command: str = '') -> job_lib.Job:
     job = job_lib.open_job(settings)
     check(job)
     fresh = any(step.missing for step in plan.steps(job))
-    for name in job.populations:
-      train.train(job, name, bars)
+    for name, people in job.populations.items():
+      # Models that exist cost nothing here: programs are compiled when needed.
+      trainer = training.Trainer(people.method, job.task, job.layout)
+      train.train(job, name, trainer, bars)
+      timing.measure(job, name, trainer, bars)
     for name in job.populations:
       predict.predict(job, name, bars)
-    for name in job.populations:
-      timing.measure(job, name, bars)
     if publish.is_current(job):
       bars.line('report: up to date' + ('' if fresh else ', nothing redone'))
     else:

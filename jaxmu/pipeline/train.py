@@ -13,12 +13,18 @@ from jaxmu.pipeline import roster, store
 from jaxmu.report import progress
 
 
-def train(job: job_lib.Job, name: str, bars: progress.Progress) -> None:
+def train(
+  job: job_lib.Job,
+  name: str,
+  trainer: training.Trainer,
+  bars: progress.Progress,
+) -> None:
   """Train the missing shards of a population.
 
   Args:
     job: the job.
     name: which of its populations.
+    trainer: for the population's method.
     bars: where to show progress.
   """
   people = job.populations[name]
@@ -26,7 +32,6 @@ def train(job: job_lib.Job, name: str, bars: progress.Progress) -> None:
   if not missing:
     bars.line(f'{name}: {people.members.size} models found, nothing to train')
     return
-  trainer = training.Trainer(people.method, job.task, job.layout)
   hparams = job_lib.hyper_parameters(people)
   epochs = int(people.method.num_epochs(prepared(job, people, hparams)))
   count = sum(len(people.positions(n)) for n in missing)
