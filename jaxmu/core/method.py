@@ -48,6 +48,8 @@ class Card:
       where the defaults are not.
     exempt: properties of the contract test that do not apply, each with the
       reason why.
+    paper: values of options that follow the cited work where the benchmark's
+      code departs from it; see `jaxmu.methods.hparams_for`.
   """
 
   title: str
@@ -57,6 +59,7 @@ class Card:
   needs: tuple[str, ...] = ()
   small: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   exempt: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  paper: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def _num_epochs(hparams: Any) -> Array:

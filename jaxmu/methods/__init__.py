@@ -1,24 +1,53 @@
 """The unlearning methods, one per file, and the table of all of them."""
 
+from typing import Any
+
+from jaxmu.core import hparams as hp
 from jaxmu.core.method import Method
 from jaxmu.methods import (
+  bt,
+  cfk,
+  cfw,
   ct,
+  euk,
+  fcs,
+  ff,
   ft,
   ga,
+  iu,
+  kde,
   msg,
   neggrad_plus,
   original,
+  prmq,
   retrain,
+  rni,
+  salun,
+  scrub,
+  srl,
 )
 
 METHODS: dict[str, Method] = {
+  'bt': bt.METHOD,
+  'cfk': cfk.METHOD,
+  'cfw': cfw.METHOD,
   'ct': ct.METHOD,
+  'euk': euk.METHOD,
+  'fcs': fcs.METHOD,
+  'ff': ff.METHOD,
   'ft': ft.METHOD,
   'ga': ga.METHOD,
+  'iu': iu.METHOD,
+  'kde': kde.METHOD,
   'msg': msg.METHOD,
   'neggrad_plus': neggrad_plus.METHOD,
   'original': original.METHOD,
+  'prmq': prmq.METHOD,
   'retrain': retrain.METHOD,
+  'rni': rni.METHOD,
+  'salun': salun.METHOD,
+  'scrub': scrub.METHOD,
+  'srl': srl.METHOD,
 }
 
 # What unlearning is measured with and against; not unlearning methods.
@@ -36,3 +65,22 @@ def get(name: str) -> Method:
       f'unknown method {name!r}; choose one of {", ".join(METHODS)}'
     )
   return METHODS[name]
+
+
+def hparams_for(name: str, fidelity: str = 'reference') -> dict[str, Any]:
+  """Return the default hyper-parameters of a method as plain values.
+
+  Args:
+    name: of the method.
+    fidelity: 'reference' repeats the benchmark's code, quirks included, which
+      published numbers come from; 'paper' sets the options in which it departs
+      from the cited work to what that work says.
+
+  Raises:
+    ValueError: unknown method or fidelity.
+  """
+  method = get(name)
+  if fidelity not in ('reference', 'paper'):
+    raise ValueError(f"fidelity = {fidelity!r}; choose 'reference' or 'paper'")
+  changes = method.card.paper if fidelity == 'paper' else {}
+  return {**hp.defaults(method.Hparams), **changes}

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from jaxmu.core.draws import Draws
@@ -68,6 +69,19 @@ def epoch(
 
   (variables, opt), values = stream.fold(step, (variables, opt), batches, draws)
   return variables, opt, {'loss': values}
+
+
+def fill(values: Array, count: Array | int, size: int) -> Array:
+  """Make f[size] of the first `count` values, keeping their mean.
+
+  What follows is their mean itself, so that passes of different lengths fit
+  one array and its mean is that of the steps taken.
+  """
+  kept = jnp.arange(values.shape[0]) < count
+  taken = jnp.maximum(jnp.sum(kept), 1).astype(values.dtype)
+  mean = jnp.sum(jnp.where(kept, values, 0)) / taken
+  rest = jnp.full((size - values.shape[0],), mean, values.dtype)
+  return jnp.concatenate([jnp.where(kept, values, mean), rest])
 
 
 def clean_cross_entropy(task: Task) -> Loss:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxmu import models
 from jaxmu.core.draws import Draws
-from jaxmu.core.types import Array, Task, Variables
+from jaxmu.core.types import Array, Key, Task, Variables
 from jaxmu.data import augment
 
 
@@ -65,3 +65,17 @@ def eval_logits(task: Task, variables: Variables, images: Array) -> Array:
   """Run the model in evaluation mode; logits f[B, C]."""
   logits, _ = models.apply(task.model, variables, images, train=False)
   return logits
+
+
+def fresh_variables(
+  task: Task, key: Key, image_shape: tuple[int, int, int]
+) -> Variables:
+  """Draw a network of the task's architecture."""
+  return models.init(task.model, key, image_shape)
+
+
+def resnet18_like(model: models.Model) -> models.Model:
+  """Return the model itself if it is a ResNet-18, else a ResNet-18."""
+  if isinstance(model, models.MODELS['resnet18']):
+    return model
+  return models.build('resnet18', num_classes=model.num_classes)

@@ -1,4 +1,4 @@
-"""Stochastic gradient descent with torch's semantics, as optax chains.
+"""SGD and Adam with torch's semantics, as optax chains.
 
 Weight decay is coupled and falls on every tensor; the learning rate of the
 current step multiplies the whole momentum buffer. Every argument may be traced,
@@ -16,7 +16,7 @@ from jaxmu.core.types import Array, Params
 
 def sgd(
   learning_rate: Array | float,
-  momentum: Array | float,
+  momentum: Array | float | None,
   weight_decay: Array | float,
   *,
   grad_scale: Params | None = None,
@@ -27,6 +27,7 @@ def sgd(
   Args:
     learning_rate: step size.
     momentum: factor of the buffer u <- m u + g; no dampening, no Nesterov.
+      None keeps no buffer.
     weight_decay: factor of the parameters that is added to the gradient.
     grad_scale: multiplies the gradient before decay and momentum, so that
       masked weights still decay (the masks of SalUN and MSG).
@@ -38,7 +39,21 @@ def sgd(
     scale_by_tree(grad_scale),
     optax.add_decayed_weights(weight_decay),
     scale_by_tree(trainable),
-    optax.trace(momentum),
+    optax.identity() if momentum is None else optax.trace(momentum),
+    optax.scale(-learning_rate),
+  )
+
+
+def adam(
+  learning_rate: Array | float, weight_decay: Array | float
+) -> optax.GradientTransformation:
+  """Build Adam whose weight decay is part of the gradient, as in torch.
+
+  Decay rates 0.9 and 0.999, epsilon 1e-8 outside the root, bias-corrected.
+  """
+  return optax.chain(
+    optax.add_decayed_weights(weight_decay),
+    optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8),
     optax.scale(-learning_rate),
   )
 

@@ -22,3 +22,18 @@ def triangle(learning_rate: Array, epoch: Array, num_epochs: Array) -> Array:
   rising = (epoch + 1) / peak
   falling = (num_epochs - epoch) / (num_epochs + 1 - peak)
   return learning_rate * jnp.where(epoch < peak, rising, falling)
+
+
+def milestones(
+  learning_rate: Array, time: Array, num_epochs: Array, factor: Array
+) -> Array:
+  """Multiply by `factor` once past 50, 80 and 90 percent of the epochs.
+
+  A mark counts as passed when `time` is greater than it, marks being rounded
+  down. SCRUB counts time from 1, so that even its first epoch may decay (with
+  one epoch, by all three factors); CF-k and EU-k count from 0.
+  """
+  total = jnp.asarray(num_epochs)
+  marks = (total // 2, 4 * total // 5, 9 * total // 10)
+  passed = sum((time > mark).astype(int) for mark in marks)
+  return learning_rate * factor**passed

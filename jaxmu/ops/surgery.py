@@ -1,12 +1,13 @@
 """Edits of weights by path: which tensors there are and what to do to them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxmu.core.types import Array, Params
+from jaxmu.models import Model, torch_names
 
 
 def path_of(path: tuple) -> str:
@@ -28,8 +29,50 @@ def edit(fn: Callable[[str, Array], Array], params: Params) -> Params:
 
 def conv_kernels(params: Params) -> dict[str, Array]:
   """Return the convolution kernels by path."""
+  return {k: leaf for k, leaf in by_path(params).items() if is_conv(leaf)}
+
+
+def under(path: str, prefixes: Sequence[str]) -> bool:
+  """Whether a path lies in one of the modules named by prefixes."""
+  return any(f'{path}/'.startswith(f'{prefix}/') for prefix in prefixes)
+
+
+def tensors(model: Model) -> tuple[torch_names.Leaf, ...]:
+  """Describe the parameters in the order of `to_list`."""
+  return torch_names.parameters(model)
+
+
+def our_layout(tensor: torch_names.Leaf, value: Array) -> Array:
+  """Turn one entry of `to_list` back into our layout."""
+  return torch_names.our_layout(tensor, value)
+
+
+def to_list(model: Model, params: Params) -> list[Array]:
+  """List parameters in torch's order, each in torch's layout.
+
+  Entries of equal value are ranked by their place in this list.
+  """
+  found = by_path(params)
+  return [
+    torch_names.torch_layout(leaf, found[leaf.path])
+    for leaf in torch_names.parameters(model)
+  ]
+
+
+def to_tree(model: Model, values: Sequence[Array], params: Params) -> Params:
+  """Invert `to_list`; `params` gives the structure."""
+  leaves = torch_names.parameters(model)
+  found = {
+    leaf.path: torch_names.our_layout(leaf, value)
+    for leaf, value in zip(leaves, values, strict=True)
+  }
+  return edit(lambda path, _: found[path], params)
+
+
+def by_path(params: Params) -> dict[str, Array]:
+  """Return all parameters by path."""
   leaves = jax.tree_util.tree_leaves_with_path(params)
-  return {path_of(path): leaf for path, leaf in leaves if is_conv(leaf)}
+  return {path_of(path): leaf for path, leaf in leaves}
 
 
 def torch_layout(kernel: Array) -> Array:

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxmu import models
+from jaxmu.core.types import Variables
 from jaxmu.models import torch_names
-from tests.golden import rules
+from tests.golden import replay, rules
 from tests.golden.replay import Recording
 
 Draws = dict[str, Any]
@@ -30,8 +32,14 @@ SGD = {
 STANDARD = {**EPOCHS, **SGD}
 
 
-def _all_steps(hparams: Any, epoch: int) -> None:
-  del hparams, epoch  # None: every loss of the info is a step
+Steps = tuple[np.ndarray, np.ndarray]  # losses and learning rates
+
+
+def _every_loss(hparams: Any, info: Any, epoch: int) -> Steps:
+  """Take every loss of an epoch as that of a step."""
+  del hparams, epoch
+  losses = np.asarray(info['loss'])
+  return losses, np.broadcast_to(info['learning_rate'], losses.shape)
 
 
 class Recipe(NamedTuple):
@@ -43,24 +51,28 @@ class Recipe(NamedTuple):
     draws: from a recording to draws by path.
     labels: recorded snapshots by ours ('init', 'epoch<e>'), beyond the
       ends of epochs.
-    inside: recorded snapshots inside an epoch, which the next loss shows.
-    before: optimiser steps taken by `init`.
-    steps: number of steps of an epoch, where infos are padded.
+    unused: names of the reference's that stand in its files without effect
+      and without counterpart.
+    steps: losses and rates of the steps of an epoch, from prepared
+      hyper-parameters, info and epoch.
   """
 
   method: str
   names: Mapping[str, str]
   draws: Callable[[Recording], Draws]
   labels: Mapping[str, str] = {}
-  inside: Callable[[Recording], tuple[str, ...]] = lambda recording: ()
-  before: int = 0
-  steps: Callable[[Any, int], int | None] = _all_steps
+  unused: tuple[str, ...] = ()
+  steps: Callable[[Any, Any, int], Steps] = _every_loss
 
 
 def hyper_parameters(recording: Recording, recipe: Recipe) -> dict[str, Any]:
   """Translate recorded hyper-parameters; unknown names are an error."""
   flat = dict(_flatten(recording.meta['hyper_parameters']))
-  values = {recipe.names[name]: value for name, value in flat.items()}
+  values = {
+    recipe.names[name]: value
+    for name, value in flat.items()
+    if name not in recipe.unused
+  }
   if 'K' in recording.meta:
     values['num_samples'] = recording.meta['K']
   return values
@@ -139,6 +151,147 @@ def _msg(recording: Recording) -> Draws:
   }
 
 
+def _salun(recording: Recording) -> Draws:
+  mask = _order(recording.arrays['pre_ids0'], 'forget')
+  return {**_train(recording), 'init/forget': mask}
+
+
+def _scrub(recording: Recording) -> Draws:
+  ids = recording.arrays['step_ids0']
+  retain = ids[(ids.max(axis=1) < rules.FIRST['forget'])]
+  return {'epoch/retain': _passes(retain)}
+
+
+def _bt(recording: Recording) -> Draws:
+  return {**_train(recording), 'init/noisy': noisy_teacher(recording)}
+
+
+def noisy_teacher(recording: Recording) -> Variables:
+  """Return the recorded run's teacher of random weights."""
+  model = models.build('resnet18', num_classes=rules.CLASSES)
+  state = rules.noisy_state_dict(
+    model, replay.shapes('resnet18'), recording.meta['set']
+  )
+  return torch_names.from_torch(model, state)
+
+
+def _fresh(recording: Recording) -> Draws:
+  fresh = _tensor_draws(recording, 'uniform')
+  return {f'init/fresh/{path}': value for path, value in fresh.items()}
+
+
+def _fresh_retain(recording: Recording) -> Draws:
+  return {**_retain(recording), **_fresh(recording)}
+
+
+def _ff(recording: Recording) -> Draws:
+  noise = _tensor_draws(recording, 'normal')
+  return {f'init/noise/{path}': value for path, value in noise.items()}
+
+
+def _fcs(recording: Recording) -> Draws:
+  hparams = recording.meta['hyper_parameters']
+  forget = -(-rules.SIZES['forget'] // hparams['batch_size'])
+  retain = -(-rules.SIZES['retain'] // hparams['batch_size'])
+  first, second = (recording.arrays[f'step_ids{i}'] for i in (0, 1))
+  starts = range(forget, len(first), forget + retain)
+  contrast = [slice(i, i + forget) for i in starts]
+  repair = [slice(i + forget, i + forget + retain) for i in starts]
+  return {
+    'init/forget': _order(first[:forget], 'forget'),
+    'epoch/contrast/forget': _stack(first, contrast, 'forget'),
+    'epoch/contrast/retain': _stack(second, contrast, 'retain'),
+    'epoch/retain': _stack(first, repair, 'retain'),
+  }
+
+
+def _stack(rows: np.ndarray, slices: list[slice], part: str) -> np.ndarray:
+  return np.stack([_order(rows[one], part) for one in slices])
+
+
+def _cfw(recording: Recording) -> Draws:
+  orders = _retain(recording)
+  first = _tensor_draws(recording, 'normal')
+  second = _tensor_draws(recording, 'normal', counts=(1,))
+  draws = {f'init/noise/{path}': value for path, value in first.items()}
+  for path, value in second.items():
+    every = np.zeros((len(orders['epoch/retain']), *value.shape))
+    every[-1] = value
+    draws[f'epoch/noise/{path}'] = every
+  return {**orders, **draws}
+
+
+def _kde(recording: Recording) -> Draws:
+  ids = recording.arrays['step_ids0']
+  val = ids.max(axis=1) >= rules.FIRST['val']
+  retain = _passes(ids[~val])
+  warm_up = int(recording.meta['hyper_parameters']['num_epochs'])
+  unused = np.repeat(retain[:1], warm_up, axis=0)
+  fresh = _fresh(recording)
+  return {'epoch/retain': np.concatenate([unused, retain]), **fresh}
+
+
+def _first(hparams: Any, info: Any, epoch: int, count: int) -> Steps:
+  losses, rates = _every_loss(hparams, info, epoch)
+  return losses[:count], rates[:count]
+
+
+def _kde_steps(hparams: Any, info: Any, epoch: int) -> Steps:
+  part = 'val' if epoch < int(hparams.num_epochs) else 'retain'
+  count = -(-rules.SIZES[part] // hparams.batch_size)
+  return _first(hparams, info, epoch, count)
+
+
+def _prmq_steps(hparams: Any, info: Any, epoch: int) -> Steps:
+  steps = -(-rules.SIZES['retain'] // hparams.batch_size)
+  count = min(steps, int(hparams.num_steps) - epoch * steps)
+  return _first(hparams, info, epoch, count)
+
+
+def _scrub_steps(hparams: Any, info: Any, epoch: int) -> Steps:
+  losses = np.asarray(info['loss'])
+  if epoch < int(hparams.num_ascents):
+    losses = np.concatenate([info['forget_loss'], losses])
+  return losses, np.broadcast_to(info['learning_rate'], losses.shape)
+
+
+def _rni(recording: Recording) -> Draws:
+  """Place each recorded noise at the epoch in which its tensor is chosen.
+
+  A draw for a tensor that was trained before is not used, by the reference as
+  by us; it stands in the list all the same.
+  """
+  orders = _retain(recording)
+  count = len(orders['epoch/retain'])
+  noise = _tensor_draws(recording, 'normal')
+  draws = {
+    f'epoch/noise/{path}': np.broadcast_to(value, (count, *value.shape))
+    for path, value in noise.items()
+  }
+  return {**orders, **draws, **_fresh(recording)}
+
+
+def _none(recording: Recording) -> Draws:
+  del recording
+  return {}
+
+
+def _sgd(prefix: str) -> dict[str, str]:
+  """Map another optimiser's names, e.g. retain_optimizer.learning_rate."""
+  names = ('learning_rate', 'momentum', 'weight_decay')
+  return {f'{prefix}_optimizer.{name}': f'{prefix}_{name}' for name in names}
+
+
+LAST_BLOCKS = {
+  **EPOCHS,
+  'num_blocks': 'num_blocks',
+  'learning_rate': 'learning_rate',
+  'sgda_learning_rate': 'sgda_learning_rate',
+  'sgda_decay_rate': 'decay_rate',
+  'sgda_weight_decay': 'pull',
+  'momentum': 'momentum',
+}
+
 RECIPES: dict[str, Recipe] = {
   'R': Recipe('retrain', STANDARD, _retain),
   'O': Recipe('original', STANDARD, _train),
@@ -156,4 +309,84 @@ RECIPES: dict[str, Recipe] = {
     labels={'surgery': 'init'},
   ),
   'CT': Recipe('ct', STANDARD, _retain, labels={'opt0': 'init'}),
+  'SRL': Recipe('srl', STANDARD, _train),
+  'SalUN': Recipe('salun', {**STANDARD, 'threshold': 'mask_fraction'}, _salun),
+  'SCRUB': Recipe(
+    'scrub',
+    {
+      'gamma': 'gamma',
+      'alpha': 'alpha',
+      'beta': 'beta',
+      'smoothing': 'smoothing',
+      'msteps': 'num_ascents',
+      'kd_T': 'temperature',
+      'sgda_num_epochs': 'num_epochs',
+      'sgda_learning_rate': 'learning_rate',
+      'sgda_weight_decay': 'weight_decay',
+      'sgda_momentum': 'momentum',
+      'retain_batch_size': 'retain_batch_size',
+      'forget_batch_size': 'forget_batch_size',
+      'lr_decay_rate': 'decay_rate',
+    },
+    _scrub,
+    steps=_scrub_steps,
+    unused=('batch_size',),
+  ),
+  'BT': Recipe('bt', {**STANDARD, 'kl_temperature': 'temperature'}, _bt),
+  'FF': Recipe('ff', {'batch_size': 'batch_size', 'alpha': 'alpha'}, _ff),
+  'IU': Recipe('iu', {**EPOCHS, 'alpha': 'alpha'}, _none),
+  'CFk': Recipe('cfk', LAST_BLOCKS, _retain),
+  'EUk': Recipe('euk', LAST_BLOCKS, _fresh_retain, labels={'surgery': 'init'}),
+  'FCS': Recipe(
+    'fcs',
+    {
+      **STANDARD,
+      **_sgd('retain'),
+      **_sgd('forget'),
+      'temperature': 'temperature',
+      'eta_min': 'floor_rate',
+    },
+    _fcs,
+  ),
+  'CFW': Recipe(
+    'cfw',
+    {
+      **STANDARD,
+      'start_confuser_std': 'first_noise',
+      'final_confuser_std': 'second_noise',
+      'class_weight': 'class_weight',
+    },
+    _cfw,
+    labels={'noise0': 'init'},
+  ),
+  'PRMQ': Recipe(
+    'prmq',
+    {**STANDARD, 'prune_amount': 'prune_fraction'},
+    _fresh_retain,
+    labels={'surgery': 'init'},
+    steps=_prmq_steps,
+  ),
+  'KDE': Recipe(
+    'kde',
+    {
+      **STANDARD,
+      **_sgd('retain'),
+      'temperature': 'temperature',
+      'retain_num_epochs': 'retain_num_epochs',
+    },
+    _kde,
+    steps=_kde_steps,
+  ),
+  'RNI': Recipe(
+    'rni',
+    {
+      **STANDARD,
+      **_sgd('fine'),
+      'fine_num_epochs': 'fine_num_epochs',
+      'reset_num_epochs': 'reset_num_epochs',
+      'noise_ratio': 'noise_fraction',
+      'origin_noise': 'noise',
+    },
+    _rni,
+  ),
 }

@@ -118,8 +118,8 @@ def run(
     method: the method.
     values: hyper-parameters by our names.
     recorded: draws by path.
-    steps: gives the number of steps of an epoch, from prepared
-      hyper-parameters and the epoch.
+    steps: gives losses and learning rates of the steps of an epoch, from
+      prepared hyper-parameters, info and epoch.
     num_epochs: stop after so many epochs.
   """
   problem = recording.problem
@@ -136,10 +136,9 @@ def run(
     state, info = epoch(
       hparams, draws.at('epoch', e), problem, state, jnp.int32(e)
     )
-    count = steps(hparams, e)
-    losses.append(np.asarray(info['loss'])[:count])
-    rate = np.asarray(info['learning_rate'])
-    rates.append(np.broadcast_to(rate, info['loss'].shape)[:count])
+    epoch_losses, epoch_rates = steps(hparams, info, e)
+    losses.append(epoch_losses)
+    rates.append(epoch_rates)
     snapshots[f'epoch{e}'] = state.variables
     infos.append(info)
   states.append(state)

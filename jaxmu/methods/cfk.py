@@ -1,0 +1,90 @@
+"""Catastrophic forgetting of the last k blocks (CF-k): retrain the end only.
+
+All but the last `num_blocks` blocks and the classifier are frozen; the rest is
+fine-tuned on the retain set, with a pull back to where it started. Source: Goel
+et al. 2022, arXiv 2201.06640.
+
+As in the reference: the network stays in evaluation mode, so that batch
+statistics are those of the original (`bn_mode='train'` uses the batch's); there
+is no momentum; the learning rate decays at 50, 80 and 90 percent of the epochs;
+more blocks than the model has means all of them. On transformers the attention
+biases get no gradient.
+"""
+
+from flax import struct
+
+from jaxmu.core import hparams as hp
+from jaxmu.core.draws import Draws
+from jaxmu.core.method import Card, Info, Method
+from jaxmu.core.types import Array, Problem
+from jaxmu.ops import last_blocks, schedules
+
+_DEAD_RATE = 'the schedule starts from learning_rate'
+_DEAD_MOMENTUM = 'the reference trains without momentum'
+
+
+@struct.dataclass
+class Hparams:
+  learning_rate: Array = hp.leaf(0.01, valid=hp.POSITIVE, search=hp.RATE)
+  sgda_learning_rate: Array = hp.leaf(
+    5e-4, valid=hp.POSITIVE, search=hp.RATE, dead=_DEAD_RATE
+  )
+  momentum: Array = hp.leaf(0.9, valid=hp.FRACTION, dead=_DEAD_MOMENTUM)
+  pull: Array = hp.leaf(0.1, valid=hp.NON_NEGATIVE, search=hp.RATE)
+  decay_rate: Array = hp.leaf(0.1, valid=hp.NON_NEGATIVE, search=hp.UNIT)
+  num_blocks: Array = hp.leaf(
+    1, valid=hp.AT_LEAST_ONE, search=hp.Uniform(1, 10)
+  )
+  num_epochs: Array = hp.leaf(10, valid=hp.COUNT, search=hp.EPOCHS)
+  batch_size: int = hp.static(256, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
+  bn_mode: str = hp.static('eval', valid=('eval', 'train'))
+
+
+def prepare(hparams: Hparams, problem: Problem) -> Hparams:
+  """Warn if there are fewer blocks than are to be retrained."""
+  last_blocks.check(problem.task.model, hparams.num_blocks)
+  return hparams
+
+
+def init(hparams: Hparams, draws: Draws, problem: Problem) -> last_blocks.State:
+  """Start from the original model."""
+  del hparams, draws
+  return last_blocks.start(problem.original)
+
+
+def epoch(
+  hparams: Hparams,
+  draws: Draws,
+  problem: Problem,
+  state: last_blocks.State,
+  epoch: Array,
+) -> tuple[last_blocks.State, Info]:
+  """Take one shuffled pass over the retain set."""
+  return last_blocks.epoch(
+    problem,
+    draws,
+    state,
+    rate=schedules.milestones(
+      hparams.learning_rate, epoch, hparams.num_epochs, hparams.decay_rate
+    ),
+    pull=hparams.pull,
+    num_blocks=hparams.num_blocks,
+    batch_size=hparams.batch_size,
+    bn_mode=hparams.bn_mode,
+    augmented=False,
+  )
+
+
+METHOD = Method(
+  name='cfk',
+  Hparams=Hparams,
+  init=init,
+  epoch=epoch,
+  prepare=prepare,
+  card=Card(
+    title='Catastrophic forgetting, last k blocks',
+    citation='Goel et al. 2022, arXiv 2201.06640',
+    cost=lambda h, n: 3 * h['num_epochs'] * n.retain,
+    reads=('retain',),
+  ),
+)

@@ -1,0 +1,130 @@
+"""Confuse, fine-tune, weaken (CFW): noise on the first layer, then fine-tune.
+
+Gaussian noise is added to the stem convolution before training and once more
+before the last epoch; in between the network is fine-tuned on the retain set.
+Source: third place of the NeurIPS 2023 machine unlearning challenge, as adapted
+by the benchmark (arXiv 2410.01276).
+
+As in the reference: class weights, balanced on the retain set, multiply the
+mean loss of a batch by their mean over it, a number close to one; momentum
+survives the second noise; with one epoch there is none. Only convolutions at
+the top level are confused, which on TinyViT are none at all
+(`confuse_scope='all_conv'` takes every convolution).
+"""
+
+import jax.numpy as jnp
+from flax import struct
+
+from jaxmu.core import hparams as hp
+from jaxmu.core.draws import Draws
+from jaxmu.core.method import Card, Info, Method
+from jaxmu.core.types import Array, Params, Problem, Variables
+from jaxmu.data import stream
+from jaxmu.ops import (
+  class_weights,
+  fit,
+  forward,
+  optim,
+  schedules,
+  surgery,
+)
+
+
+@struct.dataclass
+class Hparams:
+  learning_rate: Array = hp.leaf(7e-4, valid=hp.POSITIVE, search=hp.RATE)
+  momentum: Array = hp.leaf(0.9, valid=hp.FRACTION)
+  weight_decay: Array = hp.leaf(5e-4, valid=hp.NON_NEGATIVE, search=hp.RATE)
+  first_noise: Array = hp.leaf(0.6, valid=hp.NON_NEGATIVE, search=hp.UNIT)
+  second_noise: Array = hp.leaf(0.005, valid=hp.NON_NEGATIVE, search=hp.UNIT)
+  class_weight: Array = hp.leaf(
+    0.05, valid=hp.NON_NEGATIVE, dead='the reference balances classes instead'
+  )
+  num_epochs: Array = hp.leaf(4, valid=hp.COUNT, search=hp.EPOCHS)
+  batch_size: int = hp.static(64, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
+  confuse_scope: str = hp.static(
+    'top_level_conv', valid=('top_level_conv', 'all_conv')
+  )
+
+
+def init(hparams: Hparams, draws: Draws, problem: Problem) -> fit.Fit:
+  """Confuse the original model."""
+  return fit.start(
+    confuse(hparams, draws, problem, problem.original, hparams.first_noise)
+  )
+
+
+def confuse(
+  hparams: Hparams,
+  draws: Draws,
+  problem: Problem,
+  variables: Variables,
+  deviation: Array,
+) -> Variables:
+  """Add Gaussian noise to the convolutions in scope."""
+  stem = problem.task.model.blocks.stem_conv
+  everywhere = hparams.confuse_scope == 'all_conv'
+
+  def noisy(path, leaf):
+    if not (
+      surgery.is_conv(leaf) and (everywhere or surgery.under(path, stem))
+    ):
+      return leaf
+    noise = draws.normal(f'noise/{path}', leaf.shape, leaf.dtype)
+    return leaf + deviation * noise
+
+  params: Params = surgery.edit(noisy, variables['params'])
+  return {**variables, 'params': params}
+
+
+def epoch(
+  hparams: Hparams,
+  draws: Draws,
+  problem: Problem,
+  state: fit.Fit,
+  epoch: Array,
+) -> tuple[fit.Fit, Info]:
+  """Take one shuffled pass over the retain set, confused if it is the last."""
+  last = (epoch == hparams.num_epochs - 1) & (epoch > 0)
+  deviation = jnp.where(last, hparams.second_noise, 0.0)
+  variables = confuse(hparams, draws, problem, state.variables, deviation)
+  rate = schedules.cosine(hparams.learning_rate, epoch, hparams.num_epochs)
+  order = stream.shuffled(draws, 'retain', problem.split.retain)
+  variables, opt, info = fit.epoch(
+    _weighted_cross_entropy(problem),
+    optim.sgd(rate, hparams.momentum, hparams.weight_decay),
+    variables,
+    state.opt,
+    stream.cut(order, hparams.batch_size),
+    draws,
+  )
+  return fit.Fit(variables, opt), {**info, 'learning_rate': rate}
+
+
+def _weighted_cross_entropy(problem: Problem) -> fit.Loss:
+  task = problem.task
+  cross_entropy = fit.clean_cross_entropy(task)
+  weight = class_weights.balanced(
+    class_weights.counts(problem), forward.dtype_of(problem.original)
+  )
+
+  def loss(variables, index, draws):
+    value, variables = cross_entropy(variables, index, draws)
+    return value * jnp.mean(weight[task.dataset.label[index]]), variables
+
+  return loss
+
+
+METHOD = Method(
+  name='cfw',
+  Hparams=Hparams,
+  init=init,
+  epoch=epoch,
+  card=Card(
+    title='Confuse-Finetune-Weaken',
+    citation='Cadet et al. 2024, arXiv 2410.01276 (challenge: 3rd place)',
+    cost=lambda h, n: n.retain + 3 * h['num_epochs'] * n.retain,
+    reads=('retain',),
+    needs=('conv',),
+  ),
+)

@@ -1,0 +1,122 @@
+"""Exact unlearning of the last k blocks (EU-k): retrain the end from scratch.
+
+The last `num_blocks` blocks and the classifier are drawn anew and retrained on
+the augmented retain set, all else frozen. Source: Goel et al. 2022, arXiv
+2201.06640.
+
+As in the reference: the network stays in evaluation mode, so that new
+convolutions are normalised with statistics of the old ones, and training lasts
+as few epochs as any unlearning; `bn_mode='train'` follows the paper, with reset
+statistics and those of the batch. The pull is towards the newly drawn weights.
+There is no momentum; the learning rate decays at 50, 80 and 90 percent of the
+epochs; more blocks than the model has means all of them. Layer norms and
+attention biases are not drawn anew.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxmu.core import hparams as hp
+from jaxmu.core.draws import Draws
+from jaxmu.core.method import Card, Info, Method
+from jaxmu.core.types import Array, Params, Problem
+from jaxmu.ops import fresh, last_blocks, schedules, surgery
+
+_DEAD_RATE = 'the schedule starts from learning_rate'
+_DEAD_MOMENTUM = 'the reference trains without momentum'
+_DEAD_FACTOR = 'the reference never reads it'
+
+
+@struct.dataclass
+class Hparams:
+  learning_rate: Array = hp.leaf(0.01, valid=hp.POSITIVE, search=hp.RATE)
+  sgda_learning_rate: Array = hp.leaf(
+    5e-4, valid=hp.POSITIVE, search=hp.RATE, dead=_DEAD_RATE
+  )
+  momentum: Array = hp.leaf(0.9, valid=hp.FRACTION, dead=_DEAD_MOMENTUM)
+  pull: Array = hp.leaf(0.1, valid=hp.NON_NEGATIVE, search=hp.RATE)
+  decay_rate: Array = hp.leaf(0.1, valid=hp.NON_NEGATIVE, search=hp.UNIT)
+  num_blocks: Array = hp.leaf(
+    1, valid=hp.AT_LEAST_ONE, search=hp.Uniform(1, 10)
+  )
+  training_epoch_factor: Array = hp.leaf(
+    10, valid=hp.COUNT, search=hp.Uniform(1, 10), dead=_DEAD_FACTOR
+  )
+  num_epochs: Array = hp.leaf(10, valid=hp.COUNT, search=hp.EPOCHS)
+  batch_size: int = hp.static(256, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
+  bn_mode: str = hp.static('eval', valid=('eval', 'train'))
+
+
+def prepare(hparams: Hparams, problem: Problem) -> Hparams:
+  """Warn if there are fewer blocks than are to be retrained."""
+  last_blocks.check(problem.task.model, hparams.num_blocks)
+  return hparams
+
+
+def init(hparams: Hparams, draws: Draws, problem: Problem) -> last_blocks.State:
+  """Draw the last blocks and the classifier anew."""
+  model, original = problem.task.model, problem.original
+  drawn = fresh.scratch(draws, model, original['params'])
+  free = last_blocks.trainable(model, original['params'], hparams.num_blocks)
+  params = jax.tree.map(
+    lambda new, old, on: jnp.where(on > 0, new, old),
+    drawn,
+    original['params'],
+    free,
+  )
+  stats = original['batch_stats']
+  if hparams.bn_mode == 'train':
+    stats = _reset(stats, free)
+  return last_blocks.start({'params': params, 'batch_stats': stats})
+
+
+def _reset(stats: Params, free: Params) -> Params:
+  """Set the statistics of retrained layers to mean 0 and variance 1."""
+  on = surgery.by_path(free)
+
+  def reset(path, leaf):
+    layer, name = path.rsplit('/', 1)
+    start = jnp.full_like(leaf, 1.0 if name == 'var' else 0.0)
+    return jnp.where(on[f'{layer}/scale'] > 0, start, leaf)
+
+  return surgery.edit(reset, stats)
+
+
+def epoch(
+  hparams: Hparams,
+  draws: Draws,
+  problem: Problem,
+  state: last_blocks.State,
+  epoch: Array,
+) -> tuple[last_blocks.State, Info]:
+  """Take one shuffled, augmented pass over the retain set."""
+  return last_blocks.epoch(
+    problem,
+    draws,
+    state,
+    rate=schedules.milestones(
+      hparams.learning_rate, epoch, hparams.num_epochs, hparams.decay_rate
+    ),
+    pull=hparams.pull,
+    num_blocks=hparams.num_blocks,
+    batch_size=hparams.batch_size,
+    bn_mode=hparams.bn_mode,
+    augmented=True,
+  )
+
+
+METHOD = Method(
+  name='euk',
+  Hparams=Hparams,
+  init=init,
+  epoch=epoch,
+  prepare=prepare,
+  card=Card(
+    title='Exact unlearning, last k blocks',
+    citation='Goel et al. 2022, arXiv 2201.06640',
+    cost=lambda h, n: 3 * h['num_epochs'] * n.retain,
+    reads=('retain',),
+    paper={'bn_mode': 'train'},
+  ),
+)

@@ -1,0 +1,216 @@
+"""Forget, contrast, strengthen (FCS): flatten, push away, repair.
+
+One pass makes the predictions on the forget set uniform. Then every epoch first
+spreads the similarity between logits of forget and retain examples evenly, and
+afterwards fine-tunes on the retain set. Source: first place of the NeurIPS 2023
+machine unlearning challenge, as adapted by the benchmark (arXiv 2410.01276).
+
+As in the reference: three optimisers with momentum buffers of their own; the
+retain rate is scaled by batch size / 64 and the others are not; the rate of the
+contrast follows a cosine over all its steps down to `floor_rate`, which may lie
+above its start; the contrast has no positive pairs; both forward passes of a
+contrast step update the batch statistics, forget batch first.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from jaxmu.core import hparams as hp
+from jaxmu.core.draws import Draws
+from jaxmu.core.method import Card, Info, Method
+from jaxmu.core.types import Array, Problem, Variables
+from jaxmu.data import stream
+from jaxmu.ops import fit, forward, losses, optim, schedules
+
+UNIT_BATCH = 64  # the retain rate is per this many examples
+
+
+@struct.dataclass
+class Hparams:
+  learning_rate: Array = hp.leaf(5e-3, valid=hp.POSITIVE, search=hp.RATE)
+  momentum: Array = hp.leaf(0.9, valid=hp.FRACTION)
+  weight_decay: Array = hp.leaf(0.0, valid=hp.NON_NEGATIVE, search=hp.RATE)
+  retain_learning_rate: Array = hp.leaf(1e-3, valid=hp.POSITIVE, search=hp.RATE)
+  retain_momentum: Array = hp.leaf(0.9, valid=hp.FRACTION)
+  retain_weight_decay: Array = hp.leaf(
+    1e-2, valid=hp.NON_NEGATIVE, search=hp.RATE
+  )
+  forget_learning_rate: Array = hp.leaf(3e-4, valid=hp.POSITIVE, search=hp.RATE)
+  forget_momentum: Array = hp.leaf(0.9, valid=hp.FRACTION)
+  forget_weight_decay: Array = hp.leaf(
+    0.0, valid=hp.NON_NEGATIVE, search=hp.RATE
+  )
+  floor_rate: Array = hp.leaf(
+    1e-6, valid=hp.NON_NEGATIVE, search=hp.LogUniform(1e-6, 1e-1)
+  )
+  temperature: Array = hp.leaf(1.15, valid=hp.POSITIVE, search=hp.TEMPERATURE)
+  num_epochs: Array = hp.leaf(8, valid=hp.COUNT, search=hp.EPOCHS)
+  batch_size: int = hp.static(256, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
+
+
+class State(NamedTuple):
+  variables: Variables
+  forget_opt: optax.OptState
+  retain_opt: optax.OptState
+
+
+def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
+  """Make the predictions on the forget set uniform."""
+  variables, _ = flatten(hparams, draws, problem)
+  empty = fit.start(variables).opt
+  return State(variables, empty, empty)
+
+
+def flatten(
+  hparams: Hparams, draws: Draws, problem: Problem
+) -> tuple[Variables, Info]:
+  """Take one shuffled pass over the forget set towards uniform predictions."""
+  task = problem.task
+
+  def loss(variables, index, draws):
+    images = forward.clean_images(task, index, forward.dtype_of(variables))
+    logits, variables = forward.train_logits(task, variables, images, draws)
+    return jnp.mean(losses.divergences_from_uniform(logits)), variables
+
+  order = stream.shuffled(draws, 'forget', problem.split.forget)
+  rate = hparams.learning_rate
+  variables, _, info = fit.epoch(
+    loss,
+    optim.sgd(rate, hparams.momentum, hparams.weight_decay),
+    *fit.start(problem.original),
+    stream.cut(order, hparams.batch_size),
+    draws,
+  )
+  return variables, {**info, 'learning_rate': rate}
+
+
+def epoch(
+  hparams: Hparams,
+  draws: Draws,
+  problem: Problem,
+  state: State,
+  epoch: Array,
+) -> tuple[State, Info]:
+  """Contrast every forget batch with a retain batch, then fine-tune."""
+  variables, forget_opt, contrast = _contrast_pass(
+    hparams, draws.at('contrast'), problem, state, epoch
+  )
+  scale = hparams.batch_size / UNIT_BATCH
+  rate = scale * hparams.retain_learning_rate
+  variables, retain_opt, repair = fit.retain_epoch(
+    problem,
+    draws,
+    variables,
+    state.retain_opt,
+    optim.sgd(rate, hparams.retain_momentum, hparams.retain_weight_decay),
+    hparams.batch_size,
+  )
+  constant = jnp.full_like(repair['loss'], rate)
+  rates = jnp.concatenate([contrast['learning_rate'], constant])
+  info = {
+    'loss': jnp.concatenate([contrast['loss'], repair['loss']]),
+    'learning_rate': rates,
+  }
+  return State(variables, forget_opt, retain_opt), info
+
+
+def _contrast_pass(hparams, draws, problem, state, epoch):
+  """Take one step per forget batch, each with a retain batch."""
+  split, size = problem.split, hparams.batch_size
+  forget = stream.shuffled(draws, 'forget', split.forget)
+  retain = stream.shuffled(draws, 'retain', split.retain)
+  pairs, steps = _pairs(forget, retain, size)
+  num_steps = stream.num_steps(forget.shape[0], size)
+  loss = _spread(hparams, problem)
+
+  def step(carry, batch, draws):
+    pair, t = batch
+    rate = schedules.cosine(
+      hparams.forget_learning_rate,
+      epoch * num_steps + t,
+      hparams.num_epochs * num_steps,
+      hparams.floor_rate,
+    )
+    optimiser = optim.sgd(
+      rate, hparams.forget_momentum, hparams.forget_weight_decay
+    )
+    *carry, value = fit.descend(loss, optimiser, *carry, pair, draws)
+    return tuple(carry), (value, rate)
+
+  full = jnp.arange(steps)
+  tail = None if pairs.tail is None else (pairs.tail, jnp.asarray(steps))
+  (variables, opt), (values, rates) = stream.fold(
+    step,
+    (state.variables, state.forget_opt),
+    stream.Batches((pairs.full, full), tail),
+    draws,
+  )
+  return variables, opt, {'loss': values, 'learning_rate': rates}
+
+
+def _pairs(
+  forget: Array, retain: Array, size: int
+) -> tuple[stream.Batches, int]:
+  """Pair the batches of two orders until the shorter one ends.
+
+  Returns:
+    Batches of (forget, retain) and the number of pairs of whole batches.
+  """
+  size_f, size_r = min(size, forget.shape[0]), min(size, retain.shape[0])
+  steps = min(forget.shape[0] // size_f, retain.shape[0] // size_r)
+
+  def head(index, size):
+    return index[: steps * size].reshape(steps, size)
+
+  rest = (
+    forget[steps * size_f :][:size_f],
+    retain[steps * size_r :][:size_r],
+  )
+  tail = rest if all(index.size for index in rest) else None
+  full = head(forget, size_f), head(retain, size_r)
+  return stream.Batches(full, tail), steps
+
+
+def _spread(hparams: Hparams, problem: Problem) -> fit.Loss:
+  task = problem.task
+
+  def loss(variables, batch, draws):
+    forget, retain = batch
+    dtype = forward.dtype_of(variables)
+    images = forward.clean_images(task, forget, dtype)
+    own, variables = forward.train_logits(
+      task, variables, images, draws.at('forget')
+    )
+    images = forward.clean_images(task, retain, dtype)
+    others, variables = forward.train_logits(
+      task, variables, images, draws.at('retain')
+    )
+    others = jax.lax.stop_gradient(others)
+    similarity = own @ others.T / hparams.temperature
+    return -jnp.mean(jax.nn.log_softmax(similarity, axis=1)), variables
+
+  return loss
+
+
+def _cost(h, n) -> float:
+  steps = stream.num_steps(n.forget, h['batch_size'])
+  contrast = 3 * n.forget + steps * h['batch_size']
+  return 3 * n.forget + h['num_epochs'] * (contrast + 3 * n.retain)
+
+
+METHOD = Method(
+  name='fcs',
+  Hparams=Hparams,
+  init=init,
+  epoch=epoch,
+  card=Card(
+    title='Forget-Contrast-Strengthen',
+    citation='Cadet et al. 2024, arXiv 2410.01276 (challenge: 1st place)',
+    cost=_cost,
+    reads=('retain', 'forget'),
+  ),
+)

@@ -1,0 +1,191 @@
+"""Knowledge distillation with entropy (KDE): reset the ends, then imitate.
+
+The stem convolution and the classifier are drawn anew. A warm-up distils the
+original model into the rest on the validation set; then the network is trained
+on the retain set by soft and hard cross-entropy and the divergence from the
+original model. Source: sixth place of the NeurIPS 2023 machine unlearning
+challenge, as adapted by the benchmark (arXiv 2410.01276).
+
+As in the reference: the warm-up trains on validation examples, so figures on
+them are no longer those of unseen data; the phases have optimisers of their
+own; there is no factor of the squared temperature; the statistics after the
+renewed stem are kept; on TinyViT, whose stem is a block, only the classifier is
+drawn anew.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from jaxmu.core import hparams as hp
+from jaxmu.core.draws import Draws
+from jaxmu.core.method import Card, Info, Method
+from jaxmu.core.types import Array, Problem, Variables
+from jaxmu.data import stream
+from jaxmu.ops import fit, forward, fresh, losses, optim, schedules, teacher
+
+
+@struct.dataclass
+class Hparams:
+  learning_rate: Array = hp.leaf(9e-4, valid=hp.POSITIVE, search=hp.RATE)
+  momentum: Array = hp.leaf(0.9, valid=hp.FRACTION)
+  weight_decay: Array = hp.leaf(5e-4, valid=hp.NON_NEGATIVE, search=hp.RATE)
+  retain_learning_rate: Array = hp.leaf(1e-3, valid=hp.POSITIVE, search=hp.RATE)
+  retain_momentum: Array = hp.leaf(0.9, valid=hp.FRACTION)
+  retain_weight_decay: Array = hp.leaf(
+    5e-4, valid=hp.NON_NEGATIVE, search=hp.RATE
+  )
+  temperature: Array = hp.leaf(5.0, valid=hp.POSITIVE, search=hp.TEMPERATURE)
+  num_epochs: Array = hp.leaf(3, valid=hp.COUNT, search=hp.EPOCHS)
+  retain_num_epochs: Array = hp.leaf(3, valid=hp.COUNT, search=hp.EPOCHS)
+  batch_size: int = hp.static(64, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
+  cache_teacher: bool = hp.static(True, valid=(True, False))
+
+
+class State(NamedTuple):
+  """Student, optimiser, and what the teacher answered.
+
+  Attributes:
+    variables: the student.
+    opt: optimiser state, emptied between the phases.
+    val_logits, retain_logits: the teacher's, or None.
+  """
+
+  variables: Variables
+  opt: optax.OptState
+  val_logits: Array | None
+  retain_logits: Array | None
+
+
+def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
+  """Draw stem and classifier anew and ask the teacher."""
+  task, split, original = problem.task, problem.split, problem.original
+  blocks = task.model.blocks
+  params = fresh.torch_default(
+    draws, original['params'], (*blocks.stem_conv, *blocks.classifier)
+  )
+
+  def ask(index):
+    if not hparams.cache_teacher:
+      return None
+    return teacher.table(task, original, index, hparams.batch_size)
+
+  return State(
+    *fit.start({**original, 'params': params}),
+    ask(split.val),
+    ask(split.retain),
+  )
+
+
+def epoch(
+  hparams: Hparams,
+  draws: Draws,
+  problem: Problem,
+  state: State,
+  epoch: Array,
+) -> tuple[State, Info]:
+  """Take one pass of the warm-up, or one of the training that follows."""
+  split, size = problem.split, hparams.batch_size
+  steps = max(
+    stream.num_steps(split.val.shape[0], size),
+    stream.num_steps(split.retain.shape[0], size),
+  )
+
+  def warm_up():
+    position = jnp.arange(split.val.shape[0])
+    rate = hparams.learning_rate
+    optimiser = optim.sgd(rate, hparams.momentum, hparams.weight_decay)
+    batch = split.val, teacher.rows(state.val_logits, position)
+    return run(_imitate, state.opt, optimiser, batch, rate)
+
+  def train():
+    first = epoch == hparams.num_epochs
+    opt = jax.tree.map(
+      lambda x: jnp.where(first, jnp.zeros_like(x), x), state.opt
+    )
+    rate = schedules.cosine(
+      hparams.retain_learning_rate,
+      epoch - hparams.num_epochs,
+      hparams.retain_num_epochs,
+    )
+    optimiser = optim.sgd(
+      rate, hparams.retain_momentum, hparams.retain_weight_decay
+    )
+    order = draws.permutation('retain', split.retain.shape[0])
+    batch = split.retain[order], teacher.rows(state.retain_logits, order)
+    return run(_imitate_and_learn, opt, optimiser, batch, rate)
+
+  def run(loss, opt, optimiser, batch, rate):
+    variables, opt, info = fit.epoch(
+      loss(hparams, problem),
+      optimiser,
+      state.variables,
+      opt,
+      stream.cut(batch, size),
+      draws,
+    )
+    values = info['loss']
+    return (
+      variables,
+      opt,
+      {
+        'loss': fit.fill(values, values.shape[0], steps),
+        'learning_rate': jnp.asarray(rate, values.dtype),
+      },
+    )
+
+  variables, opt, info = jax.lax.cond(
+    epoch < hparams.num_epochs, warm_up, train
+  )
+  return State(variables, opt, state.val_logits, state.retain_logits), info
+
+
+def _imitate(hparams: Hparams, problem: Problem) -> fit.Loss:
+  task, original = problem.task, problem.original
+
+  def loss(variables, batch, draws):
+    index, known = batch
+    images = forward.clean_images(task, index, forward.dtype_of(variables))
+    target = teacher.answer(task, original, images, known)
+    logits, variables = forward.train_logits(task, variables, images, draws)
+    each = losses.divergences(target, logits, hparams.temperature)
+    return jnp.mean(each), variables
+
+  return loss
+
+
+def _imitate_and_learn(hparams: Hparams, problem: Problem) -> fit.Loss:
+  task, original = problem.task, problem.original
+
+  def loss(variables, batch, draws):
+    index, known = batch
+    images = forward.clean_images(task, index, forward.dtype_of(variables))
+    target = teacher.answer(task, original, images, known)
+    logits, variables = forward.train_logits(task, variables, images, draws)
+    temperature = hparams.temperature
+    each = losses.soft_cross_entropies(target, logits, temperature)
+    each += losses.cross_entropies(logits, task.dataset.label[index])
+    each += losses.divergences(target, logits, temperature)
+    return jnp.mean(each), variables
+
+  return loss
+
+
+METHOD = Method(
+  name='kde',
+  Hparams=Hparams,
+  init=init,
+  epoch=epoch,
+  num_epochs=lambda hparams: hparams.num_epochs + hparams.retain_num_epochs,
+  card=Card(
+    title='Knowledge-Distillation-Entropy',
+    citation='Cadet et al. 2024, arXiv 2410.01276 (challenge: 6th place)',
+    cost=lambda h, n: (
+      4 * h['num_epochs'] * n.val + 4 * h['retain_num_epochs'] * n.retain
+    ),
+    reads=('retain', 'val'),
+  ),
+)

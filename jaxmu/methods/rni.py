@@ -1,0 +1,196 @@
+"""Repeated noise injection (RNI): thaw a few layers at a time, with noise.
+
+The classifier is drawn anew. In each epoch nine random tensors are trained
+together with BatchNorm's, some of the nine after noise was added, all others
+being frozen; the last epochs train everything. Source: seventh place of the
+NeurIPS 2023 machine unlearning challenge, as adapted by the benchmark (arXiv
+2410.01276).
+
+As in the reference: which tensors are chosen follows from NumPy's generator at
+seed 123, equal for all members; a tensor counts as BatchNorm's if its torch
+name says "bn", so that those of the shortcuts can be chosen; a tensor that was
+trained before gets no noise; the renewed classifier trains early only when
+chosen; every epoch has an optimiser of its own; the batch statistics of frozen
+layers move as well. Unlike the reference, the validation set is not evaluated.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from jaxmu.core import hparams as hp
+from jaxmu.core.draws import Draws
+from jaxmu.core.method import Card, Info, Method
+from jaxmu.core.types import Array, Params, Problem, Variables
+from jaxmu.ops import fit, fresh, optim, surgery
+
+CHOSEN = 9  # tensors per epoch
+SEED = 123
+LONGEST = 256  # epochs for which choices are tabulated
+
+
+@struct.dataclass
+class Hparams:
+  learning_rate: Array = hp.leaf(2e-4, valid=hp.POSITIVE, search=hp.RATE)
+  momentum: Array = hp.leaf(0.9, valid=hp.FRACTION)
+  weight_decay: Array = hp.leaf(5e-4, valid=hp.NON_NEGATIVE, search=hp.RATE)
+  fine_learning_rate: Array = hp.leaf(
+    (2e-4, 2e-4, 2e-4, 1e-3, 1e-3, 1e-4), valid=hp.POSITIVE, search=hp.RATE
+  )
+  fine_momentum: Array = hp.leaf(0.9, valid=hp.FRACTION)
+  fine_weight_decay: Array = hp.leaf(
+    5e-4, valid=hp.NON_NEGATIVE, search=hp.RATE
+  )
+  noise_fraction: Array = hp.leaf(0.7, valid=hp.FRACTION, search=hp.UNIT)
+  noise: Array = hp.leaf(0.04, valid=hp.NON_NEGATIVE, search=hp.UNIT)
+  fine_num_epochs: Array = hp.leaf(4, valid=hp.COUNT, search=hp.EPOCHS)
+  reset_num_epochs: Array = hp.leaf(1, valid=hp.COUNT, search=hp.EPOCHS)
+  num_epochs: Array = hp.leaf(9, valid=hp.COUNT, search=hp.EPOCHS)
+  batch_size: int = hp.static(64, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
+  trained: Array | None = hp.derived()  # bool[LONGEST, tensors]
+  noisy: Array | None = hp.derived()  # bool[LONGEST, tensors]
+
+
+class State(NamedTuple):
+  variables: Variables
+
+
+def prepare(hparams: Hparams, problem: Problem) -> Hparams:
+  """Tabulate which tensors are trained and which get noise in each epoch."""
+  if int(hparams.num_epochs) > LONGEST:
+    raise ValueError(
+      f'num_epochs = {int(hparams.num_epochs)}; give at most {LONGEST}'
+    )
+  names = [tensor.torch for tensor in surgery.tensors(problem.task.model)]
+  trained, noisy = choices(
+    names,
+    num_coarse=int(hparams.num_epochs) - int(hparams.fine_num_epochs),
+    quiet=int(hparams.reset_num_epochs),
+    num_noisy=int(CHOSEN * float(hparams.noise_fraction)),
+  )
+  return hparams.replace(trained=trained, noisy=noisy)
+
+
+def choices(
+  names: list[str], *, num_coarse: int, quiet: int, num_noisy: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Repeat the reference's choices.
+
+  Args:
+    names: torch names of all tensors, in torch's order.
+    num_coarse: epochs before everything is trained.
+    quiet: epochs before the first noise.
+    num_noisy: how many of the chosen tensors are drawn for noise.
+
+  Returns:
+    Tensors that train and tensors that get noise, bool[LONGEST, tensors].
+  """
+  random = np.random.RandomState(SEED)
+  others = [name for name in names if 'bn' not in name]
+  trained = np.ones((LONGEST, len(names)), bool)
+  noisy = np.zeros((LONGEST, len(names)), bool)
+  seen = set()
+  for epoch in range(min(max(num_coarse, 0), LONGEST)):
+    places = random.permutation(len(others))[:CHOSEN]
+    chosen = sorted(others[place] for place in places)
+    loud = []
+    if epoch >= quiet:
+      places = random.permutation(len(chosen))[:num_noisy]
+      loud = [chosen[place] for place in places]
+      for _ in loud:
+        random.rand()  # the reference draws and ignores one number each
+    for place, name in enumerate(names):
+      trained[epoch, place] = name in chosen or 'bn' in name
+      noisy[epoch, place] = name in loud and name not in seen
+    seen.update(chosen)
+  return trained, noisy
+
+
+def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
+  """Draw the classifier anew."""
+  del hparams
+  params = fresh.torch_default(
+    draws, problem.original['params'], problem.task.model.blocks.classifier
+  )
+  return State({**problem.original, 'params': params})
+
+
+def disturb(
+  hparams: Hparams,
+  draws: Draws,
+  problem: Problem,
+  state: State,
+  epoch: Array,
+) -> Variables:
+  """Add noise to what was drawn for it in this epoch."""
+  noisy = _of_epoch(hparams.noisy, problem, epoch)
+
+  def add(path, leaf):
+    noise = draws.normal(f'noise/{path}', leaf.shape, leaf.dtype)
+    return jnp.where(noisy[path], leaf + hparams.noise * noise, leaf)
+
+  params = surgery.edit(add, state.variables['params'])
+  return {**state.variables, 'params': params}
+
+
+def _of_epoch(table: Array, problem: Problem, epoch: Array) -> dict[str, Array]:
+  tensors = surgery.tensors(problem.task.model)
+  row = jnp.asarray(table)[epoch]
+  return {tensor.path: row[i] for i, tensor in enumerate(tensors)}
+
+
+def epoch(
+  hparams: Hparams,
+  draws: Draws,
+  problem: Problem,
+  state: State,
+  epoch: Array,
+) -> tuple[State, Info]:
+  """Take one shuffled pass over the retain set, most tensors frozen."""
+  variables = disturb(hparams, draws, problem, state, epoch)
+  past = epoch - (hparams.num_epochs - hparams.fine_num_epochs)
+  fine = past >= 0
+  fine_rates = jnp.asarray(hparams.fine_learning_rate)
+  fine_rate = fine_rates[jnp.clip(past, 0, fine_rates.shape[0] - 1)]
+  rate = jnp.where(fine, fine_rate, hparams.learning_rate)
+  on = _of_epoch(hparams.trained, problem, epoch)
+  free: Params = surgery.edit(
+    lambda path, leaf: on[path].astype(leaf.dtype), variables['params']
+  )
+  optimiser = optim.sgd(
+    rate,
+    jnp.where(fine, hparams.fine_momentum, hparams.momentum),
+    jnp.where(fine, hparams.fine_weight_decay, hparams.weight_decay),
+    trainable=free,
+  )
+  variables, _, info = fit.retain_epoch(
+    problem,
+    draws,
+    *fit.start(variables),
+    optimiser,
+    hparams.batch_size,
+  )
+  return State(variables), {**info, 'learning_rate': rate}
+
+
+METHOD = Method(
+  name='rni',
+  Hparams=Hparams,
+  init=init,
+  epoch=epoch,
+  prepare=prepare,
+  card=Card(
+    title='Repeated Noise Injection',
+    citation='Cadet et al. 2024, arXiv 2410.01276 (challenge: 7th place)',
+    cost=lambda h, n: h['num_epochs'] * (3 * n.retain + n.val),
+    reads=('retain',),
+    needs=('conv',),
+    small={
+      'num_epochs': 4,
+      'fine_num_epochs': 1,
+      'reset_num_epochs': 1,
+    },
+  ),
+)

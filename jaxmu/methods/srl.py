@@ -1,0 +1,72 @@
+"""Successive random labels (SRL): relearn the forget set under wrong labels.
+
+Every epoch each example to be forgotten gets a label drawn from all classes,
+and the network is trained by cross-entropy on both sets mixed, in training
+mode, at a constant learning rate. Source: Hayase et al. 2020, arXiv 2003.02960;
+Golatkar et al. 2020, arXiv 1911.04933.
+
+As in the reference: one fixed sequence of labels starts anew every epoch and is
+handed out in order of encounter (`relabel_stream='key'` draws fresh ones), a
+label may equal the true one, and the learning rate does not decay.
+"""
+
+from flax import struct
+
+from jaxmu.core import hparams as hp
+from jaxmu.core.draws import Draws
+from jaxmu.core.method import Card, Info, Method
+from jaxmu.core.types import Array, Problem
+from jaxmu.ops import fit, optim, relabel
+
+
+@struct.dataclass
+class Hparams:
+  learning_rate: Array = hp.leaf(0.1, valid=hp.POSITIVE, search=hp.RATE)
+  momentum: Array = hp.leaf(0.9, valid=hp.FRACTION)
+  weight_decay: Array = hp.leaf(5e-4, valid=hp.NON_NEGATIVE, search=hp.RATE)
+  num_epochs: Array = hp.leaf(5, valid=hp.COUNT, search=hp.EPOCHS)
+  batch_size: int = hp.static(256, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
+  relabel_stream: str = hp.static('randomstate123', valid=relabel.STREAMS)
+
+
+def init(hparams: Hparams, draws: Draws, problem: Problem) -> fit.Fit:
+  """Start from the original model."""
+  del hparams, draws
+  return fit.start(problem.original)
+
+
+def epoch(
+  hparams: Hparams,
+  draws: Draws,
+  problem: Problem,
+  state: fit.Fit,
+  epoch: Array,
+) -> tuple[fit.Fit, Info]:
+  """Take one shuffled pass over both sets, the forget set relabelled."""
+  del epoch
+  rate = hparams.learning_rate
+  variables, opt, info = fit.epoch(
+    relabel.cross_entropy(problem),
+    optim.sgd(rate, hparams.momentum, hparams.weight_decay),
+    *state,
+    relabel.epoch_batches(
+      problem, draws, hparams.batch_size, hparams.relabel_stream
+    ),
+    draws,
+  )
+  return fit.Fit(variables, opt), {**info, 'learning_rate': rate}
+
+
+METHOD = Method(
+  name='srl',
+  Hparams=Hparams,
+  init=init,
+  epoch=epoch,
+  card=Card(
+    title='Successive random labels',
+    citation='Hayase et al. 2020, arXiv 2003.02960',
+    cost=lambda h, n: 3 * h['num_epochs'] * (n.retain + n.forget),
+    reads=('retain', 'forget'),
+    paper={'relabel_stream': 'key'},
+  ),
+)
