@@ -103,15 +103,17 @@ def _lead(job: job_lib.Job) -> list[str]:
   cuts, sizes = job.settings.splits, job.sizes
   originals = job.populations['original'].members.size
   others = job.populations['retrain'].members.size
+  options = job.settings.model_options.items()
+  model = ', '.join([job.settings.model, *(f'{k} {v}' for k, v in options)])
   return [
-    f'{originals} original models were trained on {sizes.retain + sizes.forget}'
-    f' images each of {job.source.name} ({job.settings.model}, '
-    f'{dict(job.settings.model_options) or "full width"}). For each of '
-    f'{others} forget sets of {sizes.forget} images, a model was retrained '
+    f'{originals} original models ({model}) were trained on '
+    f'{sizes.retain + sizes.forget} images each of {job.source.name}. For each '
+    f'of {others} forget sets of {sizes.forget} images, a model was retrained '
     'without it, the gold standard, and the original was made to unlearn it. '
     'The closer the unlearned models come to the retrained ones, the better.',
-    f'Design: {cuts.design}, {len(np.unique(job.design.split))} splits, '
-    f'{cuts.seeds} initialisation(s) per split.',
+    f'Splits: {len(np.unique(job.design.split))} (design {cuts.design!r}), '
+    f'{cuts.seeds} initialisation per split, {cuts.forget_sets} forget sets '
+    'per split.',
   ]
 
 
