@@ -5,9 +5,8 @@ from typing import Any
 
 from jaxmu.report import files, page, records
 
-
 # Metrics that go to timing.csv, so that results.csv is the same in every run.
-CLOCKED = ('rte', 'rte_cold', 'seconds')
+CLOCKED = ('rte', 'rte_cold', 'seconds', 'seconds_cold')
 
 
 def write(directory: files.Path, report: page.Report) -> list[pathlib.Path]:
@@ -36,19 +35,12 @@ def write(directory: files.Path, report: page.Report) -> list[pathlib.Path]:
   # What a clock measured differs from run to run; the rest does not.
   clocked = [row for row in report.rows if row.metric in CLOCKED]
   steady = [row for row in report.rows if row.metric not in CLOCKED]
-  return [
-    records.write_csv(directory / 'results.csv', steady, kind),
-    *(
-      [records.write_csv(directory / 'timing.csv', clocked, kind)]
-      if clocked
-      else []
-    ),
-    records.write_json(directory / 'results.json', content),
-    *(
-      files.write_bytes(
-        directory / 'plots' / f'{picture.name}.png', picture.png
-      )
-      for picture in report.pictures
-    ),
-    page.write(directory / 'report.html', report),
-  ]
+  paths = [records.write_csv(directory / 'results.csv', steady, kind)]
+  if clocked:
+    paths.append(records.write_csv(directory / 'timing.csv', clocked, kind))
+  paths.append(records.write_json(directory / 'results.json', content))
+  for picture in report.pictures:
+    path = directory / 'plots' / f'{picture.name}.png'
+    paths.append(files.write_bytes(path, picture.png))
+  paths.append(page.write(directory / 'report.html', report))
+  return paths

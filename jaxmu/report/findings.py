@@ -153,6 +153,7 @@ def _leaks(results: _Results) -> list[str]:
       f'{_of(len(groups["same"]), judged)} cannot be told from retraining by '
       f'this attack: {_list(groups["same"])}. That is the absence '
       'of evidence at this resolution, not a proof.'
+      + _broken(results, groups['same'])
     )
   if groups['less']:
     sentences.append(
@@ -167,24 +168,45 @@ def _leaks(results: _Results) -> list[str]:
   return sentences
 
 
+def _broken(results: _Results, hidden: Sequence[records.Row]) -> str:
+  """Warn that a model that knows nothing has nothing to leak."""
+  untouched = results.get(results.original, 'ret_dev')
+  if untouched is None:
+    return ''
+  broken = []
+  for row in hidden:
+    deviation = results.get(row.method, 'ret_dev')
+    if deviation is not None and deviation.value > untouched.value:
+      broken.append(row)
+  if not broken:
+    return ''
+  return (
+    f' But the accuracies of {_labels(broken)} are farther from retraining '
+    'than if nothing had been done, and a broken model is hard to attack.'
+  )
+
+
 def _population(results: _Results) -> list[str]:
-  """Compare the weak attack with the strong one, on the original."""
+  """Compare the weak attack with the strong one, on the original.
+
+  Both by their excess over the retrained models: forgotten and test points may
+  differ without any leak.
+  """
   weak = results.get(results.original, 'population_auc')
-  strong = results.get(results.original, _LEAK)
-  if weak is None or strong is None:
+  strong = results.get(results.original, f'excess_{_LEAK}')
+  if weak is None or strong is None or math.isnan(weak.gap + strong.low):
     return []
-  if math.isnan(weak.low + strong.low):
-    verdict = 'both without an interval'
-  elif weak.value < strong.low:
+  if weak.gap < strong.low:
     verdict = 'so it understates the leak'
-  elif strong.value < weak.low:
-    verdict = 'so it finds more than the per-example attack in this run'
+  elif weak.gap > strong.high:
+    verdict = 'so here it finds more'
   else:
-    verdict = 'so the two do not differ in this run'
+    verdict = 'so the two agree in this run'
   return [
     'The simple population attack, with one threshold on the loss for all '
-    f'points, has AUC {_with_interval(weak)} on the original models against '
-    f'{_short(strong.value)} for the per-example attack, {verdict}.'
+    f'points, has AUC {_with_interval(weak)} on the original models. That is '
+    f'{_signed(weak.gap)} over retrained, against {_signed(strong.value)} for '
+    f'the per-example attack, {verdict}.'
   ]
 
 
@@ -328,6 +350,10 @@ def _with_interval(row: records.Row | records.AttackRow) -> str:
   return f'{_short(row.value, unit)} {interval}'.rstrip()
 
 
+def _signed(value: float) -> str:
+  return numbers.gap(value, '', _DECIMALS)
+
+
 def _short(value: float, unit: str = '') -> str:
   return numbers.value(value, unit, _DECIMALS)
 
@@ -342,10 +368,7 @@ def _of(count: int, total: int, noun: str = 'method') -> str:
 
 def _list(rows: Sequence[records.Row]) -> str:
   return _join(
-    [
-      f'{names.label(row.method)} ({numbers.gap(row.value, "", _DECIMALS)})'
-      for row in rows
-    ]
+    [f'{names.label(row.method)} ({_signed(row.value)})' for row in rows]
   )
 
 

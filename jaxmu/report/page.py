@@ -219,7 +219,7 @@ def _provenance(report: Report) -> str:
   parts = []
   if report.command:
     parts.append(
-      '<p>This command makes the same numbers again:</p>'
+      '<p>This command makes the same numbers again, run times aside:</p>'
       f'<pre>{page_tables.escape(report.command)}</pre>'
     )
   if report.provenance:

@@ -25,8 +25,14 @@ def overview(
   rows: Sequence[records.Row], reference: str, original: str, failed: Failed
 ) -> str:
   """Return one table of methods × headline metrics."""
-  table = {(row.method, row.metric): row for row in rows}
-  present = {row.metric for row in rows}
+  present = dict.fromkeys(row.metric for row in rows)
+  table = {
+    (row.method, row.metric): row
+    for metric in present
+    for row in records.with_reference(
+      (row for row in rows if row.metric == metric), reference
+    )
+  }
   columns = [(key, title) for key, title in OVERVIEW if key in present]
   if not columns:
     return ''
@@ -35,9 +41,8 @@ def overview(
     for key, title in columns
   )
   body = []
-  for method in names.ordered(
-    (row.method for row in rows), reference, original
-  ):
+  order = names.ordered((method for method, _ in table), reference, original)
+  for method in order:
     cells = ''.join(
       _overview_cell(table.get((method, key))) for key, _ in columns
     )

@@ -19,6 +19,12 @@ from jaxmu.report import glossary, names, numbers, records
 Rows = Sequence[records.Row] | Sequence[records.AttackRow]
 Failed = Mapping[str, tuple[int, int]]  # method: (failed members, all members)
 
+# What fits on a screen; the report has everything.
+HEADLINE = (
+  *('ra', 'fa', 'ta', 'ret_dev', 'indisc_test', 'population_auc', 'ulira_auc'),
+  *('excess_ulira_auc', 'ulira_tpr_0.01', 'ulira_tpr_0.1', 'rte'),
+)
+
 _SHORT = {
   key: words.removesuffix(' is better').replace('closer to', '→')
   for key, words in glossary.DIRECTIONS.items()
@@ -43,6 +49,11 @@ class _Block:
   heading: str
   aside: str
   lines: tuple[_Line, ...]
+
+
+def headline(rows: Sequence[records.Row]) -> list[records.Row]:
+  """Return the rows of the metrics to read first; all where there are none."""
+  return [row for row in rows if row.metric in HEADLINE] or list(rows)
 
 
 def show(

@@ -104,6 +104,15 @@ METRICS: dict[str, tuple[str, str, str, str, str]] = {
     'retrained',
     BENCHMARK + ' (logistic regression on the loss)',
   ),
+  'population_auc': (
+    'Population attack: AUC',
+    'How often one threshold on the loss for all points ranks a forgotten '
+    'point above a test point; 0.5 is guessing, but where the two sets differ '
+    'by themselves retrained models show what no leak looks like.',
+    'fraction',
+    'retrained',
+    'Yeom et al. 2018',
+  ),
   'indisc_val': (
     'Indiscernibility vs validation',
     'How helpless the population attack is: 1 when it only guesses, 0 when it '

@@ -64,6 +64,22 @@ def test_unlearners_are_sorted_by_their_excess():
   assert 'MSG (-0.100)' in below
 
 
+def test_a_broken_model_is_not_praised_for_hiding():
+  rows = _change(
+    results.rows(), 'ga', 'excess_ulira_auc', value=0, low=-0.01, high=0.01
+  )
+  assert 'hard to attack' not in _text(rows)
+  rows = _change(rows, 'ga', 'ret_dev', value=1.7)
+  assert 'the accuracies of GA are farther' in _text(rows)
+
+
+def test_the_population_attack_is_judged_by_its_excess_over_retrained():
+  rows = _change(results.rows(), 'original', 'population_auc', gap=0.14)
+  assert 'so the two agree' in _text(rows)
+  rows = _change(rows, 'original', 'population_auc', gap=0.2)
+  assert 'so here it finds more' in _text(rows)
+
+
 def test_accuracy_is_compared_with_doing_nothing():
   rows = _change(results.rows(), 'ga', 'ret_dev', value=0.5)
   text = _text(rows)

@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 
-from jaxmu.report import bundle, glossary, page, plots, records
+from jaxmu.report import bundle, glossary, page, page_tables, plots, records
 from tests.report import results
 
 EVIL = '<script>alert("1")</script>'
@@ -110,7 +110,8 @@ def test_everything_is_shown():
 def test_every_metric_shows_the_reference():
   _, text = _read(_report(rows=results.rows(('ft',))))
   metrics = {row.metric for row in results.rows(('ft',))}
-  assert text.count('Retrained (reference)') == len(metrics)
+  in_overview = 1
+  assert text.count('Retrained (reference)') == len(metrics) + in_overview
 
 
 def test_what_users_name_is_escaped():
@@ -153,6 +154,14 @@ def test_missing_one_and_many(rows):
   assert re.search(r'\bnan\b', page.html(page.Report('t', [], rows))) is None
 
 
+def test_the_overview_has_no_empty_cell_for_the_reference():
+  overview = page_tables.overview(
+    results.rows(('ft',)), 'retrain', 'original', {}
+  )
+  assert overview.count('<td') == 2 * 9  # a name and eight metrics each
+  assert '<td></td>' not in overview
+
+
 def test_attack_rows_are_explained():
   rows = [records.AttackRow('rmia', 'auc', 0.6, 0.55, 0.65, 8)]
   _, text = _read(_report(rows=rows, failed={}))
@@ -170,12 +179,15 @@ def test_bundle_writes_all_files_the_same_way_twice(tmp_path):
   written = [path.relative_to(tmp_path / 'b').as_posix() for path in paths]
   assert written == [
     'results.csv',
+    'timing.csv',
     'results.json',
     'plots/bars.png',
     'report.html',
   ]
-  assert records.read_csv(paths[0])[0].method == 'original'
-  content = json.loads(paths[1].read_text())
+  steady, clocked = map(records.read_csv, paths[:2])
+  assert {row.metric for row in clocked} == {'rte'}
+  assert len(steady) + len(clocked) == len(results.rows())
+  content = json.loads(paths[2].read_text())
   assert content['provenance']['data'] == 'digits'
   assert content['failed'] == {'ga': [2, 16]}
   assert len(content['results']) == len(results.rows())

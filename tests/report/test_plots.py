@@ -92,6 +92,15 @@ def test_log_odds_has_a_panel_per_method_and_shares_that_sum_to_one(methods):
   _draw(fig)
 
 
+def test_log_odds_cuts_no_bar_off():
+  wide, narrow = np.linspace(-5, 5, 100), np.full(100, 0.1)
+  fig = plots.log_odds({'retrain': (wide, wide), 'ft': (narrow, narrow)})
+  for panel in fig.axes:
+    tallest = max(patch.get_data().values.max() for patch in panel.patches)
+    assert panel.get_ylim()[0] == 0
+    assert panel.get_ylim()[1] > tallest
+
+
 def test_log_odds_counts_what_is_not_finite():
   bad = np.array([np.nan, np.inf, 1.0, 2.0])
   fig = plots.log_odds({'ga': (bad, np.ones(3)), 'ft': ([], [])})

@@ -61,6 +61,13 @@ def test_failed_members_and_missing_numbers_are_flagged():
   assert line.split()[2:] == ['n/a', '0.8000', 'n/a']
 
 
+def test_the_headline_keeps_what_to_read_first():
+  kept = {row.metric for row in table.headline(results.rows())}
+  assert 'ulira_auc' in kept and 'va' not in kept
+  other = [records.Row('ft', 'mine', 0.5)]
+  assert table.headline(other) == other
+
+
 def test_names_are_shown_as_they_are_not_as_markup():
   text = table.text([records.Row('[red]mine[/red]', 'fa', 0.5)])
   assert '[red]mine[/red]' in text

@@ -50,6 +50,8 @@ def log_odds(
       style.label(name, reference),
       fontweight='bold' if name == reference else 'normal',
     )
+  top = max(panel.dataLim.y1 for panel in cells)
+  cells[0].set_ylim(0, 1.05 * top if top > 0 else 1)  # shared by all
   handles, labels = cells[0].get_legend_handles_labels()
   fig.legend(handles, labels, loc='outside lower center', ncols=2)
   style.title(fig, title)
@@ -83,7 +85,6 @@ def _panel(
   panel.stairs(
     _shares(unseen, edges), edges, color=style.BLUE, lw=1.4, label='Never seen'
   )
-  panel.set_ylim(bottom=0)
   lost = sum(int((~np.isfinite(side)).sum()) for side in (forgotten, unseen))
   if lost:
     style.note(panel, f'{lost:,} values not finite')
