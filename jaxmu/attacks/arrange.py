@@ -81,6 +81,40 @@ def gather(
   return np.take_along_axis(score[:, examples], order, axis=0), examples
 
 
+def complementary_pairs(
+  state: np.ndarray, split: np.ndarray
+) -> np.ndarray | None:
+  """Finds splits that train on exactly what another one leaves out.
+
+  Such a pair has to be left out together: with one of the two gone, the counts
+  that remain tell on which side an example was there.
+
+  Args:
+    state: int8[P, N].
+    split: int[P].
+
+  Returns:
+    int[P], the pair of each model, or None unless every split has exactly one
+    complement.
+  """
+  seen, unseen = {}, {}
+  for s in np.unique(split):
+    of_split = state[split == s]
+    seen[s] = ((of_split == RETAINED) | (of_split == FORGOTTEN)).any(axis=0)
+    unseen[s] = (of_split == NEVER_SEEN).any(axis=0)
+  partner = {}
+  for s in seen:
+    found = [
+      t
+      for t in seen
+      if (seen[s] == unseen[t]).all() and (unseen[s] == seen[t]).all()
+    ]
+    if len(found) != 1:
+      return None
+    partner[s] = min(s, found[0])
+  return np.array([partner[s] for s in split])
+
+
 def members(state: np.ndarray) -> np.ndarray:
   """Marks all training members, retained or forgotten, as 1."""
   return np.where(state == RETAINED, FORGOTTEN, state).astype(np.int8)

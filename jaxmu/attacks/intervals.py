@@ -77,6 +77,28 @@ def over_splits(
   return Estimate(mean, float(low), float(high), n, by_split, pooling, note)
 
 
+def group_means(by_model: np.ndarray, group: np.ndarray) -> np.ndarray:
+  """Averages models per group.
+
+  Args:
+    by_model: f64[P], NaN for models without a value.
+    group: int[P].
+
+  Returns:
+    f64[G] in the order of the sorted groups, NaN for those without a value.
+  """
+  means = []
+  for g in np.unique(group):
+    known = by_model[(group == g) & np.isfinite(by_model)]
+    means.append(known.mean() if len(known) else np.nan)
+  return np.array(means)
+
+
+def point(value: float, n: int, note: str = '') -> Estimate:
+  """Returns a number without an interval, resting on n things."""
+  return Estimate(float(value), np.nan, np.nan, n, note=note)
+
+
 def paired_difference(
   first: Estimate, second: Estimate, *, level: float = 0.95
 ) -> Estimate:

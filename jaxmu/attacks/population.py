@@ -25,6 +25,9 @@ SEED = 123
 FOLDS = 10
 TEST_FRACTION = 0.1
 
+# Signals that log-odds do not determine; the others rank examples as the loss.
+LOGIT_SIGNALS = ('entropy', 'modified_entropy', 'correctness')
+
 
 def population_mia(
   forget: np.ndarray, nonmember: np.ndarray, *, seed: int = SEED
@@ -189,7 +192,5 @@ def population_report(
   )
   state = np.broadcast_to(state, score.shape)
   report = roc_report.roc_report(score, state, group, fprs=fprs, threshold=None)
-  by_model = population_mia(forget, nonmember)
-  by_split = np.array([by_model[group == g].mean() for g in np.unique(group)])
-  mia = intervals.over_splits(by_split, bounds=(0.0, 1.0))
-  return {'mia': mia, **report}
+  means = intervals.group_means(population_mia(forget, nonmember), group)
+  return {'mia': intervals.over_splits(means, bounds=(0.0, 1.0)), **report}

@@ -48,13 +48,14 @@ def roc_report(
     fprs: false-positive rates at which to give the TPR.
     threshold: decision threshold fixed beforehand (0 for likelihood ratios),
       None if the score has none.
-    pooling: 'auto' gives AUC and accuracies per model and each TPR at the
-      finest level that the counts support; the others force one level for all.
+    pooling: 'auto' gives AUC and accuracies per model (per split if no model
+      has both kinds, as with `arrange.against_retrained`) and each TPR at the
+      finest level that the counts support; the others force one level.
     level: coverage of the intervals.
 
   Returns:
     Estimates under 'auc', 'balanced_accuracy' (unless `threshold` is None),
-    'best_balanced_accuracy' (optimistic, see `roc`) and 'tpr@<fpr>'.
+    'best_balanced_accuracy' (optimistic, see `roc`) and 'tpr_<fpr>'.
 
   Raises:
     ValueError: shapes that do not fit together.
@@ -68,13 +69,13 @@ def roc_report(
       roc.balanced_accuracy(positives, negatives, threshold)
     )
   metrics['best_balanced_accuracy'] = roc.best_balanced_accuracy
-  chosen = 'model' if pooling == 'auto' else pooling
+  chosen = _coarsest_needed(pairs) if pooling == 'auto' else pooling
   report = {
     name: _estimate(pairs, group, metric, chosen, level)
     for name, metric in metrics.items()
   }
   for fpr in fprs:
-    report[f'tpr@{fpr:g}'] = _tpr(pairs, group, fpr, pooling, level)
+    report[f'tpr_{fpr:g}'] = _tpr(pairs, group, fpr, pooling, level)
   return report
 
 
@@ -161,17 +162,10 @@ def _estimate(pairs, group, metric, pooling, level) -> intervals.Estimate:
   else:
     with futures.ThreadPoolExecutor() as pool:
       by_model = np.array(list(pool.map(lambda pair: metric(*pair), pairs)))
-    by_split = np.array(
-      [_mean_of_known(by_model[group == g]) for g in range(group.max() + 1)]
-    )
+    by_split = intervals.group_means(by_model, group)
   return intervals.over_splits(
     by_split, level=level, bounds=(0.0, 1.0), pooling=pooling
   )
-
-
-def _mean_of_known(values: np.ndarray) -> float:
-  values = values[np.isfinite(values)]
-  return float(values.mean()) if len(values) else np.nan
 
 
 def _tpr(pairs, group, fpr, pooling, level) -> intervals.Estimate:
@@ -201,6 +195,11 @@ def _tpr(pairs, group, fpr, pooling, level) -> intervals.Estimate:
   if result.n > 1 and result.low == result.high:
     return _naive_interval(result, pairs, level)
   return result
+
+
+def _coarsest_needed(pairs) -> Pooling:
+  """Single models need both kinds of scores; splits share them otherwise."""
+  return 'model' if any(len(p) and len(n) for p, n in pairs) else 'split'
 
 
 def _finest_supported(pairs, group, fpr) -> Pooling:

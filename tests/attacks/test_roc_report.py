@@ -34,7 +34,7 @@ def test_metrics_are_per_model_then_per_split(population):
     'auc': roc.auc,
     'balanced_accuracy': roc.balanced_accuracy,
     'best_balanced_accuracy': roc.best_balanced_accuracy,
-    'tpr@0.1': lambda p, n: roc.tpr_at_fpr(p, n, 0.1),
+    'tpr_0.1': lambda p, n: roc.tpr_at_fpr(p, n, 0.1),
   }.items():
     by_split = naive_by_split(*population, metric)
     np.testing.assert_allclose(report[name].by_split, by_split)
@@ -49,17 +49,17 @@ def test_pooling_follows_the_counts(population):
   report = roc_report.roc_report(
     score, state, group, fprs=(0.05, 0.025, 0.01, 0.001)
   )
-  assert report['tpr@0.05'].pooling == 'model'
-  assert report['tpr@0.025'].pooling == 'split'
-  assert report['tpr@0.01'].pooling == 'population'
-  assert report['tpr@0.001'].pooling == 'refused'
-  assert math.isnan(report['tpr@0.001'].value)
-  assert '2400 never-seen' in report['tpr@0.001'].note
+  assert report['tpr_0.05'].pooling == 'model'
+  assert report['tpr_0.025'].pooling == 'split'
+  assert report['tpr_0.01'].pooling == 'population'
+  assert report['tpr_0.001'].pooling == 'refused'
+  assert math.isnan(report['tpr_0.001'].value)
+  assert '2400 never-seen' in report['tpr_0.001'].note
 
 
 def test_population_pooling_is_one_threshold_with_a_jackknife(population):
   score, state, group = population
-  got = roc_report.roc_report(score, state, group, fprs=(0.01,))['tpr@0.01']
+  got = roc_report.roc_report(score, state, group, fprs=(0.01,))['tpr_0.01']
 
   def pooled(keep):
     s, c = score[keep], state[keep]
@@ -92,9 +92,9 @@ def test_splits_that_agree_get_a_binomial_interval():
   state = np.tile(np.repeat([1, 2], [10, 200]).astype(np.int8), (4, 1))
   score = np.where(state == 1, -1.0, 0.0)
   got = roc_report.roc_report(score, state, np.arange(4), fprs=(0.1,))
-  assert got['tpr@0.1'].value == 0.0
-  assert got['tpr@0.1'].high == pytest.approx(1 - 0.025 ** (1 / 40))
-  assert 'binomial' in got['tpr@0.1'].note
+  assert got['tpr_0.1'].value == 0.0
+  assert got['tpr_0.1'].high == pytest.approx(1 - 0.025 ** (1 / 40))
+  assert 'binomial' in got['tpr_0.1'].note
 
 
 def test_curves_average_the_curves_of_splits(population):

@@ -165,7 +165,7 @@ def test_gaussian_closed_forms():
   estimates = {
     'auc': stats.norm.cdf(d / math.sqrt(2)),
     'balanced_accuracy': stats.norm.cdf(d / 2),
-    'tpr@0.1': stats.norm.cdf(d - stats.norm.isf(0.1)),
+    'tpr_0.1': stats.norm.cdf(d - stats.norm.isf(0.1)),
   }
   for name, truth in estimates.items():
     assert report[name].value == pytest.approx(truth, abs=0.015), name

@@ -1,0 +1,255 @@
+"""Attack stored scores of models from any framework, and report.
+
+    python -m jaxmu.attack --scores=file.npz --out=directory
+
+The file holds arrays (nothing else of a model is needed; no training code is
+run): `log_odds` float [models, examples] or [models, examples, augmentations],
+or `logits` with a last axis of classes and `labels` int [examples]; `state` int
+[models, examples] (0 retained, 1 forgotten, 2 never seen, 3 excluded); `split`
+int [models]; and, for the comparison with retraining, `retrained_log_odds` or
+`retrained_logits` of the same form. docs/attacks.md explains every number.
+"""
+
+import os
+import pathlib
+import sys
+import time
+import zipfile
+
+import numpy as np
+from absl import app, flags
+
+from jaxmu.attacks import arrange, roc_report, suite, trade_off
+from jaxmu.attacks import scores as scores_lib
+from jaxmu.report import bundle, files, page, plots, progress, records, table
+
+_SCORES = flags.DEFINE_string('scores', None, 'An .npz file of scores.')
+_OUT = flags.DEFINE_string(
+  'out', None, 'Directory for results.csv, plots and report.html.'
+)
+_ATTACKS = flags.DEFINE_list(
+  'attacks', [], 'Names of the attacks to run; all that can run if empty.'
+)
+_FPRS = flags.DEFINE_list(
+  'fprs', ['0.001', '0.01', '0.1'], 'False-positive rates of the TPR.'
+)
+
+_GRID = np.geomspace(1e-3, 1.0, 61)
+# Populations in the pictures: audited, and where there is nothing to find.
+_AUDITED, _NULL = 'unlearned', 'retrain'
+
+
+def read(path: str) -> scores_lib.Scores:
+  """Reads and checks a file of scores.
+
+  Raises:
+    ValueError: the file is not an .npz archive of plain arrays, or its content
+      is refused by `scores.from_arrays`.
+  """
+  if not os.path.isfile(path):
+    raise ValueError(f'--scores={path}: no such file.')
+  try:
+    with np.load(path, allow_pickle=False) as archive:
+      arrays = {key: archive[key] for key in archive.files}
+  except (ValueError, zipfile.BadZipFile, AttributeError, EOFError) as error:
+    raise ValueError(
+      f'--scores={path} is not an .npz file of plain arrays; write it '
+      'with numpy.savez(path, log_odds=..., state=..., split=...).'
+    ) from error
+  try:
+    return scores_lib.from_arrays(arrays)
+  except ValueError as error:
+    raise ValueError(f'--scores={path}: {error}') from error
+
+
+def parse_fprs(texts: list[str]) -> tuple[float, ...]:
+  """Parses false-positive rates.
+
+  Raises:
+    ValueError: one is not a number between 0 and 1.
+  """
+  rates = []
+  for text in texts:
+    try:
+      rate = float(text)
+    except ValueError:
+      rate = -1.0
+    if not 0 < rate < 1:
+      raise ValueError(
+        f'--fprs has {text!r}; expected numbers between 0 and 1, such as 0.01.'
+      )
+    rates.append(rate)
+  return tuple(rates)
+
+
+def check_directory(path: str) -> pathlib.Path:
+  """Makes the output directory before any work is done.
+
+  Raises:
+    ValueError: it cannot be made or written.
+  """
+  directory = pathlib.Path(path)
+  try:
+    directory.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise ValueError(f'--out={path} cannot be made: {error}.') from error
+  if not os.access(directory, os.W_OK):
+    raise ValueError(f'--out={path} cannot be written; choose another.')
+  return directory
+
+
+def rows(findings: list[suite.Finding]) -> list[records.AttackRow]:
+  """Turns findings into rows of results.csv."""
+  return [
+    records.AttackRow(
+      attack=finding.attack,
+      metric=finding.metric,
+      value=finding.estimate.value,
+      low=finding.estimate.low,
+      high=finding.estimate.high,
+      n=finding.estimate.n,
+    )
+    for finding in findings
+  ]
+
+
+def notes(findings: list[suite.Finding]) -> list[str]:
+  """Says which numbers were refused or pooled, and why."""
+  found: dict[str, list[str]] = {}
+  for finding in findings:
+    estimate, reason = finding.estimate, finding.estimate.note
+    if not reason and estimate.pooling == 'population':
+      reason = (
+        'one threshold for all models, since single models and splits have too '
+        'few never-seen examples'
+      )
+    if reason:
+      name = f'{finding.attack} {finding.metric}'
+      found.setdefault(reason, []).append(name)
+  return [
+    f'{", ".join(names[:4])}'
+    f'{f" and {len(names) - 4} more" if len(names) > 4 else ""}: {reason}.'
+    for reason, names in found.items()
+  ]
+
+
+def exposure_csv(data: scores_lib.Scores) -> str:
+  """Lists the exposure of every tested example, most exposed first."""
+  found = suite.exposure(data)
+  own, null = found[_AUDITED], found.get('retrained')
+  tested = np.flatnonzero(np.isfinite(own.auc))
+  lines = ['example,auc,p_value,discovered,retrained_auc']
+  for n in tested[np.argsort(-own.auc[tested], kind='stable')]:
+    retrained = repr(float(null.auc[n])) if null is not None else 'nan'
+    lines.append(
+      f'{n},{float(own.auc[n])!r},{float(own.p_value[n])!r},'
+      f'{int(own.discovered[n])},{retrained}'
+    )
+  return '\n'.join(lines) + '\n'
+
+
+def pictures(data: scores_lib.Scores) -> list[page.Picture]:
+  """Draws ROC, log-odds and trade-off of unlearned and retrained models."""
+  sides = {_AUDITED: data.unlearned}
+  if data.retrained is not None:
+    sides[_NULL] = data.retrained
+  ratios = dict(zip(sides, suite.ratios(data).values(), strict=True))
+  curves, errors, confidences = {}, {}, {}
+  forgotten, unseen = (
+    data.state == code for code in (arrange.FORGOTTEN, arrange.NEVER_SEEN)
+  )
+  audited = forgotten.any(axis=0)
+  for name, ratio in ratios.items():
+    curve = roc_report.curves(ratio, data.state, data.group, fpr=_GRID)
+    curves[name] = plots.Roc(
+      fpr=curve['fpr'],
+      tpr=curve['tpr'],
+      low=curve['low'],
+      high=curve['high'],
+      supported=curve['supported'],
+    )
+    known = ~np.isnan(ratio)
+    errors[name] = trade_off.trade_off(
+      ratio[known & forgotten], ratio[known & unseen]
+    )
+    z = sides[name].mean
+    confidences[name] = z[forgotten], z[unseen & audited]
+  return [
+    page.Picture(
+      'roc',
+      'How many forgotten examples U-LiRA finds (vertical) at the price of how '
+      'many false alarms (horizontal), on logarithmic axes. The diagonal is '
+      'guessing; bands are 95% intervals over independent groups of models.',
+      plots.roc(curves),
+    ),
+    page.Picture(
+      'trade_off',
+      'The two kinds of errors open to an attacker, false alarms and misses; '
+      'the diagonal is guessing.',
+      plots.trade_off(errors),
+    ),
+    page.Picture(
+      'log_odds',
+      'Confidence in the true class on examples that the models forgot and on '
+      'examples that they never saw.',
+      plots.log_odds(confidences),
+    ),
+  ]
+
+
+def main(argv: list[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f'unknown arguments {argv[1:]}; use --scores, --out.')
+  started = time.monotonic()
+  try:
+    fprs = parse_fprs(_FPRS.value)
+    data = read(str(_SCORES.value))
+    chosen = suite.choose(data, _ATTACKS.value or None)
+    directory = check_directory(str(_OUT.value))
+    with progress.Progress() as bars:
+      with bars.stage('attack', total=len(chosen), unit='attacks') as stage:
+        findings = suite.run(
+          data, attacks=chosen, fprs=fprs, advance=lambda _: stage.advance(1)
+        )
+  except ValueError as error:
+    sys.exit(f'error: {error}')
+  report = page.Report(
+    title='Attacks on stored scores',
+    lead=_lead(data),
+    rows=rows(findings),
+    pictures=pictures(data),
+    command=f'python -m jaxmu.attack --scores={_SCORES.value}',
+    warnings=[*data.warnings, *notes(findings)],
+    reference=_NULL,
+  )
+  bundle.write(directory, report)
+  if 'per_example' in chosen:
+    files.write_text(directory / 'per_example.csv', exposure_csv(data))
+  table.show(report.rows)
+  for line in (*report.findings, *data.warnings):
+    print(line)
+  seconds = time.monotonic() - started
+  print(f'{directory / "report.html"} written after {seconds:.0f} s')
+
+
+def _lead(data: scores_lib.Scores) -> list[str]:
+  models, examples = data.state.shape
+  forgotten = int((data.state == arrange.FORGOTTEN).any(axis=0).sum())
+  against = 'with' if data.retrained is not None else 'without'
+  return [
+    f'{models} unlearned models of {len(np.unique(data.split))} splits were '
+    f'attacked on {examples} examples, of which {forgotten} are forgotten by '
+    f'some model, {against} scores of retrained models for comparison. An '
+    'attack that cannot tell forgotten from never-seen examples is at chance '
+    '(AUC 0.5).',
+  ]
+
+
+def run() -> None:
+  """Entry point."""
+  flags.mark_flags_as_required(['scores', 'out'])
+  app.run(main)
+
+
+if __name__ == '__main__':
+  run()
