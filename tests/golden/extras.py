@@ -15,7 +15,7 @@ import numpy as np
 from jaxmu.core.types import Task, Variables
 from jaxmu.methods import cfw, fcs, ff, iu, msg, prmq, rni, salun
 from jaxmu.models import torch_names
-from jaxmu.ops import class_weights, forward, last_blocks
+from jaxmu.ops import class_weights, forward, last_blocks, surgery
 from tests.golden import recipes, replay, rules
 
 Check = dict[str, tuple[Any, Any]]
@@ -114,8 +114,11 @@ def _iu(recording: replay.Recording, ours: replay.Replay) -> Check:
 
 def _last_blocks(recording: replay.Recording, ours: replay.Replay) -> Check:
   model, params = recording.model, recording.problem.original['params']
-  free = last_blocks.trainable(model, params, ours.hparams.num_blocks)
-  names = [k for k, on in replay.parameters(model, free).items() if on]
+  free = surgery.by_path(
+    last_blocks.trainable(model, params, ours.hparams.num_blocks)
+  )
+  leaves = torch_names.parameters(model)
+  names = [leaf.torch for leaf in leaves if free[leaf.path]]
   return {'trained': _names(model, names, recording.meta['trainable'])}
 
 
