@@ -12,15 +12,15 @@ changed source is converted anew; the fingerprint is checked on every opening.
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import pathlib
 import shutil
-import tempfile
 import warnings
 
 import numpy as np
 
-from jaxmu.data import images, raw
+from jaxmu.data import drafts, images, raw
 
 VERSION = 1  # raise when the conversion changes, so that caches are rewritten
 _CHUNK = 1 << 24  # bytes hashed at a time
@@ -110,24 +110,18 @@ def write(folder: pathlib.Path, source: raw.Raw) -> Arrays:
     ValueError: the images or labels of the source are not of the right form.
     OSError: the folder cannot be written.
   """
-  parent = folder.parent
   try:
-    parent.mkdir(parents=True, exist_ok=True)
-    draft = pathlib.Path(tempfile.mkdtemp(prefix='.draft-', dir=parent))
+    with drafts.draft(folder.parent) as draft:
+      _write_arrays(draft, source)
+      finished = open_or_none(folder)  # another process may have been faster
+      if finished is not None:
+        return finished
+      drafts.publish(draft, folder)
   except OSError as error:
     raise OSError(
-      f'the cache folder {parent} cannot be written ({error}): choose another '
-      'one with the environment variable JAXMU_CACHE_DIR'
+      f'the cache folder {folder.parent} cannot be written ({error}): choose '
+      'another one with the environment variable JAXMU_CACHE_DIR'
     ) from error
-  try:
-    _write_arrays(draft, source)
-    finished = open_or_none(folder)  # another process may have been faster
-    if finished is not None:
-      return finished
-    shutil.rmtree(folder, ignore_errors=True)
-    draft.rename(folder)
-  finally:
-    shutil.rmtree(draft, ignore_errors=True)
   arrays = open_or_none(folder)
   if arrays is None:
     raise OSError(f'{folder} could not be read back: is the disk full?')
@@ -137,6 +131,12 @@ def write(folder: pathlib.Path, source: raw.Raw) -> Arrays:
 def _write_arrays(draft: pathlib.Path, source: raw.Raw) -> None:
   """Fill a draft folder block by block, so that memory stays bounded."""
   shape = (source.num_examples, source.size, source.size, 3)
+  # A memory-mapped file on a full disk ends the process without a message.
+  needed, free = math.prod(shape), shutil.disk_usage(draft).free
+  if free < 1.01 * needed:
+    raise OSError(
+      f'{needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free on the disk'
+    )
   image = np.lib.format.open_memmap(
     draft / 'image.npy', mode='w+', dtype=np.uint8, shape=shape
   )

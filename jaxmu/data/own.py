@@ -2,16 +2,13 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 import re
-import shutil
-import tempfile
 
 import numpy as np
 from PIL import Image
 
-from jaxmu.data import images, plain, raw, splits
+from jaxmu.data import drafts, images, plain, raw, splits
 
 SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 
@@ -173,21 +170,14 @@ def write_plain(
   if data.class_names:
     names = list(data.class_names)
     meta = {**meta, 'num_classes': len(names), 'class_names': names}
-  data_dir.mkdir(parents=True, exist_ok=True)
-  draft = pathlib.Path(tempfile.mkdtemp(prefix='.draft-', dir=data_dir))
-  try:
+  with drafts.draft(data_dir) as draft:
     for split, (image, label) in zip(
       plain.SPLITS, (data.train, data.test), strict=True
     ):
       np.savez(draft / f'{split}.npz', image=image, label=label)
     (draft / 'meta.json').write_text(json.dumps(meta, indent=2) + '\n')
     plain.open_plain(name, draft)  # raises here what `load` would raise later
-    if folder.exists():
-      shutil.rmtree(folder)
-    os.chmod(draft, 0o755)
-    draft.rename(folder)
-  finally:
-    shutil.rmtree(draft, ignore_errors=True)
+    drafts.publish(draft, folder)
   return folder
 
 

@@ -50,6 +50,12 @@ def read_meta(folder: pathlib.Path) -> dict:
   unknown = sorted(set(meta) - set(META_KEYS))
   if unknown:
     raise ValueError(f'{path}: unknown keys {unknown}, known are {META_KEYS}')
+  for key, least in (('size', 1), ('num_classes', 1), ('crop_padding', 0)):
+    value = meta.get(key, least)
+    if not isinstance(value, int) or value < least:
+      raise ValueError(
+        f'{path}: {key} is {value!r}, expected an integer of at least {least}'
+      )
   return meta
 
 

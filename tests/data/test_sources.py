@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -213,6 +214,17 @@ def test_cache_that_cannot_be_written_names_the_remedy(tmp_path):
     )
 
 
+def test_full_disk_is_noticed_before_writing(tmp_path, load, monkeypatch):
+  _write_plain(tmp_path / 'data' / 'mine', _arrays(20), _arrays(8))
+  usage = shutil.disk_usage(tmp_path)
+  monkeypatch.setattr(
+    shutil, 'disk_usage', lambda path: usage._replace(free=28 * 6 * 6 * 3)
+  )
+  with pytest.raises(OSError, match='0.00 GB free.*JAXMU_CACHE_DIR'):
+    load('mine')
+  assert not list((tmp_path / 'cache').iterdir())
+
+
 def test_environment_names_the_folders(tmp_path, monkeypatch):
   _write_plain(tmp_path / 'data' / 'mine', _arrays(20), _arrays(8))
   monkeypatch.setenv('JAXMU_DATA_DIR', str(tmp_path / 'data'))
@@ -291,6 +303,10 @@ def test_bad_meta_is_named(tmp_path, load):
   _write_plain(folder, _arrays(3), _arrays(3), colour=1)
   with pytest.raises(ValueError, match="unknown keys .'colour'."):
     load('mine')
+  for key, value in (('size', 0), ('crop_padding', 1.5), ('num_classes', '3')):
+    (folder / 'meta.json').write_text(json.dumps({key: value}))
+    with pytest.raises(ValueError, match=f'{key} is {value!r}'):
+      load('mine')
   (folder / 'meta.json').write_text('{')
   with pytest.raises(ValueError, match='meta.json is not JSON'):
     load('mine')
