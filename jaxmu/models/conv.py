@@ -1,7 +1,8 @@
 """One convolution, several formulations, one setting to choose.
 
 `library` is XLA's convolution, `patches` gathers patches for one matrix
-product, `dense` unrolls the kernel into a structured matrix. All are equal in
+product, `blocks` lets neighbouring outputs share a patch, `dense` unrolls the
+kernel into a structured matrix. All are equal in
 value and gradient; which is fastest depends on map size, channels and
 platform, and `auto` knows what was measured. Each has its own gradient, so
 that nothing slows down inside compiled loops.
@@ -11,11 +12,12 @@ import jax
 from jax import lax
 
 from jaxmu.core.types import Array
-from jaxmu.models import conv_dense, conv_library, conv_patches
+from jaxmu.models import conv_blocks, conv_dense, conv_library, conv_patches
 
 _FORMULATIONS = {
   'library': conv_library.conv,
   'patches': conv_patches.conv,
+  'blocks': conv_blocks.conv,
   'dense': conv_dense.conv,
 }
 
@@ -53,7 +55,7 @@ def conv(
       f'of shape {kernel.shape} reads {kernel.shape[2]}; make them equal'
     )
   if impl == 'auto':
-    impl = choose(x.shape, kernel.shape, stride, padding)
+    impl = choose(x.shape, kernel.shape, stride)
   # Without the barriers XLA fuses (hence recomputes) whatever produced `x`
   # into every slice of the patches.
   x, kernel = lax.optimization_barrier((x, kernel))
@@ -72,7 +74,6 @@ def choose(
   x_shape: tuple[int, ...],
   kernel_shape: tuple[int, ...],
   stride: int,
-  padding: int,
 ) -> str:
   """Name the formulation measured fastest for a layer on this platform."""
   pixels = x_shape[1] * x_shape[2]
@@ -80,6 +81,8 @@ def choose(
     return 'patches'
   if pixels <= 4:
     return 'dense'
+  if x_shape[3] < 8:
+    return 'blocks'
   if jax.default_backend() != 'cpu':
     return 'library' if pixels > 64 else 'patches'
   return 'patches' if stride > 1 else 'library'

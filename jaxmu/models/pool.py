@@ -43,33 +43,44 @@ def _forward(x):
   lowest = jnp.array(-jnp.inf, x.dtype)
   low = (1, 0, 0)
   padded = lax.pad(x, lowest, ((0, 0, 0), low, low, (0, 0, 0)))
-  best, winner = None, None
+  best = jnp.full((batch, height // 2, width // 2, channels), lowest)
+  winner = jnp.zeros(best.shape, jnp.int8)
   for tap in range(9):
     row, column = divmod(tap, 3)
     view = padded[
       :, row : row + height - 1 : 2, column : column + width - 1 : 2
     ]
-    if best is None:
-      best, winner = view, jnp.zeros(view.shape, jnp.int8)
-    else:
-      winner = jnp.where(view > best, jnp.int8(tap), winner)
-      best = jnp.maximum(view, best)
+    winner = jnp.where(view > best, jnp.int8(tap), winner)
+    best = jnp.maximum(view, best)
   return best, winner
 
 
 def _backward(winner, dy):
   batch, rows, columns, channels = dy.shape
+  side = ((0, 0, 0), (0, 1, 0), (0, 1, 0), (0, 0, 0))
+  zero = jnp.zeros((), dy.dtype)
+  # Padded once and kept: a pad fused into the selections below would test
+  # every element for being outside.
+  winner = lax.pad(winner, jnp.int8(-1), side)
+  dy = lax.pad(dy, zero, side)
+  winner, dy = lax.optimization_barrier((winner, dy))
 
   def won(tap, down, right):
-    """Gradient of the windows one `down` or `right`, where `tap` won."""
-    part = jnp.where(winner == tap, dy, jnp.zeros((), dy.dtype))
-    part = part[:, down:, right:]
-    return jnp.pad(part, ((0, 0), (0, down), (0, right), (0, 0)))
+    """Gradient of the windows `down` and `right` of here, where `tap` won."""
+    here = (
+      slice(None),
+      slice(down, down + rows),
+      slice(right, right + columns),
+    )
+    return jnp.where(winner[here] == tap, dy[here], zero)
 
   even_even = won(4, 0, 0)
   even_odd = won(5, 0, 0) + won(3, 0, 1)
   odd_even = won(7, 0, 0) + won(1, 1, 0)
   odd_odd = won(8, 0, 0) + won(6, 0, 1) + won(2, 1, 0) + won(0, 1, 1)
+  even_even, even_odd, odd_even, odd_odd = lax.optimization_barrier(
+    (even_even, even_odd, odd_even, odd_odd)
+  )
   even = jnp.stack((even_even, even_odd), axis=3)
   odd = jnp.stack((odd_even, odd_odd), axis=3)
   dx = jnp.stack((even, odd), axis=2)  # f[B, H / 2, 2, W / 2, 2, C]

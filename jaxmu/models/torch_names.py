@@ -4,7 +4,7 @@ The bijection serves parity tests, weights from elsewhere, and selections that
 break ties by position in PyTorch's flattened tensors.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.traverse_util
 import jax.numpy as jnp
@@ -74,12 +74,12 @@ def parameters(model: interface.Model) -> tuple[Leaf, ...]:
   return tuple(leaf for leaf in leaves(model) if leaf.collection == 'params')
 
 
-def torch_layout(leaf: Leaf, value: Array) -> Array:
+def torch_layout(leaf: Leaf, value: Any) -> Any:
   """Transpose one leaf to PyTorch's layout; flatten it for flat indices."""
   return value if leaf.axes is None else value.transpose(leaf.axes)
 
 
-def our_layout(leaf: Leaf, value: Array) -> Array:
+def our_layout(leaf: Leaf, value: Any) -> Any:
   """Invert `torch_layout`."""
   if leaf.axes is None:
     return value

@@ -1,5 +1,7 @@
 """All formulations of the convolution are one function."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,10 +11,10 @@ from jax import lax
 from jaxmu.models import conv, conv_patches
 
 WIDTH, BATCH = 3, 4
-# Every kind of layer of ResNet-18 at 32x32 (the stem at half size, for speed):
+# Every kind of layer of ResNet-18 at 32x32 (the stem on a smaller map, for speed):
 # map in, channels in and out, kernel, stride.
 LAYERS = {
-  'stem': (16, 3, WIDTH, 7, 2),
+  'stem': (8, 3, WIDTH, 7, 2),
   'stage1': (8, WIDTH, WIDTH, 3, 1),
   'stage2_entry': (8, WIDTH, 2 * WIDTH, 3, 2),
   'stage2_shortcut': (8, WIDTH, 2 * WIDTH, 1, 2),
@@ -22,9 +24,10 @@ LAYERS = {
   'stage4_entry': (2, WIDTH, 2 * WIDTH, 3, 2),
   'stage4_shortcut': (2, WIDTH, 2 * WIDTH, 1, 2),
   'stage4': (1, WIDTH, WIDTH, 3, 1),
+  'wide': (8, WIDTH, 40, 3, 1),
   'odd': (7, WIDTH, WIDTH, 3, 2),
 }
-IMPLS = ('auto', 'library', 'patches', 'dense')
+IMPLS = ('auto', 'library', 'patches', 'blocks', 'dense')
 
 
 def _layer(name, members=()):
@@ -48,6 +51,7 @@ def _plain(x, kernel, *, stride, padding):
   )
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def _all(function, x, kernel, dy):
   y, pull = jax.vjp(function, x, kernel)
   return (y, *pull(dy))
