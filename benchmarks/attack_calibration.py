@@ -1,0 +1,171 @@
+"""Where does each attack fall when there is nothing to find, or a known leak?
+
+    python benchmarks/attack_calibration.py [--splits=16 --repeats=100]
+
+Synthetic populations: complementary split pairs, forget sets that partition the
+training half, Gaussian log-odds with means and scales of their own per example,
+correlated within splits (0.7). The leak shifts forgotten scores by `shift`
+scales. Printed: mean over repeats of AUC and of TPR at 10% FPR with standard
+errors, as a Markdown table. One table row per attack; a calibrated attack has
+0.5 and at most 0.1 in the null columns.
+"""
+
+import argparse
+from collections.abc import Callable
+
+import numpy as np
+
+from jaxmu.attacks import (
+  arrange,
+  histogram,
+  kde,
+  lira,
+  reference_ulira,
+  rmia,
+  roc_report,
+  ulira,
+)
+
+WITHIN = 0.7  # correlation of models of one split
+FPR = 0.1
+POPULATION = 40  # examples that no model has seen
+
+Population = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def states(rng, splits: int, draws: int, examples: int):
+  """Makes states int8[P, N] and splits int[P]."""
+  state = np.zeros((splits * draws, examples), np.int8)
+  audited = examples - POPULATION
+  state[:, audited:] = arrange.EXCLUDED
+  for pair in range(splits // 2):
+    order = rng.permutation(audited)
+    halves = order[: audited // 2], order[audited // 2 :]
+    for side in (0, 1):
+      parts = np.array_split(rng.permutation(halves[side]), draws)
+      for draw, part in enumerate(parts):
+        model = (2 * pair + side) * draws + draw
+        state[model, halves[1 - side]] = arrange.NEVER_SEEN
+        state[model, part] = arrange.FORGOTTEN
+  return state, np.repeat(np.arange(splits), draws)
+
+
+def log_odds(rng, state, split, mean, scale, shift: float) -> np.ndarray:
+  """Makes log-odds f64[P, N], shifted where forgotten."""
+  shared = rng.standard_normal((split.max() + 1, state.shape[1]))[split]
+  own = rng.standard_normal(state.shape)
+  noise = np.sqrt(WITHIN) * shared + np.sqrt(1 - WITHIN) * own
+  return mean + scale * (noise + shift * (state == arrange.FORGOTTEN))
+
+
+def attacks() -> dict[str, Callable[[Population, np.ndarray], Population]]:
+  """Returns name -> (population, retrained scores) -> scores to report."""
+
+  def plain(function, **options):
+    def run(population, retrained):
+      del retrained
+      z, state, split = population
+      return function(z, state, split // 2, **options)[0], state, split // 2
+
+    return run
+
+  def by_split(population, retrained):
+    del retrained
+    z, state, split = population
+    return ulira.ulira(z, state, split)[0], state, split // 2
+
+  def against_retrained(population, retrained):
+    z, state, split = population
+    return lira.lira_forget(z, retrained, state, split // 2)
+
+  def raw(population, retrained):
+    del retrained
+    z, state, split = population
+    return z, state, split // 2
+
+  def released(population, retrained):
+    del retrained
+    z, state, split = population
+    correct = z > 0
+    forgotten = reference_ulira.reference_ulira(correct, state)
+    swapped = np.where(state == 2, 1, np.where(state == 1, 2, state))
+    # The released code never scores unseen entries; its own rule for them:
+    unseen = 1 - reference_ulira.reference_ulira(correct, swapped)
+    return np.where(state == 1, forgotten, unseen), state, split // 2
+
+  return {
+    'U-LiRA (pair left out)': plain(ulira.ulira),
+    'U-LiRA, per-example variance': plain(ulira.ulira, variance='per_example'),
+    'U-LiRA, global variance': plain(ulira.ulira, variance='global'),
+    'U-LiRA, Student': plain(ulira.ulira, variance='student'),
+    'U-LiRA, normal-inverse-gamma': plain(
+      ulira.ulira, variance='normal_inverse_gamma'
+    ),
+    'U-LiRA against retrained': against_retrained,
+    'LiRA options (median, per example)': plain(
+      ulira.ulira, variance='per_example', location='median'
+    ),
+    'LiRA offline, two-sided': plain(lira.offline),
+    'LiRA offline, one-sided': plain(lira.offline, side='one'),
+    'RMIA offline': plain(rmia.rmia),
+    'RMIA online': plain(rmia.rmia, rule='online'),
+    'KDE': plain(kde.kde),
+    'histogram, 20 bins': plain(histogram.histogram),
+    'loss threshold': raw,
+    '*not valid:* U-LiRA, split left out': by_split,
+    '*not valid:* U-LiRA, model left out': plain(ulira.ulira, mode='loo'),
+    '*not valid:* U-LiRA, in sample': plain(ulira.ulira, mode='in_sample'),
+    '*not valid:* released rule': released,
+  }
+
+
+def study(splits: int, repeats: int, shift: float, examples: int = 320):
+  """Returns attack -> f64[repeats, 2, 2]: null and leak, AUC and TPR."""
+  found: dict[str, list] = {name: [] for name in attacks()}
+  for repeat in range(repeats):
+    rng = np.random.default_rng(repeat)
+    state, split = states(rng, splits, 2, examples)
+    mean = 3 * rng.standard_normal(examples)
+    scale = np.exp(0.5 * rng.standard_normal(examples))
+
+    def draw(shift, state=state, split=split, mean=mean, scale=scale, rng=rng):
+      return log_odds(rng, state, split, mean, scale, shift)
+
+    retrained = draw(0.0)
+    populations = [(draw(s), state, split) for s in (0.0, shift)]
+    for name, attack in attacks().items():
+      pair = []
+      for population in populations:
+        report = roc_report.roc_report(
+          *attack(population, retrained), fprs=(FPR,)
+        )
+        pair.append([report['auc'].value, report[f'tpr_{FPR:g}'].value])
+      found[name].append(pair)
+  return {name: np.array(values) for name, values in found.items()}
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--splits', type=int, default=16)
+  parser.add_argument('--repeats', type=int, default=100)
+  parser.add_argument('--shift', type=float, default=0.7)
+  options = parser.parse_args()
+  found = study(options.splits, options.repeats, options.shift)
+  print(
+    f'{options.splits} splits of 2 forget sets, {options.repeats} repeats, '
+    f'leak {options.shift:g} scales\n'
+  )
+  print('| attack | null AUC | null TPR@10% | leak AUC | leak TPR@10% |')
+  print('|---|---|---|---|---|')
+  for name, values in found.items():
+    mean = np.nanmean(values, axis=0)
+    error = np.nanstd(values, axis=0, ddof=1) / np.sqrt(len(values))
+    cells = [
+      f'{m:.3f} ± {e:.3f}'.replace('0.', '.')
+      for m, e in zip(mean.ravel(), error.ravel(), strict=True)
+    ]
+    print(f'| {name} | {" | ".join(cells)} |')
+
+
+if __name__ == '__main__':
+  main()

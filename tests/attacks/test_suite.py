@@ -1,0 +1,219 @@
+"""The whole suite on one population, and the checks in front of it."""
+
+import math
+
+import numpy as np
+import pytest
+
+from jaxmu.attacks import (
+  arrange,
+  population,
+  roc_report,
+  scores,
+  suite,
+  ulira,
+)
+from tests.attacks import populations
+
+
+def make_arrays(shift=1.0, seed=0, paired=True):
+  """Logits of unlearned and retrained models with a known leak."""
+  rng = np.random.default_rng(seed)
+  state, split = populations.states(rng, 16, 2, 88)
+  if not paired:  # each split draws its half anew
+    state = np.concatenate(
+      [populations.states(rng, 2, 2, 88)[0][:2] for _ in range(16)]
+    )
+  state[:, 80:] = 3
+  labels = rng.integers(0, 3, 88)
+
+  def logits(phi):
+    z = rng.normal(0, 0.1, (*phi.shape, 3))
+    z[:, np.arange(88), labels] = phi
+    return z.astype(np.float32)
+
+  clean = populations.scores(rng, state, split)
+  leaky = populations.scores(rng, state, split, shift=shift)
+  return {
+    'logits': logits(leaky),
+    'retrained_logits': logits(clean),
+    'labels': labels,
+    'state': state,
+    'split': split,
+  }
+
+
+@pytest.fixture(name='findings', scope='module')
+def _findings():
+  found = suite.run(scores.from_arrays(make_arrays()), fprs=(0.1,))
+  return {(f.attack, f.metric): f.estimate for f in found}
+
+
+def test_every_attack_reports(findings):
+  data = scores.from_arrays(make_arrays())
+  assert {attack for attack, _ in findings} == set(suite.names(data))
+  assert len(suite.names(data)) == 16
+  for (attack, metric), estimate in findings.items():
+    assert np.isfinite(estimate.value), (attack, metric, estimate.note)
+
+
+def test_leaks_show_beside_their_null(findings):
+  for attack in ('ulira', 'lira_online', 'rmia', 'kde', 'histogram', 'loss'):
+    leak = findings[attack, 'auc']
+    null = findings[attack, 'retrained_auc']
+    excess = findings[attack, 'excess_auc']
+    assert leak.low > 0.5, attack
+    assert abs(null.value - 0.5) < 0.06, attack
+    assert excess.low > 0, attack
+    assert excess.value == pytest.approx(leak.value - null.value)
+  assert findings['lira_forget', 'auc'].low > 0.5
+  assert findings['population', 'mia'].n == 8
+  assert findings['competition', 'relative_score'].value < 1
+  assert (
+    findings['klom', 'mean'].value > findings['klom', 'retrained_mean'].value
+  )
+  assert (
+    findings['per_example', 'mean'].value
+    > findings['per_example', 'retrained_mean'].value
+  )
+
+
+def test_ulira_numbers_are_those_of_the_plain_functions(findings):
+  data = scores.from_arrays(make_arrays())
+  ratio, _ = ulira.ulira(data.unlearned.log_odds, data.state, data.split // 2)
+  report = roc_report.roc_report(
+    ratio, data.state, data.split // 2, fprs=(0.1,)
+  )
+  for metric, estimate in report.items():
+    assert findings['ulira', metric].value == estimate.value
+    assert findings['ulira', metric].n == 8
+  np.testing.assert_array_equal(suite.ratios(data)['unlearned'], ratio)
+
+
+def test_population_attack_is_per_model(findings):
+  data = scores.from_arrays(make_arrays())
+  loss = np.logaddexp(0, -data.unlearned.log_odds)
+  by_model = [
+    population.population_mia(x[c == 1], x[c == 2])
+    for x, c in zip(loss, data.state, strict=True)
+  ]
+  expected = np.mean(by_model)
+  assert findings['population', 'mia'].value == pytest.approx(expected)
+
+
+def test_log_odds_alone_allow_fewer_attacks():
+  arrays = make_arrays()
+  phi = np.random.default_rng(1).normal(size=arrays['state'].shape)
+  keep = {key: arrays[key] for key in ('state', 'split')}
+  data = scores.from_arrays({**keep, 'log_odds': phi})
+  names = suite.names(data)
+  assert 'ulira' in names and 'rmia' in names
+  assert not {'entropy', 'ulira_reference', 'competition'} & set(names)
+  assert any('retrained' in w for w in data.warnings)
+  findings = suite.run(data, attacks=['ulira', 'loss'], fprs=(0.1,))
+  assert {f.attack for f in findings} == {'ulira', 'loss'}
+  assert not [f for f in findings if f.metric.startswith('excess')]
+  with pytest.raises(ValueError, match='needs scores of retrained'):
+    suite.run(data, attacks=['klom'])
+  with pytest.raises(ValueError, match='no such attack'):
+    suite.run(data, attacks=['magic'])
+
+
+def test_augmentations_run_through_every_attack():
+  arrays = make_arrays()
+  phi = np.random.default_rng(2).normal(size=(*arrays['state'].shape, 2))
+  keep = {key: arrays[key] for key in ('state', 'split')}
+  data = scores.from_arrays(
+    {**keep, 'log_odds': phi, 'retrained_log_odds': phi[::-1]}
+  )
+  found = suite.run(data, fprs=(0.1,))
+  assert {f.attack for f in found} == set(suite.names(data))
+
+
+def test_complementary_splits_are_left_out_in_pairs():
+  data = scores.from_arrays(make_arrays())
+  np.testing.assert_array_equal(data.group, data.split // 2 * 2)
+  assert any('pairs' in w for w in data.warnings)
+  data = scores.from_arrays(make_arrays(paired=False))
+  np.testing.assert_array_equal(data.group, data.split)
+  state, split = populations.states(np.random.default_rng(3), 6, 2, 20)
+  assert arrange.complementary_pairs(state[:10], split[:10]) is None
+
+
+def test_non_finite_scores_are_counted_and_kept():
+  arrays = make_arrays()
+  arrays['logits'][0, :7] = np.nan
+  data = scores.from_arrays(arrays)
+  assert data.unlearned.non_finite == 7
+  assert any('7 scores of unlearned' in w for w in data.warnings)
+  assert np.isfinite(data.unlearned.log_odds).all()
+  found = suite.run(data, attacks=['ulira'], fprs=())
+  counts = {f.metric: f.estimate.value for f in found}
+  assert counts['non_finite'] == 7 and counts['unscored'] == 0
+  assert counts['retrained_non_finite'] == 0
+
+
+def changed(**changes):
+  arrays = {**make_arrays(), **changes}
+  return {key: value for key, value in arrays.items() if value is not None}
+
+
+def test_wrong_input_says_what_was_expected():
+  arrays = make_arrays()
+  state, split, z = arrays['state'], arrays['split'], arrays['logits']
+  cases = [
+    (changed(state=None), "'state' is missing"),
+    (changed(logits=None), 'neither'),
+    (changed(loggits=z), 'unknown keys'),
+    (changed(log_odds=z[..., 0]), 'keep one'),
+    (changed(labels=None), "need 'labels'"),
+    (changed(logits=z.astype(int)), 'floating-point'),
+    (changed(logits=z[..., 0]), 'classes'),
+    (changed(labels=arrays['labels'] + 7), r'0\.\.2'),
+    (changed(state=state[:, :-1]), r'\[models, examples\]'),
+    (changed(state=state.astype(float)), 'integers'),
+    (changed(state=state + 3), 'allowed are 0'),
+    (changed(state=np.where(state == 1, 0, state)), 'nothing to attack'),
+    (changed(split=split[:-1]), 'one integer'),
+    (changed(split=np.arange(len(split)) % 3), '3 splits; at least 4'),
+    (changed(split=split[::-1] // 4), 'another split number'),
+    (changed(retrained_logits=arrays['retrained_logits'][1:]), 'row p'),
+  ]
+  for arrays, message in cases:
+    with pytest.raises(ValueError, match=message):
+      scores.from_arrays(arrays)
+
+
+def test_few_splits_and_lonely_examples_are_warned_about():
+  rng = np.random.default_rng(4)
+  state, split = populations.states(rng, 6, 2, 40)
+  state[4:, 0] = np.where(state[4:, 0] == 1, 0, state[4:, 0])
+  phi = rng.normal(size=state.shape)
+  data = scores.from_arrays({'log_odds': phi, 'state': state, 'split': split})
+  assert any('from 16 splits on' in w for w in data.warnings)
+  assert any('fewer than 3' in w for w in data.warnings)
+
+
+def test_too_little_for_a_number_is_a_note_not_an_error():
+  rng = np.random.default_rng(5)
+  state, split = populations.states(rng, 6, 2, 16)  # 4 forgotten per model
+  phi = rng.normal(size=state.shape)
+  data = scores.from_arrays(
+    {
+      'log_odds': phi,
+      'retrained_log_odds': phi[::-1],
+      'state': np.where(state == 0, 3, state),
+      'split': split,
+    }
+  )
+  found = {
+    (f.attack, f.metric): f.estimate for f in suite.run(data, fprs=(0.01,))
+  }
+  for key, reason in {
+    ('ulira', 'tpr_0.01'): 'needs',
+    ('ulira', 'retain_auc'): 'no retained',
+    ('population', 'mia'): 'fewer than 10',
+    ('competition', 'forget_score'): 'forgotten by 8',
+    ('klom', 'mean'): 'forgotten by 8',
+  }.items():
+    assert math.isnan(found[key].value) and reason in found[key].note, key

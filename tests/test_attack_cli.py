@@ -1,0 +1,104 @@
+"""`python -m jaxmu.attack`: a file of arrays in, a report out."""
+
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from jaxmu import attack
+from jaxmu.attacks import scores, suite
+from jaxmu.report import records
+from tests.attacks import test_suite
+
+
+def write(folder: pathlib.Path, **changes) -> pathlib.Path:
+  path = folder / 'scores.npz'
+  np.savez(path, **{**test_suite.make_arrays(), **changes})
+  return path
+
+
+def call(*arguments: str) -> subprocess.CompletedProcess:
+  return subprocess.run(
+    [sys.executable, '-m', 'jaxmu.attack', *arguments],
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+
+
+def test_report_of_a_file(tmp_path):
+  out = tmp_path / 'out'
+  path = write(tmp_path)
+  done = call(
+    f'--scores={path}', f'--out={out}', '--attacks=ulira,per_example,klom'
+  )
+  assert done.returncode == 0, done.stderr
+  rows = records.read_csv(out / 'results.csv', records.AttackRow)
+  header = (out / 'results.csv').read_text().splitlines()[0]
+  assert header == 'attack,metric,value,low,high,n'
+  assert {row.attack for row in rows} == {'ulira', 'per_example', 'klom'}
+  found = suite.run(
+    scores.from_arrays(test_suite.make_arrays()),
+    attacks=['ulira', 'per_example', 'klom'],
+  )
+  by_name = {(f.attack, f.metric): f.estimate for f in found}
+  assert [(row.attack, row.metric) for row in rows] == list(by_name)
+  for row in rows:
+    estimate = by_name[row.attack, row.metric]
+    np.testing.assert_array_equal(
+      [row.value, row.low, row.high, row.n],
+      [estimate.value, estimate.low, estimate.high, estimate.n],
+    )
+  html = (out / 'report.html').read_text()
+  assert 'U-LiRA' in html and 'complementary pairs' in html
+  for name in ('roc', 'trade_off', 'log_odds'):
+    assert (out / 'plots' / f'{name}.png').stat().st_size > 1000
+  lines = (out / 'per_example.csv').read_text().splitlines()
+  assert lines[0] == 'example,auc,p_value,discovered,retrained_auc'
+  aucs = [float(line.split(',')[1]) for line in lines[1:]]
+  assert len(aucs) == 80 and aucs == sorted(aucs, reverse=True)
+  assert 'AUC' in done.stdout
+
+
+def test_errors_end_before_any_work(tmp_path):
+  good = write(tmp_path)
+  text = tmp_path / 'text.npz'
+  text.write_text('not arrays')
+  pickled = tmp_path / 'pickled.npz'
+  np.savez(pickled, log_odds=np.array([{}], object))
+  blocked = tmp_path / 'file'
+  blocked.write_text('')
+  cases = [
+    (attack.read, str(tmp_path / 'none.npz'), 'no such file'),
+    (attack.read, str(text), 'plain arrays'),
+    (attack.read, str(pickled), 'plain arrays'),
+    (attack.check_directory, str(blocked / 'out'), '--out='),
+    (attack.parse_fprs, ['0.1', '10'], "'10'"),
+    (attack.parse_fprs, ['ten'], "'ten'"),
+  ]
+  for function, argument, message in cases:
+    with pytest.raises(ValueError, match=message):
+      function(argument)
+  assert attack.parse_fprs(['0.5']) == (0.5,)
+  assert attack.read(str(good)).state.shape == (32, 88)
+  broken = write(tmp_path, state=np.zeros((2, 2)))
+  with pytest.raises(ValueError, match=r'scores\.npz: state is float64'):
+    attack.read(str(broken))
+
+
+def test_a_refusal_is_one_line_and_an_exit_code(tmp_path):
+  path = write(tmp_path)
+  done = call(
+    f'--scores={path}', f'--out={tmp_path / "out"}', '--attacks=magic'
+  )
+  assert done.returncode == 1
+  assert 'no such attack' in done.stderr and 'Traceback' not in done.stderr
+
+
+def test_refused_and_pooled_numbers_are_explained():
+  data = scores.from_arrays(test_suite.make_arrays())
+  found = suite.run(data, attacks=['ulira'], fprs=(0.0001, 0.01))
+  text = '\n'.join(attack.notes(found))
+  assert 'needs 100000' in text and 'one threshold for all' in text
