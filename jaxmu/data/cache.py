@@ -107,8 +107,8 @@ def write(folder: pathlib.Path, source: raw.Raw) -> Arrays:
   """Convert `source` to model input, store it in `folder` and open it.
 
   Raises:
-    ValueError: the images or labels of the source are not of the right form.
-    OSError: the folder cannot be written.
+    ValueError: the images or labels of the source are not of the right form,
+      or the folder cannot be written.
   """
   try:
     with drafts.draft(folder.parent) as draft:
@@ -118,13 +118,13 @@ def write(folder: pathlib.Path, source: raw.Raw) -> Arrays:
         return finished
       drafts.publish(draft, folder)
   except OSError as error:
-    raise OSError(
+    raise ValueError(
       f'the cache folder {folder.parent} cannot be written ({error}): choose '
       'another one with the environment variable JAXMU_CACHE_DIR'
     ) from error
   arrays = open_or_none(folder)
   if arrays is None:
-    raise OSError(f'{folder} could not be read back: is the disk full?')
+    raise ValueError(f'{folder} could not be read back: is the disk full?')
   return arrays
 
 
@@ -134,7 +134,7 @@ def _write_arrays(draft: pathlib.Path, source: raw.Raw) -> None:
   # A memory-mapped file on a full disk ends the process without a message.
   needed, free = math.prod(shape), shutil.disk_usage(draft).free
   if free < 1.01 * needed:
-    raise OSError(
+    raise ValueError(
       f'{needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free on the disk'
     )
   image = np.lib.format.open_memmap(

@@ -1,10 +1,11 @@
-"""Ways to choose whom to forget, for a single split.
+"""Ways to choose whom to forget in the main split.
 
-Each function takes the training indices and returns the forget set, a part of
-them; `with_forget` makes a design of it. The random choice is `splits.holdout`;
-U-LiRA has forget sets of its own, see `splits.audit_design`.
+`main_split` understands a line of configuration: `random`, `class:3,5`,
+`file:forget.txt`, `most:scores.npz` or `least:scores.npz`. The other functions
+are its parts. U-LiRA has forget sets of its own, see `splits.audit_design`.
 """
 
+import math
 import os
 import pathlib
 from collections.abc import Sequence
@@ -12,7 +13,73 @@ from typing import Literal
 
 import numpy as np
 
-from jaxmu.data import splits
+from jaxmu.data import plain, splits
+
+CHOICES = ('random', 'class', 'file', 'most', 'least')
+
+
+def check(how: str) -> None:
+  """Raise ValueError unless `how` is a choice that `main_split` understands."""
+  kind, _, rest = how.partition(':')
+  classes = rest.replace(',', '').strip()
+  if (
+    kind not in CHOICES
+    or bool(rest) != (kind != 'random')
+    or (kind == 'class' and not classes.isdecimal())
+  ):
+    raise ValueError(
+      f'forget set {how!r}: choose random, class:3,5 (class numbers), '
+      'file:forget.txt (indices), most:scores.npz or least:scores.npz '
+      '(memorisation in an earlier run)'
+    )
+
+
+def main_split(
+  label: np.ndarray,
+  num_dev: int,
+  *,
+  how: str = 'random',
+  val_fraction: float = 0.15,
+  forget_fraction: float = 0.1,
+  seed: int = 123,
+) -> splits.Design:
+  """Return the main split with a forget set of choice.
+
+  Train and validation are always those of `splits.main_split`, so that runs
+  with different forget sets can be compared.
+
+  Args:
+    label: i32[N] of all examples.
+    num_dev: size of the development part.
+    how: `random`; `class:` and numbers; `file:` and a file (`from_file`);
+      `most:` or `least:` and a file of scores (`read_scores`).
+    val_fraction: of the development part.
+    forget_fraction: of the training part, for `random`, `most` and `least`.
+    seed: of the random cuts.
+
+  Raises:
+    ValueError: the choice is unknown or impossible.
+  """
+  check(how)
+  train, val = splits.holdout(
+    np.arange(num_dev, dtype=np.int32), fraction=val_fraction, seed=seed
+  )
+  kind, _, rest = how.partition(':')
+  if kind == 'random':
+    _, forget = splits.holdout(train, fraction=forget_fraction, seed=seed)
+  elif kind == 'class':
+    classes = [int(number) for number in rest.split(',') if number.strip()]
+    forget = by_class(train, label=label, classes=classes)
+  elif kind == 'file':
+    forget = from_file(rest)
+  else:
+    forget = by_difficulty(
+      train,
+      memorised=read_scores(rest, num_examples=len(label)),
+      count=math.ceil(forget_fraction * len(train)),
+      end='most' if kind == 'most' else 'least',
+    )
+  return with_forget(train, forget=forget, val=val)
 
 
 def with_forget(
@@ -151,6 +218,48 @@ def by_difficulty(
     )
   ascending = np.lexsort((train, score if end == 'least' else -score))
   return train[np.sort(ascending[:count])]
+
+
+def read_scores(path: str | os.PathLike, *, num_examples: int) -> np.ndarray:
+  """Read how much each example is memorised, f64[N].
+
+  Args:
+    path: `.npy` with a score per example, or the `.npz` that
+      `python -m jaxmu.attack` reads, with `log_odds` [P, N] of original models
+      and their `state` [P, N], from which `memorisation` is computed.
+    num_examples: N, development and test part together.
+
+  Raises:
+    ValueError: the file is missing, damaged or of another data set.
+  """
+  path = pathlib.Path(path)
+  if not path.exists():
+    raise ValueError(f'the score file {path} does not exist')
+  if path.suffix == '.npy':
+    try:
+      score = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+      raise ValueError(
+        f'the score file {path} cannot be read ({error}): write one number per '
+        'example with np.save'
+      ) from error
+  else:
+    arrays = plain.read_archive(path, needed=('log_odds', 'state'))
+    log_odds, state = arrays['log_odds'], arrays['state']
+    if log_odds.ndim == 3:  # several augmentations
+      log_odds = log_odds.mean(axis=-1)
+    if log_odds.shape != state.shape:
+      raise ValueError(
+        f'{path}: log_odds have shape {log_odds.shape}, state {state.shape}: '
+        'both need one row per model, one column per example'
+      )
+    score = memorisation(log_odds, state)
+  if score.shape != (num_examples,):
+    raise ValueError(
+      f'{path} holds scores of shape {score.shape}, expected one for each of '
+      f'the {num_examples} examples: it belongs to another data set'
+    )
+  return score.astype(np.float64)
 
 
 def memorisation(log_odds: np.ndarray, state: np.ndarray) -> np.ndarray:

@@ -63,9 +63,9 @@ def load(
       `~/.cache/jaxmu`.
 
   Raises:
-    ValueError: the name is unknown, the set is not there, or it is damaged or
-      of the wrong form. The message says what to do.
-    OSError: the cache folder cannot be written.
+    ValueError: the name is unknown, the set is not there, it is damaged or of
+      the wrong form, or the cache folder cannot be written. The message says
+      what to do.
   """
   if name == 'digits':
     return _load_digits()

@@ -110,3 +110,70 @@ def test_memorisation_equals_the_loop():
       np.testing.assert_allclose(got[n], np.mean(seen) - np.mean(unseen))
     else:
       assert np.isnan(got[n])
+
+
+def _scores(num_examples=40):
+  """A scores file's arrays, where example n is memorised by n exactly."""
+  state = np.full((2, num_examples), splits.UNSEEN)
+  state[0] = splits.RETAINED
+  log_odds = np.zeros((2, num_examples))
+  log_odds[0] = np.arange(num_examples)
+  return log_odds, state
+
+
+@pytest.mark.parametrize('how', ['random', 'class:1', 'file', 'most', 'least'])
+def test_main_split_keeps_training_and_validation(tmp_path, how):
+  label = np.arange(40) % 4
+  plain_split = splits.main_split(30)
+  train = np.concatenate([plain_split.retain[0], plain_split.forget[0]])
+  chosen = np.sort(train)[4:8]
+  log_odds, state = _scores()
+  np.savez(tmp_path / 's.npz', log_odds=log_odds, state=state)
+  np.save(tmp_path / 'i.npy', chosen)
+  expected = {
+    'random': np.sort(plain_split.forget[0]),
+    'class:1': np.sort(train[label[train] == 1]),
+    'file': chosen,
+    'most': np.sort(train)[-3:],
+    'least': np.sort(train)[:3],
+  }[how]
+  if how == 'file':
+    how = f'file:{tmp_path / "i.npy"}'
+  elif how in ('most', 'least'):
+    how = f'{how}:{tmp_path / "s.npz"}'
+  design = forget_sets.main_split(label, 30, how=how)
+  np.testing.assert_array_equal(design.audit, expected)
+  np.testing.assert_array_equal(design.val, plain_split.val)
+  together = np.concatenate([design.retain[0], design.forget[0]])
+  np.testing.assert_array_equal(np.sort(together), np.sort(train))
+
+
+@pytest.mark.parametrize(
+  'how',
+  ['', 'class', 'class:', 'class:a', 'file', 'random:1', 'hard:x', 'most'],
+)
+def test_unknown_choices_are_refused(how):
+  with pytest.raises(ValueError, match='choose random, class:3,5'):
+    forget_sets.main_split(np.zeros(40, int), 30, how=how)
+
+
+def test_scores_must_belong_to_the_data_set(tmp_path):
+  path = tmp_path / 's.npz'
+  log_odds, state = _scores(20)
+  np.savez(path, log_odds=log_odds, state=state)
+  with pytest.raises(ValueError, match='each of the 40 examples'):
+    forget_sets.read_scores(path, num_examples=40)
+  np.savez(path, log_odds=log_odds, state=state[:1])
+  with pytest.raises(ValueError, match='one row per model'):
+    forget_sets.read_scores(path, num_examples=20)
+  np.savez(path, log_odds=log_odds)
+  with pytest.raises(ValueError, match="expected .'log_odds', 'state'"):
+    forget_sets.read_scores(path, num_examples=20)
+  with pytest.raises(ValueError, match='does not exist'):
+    forget_sets.read_scores(tmp_path / 'absent.npz', num_examples=20)
+  np.savez(path, log_odds=np.stack([log_odds] * 3, -1), state=state)
+  score = forget_sets.read_scores(path, num_examples=20)
+  assert score.tolist() == list(range(20))
+  np.save(tmp_path / 's.npy', score)
+  direct = forget_sets.read_scores(tmp_path / 's.npy', num_examples=20)
+  np.testing.assert_array_equal(direct, score)

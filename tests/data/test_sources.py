@@ -208,7 +208,7 @@ def test_failed_conversion_leaves_no_cache(tmp_path, load):
 def test_cache_that_cannot_be_written_names_the_remedy(tmp_path):
   _write_plain(tmp_path / 'data' / 'mine', _arrays(20), _arrays(8))
   (tmp_path / 'file').write_text('')
-  with pytest.raises(OSError, match='JAXMU_CACHE_DIR'):
+  with pytest.raises(ValueError, match='JAXMU_CACHE_DIR'):
     sources.load(
       'mine', data_dir=tmp_path / 'data', cache_dir=tmp_path / 'file' / 'cache'
     )
@@ -220,7 +220,7 @@ def test_full_disk_is_noticed_before_writing(tmp_path, load, monkeypatch):
   monkeypatch.setattr(
     shutil, 'disk_usage', lambda path: usage._replace(free=28 * 6 * 6 * 3)
   )
-  with pytest.raises(OSError, match='0.00 GB free.*JAXMU_CACHE_DIR'):
+  with pytest.raises(ValueError, match='0.00 GB free.*JAXMU_CACHE_DIR'):
     load('mine')
   assert not list((tmp_path / 'cache').iterdir())
 
