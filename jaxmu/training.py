@@ -17,6 +17,7 @@ import numpy as np
 
 from jaxmu import models, population
 from jaxmu.core import hparams as hp
+from jaxmu.core import method as core_method
 from jaxmu.core.draws import Draws
 from jaxmu.core.method import Method
 from jaxmu.core.types import Key, Problem, Split, Task, Variables
@@ -238,11 +239,16 @@ def prepare(
   splits: Split,
   originals: Variables,
 ) -> list[Any]:
-  """Run the method's exact counting on the host, for each member."""
+  """Check the problem and run the method's exact counting, for each member.
+
+  Raises:
+    ValueError: the method cannot work on this split or model.
+  """
   one = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), (splits, originals)
   )
   problem = Problem(task, *one)
+  core_method.check(method, problem)
   return [method.prepare(h, problem) for h in hparams]
 
 

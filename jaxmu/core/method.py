@@ -40,8 +40,10 @@ class Card:
   Attributes:
     title: the name in full.
     citation: authors, year and where to find the paper.
-    cost: counted work in forward passes of one example (a backward pass counts
-      two), from hyper-parameters as plain numbers and set sizes.
+    cost: counted work of the published algorithm in forward passes of one
+      example (a backward pass counts two), from hyper-parameters as plain
+      numbers and set sizes; what we skip, such as asking a teacher twice, is
+      counted.
     reads: which index sets the method looks at, of 'retain', 'forget', 'val'.
     needs: what a model must have, of 'conv' and 'batch_norm'.
     small: values of hyper-parameters for which the contract test is sensible,
@@ -89,6 +91,33 @@ class Method(NamedTuple):
   prepare: Callable[[Any, Problem], Any] = _as_given
 
 
+def check(method: Method, problem: Problem) -> None:
+  """Refuse a problem that a method cannot work on, before any training.
+
+  Args:
+    method: the method.
+    problem: data, split and model; shapes are enough.
+
+  Raises:
+    ValueError: a set that the method reads is empty, or the model lacks a kind
+      of layer that it edits; the message says what to do.
+  """
+  for part in method.card.reads:
+    if not getattr(problem.split, part).shape[0]:
+      raise ValueError(
+        f'{method.name} needs a {part} set, and this split has none; give '
+        'one, or choose a method that does not read it'
+      )
+  kinds = {layer.kind for layer in problem.task.model.layers}
+  accepted = {'conv': {'conv', 'depthwise'}, 'batch_norm': {'batch_norm'}}
+  for need in method.card.needs:
+    if not kinds & accepted[need]:
+      raise ValueError(
+        f'{method.name} works on layers of kind {need}; the model has none '
+        f'(it has {", ".join(sorted(kinds))}); choose another method or model'
+      )
+
+
 def run(
   method: Method, hparams: Any, draws: Draws, problem: Problem
 ) -> tuple[Variables, list[Info]]:
@@ -107,6 +136,7 @@ def run(
   Returns:
     The unlearned variables and the info of every epoch.
   """
+  check(method, problem)
   hparams = method.prepare(hparams, problem)
   state = method.init(hparams, draws.at('init'), problem)
   infos = []

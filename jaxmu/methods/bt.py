@@ -21,7 +21,7 @@ from flax import struct
 
 from jaxmu.core import hparams as hp
 from jaxmu.core.draws import Draws
-from jaxmu.core.method import Card, Info, Method, Sizes
+from jaxmu.core.method import Card, Info, Method
 from jaxmu.core.types import Array, Problem, Variables
 from jaxmu.data import stream
 from jaxmu.ops import fit, forward, losses, optim, teacher
@@ -128,12 +128,6 @@ def _imitate(
   return loss
 
 
-def _cost(h, n: Sizes) -> float:
-  # A noisy teacher that costs as much as the student; teachers asked once.
-  size = n.retain + n.forget
-  return (3 * h['num_epochs'] + 1) * size
-
-
 METHOD = Method(
   name='bt',
   Hparams=Hparams,
@@ -142,7 +136,8 @@ METHOD = Method(
   card=Card(
     title='Bad teacher',
     citation='Chundawat et al. 2023, arXiv 2205.08096',
-    cost=_cost,
+    # With a noisy teacher that costs as much as the student.
+    cost=lambda h, n: 5 * h['num_epochs'] * (n.retain + n.forget),
     reads=('retain', 'forget'),
     small={'noisy_arch': 'same', 'learning_rate': 1e-3},
     paper={'noisy_arch': 'same'},

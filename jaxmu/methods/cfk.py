@@ -8,7 +8,7 @@ As in the reference: the network stays in evaluation mode, so that batch
 statistics are those of the original (`bn_mode='train'` uses the batch's); there
 is no momentum; the learning rate decays at 50, 80 and 90 percent of the epochs;
 more blocks than the model has means all of them. On transformers the attention
-biases get no gradient.
+biases get no gradient in evaluation mode (`attn_bias_mode='live'` trains them).
 """
 
 from flax import struct
@@ -17,7 +17,7 @@ from jaxmu.core import hparams as hp
 from jaxmu.core.draws import Draws
 from jaxmu.core.method import Card, Info, Method
 from jaxmu.core.types import Array, Problem
-from jaxmu.ops import last_blocks, schedules
+from jaxmu.ops import forward, last_blocks, schedules
 
 _DEAD_RATE = 'the schedule starts from learning_rate'
 _DEAD_MOMENTUM = 'the reference trains without momentum'
@@ -38,6 +38,7 @@ class Hparams:
   num_epochs: Array = hp.leaf(10, valid=hp.COUNT, search=hp.EPOCHS)
   batch_size: int = hp.static(256, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
   bn_mode: str = hp.static('eval', valid=('eval', 'train'))
+  attn_bias_mode: str = hp.static('cached', valid=forward.BIAS_MODES)
 
 
 def prepare(hparams: Hparams, problem: Problem) -> Hparams:
@@ -71,6 +72,7 @@ def epoch(
     num_blocks=hparams.num_blocks,
     batch_size=hparams.batch_size,
     bn_mode=hparams.bn_mode,
+    attn_bias_mode=hparams.attn_bias_mode,
     augmented=False,
   )
 
@@ -86,5 +88,6 @@ METHOD = Method(
     citation='Goel et al. 2022, arXiv 2201.06640',
     cost=lambda h, n: 3 * h['num_epochs'] * n.retain,
     reads=('retain',),
+    small={'num_epochs': 3},
   ),
 )

@@ -10,7 +10,8 @@ as few epochs as any unlearning; `bn_mode='train'` follows the paper, with reset
 statistics and those of the batch. The pull is towards the newly drawn weights.
 There is no momentum; the learning rate decays at 50, 80 and 90 percent of the
 epochs; more blocks than the model has means all of them. Layer norms and
-attention biases are not drawn anew.
+attention biases are not drawn anew, and attention biases get no gradient in
+evaluation mode (`attn_bias_mode='live'` trains them).
 """
 
 import jax
@@ -21,7 +22,7 @@ from jaxmu.core import hparams as hp
 from jaxmu.core.draws import Draws
 from jaxmu.core.method import Card, Info, Method
 from jaxmu.core.types import Array, Params, Problem
-from jaxmu.ops import fresh, last_blocks, schedules, surgery
+from jaxmu.ops import forward, fresh, last_blocks, schedules, surgery
 
 _DEAD_RATE = 'the schedule starts from learning_rate'
 _DEAD_MOMENTUM = 'the reference trains without momentum'
@@ -46,6 +47,7 @@ class Hparams:
   num_epochs: Array = hp.leaf(10, valid=hp.COUNT, search=hp.EPOCHS)
   batch_size: int = hp.static(256, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
   bn_mode: str = hp.static('eval', valid=('eval', 'train'))
+  attn_bias_mode: str = hp.static('cached', valid=forward.BIAS_MODES)
 
 
 def prepare(hparams: Hparams, problem: Problem) -> Hparams:
@@ -102,6 +104,7 @@ def epoch(
     num_blocks=hparams.num_blocks,
     batch_size=hparams.batch_size,
     bn_mode=hparams.bn_mode,
+    attn_bias_mode=hparams.attn_bias_mode,
     augmented=True,
   )
 
@@ -117,6 +120,7 @@ METHOD = Method(
     citation='Goel et al. 2022, arXiv 2201.06640',
     cost=lambda h, n: 3 * h['num_epochs'] * n.retain,
     reads=('retain',),
+    small={'num_epochs': 3},
     paper={'bn_mode': 'train'},
   ),
 )

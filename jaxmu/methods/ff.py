@@ -15,7 +15,7 @@ curvature and get the most noise, to no effect.
 
 Unlike the reference, the classifier is found by its place rather than by the
 size of its first axis, and transformers work: their attention biases have
-gradients in evaluation mode (`attn_bias_mode='live'`; the reference raises).
+gradients in evaluation mode, for want of which the reference raises.
 """
 
 from typing import NamedTuple
@@ -50,10 +50,12 @@ def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
   """Add noise to every parameter."""
   curvature, _ = fisher(hparams, problem)
   spread = surgery.by_path(variance(hparams, problem, curvature))
+  shapes = {path: value.shape for path, value in spread.items()}
+  dtype = forward.dtype_of(problem.original)
+  noise = draws.normals('noise', shapes, dtype)
 
   def blur(path, leaf):
-    noise = draws.normal(f'noise/{path}', leaf.shape, leaf.dtype)
-    return leaf + jnp.sqrt(spread[path]) * noise
+    return leaf + jnp.sqrt(spread[path]) * noise[path]
 
   params = surgery.edit(blur, problem.original['params'])
   return State({**problem.original, 'params': params})

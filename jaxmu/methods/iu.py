@@ -12,7 +12,7 @@ rescaled, so that the correction is along the gradient of the first example
 alone. The batch size only affects rounding.
 
 Unlike the reference, transformers work: their attention biases have gradients
-in evaluation mode (`attn_bias_mode='live'`; the reference raises).
+in evaluation mode, for want of which the reference raises.
 """
 
 from typing import NamedTuple

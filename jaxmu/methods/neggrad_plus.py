@@ -10,7 +10,8 @@ those of the original model throughout, only their scale and shift are trained
 (`bn_mode='train'` normalises with the batch instead). The penalty on the
 distance to the original model has strength 0 in every published run; it is kept
 as `anchor`. On transformers the attention biases of an epoch's forward passes
-are those of its start and receive no gradient of the cross-entropy.
+are those of its start and receive no gradient of the cross-entropy
+(`attn_bias_mode='live'` trains them like the rest).
 """
 
 import jax
@@ -20,7 +21,7 @@ from flax import struct
 from jaxmu.core import hparams as hp
 from jaxmu.core.draws import Draws
 from jaxmu.core.method import Card, Info, Method
-from jaxmu.core.types import Array, Problem
+from jaxmu.core.types import Array, Problem, Variables
 from jaxmu.data import stream
 from jaxmu.ops import fit, forward, losses, optim
 
@@ -35,6 +36,7 @@ class Hparams:
   num_epochs: Array = hp.leaf(10, valid=hp.COUNT, search=hp.EPOCHS)
   batch_size: int = hp.static(256, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
   bn_mode: str = hp.static('eval', valid=('eval', 'train'))
+  attn_bias_mode: str = hp.static('cached', valid=forward.BIAS_MODES)
 
 
 def init(hparams: Hparams, draws: Draws, problem: Problem) -> fit.Fit:
@@ -52,28 +54,48 @@ def epoch(
 ) -> tuple[fit.Fit, Info]:
   """Take one pass over the retain set, each batch with a forget batch."""
   del epoch
-  split, size = problem.split, hparams.batch_size
+  split, rate = problem.split, hparams.learning_rate
   retain = stream.shuffled(draws, 'retain', split.retain)
   forget = stream.shuffled(draws, 'forget', split.forget)
-  retain_table, retain_weight = stream.padded(retain, size)
-  forget_table, forget_weight = stream.padded(forget, size)
-  partner = jnp.arange(retain_table.shape[0]) % forget_table.shape[0]
-  pairs = (
-    (retain_table, retain_weight),
-    (forget_table[partner], forget_weight[partner]),
-  )
-  rate = hparams.learning_rate
   variables, opt, info = fit.epoch(
-    _contrast(hparams, problem),
+    _contrast(hparams, problem, state.variables),
     optim.sgd(rate, hparams.momentum, hparams.weight_decay),
     *state,
-    stream.Batches(pairs, tail=None),
+    _pairs(hparams, retain, forget),
     draws,
   )
   return fit.Fit(variables, opt), {**info, 'learning_rate': rate}
 
 
-def _contrast(hparams: Hparams, problem: Problem) -> fit.Loss:
+def _pairs(hparams: Hparams, retain: Array, forget: Array) -> stream.Batches:
+  """Pair weighted retain batches with forget batches, which repeat.
+
+  Smaller last batches are padded with weight 0. Where the batch normalises,
+  padding would count: there the last retain batch stays small, and the last
+  forget batch is filled up from the first.
+  """
+  size = hparams.batch_size
+  table, weight = stream.padded(forget, size)
+  if hparams.bn_mode == 'train':
+    table = jnp.resize(forget, table.shape)
+    weight = jnp.ones_like(weight)
+
+  def partner(step):
+    row = step % table.shape[0]
+    return table[row], weight[row]
+
+  if hparams.bn_mode == 'eval':
+    own = stream.padded(retain, size)
+    steps = jnp.arange(own[0].shape[0])
+    return stream.Batches((own, partner(steps)), tail=None)
+  full, tail = stream.cut((retain, jnp.ones(retain.shape)), size)
+  steps = full[0].shape[0]
+  pairs = full, partner(jnp.arange(steps))
+  last = None if tail is None else (tail, partner(steps))
+  return stream.Batches(pairs, last)
+
+
+def _contrast(hparams: Hparams, problem: Problem, begin: Variables) -> fit.Loss:
   task, anchor = problem.task, problem.original['params']
 
   def cross_entropy(variables, batch, draws):
@@ -83,7 +105,10 @@ def _contrast(hparams: Hparams, problem: Problem) -> fit.Loss:
     if hparams.bn_mode == 'train':
       logits, variables = forward.train_logits(task, variables, images, draws)
     else:
-      logits = forward.eval_logits(task, variables, images)
+      cached = forward.cache_biases(
+        task.model, hparams.attn_bias_mode, variables, begin
+      )
+      logits = forward.eval_logits(task, cached, images)
     each = losses.cross_entropies(logits, task.dataset.label[index])
     return losses.weighted_mean(each, weight.astype(dtype)), variables
 

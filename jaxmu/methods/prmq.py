@@ -119,14 +119,19 @@ def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
   live = surgery.by_path(taps.live(task, original['params']))
   dead = taps.count_chosen_dead(mask, {path: live[path] for path in mask})
 
+  known = surgery.by_path(original['params'])
+  bounds = {
+    path: 1 / math.sqrt(fresh.fan_in(known[path]))
+    for path in mask
+    if path.endswith('/kernel')
+  }
+  drawn = fresh.symmetric(draws, original['params'], bounds)
+
   def renew(path, leaf):
     if path not in mask:
       return leaf
     left = jnp.where(mask[path], 0, leaf)
-    if not path.endswith('/kernel'):
-      return left
-    bound = 1 / math.sqrt(fresh.fan_in(leaf))
-    return jnp.where(left == 0, fresh.symmetric(draws, path, leaf, bound), left)
+    return jnp.where(left == 0, drawn[path], left) if path in drawn else left
 
   params = surgery.edit(renew, original['params'])
   entropy = None
@@ -239,7 +244,7 @@ def finish(hparams: Hparams, state: State) -> Variables:
 def _cost(h, n: Sizes) -> float:
   steps = stream.num_steps(n.retain, h['batch_size'])
   taken = math.floor(steps * h['num_epochs']) + h['extra_step']
-  return n.retain + 3 * taken * h['batch_size']
+  return 4 * taken * h['batch_size']
 
 
 METHOD = Method(
@@ -255,7 +260,6 @@ METHOD = Method(
     citation='Cadet et al. 2024, arXiv 2410.01276 (challenge: 4th place)',
     cost=_cost,
     reads=('retain',),
-    needs=('conv',),
     small={'prune_fraction': 0.5},
     paper={'extra_step': False},
   ),

@@ -16,6 +16,7 @@ layers move as well. Unlike the reference, the validation set is not evaluated.
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
@@ -24,7 +25,7 @@ from jaxmu.core import hparams as hp
 from jaxmu.core.draws import Draws
 from jaxmu.core.method import Card, Info, Method
 from jaxmu.core.types import Array, Params, Problem, Variables
-from jaxmu.ops import fit, fresh, optim, surgery
+from jaxmu.ops import fit, forward, fresh, optim, surgery
 
 CHOSEN = 9  # tensors per epoch
 SEED = 123
@@ -126,12 +127,21 @@ def disturb(
 ) -> Variables:
   """Add noise to what was drawn for it in this epoch."""
   noisy = _of_epoch(hparams.noisy, problem, epoch)
+  params = state.variables['params']
 
-  def add(path, leaf):
-    noise = draws.normal(f'noise/{path}', leaf.shape, leaf.dtype)
-    return jnp.where(noisy[path], leaf + hparams.noise * noise, leaf)
+  def add():
+    known = surgery.by_path(params)
+    shapes = {path: leaf.shape for path, leaf in known.items()}
+    drawn = draws.normals('noise', shapes, forward.dtype_of(state.variables))
 
-  params = surgery.edit(add, state.variables['params'])
+    def one(path, leaf):
+      added = leaf + hparams.noise * drawn[path]
+      return jnp.where(noisy[path], added, leaf)
+
+    return surgery.edit(one, params)
+
+  some = jnp.any(jnp.stack(list(noisy.values())))
+  params = jax.lax.cond(some, add, lambda: params)
   return {**state.variables, 'params': params}
 
 
@@ -186,11 +196,7 @@ METHOD = Method(
     citation='Cadet et al. 2024, arXiv 2410.01276 (challenge: 7th place)',
     cost=lambda h, n: h['num_epochs'] * (3 * n.retain + n.val),
     reads=('retain',),
-    needs=('conv',),
-    small={
-      'num_epochs': 4,
-      'fine_num_epochs': 1,
-      'reset_num_epochs': 1,
-    },
+    needs=('batch_norm',),
+    small={'num_epochs': 3, 'fine_num_epochs': 1, 'reset_num_epochs': 0},
   ),
 )

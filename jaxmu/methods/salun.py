@@ -11,7 +11,9 @@ other; masked weights still decay; the learning rate does not. At 32x32 pixels
 62% of ResNet-18's weights are kernel taps that only meet padding and have no
 gradient: any `mask_fraction` above 0.38 then keeps every weight that matters,
 and the method is SRL. `live_only` takes the fraction of the live weights.
-Equal magnitudes are ranked by flat index in torch's parameter order.
+Equal magnitudes are ranked by flat index in torch's parameter order. Attention
+biases of transformers have no gradient in evaluation mode and rank last
+(`attn_bias_mode='live'` gives them theirs).
 """
 
 from typing import NamedTuple
@@ -58,6 +60,7 @@ class Hparams:
   batch_size: int = hp.static(256, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
   mask_grad: str = hp.static('cumulative', valid=('cumulative', 'sum'))
   relabel_stream: str = hp.static('randomstate123', valid=relabel.STREAMS)
+  attn_bias_mode: str = hp.static('cached', valid=forward.BIAS_MODES)
   live_only: bool = hp.static(False, valid=(False, True))
   count: Array | None = hp.derived()  # parameters to train
 
@@ -102,7 +105,13 @@ def saliency(hparams: Hparams, draws: Draws, problem: Problem) -> Params:
     index, weight = batch
     dtype = forward.dtype_of(original)
     images = forward.clean_images(task, index, dtype)
-    logits = forward.eval_logits(task, {**original, 'params': params}, images)
+    variables = forward.cache_biases(
+      task.model,
+      hparams.attn_bias_mode,
+      {**original, 'params': params},
+      original,
+    )
+    logits = forward.eval_logits(task, variables, images)
     each = losses.cross_entropies(logits, task.dataset.label[index])
     return -losses.weighted_mean(each, weight.astype(dtype))
 

@@ -12,6 +12,7 @@ from jaxmu import models
 from jaxmu.core.draws import Draws
 from jaxmu.core.types import Array, Key, Task, Variables
 from jaxmu.data import augment
+from jaxmu.ops import surgery
 
 
 def dtype_of(variables: Variables) -> jnp.dtype:
@@ -65,6 +66,37 @@ def eval_logits(task: Task, variables: Variables, images: Array) -> Array:
   """Run the model in evaluation mode; logits f[B, C]."""
   logits, _ = models.apply(task.model, variables, images, train=False)
   return logits
+
+
+BIAS_MODES = ('cached', 'live')
+
+
+def cache_biases(
+  model: models.Model, mode: str, variables: Variables, cached: Variables
+) -> Variables:
+  """Give a network the attention biases it had at another time, as constants.
+
+  The reference's transformer copies its attention biases when it is switched to
+  evaluation mode: until the next switch they stay as they were and receive no
+  gradient. Without attention nothing changes.
+
+  Args:
+    model: tells which parameters are attention biases.
+    mode: 'cached' for the reference's behaviour, 'live' to change nothing.
+    variables: the network.
+    cached: the same network when it was switched.
+  """
+  kinds = {layer.path: layer.kind for layer in model.layers}
+  known = surgery.by_path(cached['params'])
+
+  def choose(path, leaf):
+    if kinds.get(path.rsplit('/', 1)[0]) != 'attention_bias':
+      return leaf
+    return jax.lax.stop_gradient(known[path])
+
+  if mode == 'live':
+    return variables
+  return {**variables, 'params': surgery.edit(choose, variables['params'])}
 
 
 def fresh_variables(

@@ -1,6 +1,7 @@
-"""Fresh weights, drawn leaf by leaf under the name of each leaf."""
+"""Fresh weights in place of trained ones."""
 
 import math
+from collections.abc import Mapping
 
 import jax.numpy as jnp
 
@@ -10,10 +11,21 @@ from jaxmu.models import Model
 from jaxmu.ops import surgery
 
 
-def symmetric(draws: Draws, path: str, like: Array, bound: float) -> Array:
-  """Draw from U(-bound, bound) with the shape and dtype of `like`."""
-  unit = draws.uniform(f'fresh/{path}', like.shape, like.dtype)
-  return bound * (2 * unit - 1)
+def symmetric(
+  draws: Draws, params: Params, bounds: Mapping[str, float]
+) -> dict[str, Array]:
+  """Draw from U(-b, b) with the shapes of some parameters.
+
+  Args:
+    draws: where 'fresh' is drawn.
+    params: give shapes and dtype.
+    bounds: b by path.
+  """
+  known = surgery.by_path(params)
+  shapes = {path: known[path].shape for path in bounds}
+  dtype = next(iter(known.values())).dtype
+  units = draws.uniforms('fresh', shapes, dtype)
+  return {path: bounds[path] * (2 * unit - 1) for path, unit in units.items()}
 
 
 def fan_in(kernel: Array) -> int:
@@ -35,14 +47,13 @@ def torch_default(
   Both kernel and bias are drawn from U(-1, 1) / sqrt(fan in).
   """
   known = surgery.by_path(params)
-
-  def renew(path, leaf):
-    if not surgery.under(path, prefixes):
-      return leaf
-    kernel = known[path.rsplit('/', 1)[0] + '/kernel']
-    return symmetric(draws, path, leaf, 1 / math.sqrt(fan_in(kernel)))
-
-  return surgery.edit(renew, params)
+  bounds = {
+    path: 1 / math.sqrt(fan_in(known[path.rsplit('/', 1)[0] + '/kernel']))
+    for path in known
+    if surgery.under(path, prefixes)
+  }
+  drawn = symmetric(draws, params, bounds)
+  return surgery.edit(lambda path, leaf: drawn.get(path, leaf), params)
 
 
 def scratch(draws: Draws, model: Model, params: Params) -> Params:
@@ -53,15 +64,18 @@ def scratch(draws: Draws, model: Model, params: Params) -> Params:
   and shift zero. Layer norms and attention biases keep their values.
   """
   kinds = {layer.path: layer.kind for layer in model.layers}
+  bounds = {}
+  for path, leaf in surgery.by_path(params).items():
+    if path.endswith('/kernel'):
+      fan = fan_out(leaf) if surgery.is_conv(leaf) else sum(leaf.shape)
+      bounds[path] = math.sqrt(6 / fan)
+  drawn = symmetric(draws, params, bounds)
 
   def renew(path, leaf):
+    if path in drawn:
+      return drawn[path]
     layer, name = path.rsplit('/', 1)
-    kind = kinds[layer]
-    if kind in ('conv', 'depthwise'):
-      return symmetric(draws, path, leaf, math.sqrt(6 / fan_out(leaf)))
-    if kind == 'linear' and name == 'kernel':
-      return symmetric(draws, path, leaf, math.sqrt(6 / sum(leaf.shape)))
-    if kind in ('linear', 'batch_norm'):
+    if kinds[layer] in ('linear', 'batch_norm'):
       return (jnp.ones_like if name == 'scale' else jnp.zeros_like)(leaf)
     return leaf
 

@@ -64,6 +64,7 @@ def epoch(
   num_blocks: Array,
   batch_size: int,
   bn_mode: str,
+  attn_bias_mode: str,
   augmented: bool,
 ) -> tuple[State, Info]:
   """Take one shuffled pass over the retain set, updating the last blocks.
@@ -78,6 +79,7 @@ def epoch(
     batch_size: B.
     bn_mode: 'eval' normalises with the stored statistics, 'train' with the
       batch, updating them.
+    attn_bias_mode: see `forward.cache_biases`.
     augmented: whether images pass through the training augmentation.
   """
   task = problem.task
@@ -96,7 +98,10 @@ def epoch(
         task, variables, images, step_draws
       )
     else:
-      logits = forward.eval_logits(task, variables, images)
+      cached = forward.cache_biases(
+        task.model, attn_bias_mode, variables, state.variables
+      )
+      logits = forward.eval_logits(task, cached, images)
     each = losses.cross_entropies(logits, task.dataset.label[index])
     value = losses.weighted_mean(each, weight.astype(dtype))
     squares = jax.tree.map(
