@@ -134,7 +134,7 @@ def _write_arrays(draft: pathlib.Path, source: raw.Raw) -> None:
   # A memory-mapped file on a full disk ends the process without a message.
   needed, free = math.prod(shape), shutil.disk_usage(draft).free
   if free < 1.01 * needed:
-    raise ValueError(
+    raise OSError(
       f'{needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free on the disk'
     )
   image = np.lib.format.open_memmap(
