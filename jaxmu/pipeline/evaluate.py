@@ -78,6 +78,11 @@ def evaluate(job: job_lib.Job) -> Evaluation:
       ratio, whose = attack
       report = roc_report.roc_report(ratio, whose.state, whose.cluster)
       found |= {f'ulira_{_key(k)}': v for k, v in report.items()}
+      warnings += [
+        f'{name}: U-LiRA {k} is not given: {v.note}'
+        for k, v in report.items()
+        if np.isnan(v.value)
+      ]
       curves[name] = roc_report.curves(
         ratio, whose.state, whose.cluster, fpr=FPR_GRID
       )
@@ -237,7 +242,6 @@ def rows(job: job_lib.Job, metrics: dict[str, Metrics]) -> list[records.Row]:
   reference = metrics['retrain']
   found = []
   for name, own in metrics.items():
-    size = job.populations[name].members.size
     for metric, estimate in own.items():
       retrained = reference[metric].value
       found.append(
@@ -249,7 +253,7 @@ def rows(job: job_lib.Job, metrics: dict[str, Metrics]) -> list[records.Row]:
           high=estimate.high,
           retrained=retrained,
           gap=estimate.value - retrained,
-          n=size,
+          n=estimate.n,
         )
       )
     if name != 'retrain' and 'ulira_auc' in own:
@@ -265,7 +269,7 @@ def rows(job: job_lib.Job, metrics: dict[str, Metrics]) -> list[records.Row]:
           high=excess.high,
           retrained=0.0,
           gap=excess.value,
-          n=size,
+          n=excess.n,
         )
       )
     found.append(_counted_work(job, name))

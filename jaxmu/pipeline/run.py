@@ -48,8 +48,14 @@ def run(settings: Settings, command: str = '') -> job_lib.Job:
     else:
       bars.line('report: evaluating and drawing')
       publish.publish(job, command)
-  table.show(publish.rows(job), failed=publish.shelf(job).info()['failed'])
-  print(f'\n{job.folder / "report.html"} explains every number.')
+  table.show(
+    table.headline(publish.rows(job)),
+    failed=publish.shelf(job).info()['failed'],
+  )
+  print(
+    f'\n{job.folder / "report.html"} explains these and all other numbers; '
+    'they are in results.csv beside it.'
+  )
   return job
 
 

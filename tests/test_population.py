@@ -1,0 +1,158 @@
+"""A population is its members: layout, order and company change nothing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxmu import population, training
+from jaxmu.core import hparams as hp
+from jaxmu.core.draws import Draws, derive
+from jaxmu.methods import METHODS
+from tests import tiny_problem
+
+SIZE = 8
+LAYOUTS = [(1, 1), (1, 3), (1, 8), (2, 2), (8, 1), (8, 3)]
+
+
+def _train(layout, members=None):
+  """Train a convolutional network with BatchNorm; epochs differ by member."""
+  members = np.arange(SIZE) if members is None else members
+  method = METHODS['retrain']
+  chosen = [
+    hp.from_config(
+      method.Hparams,
+      {
+        'num_epochs': 1 + m % 3,
+        'learning_rate': 0.01 * (m + 1),
+        'batch_size': 8,
+      },
+    )
+    for m in members
+  ]
+  pick = lambda tree: jax.tree.map(lambda x: x[members], tree)  # noqa: E731
+  trainer = training.Trainer(method, tiny_problem.task(), layout)
+  return trainer.run(
+    chosen,
+    tiny_problem.keys(SIZE)[members],
+    pick(tiny_problem.splits(SIZE)),
+    pick(tiny_problem.originals(SIZE)),
+  )
+
+
+@pytest.fixture(scope='module')
+def one_by_one():
+  return _train(population.Layout(1, 1))
+
+
+@pytest.mark.xdist_group('population')
+@pytest.mark.parametrize(('devices', 'chunk'), LAYOUTS)
+def test_layout_does_not_change_the_result(one_by_one, devices, chunk):
+  other = _train(population.Layout(devices, chunk))
+  pairs = zip(
+    jax.tree.leaves(one_by_one.variables),
+    jax.tree.leaves(other.variables),
+    strict=True,
+  )
+  for a, b in pairs:
+    np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)
+  np.testing.assert_array_equal(
+    np.isnan(one_by_one.losses), np.isnan(other.losses)
+  )
+
+
+@pytest.mark.xdist_group('population')
+def test_company_and_order_do_not_change_a_member(one_by_one):
+  members = np.array([5, 2, 7])
+  few = _train(population.Layout(1, 1), members)
+  for a, b in zip(
+    jax.tree.leaves(one_by_one.variables),
+    jax.tree.leaves(few.variables),
+    strict=True,
+  ):
+    np.testing.assert_array_equal(np.asarray(a)[members], b)
+
+
+@pytest.mark.parametrize(('devices', 'chunk'), LAYOUTS)
+def test_draws_are_bitwise_equal_in_every_layout(devices, chunk):
+  layout = population.Layout(devices, chunk)
+
+  def draw(_, key):
+    draws = Draws(key).at('epoch', 3)
+    return draws.permutation('order', 50), draws.normal('noise', (7,))
+
+  keys = population.put(population.pad(tiny_problem.keys(SIZE), layout), layout)
+  mapped = jax.jit(
+    lambda keys: population.map_members(draw, (), keys, layout=layout)
+  )(keys)
+  for member in range(SIZE):
+    alone = draw((), tiny_problem.keys(SIZE)[member])
+    for a, b in zip(alone, mapped, strict=True):
+      np.testing.assert_array_equal(a, b[member])
+
+
+def test_no_collectives_in_the_training_program():
+  layout = population.Layout(8, 1)
+  method, task = METHODS['retrain'], tiny_problem.task()
+  trainer = training.Trainer(method, task, layout)
+  hparams = hp.from_config(method.Hparams, {'num_epochs': 1, 'batch_size': 8})
+  loaded = trainer.load(
+    [hparams] * SIZE,
+    tiny_problem.keys(SIZE),
+    tiny_problem.splits(SIZE),
+    tiny_problem.originals(SIZE),
+  )
+  text = loaded.epoch.as_text()
+  for word in ('all-reduce', 'all-gather', 'all-to-all', 'collective-permute'):
+    assert word not in text
+
+
+def test_only_one_member_runs_when_asked(one_by_one):
+  layout = population.Layout(2, 1)
+  method = METHODS['retrain']
+  trainer = training.Trainer(method, tiny_problem.task(), layout)
+  hparams = hp.from_config(
+    method.Hparams, {'num_epochs': 1, 'learning_rate': 0.01, 'batch_size': 8}
+  )
+  loaded = trainer.load(
+    [hparams] * SIZE,
+    tiny_problem.keys(SIZE),
+    tiny_problem.splits(SIZE),
+    tiny_problem.originals(SIZE),
+  )
+  alone = trainer.train(loaded, only=0)
+  for a, b in zip(
+    jax.tree.leaves(one_by_one.variables),
+    jax.tree.leaves(alone.variables),
+    strict=True,
+  ):
+    np.testing.assert_allclose(np.asarray(a)[0], b[0], rtol=2e-3, atol=2e-4)
+    assert not np.asarray(b)[1:].any()
+
+
+def test_failures_name_the_first_epoch():
+  losses = np.array([[1, np.nan, 2], [1, 1, np.nan], [np.inf, 1, 1]])
+  failed = training.failures(losses, np.array([3, 2, 3]))
+  np.testing.assert_array_equal(failed, [1, -1, 0])
+
+
+def test_keys_follow_from_names():
+  root = jax.random.key(0)
+  paths = [('a', 1), ('a', 2), ('b', 1), (1, 'a'), ('a', 1, 0)]
+  data = [jax.random.key_data(derive(root, *p)).tolist() for p in paths]
+  assert len({tuple(d) for d in data}) == len(paths)
+
+
+def test_layout_refuses_devices_that_are_not_there():
+  with pytest.raises(ValueError, match='devices = 99'):
+    population.Layout(devices=99)
+  with pytest.raises(ValueError, match='chunk = 0'):
+    population.Layout(chunk=0)
+
+
+def test_recorded_draws_replace_made_ones():
+  recorded = {'epoch/noise': jnp.arange(6.0).reshape(3, 2)}
+  draws = Draws(jax.random.key(0), recorded).at('epoch', 2)
+  np.testing.assert_array_equal(draws.normal('noise', (2,)), [4, 5])
+  with pytest.raises(ValueError, match='one leading axis per counter'):
+    draws.normal('noise', (3,))
