@@ -11,8 +11,8 @@ from jax import lax
 from jaxmu.models import conv, conv_patches
 
 WIDTH, BATCH = 3, 4
-# Every kind of layer of ResNet-18 at 32x32 (the stem on a smaller map, for speed):
-# map in, channels in and out, kernel, stride.
+# Every kind of layer of ResNet-18 at 32x32 (the stem on a smaller map, for
+# speed): map in, channels in and out, kernel, stride.
 LAYERS = {
   'stem': (8, 3, WIDTH, 7, 2),
   'stage1': (8, WIDTH, WIDTH, 3, 1),
