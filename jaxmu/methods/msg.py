@@ -11,9 +11,11 @@ batch statistics; the retain side is a random subset of the size of the forget
 set in batches of 64 whatever `batch_size` is, so that the balance of the two
 sums of batch means depends on it; weight decay also shrinks the slow weights.
 Kernel taps that only meet padding have zero gradient and are renewed first;
-ties go to the lower flat index in torch's layout.
+ties go to the lower flat index in torch's layout. `live_only` renews a fraction
+of the other taps.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -27,7 +29,7 @@ from jaxmu.core.draws import Draws
 from jaxmu.core.method import Card, Info, Method
 from jaxmu.core.types import Array, Params, Problem, Variables
 from jaxmu.data import stream
-from jaxmu.ops import fit, optim, schedules, select, surgery
+from jaxmu.ops import fit, optim, schedules, select, surgery, taps
 
 SUBSET_BATCH = 64  # fixed in the reference
 SLOW = 0.1  # gradient factor of the weights that keep their value
@@ -41,6 +43,7 @@ class Hparams:
   reinit_fraction: Array = hp.leaf(0.3, valid=hp.FRACTION, search=hp.UNIT)
   num_epochs: Array = hp.leaf(5, valid=hp.COUNT, search=hp.EPOCHS)
   batch_size: int = hp.static(64, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
+  live_only: bool = hp.static(False, valid=(False, True))
   counts: dict[str, Array] | None = hp.derived()  # weights to renew, by kernel
 
 
@@ -48,15 +51,20 @@ class State(NamedTuple):
   variables: Variables
   opt: optax.OptState
   grad_scale: Params  # 1 where renewed or not a kernel, 0.1 elsewhere
+  dead: Array  # how many of the renewed weights are dead taps
 
 
 def prepare(hparams: Hparams, problem: Problem) -> Hparams:
   """Count the weights to renew per kernel, rounding half to even."""
   fraction = np.asarray(hparams.reinit_fraction, np.float64)
   kernels = surgery.conv_kernels(problem.original['params'])
+  sizes = {path: math.prod(kernel.shape) for path, kernel in kernels.items()}
+  if hparams.live_only:
+    for path, dead in taps.count_dead(problem.task, kernels).items():
+      sizes[path] -= dead
   counts = {
-    path: np.rint(fraction * np.prod(kernel.shape)).astype(np.int32)
-    for path, kernel in kernels.items()
+    path: np.rint(fraction * size).astype(np.int32)
+    for path, size in sizes.items()
   }
   return hparams.replace(counts=counts)
 
@@ -65,9 +73,12 @@ def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
   """Find and renew the kernel weights with the smallest gradient difference."""
   variables, gradient = gradient_difference(hparams, draws, problem)
   kernels = surgery.conv_kernels(gradient)
+  live = surgery.conv_kernels(taps.live(problem.task, gradient))
+  alive = [surgery.torch_layout(live[path]) for path in kernels]
   ranked = select.k_smallest_each(
     [surgery.torch_layout(jnp.abs(g)) for g in kernels.values()],
     [hparams.counts[path] for path in kernels],
+    alive if hparams.live_only else None,
   )
   pairs = zip(kernels, ranked, strict=True)
   masks = {path: surgery.flax_layout(mask) for path, mask in pairs}
@@ -88,7 +99,8 @@ def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
 
   params = surgery.edit(renew, variables['params'])
   state = fit.start({**variables, 'params': params})
-  return State(*state, grad_scale=surgery.edit(scale, params))
+  dead = taps.count_chosen_dead(masks, live)
+  return State(*state, grad_scale=surgery.edit(scale, params), dead=dead)
 
 
 def gradient_difference(
@@ -152,8 +164,8 @@ def epoch(
   variables, opt, info = fit.retain_epoch(
     problem, draws, state.variables, state.opt, optimiser, hparams.batch_size
   )
-  info = {**info, 'learning_rate': rate}
-  return State(variables, opt, state.grad_scale), info
+  info = {**info, 'learning_rate': rate, 'dead_renewed': state.dead}
+  return State(variables, opt, state.grad_scale, state.dead), info
 
 
 METHOD = Method(

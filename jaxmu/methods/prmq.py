@@ -90,7 +90,7 @@ def prepare(hparams: Hparams, problem: Problem) -> Hparams:
     if path in candidates(problem)
   )
   if hparams.live_only:
-    total -= taps.count_dead(problem.task, params)
+    total -= sum(taps.count_dead(problem.task, params).values())
   fraction = np.asarray(hparams.prune_fraction, np.float64)
   epochs = np.asarray(hparams.num_epochs, np.float64)
   if hparams.epochs_cast_int:

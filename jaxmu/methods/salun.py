@@ -77,7 +77,7 @@ def prepare(hparams: Hparams, problem: Problem) -> Hparams:
   params = problem.original['params']
   total = sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(params))
   if hparams.live_only:
-    total -= taps.count_dead(problem.task, params)
+    total -= sum(taps.count_dead(problem.task, params).values())
   fraction = np.asarray(hparams.mask_fraction, np.float64)
   return hparams.replace(count=np.floor(total * fraction).astype(np.int32))
 

@@ -43,18 +43,21 @@ def k_largest(
 
 
 def k_smallest_each(
-  leaves: Sequence[Array], counts: Sequence[Array]
+  leaves: Sequence[Array],
+  counts: Sequence[Array],
+  among: Sequence[Array] | None = None,
 ) -> list[Array]:
   """Mark the smallest entries of each array by itself, all in one bisection.
 
   Args:
     leaves: non-negative floats of one dtype, any shapes.
     counts: how many to mark in each, may be traced.
+    among: the candidates, as for `k_smallest`.
 
   Returns:
     Boolean masks of the shapes of the leaves, with that many entries True.
   """
-  bits = [_bits(leaf) for leaf in leaves]
+  bits = _only([_bits(leaf) for leaf in leaves], among)
   thresholds = _bisect([[b] for b in bits], jnp.stack(counts))
   return [_up_to([b], thresholds[i], counts[i])[0] for i, b in enumerate(bits)]
 
@@ -67,12 +70,18 @@ def _bits(leaf: Array) -> Array:
 def _mark(
   bits: list[Array], k: Array, among: Sequence[Array] | None
 ) -> list[Array]:
-  if among is not None:
-    never = jnp.iinfo(bits[0].dtype).max
-    pairs = zip(bits, among, strict=True)
-    bits = [jnp.where(candidate, b, never) for b, candidate in pairs]
+  bits = _only(bits, among)
   (threshold,) = _bisect([bits], jnp.asarray(k)[None])
   return _up_to(bits, threshold, k)
+
+
+def _only(bits: list[Array], among: Sequence[Array] | None) -> list[Array]:
+  """Rank what is no candidate behind everything."""
+  if among is None:
+    return bits
+  never = jnp.iinfo(bits[0].dtype).max
+  pairs = zip(bits, among, strict=True)
+  return [jnp.where(candidate, b, never) for b, candidate in pairs]
 
 
 def _bisect(groups: list[list[Array]], counts: Array) -> Array:

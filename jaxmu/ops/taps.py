@@ -25,14 +25,14 @@ def live(task: Task, params: Params) -> Params:
   return surgery.edit(mark, params)
 
 
-def count_dead(task: Task, params: Params) -> int:
-  """Count the weights that only ever meet padding."""
+def count_dead(task: Task, params: Params) -> dict[str, int]:
+  """Count the weights that only ever meet padding, for each such kernel."""
   kernels = live_taps.live_taps(task.model, task.dataset.image.shape[1:])
   shapes = {k: leaf.shape for k, leaf in surgery.by_path(params).items()}
-  return sum(
-    int(np.sum(~alive)) * shapes[path][2] * shapes[path][3]
+  return {
+    path: int(np.sum(~alive)) * shapes[path][2] * shapes[path][3]
     for path, alive in kernels.items()
-  )
+  }
 
 
 def count_chosen_dead(chosen: Params, live: Params) -> Array:

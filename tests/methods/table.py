@@ -1,0 +1,35 @@
+"""The table of methods of docs/methods.md, made from the registry."""
+
+from jaxmu.core import hparams as hp
+from jaxmu.core import method as core_method
+from jaxmu.methods import METHODS
+
+SIZES = core_method.Sizes(retain=45_000, forget=5_000, val=7_500, classes=10)
+HEAD = '| name | method | reads | cost | options |\n|---|---|---|---|---|\n'
+
+
+def markdown() -> str:
+  """Return the table, one row per method."""
+  return HEAD + ''.join(_row(name) for name in METHODS)
+
+
+def _row(name: str) -> str:
+  method = METHODS[name]
+  card = method.card
+  cost = card.cost(hp.defaults(method.Hparams), SIZES)
+  share = cost / (SIZES.retain + SIZES.forget)
+  reads = ', '.join(card.reads)
+  cells = name, card.title, reads, f'{share:.3g}', _options(name)
+  return f'| {" | ".join(cells)} |\n'
+
+
+def _options(name: str) -> str:
+  method = METHODS[name]
+  found = []
+  for field in hp.declared(method.Hparams):
+    valid = hp.meta(field)['valid']
+    if isinstance(valid, tuple):
+      paper = method.card.paper.get(field.name)
+      values = [f'**{v}**' if v == paper else str(v) for v in valid]
+      found.append(f'`{field.name}` {" / ".join(values)}')
+  return '; '.join(found)
