@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxmu.attacks import (
   arrange,
+  combined,
   comparison,
   histogram,
   intervals,
@@ -94,7 +95,7 @@ def names(data: scores.Scores) -> tuple[str, ...]:
   if _population_examples(data).any():
     found.append('rmia')
   if data.unlearned.signals:
-    found.append('ulira_reference')
+    found += ['combined', 'ulira_reference']
   if data.retrained is not None:
     found += ['lira_forget', 'competition', 'klom']
   return (*found, 'histogram', 'kde')
@@ -103,6 +104,7 @@ def names(data: scores.Scores) -> tuple[str, ...]:
 _NEEDS = {
   'rmia': 'it needs examples of state 3 in every model',
   'ulira_reference': "it needs 'logits'",
+  'combined': "it needs 'logits'",
   'lira_forget': 'it needs scores of retrained models',
   'competition': 'it needs scores of retrained models',
   'klom': 'it needs scores of retrained models',
@@ -166,6 +168,8 @@ def _score(name: str, side: scores.Side, data: scores.Scores) -> np.ndarray:
     return side.signals[name]
   if name == 'loss':
     return side.mean
+  if name == 'combined':
+    return _combined(side, data.state)
   z, state, group = side.log_odds, data.state, data.group
   if name == 'ulira':
     return ulira.ulira(z, state, group)[0]
@@ -180,6 +184,20 @@ def _score(name: str, side: scores.Side, data: scores.Scores) -> np.ndarray:
     return rmia.rmia(z, state, group, population=z_population)[0]
   density = {'kde': kde.kde, 'histogram': histogram.histogram}[name]
   return density(z, state, group)[0]
+
+
+def _combined(side: scores.Side, state: np.ndarray) -> np.ndarray:
+  """Held-out scores of a classifier on all signals, model by model."""
+  features = np.stack([*side.signals.values()], axis=-1)  # f64[P, N, K]
+  out = np.full(state.shape, np.nan)
+  for m, row in enumerate(state):
+    used = np.flatnonzero(
+      (row == arrange.FORGOTTEN) | (row == arrange.NEVER_SEEN)
+    )
+    member = row[used] == arrange.FORGOTTEN
+    if min(member.sum(), (~member).sum()) >= combined.FOLDS:
+      out[m, used] = combined.combined(features[m, used], member)
+  return out
 
 
 def _population(side: scores.Side, data: scores.Scores) -> Report:

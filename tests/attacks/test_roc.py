@@ -88,6 +88,15 @@ def test_tpr_is_the_best_point_of_scikit_learns_curve_below_the_rate():
     assert got == pytest.approx(tpr[fpr <= alpha + 1e-12].max())
 
 
+def test_expected_rate_without_a_leak_is_known():
+  rng = np.random.default_rng(6)
+  rates = [
+    roc.tpr_at_fpr(rng.random(40), rng.random(140), 0.1) for _ in range(4000)
+  ]
+  error = np.std(rates) / math.sqrt(len(rates))
+  assert abs(np.mean(rates) - 15 / 141) < 3 * error < 0.004
+
+
 def test_too_few_negatives_are_refused():
   positives = np.ones(50)
   assert math.isnan(roc.tpr_at_fpr(positives, np.zeros(999), 0.01))

@@ -52,7 +52,7 @@ def _findings():
 def test_every_attack_reports(findings):
   data = scores.from_arrays(make_arrays())
   assert {attack for attack, _ in findings} == set(suite.names(data))
-  assert len(suite.names(data)) == 16
+  assert len(suite.names(data)) == 17
   for (attack, metric), estimate in findings.items():
     assert np.isfinite(estimate.value), (attack, metric, estimate.note)
 

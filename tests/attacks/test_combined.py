@@ -1,0 +1,33 @@
+"""Classifiers on all signals: held out, and better than any single one."""
+
+import numpy as np
+import pytest
+
+from jaxmu.attacks import combined, roc
+
+
+@pytest.mark.parametrize('kind', ['logistic', 'gbm'])
+def test_finds_what_no_signal_shows_alone_and_nothing_in_noise(kind):
+  rng = np.random.default_rng(0)
+  member = np.arange(400) < 170
+  noise = rng.normal(size=(400, 2))
+  features = noise.copy()
+  features[:, 1] = features[:, 0] + 0.3 * noise[:, 1] + 0.5 * member
+  score = combined.combined(features, member, kind=kind)
+  together = roc.auc(score[member], score[~member])
+  alone = roc.auc(features[member, 1], features[~member, 1])
+  assert together > max(alone, 0.5) + 0.1
+  null = combined.combined(noise, member, kind=kind)
+  assert abs(roc.auc(null[member], null[~member]) - 0.5) < 0.09
+
+
+def test_repeats_exactly_and_refuses_too_little():
+  rng = np.random.default_rng(1)
+  features, member = rng.normal(size=(40, 3)), np.arange(40) % 2 == 0
+  np.testing.assert_array_equal(
+    combined.combined(features, member), combined.combined(features, member)
+  )
+  with pytest.raises(ValueError, match='4 members'):
+    combined.combined(features, np.arange(40) < 4)
+  with pytest.raises(ValueError, match='svm'):
+    combined.combined(features, member, kind='svm')  # pyright: ignore
