@@ -82,8 +82,8 @@ def tpr_at_fpr(
   """Returns the TPR at a fixed FPR, NaN if refused.
 
   Conservative on the given negatives: at most `fpr * n0` lie above the
-  threshold. On new ones the expected rate is `(floor(fpr * n0) + 1) / (n0 + 1)`,
-  a little above `fpr`, and so is the TPR without any leak.
+  threshold. On new ones the expected rate is a little above `fpr`,
+  `(floor(fpr * n0) + 1) / (n0 + 1)`, and so is the TPR without any leak.
 
   Refused when a side is empty or fewer than `MIN_FALSE_POSITIVES` negatives
   would lie above the threshold; `refuse=False` is for resampling, after the

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn import linear_model, model_selection, pipeline, preprocessing
 
 from jaxmu.attacks import combined, roc
 
@@ -19,6 +20,24 @@ def test_finds_what_no_signal_shows_alone_and_nothing_in_noise(kind):
   assert together > max(alone, 0.5) + 0.1
   null = combined.combined(noise, member, kind=kind)
   assert abs(roc.auc(null[member], null[~member]) - 0.5) < 0.09
+
+
+def test_logistic_equals_scikit_learn():
+  rng = np.random.default_rng(2)
+  x, member = rng.standard_gamma(0.5, (300, 4)), np.arange(300) < 90
+  x[:90] *= 1.5
+  got = combined.combined(x, member)
+  twin = pipeline.make_pipeline(
+    preprocessing.StandardScaler(),
+    linear_model.LogisticRegression(
+      class_weight='balanced', tol=1e-12, max_iter=10000
+    ),
+  )
+  folds = model_selection.StratifiedKFold(5, shuffle=True, random_state=0)
+  expected = model_selection.cross_val_predict(
+    twin, x, member, cv=folds, method='decision_function'
+  )
+  np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
 def test_repeats_exactly_and_refuses_too_little():
