@@ -1,0 +1,100 @@
+"""Weights that only meet padding: counted, and left out on demand."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxmu import models
+from jaxmu.core.types import Problem
+from jaxmu.methods import msg, prmq, salun
+from jaxmu.models import live_taps
+from jaxmu.ops import surgery, taps
+from tests import tiny_problem
+from tests.methods import small
+
+# At 2x2 pixels the second 3x3 kernel of the tiny model sees a single pixel.
+EDGE = 2
+
+
+def _problem() -> Problem:
+  problem = small.problem()
+  dataset = problem.task.dataset
+  dataset = dataset.replace(image=dataset.image[:, ::4, ::4])
+  assert dataset.image.shape[1:3] == (EDGE, EDGE)
+  return problem.replace(task=problem.task.replace(dataset=dataset))
+
+
+def _init(module, name, **values):
+  problem = _problem()
+  hparams = module.prepare(small.hparams(name, **values), problem)
+  place = small.draws().at('init')
+  return hparams, jax.jit(module.init)(hparams, place, problem)
+
+
+def test_taps_of_resnet18_at_32_pixels():
+  model = models.build('resnet18', num_classes=10)
+  found = live_taps.live_taps(model, (32, 32, 3))
+  assert found['conv1/kernel'].all()
+  assert found['layer4_0/conv1/kernel'].sum() == 4
+  for path in ('layer4_0/conv2', 'layer4_1/conv1', 'layer4_1/conv2'):
+    alive = found[f'{path}/kernel']
+    assert alive.sum() == 1 and alive[1, 1]
+  params = jax.eval_shape(
+    lambda key: models.init(model, key, (32, 32, 3)), jax.random.key(0)
+  )['params']
+  task = tiny_problem.task().replace(model=model)
+  image = np.zeros((1, 32, 32, 3), np.uint8)
+  task = task.replace(dataset=task.dataset.replace(image=image))
+  dead = taps.count_dead(task, params)
+  assert sum(dead.values()) == 6_946_816
+  assert dead['layer4_0/conv1/kernel'] == 655_360
+
+
+def test_dead_taps_have_no_gradient_and_live_ones_have():
+  problem = _problem()
+  gradient = salun.saliency(small.hparams('salun'), small.draws(), problem)
+  alive = taps.live(problem.task, gradient)['conv2']['kernel'][:, :, 0, 0]
+  moved = np.abs(gradient['conv2']['kernel']).sum(axis=(2, 3)) > 0
+  np.testing.assert_array_equal(moved, alive)
+  assert alive.sum() == 1
+
+
+def _dead(problem, chosen) -> int:
+  """Count dead weights among chosen ones, one by one."""
+  alive = surgery.by_path(taps.live(problem.task, problem.original['params']))
+  found = 0
+  for path, mask in chosen.items():
+    found += int((np.asarray(mask) & ~np.asarray(alive[path])).sum())
+  return found
+
+
+@pytest.mark.parametrize('live_only', [False, True])
+def test_salun(live_only):
+  hparams, state = _init(salun, 'salun', mask_fraction=0.9, live_only=live_only)
+  chosen = surgery.by_path(jax.tree.map(lambda m: m > 0, state.mask))
+  dead = _dead(_problem(), chosen)
+  assert dead == int(state.dead)
+  assert (dead == 0) == live_only
+  assert sum(int(m.sum()) for m in chosen.values()) == int(hparams.count)
+
+
+@pytest.mark.parametrize('live_only', [False, True])
+def test_prmq(live_only):
+  hparams, state = _init(prmq, 'prmq', prune_fraction=0.8, live_only=live_only)
+  chosen = prmq.prune_mask(hparams, _problem())
+  dead = _dead(_problem(), chosen)
+  assert dead == int(state.dead)
+  assert (dead == 0) == live_only
+  assert sum(int(m.sum()) for m in chosen.values()) == int(hparams.count)
+
+
+@pytest.mark.parametrize('live_only', [False, True])
+def test_msg(live_only):
+  hparams, state = _init(msg, 'msg', reinit_fraction=0.5, live_only=live_only)
+  kernels = surgery.conv_kernels(state.grad_scale)
+  chosen = {path: scale == 1 for path, scale in kernels.items()}
+  for path, mask in chosen.items():
+    assert int(mask.sum()) == int(hparams.counts[path])
+  dead = _dead(_problem(), chosen)
+  assert dead == int(state.dead)
+  assert (dead == 0) == live_only

@@ -1,0 +1,133 @@
+"""The registry, its documentation, and what a wrong use gets."""
+
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from jaxmu import methods
+from jaxmu.core import hparams as hp
+from jaxmu.core import method as core_method
+from jaxmu.core.types import Problem
+from jaxmu.methods import _skeleton
+from tests import tiny_problem
+from tests.methods import small, table
+
+DOCS = pathlib.Path(__file__).parents[2] / 'docs' / 'methods.md'
+
+
+def test_eighteen_methods_and_two_baselines():
+  unlearning = set(methods.METHODS) - set(methods.BASELINES)
+  assert len(unlearning) == 18
+  assert set(methods.BASELINES) < set(methods.METHODS)
+
+
+def test_the_documented_table_is_that_of_the_registry():
+  assert table.markdown() in DOCS.read_text(), table.markdown()
+
+
+def test_the_skeleton_runs():
+  method = _skeleton.METHOD
+  hparams = hp.from_config(
+    method.Hparams, {'batch_size': 8, 'num_epochs': 1, 'learning_rate': 0.1}
+  )
+  problem = small.problem()
+  found, infos = core_method.run(method, hparams, small.draws(), problem)
+  assert len(infos) == 1 and np.isfinite(infos[0]['loss']).all()
+  assert not small.same(found, problem.original)
+
+
+def test_fidelity_sets_exactly_the_named_options():
+  for name, method in methods.METHODS.items():
+    reference = methods.hparams_for(name)
+    paper = methods.hparams_for(name, 'paper')
+    assert reference == hp.defaults(method.Hparams)
+    changed = {k: v for k, v in paper.items() if v != reference[k]}
+    assert changed == dict(method.card.paper)
+    hp.from_config(method.Hparams, paper)  # all values are valid
+  assert methods.hparams_for('salun', 'paper')['mask_grad'] == 'sum'
+  with pytest.raises(ValueError, match='fidelity'):
+    methods.hparams_for('ft', 'exact')
+
+
+def test_unknown_method_names_those_there_are():
+  with pytest.raises(ValueError, match='salun'):
+    methods.get('salvn')
+
+
+def test_search_spaces_lie_in_valid_ranges():
+  for method in methods.METHODS.values():
+    for field in hp.declared(method.Hparams):
+      space, valid = (hp.meta(field)[k] for k in ('search', 'valid'))
+      if isinstance(space, hp.LogUniform | hp.Uniform):
+        inside = (space.low + space.high) / 2, space.high
+        assert all(value in valid for value in inside), field.name
+      if isinstance(space, hp.Choice):
+        assert all(value in valid for value in space.values), field.name
+
+
+@pytest.mark.parametrize('name', ['bt', 'fcs', 'kde', 'scrub'])
+def test_temperature_zero_is_refused(name):
+  cls = methods.get(name).Hparams
+  with pytest.raises(ValueError, match=r'temperature = 0.*\(0, inf'):
+    hp.from_config(cls, {'temperature': 0.0})
+
+
+@pytest.mark.parametrize('name', ['kde', 'scrub'])
+def test_a_missing_validation_set_is_refused(name):
+  problem = small.problem()
+  split = problem.split.replace(val=problem.split.val[:0])
+  problem = problem.replace(split=split)
+  with pytest.raises(ValueError, match='needs a val set'):
+    core_method.run(
+      methods.get(name), small.hparams(name), small.draws(), problem
+    )
+
+
+class _Without:
+  """A model that claims to have linear layers alone."""
+
+  def __init__(self, model):
+    self.layers = [layer for layer in model.layers if layer.kind == 'linear']
+
+
+@pytest.mark.parametrize(
+  ('name', 'need'),
+  [('ct', 'conv'), ('msg', 'conv'), ('cfw', 'conv'), ('rni', 'batch_norm')],
+)
+def test_a_model_without_the_layers_it_edits_is_refused(name, need):
+  problem = small.problem()
+  task = problem.task.replace(model=_Without(problem.task.model))
+  problem = Problem(task, problem.split, problem.original)
+  with pytest.raises(ValueError, match=f'kind {need}; the model has none'):
+    core_method.check(methods.get(name), problem)
+
+
+@pytest.mark.parametrize('name', ['cfk', 'euk'])
+def test_more_blocks_than_there_are_means_all_with_a_warning(name):
+  with pytest.warns(UserWarning, match='the model has 1 blocks'):
+    found, _ = small.run(name, num_blocks=7, num_epochs=1)
+  everything, _ = small.run(name, num_blocks=1, num_epochs=1)
+  assert small.same(found, everything)
+
+
+def test_scrub_needs_room_for_its_snapshots():
+  with pytest.raises(ValueError, match='snapshots = 2 is less than num_epochs'):
+    small.state('scrub', num_epochs=3, snapshots=2)
+  small.state('scrub', num_epochs=3, snapshots=2, rewind=False)
+
+
+def test_shapes_are_enough_to_prepare():
+  problem = small.problem()
+  abstract = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype),
+    (problem.split, problem.original),
+  )
+  abstract = Problem(tiny_problem.task(), *abstract)
+  for name, method in methods.METHODS.items():
+    core_method.check(method, abstract)
+    hparams = small.hparams(name)
+    a = method.prepare(hparams, abstract)
+    b = method.prepare(hparams, problem)
+    assert small.same(a, b), name
