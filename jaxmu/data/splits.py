@@ -190,16 +190,14 @@ def audit_design(
     num_splits: number of training sets, even.
     forget_fraction: f, share of a training set that one member forgets.
     forget_sets: J, at most 1/f.
-    pool: points to draw training sets from; default 95% of `num_dev`. It is
-      made a few points smaller where equal sizes need it; see
-      `Design.dropped`.
+    pool: points to draw training sets from; default 95% of `num_dev`. Made a
+      few points smaller where equal sizes need it, see `Design.dropped`.
     seed: of all draws.
 
   Raises:
     ValueError: a parameter is out of range; the message names one that works.
   """
-  if pool is None:
-    pool = num_dev - int(0.05 * num_dev)
+  pool = num_dev - int(0.05 * num_dev) if pool is None else pool
   if num_splits < 2 or num_splits % 2:
     raise ValueError(
       f'num_splits is {num_splits}: splits come in complementary pairs, choose '
@@ -212,31 +210,14 @@ def audit_design(
   audit, others = np.split(points, [2 * forget_sets * num_forget])
 
   members = []
-  for pair in range(num_splits // 2):
-    generator = _generator(seed, 'pair', pair)
-    audit_halves = np.split(generator.permutation(audit), 2)
-    other_halves = np.split(generator.permutation(others), 2)
-    for half in (0, 1):
-      split = 2 * pair + half
-      unseen = np.concatenate([audit_halves[1 - half], other_halves[1 - half]])
-      shuffled = _generator(seed, 'forget', split).permutation(
-        audit_halves[half]
-      )
-      train = np.concatenate([shuffled, other_halves[half]])
-      for forget_set in range(forget_sets):
-        start = forget_set * num_forget
-        forget = train[start : start + num_forget]
-        retain = np.delete(train, np.s_[start : start + num_forget])
-        members.append(
-          (
-            np.sort(retain),
-            np.sort(forget),
-            np.sort(unseen),
-            split,
-            forget_set,
-            pair,
-          )
-        )
+  for split in range(num_splits):
+    trained, left = _halves(seed, split, audit, others)
+    shuffled = _generator(seed, 'forget', split).permutation(trained[0])
+    train, unseen = np.append(shuffled, trained[1]), np.append(*left)
+    for forget_set in range(forget_sets):
+      forget = np.s_[forget_set * num_forget : (forget_set + 1) * num_forget]
+      sets = np.delete(train, forget), train[forget], unseen
+      members.append((*map(np.sort, sets), split, forget_set, split // 2))
   return _stack(members, val=np.sort(val), dropped=pool - num_pool)
 
 
@@ -302,6 +283,21 @@ def _sizes(
       f'at all, choose at least {smallest}'
     )
   return num_pool, num_forget
+
+
+def _halves(seed: int, split: int, audit: np.ndarray, others: np.ndarray):
+  """Return what a split trains on and what it never sees.
+
+  Each is a pair of halves, of the audit set and of the other points. The two
+  splits of a pair get the same halves the other way round.
+  """
+  generator = _generator(seed, 'pair', split // 2)
+  first, second = zip(
+    np.split(generator.permutation(audit), 2),
+    np.split(generator.permutation(others), 2),
+    strict=True,
+  )
+  return (second, first) if split % 2 else (first, second)
 
 
 def _stack(members: list[tuple], *, val: np.ndarray, dropped=0) -> Design:
