@@ -8,6 +8,9 @@ and needs no download.
 
 from ml_collections import config_dict
 
+from jaxmu import methods
+from jaxmu.core import hparams
+
 # Epochs and batch size of the benchmark (arXiv 2410.01276), per data set.
 _RECIPES = {
   'cifar10': (182, 256),
@@ -74,10 +77,15 @@ def base(name: str, model: str, scale: str = '') -> config_dict.ConfigDict:
   return config
 
 
-def unlearn(config: config_dict.ConfigDict, method: str, **hparams) -> None:
-  """Set the unlearning method and its hyper-parameters."""
+def unlearn(config: config_dict.ConfigDict, method: str) -> None:
+  """Choose the unlearning method, with all its hyper-parameters at default."""
   config.unlearn.method = method
-  config.unlearn.hparams.update(hparams)
+  config.unlearn.hparams = hparams.defaults(methods.get(method).Hparams)
+
+
+def is_small(config: config_dict.ConfigDict) -> bool:
+  """Whether the job is at laptop scale, where defaults need adjusting."""
+  return config.data.name == 'digits'
 
 
 def _digits(config: config_dict.ConfigDict) -> None:
