@@ -22,12 +22,22 @@ def states(rng, splits, draws, examples):
   return state, np.repeat(np.arange(splits), draws)
 
 
+def locations(rng, examples):
+  """Means and scales f64[N] of examples of different difficulty."""
+  mean = 3 * rng.standard_normal(examples)
+  return mean, np.exp(0.5 * rng.standard_normal(examples))
+
+
+def noise(rng, group, examples, *, within=0.7):
+  """Standard normal f64[P, N], correlated within splits."""
+  shared = rng.standard_normal((group.max() + 1, examples))[group]
+  own = rng.standard_normal((len(group), examples))
+  return np.sqrt(within) * shared + np.sqrt(1 - within) * own
+
+
 def scores(rng, state, group, *, shift=0.0, within=0.7):
   """Gaussian scores, correlated within splits, shifted where forgotten."""
-  splits, examples = group.max() + 1, state.shape[1]
-  mean = 3 * rng.standard_normal(examples)
-  scale = np.exp(0.5 * rng.standard_normal(examples))
-  shared = rng.standard_normal((splits, examples))[group]
-  own = rng.standard_normal(state.shape)
-  noise = np.sqrt(within) * shared + np.sqrt(1 - within) * own
-  return mean + scale * (noise + shift * (state == 1))
+  examples = state.shape[1]
+  mean, scale = locations(rng, examples)
+  noisy = noise(rng, group, examples, within=within)
+  return mean + scale * (noisy + shift * (state == 1))
