@@ -51,6 +51,7 @@ def base(name: str, model: str, scale: str = '') -> config_dict.ConfigDict:
     'forget_fraction': 0.1,
     'pool': 0,
     'seeds': 1,
+    'forget': 'random',
     'seed': 0,
   }
   config.train = {
@@ -81,6 +82,12 @@ def unlearn(config: config_dict.ConfigDict, method: str) -> None:
   """Choose the unlearning method, with all its hyper-parameters at default."""
   config.unlearn.method = method
   config.unlearn.hparams = hparams.defaults(methods.get(method).Hparams)
+
+
+def compare(config: config_dict.ConfigDict, method: str, **changes) -> None:
+  """Add a further method, at its defaults but for `changes`."""
+  defaults = hparams.defaults(methods.get(method).Hparams)
+  config.compare[method] = {**defaults, **changes}
 
 
 def is_small(config: config_dict.ConfigDict) -> bool:

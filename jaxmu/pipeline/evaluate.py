@@ -51,6 +51,7 @@ class Evaluation(NamedTuple):
     scores: per population the forgotten and never seen log-odds.
     failed: per population how many members failed and how many there are.
     warnings: what a reader must know about the numbers.
+    per_cluster: per population and metric one value per cluster, f64[G].
   """
 
   rows: list[records.Row]
@@ -58,6 +59,7 @@ class Evaluation(NamedTuple):
   scores: dict[str, tuple[np.ndarray, np.ndarray]]
   failed: dict[str, tuple[int, int]]
   warnings: list[str]
+  per_cluster: dict[str, dict[str, np.ndarray]]
 
 
 Metrics = dict[str, intervals.Estimate]
@@ -90,7 +92,13 @@ def evaluate(job: job_lib.Job) -> Evaluation:
     scores[name] = _observations(people)
     bad = int(np.sum(train.failed(job.populations[name].models) >= 0))
     failed[name] = (bad, job.populations[name].members.size)
-  return Evaluation(rows(job, metrics), curves, scores, failed, warnings)
+  per_cluster = {
+    name: {metric: estimate.by_split for metric, estimate in found.items()}
+    for name, found in metrics.items()
+  }
+  return Evaluation(
+    rows(job, metrics), curves, scores, failed, warnings, per_cluster
+  )
 
 
 def read(job: job_lib.Job, name: str, warnings: list[str]) -> Scored:

@@ -16,7 +16,7 @@ from jaxmu import methods, models, population
 from jaxmu.core import hparams as hp
 from jaxmu.core.method import Method, Sizes
 from jaxmu.core.types import Dataset, Task
-from jaxmu.data import sources
+from jaxmu.data import forget_sets, sources
 from jaxmu.data import splits as splits_lib
 from jaxmu.pipeline import digest, roster, store
 from jaxmu.pipeline.settings import Settings
@@ -127,8 +127,11 @@ def cut(settings: Settings, source: sources.Source) -> splits_lib.Design:
   """Cut the development part of a data set as the settings say."""
   cuts = settings.splits
   if cuts.design == 'main':
-    return splits_lib.main_split(
-      source.num_dev, forget_fraction=cuts.forget_fraction
+    return forget_sets.main_split(
+      source.label,
+      source.num_dev,
+      how=cuts.forget,
+      forget_fraction=cuts.forget_fraction,
     )
   if cuts.design == 'reference':
     return splits_lib.ulira_splits_reference(

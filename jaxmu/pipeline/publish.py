@@ -9,9 +9,10 @@ import numpy as np
 
 from jaxmu.pipeline import digest, evaluate, provenance, store, timing
 from jaxmu.pipeline import job as job_lib
-from jaxmu.report import bundle, page, plots, records
+from jaxmu.report import bundle, files, page, paper_table, plots, records
 
 SETS = ('ra', 'fa', 'va', 'ta')
+PAPER_TABLE = 'paper_table.md'
 
 
 def shelf(job: job_lib.Job) -> store.Shelf:
@@ -31,8 +32,8 @@ def is_current(job: job_lib.Job) -> bool:
   place = shelf(job)
   if place.missing():
     return False
-  files = place.info()['files']
-  return all(_checksum(job.folder / n) == c for n, c in files.items())
+  written = place.info()['files']
+  return all(_checksum(job.folder / n) == c for n, c in written.items())
 
 
 def publish(job: job_lib.Job, command: str) -> None:
@@ -49,8 +50,9 @@ def publish(job: job_lib.Job, command: str) -> None:
     failed={n: f for n, f in found.failed.items() if f[0]},
   )
   paths = bundle.write(job.folder, report)
-  files = {str(p.relative_to(job.folder)): _checksum(p) for p in paths}
-  shelf(job).save(0, info={'files': files, 'failed': report.failed})
+  paths.append(_write_paper_table(job, found))
+  written = {str(p.relative_to(job.folder)): _checksum(p) for p in paths}
+  shelf(job).save(0, info={'files': written, 'failed': report.failed})
 
 
 def rows(job: job_lib.Job) -> list[Any]:
@@ -92,6 +94,28 @@ def clock_rows(job: job_lib.Job) -> list[records.Row]:
       for metric, (value, retrained) in values.items()
     ]
   return found
+
+
+def paper_text(job: job_lib.Job) -> str:
+  """Return the benchmark's table of the last report as Markdown."""
+  return (job.folder / PAPER_TABLE).read_text()
+
+
+def _write_paper_table(
+  job: job_lib.Job, found: evaluate.Evaluation
+) -> pathlib.Path:
+  values = {
+    name: {**metrics, 'rte': _speed_ups(job, name)}
+    for name, metrics in found.per_cluster.items()
+  }
+  content = paper_table.markdown(values).encode()
+  return files.write_bytes(job.folder / PAPER_TABLE, content)
+
+
+def _speed_ups(job: job_lib.Job, name: str) -> np.ndarray:
+  reference = timing.warm_seconds(job, 'retrain')
+  seconds = np.array(timing.shelf(job, name).info()['warm_seconds'])
+  return reference / seconds
 
 
 def _title(job: job_lib.Job) -> str:

@@ -48,10 +48,13 @@ def run(settings: Settings, command: str = '') -> job_lib.Job:
     else:
       bars.line('report: evaluating and drawing')
       publish.publish(job, command)
-  table.show(
-    table.headline(publish.rows(job)),
-    failed=publish.shelf(job).info()['failed'],
-  )
+  if len(job.unlearned) > 1:
+    print(publish.paper_text(job))
+  else:
+    table.show(
+      table.headline(publish.rows(job)),
+      failed=publish.shelf(job).info()['failed'],
+    )
   print(
     f'\n{job.folder / "report.html"} explains these and all other numbers; '
     'they are in results.csv beside it.'

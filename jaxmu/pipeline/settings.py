@@ -11,7 +11,7 @@ from flax import struct
 
 from jaxmu import methods, models
 from jaxmu.core import hparams as hp
-from jaxmu.data import catalog
+from jaxmu.data import catalog, forget_sets
 
 _SHARE = hp.Interval(0.0, 1.0, low_open=True, high_open=True)
 
@@ -36,6 +36,8 @@ class Splits:
     forget_fraction: share of a training set in one forget set.
     pool: points that splits are cut from; 0 for all but 5 % validation.
     seeds: initialisations per split.
+    forget: which points of design 'main' to forget: 'random', 'class:3,5',
+      'file:PATH', 'most:SCORES' or 'least:SCORES'; see docs/data.md.
     seed: of the random cuts of 'audit'.
   """
 
@@ -45,6 +47,7 @@ class Splits:
   forget_fraction: float = hp.static(0.1, valid=_SHARE)
   pool: int = hp.static(0, valid=hp.COUNT)
   seeds: int = hp.static(1, valid=hp.AT_LEAST_ONE)
+  forget: str = hp.static('random')
   seed: int = hp.static(0, valid=hp.COUNT)
 
 
@@ -226,6 +229,15 @@ def _check_names(settings: Settings) -> None:
     raise ValueError(
       f'config.model.name = {settings.model!r}; choose one of '
       f'{", ".join(models.MODELS)}'
+    )
+  try:
+    forget_sets.check(settings.splits.forget)
+  except ValueError as error:
+    raise ValueError(f'config.splits.forget: {error}') from None
+  if settings.splits.forget != 'random' and settings.splits.design != 'main':
+    raise ValueError(
+      f'config.splits.forget = {settings.splits.forget!r} needs one split; '
+      "set config.splits.design='main'"
     )
   if not settings.workdir:
     raise ValueError('config.workdir is empty; name a folder to write to')

@@ -18,6 +18,8 @@ WRONG = [
   ('splits__forget_fraction', 1.0, r'forget_fraction = 1.0; give a value in'),
   ('splits__design', 'half', r"design = 'half'; choose one of"),
   ('model__name', 'resnet19', "model.name = 'resnet19'; choose one of"),
+  ('splits__forget', 'some', "splits.forget: forget set 'some': choose"),
+  ('splits__forget', 'class:3', 'needs one split; set config.splits.design'),
   ('seed', -1, 'seed = -1; give a whole number'),
   ('seed_mode', 'shared', "seed_mode = 'shared'; choose one of"),
   ('attack__variance', 'none', "variance = 'none'; choose one of"),
