@@ -38,9 +38,7 @@ class Hparams:
   momentum: Array = hp.leaf(0.9, valid=hp.FRACTION, dead=_DEAD_MOMENTUM)
   pull: Array = hp.leaf(0.1, valid=hp.NON_NEGATIVE, search=hp.RATE)
   decay_rate: Array = hp.leaf(0.1, valid=hp.NON_NEGATIVE, search=hp.UNIT)
-  num_blocks: Array = hp.leaf(
-    1, valid=hp.AT_LEAST_ONE, search=hp.Uniform(1, 10)
-  )
+  num_blocks: Array = hp.leaf(1, valid=hp.COUNT, search=hp.Uniform(1, 10))
   training_epoch_factor: Array = hp.leaf(
     10, valid=hp.COUNT, search=hp.Uniform(1, 10), dead=_DEAD_FACTOR
   )
@@ -120,7 +118,7 @@ METHOD = Method(
     citation='Goel et al. 2022, arXiv 2201.06640',
     cost=lambda h, n: 3 * h['num_epochs'] * n.retain,
     reads=('retain',),
-    small={'num_epochs': 3},
+    small={'num_epochs': 3, 'num_blocks': 0},
     paper={'bn_mode': 'train'},
   ),
 )

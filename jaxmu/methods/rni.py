@@ -197,6 +197,11 @@ METHOD = Method(
     cost=lambda h, n: h['num_epochs'] * (3 * n.retain + n.val),
     reads=('retain',),
     needs=('batch_norm',),
-    small={'num_epochs': 3, 'fine_num_epochs': 1, 'reset_num_epochs': 0},
+    small={
+      'learning_rate': 1e-3,
+      'num_epochs': 3,
+      'fine_num_epochs': 1,
+      'reset_num_epochs': 0,
+    },
   ),
 )
