@@ -16,7 +16,6 @@ import numpy as np
 
 from jaxmu.attacks import (
   arrange,
-  combined,
   comparison,
   histogram,
   intervals,
@@ -195,8 +194,8 @@ def _combined(side: scores.Side, state: np.ndarray) -> np.ndarray:
       (row == arrange.FORGOTTEN) | (row == arrange.NEVER_SEEN)
     )
     member = row[used] == arrange.FORGOTTEN
-    if min(member.sum(), (~member).sum()) >= combined.FOLDS:
-      out[m, used] = combined.combined(features[m, used], member)
+    if min(member.sum(), (~member).sum()) >= population.COMBINED_FOLDS:
+      out[m, used] = population.combined(features[m, used], member)
   return out
 
 
