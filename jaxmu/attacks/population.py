@@ -232,8 +232,8 @@ def combined(
   member = np.asarray(member, bool)
   if min(member.sum(), (~member).sum()) < COMBINED_FOLDS:
     raise ValueError(
-      f'{member.sum()} members and {(~member).sum()} others; {COMBINED_FOLDS} of each '
-      'are needed.'
+      f'{member.sum()} members and {(~member).sum()} others; '
+      f'{COMBINED_FOLDS} of each are needed.'
     )
   folds = model_selection.StratifiedKFold(
     COMBINED_FOLDS, shuffle=True, random_state=seed
