@@ -99,7 +99,8 @@ def epoch(
     rate = hparams.learning_rate
     optimiser = optim.sgd(rate, hparams.momentum, hparams.weight_decay)
     batch = split.val, teacher.rows(state.val_logits, position)
-    return run(_imitate, state.opt, optimiser, batch, rate)
+    place = draws.at('val')
+    return run(_imitate, place, state.opt, optimiser, batch, rate)
 
   def train():
     first = epoch == hparams.num_epochs
@@ -116,16 +117,16 @@ def epoch(
     )
     order = draws.permutation('retain', split.retain.shape[0])
     batch = split.retain[order], teacher.rows(state.retain_logits, order)
-    return run(_imitate_and_learn, opt, optimiser, batch, rate)
+    return run(_imitate_and_learn, draws, opt, optimiser, batch, rate)
 
-  def run(loss, opt, optimiser, batch, rate):
+  def run(loss, place, opt, optimiser, batch, rate):
     variables, opt, info = fit.epoch(
       loss(hparams, problem),
       optimiser,
       state.variables,
       opt,
       stream.cut(batch, size),
-      draws,
+      place,
     )
     values = info['loss']
     return (

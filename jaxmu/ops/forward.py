@@ -50,12 +50,8 @@ def train_logits(
   model = task.model
   noise = None
   if model.num_drop_paths:
-    noise = jnp.stack(
-      [
-        draws.uniform(f'drop_path/{k}', (images.shape[0],), images.dtype)
-        for k in range(model.num_drop_paths)
-      ]
-    )
+    shape = model.num_drop_paths, images.shape[0]
+    noise = draws.uniform('drop_path', shape, images.dtype)
   logits, stats = models.apply(
     model, variables, images, train=True, drop_path=noise
   )

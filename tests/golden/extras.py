@@ -16,7 +16,7 @@ from jaxmu.core.types import Task, Variables
 from jaxmu.methods import cfw, fcs, ff, iu, msg, prmq, rni, salun
 from jaxmu.models import torch_names
 from jaxmu.ops import class_weights, forward, last_blocks, surgery
-from tests.golden import recipes, replay, rules
+from tests.golden import orders, replay, rules
 
 Check = dict[str, tuple[Any, Any]]
 
@@ -157,7 +157,7 @@ def _bt(recording: replay.Recording, ours: replay.Replay) -> Check:
   twin = recording._replace(
     problem=recording.problem.replace(task=noisy),
   )
-  logits = replay.probe_logits(twin, recipes.noisy_teacher(recording))
+  logits = replay.probe_logits(twin, orders.noisy_teacher(recording))
   return {'noisy logits': (logits, recording.arrays['noisy_logits'])}
 
 

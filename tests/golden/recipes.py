@@ -9,19 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxmu import models
-from jaxmu.core.types import Variables
-from jaxmu.models import torch_names
-from tests.golden import replay, rules
+from tests.golden import orders, passes, rules
 from tests.golden.replay import Recording
-
-Draws = dict[str, Any]
-
-# First global number and size of what is passed over.
-PARTS = {
-  **{part: (rules.FIRST[part], rules.SIZES[part]) for part in rules.SIZES},
-  'train': (0, rules.SIZES['retain'] + rules.SIZES['forget']),
-}
 
 EPOCHS = {'num_epochs': 'num_epochs', 'batch_size': 'batch_size'}
 SGD = {
@@ -30,7 +19,6 @@ SGD = {
   'optimizer.weight_decay': 'weight_decay',
 }
 STANDARD = {**EPOCHS, **SGD}
-
 
 Steps = tuple[np.ndarray, np.ndarray]  # losses and learning rates
 
@@ -51,6 +39,8 @@ class Recipe(NamedTuple):
     draws: from a recording to draws by path.
     labels: recorded snapshots by ours ('init', 'epoch<e>'), beyond the
       ends of epochs.
+    forwards: training-mode forward passes in order of time, from a recording
+      and prepared hyper-parameters; they drop paths in a transformer.
     unused: names of the reference's that stand in its files without effect
       and without counterpart.
     steps: losses and rates of the steps of an epoch, from prepared
@@ -59,8 +49,11 @@ class Recipe(NamedTuple):
 
   method: str
   names: Mapping[str, str]
-  draws: Callable[[Recording], Draws]
+  draws: Callable[[Recording], orders.Draws]
   labels: Mapping[str, str] = {}
+  forwards: Callable[[Recording, Any], list[passes.Pass]] = passes.passes_over(
+    'retain'
+  )
   unused: tuple[str, ...] = ()
   steps: Callable[[Any, Any, int], Steps] = _every_loss
 
@@ -88,149 +81,6 @@ def _flatten(tree: Mapping[str, Any], prefix: str = ''):
       yield prefix + name, value
 
 
-def _order(rows: np.ndarray, part: str = 'retain') -> np.ndarray:
-  """Turn rows of global numbers into an order of positions in a set."""
-  first, size = PARTS[part]
-  found = rows[rows >= 0] - first
-  rest = np.setdiff1d(np.arange(size), found)  # of a pass that was cut short
-  return np.concatenate([found, rest]).astype(np.int32)
-
-
-def _passes(rows: np.ndarray, part: str = 'retain') -> np.ndarray:
-  """Cut rows of steps into passes over a set, i32[E, N]."""
-  steps = -(-PARTS[part][1] // rows.shape[1])
-  starts = range(0, len(rows), steps)
-  return np.stack([_order(rows[i : i + steps], part) for i in starts])
-
-
-def _retain(recording: Recording) -> Draws:
-  return {'epoch/retain': _passes(recording.arrays['step_ids0'])}
-
-
-def _forget(recording: Recording) -> Draws:
-  return {'epoch/forget': _passes(recording.arrays['step_ids0'], 'forget')}
-
-
-def _train(recording: Recording) -> Draws:
-  return {'epoch/train': _passes(recording.arrays['step_ids0'], 'train')}
-
-
-def _tensor_draws(
-  recording: Recording, kind: str, counts: tuple[int, ...] = (0,)
-) -> dict[str, np.ndarray]:
-  """Return the recorded draws of a kind by path of our tensors."""
-  leaves = {leaf.torch: leaf for leaf in torch_names.leaves(recording.model)}
-  make = {'normal': rules.normal, 'uniform': rules.uniform}[kind]
-  found = {}
-  for drawn, tensor, count, shape in recording.meta['draws']:
-    if drawn == kind and count in counts:
-      value = make(recording.tag(kind, tensor, count), tuple(shape))
-      leaf = leaves[tensor]
-      found[leaf.path] = np.asarray(torch_names.our_layout(leaf, value))
-  return found
-
-
-def _neggrad_plus(recording: Recording) -> Draws:
-  rows = recording.arrays['step_ids1']
-  steps = len(rows) // len(_retain(recording)['epoch/retain'])
-  cycle = -(-rules.SIZES['forget'] // rows.shape[1])
-  starts = range(0, len(rows), steps)
-  forget = [_order(rows[i : i + cycle], 'forget') for i in starts]
-  return {**_retain(recording), 'epoch/forget': np.stack(forget)}
-
-
-def _msg(recording: Recording) -> Draws:
-  arrays = recording.arrays
-  forget = arrays['pre_ids0'][1:]
-  fresh = _tensor_draws(recording, 'normal')
-  return {
-    **_retain(recording),
-    'init/subset': arrays['subset_perm'].astype(np.int32),
-    'init/forget': _order(forget, 'forget'),
-    **{f'init/fresh/{path}': value for path, value in fresh.items()},
-  }
-
-
-def _salun(recording: Recording) -> Draws:
-  mask = _order(recording.arrays['pre_ids0'], 'forget')
-  return {**_train(recording), 'init/forget': mask}
-
-
-def _scrub(recording: Recording) -> Draws:
-  ids = recording.arrays['step_ids0']
-  retain = ids[(ids.max(axis=1) < rules.FIRST['forget'])]
-  return {'epoch/retain': _passes(retain)}
-
-
-def _bt(recording: Recording) -> Draws:
-  return {**_train(recording), 'init/noisy': noisy_teacher(recording)}
-
-
-def noisy_teacher(recording: Recording) -> Variables:
-  """Return the recorded run's teacher of random weights."""
-  model = models.build('resnet18', num_classes=rules.CLASSES)
-  state = rules.noisy_state_dict(
-    model, replay.shapes('resnet18'), recording.meta['set']
-  )
-  return torch_names.from_torch(model, state)
-
-
-def _fresh(recording: Recording) -> Draws:
-  fresh = _tensor_draws(recording, 'uniform')
-  return {f'init/fresh/{path}': value for path, value in fresh.items()}
-
-
-def _fresh_retain(recording: Recording) -> Draws:
-  return {**_retain(recording), **_fresh(recording)}
-
-
-def _ff(recording: Recording) -> Draws:
-  noise = _tensor_draws(recording, 'normal')
-  return {f'init/noise/{path}': value for path, value in noise.items()}
-
-
-def _fcs(recording: Recording) -> Draws:
-  hparams = recording.meta['hyper_parameters']
-  forget = -(-rules.SIZES['forget'] // hparams['batch_size'])
-  retain = -(-rules.SIZES['retain'] // hparams['batch_size'])
-  first, second = (recording.arrays[f'step_ids{i}'] for i in (0, 1))
-  starts = range(forget, len(first), forget + retain)
-  contrast = [slice(i, i + forget) for i in starts]
-  repair = [slice(i + forget, i + forget + retain) for i in starts]
-  return {
-    'init/forget': _order(first[:forget], 'forget'),
-    'epoch/contrast/forget': _stack(first, contrast, 'forget'),
-    'epoch/contrast/retain': _stack(second, contrast, 'retain'),
-    'epoch/retain': _stack(first, repair, 'retain'),
-  }
-
-
-def _stack(rows: np.ndarray, slices: list[slice], part: str) -> np.ndarray:
-  return np.stack([_order(rows[one], part) for one in slices])
-
-
-def _cfw(recording: Recording) -> Draws:
-  orders = _retain(recording)
-  first = _tensor_draws(recording, 'normal')
-  second = _tensor_draws(recording, 'normal', counts=(1,))
-  draws = {f'init/noise/{path}': value for path, value in first.items()}
-  for path, value in second.items():
-    every = np.zeros((len(orders['epoch/retain']), *value.shape))
-    every[-1] = value
-    draws[f'epoch/noise/{path}'] = every
-  return {**orders, **draws}
-
-
-def _kde(recording: Recording) -> Draws:
-  ids = recording.arrays['step_ids0']
-  val = ids.max(axis=1) >= rules.FIRST['val']
-  retain = _passes(ids[~val])
-  warm_up = int(recording.meta['hyper_parameters']['num_epochs'])
-  unused = np.repeat(retain[:1], warm_up, axis=0)
-  fresh = _fresh(recording)
-  return {'epoch/retain': np.concatenate([unused, retain]), **fresh}
-
-
 def _first(hparams: Any, info: Any, epoch: int, count: int) -> Steps:
   losses, rates = _every_loss(hparams, info, epoch)
   return losses[:count], rates[:count]
@@ -255,27 +105,6 @@ def _scrub_steps(hparams: Any, info: Any, epoch: int) -> Steps:
   return losses, np.broadcast_to(info['learning_rate'], losses.shape)
 
 
-def _rni(recording: Recording) -> Draws:
-  """Place each recorded noise at the epoch in which its tensor is chosen.
-
-  A draw for a tensor that was trained before is not used, by the reference as
-  by us; it stands in the list all the same.
-  """
-  orders = _retain(recording)
-  count = len(orders['epoch/retain'])
-  noise = _tensor_draws(recording, 'normal')
-  draws = {
-    f'epoch/noise/{path}': np.broadcast_to(value, (count, *value.shape))
-    for path, value in noise.items()
-  }
-  return {**orders, **draws, **_fresh(recording)}
-
-
-def _none(recording: Recording) -> Draws:
-  del recording
-  return {}
-
-
 def _sgd(prefix: str) -> dict[str, str]:
   """Map another optimiser's names, e.g. retain_optimizer.learning_rate."""
   names = ('learning_rate', 'momentum', 'weight_decay')
@@ -292,25 +121,48 @@ LAST_BLOCKS = {
   'momentum': 'momentum',
 }
 
+
+def noise(recording: Recording, recipe: Recipe, hparams: Any) -> orders.Draws:
+  """Return the drop-path draws of a whole run."""
+  paths = recording.model.num_drop_paths
+  if not paths:
+    return {}
+  forwards = recipe.forwards(recording, hparams)
+  return passes.drop_paths(recording, forwards, paths)
+
+
 RECIPES: dict[str, Recipe] = {
-  'R': Recipe('retrain', STANDARD, _retain),
-  'O': Recipe('original', STANDARD, _train),
-  'FT': Recipe('ft', STANDARD, _retain),
-  'GA': Recipe('ga', STANDARD, _forget),
+  'R': Recipe('retrain', STANDARD, orders.retain),
+  'O': Recipe(
+    'original', STANDARD, orders.train, forwards=passes.passes_over('train')
+  ),
+  'FT': Recipe('ft', STANDARD, orders.retain),
+  'GA': Recipe(
+    'ga', STANDARD, orders.forget, forwards=passes.passes_over('forget')
+  ),
   'NGPlus': Recipe(
     'neggrad_plus',
     {**STANDARD, 'alpha': 'alpha', 'weight_decay': 'anchor'},
-    _neggrad_plus,
+    orders.neggrad_plus,
+    forwards=passes.no_passes,
   ),
   'MSG': Recipe(
     'msg',
     {**STANDARD, 'init_rate': 'reinit_fraction'},
-    _msg,
+    orders.msg,
     labels={'surgery': 'init'},
+    forwards=passes.msg_passes,
   ),
-  'CT': Recipe('ct', STANDARD, _retain, labels={'opt0': 'init'}),
-  'SRL': Recipe('srl', STANDARD, _train),
-  'SalUN': Recipe('salun', {**STANDARD, 'threshold': 'mask_fraction'}, _salun),
+  'CT': Recipe('ct', STANDARD, orders.retain, labels={'opt0': 'init'}),
+  'SRL': Recipe(
+    'srl', STANDARD, orders.train, forwards=passes.passes_over('train')
+  ),
+  'SalUN': Recipe(
+    'salun',
+    {**STANDARD, 'threshold': 'mask_fraction'},
+    orders.salun,
+    forwards=passes.passes_over('train'),
+  ),
   'SCRUB': Recipe(
     'scrub',
     {
@@ -328,15 +180,34 @@ RECIPES: dict[str, Recipe] = {
       'forget_batch_size': 'forget_batch_size',
       'lr_decay_rate': 'decay_rate',
     },
-    _scrub,
+    orders.scrub,
     steps=_scrub_steps,
     unused=('batch_size',),
+    forwards=passes.scrub_passes,
   ),
-  'BT': Recipe('bt', {**STANDARD, 'kl_temperature': 'temperature'}, _bt),
-  'FF': Recipe('ff', {'batch_size': 'batch_size', 'alpha': 'alpha'}, _ff),
-  'IU': Recipe('iu', {**EPOCHS, 'alpha': 'alpha'}, _none),
-  'CFk': Recipe('cfk', LAST_BLOCKS, _retain),
-  'EUk': Recipe('euk', LAST_BLOCKS, _fresh_retain, labels={'surgery': 'init'}),
+  'BT': Recipe(
+    'bt',
+    {**STANDARD, 'kl_temperature': 'temperature'},
+    orders.bt,
+    forwards=passes.passes_over('train'),
+  ),
+  'FF': Recipe(
+    'ff',
+    {'batch_size': 'batch_size', 'alpha': 'alpha'},
+    orders.ff,
+    forwards=passes.no_passes,
+  ),
+  'IU': Recipe(
+    'iu', {**EPOCHS, 'alpha': 'alpha'}, orders.none, forwards=passes.no_passes
+  ),
+  'CFk': Recipe('cfk', LAST_BLOCKS, orders.retain, forwards=passes.no_passes),
+  'EUk': Recipe(
+    'euk',
+    LAST_BLOCKS,
+    orders.fresh_retain,
+    labels={'surgery': 'init'},
+    forwards=passes.no_passes,
+  ),
   'FCS': Recipe(
     'fcs',
     {
@@ -346,7 +217,8 @@ RECIPES: dict[str, Recipe] = {
       'temperature': 'temperature',
       'eta_min': 'floor_rate',
     },
-    _fcs,
+    orders.fcs,
+    forwards=passes.fcs_passes,
   ),
   'CFW': Recipe(
     'cfw',
@@ -356,15 +228,16 @@ RECIPES: dict[str, Recipe] = {
       'final_confuser_std': 'second_noise',
       'class_weight': 'class_weight',
     },
-    _cfw,
+    orders.cfw,
     labels={'noise0': 'init'},
   ),
   'PRMQ': Recipe(
     'prmq',
     {**STANDARD, 'prune_amount': 'prune_fraction'},
-    _fresh_retain,
+    orders.fresh_retain,
     labels={'surgery': 'init'},
     steps=_prmq_steps,
+    forwards=passes.prmq_passes,
   ),
   'KDE': Recipe(
     'kde',
@@ -374,8 +247,9 @@ RECIPES: dict[str, Recipe] = {
       'temperature': 'temperature',
       'retain_num_epochs': 'retain_num_epochs',
     },
-    _kde,
+    orders.kde,
     steps=_kde_steps,
+    forwards=passes.kde_passes,
   ),
   'RNI': Recipe(
     'rni',
@@ -387,6 +261,6 @@ RECIPES: dict[str, Recipe] = {
       'noise_ratio': 'noise_fraction',
       'origin_noise': 'noise',
     },
-    _rni,
+    orders.rni,
   ),
 }

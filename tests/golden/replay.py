@@ -109,6 +109,7 @@ def run(
   recorded: dict[str, Any],
   *,
   steps: Any,
+  noise: Any,
   num_epochs: int | None = None,
 ) -> Replay:
   """Run a method on recorded draws.
@@ -120,11 +121,13 @@ def run(
     recorded: draws by path.
     steps: gives losses and learning rates of the steps of an epoch, from
       prepared hyper-parameters, info and epoch.
+    noise: gives drop-path draws by path, from prepared hyper-parameters.
     num_epochs: stop after so many epochs.
   """
   problem = recording.problem
   hparams = hp.from_config(method.Hparams, values)
   hparams = method.prepare(hparams, problem)
+  recorded = {**recorded, **noise(hparams)}
   draws = Draws(jax.random.key(0), jax.tree.map(jnp.asarray, recorded))
   init, epoch = jax.jit(method.init), jax.jit(method.epoch)
   state = init(hparams, draws.at('init'), problem)

@@ -38,6 +38,7 @@ def _replay(recording, **options):
     recipes.hyper_parameters(recording, recipe),
     recipe.draws(recording),
     steps=recipe.steps,
+    noise=lambda hparams: recipes.noise(recording, recipe, hparams),
     **options,
   )
 
