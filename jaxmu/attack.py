@@ -7,7 +7,8 @@ run): `log_odds` float [models, examples] or [models, examples, augmentations],
 or `logits` with a last axis of classes and `labels` int [examples]; `state` int
 [models, examples] (0 retained, 1 forgotten, 2 never seen, 3 excluded); `split`
 int [models]; and, for the comparison with retraining, `retrained_log_odds` or
-`retrained_logits` of the same form. docs/attacks.md explains every number.
+`retrained_logits` of the same form, and `original_...` for the models before
+unlearning. docs/attacks.md explains every number.
 """
 
 import os
@@ -35,8 +36,12 @@ _FPRS = flags.DEFINE_list(
 )
 
 _GRID = np.geomspace(1e-3, 1.0, 61)
-# Populations in the pictures: audited, and where there is nothing to find.
-_AUDITED, _NULL = 'unlearned', 'retrain'
+# Populations in the pictures, by the keys that `jaxmu.report` knows.
+_PICTURED = {
+  'original': 'original',
+  'retrained': 'retrain',
+  'unlearned': 'unlearned',
+}
 
 
 def read(path: str) -> scores_lib.Scores:
@@ -136,7 +141,7 @@ def notes(findings: list[suite.Finding]) -> list[str]:
 def exposure_csv(data: scores_lib.Scores) -> str:
   """Lists the exposure of every tested example, most exposed first."""
   found = suite.exposure(data)
-  own, null = found[_AUDITED], found.get('retrained')
+  own, null = found['unlearned'], found.get('retrained')
   tested = np.flatnonzero(np.isfinite(own.auc))
   lines = ['example,auc,p_value,discovered,retrained_auc']
   for n in tested[np.argsort(-own.auc[tested], kind='stable')]:
@@ -149,17 +154,15 @@ def exposure_csv(data: scores_lib.Scores) -> str:
 
 
 def pictures(data: scores_lib.Scores) -> list[page.Picture]:
-  """Draws ROC, log-odds and trade-off of unlearned and retrained models."""
-  sides = {_AUDITED: data.unlearned}
-  if data.retrained is not None:
-    sides[_NULL] = data.retrained
-  ratios = dict(zip(sides, suite.ratios(data).values(), strict=True))
+  """Draws ROC, trade-off, log-odds and exposure of all populations."""
+  ratios = suite.ratios(data)
   curves, errors, confidences = {}, {}, {}
   forgotten, unseen = (
     data.state == code for code in (arrange.FORGOTTEN, arrange.NEVER_SEEN)
   )
   audited = forgotten.any(axis=0)
-  for name, ratio in ratios.items():
+  for side, ratio in ratios.items():
+    name = _PICTURED[side]
     curve = roc_report.curves(ratio, data.state, data.group, fpr=_GRID)
     curves[name] = plots.Roc(
       fpr=curve['fpr'],
@@ -172,9 +175,9 @@ def pictures(data: scores_lib.Scores) -> list[page.Picture]:
     errors[name] = trade_off.trade_off(
       ratio[known & forgotten], ratio[known & unseen]
     )
-    z = sides[name].mean
+    z = data.sides[side].mean
     confidences[name] = z[forgotten], z[unseen & audited]
-  return [
+  found = [
     page.Picture(
       'roc',
       'How many forgotten examples U-LiRA finds (vertical) at the price of how '
@@ -195,6 +198,25 @@ def pictures(data: scores_lib.Scores) -> list[page.Picture]:
       plots.log_odds(confidences),
     ),
   ]
+  if data.original is not None:
+    found.append(_exposure_picture(data))
+  return found
+
+
+def _exposure_picture(data: scores_lib.Scores) -> page.Picture:
+  auc = {name: found.auc for name, found in suite.exposure(data).items()}
+  return page.Picture(
+    'vulnerability',
+    'Each point is an example: how well its score tells models that had it '
+    'from models that never saw it, before unlearning (horizontal) and after '
+    '(vertical).',
+    plots.vulnerability(
+      auc['original'],
+      auc['unlearned'],
+      method=_PICTURED['unlearned'],
+      retrained=auc.get('retrained'),
+    ),
+  )
 
 
 def main(argv: list[str]) -> None:
@@ -220,7 +242,7 @@ def main(argv: list[str]) -> None:
     pictures=pictures(data),
     command=f'python -m jaxmu.attack --scores={_SCORES.value}',
     warnings=[*data.warnings, *notes(findings)],
-    reference=_NULL,
+    reference=_PICTURED['retrained'],
   )
   bundle.write(directory, report)
   if 'per_example' in chosen:

@@ -30,7 +30,8 @@ def call(*arguments: str) -> subprocess.CompletedProcess:
 
 def test_report_of_a_file(tmp_path):
   out = tmp_path / 'out'
-  path = write(tmp_path)
+  before = test_suite.make_arrays(shift=2.0)['logits']
+  path = write(tmp_path, original_logits=before)
   done = call(
     f'--scores={path}', f'--out={out}', '--attacks=ulira,per_example,klom'
   )
@@ -40,8 +41,7 @@ def test_report_of_a_file(tmp_path):
   assert header == 'attack,metric,value,low,high,n'
   assert {row.attack for row in rows} == {'ulira', 'per_example', 'klom'}
   found = suite.run(
-    scores.from_arrays(test_suite.make_arrays()),
-    attacks=['ulira', 'per_example', 'klom'],
+    attack.read(str(path)), attacks=['ulira', 'per_example', 'klom']
   )
   by_name = {(f.attack, f.metric): f.estimate for f in found}
   assert [(row.attack, row.metric) for row in rows] == list(by_name)
@@ -53,7 +53,7 @@ def test_report_of_a_file(tmp_path):
     )
   html = (out / 'report.html').read_text()
   assert 'U-LiRA' in html and 'complementary pairs' in html
-  for name in ('roc', 'trade_off', 'log_odds'):
+  for name in ('roc', 'trade_off', 'log_odds', 'vulnerability'):
     assert (out / 'plots' / f'{name}.png').stat().st_size > 1000
   lines = (out / 'per_example.csv').read_text().splitlines()
   assert lines[0] == 'example,auc,p_value,discovered,retrained_auc'

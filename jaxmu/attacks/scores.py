@@ -22,6 +22,8 @@ KEYS = (
   'split',
   'retrained_log_odds',
   'retrained_logits',
+  'original_log_odds',
+  'original_logits',
 )
 
 
@@ -54,6 +56,7 @@ class Scores:
   Attributes:
     unlearned: the audited population.
     retrained: models retrained without the same forget sets, or None.
+    original: models before unlearning, row by row, or None.
     state: int8[P, N].
     split: int[P].
     group: int[P], what is left out together and what intervals are over: the
@@ -63,10 +66,21 @@ class Scores:
 
   unlearned: Side
   retrained: Side | None
+  original: Side | None
   state: np.ndarray
   split: np.ndarray
   group: np.ndarray
   warnings: tuple[str, ...]
+
+  @property
+  def sides(self) -> dict[str, Side]:
+    """The populations that are there, by name."""
+    found = {
+      'original': self.original,
+      'retrained': self.retrained,
+      'unlearned': self.unlearned,
+    }
+    return {name: side for name, side in found.items() if side is not None}
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray]) -> Scores:
@@ -77,7 +91,8 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Scores:
       [P, N, A, C] with 'labels' int[N]; 'state' int[P, N] (0 retained, 1
       forgotten, 2 never seen, 3 excluded); 'split' int[P]; optionally
       'retrained_log_odds' or 'retrained_logits' of the same form, row p
-      retrained without the forget set of row p.
+      retrained without the forget set of row p, and 'original_log_odds' or
+      'original_logits', row p before unlearning.
 
   Raises:
     ValueError: anything missing, unknown, of a wrong shape, type or range, or
@@ -95,21 +110,33 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Scores:
     raise ValueError(
       f"neither 'log_odds' nor 'logits' is there; found {sorted(arrays)}."
     )
-  retrained = _side(arrays, 'retrained_')
   state, split = _checked_states(arrays, unlearned.log_odds.shape)
-  if (
-    retrained is not None
-    and retrained.log_odds.shape != unlearned.log_odds.shape
-  ):
-    raise ValueError(
-      f'retrained scores have shape {retrained.log_odds.shape}, the others '
-      f'{unlearned.log_odds.shape}; row p must be retrained without the forget '
-      'set of row p.'
-    )
+  retrained, original = (
+    _beside(unlearned, _side(arrays, prefix), prefix)
+    for prefix in ('retrained_', 'original_')
+  )
   pairs = arrange.complementary_pairs(state, split)
   group = split if pairs is None else pairs
-  warnings = _warnings(unlearned, retrained, state, group, pairs is not None)
-  return Scores(unlearned, retrained, state, split, group, tuple(warnings))
+  data = Scores(unlearned, retrained, original, state, split, group, ())
+  warnings = _warnings(data, paired=pairs is not None)
+  return dataclasses.replace(data, warnings=tuple(warnings))
+
+
+def _beside(unlearned: Side, other: Side | None, prefix: str) -> Side | None:
+  """Checks that another population fits the unlearned one."""
+  if other is None:
+    return None
+  if other.log_odds.shape != unlearned.log_odds.shape:
+    raise ValueError(
+      f'{prefix}scores have shape {other.log_odds.shape}, those of unlearned '
+      f'models {unlearned.log_odds.shape}; row p must belong to the split and '
+      'forget set of row p.'
+    )
+  if bool(other.signals) != bool(unlearned.signals):
+    raise ValueError(
+      f'unlearned and {prefix}scores must both be logits or both log-odds.'
+    )
+  return other
 
 
 def _side(arrays, prefix: str) -> Side | None:
@@ -198,15 +225,15 @@ def _checked_states(arrays, shape) -> tuple[np.ndarray, np.ndarray]:
   return state.astype(np.int8), split
 
 
-def _warnings(unlearned, retrained, state, group, paired) -> list[str]:
+def _warnings(data: Scores, *, paired: bool) -> list[str]:
   found = []
-  for name, side in (('unlearned', unlearned), ('retrained', retrained)):
-    if side is not None and side.non_finite:
+  for name, side in data.sides.items():
+    if side.non_finite:
       found.append(
         f'{side.non_finite} scores of {name} models were not finite and count '
         'as the most wrong finite score.'
       )
-  groups = len(np.unique(group))
+  groups = len(np.unique(data.group))
   if groups * (2 if paired else 1) < CALIBRATED_SPLITS:
     found.append(
       f'{groups} independent groups of models: attacks are reliably calibrated '
@@ -217,14 +244,14 @@ def _warnings(unlearned, retrained, state, group, paired) -> list[str]:
       'Splits come in complementary pairs; each pair is left out together and '
       'counts as one in the intervals.'
     )
-  forgotten = (state == arrange.FORGOTTEN).sum(axis=0)
+  forgotten = (data.state == arrange.FORGOTTEN).sum(axis=0)
   lonely = int(((forgotten > 0) & (forgotten < 3)).sum())
   if lonely:
     found.append(
       f'{lonely} examples are forgotten by fewer than 3 models and cannot be '
       'scored by per-example attacks.'
     )
-  if retrained is None:
+  if data.retrained is None:
     found.append(
       'Without scores of retrained models nothing shows how far from chance '
       'these attacks fall when there is nothing to find.'

@@ -6,7 +6,8 @@
 
 With scores of retrained models every attack is also run on those, where there
 is nothing to find ('retrained_*': the null), and the paired difference is
-given ('excess_*').
+given ('excess_*'). With scores of the models before unlearning it is run on
+those as well ('original_*').
 """
 
 import dataclasses
@@ -113,11 +114,8 @@ _NEEDS = {
 
 def ratios(data: scores.Scores) -> Mapping[str, np.ndarray]:
   """Returns U-LiRA's log-likelihood ratios f64[P, N] of each population."""
-  sides = {'unlearned': data.unlearned, 'retrained': data.retrained}
   return {
-    name: _score('ulira', side, data)
-    for name, side in sides.items()
-    if side is not None
+    name: _score('ulira', side, data) for name, side in data.sides.items()
   }
 
 
@@ -125,14 +123,21 @@ def _one(name: str, data: scores.Scores, fprs) -> Report:
   if name in ('competition', 'klom', 'lira_forget'):
     return comparison.report(name, data, fprs)
   own = _report(name, data.unlearned, data, fprs)
-  if data.retrained is None or name == 'ulira_reference':
+  if name == 'ulira_reference':
     return own
-  null = _report(name, data.retrained, data, fprs)
-  for key in list(own):
-    own[f'retrained_{key}'] = null[key]
-    if null[key].by_split.size:
-      own[f'excess_{key}'] = intervals.paired_difference(own[key], null[key])
-  return own
+  found = dict(own)
+  for other in ('retrained', 'original'):
+    if other not in data.sides:
+      continue
+    beside = _report(name, data.sides[other], data, fprs)
+    found |= {f'{other}_{key}': value for key, value in beside.items()}
+    if other == 'retrained':
+      found |= {
+        f'excess_{key}': intervals.paired_difference(value, beside[key])
+        for key, value in own.items()
+        if value.by_split.size
+      }
+  return found
 
 
 def _report(name: str, side: scores.Side, data: scores.Scores, fprs) -> Report:
@@ -222,11 +227,9 @@ def exposure(
   data: scores.Scores,
 ) -> dict[str, per_example.PerExample]:
   """Returns the exposure of each example, per population."""
-  sides = {'unlearned': data.unlearned, 'retrained': data.retrained}
   return {
     name: per_example.per_example(side.mean, data.state, data.split)
-    for name, side in sides.items()
-    if side is not None
+    for name, side in data.sides.items()
   }
 
 

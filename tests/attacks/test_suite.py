@@ -140,6 +140,18 @@ def test_complementary_splits_are_left_out_in_pairs():
   assert arrange.complementary_pairs(state[:10], split[:10]) is None
 
 
+def test_models_before_unlearning_are_reported_beside():
+  arrays = make_arrays()
+  arrays['original_logits'] = make_arrays(shift=2.0)['logits']
+  data = scores.from_arrays(arrays)
+  found = {
+    f.metric: f.estimate.value
+    for f in suite.run(data, attacks=['ulira'], fprs=())
+  }
+  assert found['original_auc'] > found['auc'] > found['retrained_auc']
+  assert list(suite.exposure(data)) == ['original', 'retrained', 'unlearned']
+
+
 def test_non_finite_scores_are_counted_and_kept():
   arrays = make_arrays()
   arrays['logits'][0, :7] = np.nan
@@ -178,6 +190,8 @@ def test_wrong_input_says_what_was_expected():
     (changed(split=np.arange(len(split)) % 3), '3 splits; at least 4'),
     (changed(split=split[::-1] // 4), 'another split number'),
     (changed(retrained_logits=arrays['retrained_logits'][1:]), 'row p'),
+    (changed(original_logits=z[:, :-1]), 'examples of logits|one integer'),
+    (changed(retrained_logits=None, original_log_odds=z[..., 0]), 'both be'),
   ]
   for arrays, message in cases:
     with pytest.raises(ValueError, match=message):
