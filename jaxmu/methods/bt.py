@@ -13,7 +13,8 @@ own unless members share a key; and a student that is a ResNet-18 of another
 width or stem gets a noisy teacher of its own kind.
 """
 
-from typing import NamedTuple
+import dataclasses
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import optax
@@ -22,7 +23,7 @@ from flax import struct
 from jaxmu.core import hparams as hp
 from jaxmu.core.draws import Draws
 from jaxmu.core.method import Card, Info, Method
-from jaxmu.core.types import Array, Problem, Variables
+from jaxmu.core.types import Array, Problem, Task, Variables
 from jaxmu.data import stream
 from jaxmu.ops import fit, forward, losses, optim, teacher
 
@@ -75,11 +76,11 @@ def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
   return State(problem.original, opt, jnp.concatenate(targets), None)
 
 
-def _noisy_task(hparams: Hparams, problem: Problem):
+def _noisy_task(hparams: Hparams, problem: Problem) -> Task:
   task = problem.task
   if hparams.noisy_arch == 'same':
     return task
-  return task.replace(model=forward.resnet18_like(task.model))
+  return dataclasses.replace(task, model=forward.resnet18_like(task.model))
 
 
 def epoch(
@@ -108,9 +109,7 @@ def epoch(
   return State(variables, opt, state.targets, state.noisy), info
 
 
-def _imitate(
-  hparams: Hparams, problem: Problem, noisy: Variables | None
-) -> fit.Loss:
+def _imitate(hparams: Hparams, problem: Problem, noisy: Any) -> fit.Loss:
   task, original = problem.task, problem.original
   noisy_task = _noisy_task(hparams, problem)
 

@@ -15,6 +15,7 @@ ties go to the lower flat index in torch's layout. `live_only` renews a fraction
 of the other taps.
 """
 
+import dataclasses
 import math
 from typing import NamedTuple
 
@@ -44,7 +45,7 @@ class Hparams:
   num_epochs: Array = hp.leaf(5, valid=hp.COUNT, search=hp.EPOCHS)
   batch_size: int = hp.static(64, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
   live_only: bool = hp.static(False, valid=(False, True))
-  counts: dict[str, Array] | None = hp.derived()  # weights to renew, by kernel
+  counts: dict[str, Array] = hp.derived()  # weights to renew, by kernel
 
 
 class State(NamedTuple):
@@ -66,7 +67,7 @@ def prepare(hparams: Hparams, problem: Problem) -> Hparams:
     path: np.rint(fraction * size).astype(np.int32)
     for path, size in sizes.items()
   }
-  return hparams.replace(counts=counts)
+  return dataclasses.replace(hparams, counts=counts)
 
 
 def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:

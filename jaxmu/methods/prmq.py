@@ -16,6 +16,7 @@ have decayed to small values, which are pruned first; `live_only` leaves them
 alone. Equal magnitudes are ranked by flat index in torch's parameter order.
 """
 
+import dataclasses
 import math
 from typing import NamedTuple
 
@@ -98,7 +99,8 @@ def prepare(hparams: Hparams, problem: Problem) -> Hparams:
   size = problem.split.retain.shape[0]
   steps = stream.num_steps(size, hparams.batch_size)
   taken = np.floor(steps * epochs).astype(np.int32) + hparams.extra_step
-  return hparams.replace(
+  return dataclasses.replace(
+    hparams,
     count=np.rint(fraction * total).astype(np.int32),
     num_steps=np.int32(taken),
     num_passes=np.int32(-(-taken // steps)),

@@ -14,6 +14,7 @@ chosen; every epoch has an optimiser of its own; the batch statistics of frozen
 layers move as well. Unlike the reference, the validation set is not evaluated.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -71,7 +72,7 @@ def prepare(hparams: Hparams, problem: Problem) -> Hparams:
     quiet=int(hparams.reset_num_epochs),
     num_noisy=int(CHOSEN * float(hparams.noise_fraction)),
   )
-  return hparams.replace(trained=trained, noisy=noisy)
+  return dataclasses.replace(hparams, trained=trained, noisy=noisy)
 
 
 def choices(

@@ -16,6 +16,7 @@ biases of transformers have no gradient in evaluation mode and rank last
 (`attn_bias_mode='live'` gives them theirs).
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -79,7 +80,9 @@ def prepare(hparams: Hparams, problem: Problem) -> Hparams:
   if hparams.live_only:
     total -= sum(taps.count_dead(problem.task, params).values())
   fraction = np.asarray(hparams.mask_fraction, np.float64)
-  return hparams.replace(count=np.floor(total * fraction).astype(np.int32))
+  return dataclasses.replace(
+    hparams, count=np.floor(total * fraction).astype(np.int32)
+  )
 
 
 def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:

@@ -169,20 +169,26 @@ def epoch(
   )
 
   def ascend(fitted):
-    *fitted, info = fit.epoch(
-      _leave(hparams, problem), optimiser, *fitted, forget, draws.at('forget')
+    variables, opt = fitted
+    variables, opt, info = fit.epoch(
+      _leave(hparams, problem),
+      optimiser,
+      variables,
+      opt,
+      forget,
+      draws.at('forget'),
     )
-    return tuple(fitted), info['loss']
+    return (variables, opt), info['loss']
 
   def stay(fitted):
     _, info = jax.eval_shape(ascend, fitted)
     return fitted, jnp.full(info.shape, jnp.nan, info.dtype)
 
-  fitted, ascents = jax.lax.cond(
+  (variables, opt), ascents = jax.lax.cond(
     epoch < hparams.num_ascents, ascend, stay, (state.variables, state.opt)
   )
   variables, opt, info = fit.epoch(
-    _follow(hparams, problem), optimiser, *fitted, retain, draws
+    _follow(hparams, problem), optimiser, variables, opt, retain, draws
   )
   info = {**info, 'forget_loss': ascents, 'learning_rate': rate}
   errors = measure(hparams, problem, variables)

@@ -54,4 +54,4 @@ def _used(length: int, size: int, stride: int, padding: int) -> np.ndarray:
   outputs = (length + 2 * padding - size) // stride + 1
   first = np.arange(outputs) * stride - padding
   position = first[:, None] + np.arange(size)[None, :]
-  return ((position >= 0) & (position < length)).any(axis=0)
+  return np.any((position >= 0) & (position < length), axis=0)

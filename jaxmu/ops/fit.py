@@ -64,8 +64,11 @@ def epoch(
   """Take one gradient step per batch; the info holds the losses f[steps]."""
 
   def step(carry, batch, draws):
-    *carry, value = descend(loss, optimiser, *carry, batch, draws)
-    return tuple(carry), value
+    variables, opt = carry
+    variables, opt, value = descend(
+      loss, optimiser, variables, opt, batch, draws
+    )
+    return (variables, opt), value
 
   (variables, opt), values = stream.fold(step, (variables, opt), batches, draws)
   return variables, opt, {'loss': values}
