@@ -25,9 +25,9 @@ class Predictions(NamedTuple):
     finite: whether all logits are finite. bool[P, N]
   """
 
-  log_odds: np.ndarray
-  correct: np.ndarray
-  finite: np.ndarray
+  log_odds: Array
+  correct: Array
+  finite: Array
 
 
 class Predictor:

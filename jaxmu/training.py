@@ -276,10 +276,10 @@ def fresh(task: Task, keys: Key) -> Variables:
 
 
 @functools.cache
-def _initialiser(model: Any, shape: tuple[int, ...]) -> Callable[[Key], Any]:
+def _initialiser(model: Any, shape: Any) -> Callable[[Key], Any]:
   draw = jax.jit(lambda key: models.init(model, key, shape))
   # Dozens of generators take ten times longer to optimise than to run.
-  fast = {'xla_backend_optimization_level': 0}
+  fast: Any = {'xla_backend_optimization_level': 0}
   on_cpu = jax.default_backend() == 'cpu'
   lowered = draw.lower(jax.random.key(0))
   return lowered.compile(compiler_options=fast if on_cpu else None)

@@ -205,7 +205,7 @@ def _fault(value: Any, valid: Interval | tuple, default: Any) -> str:
     return 'give a finite number'
   if isinstance(default, int) and not float(value).is_integer():
     return 'give a whole number'
-  return '' if value in valid else f'give a value in {valid}'
+  return '' if float(value) in valid else f'give a value in {valid}'
 
 
 def _check_list(field: dataclasses.Field, value: Any, where: str) -> np.ndarray:

@@ -6,7 +6,7 @@ pairs of complementary splits, or initialisations where there is one split.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -140,9 +140,9 @@ def utility(job: job_lib.Job, people: Scored, reference: Scored) -> Metrics:
   """Accuracies on retain, forget, validation and test set, and retention."""
   own, theirs = _accuracies(job, people), _accuracies(job, reference)
   found = {name: over_clusters(own[name], people.cluster) for name in own}
-  sets = ('ra', 'fa', 'ta')
   kept = retention.retention(
-    tuple(own[s] for s in sets), tuple(theirs[s] for s in sets)
+    (own['ra'], own['fa'], own['ta']),
+    (theirs['ra'], theirs['fa'], theirs['ta']),
   )
   parts = dict(rr=kept.retain, fr=kept.forget, tr=kept.test)
   for name, value in {**parts, 'ret_dev': kept.deviation}.items():
@@ -206,7 +206,7 @@ def attacked(
       "config.splits.design='audit' with more splits"
     )
     return None
-  options = job.settings.attack
+  options: Any = job.settings.attack  # whose strings were checked
   ratio, _ = ulira.ulira(
     people.phi,
     people.state,

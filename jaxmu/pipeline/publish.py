@@ -144,9 +144,16 @@ def _lead(job: job_lib.Job) -> list[str]:
 def _pictures(found: evaluate.Evaluation) -> list[page.Picture]:
   pictures = []
   if found.curves:
-    fields = ('fpr', 'tpr', 'low', 'high', 'supported')
+    auc = {r.method: r for r in found.rows if r.metric == 'ulira_auc'}
     curves = {
-      name: plots.Roc(**{field: curve[field] for field in fields})
+      name: plots.Roc(
+        fpr=curve['fpr'],
+        tpr=curve['tpr'],
+        low=curve['low'],
+        high=curve['high'],
+        supported=curve['supported'],
+        remark=f'AUC {auc[name].value:.3f}',
+      )
       for name, curve in found.curves.items()
     }
     pictures.append(
