@@ -214,6 +214,7 @@ def _exposure_picture(data: scores_lib.Scores) -> page.Picture:
       auc['original'],
       auc['unlearned'],
       method=_PICTURED['unlearned'],
+      title='Exposure of single examples before and after unlearning',
       retrained=auc.get('retrained'),
     ),
   )

@@ -115,6 +115,14 @@ def test_methods_that_cannot_be_told_apart_share_a_group():
 def test_five_seeds_can_never_separate():
   values = np.arange(4)[:, None] + np.random.default_rng(2).random((4, 5)) / 9
   assert len(ranking.greedy_groups(values)) == 1
+  # A bootstrap can, and does not where there is nothing.
+  assert len(ranking.greedy_groups(values, test='bootstrap')) == 4
+  assert ranking.rank_cell(values, test='bootstrap').groups[0] == (0,)
+  noise = np.random.default_rng(4).normal(size=(2, 40, 10))
+  pairs = [
+    ranking.greedy_groups(p, test='bootstrap') for p in noise.swapaxes(0, 1)
+  ]
+  assert np.mean([len(groups) == 1 for groups in pairs]) > 0.8
 
 
 def test_equal_methods_and_too_little_data():
