@@ -1,6 +1,7 @@
 """`python -m jaxmu.attack`: a file of arrays in, a report out."""
 
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxmu import attack
-from jaxmu.attacks import scores, suite
+from jaxmu.attacks import log_odds, scores, suite
 from jaxmu.report import records
 from tests.attacks import test_suite
 
@@ -102,3 +103,27 @@ def test_refused_and_pooled_numbers_are_explained():
   found = suite.run(data, attacks=['ulira'], fprs=(0.0001, 0.01))
   text = '\n'.join(attack.notes(found))
   assert 'needs 100000' in text and 'one threshold for all' in text
+
+
+def test_the_page_on_attacks_shows_code_that_runs(capsys):
+  page = pathlib.Path(__file__).parent.parent / 'docs' / 'attacks.md'
+  blocks = re.findall(r'```python\n(.*?)```', page.read_text(), re.DOTALL)
+  arrays = test_suite.make_arrays()
+  names = {key: arrays[key] for key in ('logits', 'labels', 'state', 'split')}
+  names['phi'] = log_odds.log_odds(arrays['logits'], arrays['labels'])
+  ran = 0
+  for block in blocks:
+    if 'torch' not in block:
+      exec(block, {**names})
+      ran += 1
+  assert ran == 2
+  assert 'ulira auc Estimate(value=0.' in capsys.readouterr().out
+
+
+def test_the_page_on_defects_names_tests_that_exist():
+  root = pathlib.Path(__file__).parent
+  text = (root.parent / 'docs' / 'what_goes_wrong.md').read_text()
+  named = set(re.findall(r'\b(test_[a-z0-9_]+)(?!\w|\.py)', text))
+  source = '\n'.join(p.read_text() for p in root.rglob('test_*.py'))
+  assert len(named) > 20
+  assert not {name for name in named if f'def {name}(' not in source}
