@@ -20,7 +20,7 @@ from jaxmu.core import hparams as hp
 from jaxmu.core import method as core_method
 from jaxmu.core.draws import Draws
 from jaxmu.core.method import Method
-from jaxmu.core.types import Key, Problem, Split, Task, Variables
+from jaxmu.core.types import Array, Key, Problem, Split, Task, Variables
 
 
 class Members(NamedTuple):
@@ -38,8 +38,9 @@ class Trained(NamedTuple):
   Attributes:
     variables: trained models, leaves [P, ...].
     losses: mean loss of each epoch f64[P, E]; NaN where a member was done.
-    failed: epoch in which a member's loss first was not finite i32[P]; -1 for
-      members that stayed finite.
+    failed: epoch in which a member's loss first was not finite i64[P]; the
+      number of its epochs if only the result is not finite; -1 for members
+      that stayed finite.
   """
 
   variables: Variables
@@ -220,7 +221,8 @@ class Trainer:
       on_epoch(int(np.sum(epoch < remaining[:size])))
     variables = self._finish(loaded.members, state)
     variables = jax.tree.map(lambda x: x[:size], variables)
-    return Trained(variables, losses, failures(losses, remaining[:size]))
+    failed = failures(losses, remaining[:size], _are_finite(variables))
+    return Trained(variables, losses, failed)
 
 
 class Loaded(NamedTuple):
@@ -252,15 +254,34 @@ def prepare(
   return [method.prepare(h, problem) for h in hparams]
 
 
-def failures(losses: np.ndarray, epochs: np.ndarray) -> np.ndarray:
-  """Return the first epoch with a non-finite loss per member, or -1."""
+def failures(
+  losses: np.ndarray, epochs: np.ndarray, finite: np.ndarray
+) -> np.ndarray:
+  """Return when each member failed, i64[P], -1 for those that did not.
+
+  Args:
+    losses: f64[P, E] mean loss of each epoch.
+    epochs: i64[P] how many epochs a member took part in.
+    finite: bool[P] whether its result is finite.
+  """
   took_part = np.arange(losses.shape[1]) < epochs[:, None]
   bad = took_part & ~np.isfinite(losses)
-  return (
-    np.where(bad.any(axis=1), bad.argmax(axis=1), -1)
-    if bad.size
-    else (np.full(len(epochs), -1))
-  )
+  # The sentinel column makes a member without a bad epoch fail after the last.
+  first = np.argmax(np.c_[bad, np.ones(len(epochs), bool)], axis=1)
+  return np.where(bad.any(axis=1), first, np.where(finite, -1, epochs))
+
+
+@jax.jit
+def _all_finite(variables: Variables) -> Array:
+  leaves = [
+    jnp.isfinite(x).reshape(x.shape[0], -1).all(axis=1)
+    for x in jax.tree.leaves(variables)
+  ]
+  return jnp.stack(leaves).all(axis=0)
+
+
+def _are_finite(variables: Variables) -> np.ndarray:
+  return np.asarray(_all_finite(variables))
 
 
 def fresh(task: Task, keys: Key) -> Variables:

@@ -132,8 +132,12 @@ def test_only_one_member_runs_when_asked(one_by_one):
 
 def test_failures_name_the_first_epoch():
   losses = np.array([[1, np.nan, 2], [1, 1, np.nan], [np.inf, 1, 1]])
-  failed = training.failures(losses, np.array([3, 2, 3]))
+  finite = np.array([False, True, False])
+  failed = training.failures(losses, np.array([3, 2, 3]), finite)
   np.testing.assert_array_equal(failed, [1, -1, 0])
+  # Losses say nothing where a method takes no epochs.
+  failed = training.failures(np.zeros((2, 0)), np.zeros(2, int), finite[:2])
+  np.testing.assert_array_equal(failed, [0, -1])
 
 
 def test_keys_follow_from_names():
