@@ -8,7 +8,7 @@ logits, batch_stats = models.apply(model, variables, images, train=True)
 import dataclasses
 from typing import Any
 
-from jaxmu.models import resnet, tiny
+from jaxmu.models import resnet, tiny, tiny_vit
 from jaxmu.models.interface import Blocks, Layer, Model, apply, init
 
 __all__ = ['MODELS', 'Blocks', 'Layer', 'Model', 'apply', 'build', 'init']
@@ -16,6 +16,7 @@ __all__ = ['MODELS', 'Blocks', 'Layer', 'Model', 'apply', 'build', 'init']
 MODELS: dict[str, Any] = {
   'resnet18': resnet.ResNet18,
   'tiny': tiny.Tiny,
+  'vit11m': tiny_vit.TinyViT,
 }
 
 

@@ -1,0 +1,130 @@
+"""Depthwise convolution as a sum of shifted products.
+
+Each channel has a kernel of its own, so there is no matrix product in it. The
+library's grouped convolution and its gradient are very slow on CPU; here every
+tap is one multiplication of a shifted view, fused into one loop over the
+channels. Taps that only meet padding are left out.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxmu.core.types import Array
+from jaxmu.models import conv, conv_patches
+
+
+def depthwise(
+  x: Array,  # f[B, H, W, C]
+  kernel: Array,  # f[h, w, 1, C]
+  *,
+  stride: int = 1,
+  padding: int = 0,
+  impl: str = 'auto',
+) -> Array:  # f[B, Ho, Wo, C]
+  """Convolve each channel with its own kernel.
+
+  Args:
+    x: images, f[B, H, W, C].
+    kernel: weights, f[h, w, 1, C], of the same dtype.
+    stride: step of the window, both axes.
+    padding: zeros on each of the four sides.
+    impl: 'library' for XLA's grouped convolution; every other formulation of
+      `jaxmu.models.conv` means the shifted products.
+
+  Returns:
+    f[B, Ho, Wo, C] with Ho = (H + 2 padding - h) // stride + 1.
+
+  Raises:
+    ValueError: if `impl` is unknown.
+  """
+  conv.check_impl(impl)
+  if impl == 'library':
+    return lax.conv_general_dilated(
+      x,
+      kernel,
+      (stride, stride),
+      ((padding, padding), (padding, padding)),
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+      feature_group_count=x.shape[3],
+    )
+  return _depthwise(x, kernel, stride, padding)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _depthwise(x, kernel, stride, padding):
+  return _forward(x, kernel, stride, padding)[0]
+
+
+def _forward(x, kernel, stride, padding):
+  taps = _taps(x, kernel, stride, padding)
+  y = functools.reduce(
+    jnp.add,
+    (
+      view * kernel[row, column].reshape(1, 1, 1, -1)
+      for (row, column), view in _views(x, kernel, stride, padding, taps)
+    ),
+  )
+  return lax.optimization_barrier(y), (x, kernel)
+
+
+def _backward(stride, padding, saved, dy):
+  x, kernel = saved
+  taps = _taps(x, kernel, stride, padding)
+  dy = lax.optimization_barrier(dy)
+  dkernel = jnp.zeros_like(kernel)
+  for (row, column), view in _views(x, kernel, stride, padding, taps):
+    slope = (view * dy).sum((0, 1, 2)).astype(kernel.dtype)
+    dkernel = dkernel.at[row, column, 0].set(slope)
+  return _input_gradient(x.shape, dy, kernel, stride, padding, taps), dkernel
+
+
+_depthwise.defvjp(_forward, _backward)
+
+
+def _taps(x, kernel, stride, padding):
+  rows, columns = (
+    conv_patches.live_taps(x.shape[1 + i], kernel.shape[i], stride, padding)
+    for i in range(2)
+  )
+  return [(row, column) for row in rows for column in columns]
+
+
+def _views(x, kernel, stride, padding, taps):
+  """Yield for each live tap the pixels it meets, f[B, Ho, Wo, C]."""
+  side = (padding, padding, 0)
+  zero = jnp.zeros((), x.dtype)
+  # Padded once and kept: a pad fused into the products would test every
+  # element for being outside.
+  padded = lax.optimization_barrier(
+    lax.pad(x, zero, ((0, 0, 0), side, side, (0, 0, 0)))
+  )
+  last = [
+    stride * ((x.shape[1 + i] + 2 * padding - kernel.shape[i]) // stride) + 1
+    for i in range(2)
+  ]
+  for row, column in taps:
+    rows = slice(row, row + last[0], stride)
+    columns = slice(column, column + last[1], stride)
+    yield (row, column), padded[:, rows, columns]
+
+
+def _input_gradient(shape, dy, kernel, stride, padding, taps):
+  """Sum, over the taps, the shifted output gradient times the tap."""
+  pads = [(0, 0, 0)]
+  for axis in (1, 2):
+    size = kernel.shape[axis - 1]
+    low = size - 1 - padding
+    spread = stride * (dy.shape[axis] - 1) + 1
+    pads.append((low, shape[axis] + padding - spread, stride - 1))
+  zero = jnp.zeros((), dy.dtype)
+  padded = lax.optimization_barrier(lax.pad(dy, zero, (*pads, (0, 0, 0))))
+  height, width = kernel.shape[:2]
+  parts = []
+  for row, column in taps:
+    top, left = height - 1 - row, width - 1 - column
+    view = padded[:, top : top + shape[1], left : left + shape[2]]
+    parts.append(view * kernel[row, column].reshape(1, 1, 1, -1))
+  return lax.optimization_barrier(functools.reduce(jnp.add, parts))
