@@ -1,0 +1,153 @@
+"""TinyViT-11M has the published shapes, initialisation and dropped paths."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxmu import models
+from jaxmu.models import tiny_vit, torch_names
+
+IMAGE = (32, 32, 3)
+
+
+def _build(classes=10, **options):
+  return models.build('vit11m', num_classes=classes, options=options)
+
+
+def _shapes(model, side=32):
+  return jax.eval_shape(
+    lambda key: models.init(model, key, (side, side, 3)), jax.random.key(0)
+  )
+
+
+def _count(tree):
+  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+@pytest.mark.parametrize('classes', [5, 10, 1000])
+@pytest.mark.parametrize('side', [32, 64, 224])
+def test_parameter_counts(classes, side):
+  shapes = _shapes(_build(classes), side)
+  assert _count(shapes['params']) == 10_547_972 + 449 * classes
+  assert len(jax.tree.leaves(shapes['params'])) == 215
+
+
+def test_parameter_counts_of_groups():
+  params = _shapes(_build())['params']
+  assert {name: _count(part) for name, part in params.items()} == {
+    'patch_embed': 19_488,
+    'stage0': 98_944,
+    'stage1': 501_896,
+    'stage2': 5_086_976,
+    'stage3': 4_839_772,
+    'norm_head': 896,
+    'head': 4_490,
+  }
+  merges = [_count(params[f'stage{i}']['downsample']) for i in range(3)]
+  assert merges == [26_496, 102_144, 322_112]
+
+
+def test_kinds_of_tensors():
+  leaves = torch_names.parameters(_build())
+  assert sum('bn' in leaf.torch for leaf in leaves) == 54
+  kinds = [leaf.kind for leaf in leaves]
+  assert kinds.count('conv') + kinds.count('depthwise') == 27
+
+
+def test_initial_distributions():
+  params = models.init(_build(), jax.random.key(0), IMAGE)['params']
+  block = params['stage3']['block0']
+  kernel = np.asarray(block['mlp']['fc1']['kernel'])
+  np.testing.assert_allclose(kernel.std(), 0.02, rtol=0.01)
+  np.testing.assert_array_equal(block['mlp']['fc1']['bias'], 0)
+  np.testing.assert_array_equal(block['attn']['attention_biases'], 0)
+  np.testing.assert_array_equal(
+    params['stage0']['block1']['conv3']['bn']['scale'], 0
+  )
+  np.testing.assert_array_equal(
+    params['stage0']['block1']['conv1']['bn']['scale'], 1
+  )
+  for kernel, fan_in in (
+    (block['local_conv']['conv']['kernel'], 9),
+    (params['patch_embed']['conv2']['conv']['kernel'], 32 * 9),
+    (params['stage2']['downsample']['conv3']['conv']['kernel'], 448),
+  ):
+    kernel, bound = np.asarray(kernel), 1 / math.sqrt(fan_in)
+    assert np.abs(kernel).max() <= bound
+    np.testing.assert_allclose(kernel.std(), bound / math.sqrt(3), rtol=0.03)
+
+
+def test_paths_are_dropped_in_network_order(monkeypatch):
+  seen = []
+
+  def watch(x, noise, rate):
+    seen.append((noise is not None, round(rate * 110)))
+    return x
+
+  monkeypatch.setattr(tiny_vit, '_keep', watch)
+  model = _build()
+  images = jnp.zeros((2, *IMAGE))
+
+  def forward(variables):
+    noise = jnp.zeros((21, 2))
+    return models.apply(model, variables, images, train=True, drop_path=noise)
+
+  jax.eval_shape(forward, _shapes(model))
+  expected = [(False, 0), (True, 1)]
+  for block in range(2, 12):
+    expected += [(True, block)] * 2
+  assert seen == expected
+
+
+def test_a_dropped_path_is_zero_and_the_others_grow():
+  x = jnp.ones((3, 2, 2, 1))
+  y = tiny_vit._keep(x, jnp.array([0.05, 0.1, 0.99]), 0.1)
+  np.testing.assert_allclose(y[:, 0, 0, 0], [0, 1 / 0.9, 1 / 0.9], rtol=1e-6)
+  assert tiny_vit._keep(x, None, 0.1) is x
+
+
+@pytest.mark.parametrize('shape', [None, (20, 2), (21, 3)])
+def test_missing_draws_are_refused(shape):
+  model = _build()
+  noise = None if shape is None else jnp.zeros(shape)
+  with pytest.raises(ValueError, match=r'shape \(21, 2\)'):
+    models.apply(model, {}, jnp.zeros((2, *IMAGE)), train=True, drop_path=noise)
+
+
+def test_other_sides_are_refused():
+  with pytest.raises(ValueError, match='multiples of 32, got 28x28'):
+    _shapes(_build(), 28)
+
+
+@pytest.mark.parametrize(
+  'option', [{'attention': 'flash'}, {'conv': 'fft'}, {'width': 3}]
+)
+def test_bad_options_are_refused(option):
+  with pytest.raises(ValueError, match=next(iter(option))):
+    _build(**option)
+
+
+def test_bfloat16_keeps_single_precision_weights_and_statistics():
+  model = _build(dtype='bfloat16')
+  images = jnp.ones((2, *IMAGE))
+
+  def loss(params, stats):
+    logits, stats = models.apply(
+      model,
+      {'params': params, 'batch_stats': stats},
+      images,
+      train=True,
+      drop_path=jnp.ones((21, 2)),
+    )
+    return logits.sum(), stats
+
+  shapes = _shapes(model)
+  found = jax.eval_shape(
+    jax.value_and_grad(loss, has_aux=True),
+    shapes['params'],
+    shapes['batch_stats'],
+  )
+  assert {x.dtype for x in jax.tree.leaves(found)} == {jnp.dtype('float32')}
