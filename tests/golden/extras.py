@@ -35,7 +35,7 @@ def _masks(recording: replay.Recording, masks: dict[str, np.ndarray]) -> Check:
 def _msg(recording: replay.Recording, ours: replay.Replay) -> Check:
   model = recording.model
   scale = replay.parameters(model, ours.states[0].grad_scale)
-  gradient = jax.jit(msg.gradient_difference)
+  gradient = replay.compiled(msg, 'gradient_difference')
   _, total = gradient(ours.hparams, ours.draws.at('init'), recording.problem)
   found = replay.parameters(model, total)
   names = recording.meta['mask_names']
@@ -53,7 +53,7 @@ def _msg(recording: replay.Recording, ours: replay.Replay) -> Check:
 def _salun(recording: replay.Recording, ours: replay.Replay) -> Check:
   model = recording.model
   mask = replay.parameters(model, ours.states[0].mask)
-  gradient = jax.jit(salun.saliency)
+  gradient = replay.compiled(salun, 'saliency')
   total = gradient(ours.hparams, ours.draws.at('init'), recording.problem)
   zeros = [int(jnp.sum(leaf == 0)) for leaf in jax.tree.leaves(total)]
   return {
@@ -91,7 +91,7 @@ def _cfw(recording: replay.Recording, ours: replay.Replay) -> Check:
 
 def _ff(recording: replay.Recording, ours: replay.Replay) -> Check:
   problem, arrays = recording.problem, recording.arrays
-  curvature, loss = jax.jit(ff.fisher)(ours.hparams, problem)
+  curvature, loss = replay.compiled(ff, 'fisher')(ours.hparams, problem)
   spread = ff.variance(ours.hparams, problem, curvature)
   fingerprints = replay.parameter_fingerprints
   return {
@@ -103,7 +103,7 @@ def _ff(recording: replay.Recording, ours: replay.Replay) -> Check:
 
 def _iu(recording: replay.Recording, ours: replay.Replay) -> Check:
   arrays = recording.arrays
-  found = jax.jit(iu.influence)(ours.hparams, recording.problem)
+  found = replay.compiled(iu, 'influence')(ours.hparams, recording.problem)
   fingerprints = replay.parameter_fingerprints
   return {
     'losses': (np.concatenate(found.losses), arrays['pre_loss']),
@@ -162,7 +162,7 @@ def _bt(recording: replay.Recording, ours: replay.Replay) -> Check:
 
 
 def _fcs(recording: replay.Recording, ours: replay.Replay) -> Check:
-  first = jax.jit(fcs.flatten)
+  first = replay.compiled(fcs, 'flatten')
   _, info = first(ours.hparams, ours.draws.at('init'), recording.problem)
   losses, rate = np.asarray(info['loss']), np.asarray(info['learning_rate'])
   count = len(losses)

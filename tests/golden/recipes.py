@@ -41,6 +41,8 @@ class Recipe(NamedTuple):
       ends of epochs.
     forwards: training-mode forward passes in order of time, from a recording
       and prepared hyper-parameters; they drop paths in a transformer.
+    part: the function that `init` spends its time in, where `extras` looks at
+      its result.
     unused: names of the reference's that stand in its files without effect
       and without counterpart.
     steps: losses and rates of the steps of an epoch, from prepared
@@ -54,6 +56,7 @@ class Recipe(NamedTuple):
   forwards: Callable[[Recording, Any], list[passes.Pass]] = passes.passes_over(
     'retain'
   )
+  part: str = ''
   unused: tuple[str, ...] = ()
   steps: Callable[[Any, Any, int], Steps] = _every_loss
 
@@ -152,6 +155,7 @@ RECIPES: dict[str, Recipe] = {
     orders.msg,
     labels={'surgery': 'init'},
     forwards=passes.msg_passes,
+    part='gradient_difference',
   ),
   'CT': Recipe('ct', STANDARD, orders.retain, labels={'opt0': 'init'}),
   'SRL': Recipe(
@@ -162,6 +166,7 @@ RECIPES: dict[str, Recipe] = {
     {**STANDARD, 'threshold': 'mask_fraction'},
     orders.salun,
     forwards=passes.passes_over('train'),
+    part='saliency',
   ),
   'SCRUB': Recipe(
     'scrub',
@@ -196,9 +201,14 @@ RECIPES: dict[str, Recipe] = {
     {'batch_size': 'batch_size', 'alpha': 'alpha'},
     orders.ff,
     forwards=passes.no_passes,
+    part='fisher',
   ),
   'IU': Recipe(
-    'iu', {**EPOCHS, 'alpha': 'alpha'}, orders.none, forwards=passes.no_passes
+    'iu',
+    {**EPOCHS, 'alpha': 'alpha'},
+    orders.none,
+    forwards=passes.no_passes,
+    part='influence',
   ),
   'CFk': Recipe('cfk', LAST_BLOCKS, orders.retain, forwards=passes.no_passes),
   'EUk': Recipe(
@@ -219,6 +229,7 @@ RECIPES: dict[str, Recipe] = {
     },
     orders.fcs,
     forwards=passes.fcs_passes,
+    part='flatten',
   ),
   'CFW': Recipe(
     'cfw',

@@ -5,8 +5,10 @@ recorded draws enter through `Draws.recorded`.
 """
 
 import functools
+import inspect
 import pathlib
 from typing import Any, NamedTuple
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -102,6 +104,29 @@ def _weights(arch: str, tag: str, dtype: str) -> Variables:
   return torch_names.from_torch(model, state)
 
 
+@functools.cache
+def compiled(module: Any, name: str) -> Any:
+  """Return a function of a method's module, compiled."""
+  return jax.jit(getattr(module, name))
+
+
+def _init(method: Method, part: str) -> Any:
+  """Return `init`, compiled; or its costly part alone, if that has a name.
+
+  A part that is looked at on its own would otherwise be compiled twice.
+  """
+  if not part:
+    return jax.jit(method.init)
+  module = inspect.getmodule(method.init)
+  fast = compiled(module, part)
+
+  def init(*args):
+    with mock.patch.object(module, part, fast):
+      return method.init(*args)
+
+  return init
+
+
 def run(
   recording: Recording,
   method: Method,
@@ -110,6 +135,7 @@ def run(
   *,
   steps: Any,
   noise: Any,
+  part: str = '',
   num_epochs: int | None = None,
 ) -> Replay:
   """Run a method on recorded draws.
@@ -122,6 +148,8 @@ def run(
     steps: gives losses and learning rates of the steps of an epoch, from
       prepared hyper-parameters, info and epoch.
     noise: gives drop-path draws by path, from prepared hyper-parameters.
+    part: the function of the method's module that its `init` spends its time
+      in, where that is inspected as well.
     num_epochs: stop after so many epochs.
   """
   problem = recording.problem
@@ -129,7 +157,7 @@ def run(
   hparams = method.prepare(hparams, problem)
   recorded = {**recorded, **noise(hparams)}
   draws = Draws(jax.random.key(0), jax.tree.map(jnp.asarray, recorded))
-  init, epoch = jax.jit(method.init), jax.jit(method.epoch)
+  init, epoch = _init(method, part), jax.jit(method.epoch)
   state = init(hparams, draws.at('init'), problem)
   snapshots = {'init': state.variables}
   losses, rates, states, infos = [], [], [], []

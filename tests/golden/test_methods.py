@@ -16,7 +16,7 @@ RELATIVE = 1e-8  # of losses, learning rates, logits, in float64
 QUICK = ('R', 'NGPlus', 'PRMQ')
 NOT_METHODS = ('metrics', 'NegGrad')  # NegGrad is not in the benchmark
 FIRST_STEPS = 5  # that are compared in float32
-STRAY = 20  # times the reference's own difference between precisions
+STRAY = 10  # times the reference's own difference between precisions
 TWO_PHASES = ('SCRUB', 'FCS')  # whose epochs have a recorded model inside
 
 
@@ -26,8 +26,15 @@ def pytest_generate_tests(metafunc):
   runs = {k: v for k, v in rules.index(folder).items() if k not in NOT_METHODS}
   if not any('golden' in str(arg) for arg in config.args):
     runs = {k: v for k, v in runs.items() if k in QUICK}
+  if 'float32' in metafunc.function.__name__:
+    runs = [name for name in runs if _has_single_precision(folder, name)]
   if 'name' in metafunc.fixturenames:
     metafunc.parametrize('name', sorted(runs))
+
+
+def _has_single_precision(folder, name):
+  with np.load(folder / f'{name}.npz') as stored:
+    return 'f32_logits_start' in stored.files
 
 
 def _replay(recording, **options):
@@ -38,6 +45,7 @@ def _replay(recording, **options):
     recipes.hyper_parameters(recording, recipe),
     recipe.draws(recording),
     steps=recipe.steps,
+    part=recipe.part,
     noise=lambda hparams: recipes.noise(recording, recipe, hparams),
     **options,
   )
@@ -125,16 +133,21 @@ def test_first_steps_agree_in_float32(name, golden_folder):
   np.testing.assert_allclose(
     logits, arrays['logits_start'], rtol=1e-5, atol=1e-4
   )
-  if 'step_loss' not in arrays:
-    return
   ours = _replay(recording, num_epochs=1)
+  if 'step_loss' not in arrays:  # FF and IU, which take no steps
+    golden, single = arrays['logits_final'], arrays['f32_logits_final']
+    allowed = 1e-4 * np.max(np.abs(golden)) + STRAY * np.abs(single - golden)
+    found = replay.probe_logits(recording, ours.snapshots['final'])
+    np.testing.assert_array_less(np.abs(found - golden), allowed)
+    return
   before = _steps_of_init(recording, ours)
   found = ours.epochs[0][:FIRST_STEPS]
   steps = slice(before, before + len(found))
   golden = arrays['step_loss'][steps]
-  # How far the reference itself strays in single precision, where a ReLU or
-  # an entry of a mask flips.
+  # Rounding grows about tenfold per step; beyond that, the reference itself
+  # strays in single precision, where a ReLU or an entry of a mask flips.
   single = arrays['f32_step_loss'][steps]
   stray = np.maximum.accumulate(np.abs(single / golden - 1))
-  allowed = 1e-5 + 1e-4 * (np.arange(len(found)) > 0) + STRAY * stray
+  rounding = np.minimum(1e-5 * 10.0 ** np.arange(len(found)), 1e-2)
+  allowed = rounding + STRAY * stray
   np.testing.assert_array_less(np.abs(found / golden - 1), allowed)
