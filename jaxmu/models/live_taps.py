@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmu.models import interface, layers
+from jaxmu.models import conv_patches, interface, layers
 
 
 @functools.cache
@@ -51,7 +51,5 @@ def live_taps(
 
 def _used(length: int, size: int, stride: int, padding: int) -> np.ndarray:
   """Return along one axis which taps meet a pixel for some output."""
-  outputs = (length + 2 * padding - size) // stride + 1
-  first = np.arange(outputs) * stride - padding
-  position = first[:, None] + np.arange(size)[None, :]
-  return np.any((position >= 0) & (position < length), axis=0)
+  alive = conv_patches.live_taps(length, size, stride, padding)
+  return np.isin(np.arange(size), alive)

@@ -31,23 +31,36 @@ def _init(module, name, **values):
   return hparams, jax.jit(module.init)(hparams, place, problem)
 
 
-def test_taps_of_resnet18_at_32_pixels():
-  model = models.build('resnet18', num_classes=10)
-  found = live_taps.live_taps(model, (32, 32, 3))
-  assert found['conv1/kernel'].all()
-  assert found['layer4_0/conv1/kernel'].sum() == 4
-  for path in ('layer4_0/conv2', 'layer4_1/conv1', 'layer4_1/conv2'):
-    alive = found[f'{path}/kernel']
-    assert alive.sum() == 1 and alive[1, 1]
+def _count(name: str, pixels: int) -> dict[str, int]:
+  """Count the dead taps of each kernel of a full-size model."""
+  model = models.build(name, num_classes=10)
   params = jax.eval_shape(
-    lambda key: models.init(model, key, (32, 32, 3)), jax.random.key(0)
+    lambda key: models.init(model, key, (pixels, pixels, 3)), jax.random.key(0)
   )['params']
-  task = tiny_problem.task().replace(model=model)
-  image = np.zeros((1, 32, 32, 3), np.uint8)
-  task = task.replace(dataset=task.dataset.replace(image=image))
-  dead = taps.count_dead(task, params)
-  assert sum(dead.values()) == 6_946_816
-  assert dead['layer4_0/conv1/kernel'] == 655_360
+  task = tiny_problem.task()
+  image = np.zeros((1, pixels, pixels, 3), np.uint8)
+  dataset = task.dataset.replace(image=image)
+  return taps.count_dead(task.replace(model=model, dataset=dataset), params)
+
+
+def test_dead_weights_of_resnet18_are_those_measured():
+  found = _count('resnet18', 32)
+  assert sum(found.values()) == 6_946_816
+  assert found['layer4_0/conv1/kernel'] == 655_360
+  for path in ('layer4_0/conv2', 'layer4_1/conv1', 'layer4_1/conv2'):
+    assert found[f'{path}/kernel'] == 2_097_152
+  assert not sum(_count('resnet18', 224).values())
+
+
+def test_dead_weights_of_tiny_vit_are_those_measured():
+  found = [count for count in _count('vit11m', 32).values() if count]
+  assert found == [2240, 3584, 3584]
+
+
+def test_a_three_by_three_kernel_on_one_pixel_uses_its_centre():
+  model = models.build('resnet18', num_classes=10)
+  alive = live_taps.live_taps(model, (32, 32, 3))['layer4_1/conv2/kernel']
+  assert alive.sum() == 1 and alive[1, 1]
 
 
 def test_dead_taps_have_no_gradient_and_live_ones_have():
