@@ -109,7 +109,7 @@ def _attend(qkv, pad, table, window):
 
 def _bias(table, h, w, window):
   """Return the biases f[heads, h w, h w], and one more key for the pads."""
-  places = np.stack(np.indices((window, window)), -1).reshape(-1, 2)
+  places = np.indices((window, window)).reshape(2, -1).T
   real = (places[:, 0] < h) & (places[:, 1] < w)
   gap = np.abs(places[real][:, None] - places[None])
   index = gap[..., 0] * window + gap[..., 1]  # i[h w, window^2]
