@@ -26,7 +26,7 @@ from jaxmu.core import hparams as hp
 from jaxmu.core.draws import Draws
 from jaxmu.core.method import Card, Info, Method
 from jaxmu.core.types import Array, Params, Problem, Variables
-from jaxmu.ops import fit, forward, fresh, optim, surgery
+from jaxmu.ops import fit, forward, fresh, optim, surgery, taps
 
 CHOSEN = 9  # tensors per epoch
 SEED = 123
@@ -183,7 +183,15 @@ def epoch(
     optimiser,
     hparams.batch_size,
   )
-  return State(variables), {**info, 'learning_rate': rate}
+  noisy = _of_epoch(hparams.noisy, problem, epoch)
+  dead = [
+    count * noisy[path]
+    for path, count in taps.count_dead(
+      problem.task, variables['params']
+    ).items()
+  ]
+  info = {**info, 'learning_rate': rate, 'dead_noised': sum(dead, jnp.int32(0))}
+  return State(variables), info
 
 
 METHOD = Method(

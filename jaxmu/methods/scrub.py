@@ -194,7 +194,7 @@ def epoch(
   errors = measure(hparams, problem, variables)
   place = epoch + 1
   kept = jax.tree.map(  # a place beyond the last is dropped
-    lambda all, one: all.at[place].set(one, mode='drop'),
+    lambda every, one: every.at[place].set(one, mode='drop'),
     state.kept,
     variables if hparams.rewind else None,
   )
