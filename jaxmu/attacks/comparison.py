@@ -91,7 +91,8 @@ def _lira_forget(unlearned, retrained, data, fprs) -> Report:
     data.state,
     data.group,
   )
-  return roc_report.roc_report(ratio, states, groups, fprs=fprs)
+  report = roc_report.roc_report(ratio, states, groups, fprs=fprs)
+  return {k: intervals.cross_fitted(v) for k, v in report.items()}
 
 
 _COMPETITION = ('forget_score', 'relative_score', 'epsilon', 'lower_bound')

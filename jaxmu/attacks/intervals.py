@@ -28,6 +28,7 @@ class Estimate:
       (one ROC per model), 'split' or 'population' (one threshold for all
       models of a split or of the population).
     note: why a value was refused or the interval is not the usual one.
+    cross_fitted: whether the interval is widened, see `cross_fitted`.
   """
 
   value: float
@@ -39,6 +40,7 @@ class Estimate:
   )
   pooling: str = 'model'
   note: str = ''
+  cross_fitted: bool = False
 
 
 def over_splits(
@@ -75,6 +77,39 @@ def over_splits(
   if bounds is not None:
     low, high = max(low, bounds[0]), min(high, bounds[1])
   return Estimate(mean, float(low), float(high), n, by_split, pooling, note)
+
+
+def cross_fitted(
+  estimate: Estimate, *, bounds: tuple[float, float] | None = (0.0, 1.0)
+) -> Estimate:
+  """Widens the interval of an attack that is fitted on the other groups.
+
+  Each group is scored with what the others say about a point, so any two groups
+  share the product of their deviations: without a leak the mean over groups is
+  a degenerate U-statistic of order two. Its variance is 2 (G-1)/G s^2, while
+  the spread between the G values suggests (G-2)/G s^2. The plain t-interval is
+  therefore too short by sqrt(2 (G-1)/(G-2)), however many groups there are;
+  this puts it right. With a leak the interval errs on the long side.
+
+  Args:
+    estimate: over at least three groups; a shorter one, a refused one and one
+      that is widened already are returned as they are.
+    bounds: range of the metric, to which the interval is cut; None for a
+      difference.
+  """
+  n = estimate.n
+  if n < 3 or estimate.cross_fitted or not np.isfinite(estimate.low):
+    return estimate
+  known = estimate.by_split[np.isfinite(estimate.by_split)]
+  half = stats.t.ppf(0.975, n - 1) * known.std(ddof=1) / np.sqrt(n)
+  half *= np.sqrt(2 * (n - 1) / (n - 2))
+  low = min(estimate.low, estimate.value - half)
+  high = max(estimate.high, estimate.value + half)
+  if bounds is not None:
+    low, high = max(low, bounds[0]), min(high, bounds[1])
+  return dataclasses.replace(
+    estimate, low=float(low), high=float(high), cross_fitted=True
+  )
 
 
 def group_means(by_model: np.ndarray, group: np.ndarray) -> np.ndarray:
@@ -117,13 +152,15 @@ def paired_difference(
     return Estimate(np.nan, np.nan, np.nan, 0, pooling='model', note=note)
   difference = first.by_split - second.by_split
   both_mean = first.pooling == second.pooling == 'model'
-  return over_splits(
+  found = over_splits(
     difference,
     level=level,
     value=None if both_mean else first.value - second.value,
     pooling=first.pooling,
     note=first.note or second.note,
   )
+  widened = first.cross_fitted or second.cross_fitted
+  return cross_fitted(found, bounds=None) if widened else found
 
 
 def clopper_pearson(

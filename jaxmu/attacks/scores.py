@@ -73,6 +73,17 @@ class Scores:
   warnings: tuple[str, ...]
 
   @property
+  def audited_state(self) -> np.ndarray:
+    """The states with never-seen entries only of examples that are forgotten.
+
+    Where only a part of the examples is ever forgotten, the others may be
+    easier or harder; as negatives they would show a difference without a leak.
+    """
+    forgotten = (self.state == arrange.FORGOTTEN).any(axis=0)
+    idle = (self.state == arrange.NEVER_SEEN) & ~forgotten
+    return np.where(idle, arrange.EXCLUDED, self.state).astype(np.int8)
+
+  @property
   def sides(self) -> dict[str, Side]:
     """The populations that are there, by name."""
     found = {

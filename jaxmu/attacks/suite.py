@@ -147,14 +147,16 @@ def _report(name: str, side: scores.Side, data: scores.Scores, fprs) -> Report:
     return _per_example(side, data)
   if name == 'ulira_reference':
     return comparison.reference_report(side, data)
-  score = _score(name, side, data)
+  score, state = _score(name, side, data), data.audited_state
   threshold = 0.0 if name in _LIKELIHOOD_RATIOS else None
   report = roc_report.roc_report(
-    score, data.state, data.group, fprs=fprs, threshold=threshold
+    score, state, data.group, fprs=fprs, threshold=threshold
   )
+  if name in _CROSS_FITTED:
+    report = {k: intervals.cross_fitted(v) for k, v in report.items()}
   if name in ('ulira', 'rmia'):
     unscored = np.isnan(score) & (
-      (data.state == arrange.FORGOTTEN) | (data.state == arrange.NEVER_SEEN)
+      (state == arrange.FORGOTTEN) | (state == arrange.NEVER_SEEN)
     )
     report['unscored'] = intervals.point(int(unscored.sum()), score.size)
   if name == 'ulira':
@@ -164,6 +166,9 @@ def _report(name: str, side: scores.Side, data: scores.Scores, fprs) -> Report:
 
 
 _LIKELIHOOD_RATIOS = ('ulira', 'lira_online', 'kde', 'histogram')
+# Fitted on both kinds of the other groups; offline attacks never see a
+# forgotten score and their plain intervals hold.
+_CROSS_FITTED = _LIKELIHOOD_RATIOS
 
 
 def _score(name: str, side: scores.Side, data: scores.Scores) -> np.ndarray:
@@ -173,8 +178,8 @@ def _score(name: str, side: scores.Side, data: scores.Scores) -> np.ndarray:
   if name == 'loss':
     return side.mean
   if name == 'combined':
-    return _combined(side, data.state)
-  z, state, group = side.log_odds, data.state, data.group
+    return _combined(side, data.audited_state)
+  z, state, group = side.log_odds, data.audited_state, data.group
   if name == 'ulira':
     return ulira.ulira(z, state, group)[0]
   if name == 'lira_online':  # its options, on forgotten against never seen
@@ -208,7 +213,9 @@ def _population(side: scores.Side, data: scores.Scores) -> Report:
   """The benchmark's classifier on the loss, model by model."""
   by_model = np.full(len(data.state), np.nan)
   loss = log_odds.loss_from_log_odds(side.mean)
-  for m, (values, state) in enumerate(zip(loss, data.state, strict=True)):
+  for m, (values, state) in enumerate(
+    zip(loss, data.audited_state, strict=True)
+  ):
     forget = values[state == arrange.FORGOTTEN]
     unseen = values[state == arrange.NEVER_SEEN]
     if min(len(forget), len(unseen)) >= population.FOLDS:
@@ -258,7 +265,7 @@ def _retain_auc(side: scores.Side, data: scores.Scores) -> intervals.Estimate:
     return intervals.point(np.nan, 0, 'no retained examples (state 0)')
   ratio, _ = ulira.ulira(side.log_odds, state, data.group)
   report = roc_report.roc_report(ratio, state, data.group, fprs=())
-  return report['auc']
+  return intervals.cross_fitted(report['auc'])
 
 
 def _present_signals(data: scores.Scores) -> list[str]:

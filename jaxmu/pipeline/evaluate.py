@@ -79,7 +79,9 @@ def evaluate(job: job_lib.Job) -> Evaluation:
     if attack is not None:
       ratio, whose = attack
       report = roc_report.roc_report(ratio, whose.state, whose.cluster)
-      found |= {f'ulira_{_key(k)}': v for k, v in report.items()}
+      found |= {
+        f'ulira_{_key(k)}': intervals.cross_fitted(v) for k, v in report.items()
+      }
       warnings += [
         f'{name}: U-LiRA {k} is not given: {v.note}'
         for k, v in report.items()

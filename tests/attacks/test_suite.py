@@ -140,6 +140,35 @@ def test_complementary_splits_are_left_out_in_pairs():
   assert arrange.complementary_pairs(state[:10], split[:10]) is None
 
 
+def test_never_forgotten_examples_are_no_negatives():
+  arrays = make_arrays(shift=0.0)
+  z, state = arrays['logits'], arrays['state']
+  plain = scores.from_arrays(arrays)
+  # Easy examples that no model forgets: nothing leaks, yet scores differ.
+  z = np.concatenate([z, z + 50 * (z == z.max(-1, keepdims=True))], axis=1)
+  idle = np.where(state == 1, 0, state)
+  more = {
+    'logits': z,
+    'labels': np.tile(arrays['labels'], 2),
+    'state': np.concatenate([state, idle], axis=1),
+    'split': arrays['split'],
+  }
+  mixed = scores.from_arrays(more)
+  for attack in ('loss', 'lira_offline', 'combined', 'population'):
+    one, two = (
+      {
+        f.metric: f.estimate.value
+        for f in suite.run(data, attacks=[attack], fprs=())
+        if not f.metric.startswith(('retrained', 'excess'))
+      }
+      for data in (plain, mixed)
+    )
+    if attack == 'lira_offline':  # its prior variance is over all examples
+      assert one['auc'] == pytest.approx(two['auc'], abs=0.05)
+    else:
+      assert one == two, attack
+
+
 def test_models_before_unlearning_are_reported_beside():
   arrays = make_arrays()
   arrays['original_logits'] = make_arrays(shift=2.0)['logits']
