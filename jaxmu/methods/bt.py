@@ -10,7 +10,8 @@ the noisy teacher is a ResNet-18 whatever the student is (`noisy_arch='same'`
 follows the paper); the whole retain set is used where the paper uses 30%.
 Unlike the reference, whose members share one noisy teacher, each member has its
 own unless members share a key; and a student that is a ResNet-18 of another
-width or stem gets a noisy teacher of its own kind.
+width or stem gets a noisy teacher of its own kind. A temperature of 0 is
+refused, and both teachers are asked once (`cache_teacher`).
 """
 
 import dataclasses

@@ -10,6 +10,9 @@ mean loss of a batch by their mean over it, a number close to one; momentum
 survives the second noise; with one epoch there is none. Only convolutions at
 the top level are confused, which on TinyViT are none at all
 (`confuse_scope='all_conv'` takes every convolution).
+
+Unlike the reference, which runs the network over the retain set to see the
+labels, labels are counted.
 """
 
 import jax.numpy as jnp

@@ -9,7 +9,8 @@ et al. 2023, arXiv 2304.04934.
 As in the reference: the recursion takes one update more than `num_samples` says
 and visits the examples in the order of the retain set; its vector is only ever
 rescaled, so that the correction is along the gradient of the first example
-alone. The batch size only affects rounding.
+alone; a retain set of fewer examples is visited whole. The batch size only
+affects rounding.
 
 Unlike the reference, transformers work: their attention biases have gradients
 in evaluation mode, for want of which the reference raises.

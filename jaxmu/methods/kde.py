@@ -10,7 +10,8 @@ As in the reference: the warm-up trains on validation examples, so figures on
 them are no longer those of unseen data; the phases have optimisers of their
 own; there is no factor of the squared temperature; the statistics after the
 renewed stem are kept; on TinyViT, whose stem is a block, only the classifier is
-drawn anew.
+drawn anew. Unlike the reference, which ends in NaN, a temperature of 0 is
+refused, and the original model is asked once (`cache_teacher`).
 """
 
 from typing import NamedTuple

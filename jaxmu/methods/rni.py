@@ -11,7 +11,8 @@ seed 123, equal for all members; a tensor counts as BatchNorm's if its torch
 name says "bn", so that those of the shortcuts can be chosen; a tensor that was
 trained before gets no noise; the renewed classifier trains early only when
 chosen; every epoch has an optimiser of its own; the batch statistics of frozen
-layers move as well. Unlike the reference, the validation set is not evaluated.
+layers move as well. Unlike the reference, the validation set is not evaluated,
+and a network of fewer than nine tensors has all of them chosen.
 """
 
 import dataclasses

@@ -13,10 +13,11 @@ first epoch is the closest, the final one is returned
 (`rewind_zero='original'` returns the original). The smoothing term compares the
 student with itself and is zero.
 
-Unlike the reference, which measures retain and whole validation error as well,
-only the two errors that decide are measured. A snapshot is kept per epoch, as
-any may be chosen until the end: room for `snapshots` of them is reserved, at
-least as many as epochs.
+Unlike the reference, which ends in NaN, a temperature of 0 is refused; the
+teacher is asked once (`cache_teacher`); and of the errors only the two that
+decide are measured, not those on the retain and the whole validation set. A
+snapshot is kept per epoch, as any may be chosen until the end: room for
+`snapshots` of them is reserved, at least as many as epochs.
 """
 
 from typing import NamedTuple
