@@ -85,6 +85,7 @@ def curves(
   group: np.ndarray,
   *,
   fpr: np.ndarray,
+  cross_fitted: bool = True,
   level: float = 0.95,
 ) -> dict[str, np.ndarray]:
   """Returns the ROC for drawing, with a band over splits.
@@ -96,6 +97,8 @@ def curves(
     state: as in `roc_report`.
     group: as in `roc_report`.
     fpr: f64[K] grid, for a log-log plot `np.geomspace(1e-3, 1)`.
+    cross_fitted: whether the scores of a group were fitted on the others, as
+      likelihood ratios are; the band is then `intervals.cross_fitted`.
     level: coverage of the pointwise band.
 
   Returns:
@@ -110,6 +113,8 @@ def curves(
     intervals.over_splits(column, level=level, bounds=(0.0, 1.0))
     for column in tpr.T
   ]
+  if cross_fitted:
+    points = [intervals.cross_fitted(point) for point in points]
   smallest = min((len(n) for p, n in splits if len(p)), default=0)
   return {
     'fpr': np.asarray(fpr, np.float64),

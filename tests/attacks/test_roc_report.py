@@ -109,6 +109,9 @@ def test_curves_average_the_curves_of_splits(population):
   np.testing.assert_allclose(got['by_split'], by_split)
   np.testing.assert_array_equal(got['supported'], [False, True, True])
   assert got['tpr'][-1] == 1.0
+  raw = roc_report.curves(score, state, group, fpr=grid, cross_fitted=False)
+  widening = (got['high'] - got['tpr'])[1] / (raw['high'] - raw['tpr'])[1]
+  assert widening == pytest.approx(math.sqrt(2 * 5 / 4))
 
 
 def test_shapes_are_checked(population):
