@@ -41,7 +41,7 @@ class Layer(NamedTuple):
     path: where it lives in `params`, e.g. 'layer2_0/downsample_conv'.
     torch: its PyTorch name, e.g. 'layer2.0.downsample.0'.
     kind: 'conv' | 'depthwise' | 'linear' | 'batch_norm' | 'layer_norm' |
-      'attention_bias'.
+      'attention_bias'; 'other' in networks of a user's own.
   """
 
   path: str

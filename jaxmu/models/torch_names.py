@@ -55,7 +55,14 @@ _MEMBERS = {
 
 
 def leaves(model: interface.Model) -> tuple[Leaf, ...]:
-  """List all leaves in the order of PyTorch's state dict."""
+  """List all leaves in the order of PyTorch's state dict.
+
+  A model may list them itself as `leaves`, as `jaxmu.models.own` does, where
+  layers need not have the arrays that are usual for their kind.
+  """
+  listed = getattr(model, 'leaves', None)
+  if listed is not None:
+    return listed
   return tuple(
     Leaf(
       collection,

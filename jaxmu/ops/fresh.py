@@ -74,7 +74,7 @@ def scratch(draws: Draws, model: Model, params: Params) -> Params:
   def renew(path, leaf):
     if path in drawn:
       return drawn[path]
-    layer, name = path.rsplit('/', 1)
+    layer, _, name = path.rpartition('/')
     if kinds[layer] in ('linear', 'batch_norm'):
       return (jnp.ones_like if name == 'scale' else jnp.zeros_like)(leaf)
     return leaf
