@@ -5,7 +5,8 @@ to copy fast, and a product with few output channels runs far below the
 machine's speed. Here one patch holds the pixels of `g` neighbouring outputs of
 a row, and the kernel becomes a banded matrix `f[h * pixels * C, g * K]`: more
 multiplications than needed, but longer copies, fewer of them, and a product of
-a better shape.
+a better shape. On CPU the batch is worked off in slices, so that the patches
+of one slice stay in the cache between their making and their use.
 """
 
 import functools
@@ -19,6 +20,7 @@ from jaxmu.core.types import Array
 
 _MOST_COLUMNS = 128  # of the banded matrix
 _MOST_OUTPUTS = 4  # per patch
+_SLICE = 16  # images whose patches fit the cache of a CPU core
 
 
 class _Plan(NamedTuple):
@@ -46,9 +48,13 @@ def conv(
 
 def _forward(x, kernel, stride, padding, input_grad):
   plan = _plan(x.shape, kernel.shape, stride, padding)
-  patches = _patches(x, kernel.shape[0], plan)
   matrix = _band(kernel, plan)
-  y = lax.dot_general(patches, matrix, (((3,), (0,)), ((), ())))
+
+  def product(images):
+    patches = _patches(images, kernel.shape[0], plan)
+    return lax.dot_general(patches, matrix, (((3,), (0,)), ((), ())))
+
+  y = lax.map(product, _slices(x))
   shape = (x.shape[0], plan.height, plan.blocks * plan.outputs, -1)
   return y.reshape(shape), (x, kernel)
 
@@ -56,19 +62,30 @@ def _forward(x, kernel, stride, padding, input_grad):
 def _backward(stride, padding, input_grad, saved, dy):
   x, kernel = saved
   plan = _plan(x.shape, kernel.shape, stride, padding)
-  patches = _patches(x, kernel.shape[0], plan)
+  matrix = _band(kernel, plan)
   dy = dy.reshape(x.shape[0], plan.height, plan.blocks, -1)
-  over = (0, 1, 2)
-  dmatrix = lax.dot_general(patches, dy, ((over, over), ((), ())))
+  over = ((0, 1, 2), (0, 1, 2))
+
+  def add(total, pair):
+    patches = _patches(pair[0], kernel.shape[0], plan)
+    return total + lax.dot_general(patches, pair[1], (over, ((), ()))), None
+
+  slices = _slices(x), _slices(dy)
+  dmatrix, _ = lax.scan(add, jnp.zeros_like(matrix), slices)
   dkernel = _unband(dmatrix, kernel.shape, plan)
   if not input_grad:
     return jnp.zeros_like(x), dkernel
-  matrix = _band(kernel, plan)
   dpatches = lax.dot_general(dy, matrix, (((3,), (1,)), ((), ())))
   return _scatter(dpatches, x.shape, kernel.shape[0], plan), dkernel
 
 
 conv.defvjp(_forward, _backward)
+
+
+def _slices(x: Array) -> Array:
+  """Cut a batch into slices f[n, B / n, ...]; one slice unless on CPU."""
+  cut = jax.default_backend() == 'cpu' and x.shape[0] % _SLICE == 0
+  return x.reshape(-1, _SLICE if cut else x.shape[0], *x.shape[1:])
 
 
 def _plan(x_shape, kernel_shape, stride, padding) -> _Plan:

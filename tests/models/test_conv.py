@@ -105,6 +105,18 @@ def test_gradient_inside_a_scan_has_no_slow_convolution(impl):
     assert 'lhs_spec=(0, 3, 1, 2), rhs_spec=(3, 2, 0, 1)' in line
 
 
+def test_slices_of_the_batch_add_up(x64):
+  x, kernel, dy, options = _layer('stem')
+  x, dy = jnp.tile(x, (12, 1, 1, 1)), jnp.tile(dy, (12, 1, 1, 1))
+  x = x * jnp.arange(48.0).reshape(-1, 1, 1, 1)
+  ours = _all(
+    lambda x, k: conv.conv(x, k, impl='blocks', **options), x, kernel, dy
+  )
+  theirs = _all(lambda x, k: _plain(x, k, **options), x, kernel, dy)
+  for a, b in zip(ours, theirs, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-8)
+
+
 @pytest.mark.parametrize('impl', IMPLS)
 def test_stem_has_no_input_gradient(x64, impl):
   x, kernel, dy, options = _layer('stem')
