@@ -7,7 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from jaxmu.pipeline import digest, evaluate, provenance, store, timing
+from jaxmu.pipeline import (
+  digest,
+  evaluate,
+  export,
+  provenance,
+  store,
+  timing,
+)
 from jaxmu.pipeline import job as job_lib
 from jaxmu.report import bundle, files, page, paper_table, plots, records
 
@@ -51,6 +58,9 @@ def publish(job: job_lib.Job, command: str) -> None:
   )
   paths = bundle.write(job.folder, report)
   paths.append(_write_paper_table(job, found))
+  for people in job.unlearned:
+    paths.append(job.folder / 'scores' / f'{people.name}.npz')
+    export.write(job, people.name, paths[-1])
   written = {str(p.relative_to(job.folder)): _checksum(p) for p in paths}
   shelf(job).save(0, info={'files': written, 'failed': report.failed})
 

@@ -45,6 +45,7 @@ def test_files_of_the_report_are_there(finished):
     'timing.csv',
     'report.html',
     'plots',
+    'scores',
   } <= names
   rows = records.read_csv(finished / 'results.csv')
   metrics = {row.metric for row in rows if row.method == 'msg'}
