@@ -37,15 +37,21 @@ class Trained(NamedTuple):
 
   Attributes:
     variables: trained models, leaves [P, ...].
-    losses: mean loss of each epoch f64[P, E]; NaN where a member was done.
+    infos: what the method reports, e.g. 'loss' and 'learning_rate', averaged
+      over the steps of each epoch, f64[P, E]; NaN where a member was done.
     failed: epoch in which a member's loss first was not finite i64[P]; the
       number of its epochs if only the result is not finite; -1 for members
       that stayed finite.
   """
 
   variables: Variables
-  losses: np.ndarray
+  infos: dict[str, np.ndarray]
   failed: np.ndarray
+
+  @property
+  def losses(self) -> np.ndarray:
+    """Mean loss of each epoch, f64[P, E]."""
+    return self.infos['loss']
 
 
 class Trainer:
@@ -201,28 +207,32 @@ class Trainer:
         part in it.
 
     Returns:
-      The trained models, their losses and who failed.
+      The trained models, what was reported and who failed.
     """
-    size, epochs = len(loaded.epochs), loaded.epochs
+    size = len(loaded.epochs)
     takes_part = (
       np.ones(size, bool) if only is None else (np.arange(size) == only)
     )
     active = population.pad(takes_part, self.layout)
     if only is not None:
       active[size:] = False
-    remaining = active * population.pad(epochs, self.layout)
+    remaining = active * population.pad(loaded.epochs, self.layout)
     state = loaded.init(self.task, loaded.members, active)
-    losses = np.full((size, max(remaining, default=0)), np.nan)
-    for epoch in range(losses.shape[1]):
+    epochs = max(remaining, default=0)
+    empty = np.full((size, epochs), np.nan)
+    infos = {'loss': empty.copy()}
+    for epoch in range(epochs):
       state, info = loaded.epoch(
         self.task, loaded.members, state, jnp.int32(epoch), epoch < remaining
       )
-      losses[:, epoch] = np.asarray(info['loss'], np.float64)[:size]
+      for name, values in info.items():
+        infos.setdefault(name, empty.copy())
+        infos[name][:, epoch] = np.asarray(values, np.float64)[:size]
       on_epoch(int(np.sum(epoch < remaining[:size])))
     variables = self._finish(loaded.members, state)
     variables = jax.tree.map(lambda x: x[:size], variables)
-    failed = failures(losses, remaining[:size], _are_finite(variables))
-    return Trained(variables, losses, failed)
+    failed = failures(infos['loss'], remaining[:size], _are_finite(variables))
+    return Trained(variables, infos, failed)
 
 
 class Loaded(NamedTuple):

@@ -148,7 +148,7 @@ def from_config(config: Mapping[str, Any]) -> Settings:
       message names the field, the value and the remedy.
   """
   sections = ('data', 'splits', 'attack', 'timing', 'run')
-  plain = ('workdir', 'seed', 'seed_mode', 'model', 'train')
+  plain = ('workdir', 'seed', 'seed_mode', 'fidelity', 'model', 'train')
   known = {*sections, *plain, 'unlearn', 'compare'}
   for name in config:
     if name not in known:
@@ -162,6 +162,8 @@ def from_config(config: Mapping[str, Any]) -> Settings:
     name: hp.from_config(classes[name], config[name], f'config.{name}.')
     for name in sections
   }
+  # Already in the hyper-parameters; named here to be recorded and checked.
+  _choice(config, 'fidelity', ('reference', 'paper'))
   settings = Settings(
     workdir=str(config['workdir']),
     seed=_whole(config, 'seed'),

@@ -72,7 +72,7 @@ def _train_shard(
   people.models.save(
     shard,
     models=variables,
-    arrays={'losses': trained.losses, 'failed': trained.failed},
+    arrays={'failed': trained.failed, **trained.infos},
     info={
       'seconds': time.perf_counter() - begin,
       'members': [

@@ -1,0 +1,13 @@
+"""Exact unlearning of the last k blocks on TinyViT-11M (arXiv 2410.01276).
+
+python -m jaxmu.main --config=configs/euk_tinyvit.py
+"""
+
+from configs import common
+
+
+def get_config(scale: str = ''):
+  """Return the configuration at a scale of `configs/common.py`."""
+  config = common.base('euk_tinyvit', 'vit11m', scale)
+  common.unlearn(config, 'euk')
+  return config

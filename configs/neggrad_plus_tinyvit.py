@@ -1,0 +1,13 @@
+"""NegGrad+ on TinyViT-11M (arXiv 2410.01276).
+
+python -m jaxmu.main --config=configs/neggrad_plus_tinyvit.py
+"""
+
+from configs import common
+
+
+def get_config(scale: str = ''):
+  """Return the configuration at a scale of `configs/common.py`."""
+  config = common.base('neggrad_plus_tinyvit', 'vit11m', scale)
+  common.unlearn(config, 'neggrad_plus')
+  return config

@@ -1,0 +1,61 @@
+"""Every configuration loads, is complete and describes a possible job."""
+
+import importlib
+import pathlib
+import re
+
+import pytest
+
+from jaxmu import methods
+from jaxmu.core import hparams as hp
+from jaxmu.pipeline import settings
+
+FOLDER = pathlib.Path(__file__).parent.parent / 'configs'
+NAMES = sorted(
+  p.stem for p in FOLDER.glob('*.py') if p.stem not in ('__init__', 'common')
+)
+SCALES = ('', 'cifar10,paper', 'mnist', 'utkface', 'cifar10-ulira')
+
+every_config = pytest.mark.parametrize('name', NAMES)
+
+
+def _load(name: str):
+  return importlib.import_module(f'configs.{name}')
+
+
+@every_config
+def test_config_is_accepted_at_every_scale(name):
+  for scale in SCALES:
+    config = _load(name).get_config(scale)
+    chosen = settings.from_config(config.to_dict())
+    assert chosen.data.name == (re.split('[-,]', scale)[0] or 'digits')
+
+
+@every_config
+def test_config_has_all_hyper_parameters_of_its_method(name):
+  config = _load(name).get_config().to_dict()
+  entries = [(config['unlearn']['method'], config['unlearn']['hparams'])]
+  entries += config['compare'].items()
+  for method, values in entries:
+    assert set(values) == set(hp.defaults(methods.get(method).Hparams))
+  assert set(config['train']) == set(
+    hp.defaults(methods.get('original').Hparams)
+  )
+
+
+@every_config
+def test_docstring_gives_paper_and_command(name):
+  text = _load(name).__doc__
+  assert 'arXiv' in text
+  assert f'python -m jaxmu.main --config=configs/{name}.py' in text
+
+
+def test_every_method_has_a_config_per_architecture():
+  unlearners = set(methods.METHODS) - set(methods.BASELINES)
+  for method in unlearners:
+    assert {f'{method}_resnet', f'{method}_tinyvit'} <= set(NAMES)
+
+
+def test_unknown_scale_names_those_there_are():
+  with pytest.raises(ValueError, match="'cifar11'; choose one of digits"):
+    _load('msg_resnet').get_config('cifar11')
