@@ -84,7 +84,8 @@ def msg(recording: Recording) -> Draws:
   fresh = _tensor_draws(recording, 'normal')
   return {
     **retain(recording),
-    'init/subset': arrays['subset_perm'].astype(np.int32),
+    # As the subset was shuffled once more, which dropped paths can tell.
+    'init/subset': _order(arrays['pre_ids0'][:1]),
     'init/forget': _order(forget, 'forget'),
     **{f'init/fresh/{path}': value for path, value in fresh.items()},
   }
