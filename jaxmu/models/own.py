@@ -88,7 +88,7 @@ class OwnModel:
   def _in_mode(self, train: bool) -> tuple[nn.Module, dict[str, Any]]:
     if self.mode is None:
       return self.module, {}
-    value = {self.mode: MODES[self.mode] == train}
+    value: dict[str, Any] = {self.mode: MODES[self.mode] == train}
     if self.mode in _arguments(self.module):
       return self.module, value
     return self.module.clone(**value), {}
