@@ -88,21 +88,13 @@ class Draws:
     They are cut from one vector: a generator per array would multiply the time
     to compile.
     """
-    if any(self.is_recorded(f'{name}/{key}') for key in shapes):
-      return {
-        k: self.normal(f'{name}/{k}', v, dtype) for k, v in shapes.items()
-      }
-    return _cut(self.normal(name, (_total(shapes),), dtype), shapes)
+    return self._several(self.normal, name, shapes, dtype)
 
   def uniforms(
     self, name: str, shapes: Mapping[str, tuple[int, ...]], dtype=None
   ) -> dict[str, Array]:
     """Draw several arrays uniform on [0, 1); otherwise as `normals`."""
-    if any(self.is_recorded(f'{name}/{key}') for key in shapes):
-      return {
-        k: self.uniform(f'{name}/{k}', v, dtype) for k, v in shapes.items()
-      }
-    return _cut(self.uniform(name, (_total(shapes),), dtype), shapes)
+    return self._several(self.uniform, name, shapes, dtype)
 
   def uniform(self, name: str, shape: tuple[int, ...], dtype=None) -> Array:
     """Draw from the uniform distribution on [0, 1), float[shape]."""
@@ -139,6 +131,23 @@ class Draws:
   def is_recorded(self, name: str) -> bool:
     """Whether the draw `name` of this place is supplied rather than made."""
     return self.path + name in self.recorded
+
+  def _several(
+    self,
+    draw: Callable[..., Array],
+    name: str,
+    shapes: Mapping[str, tuple[int, ...]],
+    dtype: Any,
+  ) -> dict[str, Array]:
+    """Look up what is recorded; cut the rest from one draw."""
+    known = {
+      key: draw(f'{name}/{key}', shape, dtype)
+      for key, shape in shapes.items()
+      if self.is_recorded(f'{name}/{key}')
+    }
+    rest = {key: shape for key, shape in shapes.items() if key not in known}
+    drawn = _cut(draw(name, (_total(rest),), dtype), rest) if rest else {}
+    return {key: {**known, **drawn}[key] for key in shapes}
 
   def _lookup(self, name: str, shape: tuple[int, ...]) -> Array | None:
     value = self.recorded.get(self.path + name)
