@@ -1,0 +1,193 @@
+"""Times every formulation of every convolution of ResNet-18 at 32x32.
+
+    python benchmarks/layers.py [--widths=8,16,64 --batch=64]
+
+Each number is the forward pass and the needed gradients of one layer inside a
+compiled loop, as training runs it, in milliseconds of processor time on one
+core: the least of several runs. `gflops` counts all taps, also those that only
+meet padding, so that a formulation which skips them may exceed the machine.
+The column `auto` marks what `jaxmu.models.conv` chooses. The table is printed
+and written to benchmarks/layers.csv.
+"""
+
+import argparse
+import csv
+import functools
+import os
+import pathlib
+import platform
+import time
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxmu.models import conv, pool
+
+TABLE = pathlib.Path(__file__).with_suffix('.csv')
+FORMULATIONS = ('library', 'patches', 'blocks', 'dense')
+STEPS = 4  # of the compiled loop
+SECONDS = 0.2  # of one timing
+REPEATS = 4
+MOST_GIB = 1  # of a structured matrix worth trying
+
+
+class Layer(NamedTuple):
+  """One kind of convolution and how many of it the network has."""
+
+  name: str
+  count: int
+  side: int
+  channels: int
+  features: int
+  taps: int
+  stride: int
+
+
+def network(width: int) -> list[Layer]:
+  """List the convolutions of ResNet-18 for images of 32 pixels."""
+  return [
+    Layer('stem', 1, 32, 3, width, 7, 2),
+    Layer('stage 1', 4, 8, width, width, 3, 1),
+    Layer('stage 2 entry', 1, 8, width, 2 * width, 3, 2),
+    Layer('stage 2 shortcut', 1, 8, width, 2 * width, 1, 2),
+    Layer('stage 2', 3, 4, 2 * width, 2 * width, 3, 1),
+    Layer('stage 3 entry', 1, 4, 2 * width, 4 * width, 3, 2),
+    Layer('stage 3 shortcut', 1, 4, 2 * width, 4 * width, 1, 2),
+    Layer('stage 3', 3, 2, 4 * width, 4 * width, 3, 1),
+    Layer('stage 4 entry', 1, 2, 4 * width, 8 * width, 3, 2),
+    Layer('stage 4 shortcut', 1, 2, 4 * width, 8 * width, 1, 2),
+    Layer('stage 4', 3, 1, 8 * width, 8 * width, 3, 1),
+  ]
+
+
+def milliseconds(function, *arrays) -> float:
+  """Time one call of a function that returns arrays like its arguments."""
+
+  @jax.jit
+  def loop(arrays):
+    step = lambda carry, _: (function(*carry), None)  # noqa: E731
+    return lax.scan(step, arrays, None, length=STEPS)[0]
+
+  jax.block_until_ready(loop(arrays))
+  start = time.perf_counter()
+  jax.block_until_ready(loop(arrays))
+  calls = max(1, int(SECONDS / (time.perf_counter() - start)))
+  times = []
+  for _ in range(REPEATS):
+    start = time.process_time()
+    for _ in range(calls):
+      jax.block_until_ready(loop(arrays))
+    times.append((time.process_time() - start) / calls)
+  return 1000 * min(times) / STEPS
+
+
+def there_and_back(function, x, kernel, dy, *, input_grad):
+  """Run a layer and its gradients; each result feeds the next step."""
+  x, dy = lax.optimization_barrier((x, dy))
+  y, pull = jax.vjp(function, x, kernel)
+  dx, dkernel = pull(dy)
+  y, dx = lax.optimization_barrier((y, dx))
+  x = 0.999 * x + 1e-6 * dx if input_grad else x
+  return x, 0.999 * kernel + 1e-6 * dkernel, 0.999 * dy + 1e-6 * y
+
+
+def rows_of(layer: Layer, width: int, batch: int) -> list[dict]:
+  """Time one layer in every formulation."""
+  padding = layer.taps // 2
+  out = (layer.side + 2 * padding - layer.taps) // layer.stride + 1
+  keys = jax.random.split(jax.random.key(0), 3)
+  x = jax.random.normal(
+    keys[0], (batch, layer.side, layer.side, layer.channels)
+  )
+  kernel = 0.01 * jax.random.normal(
+    keys[1], (layer.taps, layer.taps, layer.channels, layer.features)
+  )
+  dy = jax.random.normal(keys[2], (batch, out, out, layer.features))
+  input_grad = layer.name != 'stem'
+  flops = 2 * dy.size * layer.taps**2 * layer.channels * (2 + input_grad)
+  chosen = conv.choose(x.shape, kernel.shape, layer.stride)
+  rows = []
+  for impl in FORMULATIONS:
+    matrix = 4 * (x.size // batch) * (dy.size // batch) / 2**30
+    if impl == 'dense' and matrix > MOST_GIB:
+      continue
+    function = functools.partial(
+      conv.conv,
+      stride=layer.stride,
+      padding=padding,
+      impl=impl,
+      input_grad=input_grad,
+    )
+    step = functools.partial(there_and_back, function, input_grad=input_grad)
+    spent = milliseconds(step, x, kernel, dy)
+    rows.append(
+      {
+        'width': width,
+        'batch': batch,
+        'layer': layer.name,
+        'count': layer.count,
+        'formulation': impl,
+        'milliseconds': f'{spent:.3f}',
+        'gflops': f'{flops / spent / 1e6:.0f}',
+        'auto': '*' if impl == chosen else '',
+      }
+    )
+  return rows
+
+
+def pooling(width: int, batch: int) -> list[dict]:
+  """Time the max-pooling and its gradient beside the library's."""
+  x = jax.random.normal(jax.random.key(0), (batch, 16, 16, width))
+  dy = jax.random.normal(jax.random.key(1), (batch, 8, 8, width))
+
+  def library(x):
+    sides = ((0, 0), (1, 1), (1, 1), (0, 0))
+    return lax.reduce_window(
+      x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), sides
+    )
+
+  def step(function, x, dy):
+    y, pull = jax.vjp(function, x)
+    return 0.999 * x + 1e-6 * pull(dy)[0], 0.999 * dy + 1e-6 * y
+
+  return [
+    {
+      'width': width,
+      'batch': batch,
+      'layer': 'pooling',
+      'count': 1,
+      'formulation': name,
+      'milliseconds': f'{milliseconds(functools.partial(step, f), x, dy):.3f}',
+      'gflops': '',
+      'auto': '' if name == 'library' else '*',
+    }
+    for name, f in (('library', library), ('own', pool.max_pool))
+  ]
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--widths', default='8,16,64')
+  parser.add_argument('--batch', type=int, default=64)
+  options = parser.parse_args()
+  # One core: several threads would hide which formulation does less work.
+  os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+  machine = f'{platform.machine()} jax {jax.__version__}'
+  rows = []
+  for width in map(int, options.widths.split(',')):
+    for layer in network(width):
+      rows += rows_of(layer, width, options.batch)
+    rows += pooling(width, options.batch)
+  with TABLE.open('w', newline='') as file:
+    writer = csv.DictWriter(file, [*rows[0], 'device', 'machine'])
+    writer.writeheader()
+    for row in rows:
+      device = jax.devices()[0].device_kind
+      writer.writerow({**row, 'device': device, 'machine': machine})
+      print(*(f'{value!s:>16}' for value in row.values()))
+
+
+if __name__ == '__main__':
+  main()
