@@ -5,22 +5,16 @@ A convolutional stage and three stages of window attention. Built for images of
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxmu.core.types import Array
-from jaxmu.models import attention, conv, interface, layers
+from jaxmu.models import attention, conv, gelu, interface, layers
 
 _WIDTHS = (64, 128, 256, 448)
 _DEPTHS = (2, 2, 6, 2)
-_HEADS = (0, 4, 8, 14)
-_WINDOWS = (0, 7, 14, 7)
+_WINDOWS = (0, 7, 14, 7)  # the first stage has no attention
 _MOST_DROPPED = 0.1
-
-
-def _gelu(x: Array) -> Array:
-  return jax.nn.gelu(x, approximate=False)
 
 
 def _keep(x: Array, noise: Array | None, rate: float) -> Array:
@@ -39,8 +33,9 @@ def _keep(x: Array, noise: Array | None, rate: float) -> Array:
 
 
 class PatchEmbed(nn.Module):
-  """Two 3x3 convolutions of stride 2, f[B, H, W, 3] to f[B, H/4, W/4, 64]."""
+  """Two 3x3 convolutions of stride 2, f[B, H, W, 3] to f[B, H/4, W/4, C]."""
 
+  width: int
   conv: str
   dtype: str | None
 
@@ -49,12 +44,11 @@ class PatchEmbed(nn.Module):
     """Embed images."""
     options = {'impl': self.conv, 'dtype': self.dtype}
     x = layers.ConvNorm(
-      _WIDTHS[0] // 2, 3, 2, input_grad=False, name='conv1', **options
+      self.width // 2, 3, 2, input_grad=False, name='conv1', **options
     )(images, train=train)
-    x = layers.ConvNorm(_WIDTHS[0], 3, 2, name='conv2', **options)(
-      _gelu(x), train=train
+    return layers.ConvNorm(self.width, 3, 2, name='conv2', **options)(
+      gelu.gelu(x), train=train
     )
-    return x
 
 
 class MBConv(nn.Module):
@@ -71,12 +65,12 @@ class MBConv(nn.Module):
     options = {'impl': self.conv, 'dtype': self.dtype}
     y = layers.ConvNorm(4 * width, name='conv1', **options)(x, train=train)
     y = layers.ConvNorm(4 * width, 3, depthwise=True, name='conv2', **options)(
-      _gelu(y), train=train
+      gelu.gelu(y), train=train
     )
     y = layers.ConvNorm(
       width, scale_init=nn.initializers.zeros, name='conv3', **options
-    )(_gelu(y), train=train)
-    return _gelu(x + _keep(y, noise, self.rate))
+    )(gelu.gelu(y), train=train)
+    return gelu.gelu(x + _keep(y, noise, self.rate))
 
 
 class PatchMerging(nn.Module):
@@ -93,9 +87,9 @@ class PatchMerging(nn.Module):
     x = layers.ConvNorm(self.width, name='conv1', **options)(x, train=train)
     x = layers.ConvNorm(
       self.width, 3, 2, depthwise=True, name='conv2', **options
-    )(_gelu(x), train=train)
+    )(gelu.gelu(x), train=train)
     return layers.ConvNorm(self.width, name='conv3', **options)(
-      _gelu(x), train=train
+      gelu.gelu(x), train=train
     )
 
 
@@ -110,7 +104,7 @@ class Mlp(nn.Module):
     width, weights = x.shape[-1], layers.normal(0.02)
     x = layers.LayerNorm(name='norm')(x)
     x = layers.Linear(4 * width, weights, self.dtype, name='fc1')(x)
-    x = lax.optimization_barrier(_gelu(x))
+    x = lax.optimization_barrier(gelu.gelu(x))
     return layers.Linear(width, weights, self.dtype, name='fc2')(x)
 
 
@@ -145,9 +139,20 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-  """Blocks of one resolution, and the merging that ends all but the last."""
+  """Blocks of one resolution, and the merging that ends all but the last.
 
-  index: int
+  Attributes:
+    window: height and width of a window; 0 for convolutional blocks.
+    rates: how often each block drops a path.
+    merge: channels after merging; 0 to keep the map.
+    conv: see `TinyViT`.
+    form: see `jaxmu.models.attention`.
+    dtype: see `TinyViT`.
+  """
+
+  window: int
+  rates: tuple[float, ...]
+  merge: int
   conv: str
   form: str
   dtype: str | None
@@ -161,17 +166,15 @@ class Stage(nn.Module):
       draw: called for the next drop-path draws f[B]; returns None in eval mode.
       train: mode of BatchNorm.
     """
-    first = sum(_DEPTHS[: self.index])
-    for number in range(_DEPTHS[self.index]):
-      rate = _MOST_DROPPED * (first + number) / (sum(_DEPTHS) - 1)
+    for number, rate in enumerate(self.rates):
       name = f'block{number}'
-      if self.index == 0:
+      if not self.window:
         block = MBConv(rate, self.conv, self.dtype, name=name)
         x = block(x, draw() if rate else None, train=train)
       else:
         block = Block(
-          _HEADS[self.index],
-          _WINDOWS[self.index],
+          x.shape[3] // attention.HEAD,
+          self.window,
           rate,
           self.conv,
           self.form,
@@ -179,36 +182,44 @@ class Stage(nn.Module):
           name=name,
         )
         x = block(x, (draw(), draw()), train=train)
-    if self.index == len(_DEPTHS) - 1:
+    if not self.merge:
       return x
-    width = _WIDTHS[self.index + 1]
-    merge = PatchMerging(width, self.conv, self.dtype, name='downsample')
+    merge = PatchMerging(self.merge, self.conv, self.dtype, name='downsample')
     return merge(x, train=train)
 
 
 class TinyViT(nn.Module):
-  """TinyViT-11M.
+  """TinyViT-11M; smaller ones by `widths` and `depths`.
 
   Attributes:
     num_classes: number of logits C.
+    widths: channels of the four stages; the last three multiples of 32, the
+      channels of an attention head.
+    depths: blocks of the four stages.
     conv: formulation of all convolutions, see `jaxmu.models.conv`.
-    attention: 'padfree' or 'padded', see `jaxmu.models.attention`.
+    padfree_attention: False computes the padding of windows like any other
+      token, for the same result; see `jaxmu.models.attention`.
     dtype: dtype of convolutions and matrix products, e.g. 'bfloat16'; None for
       that of the parameters.
   """
 
   num_classes: int
+  widths: tuple[int, ...] = _WIDTHS
+  depths: tuple[int, ...] = _DEPTHS
   conv: str = 'auto'
-  attention: str = 'padfree'
+  padfree_attention: bool = True
   dtype: str | None = None
 
   def __post_init__(self):
     interface.check_positive('num_classes', self.num_classes, least=2)
     conv.check_impl(self.conv)
-    if self.attention not in attention.FORMS:
+    for name in ('widths', 'depths'):  # lists, as configs hold, cannot hash
+      object.__setattr__(self, name, tuple(getattr(self, name)))
+    _check_sizes(self.widths, self.depths)
+    if not isinstance(self.padfree_attention, bool):
       raise ValueError(
-        f'attention cannot be {self.attention!r}; choose one of: '
-        + ', '.join(attention.FORMS)
+        f'padfree_attention must be True or False, got '
+        f'{self.padfree_attention!r}'
       )
     super().__post_init__()
 
@@ -221,8 +232,9 @@ class TinyViT(nn.Module):
     Args:
       images: f[B, H, W, 3], H and W multiples of 32.
       train: True for batch statistics and dropped paths.
-      drop_path: uniform draws f[21, B], in network order: one for the second
-        convolutional block, then two (attention, MLP) for each later block.
+      drop_path: uniform draws f[K, B], K = 21, in network order: one for the
+        second convolutional block, then two (attention, MLP) for each later
+        block.
     """
     if images.shape[1] % 32 or images.shape[2] % 32:
       raise ValueError(
@@ -234,11 +246,21 @@ class TinyViT(nn.Module):
     def draw():
       return next(draws, None)
 
-    embed = PatchEmbed(self.conv, self.dtype, name='patch_embed')
+    form = attention.FORMS[0 if self.padfree_attention else 1]
+    embed = PatchEmbed(
+      self.widths[0], self.conv, self.dtype, name='patch_embed'
+    )
     x = embed(images, train=train)
-    for index in range(len(_DEPTHS)):
+    merges = (*self.widths[1:], 0)
+    for index, rates in enumerate(_rates(self.depths)):
       stage = Stage(
-        index, self.conv, self.attention, self.dtype, name=f'stage{index}'
+        _WINDOWS[index],
+        rates,
+        merges[index],
+        self.conv,
+        form,
+        self.dtype,
+        name=f'stage{index}',
       )
       x = stage(x, draw, train=train)
     x = layers.LayerNorm(name='norm_head')(x.mean((1, 2)))
@@ -246,8 +268,8 @@ class TinyViT(nn.Module):
 
   @property
   def num_drop_paths(self) -> int:
-    """The first block drops nothing, the second one path, the others two."""
-    return _DEPTHS[0] - 1 + 2 * sum(_DEPTHS[1:])
+    """21: no draw for the first block, one for the second, two for others."""
+    return self.depths[0] - 1 + 2 * sum(self.depths[1:])
 
   @property
   def blocks(self) -> interface.Blocks:
@@ -267,12 +289,12 @@ class TinyViT(nn.Module):
       *_conv_norm('patch_embed/conv1', 'patch_embed.seq.0', 'conv'),
       *_conv_norm('patch_embed/conv2', 'patch_embed.seq.2', 'conv'),
     ]
-    for index, depth in enumerate(_DEPTHS):
+    for index, depth in enumerate(self.depths):
       for number in range(depth):
         path = f'stage{index}/block{number}'
         torch = f'layers.{index}.blocks.{number}'
         found += (_block_layers if index else _bottleneck)(path, torch)
-      if index < len(_DEPTHS) - 1:
+      if index < len(self.depths) - 1:
         found += _bottleneck(
           f'stage{index}/downsample', f'layers.{index}.downsample'
         )
@@ -281,6 +303,28 @@ class TinyViT(nn.Module):
       interface.Layer('norm_head', 'norm_head', 'layer_norm'),
       interface.Layer('head', 'head', 'linear'),
     )
+
+
+def _check_sizes(widths: tuple[int, ...], depths: tuple[int, ...]) -> None:
+  """Raise a ValueError unless there are four sound stages."""
+  for name, values in (('widths', widths), ('depths', depths)):
+    if len(values) != len(_WINDOWS) or min(values) < 1:
+      raise ValueError(f'{name} must be four positive numbers, got {values}')
+  if widths[0] % 2 or any(width % attention.HEAD for width in widths[1:]):
+    raise ValueError(
+      f'widths = {widths}: the first must be even and the others multiples of '
+      f'{attention.HEAD}, the channels of a head'
+    )
+
+
+def _rates(depths: tuple[int, ...]) -> list[tuple[float, ...]]:
+  """Let drop rates grow from block to block; one tuple for each stage."""
+  last = sum(depths) - 1
+  blocks = iter(range(last + 1))
+  return [
+    tuple(_MOST_DROPPED * next(blocks) / last for _ in range(depth))
+    for depth in depths
+  ]
 
 
 def _conv_norm(path: str, torch: str, kind: str) -> list[interface.Layer]:

@@ -1,5 +1,6 @@
 """TinyViT-11M has the published shapes, initialisation and dropped paths."""
 
+import functools
 import math
 
 import jax
@@ -11,6 +12,7 @@ from jaxmu import models
 from jaxmu.models import tiny_vit, torch_names
 
 IMAGE = (32, 32, 3)
+SMALL = {'widths': (4, 32, 32, 64), 'depths': (1, 1, 1, 1)}
 
 
 def _build(classes=10, **options):
@@ -123,7 +125,15 @@ def test_other_sides_are_refused():
 
 
 @pytest.mark.parametrize(
-  'option', [{'attention': 'flash'}, {'conv': 'fft'}, {'width': 3}]
+  'option',
+  [
+    {'padfree_attention': 'flash'},
+    {'conv': 'fft'},
+    {'width': 3},
+    {'widths': (8, 32, 32, 48)},
+    {'widths': (8, 32, 32)},
+    {'depths': (0, 1, 1, 1)},
+  ],
 )
 def test_bad_options_are_refused(option):
   with pytest.raises(ValueError, match=next(iter(option))):
@@ -151,3 +161,79 @@ def test_bfloat16_keeps_single_precision_weights_and_statistics():
     shapes['batch_stats'],
   )
   assert {x.dtype for x in jax.tree.leaves(found)} == {jnp.dtype('float32')}
+
+
+def _member(model, side, seed=0):
+  """Variables with no zeros or ones left, images and draws."""
+  rng = np.random.default_rng(seed)
+  shapes = _shapes(model, side)
+  variables = jax.tree.map(
+    lambda x: jnp.asarray(0.2 * rng.standard_normal(x.shape)), shapes
+  )
+  variables['batch_stats'] = jax.tree.map(
+    lambda x: 1 + x**2, variables['batch_stats']
+  )
+  images = jnp.asarray(rng.standard_normal((3, side, side, 3)))
+  return variables, images, jnp.asarray(rng.random((model.num_drop_paths, 3)))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _step(model, train, member):
+  """Return logits, new statistics and the gradient of a sum of squares."""
+  variables, images, noise = member
+
+  def loss(params):
+    logits, stats = models.apply(
+      model,
+      {**variables, 'params': params},
+      images,
+      train=train,
+      drop_path=noise if train else None,
+    )
+    return (logits**2).sum(), (logits, stats)
+
+  return jax.grad(loss, has_aux=True)(variables['params'])
+
+
+def _assert_close(found, expected):
+  # A bias right before BatchNorm has no gradient but rounding; compare all
+  # leaves on the scale of the largest.
+  top = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12 * top),
+    found,
+    expected,
+  )
+
+
+@pytest.mark.parametrize(('side', 'train'), [(32, True), (64, False)])
+def test_without_pads_the_network_is_the_same(x64, side, train):
+  model = _build(**SMALL)
+  member = _member(model, side)
+  found = _step(model, train, member)
+  _assert_close(
+    found, _step(_build(padfree_attention=False, **SMALL), train, member)
+  )
+  for index in (1, 2, 3):  # each window is larger than its map or cuts it
+    bias = found[0][f'stage{index}']['block0']['attn']['attention_biases']
+    assert np.count_nonzero(bias) > 0.5 * bias.size
+
+
+def test_members_under_vmap_agree_with_one_at_a_time(x64):
+  model = _build(**SMALL)
+  members = [_member(model, 32, seed) for seed in range(2)]
+  stacked = jax.tree.map(lambda *a: jnp.stack(a), *members)
+  together = jax.vmap(functools.partial(_step, model, True))(stacked)
+  alone = [_step(model, True, member) for member in members]
+  _assert_close(together, jax.tree.map(lambda *a: jnp.stack(a), *alone))
+
+
+def test_sizes_may_be_lists():
+  model = _build(widths=[4, 32, 32, 64], depths=[1, 1, 2, 1])
+  assert hash(model) == hash(
+    _build(widths=(4, 32, 32, 64), depths=(1, 1, 2, 1))
+  )
+  assert model.num_drop_paths == 8
+  assert len(jax.tree.leaves(_shapes(model)['params'])) == len(
+    torch_names.parameters(model)
+  )
