@@ -15,7 +15,8 @@ curvature and get the most noise, to no effect.
 
 Unlike the reference, the classifier is found by its place rather than by the
 size of its first axis, and transformers work: their attention biases have
-gradients in evaluation mode, for want of which the reference raises.
+gradients in evaluation mode, for want of which the reference raises. With
+`attn_bias_mode='cached'` they count as constants, without curvature.
 """
 
 from typing import NamedTuple
@@ -40,6 +41,7 @@ LOUDER = 10.0  # for vectors and for the classifier
 class Hparams:
   alpha: Array = hp.leaf(0.2, valid=hp.NON_NEGATIVE, search=hp.UNIT)
   batch_size: int = hp.static(64, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
+  attn_bias_mode: str = hp.static('live', valid=forward.BIAS_MODES[::-1])
 
 
 class State(NamedTuple):
@@ -79,7 +81,11 @@ def fisher(hparams: Hparams, problem: Problem) -> tuple[Params, Array]:
     images = forward.clean_images(task, index, dtype)
 
     def logits(params):
-      return forward.eval_logits(task, {**original, 'params': params}, images)
+      variables = {**original, 'params': params}
+      cached = forward.cache_biases(
+        task.model, hparams.attn_bias_mode, variables, original
+      )
+      return forward.eval_logits(task, cached, images)
 
     found, pull_back = jax.vjp(logits, original['params'])
     probability = jax.nn.softmax(found)

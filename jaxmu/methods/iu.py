@@ -13,7 +13,8 @@ alone; a retain set of fewer examples is visited whole. The batch size only
 affects rounding.
 
 Unlike the reference, transformers work: their attention biases have gradients
-in evaluation mode, for want of which the reference raises.
+in evaluation mode, for want of which the reference raises. With
+`attn_bias_mode='cached'` they count as constants and stay.
 """
 
 from typing import NamedTuple
@@ -38,6 +39,7 @@ class Hparams:
   )
   batch_size: int = hp.static(256, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
   num_samples: int = hp.static(1000, valid=hp.AT_LEAST_ONE)
+  attn_bias_mode: str = hp.static('live', valid=forward.BIAS_MODES[::-1])
 
 
 class State(NamedTuple):
@@ -81,7 +83,7 @@ def influence(hparams: Hparams, problem: Problem) -> Influence:
     retain_sum,
   )
   visited = split.retain[: hparams.num_samples + 2]
-  single = _gradient(problem)
+  single = _gradient(hparams, problem)
   one = jnp.ones(1, forward.dtype_of(problem.original))
   value, direction = single(visited[:1], one)
 
@@ -100,13 +102,17 @@ def influence(hparams: Hparams, problem: Problem) -> Influence:
   return Influence(first, step, (forget_loss, retain_loss, single_losses))
 
 
-def _gradient(problem: Problem):
+def _gradient(hparams: Hparams, problem: Problem):
   task, original = problem.task, problem.original
   dtype = forward.dtype_of(original)
 
   def mean(params, index, weight):
     images = forward.clean_images(task, index, dtype)
-    logits = forward.eval_logits(task, {**original, 'params': params}, images)
+    variables = {**original, 'params': params}
+    cached = forward.cache_biases(
+      task.model, hparams.attn_bias_mode, variables, original
+    )
+    logits = forward.eval_logits(task, cached, images)
     each = losses.cross_entropies(logits, task.dataset.label[index])
     return losses.weighted_mean(each, weight)
 
@@ -121,7 +127,7 @@ def _sum(
 ) -> tuple[Params, Array]:
   """Sum the gradients of all examples; also the mean loss of each batch."""
   params = problem.original['params']
-  mean_gradient = _gradient(problem)
+  mean_gradient = _gradient(hparams, problem)
   dtype = forward.dtype_of(problem.original)
   table, weight = stream.padded(index, hparams.batch_size)
 
