@@ -10,7 +10,7 @@ import pytest
 
 from jaxmu import attack
 from jaxmu.attacks import log_odds, scores, suite
-from jaxmu.report import records
+from jaxmu.report import glossary, records
 from tests.attacks import test_suite
 
 
@@ -127,3 +127,10 @@ def test_the_page_on_defects_names_tests_that_exist():
   source = '\n'.join(p.read_text() for p in root.rglob('test_*.py'))
   assert len(named) > 20
   assert not {name for name in named if f'def {name}(' not in source}
+
+
+def test_every_number_has_a_glossary_entry():
+  data = scores.from_arrays(test_suite.make_arrays())
+  found = suite.run(data, fprs=(0.01,))
+  names = {f'{f.attack}_{f.metric}' for f in found}
+  assert not glossary.missing(names)

@@ -84,6 +84,11 @@ ATTACKS: dict[str, tuple[str, str, str]] = {
     'one threshold on the modified entropy of the prediction',
     'Song & Mittal 2021',
   ),
+  'combined': (
+    'Classifier on all signals',
+    'a classifier on the loss, entropy and correctness of one model together',
+    terms.PROJECT,
+  ),
   'correctness': (
     'Correctness attack',
     'calling every correctly classified point forgotten',
@@ -127,6 +132,13 @@ STATISTICS: dict[str, tuple[str, str, str, str]] = {
     'is too optimistic for the attacker.',
     'fraction',
     'half',
+  ),
+  'member_rate': (
+    'share called members',
+    'Share of the forgotten observations that {what} calls members: a '
+    'true-positive rate to which no false-positive rate is known.',
+    'fraction',
+    'retrained',
   ),
   'share_exposed': (
     'share of exposed points',

@@ -100,8 +100,46 @@ def _lookup(name: str) -> Metric | None:
   # The longest attack that fits: 'ulira_reference' before 'ulira'.
   for attack in sorted(attack_terms.ATTACKS, key=len, reverse=True):
     if name.startswith(f'{attack}_'):
-      return _statistic(name, attack, name.removeprefix(f'{attack}_'))
+      return _of_attack(name, attack, name.removeprefix(f'{attack}_'))
   return None
+
+
+def _of_attack(name: str, attack: str, statistic: str) -> Metric | None:
+  for other in _BESIDE:
+    if statistic.startswith(f'{other}_'):
+      return _beside(name, attack, other, statistic.removeprefix(f'{other}_'))
+  if statistic.startswith('excess_'):
+    entry = _excess(f'excess_{attack}_{statistic.removeprefix("excess_")}')
+    return entry and dataclasses.replace(entry, name=name)
+  return _statistic(name, attack, statistic)
+
+
+# The same attack on other populations: (title, sentence before the number's).
+_BESIDE = {
+  'retrained': (
+    'retrained models',
+    'What chance alone gives: the same number for retrained models, where '
+    'there is nothing to find.',
+  ),
+  'original': (
+    'original models',
+    'The same number for the models before unlearning.',
+  ),
+}
+
+
+def _beside(name: str, attack: str, other: str, base: str) -> Metric | None:
+  entry = _lookup(f'{attack}_{base}')
+  if entry is None:
+    return None
+  title, sentence = _BESIDE[other]
+  return dataclasses.replace(
+    entry,
+    name=name,
+    title=f'{entry.title}, {title}',
+    sentence=f'{sentence} The number: {entry.sentence}',
+    better='none',
+  )
 
 
 def _excess(name: str) -> Metric | None:
