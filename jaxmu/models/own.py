@@ -185,7 +185,17 @@ def _shapes(
       order[name] = list(flax.traverse_util.flatten_dict(tree, sep='/'))
     return variables, model.apply(variables, images, train=False)
 
-  variables, logits = jax.eval_shape(start, jax.random.key(0))
+  try:
+    variables, logits = jax.eval_shape(start, jax.random.key(0))
+  except (
+    flax.errors.InvalidRngError,
+    flax.errors.ModifyScopeVariableError,
+  ) as error:
+    raise ValueError(
+      f'{type(model.module).__name__} draws random numbers or updates '
+      'statistics in evaluation mode; give its __call__ one of the arguments '
+      f'{", ".join(MODES)} and pass it on'
+    ) from error
   others = sorted(set(variables) - {'params', 'batch_stats'})
   if others:
     raise ValueError(
@@ -320,11 +330,10 @@ def _check_train_mode(
 ) -> OwnModel:
   """Find out whether train mode draws for dropout; refuse what cannot work."""
   name = type(model.module).__name__
-  names = ', '.join(MODES)
   if flat['batch_stats'] and model.mode is None:
     raise ValueError(
       f'{name} has BatchNorm but no train mode; give its __call__ one of the '
-      f'arguments {names}'
+      f'arguments {", ".join(MODES)}'
     )
   images = jax.ShapeDtypeStruct((2, *image_shape), jnp.result_type(float))
   uniforms = jax.ShapeDtypeStruct((_DROPOUT_DRAWS, 2), jnp.result_type(float))
@@ -344,11 +353,6 @@ def _check_train_mode(
     return model
   except flax.errors.InvalidRngError:
     pass
-  if model.mode is None:
-    raise ValueError(
-      f'{name} draws random numbers but has no train mode; give its __call__ '
-      f'one of the arguments {names}'
-    )
   try:
     jax.eval_shape(run, jax.random.key(0), images, uniforms)
   except flax.errors.InvalidRngError as error:

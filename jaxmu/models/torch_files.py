@@ -54,9 +54,7 @@ def read(path: PathLike) -> dict[str, np.ndarray]:
   if not path.is_file():
     raise FileNotFoundError(f'no file {str(path)!r}; give a checkpoint')
   state = _read_safe(path) if path.suffix == _SAFE else _read_torch(path)
-  for prefix in _PREFIXES:
-    if state and all(name.startswith(prefix) for name in state):
-      state = {name.removeprefix(prefix): v for name, v in state.items()}
+  state = _without_prefixes(state)
   dtype = np.dtype(jnp.result_type(float))
   return {
     name: np.asarray(value, dtype)
@@ -82,6 +80,7 @@ def load(model: interface.Model, path: PathLike) -> Variables:
   """
   state = read(path)
   try:
+    _check_axes(model, state)
     variables = torch_names.from_torch(model, state)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from error
@@ -153,6 +152,15 @@ def save_population(
     save(model, jax.tree.map(lambda x: x[member], host), path)  # noqa: B023
 
 
+def _without_prefixes(state: dict[str, Any]) -> dict[str, Any]:
+  for prefix in _PREFIXES:
+    if state and all(name.startswith(prefix) for name in state):
+      return _without_prefixes(
+        {name.removeprefix(prefix): value for name, value in state.items()}
+      )
+  return state
+
+
 def _check_suffix(path: pathlib.Path) -> None:
   if path.suffix not in (_SAFE, *_TORCH):
     raise ValueError(
@@ -215,6 +223,17 @@ def _unwrap(found: Any, tensor: type, path: pathlib.Path) -> dict[str, Any]:
     f'{path} has no state dict: it holds {holds}; expected tensors by name, '
     f'or these under one of {", ".join(_WRAPPINGS)}'
   )
+
+
+def _check_axes(model: interface.Model, state: dict[str, np.ndarray]) -> None:
+  for leaf in torch_names.leaves(model):
+    found = state.get(leaf.torch)
+    if found is None or leaf.axes is None or found.ndim == len(leaf.axes):
+      continue
+    raise ValueError(
+      f'{leaf.torch} has {found.ndim} axes, not {len(leaf.axes)}; give '
+      'weights of this architecture'
+    )
 
 
 def _check_shapes(

@@ -14,7 +14,9 @@ PAGE = pathlib.Path(__file__).parents[2] / 'docs' / 'own_model.md'
 
 
 def _blocks() -> list[str]:
-  text = PAGE.read_text().replace("'resnet18'", "'tiny'")  # seconds, not minutes
+  text = PAGE.read_text().replace(
+    "'resnet18'", "'tiny'"
+  )  # seconds, not minutes
   return re.findall(r'^```python\n(.*?)^```$', text, re.M | re.S)
 
 

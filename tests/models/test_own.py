@@ -1,0 +1,290 @@
+"""Networks of a user's own: what is read off them, and that methods run."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxmu import methods, models
+from jaxmu.core import hparams as hp
+from jaxmu.core import method as core_method
+from jaxmu.core.draws import Draws
+from jaxmu.core.types import Problem
+from jaxmu.models import own, torch_names
+from tests import tiny_problem
+
+SHAPE = (8, 8, 3)
+CLASSES = tiny_problem.CLASSES
+
+
+class Net(nn.Module):
+  """Has what built-in networks lack: biases, dropout, a parameter on top."""
+
+  @nn.compact
+  def __call__(self, x, *, train):
+    x = x * self.param('gain', nn.initializers.ones, (1, 1, 1, 3))
+    x = nn.Conv(4, (3, 3), strides=2, name='z_first')(x)
+    x = nn.relu(nn.BatchNorm(use_running_average=not train)(x))
+    x = nn.Conv(4, (3, 3), feature_group_count=4, name='a_second')(x)
+    x = nn.LayerNorm(name='m_norm')(x)
+    x = nn.Dense(6, use_bias=False, name='k_third')(x.mean((1, 2)))
+    x = nn.Dropout(0.5, deterministic=not train)(nn.relu(x))
+    return nn.Dense(CLASSES, name='b_head')(x)
+
+
+class Mlp(nn.Module):
+  @nn.compact
+  def __call__(self, x):
+    x = nn.relu(nn.Dense(8)(x.reshape((x.shape[0], -1))))
+    x = nn.relu(nn.Dense(8)(x))
+    return nn.Dense(CLASSES)(x)
+
+
+class Field(nn.Module):
+  """Is told by a field, not by an argument, and the other way round."""
+
+  deterministic: bool = True
+
+  @nn.compact
+  def __call__(self, x):
+    x = nn.BatchNorm(self.deterministic)(nn.Conv(4, (3, 3))(x))
+    return nn.Dense(CLASSES)(x.mean((1, 2)))
+
+
+def _wrap(module, **options):
+  return own.wrap(module, num_classes=CLASSES, image_shape=SHAPE, **options)
+
+
+def _images(seed=0, size=4):
+  rng = np.random.default_rng(seed)
+  return jnp.asarray(rng.standard_normal((size, *SHAPE)), jnp.float32)
+
+
+def test_layers_are_in_the_order_of_the_forward_pass():
+  model = _wrap(Net())
+  assert [(layer.path, layer.kind) for layer in model.layers] == [
+    ('', 'other'),
+    ('z_first', 'conv'),
+    ('BatchNorm_0', 'batch_norm'),
+    ('a_second', 'depthwise'),
+    ('m_norm', 'layer_norm'),
+    ('k_third', 'linear'),
+    ('b_head', 'linear'),
+  ]
+  assert model.blocks == models.Blocks(
+    stem=('z_first', 'BatchNorm_0'),
+    body=(('a_second', 'm_norm'), ('k_third',)),
+    neck=(),
+    classifier=('b_head',),
+    stem_conv=('z_first',),
+  )
+
+
+def test_equal_modules_give_equal_models():
+  assert _wrap(Net()) == _wrap(Net()) and hash(_wrap(Net())) is not None
+
+
+def test_logits_are_those_of_the_module():
+  model, images = _wrap(Net()), _images()
+  variables = models.init(model, jax.random.key(0), SHAPE)
+  logits, stats = models.apply(model, variables, images, train=False)
+  expected = Net().apply(variables, images, train=False)
+  np.testing.assert_array_equal(logits, expected)
+  assert stats is variables['batch_stats']
+
+
+def test_dropout_follows_the_draws():
+  model, images = _wrap(Net()), _images()
+  variables = models.init(model, jax.random.key(0), SHAPE)
+  assert model.num_drop_paths == 2
+  rng = np.random.default_rng(0)
+  draws = [jnp.asarray(rng.random((2, 4)), jnp.float32) for _ in range(2)]
+
+  def run(noise):
+    return models.apply(model, variables, images, train=True, drop_path=noise)
+
+  (first, stats), (again, _), (other, _) = map(run, (draws[0], *draws))
+  np.testing.assert_array_equal(first, again)
+  assert not np.array_equal(first, other)
+  before = variables['batch_stats']['BatchNorm_0']['mean']
+  assert not np.array_equal(stats['BatchNorm_0']['mean'], before)
+
+
+@pytest.mark.parametrize('module', [Net(), Mlp(), Field()])
+def test_every_array_is_listed_once(module):
+  model = _wrap(module)
+  variables = models.init(model, jax.random.key(0), SHAPE)
+  state = torch_names.to_torch(model, variables)
+  assert len(state) == len(jax.tree.leaves(variables))
+  back = torch_names.from_torch(model, state)
+  jax.tree.map(np.testing.assert_array_equal, back, variables)
+  # RNI tells BatchNorm by its name.
+  norms = {leaf.torch for leaf in model.leaves if leaf.kind == 'batch_norm'}
+  assert norms == {name for name in state if 'bn' in name}
+
+
+def test_a_field_can_switch_the_mode():
+  model, images = _wrap(Field()), _images()
+  assert model.mode == 'deterministic'
+  variables = models.init(model, jax.random.key(0), SHAPE)
+  trained, stats = models.apply(model, variables, images, train=True)
+  plain, _ = models.apply(model, variables, images, train=False)
+  expected, _ = Field(False).apply(variables, images, mutable=['batch_stats'])
+  np.testing.assert_array_equal(trained, expected)
+  assert not np.array_equal(trained, plain)
+  assert jax.tree.structure(stats) == jax.tree.structure(
+    variables['batch_stats']
+  )
+
+
+def test_blocks_may_be_given():
+  blocks = models.Blocks(
+    stem=('Dense_0',),
+    body=(('Dense_1',),),
+    neck=(),
+    classifier=('Dense_2',),
+    stem_conv=(),
+  )
+  assert _wrap(Mlp(), blocks=blocks) == _wrap(Mlp())
+  with pytest.raises(ValueError, match="blocks name 'conv1'.*Dense_0, Dense_1"):
+    _wrap(Mlp(), blocks=blocks._replace(stem=('conv1',)))
+  with pytest.raises(ValueError, match="'Dense_1' is not a linear layer of 4"):
+    _wrap(Mlp(), blocks=blocks._replace(classifier=('Dense_1',)))
+
+
+class Stateful(nn.Module):
+  what: str = ''
+
+  @nn.compact
+  def __call__(self, x):
+    if self.what in ('always', 'never'):
+      x = nn.BatchNorm(use_running_average=self.what == 'never')(x)
+    if self.what == 'cache':
+      self.variable('cache', 'count', jnp.zeros, ())
+    if self.what == 'noise':
+      x = nn.Dropout(0.5, deterministic=False)(x)
+    return nn.Dense(CLASSES)(x.mean((1, 2)))
+
+
+class Noisy(nn.Module):
+  @nn.compact
+  def __call__(self, x, train=False):
+    if train:
+      x = x + jax.random.normal(self.make_rng('noise'), x.shape)
+    return nn.Dense(CLASSES)(x.mean((1, 2)))
+
+
+class Pooled(nn.Module):
+  @nn.compact
+  def __call__(self, x):
+    return nn.Conv(CLASSES, (3, 3))(x).mean((1, 2))
+
+
+@pytest.mark.parametrize(
+  'module, error, message',
+  [
+    (Stateful('never'), ValueError, 'has BatchNorm but no train mode'),
+    (Stateful('always'), ValueError, 'updates statistics in evaluation mode'),
+    (Stateful('cache'), ValueError, "keeps 'cache'"),
+    (Stateful('noise'), ValueError, 'draws random numbers or updates'),
+    (Noisy(), ValueError, "a stream that is not 'dropout'"),
+    (Pooled(), ValueError, 'is not a linear layer of 4 outputs'),
+    (nn.Sequential([nn.Dense(4)]), ValueError, 'give tuples for lists'),
+    (nn.Dense(4), ValueError, r'to \(1, 8, 8, 4\), not to \(1, 4\)'),
+    (len, TypeError, 'not a linen module'),
+  ],
+)
+def test_what_cannot_work_is_refused(module, error, message):
+  with pytest.raises(error, match=message):
+    _wrap(module)
+
+
+def _problem(model):
+  shapes = jax.eval_shape(
+    lambda key: models.init(model, key, SHAPE), jax.random.key(0)
+  )
+  rng = np.random.default_rng(0)
+  original = jax.tree.map(
+    lambda x: jnp.asarray(0.1 + 0.2 * rng.random(x.shape), jnp.float32), shapes
+  )
+  task = tiny_problem.task().replace(model=model)
+  split = jax.tree.map(lambda x: jnp.asarray(x[0]), tiny_problem.splits(1))
+  return Problem(task, split, original)
+
+
+def _hparams(name):
+  """Two epochs in batches of 8; teachers of the same architecture."""
+  cls = methods.get(name).Hparams
+  values = {}
+  for key, value in hp.defaults(cls).items():
+    if key.endswith('epochs'):
+      values[key] = type(value)(2)
+    elif 'batch_size' in key:
+      values[key] = 8
+    elif key == 'noisy_arch':
+      values[key] = 'same'
+  return hp.from_config(cls, {**values, **methods.get(name).card.small})
+
+
+def _trace(name, problem):
+  """Follow a method to its end by shapes alone."""
+  method = methods.get(name)
+  core_method.check(method, problem)
+  hparams = method.prepare(_hparams(name), problem)
+
+  def run(problem, hparams):
+    draws = Draws(jax.random.key(0))
+    state = method.init(hparams, draws.at('init'), problem)
+    state, _ = method.epoch(hparams, draws.at('epoch', 0), problem, state, 0)
+    return method.finish(hparams, state)
+
+  return jax.eval_shape(run, problem, hparams)
+
+
+@pytest.mark.parametrize('name', methods.METHODS)
+def test_every_method_takes_ones_own_network(name):
+  problem = _problem(_wrap(Net()))
+  found = _trace(name, problem)
+  assert jax.tree.structure(found) == jax.tree.structure(problem.original)
+  assert [x.shape for x in jax.tree.leaves(found)] == [
+    x.shape for x in jax.tree.leaves(problem.original)
+  ]
+
+
+NEEDY = [name for name in methods.METHODS if methods.get(name).card.needs]
+
+
+@pytest.mark.parametrize('name', methods.METHODS)
+def test_without_convolutions_or_batch_norm_some_methods_are_refused(name):
+  problem = _problem(_wrap(Mlp()))
+  if name not in NEEDY:
+    _trace(name, problem)
+    return
+  with pytest.raises(ValueError, match='model has none .it has linear'):
+    _trace(name, problem)
+
+
+def test_the_last_block_alone_is_retrained():
+  problem = _problem(_wrap(Net()))
+  cfk = methods.get('cfk')
+  settings = hp.from_config(
+    cfk.Hparams, {'num_blocks': 1, 'num_epochs': 1, 'batch_size': 8}
+  )
+  compiled = cfk._replace(init=jax.jit(cfk.init), epoch=jax.jit(cfk.epoch))
+  found, _ = core_method.run(
+    compiled, settings, Draws(jax.random.key(0)), problem
+  )
+  changed = {
+    name
+    for name, layer in found['params'].items()
+    if any(
+      not np.array_equal(a, b)
+      for a, b in zip(
+        jax.tree.leaves(layer),
+        jax.tree.leaves(problem.original['params'][name]),
+        strict=True,
+      )
+    )
+  }
+  assert changed == {'k_third', 'b_head'}
