@@ -68,11 +68,12 @@ def _backward(stride, padding, input_grad, saved, dy):
 
   def add(total, pair):
     patches = _patches(pair[0], kernel.shape[0], plan)
-    return total + lax.dot_general(patches, pair[1], (over, ((), ()))), None
+    # In this order XLA transposes the slopes, not the larger patches.
+    return total + lax.dot_general(pair[1], patches, (over, ((), ()))), None
 
   slices = _slices(x), _slices(dy)
-  dmatrix, _ = lax.scan(add, jnp.zeros_like(matrix), slices)
-  dkernel = _unband(dmatrix, kernel.shape, plan)
+  dmatrix, _ = lax.scan(add, jnp.zeros_like(matrix.T), slices)
+  dkernel = _unband(dmatrix.T, kernel.shape, plan)
   if not input_grad:
     return jnp.zeros_like(x), dkernel
   dpatches = lax.dot_general(dy, matrix, (((3,), (1,)), ((), ())))
