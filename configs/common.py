@@ -105,6 +105,7 @@ def is_small(config: config_dict.ConfigDict) -> bool:
 
 
 def _digits(config: config_dict.ConfigDict) -> None:
+  config.seed = config.splits.seed = 1
   config.splits.pool = 1280
   config.train.num_epochs = 12
   config.train.batch_size = 64
