@@ -8,7 +8,6 @@ hyper-parameters, the number of epochs included: those that are done idle.
 import functools
 import time
 from collections.abc import Callable, Sequence
-from concurrent import futures
 from typing import Any, NamedTuple
 
 import jax
@@ -163,8 +162,7 @@ class Trainer:
       lowered.append(
         self._epoch.lower(self.task, members, state, jnp.int32(0), active)
       )
-    with futures.ThreadPoolExecutor() as pool:
-      compiled = list(pool.map(lambda program: program.compile(), lowered))
+    compiled = [program.compile() for program in lowered]
     self.compile_seconds += time.perf_counter() - begin
     return compiled[0], compiled[-1]
 

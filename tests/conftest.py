@@ -14,6 +14,38 @@ jax.config.update('jax_compilation_cache_dir', str(_CACHE))
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
 
 
+def pytest_collection_modifyitems(items):
+  """Bring the tests of a group together, whatever the number of workers."""
+  first: dict[str, int] = {}
+  for index, item in enumerate(items):
+    first.setdefault(_group(item) or item.nodeid, index)
+  items.sort(key=lambda item: first[_group(item) or item.nodeid])
+
+
+def _group(item) -> str:
+  mark = item.get_closest_marker('xdist_group')
+  return str(mark.args[0]) if mark else ''
+
+
+_last_group = ['']
+
+
+@pytest.fixture(autouse=True)
+def _few_programs(request):
+  """Forget compiled programs when the group changes.
+
+  Each holds memory mappings, and a process may have only so many.
+  """
+  group = _group(request.node) or request.node.path.name
+  if group != _last_group[0]:
+    _last_group[0] = group
+    for name in ('_run', '_trainer', '_variants'):
+      cached = getattr(request.module, name, None)
+      if hasattr(cached, 'cache_clear'):
+        cached.cache_clear()
+    jax.clear_caches()
+
+
 def pytest_addoption(parser):
   parser.addoption(
     '--golden',

@@ -130,14 +130,11 @@ def epoch(
       place,
     )
     values = info['loss']
-    return (
-      variables,
-      opt,
-      {
-        'loss': fit.fill(values, values.shape[0], steps),
-        'learning_rate': jnp.asarray(rate, values.dtype),
-      },
-    )
+    found = {
+      'loss': fit.fill(values, values.shape[0], steps),
+      'learning_rate': jnp.asarray(rate, values.dtype),
+    }
+    return variables, opt, found
 
   variables, opt, info = jax.lax.cond(
     epoch < hparams.num_epochs, warm_up, train

@@ -20,7 +20,7 @@ snapshot is kept per epoch, as any may be chosen until the end: room for
 `snapshots` of them is reserved, at least as many as epochs.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -194,11 +194,7 @@ def epoch(
   info = {**info, 'forget_loss': ascents, 'learning_rate': rate}
   errors = measure(hparams, problem, variables)
   place = epoch + 1
-  kept = jax.tree.map(  # a place beyond the last is dropped
-    lambda every, one: every.at[place].set(one, mode='drop'),
-    state.kept,
-    variables if hparams.rewind else None,
-  )
+  kept = _put(state.kept, place, variables if hparams.rewind else None)
   return State(
     variables,
     opt,
@@ -208,6 +204,11 @@ def epoch(
     state.val_error.at[place].set(errors.val),
     kept,
   ), info
+
+
+def _put(every: Any, place: Array, one: Any) -> Any:
+  """Set one place of stacked trees; a place beyond the last is dropped."""
+  return jax.tree.map(lambda x, y: x.at[place].set(y, mode='drop'), every, one)
 
 
 def _distilled(hparams: Hparams, problem: Problem):

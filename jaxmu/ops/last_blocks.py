@@ -10,7 +10,7 @@ import optax
 
 from jaxmu.core.draws import Draws
 from jaxmu.core.method import Info
-from jaxmu.core.types import Array, Params, Problem, Variables
+from jaxmu.core.types import Array, Params, Problem, Task, Variables
 from jaxmu.data import stream
 from jaxmu.models import Model
 from jaxmu.ops import fit, forward, losses, optim, surgery
@@ -86,24 +86,14 @@ def epoch(
   free = trainable(task.model, state.start, num_blocks)
   order = stream.shuffled(draws, 'retain', problem.split.retain)
 
-  def loss(variables, batch, step_draws):
-    index, weight = batch
-    dtype = forward.dtype_of(variables)
-    if augmented:
-      images = forward.augmented_images(task, index, dtype, draws)
-    else:
-      images = forward.clean_images(task, index, dtype)
-    if bn_mode == 'train':
-      logits, variables = forward.train_logits(
-        task, variables, images, step_draws
-      )
-    else:
-      cached = forward.cache_biases(
-        task.model, attn_bias_mode, variables, state.variables
-      )
-      logits = forward.eval_logits(task, cached, images)
-    each = losses.cross_entropies(logits, task.dataset.label[index])
-    value = losses.weighted_mean(each, weight.astype(dtype))
+  if bn_mode == 'train':  # the batch statistics must not see padding
+    batches = stream.cut((order, jnp.ones(order.shape)), batch_size)
+  else:
+    batches = stream.Batches(stream.padded(order, batch_size), tail=None)
+  loss = _cross_entropy(task, draws, state, bn_mode, attn_bias_mode, augmented)
+
+  def pulled(variables, batch, step_draws):
+    value, variables = loss(variables, batch, step_draws)
     squares = jax.tree.map(
       lambda p, q, on: on * jnp.sum((p - q) ** 2),
       variables['params'],
@@ -112,12 +102,8 @@ def epoch(
     )
     return value + pull / 2 * sum(jax.tree.leaves(squares)), variables
 
-  if bn_mode == 'train':  # the batch statistics must not see padding
-    batches = stream.cut((order, jnp.ones(order.shape)), batch_size)
-  else:
-    batches = stream.Batches(stream.padded(order, batch_size), tail=None)
   variables, opt, info = fit.epoch(
-    loss,
+    pulled,
     optim.sgd(rate, None, 0.0, trainable=free),
     state.variables,
     state.opt,
@@ -136,3 +122,33 @@ def check(model: Model, num_blocks: Array) -> None:
       f'are retrained, as with num_blocks = {most}',
       stacklevel=2,
     )
+
+
+def _cross_entropy(
+  task: Task,
+  draws: Draws,
+  state: State,
+  bn_mode: str,
+  attn_bias_mode: str,
+  augmented: bool,
+) -> fit.Loss:
+  def loss(variables, batch, step_draws):
+    index, weight = batch
+    dtype = forward.dtype_of(variables)
+    if augmented:
+      images = forward.augmented_images(task, index, dtype, draws)
+    else:
+      images = forward.clean_images(task, index, dtype)
+    if bn_mode == 'train':
+      logits, variables = forward.train_logits(
+        task, variables, images, step_draws
+      )
+    else:
+      cached = forward.cache_biases(
+        task.model, attn_bias_mode, variables, state.variables
+      )
+      logits = forward.eval_logits(task, cached, images)
+    each = losses.cross_entropies(logits, task.dataset.label[index])
+    return losses.weighted_mean(each, weight.astype(dtype)), variables
+
+  return loss
