@@ -2,9 +2,9 @@
 
   python benchmarks/interval_coverage.py --pairs=8 --repeats=300
 
-Simulated scores that do not depend on whether a point was forgotten, with models
-of one split correlated, in complementary pairs of splits. Prints how often the
-plain t-interval over pairs and the widened one contain an AUC of one half.
+Simulated scores that do not depend on whether a point was forgotten, with
+models of one split correlated, in complementary pairs of splits. Prints how
+often the plain t-interval over pairs and the widened one contain one half.
 """
 
 import argparse
