@@ -75,7 +75,7 @@ def evaluate(job: job_lib.Job) -> Evaluation:
   for name, people in scored.items():
     found = utility(job, people, reference)
     found |= membership(job, people)
-    attack = attacked(job, name, warnings)
+    attack = attacked(job, people, warnings)
     if attack is not None:
       ratio, whose = attack
       report = roc_report.roc_report(ratio, whose.state, whose.cluster)
@@ -188,7 +188,7 @@ def membership(job: job_lib.Job, people: Scored) -> Metrics:
 
 
 def attacked(
-  job: job_lib.Job, name: str, warnings: list[str]
+  job: job_lib.Job, people: Scored, warnings: list[str]
 ) -> tuple[np.ndarray, Scored] | None:
   """Run U-LiRA on a population; None if there are too few splits.
 
@@ -197,7 +197,7 @@ def attacked(
     they belong to. The originals are attacked once per split, with the points
     of all its forget sets as members.
   """
-  people = read(job, name, [])
+  name = people.name
   if name == 'original':
     people = _once_per_split(job, people)
   clusters = len(np.unique(people.cluster))

@@ -84,9 +84,9 @@ def _left(people: job_lib.Population, missing: list[int]) -> int:
   return sum(len(people.positions(shard)) for shard in missing)
 
 
-def bytes_to_write(job: job_lib.Job) -> int:
+def bytes_to_write(stages: list[Step]) -> int:
   """Return the bytes that the missing stages will write."""
-  return sum(step.disk for step in steps(job))
+  return sum(step.disk for step in stages)
 
 
 def trace(job: job_lib.Job, people: job_lib.Population) -> None:
@@ -179,7 +179,8 @@ def text(job: job_lib.Job) -> str:
     f'{"disk":>12}'
   ]
   total = 0.0
-  for step in steps(job):
+  stages = steps(job)
+  for step in stages:
     seconds = step.work / speed.forwards
     if step.missing:
       seconds += speed.compile_seconds
@@ -196,7 +197,7 @@ def text(job: job_lib.Job) -> str:
     f'compilation included',
     f'memory  about {_size(memory)} for a shard of {members} models and the '
     'data',
-    f'disk    {_size(bytes_to_write(job))} to write in {job.folder}',
+    f'disk    {_size(bytes_to_write(stages))} to write in {job.folder}',
   ]
   return '\n'.join(lines)
 

@@ -3,9 +3,7 @@
 import pathlib
 
 from jaxmu import training
-from jaxmu.pipeline import (
-  job as job_lib,
-)
+from jaxmu.pipeline import job as job_lib
 from jaxmu.pipeline import (
   plan,
   predict,
@@ -34,8 +32,9 @@ def run(settings: Settings, command: str = '') -> job_lib.Job:
   folder = pathlib.Path(settings.workdir).expanduser()
   with workdir.held(folder), progress.Progress() as bars:
     job = job_lib.open_job(settings)
-    check(job)
-    fresh = any(step.missing for step in plan.steps(job))
+    stages = plan.steps(job)
+    check(job, stages)
+    fresh = any(step.missing for step in stages)
     for name, people in job.populations.items():
       # Models that exist cost nothing here: programs are compiled when needed.
       trainer = training.Trainer(people.method, job.task, job.layout)
@@ -62,7 +61,7 @@ def run(settings: Settings, command: str = '') -> job_lib.Job:
   return job
 
 
-def check(job: job_lib.Job) -> None:
+def check(job: job_lib.Job, stages: list[plan.Step]) -> None:
   """Find out before training what would fail after it.
 
   Raises:
@@ -70,4 +69,4 @@ def check(job: job_lib.Job) -> None:
   """
   for people in job.populations.values():
     plan.trace(job, people)
-  workdir.check_room(job.folder, plan.bytes_to_write(job))
+  workdir.check_room(job.folder, plan.bytes_to_write(stages))
