@@ -78,6 +78,7 @@ def base(name: str, model: str, scale: str = '') -> config_dict.ConfigDict:
     'leave_out': 'pair',
     'location': 'mean',
   }
+  config.curve = {'every': 0}
   config.timing = {'repeats': 3}
   config.run = {'devices': 0, 'chunk': 0, 'shard': 8, 'verify': True}
   if data == 'digits':

@@ -31,37 +31,45 @@ class Predictions(NamedTuple):
 
 
 class Predictor:
-  """The compiled program that scores populations on a whole data set."""
+  """The compiled program that scores populations, on all examples or some."""
 
   def __init__(self, task: Task, layout: population.Layout):
     self._layout = layout
     self._task = population.replicate(task, layout)
     self._program = jax.jit(
       lambda task, stacked: population.map_members(
-        _score_all, task, stacked, layout=layout
+        _score_chosen, task, stacked, layout=layout
       )
     )
 
-  def run(self, variables: Variables) -> Predictions:
-    """Score all examples; clean images, evaluation mode, float32 outputs.
+  def run(
+    self, variables: Variables, index: np.ndarray | None = None
+  ) -> Predictions:
+    """Score examples; clean images, evaluation mode, float32 outputs.
 
     Args:
       variables: models stacked along [P].
+      index: i32[P, N] which examples each model is scored on, None for all of
+        the data set in order.
     """
     size = jax.tree.leaves(variables)[0].shape[0]
     padded = population.put(
-      population.pad(variables, self._layout), self._layout
+      population.pad((variables, index), self._layout), self._layout
     )
     result = self._program(self._task, padded)
     return Predictions(*(np.asarray(x)[:size] for x in result))
 
 
-def _score_all(task: Task, variables: Variables) -> Predictions:
-  size = task.dataset.label.shape[0]
-  table, _ = stream.padded(jnp.arange(size), BATCH)
+def _score_chosen(
+  task: Task, pair: tuple[Variables, Array | None]
+) -> Predictions:
+  variables, index = pair
+  if index is None:
+    index = jnp.arange(task.dataset.label.shape[0])
+  table, _ = stream.padded(index, BATCH)
   score = functools.partial(_score, task, variables)
   _, scores = jax.lax.scan(lambda _, index: (None, score(index)), None, table)
-  return jax.tree.map(lambda x: x.reshape(-1)[:size], scores)
+  return jax.tree.map(lambda x: x.reshape(-1)[: index.shape[0]], scores)
 
 
 def _score(task: Task, variables: Variables, index: Array) -> Predictions:

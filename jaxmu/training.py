@@ -21,6 +21,8 @@ from jaxmu.core.draws import Draws
 from jaxmu.core.method import Method
 from jaxmu.core.types import Array, Key, Problem, Split, Task, Variables
 
+Watch = Callable[[int, Callable[[], Variables]], None]
+
 
 class Members(NamedTuple):
   """A population to be trained; every leaf is stacked along [P]."""
@@ -87,14 +89,13 @@ class Trainer:
       ),
       donate_argnums=2,
     )
-    self._finish = jit(
-      lambda members, state: over(
-        lambda _, pair: method.finish(pair[0].hparams, pair[1]),
-        (),
-        (members, state),
-      ),
-      donate_argnums=1,
+    finish = lambda members, state: over(  # noqa: E731
+      lambda _, pair: method.finish(pair[0].hparams, pair[1]),
+      (),
+      (members, state),
     )
+    self._finish = jit(finish, donate_argnums=1)
+    self._look = jit(finish)  # compiled only if somebody watches
 
   def _init_one(self, task: Task, member: Members) -> Any:
     problem = Problem(task, member.split, member.original)
@@ -174,6 +175,7 @@ class Trainer:
     originals: Variables,
     *,
     on_epoch: Callable[[int], None] = lambda members: None,
+    watch: Watch | None = None,
   ) -> Trained:
     """Load a population and train it from start to end; see `load`.
 
@@ -184,9 +186,10 @@ class Trainer:
       originals: starting models, leaves [P, ...].
       on_epoch: called after every epoch with the number of members that took
         part in it.
+      watch: see `train`.
     """
     loaded = self.load(hparams, keys, splits, originals)
-    return self.train(loaded, on_epoch=on_epoch)
+    return self.train(loaded, on_epoch=on_epoch, watch=watch)
 
   def train(
     self,
@@ -194,6 +197,7 @@ class Trainer:
     *,
     only: int | None = None,
     on_epoch: Callable[[int], None] = lambda members: None,
+    watch: Watch | None = None,
   ) -> Trained:
     """Train a loaded population from start to end.
 
@@ -203,6 +207,9 @@ class Trainer:
         compiling another program; needs a chunk of 1.
       on_epoch: called after every epoch with the number of members that took
         part in it.
+      watch: called after every epoch with its number, from 0, and a function
+        that returns the models as they are then, leaves [P, ...] that live
+        until `watch` returns. Nothing is computed unless it asks.
 
     Returns:
       The trained models, what was reported and who failed.
@@ -227,10 +234,18 @@ class Trainer:
         infos.setdefault(name, empty.copy())
         infos[name][:, epoch] = np.asarray(values, np.float64)[:size]
       on_epoch(int(np.sum(epoch < remaining[:size])))
+      if watch is not None:
+        watch(epoch, functools.partial(self._models, loaded, state))
     variables = self._finish(loaded.members, state)
     variables = jax.tree.map(lambda x: x[:size], variables)
     failed = failures(infos['loss'], remaining[:size], _are_finite(variables))
     return Trained(variables, infos, failed)
+
+  def _models(self, loaded: 'Loaded', state: Any) -> Variables:
+    """Return what `finish` would make of a state, which stays usable."""
+    size = len(loaded.epochs)
+    variables = self._look(loaded.members, state)
+    return jax.tree.map(lambda x: x[:size], variables)
 
 
 class Loaded(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxmu.pipeline import (
+  curve,
   digest,
   evaluate,
   export,
@@ -29,7 +30,7 @@ def shelf(job: job_lib.Job) -> store.Shelf:
     job_lib.VERSION['attack'],
     dataclasses.asdict(job.settings.attack),
     dataclasses.asdict(job.settings.timing),
-    {name: p.digest for name, p in job.populations.items()},
+    {n: (p.digest, curve.recorded(p)) for n, p in job.populations.items()},
   )
   return job.shelf('report', 'report', address)
 
@@ -50,13 +51,14 @@ def publish(job: job_lib.Job, command: str) -> None:
     title=_title(job),
     lead=_lead(job),
     rows=found.rows + clock_rows(job),
-    pictures=_pictures(found),
+    pictures=_pictures(found) + _learning_curves(job),
     provenance=provenance.provenance(job),
     command=command,
     warnings=found.warnings,
     failed={n: f for n, f in found.failed.items() if f[0]},
   )
   paths = bundle.write(job.folder, report)
+  paths += curve.write(job)
   paths.append(_write_paper_table(job, found))
   for people in job.unlearned:
     paths.append(job.folder / 'scores' / f'{people.name}.npz')
@@ -193,6 +195,27 @@ def _pictures(found: evaluate.Evaluation) -> list[page.Picture]:
     )
   )
   return pictures
+
+
+def _learning_curves(job: job_lib.Job) -> list[page.Picture]:
+  curves = {n: curve.read(p) for n, p in job.populations.items()}
+  recorded = {name: found for name, found in curves.items() if found}
+  if not recorded:
+    return []
+  titles = {'test': 'Test images', 'retain': 'Retained images'}
+  panels = {
+    title: {name: found[key] for name, found in recorded.items()}
+    for key, title in titles.items()
+  }
+  return [
+    page.Picture(
+      'curves',
+      'Accuracy while the models are trained from scratch, on images they '
+      'never see and on images they are trained on. The distance between the '
+      'two is what they learned by heart.',
+      plots.training_curves(panels),
+    )
+  ]
 
 
 def _accuracy_bars(rows: list[records.Row]) -> Any:

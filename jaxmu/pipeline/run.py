@@ -3,8 +3,8 @@
 import pathlib
 
 from jaxmu import training
-from jaxmu.pipeline import job as job_lib
 from jaxmu.pipeline import (
+  curve,
   plan,
   predict,
   publish,
@@ -12,6 +12,7 @@ from jaxmu.pipeline import (
   train,
   workdir,
 )
+from jaxmu.pipeline import job as job_lib
 from jaxmu.pipeline.settings import Settings
 from jaxmu.report import progress, table
 
@@ -40,6 +41,8 @@ def run(settings: Settings, command: str = '') -> job_lib.Job:
       trainer = training.Trainer(people.method, job.task, job.layout)
       train.train(job, name, trainer, bars)
       timing.measure(job, name, trainer, bars)
+    for remark in curve.remarks(job):
+      bars.line(remark)
     for name in job.populations:
       predict.predict(job, name, bars)
     if publish.is_current(job):

@@ -78,6 +78,19 @@ class Attack:
 
 
 @struct.dataclass
+class Curve:
+  """Accuracy while originals and retrained models are trained.
+
+  Changing this retrains nothing: models trained before stay without a curve.
+
+  Attributes:
+    every: epochs between two scorings; 0 for no curves.
+  """
+
+  every: int = hp.static(0, valid=hp.COUNT)
+
+
+@struct.dataclass
 class Timing:
   """How run time is measured: single member, median of `repeats` warm runs."""
 
@@ -133,6 +146,7 @@ class Settings:
   train: Mapping[str, Any]
   unlearners: tuple[Unlearner, ...]
   attack: Attack
+  curve: Curve
   timing: Timing
   run: Run
 
@@ -147,7 +161,7 @@ def from_config(config: Mapping[str, Any]) -> Settings:
     ValueError: an unknown name, a value of the wrong type or out of range; the
       message names the field, the value and the remedy.
   """
-  sections = ('data', 'splits', 'attack', 'timing', 'run')
+  sections = ('data', 'splits', 'attack', 'curve', 'timing', 'run')
   plain = ('workdir', 'seed', 'seed_mode', 'fidelity', 'model', 'train')
   known = {*sections, *plain, 'unlearn', 'compare'}
   for name in config:
@@ -156,7 +170,12 @@ def from_config(config: Mapping[str, Any]) -> Settings:
         f'config.{name} is unknown; choose from: {", ".join(sorted(known))}'
       )
   classes = dict(
-    data=Data, splits=Splits, attack=Attack, timing=Timing, run=Run
+    data=Data,
+    splits=Splits,
+    attack=Attack,
+    curve=Curve,
+    timing=Timing,
+    run=Run,
   )
   parts = {
     name: hp.from_config(classes[name], config[name], f'config.{name}.')

@@ -98,9 +98,15 @@ class Shelf:
 
   def arrays(self, name: str) -> np.ndarray:
     """Read a named array of all shards, joined along the first axis."""
-    return np.concatenate(
-      [np.load(self.shard(n) / f'{name}.npy') for n in range(self.size)]
-    )
+    return np.concatenate([self.array(n, name) for n in range(self.size)])
+
+  def has(self, number: int, name: str) -> bool:
+    """Return whether a shard holds a named array."""
+    return (self.shard(number) / f'{name}.npy').is_file()
+
+  def array(self, number: int, name: str) -> np.ndarray:
+    """Read a named array of one shard."""
+    return np.load(self.shard(number) / f'{name}.npy')
 
   def info(self, number: int = 0) -> dict[str, Any]:
     """Read the facts kept in a shard's record."""

@@ -8,8 +8,8 @@ import numpy as np
 
 from jaxmu import methods, models, training
 from jaxmu.core.types import Variables
+from jaxmu.pipeline import curve, roster, store
 from jaxmu.pipeline import job as job_lib
-from jaxmu.pipeline import roster, store
 from jaxmu.report import progress
 
 
@@ -35,12 +35,13 @@ def train(
   hparams = job_lib.hyper_parameters(people)
   epochs = int(people.method.num_epochs(prepared(job, people, hparams)))
   count = sum(len(people.positions(n)) for n in missing)
+  recorder = curve.recorder(job, people)
   with bars.stage(
     f'train {name}', count * max(epochs, 1), unit='epochs'
   ) as stage:
     stage.note('compiling')
     for shard in missing:
-      _train_shard(job, people, trainer, hparams, shard, stage)
+      _train_shard(job, people, trainer, hparams, shard, recorder, stage)
       if not epochs:
         stage.advance(len(people.positions(shard)))
 
@@ -51,6 +52,7 @@ def _train_shard(
   trainer: training.Trainer,
   hparams: Any,
   shard: int,
+  recorder: curve.Recorder | None,
   stage: progress.Stage,
 ) -> None:
   members = select(people.members, people.positions(shard))
@@ -67,12 +69,17 @@ def _train_shard(
     roster.index_sets(job.design, members),
     starting_models(job, people, members),
     on_epoch=on_epoch,
+    watch=recorder and recorder.start(members),
   )
   variables = jax.block_until_ready(trained.variables)
   people.models.save(
     shard,
     models=variables,
-    arrays={'failed': trained.failed, **trained.infos},
+    arrays={
+      'failed': trained.failed,
+      **trained.infos,
+      **(recorder.arrays() if recorder else {}),
+    },
     info={
       'seconds': time.perf_counter() - begin,
       'members': [

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.xdist_group('job')
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory) -> pathlib.Path:
   folder = tmp_path_factory.mktemp('job')
-  run.run(small_job.make(folder))
+  run.run(small_job.make(folder, curve__every=1))
   return folder
 
 
@@ -53,6 +53,11 @@ def test_files_of_the_report_are_there(finished):
     metrics
   )
   assert {'ulira_auc', 'ulira_tpr_0.1', 'excess_ulira_auc'} <= metrics
+  with (finished / 'curves.csv').open() as file:
+    methods = [line.partition(',')[0] for line in file]
+  # 8 originals and 16 retrained models, 2 epochs each.
+  assert methods == ['method', *['original'] * 16, *['retrain'] * 32]
+  assert (finished / 'plots' / 'curves.png').is_file()
   clock = records.read_csv(finished / 'timing.csv')
   assert 'rte' in {row.metric for row in clock}
 

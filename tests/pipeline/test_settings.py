@@ -23,6 +23,7 @@ WRONG = [
   ('seed', -1, 'seed = -1; give a whole number'),
   ('seed_mode', 'shared', "seed_mode = 'shared'; choose one of"),
   ('attack__variance', 'none', "variance = 'none'; choose one of"),
+  ('curve__every', -1, 'every = -1; give'),
   ('timing__repeats', 0, 'repeats = 0; give'),
   ('train__weight_decay', float('nan'), 'weight_decay = nan; give a finite'),
 ]

@@ -1,6 +1,6 @@
 """Training curves of a population: the median member and the range."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib import axes, figure, ticker
@@ -14,9 +14,9 @@ _CROWD = 8  # more methods than this are drawn without their ranges
 
 @style.styled
 def training_curves(
-  curves: Mapping[str, ArrayLike],
+  panels: Mapping[str, Mapping[str, ArrayLike]],
   *,
-  ylabel: str = 'Loss',
+  ylabel: str = 'Accuracy',
   log: bool = False,
   reference: str = names.REFERENCE,
   original: str = names.ORIGINAL,
@@ -25,8 +25,9 @@ def training_curves(
   """Draw a number per epoch for every member of each population.
 
   Args:
-    curves: method -> f64[P, E], one row per member; NaN after a member failed
-      or, with different numbers of epochs, after it ended.
+    panels: title -> method -> f64[P, E], one row per member; NaN in epochs
+      that were not scored, after a member failed or after it ended. Panels
+      stand side by side with equal axes.
     ylabel: what the number is.
     log: draw it on a logarithmic axis.
     reference: key of the retrained models.
@@ -36,22 +37,38 @@ def training_curves(
   Returns:
     The figure.
   """
-  order = names.ordered(curves, reference, original)
+  every = {name: None for curves in panels.values() for name in curves}
+  order = names.ordered(every, reference, original)
   looks = style.looks(order, reference, original)
-  fig = style.canvas(6.4 if len(order) <= _CROWD else 7.6, 3.9)
-  panel = fig.add_subplot()
-  for name in order:
-    text = style.label(name, reference)
-    _population(panel, curves[name], looks[name], text, len(order) <= _CROWD)
-  panel.set(xlabel='Epoch', ylabel=ylabel, yscale='log' if log else 'linear')
-  panel.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-  panel.legend(
-    loc='best' if len(order) <= _CROWD else 'center left',
-    bbox_to_anchor=None if len(order) <= _CROWD else (1.01, 0.5),
+  few = len(order) <= _CROWD
+  fig = style.canvas((3.2 if few else 4.4) + 3.2 * len(panels), 3.9)
+  drawn = fig.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)
+  for panel, (name, curves) in zip(drawn.flat, panels.items(), strict=True):
+    _panel(panel, curves, order, looks, reference, few)
+    panel.set(xlabel='Epoch', title=name, yscale='log' if log else 'linear')
+    panel.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+  drawn[0, 0].set_ylabel(ylabel)
+  drawn[0, -1].legend(
+    loc='best' if few else 'center left',
+    bbox_to_anchor=None if few else (1.01, 0.5),
   )
-  spread = 'median and range' if len(order) <= _CROWD else 'median'
+  spread = 'median and range' if few else 'median'
   style.title(fig, title or f'{ylabel} per epoch, {spread} of members')
   return fig
+
+
+def _panel(
+  panel: axes.Axes,
+  curves: Mapping[str, ArrayLike],
+  order: Sequence[str],
+  looks: Mapping[str, style.Look],
+  reference: str,
+  ranges: bool,
+) -> None:
+  for name in order:
+    if name in curves:
+      text = style.label(name, reference)
+      _population(panel, curves[name], looks[name], text, ranges)
 
 
 def _population(
