@@ -52,7 +52,7 @@ def base(name: str, model: str, scale: str = '') -> config_dict.ConfigDict:
   config.fidelity = fidelity or 'reference'
 
   config.data = {'name': data, 'folder': ''}
-  config.model = {'name': model, 'options': {}}
+  config.model = {'name': model, 'options': {}, 'precision': 'float32'}
   config.splits = {
     'design': 'audit',
     'num_splits': 16,

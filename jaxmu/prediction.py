@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmu import population
+from jaxmu.core import precision
 from jaxmu.core.types import Array, Task, Variables
 from jaxmu.data import stream
 from jaxmu.ops import forward, losses
@@ -68,7 +69,8 @@ def _score_chosen(
     index = jnp.arange(task.dataset.label.shape[0])
   table, _ = stream.padded(index, BATCH)
   score = functools.partial(_score, task, variables)
-  _, scores = jax.lax.scan(lambda _, index: (None, score(index)), None, table)
+  with precision.products(task.precision):
+    _, scores = jax.lax.scan(lambda _, index: (None, score(index)), None, table)
   return jax.tree.map(lambda x: x.reshape(-1)[: index.shape[0]], scores)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from jaxmu import models, population
 from jaxmu.core import hparams as hp
 from jaxmu.core import method as core_method
+from jaxmu.core import precision
 from jaxmu.core.draws import Draws
 from jaxmu.core.method import Method
 from jaxmu.core.types import Array, Key, Problem, Split, Task, Variables
@@ -100,7 +101,8 @@ class Trainer:
   def _init_one(self, task: Task, member: Members) -> Any:
     problem = Problem(task, member.split, member.original)
     draws = Draws(member.key).at('init')
-    return self.method.init(member.hparams, draws, problem)
+    with precision.products(task.precision):
+      return self.method.init(member.hparams, draws, problem)
 
   def _blank(self, task: Task, member: Members) -> Any:
     state = jax.eval_shape(self._init_one, task, member)
@@ -110,9 +112,10 @@ class Trainer:
     (task, epoch), (member, state) = shared, pair
     problem = Problem(task, member.split, member.original)
     draws = Draws(member.key).at('epoch', epoch)
-    state, info = self.method.epoch(
-      member.hparams, draws, problem, state, epoch
-    )
+    with precision.products(task.precision):
+      state, info = self.method.epoch(
+        member.hparams, draws, problem, state, epoch
+      )
     return state, jax.tree.map(jnp.mean, info)
 
   def _skip_one(self, shared: Any, pair: Any) -> Any:

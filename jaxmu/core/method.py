@@ -16,6 +16,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from jaxmu.core import precision
 from jaxmu.core.draws import Draws
 from jaxmu.core.types import Array, Problem, Variables
 
@@ -138,11 +139,12 @@ def run(
   """
   check(method, problem)
   hparams = method.prepare(hparams, problem)
-  state = method.init(hparams, draws.at('init'), problem)
   infos = []
-  for epoch in range(int(method.num_epochs(hparams))):
-    state, info = method.epoch(
-      hparams, draws.at('epoch', epoch), problem, state, epoch
-    )
-    infos.append(info)
+  with precision.products(problem.task.precision):
+    state = method.init(hparams, draws.at('init'), problem)
+    for epoch in range(int(method.num_epochs(hparams))):
+      state, info = method.epoch(
+        hparams, draws.at('epoch', epoch), problem, state, epoch
+      )
+      infos.append(info)
   return method.finish(hparams, state), infos

@@ -67,11 +67,13 @@ class Split:
 
 @struct.dataclass
 class Task:
-  """What all members share: data, architecture and input transform."""
+  """What all members share: data, architecture, transform and precision."""
 
   dataset: Dataset
   model: Any = struct.field(pytree_node=False)  # see jaxmu.models
   transform: Transform = struct.field(pytree_node=False)
+  # Of the products of the network, see jaxmu.core.precision.
+  precision: str = struct.field(pytree_node=False, default='float32')
 
 
 @struct.dataclass

@@ -18,11 +18,14 @@ class Tiny(nn.Module):
     num_classes: number of logits C.
     width: channels of the first convolution.
     conv: formulation of the convolutions, see `jaxmu.models.conv`.
+    dtype: dtype of the convolutions, e.g. 'bfloat16'; None for that of the
+      parameters.
   """
 
   num_classes: int
   width: int = 6
   conv: str = 'auto'
+  dtype: str | None = None
 
   def __post_init__(self):
     interface.check_positive('num_classes', self.num_classes, least=2)
@@ -33,11 +36,12 @@ class Tiny(nn.Module):
   @nn.compact
   def __call__(self, images: Array, *, train: bool) -> Array:
     """Map images f[B, H, W, 3] to logits f[B, C]."""
+    options = {'impl': self.conv, 'dtype': self.dtype}
     x = layers.Conv(
-      self.width, 3, 2, 1, impl=self.conv, input_grad=False, name='conv1'
+      self.width, 3, 2, 1, input_grad=False, name='conv1', **options
     )(images)
     x = jax.nn.relu(norm.BatchNorm(name='bn1')(x, train=train))
-    x = layers.Conv(2 * self.width, 3, 2, 1, impl=self.conv, name='conv2')(x)
+    x = layers.Conv(2 * self.width, 3, 2, 1, name='conv2', **options)(x)
     x = jax.nn.relu(norm.BatchNorm(name='bn2')(x, train=train))
     return layers.Linear(self.num_classes, name='fc')(x.mean((1, 2)))
 

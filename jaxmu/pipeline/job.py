@@ -102,9 +102,10 @@ def open_job(settings: Settings) -> Job:
     models.build(
       settings.model,
       num_classes=source.num_classes,
-      options=dict(settings.model_options),
+      options=settings.all_model_options,
     ),
     source.transform,
+    settings.precision,
   )
   folder = pathlib.Path(settings.workdir).expanduser()
   split_digest = digest.digest(
@@ -174,6 +175,7 @@ def _populations(
     settings.seed_mode,
     settings.model,
     dict(settings.model_options),
+    settings.precision,
     settings.run.shard,
   )
 

@@ -11,6 +11,7 @@ from flax import struct
 
 from jaxmu import methods, models
 from jaxmu.core import hparams as hp
+from jaxmu.core import precision
 from jaxmu.data import catalog, forget_sets
 
 _SHARE = hp.Interval(0.0, 1.0, low_open=True, high_open=True)
@@ -132,6 +133,8 @@ class Settings:
       order and noise. 'reference' shares the draws between members and the
       weights between splits, as the benchmark does; it understates spread.
     model: name of the architecture and its options.
+    precision: of the products of the network, see `jaxmu.core.precision`;
+      it changes results, hence it is never chosen for the user.
     train: hyper-parameters of the original and the retrained models.
     unlearners: the methods to compare.
   """
@@ -143,12 +146,19 @@ class Settings:
   splits: Splits
   model: str
   model_options: Mapping[str, Any]
+  precision: str
   train: Mapping[str, Any]
   unlearners: tuple[Unlearner, ...]
   attack: Attack
   curve: Curve
   timing: Timing
   run: Run
+
+  @property
+  def all_model_options(self) -> dict[str, Any]:
+    """The options of the model with what the precision asks of it."""
+    asked = precision.model_options(self.precision)
+    return {**self.model_options, **asked}
 
 
 def from_config(config: Mapping[str, Any]) -> Settings:
@@ -189,6 +199,7 @@ def from_config(config: Mapping[str, Any]) -> Settings:
     seed_mode=_choice(config, 'seed_mode', ('independent', 'reference')),
     model=config['model']['name'],
     model_options=dict(config['model'].get('options', {})),
+    precision=config['model'].get('precision', precision.DEFAULT),
     train=_train(config['train']),
     unlearners=_unlearners(config),
     **parts,
@@ -251,6 +262,7 @@ def _check_names(settings: Settings) -> None:
       f'config.model.name = {settings.model!r}; choose one of '
       f'{", ".join(models.MODELS)}'
     )
+  _check_precision(settings)
   try:
     forget_sets.check(settings.splits.forget)
   except ValueError as error:
@@ -267,5 +279,20 @@ def _check_names(settings: Settings) -> None:
     models.build(
       settings.model,
       num_classes=catalog.CATALOG[settings.data.name].num_classes,
-      options=dict(settings.model_options),
+      options=settings.all_model_options,
+    )
+
+
+def _check_precision(settings: Settings) -> None:
+  try:
+    precision.check(settings.precision)
+  except ValueError as error:
+    raise ValueError(f'config.model.{error}') from None
+  if settings.precision != precision.DEFAULT and (
+    'dtype' in settings.model_options
+  ):
+    raise ValueError(
+      f'config.model.precision = {settings.precision!r} and '
+      f'config.model.options.dtype = {settings.model_options["dtype"]!r} both '
+      'say how to compute; drop the option'
     )

@@ -11,7 +11,7 @@ def config(workdir: pathlib.Path, **changes: Any):
   """Return a small configuration; changes are by dotted name."""
   found = msg_resnet.get_config()
   found.workdir = str(workdir)
-  found.model = {'name': 'tiny', 'options': {}}
+  found.model = {'name': 'tiny', 'options': {}, 'precision': 'float32'}
   found.splits.num_splits = 8
   found.train.num_epochs = 2
   found.unlearn.hparams.num_epochs = 1

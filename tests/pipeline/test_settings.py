@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from jaxmu.core import precision
 from jaxmu.pipeline import job as job_lib
 from jaxmu.pipeline import run, settings, workdir
 from tests.pipeline import small_job
@@ -18,6 +19,11 @@ WRONG = [
   ('splits__forget_fraction', 1.0, r'forget_fraction = 1.0; give a value in'),
   ('splits__design', 'half', r"design = 'half'; choose one of"),
   ('model__name', 'resnet19', "model.name = 'resnet19'; choose one of"),
+  (
+    'model__precision',
+    'float16',
+    "model.precision cannot be 'float16'; choose",
+  ),
   ('splits__forget', 'some', "splits.forget: forget set 'some': choose"),
   ('splits__forget', 'class:3', 'needs one split; set config.splits.design'),
   ('seed', -1, 'seed = -1; give a whole number'),
@@ -33,6 +39,22 @@ WRONG = [
 def test_wrong_values_are_refused(tmp_path, name, value, message):
   with pytest.raises(ValueError, match=message):
     small_job.make(tmp_path, **{name: value})
+
+
+def test_two_ways_to_say_how_to_compute_are_refused(tmp_path):
+  model = {'name': 'tiny', 'options': {'dtype': 'float32'}}
+  with pytest.raises(ValueError, match='both say how to compute; drop'):
+    small_job.make(tmp_path, model={**model, 'precision': 'bfloat16'})
+
+
+def test_precision_addresses_the_models(tmp_path):
+  jobs = [
+    job_lib.open_job(small_job.make(tmp_path, model__precision=name))
+    for name in precision.PRECISIONS
+  ]
+  addresses = {job.populations['original'].digest for job in jobs}
+  assert len(addresses) == len(precision.PRECISIONS)
+  assert jobs[2].task.model.dtype == 'bfloat16'
 
 
 def test_unknown_names_are_refused_and_known_ones_listed(tmp_path):
