@@ -1,0 +1,189 @@
+"""A population against PyTorch: check that they agree, then time them in turn.
+
+Sides of a match, on the same cores:
+
+  jaxmu                the population as one compiled program, one device a core
+  torch contiguous     one model after another, operations on all cores
+  torch channels_last  the same with the other layout of images in memory
+  torch, n processes   the better layout, models split over processes of one
+                       thread each: not how one trains a model, but how one
+                       could train a population
+
+The ratio of a row is PyTorch's time by jaxmu's, the better layout counted.
+"""
+
+import contextlib
+import os
+import statistics
+import tempfile
+from typing import Any
+
+import duel
+import jax_side
+import numpy as np
+import torch_side
+from workload import Workload
+
+from jaxmu import methods
+from jaxmu.core import hparams as hp
+
+LAYOUTS = ('contiguous', 'channels_last')
+ROUNDS = 5
+CHECKED = 3  # epochs whose losses are compared
+TOLERANCE = 5e-3  # relative; training amplifies float32 rounding
+
+
+def cores() -> int:
+  """Return how many cores this process may use."""
+  return len(os.sched_getaffinity(0))
+
+
+def play(
+  workload: Workload,
+  *,
+  rounds: int = ROUNDS,
+  checked: int = CHECKED,
+  form: str = 'padded',
+  processes: bool = True,
+  devices: int = 0,
+) -> list[dict[str, Any]]:
+  """Compare the sides on one workload; rows of a table, jaxmu first.
+
+  Args:
+    workload: what to run.
+    rounds: turns of each side that count.
+    checked: epochs whose losses are compared.
+    form: of PyTorch's attention.
+    processes: whether to run the side of several processes.
+    devices: CPU devices of jaxmu; 0 for one per core.
+
+  Raises:
+    RuntimeError: the sides do not compute the same.
+  """
+  with contextlib.ExitStack() as stack:
+    folder = stack.enter_context(tempfile.TemporaryDirectory())
+    ours = stack.enter_context(
+      duel.Side(
+        'jaxmu',
+        jax_side.make,
+        [
+          {
+            'workload': workload,
+            'folder': folder,
+            'devices': devices or cores(),
+          }
+        ],
+      )
+    )
+    theirs = [
+      stack.enter_context(_torch(workload, folder, layout, form))
+      for layout in LAYOUTS
+    ]
+    (expected,) = ours.call('losses', checked)
+    apart = [differ(expected, side.call('losses', checked)) for side in theirs]
+    seconds = duel.rounds([ours, *theirs], 'run', rounds)
+    best = min(theirs, key=lambda s: statistics.median(seconds[s.name]))
+    if processes:
+      many = stack.enter_context(
+        _torch(workload, folder, best.name.split()[1], form, cores())
+      )
+      apart.append(differ(expected, many.call('losses', checked)))
+      seconds |= duel.rounds([many], 'run', rounds)
+    (facts,) = ours.call('facts')
+  check(workload, max(apart))
+  return rows(workload, seconds, best.name, max(apart), facts, form)
+
+
+def _torch(
+  workload: Workload,
+  folder: str,
+  layout: str,
+  form: str,
+  processes: int = 1,
+) -> duel.Side:
+  """Start a side of PyTorch that shares the cores among its processes."""
+  threads = cores() // processes
+  parts = [(first, processes) for first in range(processes)]
+  options = {
+    'workload': workload,
+    'folder': folder,
+    'hparams': settings(workload),
+    'threads': threads,
+    'layout': layout,
+    'form': form,
+  }
+  name = f'torch {layout}'
+  if processes > 1:
+    name += f', {processes} processes'
+  return duel.Side(
+    name,
+    torch_side.TorchSide,
+    [{**options, 'part': part} for part in parts],
+    {'OMP_NUM_THREADS': str(threads)},
+  )
+
+
+def settings(workload: Workload) -> dict[str, Any]:
+  """Return all hyper-parameters of a workload's method."""
+  known = hp.defaults(methods.get(workload.method).Hparams)
+  return {**known, **jax_side.hyper_parameters(workload, 1)}
+
+
+def differ(expected: np.ndarray, answers: list[dict[int, np.ndarray]]) -> float:
+  """Return the largest relative difference of the losses of all members."""
+  found = {number: x for answer in answers for number, x in answer.items()}
+  table = np.stack([found[number] for number in range(len(expected))])
+  return float(np.max(np.abs(table - expected) / np.abs(expected)))
+
+
+def check(workload: Workload, apart: float) -> None:
+  """Refuse to compare times of different computations.
+
+  Raises:
+    RuntimeError: the losses are further apart than rounding explains.
+  """
+  if not apart < TOLERANCE:
+    raise RuntimeError(
+      f'{workload.label}, {workload.method}, batch {workload.batch}: the '
+      f'losses differ by {apart:.1e} of their size, more than {TOLERANCE}'
+    )
+
+
+def rows(
+  workload: Workload,
+  seconds: dict[str, list[float]],
+  best: str,
+  apart: float,
+  facts: dict[str, Any],
+  form: str,
+) -> list[dict[str, Any]]:
+  """Make the rows of a table from the seconds of each side's turns."""
+  images = workload.members * (
+    workload.retain
+    + (workload.forget if workload.method in ('original', 'salun') else 0)
+  )
+  ours, found = seconds['jaxmu'], []
+  for name, spent in seconds.items():
+    alone = name == 'jaxmu'
+    speed = duel.spread([images / s for s in spent])
+    times = duel.ratios(spent, ours)
+    found.append(
+      {
+        'method': workload.method,
+        'model': workload.label,
+        'attention': form if workload.model == 'vit11m' and not alone else '',
+        'population': workload.members,
+        'batch': workload.batch,
+        'side': name + (' (counted)' if name == best else ''),
+        'images_per_s': f'{speed.median:.0f}',
+        'low': f'{speed.low:.0f}',
+        'high': f'{speed.high:.0f}',
+        'times_as_slow': '' if alone else f'{times.median:.2f}',
+        'ratio_low': '' if alone else f'{times.low:.2f}',
+        'ratio_high': '' if alone else f'{times.high:.2f}',
+        'rounds': len(spent),
+        'compile_s': f'{facts["compile_seconds"]:.1f}' if alone else '',
+        'losses_apart': '' if alone else f'{apart:.0e}',
+      }
+    )
+  return found

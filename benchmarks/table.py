@@ -1,0 +1,61 @@
+"""Tables of results: printed, and stored with what made them."""
+
+import csv
+import importlib.metadata
+import os
+import pathlib
+import platform
+import sys
+from typing import Any
+
+PACKAGES = ('jax', 'torch')
+
+
+def versions() -> str:
+  """Return the versions of Python and of both sides."""
+  found = [f'python {platform.python_version()}']
+  for name in PACKAGES:
+    try:
+      found.append(f'{name} {importlib.metadata.version(name)}')
+    except importlib.metadata.PackageNotFoundError:
+      pass
+  return ', '.join(found)
+
+
+def machine() -> str:
+  """Name the processor and the number of cores this process may use."""
+  name = platform.processor() or platform.machine()
+  info = pathlib.Path('/proc/cpuinfo')
+  if info.exists():
+    lines = [x for x in info.read_text().splitlines() if 'model name' in x]
+    name = lines[0].split(':')[1].strip() if lines else name
+  return f'{len(os.sched_getaffinity(0))} x {name}'
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+  """Print a table, its columns as wide as they need to be."""
+  names = list(rows[0])
+  cells = [[str(row.get(name, '')) for name in names] for row in rows]
+  widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
+  for line in [names, *cells]:
+    pairs = zip(line, widths, strict=True)
+    print('  '.join(cell.ljust(width) for cell, width in pairs).rstrip())
+
+
+def save(
+  path: pathlib.Path, rows: list[dict[str, Any]], hardware: str = ''
+) -> None:
+  """Print a table and write it with command, versions and hardware."""
+  show(rows)
+  made = {
+    'command': ' '.join(
+      ['python', f'benchmarks/{path.stem}.py', *sys.argv[1:]]
+    ),
+    'versions': versions(),
+    'hardware': hardware or machine(),
+  }
+  with path.open('w', newline='') as file:
+    writer = csv.DictWriter(file, [*rows[0], *made])
+    writer.writeheader()
+    writer.writerows({**row, **made} for row in rows)
+  print(f'written to {path}')
