@@ -80,7 +80,13 @@ def base(name: str, model: str, scale: str = '') -> config_dict.ConfigDict:
   }
   config.curve = {'every': 0}
   config.timing = {'repeats': 3}
-  config.run = {'devices': 0, 'chunk': 0, 'shard': 8, 'verify': True}
+  config.run = {
+    'devices': 0,
+    'chunk': 0,
+    'memory': 0.0,
+    'shard': 8,
+    'verify': True,
+  }
   if data == 'digits':
     _digits(config)
   else:

@@ -1,12 +1,13 @@
 """Train, unlearn, attack and report: `python -m jaxmu.main --config=FILE`."""
 
-import os
 import pathlib
 import sys
 
 import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
+
+from jaxmu.execution import hardware
 
 CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'Configuration, e.g. configs/msg_resnet.py or FILE:SCALE.'
@@ -29,7 +30,7 @@ def main(argv: list[str]) -> None:
   try:
     chosen = settings.from_config(config)
     if PLAN.value:
-      print(plan.text(job.open_job(chosen)))
+      print(plan.text(job.open_job(chosen), tell=print))
     else:
       run.run(chosen, command=' '.join(['python -m jaxmu.main', *sys.argv[1:]]))
   except ValueError as error:
@@ -39,7 +40,7 @@ def main(argv: list[str]) -> None:
 
 def set_up_jax(config: dict) -> None:
   """Choose the number of CPU devices and keep compiled programs."""
-  devices = config['run']['devices'] or os.cpu_count() or 1
+  devices = config['run']['devices'] or hardware.cores()
   jax.config.update('jax_num_cpu_devices', devices)
   cache = pathlib.Path(config['workdir']).expanduser() / 'cache' / 'jax'
   jax.config.update('jax_compilation_cache_dir', str(cache))

@@ -46,6 +46,10 @@ class Layout:
     """Members in flight at once; populations are padded to a multiple."""
     return self.devices * self.chunk
 
+  def halved(self) -> 'Layout':
+    """Return the layout with half the chunk, at least 1."""
+    return dataclasses.replace(self, chunk=max(self.chunk // 2, 1))
+
   def mesh(self) -> jax.sharding.Mesh:
     """Return the mesh with the single axis 'members'."""
     return jax.make_mesh(

@@ -35,8 +35,17 @@ class Predictor:
   """The compiled program that scores populations, on all examples or some."""
 
   def __init__(self, task: Task, layout: population.Layout):
-    self._layout = layout
+    self.layout = layout
     self._task = population.replicate(task, layout)
+    self._build()
+
+  def narrow(self) -> None:
+    """Halve the chunk; the program is compiled anew when it is needed."""
+    self.layout = self.layout.halved()
+    self._build()
+
+  def _build(self) -> None:
+    layout = self.layout
     self._program = jax.jit(
       lambda task, stacked: population.map_members(
         _score_chosen, task, stacked, layout=layout
@@ -55,7 +64,7 @@ class Predictor:
     """
     size = jax.tree.leaves(variables)[0].shape[0]
     padded = population.put(
-      population.pad((variables, index), self._layout), self._layout
+      population.pad((variables, index), self.layout), self.layout
     )
     result = self._program(self._task, padded)
     return Predictions(*(np.asarray(x)[:size] for x in result))

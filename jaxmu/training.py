@@ -70,6 +70,15 @@ class Trainer:
     self.method, self.layout = method, layout
     self.task = population.replicate(task, layout)
     self.compile_seconds = 0.0
+    self._build()
+
+  def narrow(self) -> None:
+    """Halve the chunk; programs are compiled anew when they are needed."""
+    self.layout = self.layout.halved()
+    self._build()
+
+  def _build(self) -> None:
+    layout, method = self.layout, self.method
     self._programs: dict[Any, Any] = {}
     # Traced once, though both running and idling need to know its result.
     self._one_epoch = jax.jit(self._epoch_one)

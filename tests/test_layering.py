@@ -26,8 +26,9 @@ MAY_IMPORT = {
   'population': {'core'},
   'training': {'population', 'models', 'core'},
   'prediction': {'population', 'ops', 'data', 'core'},
+  'execution': {'execution', 'population', 'core'},
   'pipeline': None,  # everything but the commands
-  'main': {'pipeline'},
+  'main': {'pipeline', 'execution'},
   'attack': {'attacks', 'metrics', 'report', 'core'},
   'prepare': {'data', 'core'},
 }

@@ -12,6 +12,14 @@ from jaxmu.methods import METHODS
 from tests import tiny_problem
 
 SIZE = 8
+COLLECTIVES = (
+  'all-reduce',
+  'all-gather',
+  'all-to-all',
+  'collective-permute',
+  'collective-broadcast',
+  'reduce-scatter',
+)
 LAYOUTS = [(1, 1), (1, 3), (1, 8), (2, 2), (8, 1), (8, 3)]
 
 
@@ -91,11 +99,21 @@ def test_draws_are_bitwise_equal_in_every_layout(devices, chunk):
       np.testing.assert_array_equal(a, b[member])
 
 
-def test_no_collectives_in_the_training_program():
-  layout = population.Layout(8, 1)
-  method, task = METHODS['retrain'], tiny_problem.task()
+@pytest.mark.xdist_group('population')
+@pytest.mark.parametrize(
+  ('name', 'devices', 'chunk'),
+  [('retrain', 1, 2), ('retrain', 2, 1), ('retrain', 8, 1), ('scrub', 8, 1)],
+)
+def test_devices_do_not_communicate_and_the_state_is_reused(
+  name, devices, chunk
+):
+  layout = population.Layout(devices, chunk)
+  method, task = METHODS[name], tiny_problem.task()
   trainer = training.Trainer(method, task, layout)
-  hparams = hp.from_config(method.Hparams, {'num_epochs': 1, 'batch_size': 8})
+  sizes = [n for n in hp.defaults(method.Hparams) if n.endswith('batch_size')]
+  hparams = hp.from_config(
+    method.Hparams, {'num_epochs': 1, **dict.fromkeys(sizes, 8)}
+  )
   loaded = trainer.load(
     [hparams] * SIZE,
     tiny_problem.keys(SIZE),
@@ -103,8 +121,18 @@ def test_no_collectives_in_the_training_program():
     tiny_problem.originals(SIZE),
   )
   text = loaded.epoch.as_text()
-  for word in ('all-reduce', 'all-gather', 'all-to-all', 'collective-permute'):
+  for word in COLLECTIVES:
     assert word not in text
+  state = jax.eval_shape(
+    trainer._init, trainer.task, loaded.members, np.ones(SIZE, bool)
+  )
+  here = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+  account = loaded.epoch.memory_analysis()
+  assert account.alias_size_in_bytes == here // devices
+  # Results that do not reuse the state are a few numbers per member.
+  new = account.output_size_in_bytes - account.alias_size_in_bytes
+  assert new < 1000 * SIZE // devices
+  assert 'input_output_alias' in text
 
 
 def test_only_one_member_runs_when_asked(one_by_one):

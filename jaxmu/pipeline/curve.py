@@ -55,6 +55,10 @@ class Recorder:
     for name, part in zip(SETS, parts, strict=True):
       self._curves[name][:, epoch] = part.mean(axis=1)
 
+  def narrow(self) -> None:
+    """Score in smaller chunks, after memory ran out."""
+    self._predictor.narrow()
+
   def arrays(self) -> dict[str, np.ndarray]:
     """Return the curves of the shard under the names they are stored by."""
     return {_stored(name): curve for name, curve in self._curves.items()}

@@ -1,22 +1,22 @@
 """What a job would do: stages, models, time, memory, disk, what is there.
 
 Nothing is trained. The time is an estimate: counted work divided by the speed
-of a short probe of the real training step on this machine, which is remembered
-in the work directory, plus the time the probe took to compile, per program.
+of the chosen execution plan, which a probe measured on this machine once, plus
+the time the probe took to compile, per program.
 """
 
 import dataclasses
-import time
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmu import methods, training
+from jaxmu import population
 from jaxmu.core.draws import Draws
 from jaxmu.core.types import Problem, Split
-from jaxmu.pipeline import digest, evaluate, roster, store, timing, train
+from jaxmu.execution import choice, memory, remembered
+from jaxmu.pipeline import evaluate, roster, settle, timing, train
 from jaxmu.pipeline import job as job_lib
 
 _SCORE_BYTES = 6  # log-odds in float32, two flags
@@ -38,20 +38,6 @@ class Step(NamedTuple):
   missing: int
   work: float
   disk: int
-
-
-class Speed(NamedTuple):
-  """What the probe measured.
-
-  Attributes:
-    forwards: forward passes of one example per second, over all devices.
-    compile_seconds: time to compile one training program.
-    bytes_per_member: device memory of one member in training, estimated.
-  """
-
-  forwards: float
-  compile_seconds: float
-  bytes_per_member: int
 
 
 def steps(job: job_lib.Job) -> list[Step]:
@@ -119,61 +105,84 @@ def _leaves(split: Split) -> tuple[jax.Array, ...]:
   return tuple(jnp.asarray(x) for x in (split.retain, split.forget, split.val))
 
 
-def probe(job: job_lib.Job) -> Speed:
-  """Measure the speed of training on this machine, or remember it."""
-  address = digest.digest(
-    'probe',
-    1,
-    job.settings.model,
-    dict(job.settings.model_options),
-    job.settings.train['batch_size'],
-    dataclasses.asdict(job.layout),
-    jax.devices()[0].device_kind,
-  )
-  place = job.shelf('probe', job.settings.model, address)
-  if place.missing():
-    _measure(job, place)
-  return Speed(**place.info())
+def training_work(stages: list[Step]) -> float:
+  """Return the forward passes of one example still to be done in training."""
+  return sum(step.work for step in stages if step.stage.startswith('train '))
 
 
-def _measure(job: job_lib.Job, place: store.Shelf) -> None:
-  batch = job.settings.train['batch_size']
-  width = job.layout.width
-  people = job.populations['retrain']
-  members = train.select(people.members, np.zeros(width, np.int32))
-  steps_per_epoch = 4
-  index = np.tile(
-    np.resize(job.design.retain[0], steps_per_epoch * batch), (width, 1)
-  )
-  one = np.tile(job.design.val[:1], (width, 1))
-  trainer = training.Trainer(methods.get('retrain'), job.task, job.layout)
-  hparams = job_lib.hyper_parameters(people).replace(
-    num_epochs=np.asarray(4, np.int32)
-  )
-  times = [time.perf_counter()]
-  trainer.run(
-    [hparams] * width,
-    roster.draw_keys(job.root, 'probe', members, False),
-    Split(index, one, one),
-    train.starting_models(job, people, members),
-    on_epoch=lambda _: times.append(time.perf_counter()),
-  )
-  seconds = np.diff(times)
-  fastest = float(seconds[1:].min())
-  place.save(
-    0,
-    info={
-      'forwards': 3 * width * steps_per_epoch * batch / fastest,
-      'compile_seconds': float(seconds[0] - fastest),
-      # Weights, momentum, gradient and the original they start from.
-      'bytes_per_member': 4 * train.bytes_per_model(job),
-    },
+def text(job: job_lib.Job, tell: settle.Tell = lambda line: None) -> str:
+  """Measure what is not known yet and describe the plan, with totals.
+
+  Args:
+    job: the job.
+    tell: takes a line about each probe.
+  """
+  known = settle.measure_missing(job, tell)
+  measured = settle.allowed(job, known.measured)
+  room = settle.room(job)
+  chosen = choice.choose(measured, room)
+  if chosen.best is None:
+    raise ValueError(settle.too_large(job))
+  layout = population.Layout(*chosen.best.plan)
+  job = dataclasses.replace(job, layout=layout)
+  return '\n'.join(
+    [
+      *_plans(measured, chosen, room),
+      *_settled(job, known),
+      '',
+      *_stages(job, chosen.best, room),
+    ]
   )
 
 
-def text(job: job_lib.Job) -> str:
-  """Describe the plan as a table with totals."""
-  speed = probe(job)
+def _plans(
+  measured: list[choice.Measured], chosen: choice.Choice, room: choice.Room
+) -> list[str]:
+  """The plans that were tried, one a line."""
+  lines = [
+    f'{"devices":>7}{"chunk":>7}{"images/s":>10}{"compile":>9}'
+    f'{"memory/model":>14}{"of a shard":>12}'
+  ]
+  for one, why in zip(measured, chosen.why, strict=True):
+    total = one.plan.devices * choice.bytes_per_device(one, room)
+    each = one.need.resident + one.need.copied
+    lines.append(
+      f'{one.plan.devices:>7}{one.plan.chunk:>7}{one.images:>10,.0f}'
+      f'{_duration(one.compile_seconds):>9}{memory.readable(each):>14}'
+      f'{memory.readable(total):>12}  {why}'
+      + (f'; {memory.readable(one.peak)} seen in use' if one.peak else '')
+    )
+  return lines
+
+
+def _settled(job: job_lib.Job, known: remembered.Notes) -> list[str]:
+  """What the choice was bound by."""
+  run, room = job.settings.run, settle.room(job)
+  limit = room.limit(1)
+  lines = [
+    f'limit   {memory.readable(limit)} '
+    + ('as config.run.memory says' if run.memory else 'as the machine has it')
+    + f', for a shard of {room.members} models (config.run.shard)'
+  ]
+  fixed = [
+    f'config.run.{name} = {value}'
+    for name, value in (('devices', run.devices), ('chunk', run.chunk))
+    if value
+  ]
+  if fixed:
+    lines.append(f'fixed   {", ".join(fixed)}')
+  lines += [
+    f'before  {stage}: memory ran out, chunks of {chunk} were left'
+    for stage, chunk in sorted(known.most_chunk.items())
+  ]
+  return lines
+
+
+def _stages(
+  job: job_lib.Job, best: choice.Measured, room: choice.Room
+) -> list[str]:
+  """The stages, one a line, and the totals."""
+  forwards = 3 * best.images
   lines = [
     f'{"stage":<24}{"models":>8}{"cached":>8}{"to do":>8}{"time":>12}'
     f'{"disk":>12}'
@@ -181,25 +190,26 @@ def text(job: job_lib.Job) -> str:
   total = 0.0
   stages = steps(job)
   for step in stages:
-    seconds = step.work / speed.forwards
+    seconds = step.work / forwards
     if step.missing:
-      seconds += speed.compile_seconds
+      seconds += best.compile_seconds
     total += seconds
     lines.append(
       f'{step.stage:<24}{step.models:>8}{step.models - step.missing:>8}'
-      f'{step.missing:>8}{_duration(seconds):>12}{_size(step.disk):>12}'
+      f'{step.missing:>8}{_duration(seconds):>12}'
+      f'{memory.readable(step.disk):>12}'
     )
-  members = min(job.settings.run.shard, job.populations['retrain'].members.size)
-  memory = members * speed.bytes_per_member + job.source.image.nbytes
-  lines += [
+  needed = best.plan.devices * choice.bytes_per_device(best, room)
+  return [
+    *lines,
     '',
-    f'time    about {_duration(total)} on {job.layout.devices} device(s), '
-    f'compilation included',
-    f'memory  about {_size(memory)} for a shard of {members} models and the '
-    'data',
-    f'disk    {_size(bytes_to_write(stages))} to write in {job.folder}',
+    f'time    about {_duration(total)} on {settle.describe(best.plan)}, '
+    'compilation included',
+    f'memory  about {memory.readable(needed)} for a shard of {room.members} '
+    'models and the data',
+    f'disk    {memory.readable(bytes_to_write(stages))} to write in '
+    f'{job.folder}',
   ]
-  return '\n'.join(lines)
 
 
 def _duration(seconds: float) -> str:
@@ -208,11 +218,3 @@ def _duration(seconds: float) -> str:
   if seconds < 5400:
     return f'{seconds / 60:.0f} min'
   return f'{seconds / 3600:.1f} h'
-
-
-def _size(count: float) -> str:
-  for unit in ('B', 'kB', 'MB', 'GB'):
-    if count < 1000:
-      return f'{count:.0f} {unit}' if unit == 'B' else f'{count:.1f} {unit}'
-    count /= 1000
-  return f'{count:.1f} TB'

@@ -1,10 +1,13 @@
 """The prediction stage: log-odds of every example under every model."""
 
+import functools
+
 import numpy as np
 
 from jaxmu import prediction
+from jaxmu.execution import fallback
 from jaxmu.pipeline import job as job_lib
-from jaxmu.pipeline import train
+from jaxmu.pipeline import notes, train
 from jaxmu.report import progress
 
 
@@ -15,13 +18,18 @@ def predict(job: job_lib.Job, name: str, bars: progress.Progress) -> None:
   if not missing:
     bars.line(f'{name}: predictions found')
     return
-  predictor = prediction.Predictor(job.task, job.layout)
+  label = f'predict {name}'
+  predictor = prediction.Predictor(job.task, notes.layout_of(job, label))
   count = sum(len(people.positions(n)) for n in missing)
-  with bars.stage(f'predict {name}', count, unit='models') as stage:
+  with bars.stage(label, count, unit='models') as stage:
     for shard in missing:
       positions = people.positions(shard)
       variables = people.models.models(shard, train.shapes(job, len(positions)))
-      found = predictor.run(variables)
+      found = fallback.attempt(
+        functools.partial(predictor.run, variables),
+        predictor,
+        on_smaller=notes.on_smaller(job, label, bars),
+      )
       people.scores.save(shard, arrays=found._asdict())
       stage.advance(len(positions))
 

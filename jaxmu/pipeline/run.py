@@ -5,9 +5,11 @@ import pathlib
 from jaxmu import training
 from jaxmu.pipeline import (
   curve,
+  notes,
   plan,
   predict,
   publish,
+  settle,
   timing,
   train,
   workdir,
@@ -35,10 +37,12 @@ def run(settings: Settings, command: str = '') -> job_lib.Job:
     job = job_lib.open_job(settings)
     stages = plan.steps(job)
     check(job, stages)
+    job = settle.settle(job, plan.training_work(stages), bars.line)
     fresh = any(step.missing for step in stages)
     for name, people in job.populations.items():
       # Models that exist cost nothing here: programs are compiled when needed.
-      trainer = training.Trainer(people.method, job.task, job.layout)
+      layout = notes.layout_of(job, f'train {name}')
+      trainer = training.Trainer(people.method, job.task, layout)
       train.train(job, name, trainer, bars)
       timing.measure(job, name, trainer, bars)
     for remark in curve.remarks(job):

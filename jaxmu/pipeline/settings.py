@@ -103,14 +103,19 @@ class Run:
   """How the job uses the machine; none of it changes a draw.
 
   Attributes:
-    devices: devices to share the members; 0 for all (on a CPU, one per core).
-    chunk: members vmapped together on a device; 0 for 1 on CPU, 8 elsewhere.
+    devices: devices to share the members; 0 to let the plan choose (on a CPU
+      there is one per core).
+    chunk: members vmapped together on a device; 0 to let the plan choose; see
+      `jaxmu.pipeline.settle`.
+    memory: GB that each accelerator, or the machine where devices are its
+      cores, may hold; 0 for 90 % of what there is.
     shard: members trained and saved together, the unit of resuming.
     verify: compare checksums of finished shards, not just sizes.
   """
 
   devices: int = hp.static(0, valid=hp.COUNT)
   chunk: int = hp.static(0, valid=hp.COUNT)
+  memory: float = hp.static(0.0, valid=hp.NON_NEGATIVE)
   shard: int = hp.static(8, valid=hp.AT_LEAST_ONE)
   verify: bool = hp.static(True)
 

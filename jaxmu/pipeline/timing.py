@@ -12,7 +12,7 @@ import time
 import jax
 import numpy as np
 
-from jaxmu import training
+from jaxmu import population, training
 from jaxmu.pipeline import digest, roster, store, train
 from jaxmu.pipeline import job as job_lib
 from jaxmu.report import progress
@@ -50,7 +50,7 @@ def measure(
     return
   repeats = job.settings.timing.repeats
   with bars.stage(f'time {name}', repeats + 1, unit='runs') as stage:
-    loaded, only = _load(job, name, trainer)
+    trainer, loaded, only = _load(job, name, trainer)
     seconds = []
     for _ in range(repeats + 1):
       begin = time.perf_counter()
@@ -69,11 +69,13 @@ def measure(
 
 def _load(
   job: job_lib.Job, name: str, trainer: training.Trainer
-) -> tuple[training.Loaded, int | None]:
+) -> tuple[training.Trainer, training.Loaded, int | None]:
   people = job.populations[name]
-  # One member per program where members are vmapped; else one of a shard, so
+  # A program of its own where members are vmapped; else one of a shard, so
   # that the shard's program serves.
   alone = trainer.layout.chunk > 1
+  if alone:
+    trainer = training.Trainer(people.method, job.task, population.Layout(1, 1))
   positions = np.zeros(1, np.int32) if alone else people.positions(0)
   members = train.select(people.members, positions)
   loaded = trainer.load(
@@ -82,7 +84,7 @@ def _load(
     roster.index_sets(job.design, members),
     train.starting_models(job, people, members),
   )
-  return loaded, None if alone else 0
+  return trainer, loaded, None if alone else 0
 
 
 def warm_seconds(job: job_lib.Job, name: str) -> float:

@@ -1,6 +1,7 @@
 """The training stages: originals, retrained and unlearned models, by shard."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,7 +9,8 @@ import numpy as np
 
 from jaxmu import methods, models, training
 from jaxmu.core.types import Variables
-from jaxmu.pipeline import curve, roster, store
+from jaxmu.execution import fallback
+from jaxmu.pipeline import curve, notes, roster, store
 from jaxmu.pipeline import job as job_lib
 from jaxmu.report import progress
 
@@ -40,10 +42,33 @@ def train(
     f'train {name}', count * max(epochs, 1), unit='epochs'
   ) as stage:
     stage.note('compiling')
+    show = _Show(stage, notes.on_smaller(job, f'train {name}', bars))
     for shard in missing:
-      _train_shard(job, people, trainer, hparams, shard, recorder, stage)
+      _train_shard(job, people, trainer, hparams, shard, recorder, show)
       if not epochs:
         stage.advance(len(people.positions(shard)))
+
+
+class _Show:
+  """Counts the epochs of a shard, and takes them back if it starts again."""
+
+  def __init__(self, stage: progress.Stage, smaller: Callable[[int], None]):
+    self._stage, self._smaller = stage, smaller
+    self._counted = 0
+
+  def epoch(self, members: int) -> None:
+    self._stage.note('')
+    self._stage.advance(members)
+    self._counted += members
+
+  def again(self, chunk: int) -> None:
+    self._stage.advance(-self._counted)
+    self._counted = 0
+    self._stage.note('compiling')
+    self._smaller(chunk)
+
+  def done(self) -> None:
+    self._counted = 0
 
 
 def _train_shard(
@@ -53,35 +78,45 @@ def _train_shard(
   hparams: Any,
   shard: int,
   recorder: curve.Recorder | None,
-  stage: progress.Stage,
+  show: _Show,
 ) -> None:
   members = select(people.members, people.positions(shard))
   shared = job.settings.seed_mode == 'reference'
 
-  def on_epoch(count: int) -> None:
-    stage.note('')
-    stage.advance(count)
+  def attempt() -> tuple[training.Trained, float]:
+    begin = time.perf_counter()
+    loaded = trainer.load(
+      [hparams] * members.size,
+      roster.draw_keys(job.root, people.name, members, shared),
+      roster.index_sets(job.design, members),
+      starting_models(job, people, members),
+    )
+    notes.check_memory(job, loaded, trainer.layout)
+    trained = trainer.train(
+      loaded,
+      on_epoch=show.epoch,
+      watch=recorder and recorder.start(members),
+    )
+    jax.block_until_ready(trained.variables)
+    return trained, time.perf_counter() - begin
 
-  begin = time.perf_counter()
-  trained = trainer.run(
-    [hparams] * members.size,
-    roster.draw_keys(job.root, people.name, members, shared),
-    roster.index_sets(job.design, members),
-    starting_models(job, people, members),
-    on_epoch=on_epoch,
-    watch=recorder and recorder.start(members),
-  )
-  variables = jax.block_until_ready(trained.variables)
+  def on_smaller(chunk: int) -> None:
+    show.again(chunk)
+    if recorder:
+      recorder.narrow()
+
+  trained, seconds = fallback.attempt(attempt, trainer, on_smaller=on_smaller)
+  show.done()
   people.models.save(
     shard,
-    models=variables,
+    models=trained.variables,
     arrays={
       'failed': trained.failed,
       **trained.infos,
       **(recorder.arrays() if recorder else {}),
     },
     info={
-      'seconds': time.perf_counter() - begin,
+      'seconds': seconds,
       'members': [
         [int(x) for x in name]
         for name in zip(

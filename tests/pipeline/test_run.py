@@ -141,7 +141,8 @@ def test_plan_counts_what_is_cached(folder):
   assert steps['train msg'].disk > 0
 
 
-def test_plan_names_stages_time_memory_and_disk(folder):
+def test_plan_names_stages_time_memory_and_disk(folder, monkeypatch):
+  monkeypatch.setenv('JAXMU_CACHE_DIR', str(folder / 'cache'))
   text = plan.text(job_lib.open_job(small_job.make(folder)))
   for word in ('train original', 'predict msg', 'time', 'memory', 'disk'):
     assert word in text

@@ -1,0 +1,1 @@
+"""How a population uses the machine: the plan, its memory, and running out."""

@@ -1,0 +1,62 @@
+"""Notes survive the process, damage and a folder that cannot be written."""
+
+import json
+
+from jaxmu.execution import remembered
+from jaxmu.execution.choice import Measured, Plan
+from jaxmu.execution.memory import Need
+
+FACTS = {'model': 'tiny', 'batch_size': 8}
+ONE = Measured(Plan(2, 4), 1234.5, 6.7, Need(1.0, 2.0, 3.0), 0)
+
+
+def test_measurements_are_found_again(tmp_path):
+  remembered.Book(tmp_path, FACTS).add(ONE)
+  again = ONE._replace(images=2000.0)
+  other = ONE._replace(plan=Plan(2, 8))
+  book = remembered.Book(tmp_path, FACTS)
+  book.add(again)
+  book.add(other)
+  assert remembered.Book(tmp_path, FACTS).read().measured == (again, other)
+
+
+def test_other_facts_have_other_notes(tmp_path):
+  remembered.Book(tmp_path, FACTS).add(ONE)
+  other = remembered.Book(tmp_path, {**FACTS, 'batch_size': 16})
+  assert other.read() == remembered.Notes()
+
+
+def test_the_file_says_what_it_is_about(tmp_path):
+  book = remembered.Book(tmp_path, FACTS)
+  book.add(ONE)
+  assert json.loads(book.path.read_text())['facts'] == FACTS
+  assert [path.suffix for path in book.path.parent.iterdir()] == ['.json']
+
+
+def test_the_smallest_chunk_of_a_stage_is_kept(tmp_path):
+  book = remembered.Book(tmp_path, FACTS)
+  book.add(ONE)
+  for chunk in (4, 2, 8):
+    book.ran_out('train msg', chunk)
+  notes = book.ran_out('predict msg', 8)
+  assert notes.most_chunk == {'train msg': 2, 'predict msg': 8}
+  assert book.read() == notes
+  assert notes.measured == (ONE,)
+
+
+def test_a_damaged_file_counts_as_absent_and_is_reported(tmp_path, caplog):
+  book = remembered.Book(tmp_path, FACTS)
+  book.add(ONE)
+  for text in ('{"measured": [', '{}', '{"measured": [{}], "most_chunk": {}}'):
+    book.path.write_text(text)
+    assert book.read() == remembered.Notes()
+    assert str(book.path) in caplog.text
+    caplog.clear()
+  assert book.add(ONE).measured == (ONE,)
+
+
+def test_notes_that_cannot_be_kept_stop_nothing(tmp_path, caplog):
+  file = tmp_path / 'file'
+  file.write_text('in the way')
+  assert remembered.Book(file, FACTS).add(ONE).measured == (ONE,)
+  assert 'cannot be written' in caplog.text
