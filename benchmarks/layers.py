@@ -23,10 +23,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxmu.models import conv, pool
+from jaxmu.models import conv, conv_winograd, pool
 
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
-FORMULATIONS = ('library', 'patches', 'blocks', 'dense')
+FORMULATIONS = ('library', 'patches', 'blocks', 'dense', 'winograd')
 STEPS = 4  # of the compiled loop
 SECONDS = 0.2  # of one timing
 REPEATS = 4
@@ -107,11 +107,15 @@ def rows_of(layer: Layer, width: int, batch: int) -> list[dict]:
   dy = jax.random.normal(keys[2], (batch, out, out, layer.features))
   input_grad = layer.name != 'stem'
   flops = 2 * dy.size * layer.taps**2 * layer.channels * (2 + input_grad)
-  chosen = conv.choose(x.shape, kernel.shape, layer.stride)
+  chosen = conv.choose(x.shape, kernel.shape, layer.stride, padding, x.dtype)
   rows = []
   for impl in FORMULATIONS:
     matrix = 4 * (x.size // batch) * (dy.size // batch) / 2**30
     if impl == 'dense' and matrix > MOST_GIB:
+      continue
+    if impl == 'winograd' and not conv_winograd.fits(
+      x.shape, kernel.shape, layer.stride, padding
+    ):
       continue
     function = functools.partial(
       conv.conv,

@@ -2,24 +2,35 @@
 
 `library` is XLA's convolution, `patches` gathers patches for one matrix
 product, `blocks` lets neighbouring outputs share a patch, `dense` unrolls the
-kernel into a structured matrix. All are equal in
+kernel into a structured matrix, `winograd` multiplies less. All are equal in
 value and gradient; which is fastest depends on map size, channels and
 platform, and `auto` knows what was measured. Each has its own gradient, so
 that nothing slows down inside compiled loops.
 """
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from jaxmu.core.types import Array
-from jaxmu.models import conv_blocks, conv_dense, conv_library, conv_patches
+from jaxmu.models import (
+  conv_blocks,
+  conv_dense,
+  conv_library,
+  conv_patches,
+  conv_winograd,
+)
 
 _FORMULATIONS = {
   'library': conv_library.conv,
   'patches': conv_patches.conv,
   'blocks': conv_blocks.conv,
   'dense': conv_dense.conv,
+  'winograd': conv_winograd.conv,
 }
+
+# Layers with smaller maps f[H, W, C] spend more on moving tiles than they save.
+_WINOGRAD_MAP = 2048
 
 
 def conv(
@@ -38,7 +49,8 @@ def conv(
     kernel: weights, f[h, w, C, K], of the same dtype.
     stride: step of the window, both axes.
     padding: zeros on each of the four sides.
-    impl: formulation; 'auto' chooses by shape and platform.
+    impl: formulation; 'auto' chooses by shape, dtype and platform, and what
+      'winograd' cannot do is done as by 'auto'.
     input_grad: False promises that nobody needs the gradient with respect to
       `x` (the stem of a network), which is then zero and costs nothing.
 
@@ -54,8 +66,12 @@ def conv(
       f'images of shape {x.shape} have {x.shape[3]} channels, but the kernel '
       f'of shape {kernel.shape} reads {kernel.shape[2]}; make them equal'
     )
+  if impl == 'winograd' and not conv_winograd.fits(
+    x.shape, kernel.shape, stride, padding
+  ):
+    impl = 'auto'
   if impl == 'auto':
-    impl = choose(x.shape, kernel.shape, stride)
+    impl = choose(x.shape, kernel.shape, stride, padding, x.dtype)
   # Without the barriers XLA fuses (hence recomputes) whatever produced `x`
   # into every slice of the patches.
   x, kernel = lax.optimization_barrier((x, kernel))
@@ -74,8 +90,14 @@ def choose(
   x_shape: tuple[int, ...],
   kernel_shape: tuple[int, ...],
   stride: int,
+  padding: int,
+  dtype: jnp.dtype,
 ) -> str:
-  """Name the formulation measured fastest for a layer on this platform."""
+  """Name the formulation measured fastest for a layer on this platform.
+
+  Only float32 takes `winograd`: float64 asks for exactness (a gradient that is
+  zero stays zero), and halves lack the digits.
+  """
   pixels = x_shape[1] * x_shape[2]
   if kernel_shape[:2] == (1, 1):
     return 'patches'
@@ -85,4 +107,10 @@ def choose(
     return 'blocks'
   if jax.default_backend() != 'cpu':
     return 'library' if pixels > 64 else 'patches'
+  if (
+    dtype == jnp.float32
+    and pixels * x_shape[3] >= _WINOGRAD_MAP
+    and conv_winograd.fits(x_shape, kernel_shape, stride, padding)
+  ):
+    return 'winograd'
   return 'patches' if stride > 1 else 'library'

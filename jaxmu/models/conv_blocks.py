@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxmu.core.types import Array
+from jaxmu.models import batch_slices
 
 _MOST_COLUMNS = 128  # of the banded matrix
 _MOST_OUTPUTS = 4  # per patch
@@ -54,7 +55,7 @@ def _forward(x, kernel, stride, padding, input_grad):
     patches = _patches(images, kernel.shape[0], plan)
     return lax.dot_general(patches, matrix, (((3,), (0,)), ((), ())))
 
-  y = lax.map(product, _slices(x))
+  y = lax.map(product, batch_slices.cut(x, _SLICE))
   shape = (x.shape[0], plan.height, plan.blocks * plan.outputs, -1)
   return y.reshape(shape), (x, kernel)
 
@@ -71,7 +72,7 @@ def _backward(stride, padding, input_grad, saved, dy):
     # In this order XLA transposes the slopes, not the larger patches.
     return total + lax.dot_general(pair[1], patches, (over, ((), ()))), None
 
-  slices = _slices(x), _slices(dy)
+  slices = batch_slices.cut(x, _SLICE), batch_slices.cut(dy, _SLICE)
   dmatrix, _ = lax.scan(add, jnp.zeros_like(matrix.T), slices)
   dkernel = _unband(dmatrix.T, kernel.shape, plan)
   if not input_grad:
@@ -81,12 +82,6 @@ def _backward(stride, padding, input_grad, saved, dy):
 
 
 conv.defvjp(_forward, _backward)
-
-
-def _slices(x: Array) -> Array:
-  """Cut a batch into slices f[n, B / n, ...]; one slice unless on CPU."""
-  cut = jax.default_backend() == 'cpu' and x.shape[0] % _SLICE == 0
-  return x.reshape(-1, _SLICE if cut else x.shape[0], *x.shape[1:])
 
 
 def _plan(x_shape, kernel_shape, stride, padding) -> _Plan:

@@ -70,9 +70,12 @@ def _unroll(kernel, links):
   """Spread a kernel into its matrix f[H * W * C, Ho * Wo * K]."""
   rows, columns = links
   channels, features = kernel.shape[2:]
-  # One extra tap of zeros stands for "not connected".
-  padded = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
-  spread = padded[rows[:, None, :, None], columns[None, :, None, :]]
+  if rows.size == columns.size == 1:
+    return kernel[rows.item(), columns.item()]
+  if rows.min() < 0 or columns.min() < 0:
+    # One extra tap of zeros stands for "not connected".
+    kernel = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
+  spread = kernel[rows[:, None, :, None], columns[None, :, None, :]]
   spread = spread.transpose(0, 1, 4, 2, 3, 5)  # f[H, W, C, Ho, Wo, K]
   return spread.reshape(
     rows.shape[0] * columns.shape[0] * channels,

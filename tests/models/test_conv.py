@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxmu.models import conv, conv_patches
+from jaxmu.models import batch_slices, conv, conv_patches, conv_winograd
 
 WIDTH, BATCH = 3, 4
 # Every kind of layer of ResNet-18 at 32x32 (the stem on a smaller map, for
@@ -24,10 +24,19 @@ LAYERS = {
   'stage4_entry': (2, WIDTH, 2 * WIDTH, 3, 2),
   'stage4_shortcut': (2, WIDTH, 2 * WIDTH, 1, 2),
   'stage4': (1, WIDTH, WIDTH, 3, 1),
+  'four_tiles_wide': (16, WIDTH, WIDTH, 3, 1),
   'wide': (8, WIDTH, 40, 3, 1),
   'odd': (7, WIDTH, WIDTH, 3, 2),
 }
-IMPLS = ('auto', 'library', 'patches', 'blocks', 'dense')
+IMPLS = ('auto', 'library', 'patches', 'blocks', 'dense', 'winograd')
+# What has no whole tiles is not done by Winograd's formulation; one will do.
+TILED = ('stage1', 'stage2', 'four_tiles_wide', 'stage3')
+CASES = [
+  (name, impl)
+  for name in LAYERS
+  for impl in IMPLS
+  if impl != 'winograd' or name in TILED
+]
 
 
 def _layer(name, members=()):
@@ -62,8 +71,7 @@ def _assert_close(ours, theirs):
     np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize('impl', IMPLS)
-@pytest.mark.parametrize('name', LAYERS)
+@pytest.mark.parametrize(('name', 'impl'), CASES)
 def test_equals_the_plain_convolution(x64, name, impl):
   x, kernel, dy, options = _layer(name)
   ours = _all(
@@ -74,7 +82,7 @@ def test_equals_the_plain_convolution(x64, name, impl):
 
 
 @pytest.mark.parametrize('impl', IMPLS)
-@pytest.mark.parametrize('name', ['stage2_entry', 'stage3'])
+@pytest.mark.parametrize('name', ['stage2', 'stage2_entry', 'stage3'])
 def test_equals_the_plain_convolution_for_many_members(x64, name, impl):
   x, kernel, dy, options = _layer(name, members=(2,))
   function = lambda x, kernel: conv.conv(x, kernel, impl=impl, **options)  # noqa: E731
@@ -105,16 +113,30 @@ def test_gradient_inside_a_scan_has_no_slow_convolution(impl):
     assert 'lhs_spec=(0, 3, 1, 2), rhs_spec=(3, 2, 0, 1)' in line
 
 
-def test_slices_of_the_batch_add_up(x64):
-  x, kernel, dy, options = _layer('stem')
+@pytest.mark.parametrize(
+  ('name', 'impl'), [('stem', 'blocks'), ('stage2', 'winograd')]
+)
+def test_slices_of_the_batch_add_up(x64, monkeypatch, name, impl):
+  monkeypatch.setattr(conv_winograd, '_SLICE', 16 * 4 * 4 * WIDTH)
+  x, kernel, dy, options = _layer(name)
   x, dy = jnp.tile(x, (12, 1, 1, 1)), jnp.tile(dy, (12, 1, 1, 1))
   x = x * jnp.arange(48.0).reshape(-1, 1, 1, 1)
-  ours = _all(
-    lambda x, k: conv.conv(x, k, impl='blocks', **options), x, kernel, dy
-  )
+  ours = _all(lambda x, k: conv.conv(x, k, impl=impl, **options), x, kernel, dy)
   theirs = _all(lambda x, k: _plain(x, k, **options), x, kernel, dy)
   for a, b in zip(ours, theirs, strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+  ('batch', 'most', 'slices'),
+  [(48, 16, 3), (106, 16, 1), (7, 16, 1), (64, 1, 64)],
+)
+def test_slices_are_large_or_whole(monkeypatch, batch, most, slices):
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'cpu')
+  x = jnp.arange(batch * 3).reshape(batch, 3)
+  cut = batch_slices.cut(x, most)
+  assert cut.shape == (slices, batch // slices, 3)
+  np.testing.assert_array_equal(batch_slices.join(cut), x)
 
 
 @pytest.mark.parametrize('impl', IMPLS)
@@ -144,6 +166,32 @@ def test_dead_taps_have_exactly_zero_gradient(impl, name, dead):
   )[2]
   taps = np.asarray(gradient).reshape(9, -1)
   assert np.sum(np.all(taps == 0, axis=1)) == dead
+
+
+def test_auto_multiplies_less_in_single_precision_only(monkeypatch):
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'cpu')
+  wide = (256, 8, 8, 64), (3, 3, 64, 64), 1, 1
+  assert conv.choose(*wide, jnp.float32) == 'winograd'
+  assert conv.choose(*wide, jnp.float64) == 'library'
+  assert conv.choose(*wide, jnp.bfloat16) == 'library'
+
+
+@pytest.mark.parametrize('name', ['stage1', 'stage2', 'four_tiles_wide'])
+def test_fewer_multiplications_keep_single_precision(name):
+  x, kernel, dy, options = _layer(name)
+  ours = _all(
+    lambda x, k: conv.conv(x, k, impl='winograd', **options), x, kernel, dy
+  )
+  theirs = _all(lambda x, k: _plain(x, k, **options), x, kernel, dy)
+  for a, b in zip(ours, theirs, strict=True):
+    assert a.dtype == jnp.float32
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * jnp.abs(b).max())
+
+
+def test_refuses_to_tile_what_has_no_whole_tiles():
+  x, kernel, _, _ = _layer('odd')
+  with pytest.raises(ValueError, match='multiples of 4'):
+    conv_winograd.conv(x, kernel, 1, 1, True)
 
 
 @pytest.mark.parametrize('size', range(1, 6))
