@@ -8,6 +8,8 @@ platform, and `auto` knows what was measured. Each has its own gradient, so
 that nothing slows down inside compiled loops.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -29,8 +31,10 @@ _FORMULATIONS = {
   'winograd': conv_winograd.conv,
 }
 
-# Layers with smaller maps f[H, W, C] spend more on moving tiles than they save.
-_WINOGRAD_MAP = 2048
+# With smaller maps f[H, W, C] or batches f[B, H, W, C], moving tiles and
+# kernels takes longer than it saves.
+_WINOGRAD_MAP = 2**11
+_WINOGRAD_BATCH = 2**17
 
 
 def conv(
@@ -110,6 +114,7 @@ def choose(
   if (
     dtype == jnp.float32
     and pixels * x_shape[3] >= _WINOGRAD_MAP
+    and math.prod(x_shape) >= _WINOGRAD_BATCH
     and conv_winograd.fits(x_shape, kernel_shape, stride, padding)
   ):
     return 'winograd'

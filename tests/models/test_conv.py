@@ -174,6 +174,8 @@ def test_auto_multiplies_less_in_single_precision_only(monkeypatch):
   assert conv.choose(*wide, jnp.float32) == 'winograd'
   assert conv.choose(*wide, jnp.float64) == 'library'
   assert conv.choose(*wide, jnp.bfloat16) == 'library'
+  few = (16, *wide[0][1:]), *wide[1:]
+  assert conv.choose(*few, jnp.float32) == 'library'
 
 
 @pytest.mark.parametrize('name', ['stage1', 'stage2', 'four_tiles_wide'])
