@@ -87,11 +87,21 @@ def _score(task: Task, variables: Variables, index: Array) -> Predictions:
   images = forward.clean_images(task, index, forward.dtype_of(variables))
   logits = forward.eval_logits(task, variables, images).astype(jnp.float32)
   label = task.dataset.label[index]
+  return from_logits(logits, label)
+
+
+def from_logits(logits: Array, label: Array) -> Predictions:
+  """Return what is kept of the outputs f32[N, C] of one model.
+
+  Logits may be finite and yet so large that their differences are not, as after
+  a method that adds noise without bound; such log-odds are cut to the largest
+  finite number of their sign.
+  """
   finite = jnp.isfinite(logits).all(axis=1)
-  log_odds = losses.log_odds(logits, label)
-  lowest = jnp.finfo(jnp.float32).min
+  largest = jnp.finfo(jnp.float32).max
+  log_odds = jnp.clip(losses.log_odds(logits, label), -largest, largest)
   return Predictions(
-    jnp.where(finite, log_odds, lowest),
+    jnp.where(finite, log_odds, -largest),
     finite & (jnp.argmax(logits, axis=1) == label),
     finite,
   )
