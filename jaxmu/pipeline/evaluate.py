@@ -202,11 +202,14 @@ def attacked(
     people = _once_per_split(job, people)
   clusters = len(np.unique(people.cluster))
   if clusters < MIN_CLUSTERS or not people.split.any():
-    warnings.append(
-      f'{name}: U-LiRA was not run; it needs at least {MIN_CLUSTERS} '
-      f'independent groups of splits and there are {clusters}. Choose '
+    groups = clusters if people.split.any() else 1
+    reason = (
+      f'U-LiRA was not run; it needs at least {MIN_CLUSTERS} independent '
+      f'groups of splits, and this design has {groups}. Choose '
       "config.splits.design='audit' with more splits"
     )
+    if reason not in warnings:
+      warnings.append(reason)
     return None
   options: Any = job.settings.attack  # whose strings were checked
   ratio, _ = ulira.ulira(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxmu.pipeline import (
+  benchmark_table,
   curve,
   digest,
   evaluate,
@@ -20,7 +21,6 @@ from jaxmu.pipeline import job as job_lib
 from jaxmu.report import bundle, files, page, paper_table, plots, records
 
 SETS = ('ra', 'fa', 'va', 'ta')
-PAPER_TABLE = 'paper_table.md'
 
 
 def shelf(job: job_lib.Job) -> store.Shelf:
@@ -59,12 +59,19 @@ def publish(job: job_lib.Job, command: str) -> None:
   )
   paths = bundle.write(job.folder, report)
   paths += curve.write(job)
-  paths.append(_write_paper_table(job, found))
+  table = benchmark_table.results(job, found)
+  content = paper_table.markdown(table).encode()
+  paths.append(files.write_bytes(job.folder / benchmark_table.FILE, content))
   for people in job.unlearned:
     paths.append(job.folder / 'scores' / f'{people.name}.npz')
     export.write(job, people.name, paths[-1])
   written = {str(p.relative_to(job.folder)): _checksum(p) for p in paths}
-  shelf(job).save(0, info={'files': written, 'failed': report.failed})
+  info = {
+    'files': written,
+    'failed': report.failed,
+    'table': benchmark_table.pack(table),
+  }
+  shelf(job).save(0, info=info)
 
 
 def rows(job: job_lib.Job) -> list[Any]:
@@ -108,37 +115,24 @@ def clock_rows(job: job_lib.Job) -> list[records.Row]:
   return found
 
 
-def paper_text(job: job_lib.Job) -> str:
-  """Return the benchmark's table of the last report as Markdown."""
-  return (job.folder / PAPER_TABLE).read_text()
-
-
-def _write_paper_table(
-  job: job_lib.Job, found: evaluate.Evaluation
-) -> pathlib.Path:
-  values = {
-    name: {**metrics, 'rte': _speed_ups(job, name)}
-    for name, metrics in found.per_cluster.items()
-  }
-  content = paper_table.markdown(values).encode()
-  return files.write_bytes(job.folder / PAPER_TABLE, content)
-
-
-def _speed_ups(job: job_lib.Job, name: str) -> np.ndarray:
-  reference = timing.warm_seconds(job, 'retrain')
-  seconds = np.array(timing.shelf(job, name).info()['warm_seconds'])
-  return reference / seconds
+def paper_results(job: job_lib.Job) -> paper_table.Results:
+  """Read the benchmark's table of the last report."""
+  return benchmark_table.unpack(shelf(job).info()['table'])
 
 
 def _title(job: job_lib.Job) -> str:
-  names = ', '.join(p.method.card.title for p in job.unlearned)
-  return f'{names} on {job.source.name}'
+  titles = [people.method.card.title for people in job.unlearned]
+  many = f'{len(titles)} unlearning methods'
+  return (
+    f'{", ".join(titles) if len(titles) < 4 else many} on {job.source.name}'
+  )
 
 
 def _lead(job: job_lib.Job) -> list[str]:
   cuts, sizes = job.settings.splits, job.sizes
   originals = job.populations['original'].members.size
   others = job.populations['retrain'].members.size
+  splits = len(np.unique(job.design.split))
   options = job.settings.model_options.items()
   model = ', '.join([job.settings.model, *(f'{k} {v}' for k, v in options)])
   return [
@@ -147,10 +141,14 @@ def _lead(job: job_lib.Job) -> list[str]:
     f'of {others} forget sets of {sizes.forget} images, a model was retrained '
     'without it, the gold standard, and the original was made to unlearn it. '
     'The closer the unlearned models come to the retrained ones, the better.',
-    f'Splits: {len(np.unique(job.design.split))} (design {cuts.design!r}), '
-    f'{cuts.seeds} initialisation per split, {cuts.forget_sets} forget sets '
-    'per split.',
+    f'Design {cuts.design!r}: {_count(splits, "split")}, '
+    f'{_count(cuts.seeds, "initialisation")} and '
+    f'{_count(cuts.forget_sets, "forget set")} per split.',
   ]
+
+
+def _count(number: int, thing: str) -> str:
+  return f'{number} {thing}{"s" * (number != 1)}'
 
 
 def _pictures(found: evaluate.Evaluation) -> list[page.Picture]:

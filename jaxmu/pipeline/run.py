@@ -16,7 +16,7 @@ from jaxmu.pipeline import (
 )
 from jaxmu.pipeline import job as job_lib
 from jaxmu.pipeline.settings import Settings
-from jaxmu.report import progress, table
+from jaxmu.report import paper_table, progress, table
 
 
 def run(settings: Settings, command: str = '') -> job_lib.Job:
@@ -55,7 +55,7 @@ def run(settings: Settings, command: str = '') -> job_lib.Job:
       bars.line('report: evaluating and drawing')
       publish.publish(job, command)
   if len(job.unlearned) > 1:
-    print(publish.paper_text(job))
+    paper_table.show(publish.paper_results(job))
   else:
     table.show(
       table.headline(publish.rows(job)),

@@ -3,10 +3,14 @@
 Numbers are paired with the retrained model of the same seed before they get
 here, hence 'mean ± sd' is over paired values. Values that are not finite are
 left out of the mean and counted in the open: '[8/10]' says that eight of ten
-seeds entered.
+seeds entered. Below the retrained models stands the noise floor: retrained
+models as if each were a method, paired with the retrained model of the next
+seed.
 """
 
+import dataclasses
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,7 +18,7 @@ import rich.console
 import rich.table
 from numpy.typing import ArrayLike
 
-from jaxmu.report import names, numbers
+from jaxmu.report import glossary, names, numbers, table
 
 COLUMNS = {
   'ra': 'RA',
@@ -31,28 +35,68 @@ COLUMNS = {
 
 PerSeed = Mapping[str, Mapping[str, ArrayLike]]
 
+NOTE = (
+  'Mean ± standard deviation over initialisations, each paired with the '
+  'retrained model of the same one (RTE: over repeated runs of one model). '
+  'Better is: →R closer to the retrained models, →1 closer to 1, ↑ higher, '
+  '↓ lower. RR, FR, TR: RA, FA, TA divided by those of the retrained model; '
+  'RetDev: the sum of their distances from 1. T-MIA: how often an attacker who '
+  'sees the loss tells forgotten from test images; Indisc: 1 minus twice its '
+  'distance from 0.5. RTE: time of retraining over that of the method, data '
+  'and programs loaded.'
+)
+_FLOOR = 'Retrained, next seed'
+_FLOOR_NOTE = (
+  f"'{_FLOOR}' compares each retrained model with that of the next "
+  'initialisation: a RetDev of this size is as close as retraining comes to '
+  "itself, and the 'Retrained' Indisc is what the attack gives where there is "
+  'nothing to find. Smaller differences mean nothing.'
+)
 
-def text(
-  per_seed: PerSeed,
-  *,
-  width: int = 120,
-  decimals: int = 3,
-  reference: str = names.REFERENCE,
-) -> str:
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+  """What the table shows.
+
+  Attributes:
+    per_seed: method -> metric -> one value per seed; metrics not given show as
+      n/a, further metrics are ignored.
+    floor: metric -> values of retrained models against that of another seed;
+      empty where there is one seed.
+    failed: method -> (failed members, all members), where there are any.
+    reference: key of the retrained models, shown first.
+  """
+
+  per_seed: PerSeed
+  floor: Mapping[str, ArrayLike] = dataclasses.field(default_factory=dict)
+  failed: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
+  reference: str = names.REFERENCE
+
+
+def show(
+  results: Results, *, console: rich.console.Console | None = None
+) -> None:
+  """Print the table, as wide as the terminal; in one part elsewhere."""
+  console = console or rich.console.Console()
+  whole = text(results, width=console.width if console.is_terminal else 200)
+  if console.options.ascii_only:
+    whole = whole.translate(table.ASCII)
+  print(whole, file=console.file)
+
+
+def text(results: Results, *, width: int = 120, decimals: int = 3) -> str:
   """Return the table as plain text, in several parts where it is too wide.
 
   Args:
-    per_seed: method -> metric -> one value per seed; metrics not given show
-      as n/a, further metrics are ignored.
+    results: what to show.
     width: columns of the terminal.
     decimals: digits after the point.
-    reference: key of the retrained models, shown first.
 
   Returns:
     Text that ends with a newline.
   """
-  methods, cells = _cells(per_seed, decimals, reference)
-  titles = list(COLUMNS.values())
+  methods, cells = _cells(results, decimals)
+  titles = _titles()
   label = max(map(len, ['Method', *methods])) + 2
   widths = [
     max(len(title), *(len(line[i]) for line in cells)) + 2
@@ -67,37 +111,74 @@ def text(
     for method, line in zip(methods, cells, strict=True):
       grid.add_row(method, *(line[i] for i in part))
     parts.append(_render(grid, width))
-  return '\n'.join(parts)
+  notes = (
+    textwrap.fill(note, min(width, 100)) + '\n' for note in _notes(results)
+  )
+  return '\n'.join([*parts, *notes])
 
 
-def markdown(
-  per_seed: PerSeed,
-  *,
-  decimals: int = 3,
-  reference: str = names.REFERENCE,
-) -> str:
+def markdown(results: Results, *, decimals: int = 3) -> str:
   """Return the table as Markdown; arguments as for `text`."""
-  methods, cells = _cells(per_seed, decimals, reference)
+  methods, cells = _cells(results, decimals)
   lines = [
-    ['Method', *COLUMNS.values()],
+    ['Method', *_titles()],
     ['---', *('---:' for _ in COLUMNS)],
     *(
       [name.replace('|', r'\|'), *line]
       for name, line in zip(methods, cells, strict=True)
     ),
   ]
-  return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+  rows = ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+  notes = (textwrap.fill(note, 80) + '\n' for note in _notes(results))
+  return '\n'.join([rows, *notes])
+
+
+def _titles() -> list[str]:
+  return [
+    f'{title} {glossary.SYMBOLS[glossary.describe(metric).better]}'
+    for metric, title in COLUMNS.items()
+  ]
+
+
+def _notes(results: Results) -> list[str]:
+  notes = [NOTE]
+  if results.floor:
+    notes.append(_FLOOR_NOTE)
+  if any(bad for bad, _ in results.failed.values()):
+    notes.append(
+      "'failed' counts models whose loss or weights are not finite; their "
+      'predictions count as wrong.'
+    )
+  return notes
 
 
 def _cells(
-  per_seed: PerSeed, decimals: int, reference: str
+  results: Results, decimals: int
 ) -> tuple[list[str], list[list[str]]]:
-  methods = names.ordered(per_seed, reference)
+  methods = names.ordered(results.per_seed, results.reference)
+  labels = [_label(method, results.failed) for method in methods]
   cells = [
-    [_cell(per_seed[method].get(metric, ()), decimals) for metric in COLUMNS]
+    [
+      _cell(results.per_seed[method].get(metric, ()), decimals)
+      for metric in COLUMNS
+    ]
     for method in methods
   ]
-  return [names.label(method) for method in methods], cells
+  if results.floor:
+    floor = [
+      _cell(results.floor[metric], decimals) if metric in results.floor else ''
+      for metric in COLUMNS
+    ]
+    at = int(results.reference in methods)
+    labels.insert(at, _FLOOR)
+    cells.insert(at, floor)
+  return labels, cells
+
+
+def _label(method: str, failed: Mapping[str, Sequence[int]]) -> str:
+  bad, total = failed.get(method, (0, 0))
+  count = f' ({bad} of {total} failed)' if bad else ''
+  return names.label(method) + count
 
 
 def _cell(values: ArrayLike, decimals: int) -> str:

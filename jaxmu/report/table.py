@@ -29,8 +29,11 @@ _SHORT = {
   key: words.removesuffix(' is better').replace('closer to', '→')
   for key, words in glossary.DIRECTIONS.items()
 }
-_ASCII = str.maketrans(
-  {'→': '>', '↑': '^', '↓': 'v', '½': '0.5', '×': 'x', '·': '-', '∞': 'inf'}
+ASCII = str.maketrans(
+  {
+    **{'→': '>', '↑': '^', '↓': 'v', '½': '0.5', '×': 'x', '·': '-'},
+    **{'∞': 'inf', '±': '+-'},
+  }
 )
 
 
@@ -79,7 +82,7 @@ def show(
     plain = text(
       rows, width=console.width, by=by, reference=reference, failed=failed
     )
-    console.print(plain.translate(_ASCII), markup=False, highlight=False)
+    console.print(plain.translate(ASCII), markup=False, highlight=False)
     return
   wide = console.width >= 115
   header, blocks = _blocks(rows, by, reference, failed or {}, wide)

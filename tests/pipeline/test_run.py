@@ -44,6 +44,7 @@ def test_files_of_the_report_are_there(finished):
     'results.json',
     'timing.csv',
     'report.html',
+    'paper_table.md',
     'plots',
     'scores',
   } <= names

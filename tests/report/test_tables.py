@@ -145,9 +145,13 @@ def _per_seed():
   }
 
 
+def _results(per_seed, **options):
+  return paper_table.Results(per_seed, **options)
+
+
 def test_paper_table_gives_mean_and_sample_deviation():
   per_seed = _per_seed()
-  text = paper_table.text(per_seed, width=200)
+  text = paper_table.text(_results(per_seed), width=200)
   fa = per_seed['ft']['fa']
   mean = sum(fa) / 10
   deviation = math.sqrt(sum((x - mean) ** 2 for x in fa) / 9)
@@ -157,7 +161,7 @@ def test_paper_table_gives_mean_and_sample_deviation():
 
 
 def test_paper_table_splits_where_it_is_too_wide():
-  text = paper_table.text(_per_seed(), width=80)
+  text = paper_table.text(_results(_per_seed()), width=80)
   assert max(map(len, text.splitlines())) <= 80
   words = text.split()
   assert all(title in words for title in paper_table.COLUMNS.values())
@@ -169,7 +173,8 @@ def test_paper_table_counts_values_that_are_not_finite():
   per_seed['ga']['mia_test'][:3] = np.nan
   per_seed['ga']['rte'][:] = np.nan
   del per_seed['ft']['rte']
-  lines = paper_table.markdown(per_seed).splitlines()
+  lines = paper_table.markdown(_results(per_seed)).splitlines()
+  lines = [line for line in lines if line.startswith('|')]
   cells = {line.split('|')[1].strip(): line.split('|') for line in lines}
   assert cells['GA'][11].strip() == 'n/a'
   assert cells['FT'][11].strip() == 'n/a'
@@ -178,6 +183,43 @@ def test_paper_table_counts_values_that_are_not_finite():
 
 
 def test_paper_table_with_one_seed_has_no_deviation():
-  text = paper_table.text({'ft': {'fa': 0.5}}, width=200)
-  assert '0.500' in text
-  assert '±' not in text
+  text = paper_table.text(_results({'ft': {'fa': 0.5}}), width=200)
+  line = next(line for line in text.splitlines() if line.startswith('FT'))
+  assert '0.500' in line
+  assert '±' not in line
+
+
+def test_paper_table_says_which_direction_is_better():
+  head = paper_table.markdown(_results(_per_seed())).splitlines()[0]
+  titles = [cell.strip() for cell in head.split('|')[2:-1]]
+  assert titles == [
+    'RA →R', 'FA →R', 'TA →R', 'RR →1', 'FR →1', 'TR →1', 'RetDev ↓',
+    'Indisc ↑', 'T-MIA →R', 'RTE ↑',
+  ]  # fmt: skip
+
+
+def test_paper_table_shows_the_noise_floor_below_the_reference():
+  floor = {'ret_dev': [0.1, 0.3]}
+  table = _results(_per_seed(), floor=floor)
+  lines = paper_table.text(table, width=200).splitlines()
+  assert lines[1].startswith('Retrained ')
+  assert lines[2].split()[:3] == ['Retrained,', 'next', 'seed']
+  assert '0.200 ± 0.141' in lines[2]
+  assert 'n/a' not in lines[2]
+
+
+def test_paper_table_in_ascii_where_nothing_else_can_be_written():
+  buffer = io.BytesIO()
+  file = io.TextIOWrapper(buffer, encoding='ascii', write_through=True)
+  console = rich.console.Console(file=file)
+  paper_table.show(_results(_per_seed()), console=console)
+  assert b'RetDev v' in buffer.getvalue()
+
+
+def test_paper_table_shows_failed_members():
+  failed = {'ga': (2, 6), 'ft': (0, 6)}
+  table = _results(_per_seed(), failed=failed)
+  for text in (paper_table.text(table), paper_table.markdown(table)):
+    assert 'GA (2 of 6 failed)' in text
+    assert 'FT (' not in text
+    assert 'not finite' in text

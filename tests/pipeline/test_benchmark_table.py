@@ -1,0 +1,54 @@
+"""The benchmark's table of a job: noise floor, storage, warnings."""
+
+import json
+import types
+
+import numpy as np
+
+from jaxmu.pipeline import benchmark_table, evaluate
+from jaxmu.report import paper_table
+
+
+def test_noise_floor_compares_each_seed_with_the_next():
+  rng = np.random.default_rng(0)
+  retrained = {name: rng.uniform(0.8, 1, 4) for name in ('ra', 'fa', 'ta')}
+  found = benchmark_table.noise_floor(retrained)
+  for seed in range(4):
+    distance = 0.0
+    for short, name in (('rr', 'ra'), ('fr', 'fa'), ('tr', 'ta')):
+      ratio = retrained[name][seed] / retrained[name][(seed + 1) % 4]
+      assert found[short][seed] == ratio
+      distance += abs(ratio - 1)
+    np.testing.assert_allclose(found['ret_dev'][seed], distance)
+
+
+def test_noise_floor_needs_two_seeds():
+  one = dict.fromkeys(('ra', 'fa', 'ta'), np.ones(1))
+  assert benchmark_table.noise_floor(one) == {}
+
+
+def test_a_table_is_stored_as_json_and_read_again():
+  table = paper_table.Results(
+    {'retrain': {'ra': np.array([0.5, np.nan])}, 'ff': {'ra': np.zeros(2)}},
+    floor={'ret_dev': np.array([0.1, 0.2])},
+    failed={'ff': (1, 2)},
+  )
+  packed = json.loads(json.dumps(benchmark_table.pack(table)))
+  again = benchmark_table.unpack(packed)
+  assert paper_table.markdown(again) == paper_table.markdown(table)
+  assert '1 of 2 failed' in paper_table.text(again)
+
+
+def test_a_single_split_is_warned_of_once_for_all_methods():
+  warnings = []
+  for name in ('retrain', 'ft'):
+    people = evaluate.Scored(
+      name,
+      *[np.zeros((6, 3))] * 3,
+      cluster=np.arange(6),
+      split=np.zeros(6, int),
+    )
+    job = types.SimpleNamespace()
+    assert evaluate.attacked(job, people, warnings) is None  # pyright: ignore
+  assert len(warnings) == 1
+  assert 'at least 3' in warnings[0] and 'this design has 1.' in warnings[0]
