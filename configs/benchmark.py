@@ -10,10 +10,6 @@ is printed and kept in `paper_table.md`.
 from configs import common
 from jaxmu import methods
 
-# Laptop scale: the reference's defaults are for CIFAR-10, 64 times the width
-# and hundreds of epochs; these let each method do on digits what it is for.
-_DIGITS: dict[str, dict] = {}
-
 
 def get_config(scale: str = ''):
   """Return the configuration at a scale of `configs/common.py`."""
@@ -21,8 +17,7 @@ def get_config(scale: str = ''):
   common.unlearn(config, 'ft')
   for method in methods.METHODS:
     if method not in (*methods.BASELINES, 'ft'):
-      changes = _DIGITS.get(method, {}) if common.is_small(config) else {}
-      common.compare(config, method, **changes)
+      common.compare(config, method)
   if common.is_small(config):
     config.splits.design = 'main'
     config.splits.seeds = 6

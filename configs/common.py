@@ -8,8 +8,11 @@ the work they come from where the benchmark's code departs from it; see
 docs/methods.md.
 """
 
+from typing import Any
+
 from ml_collections import config_dict
 
+from configs import digits
 from jaxmu import methods
 
 # Epochs and batch size of the benchmark (arXiv 2410.01276), per data set.
@@ -95,20 +98,27 @@ def base(name: str, model: str, scale: str = '') -> config_dict.ConfigDict:
 
 
 def unlearn(config: config_dict.ConfigDict, method: str) -> None:
-  """Choose the unlearning method, with all its hyper-parameters at default."""
+  """Choose the unlearning method, with the hyper-parameters of the scale."""
   config.unlearn.method = method
-  config.unlearn.hparams = methods.hparams_for(method, config.fidelity)
+  config.unlearn.hparams = _hparams(config, method)
 
 
-def compare(config: config_dict.ConfigDict, method: str, **changes) -> None:
-  """Add a further method, at its defaults but for `changes`."""
-  defaults = methods.hparams_for(method, config.fidelity)
-  config.compare[method] = {**defaults, **changes}
+def compare(config: config_dict.ConfigDict, method: str) -> None:
+  """Add a further method, with the hyper-parameters of the scale."""
+  config.compare[method] = _hparams(config, method)
 
 
 def is_small(config: config_dict.ConfigDict) -> bool:
-  """Whether the job is at laptop scale, where defaults need adjusting."""
+  """Whether the job is at laptop scale."""
   return config.data.name == 'digits'
+
+
+def _hparams(config: config_dict.ConfigDict, method: str) -> dict[str, Any]:
+  """Return all hyper-parameters: defaults, but for what digits need."""
+  defaults = methods.hparams_for(method, config.fidelity)
+  if not is_small(config):
+    return defaults
+  return {**defaults, **digits.SETTINGS[method]}
 
 
 def _digits(config: config_dict.ConfigDict) -> None:

@@ -19,6 +19,4 @@ def get_config(scale: str = ''):
   """Return the configuration at a scale of `configs/common.py`."""
   config = common.base('msg_resnet', 'resnet18', scale)
   common.unlearn(config, 'msg')
-  if common.is_small(config):
-    config.unlearn.hparams.learning_rate = 0.02
   return config

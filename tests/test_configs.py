@@ -1,18 +1,23 @@
 """Every configuration loads, is complete and describes a possible job."""
 
+import csv
 import importlib
+import json
 import pathlib
 import re
 
 import pytest
 
+from configs import digits
 from jaxmu import methods
 from jaxmu.core import hparams as hp
 from jaxmu.pipeline import settings
 
 FOLDER = pathlib.Path(__file__).parent.parent / 'configs'
 NAMES = sorted(
-  p.stem for p in FOLDER.glob('*.py') if p.stem not in ('__init__', 'common')
+  p.stem
+  for p in FOLDER.glob('*.py')
+  if p.stem not in ('__init__', 'common', 'digits')
 )
 SCALES = ('', 'cifar10,paper', 'mnist', 'utkface', 'cifar10-ulira')
 
@@ -59,3 +64,28 @@ def test_every_method_has_a_config_per_architecture():
 def test_unknown_scale_names_those_there_are():
   with pytest.raises(ValueError, match="'cifar11'; choose one of digits"):
     _load('msg_resnet').get_config('cifar11')
+
+
+def test_digits_settings_are_those_that_the_search_found():
+  table = FOLDER.parent / 'benchmarks' / 'search_digits.csv'
+  with open(table, newline='') as file:
+    found = {
+      r['method']: json.loads(r['setting']) for r in csv.DictReader(file)
+    }
+  assert set(digits.SETTINGS) == set(methods.METHODS) - set(methods.BASELINES)
+  for method in set(digits.SETTINGS) - set(digits.BY_HAND):
+    cls = methods.get(method).Hparams
+    dead = {f.name for f in hp.declared(cls) if hp.meta(f)['dead']}
+    ours = {**hp.defaults(cls), **digits.SETTINGS[method]}
+    for name in set(ours) - dead:
+      theirs = found[method][name]
+      if isinstance(theirs, float):
+        theirs = float(f'{theirs:.2g}')
+      assert ours[name] == theirs, (method, name)
+
+
+def test_digits_settings_serve_digits_alone():
+  small = _load('ct_resnet').get_config().unlearn.hparams
+  assert small.learning_rate == digits.SETTINGS['ct']['learning_rate']
+  large = _load('ct_resnet').get_config('cifar10').unlearn.hparams
+  assert large.to_dict() == methods.hparams_for('ct')

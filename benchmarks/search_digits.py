@@ -1,0 +1,237 @@
+"""Where do the digits settings of the methods in `configs/digits.py` come from?
+
+    python benchmarks/search_digits.py [--methods=ft,ga] [--trials=48]
+
+The benchmark's own search at laptop scale (arXiv 2410.01276): settings are
+drawn from the search space that each method declares, the default among them,
+epochs up to a fifth of training. They are judged by the Euclidean norm of
+|dRA|/3, |dFA|/3, |dVA|/3 and 1 - Indisc on the validation set, each against the
+retrained model of the same initialisation.
+
+Unlike the reference, which reports on seeds that it searched on, no
+initialisation here is one of `configs/benchmark.py`; and the best third of the
+settings, found on one initialisation, is judged again on three others, as the
+luckiest of many noisy scores is not the best setting. All members of a method,
+each with a setting of its own, train in one compiled program.
+
+Prints a line per method and writes `benchmarks/search_digits.csv`, with a row
+'original' for doing nothing.
+"""
+
+import argparse
+import csv
+import json
+import math
+import pathlib
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from configs import benchmark
+from jaxmu import main as command
+from jaxmu import methods, prediction, training
+from jaxmu.attacks import log_odds, population
+from jaxmu.core import hparams as hp
+from jaxmu.data import splits
+from jaxmu.metrics import indiscernibility
+from jaxmu.pipeline import job as job_lib
+from jaxmu.pipeline import roster, settings, train
+from jaxmu.report import progress
+
+SEED = 1000  # of all initialisations and draws; configs/benchmark.py has 1
+INITIALISATIONS = 4
+# The shares that the benchmark draws uniformly from [0, 1] scale a noise that
+# destroys this network (FF) and a step that is lost in rounding (IU).
+WIDER = {
+  'ff': {'alpha': hp.LogUniform(1e-9, 1.0)},
+  'iu': {'alpha': hp.LogUniform(0.1, 1e4)},
+}
+BATCH_SIZE = 64  # the smallest of the benchmark's: 18 steps an epoch
+TABLE = pathlib.Path(__file__).with_suffix('.csv')
+
+
+def main() -> None:
+  """Search for each method and write the table."""
+  parser = argparse.ArgumentParser()
+  names = [m for m in methods.METHODS if m not in methods.BASELINES]
+  parser.add_argument('--methods', default=','.join(names))
+  parser.add_argument('--trials', type=int, default=48)
+  parser.add_argument('--workdir', default='workdir/search_digits')
+  parser.add_argument('--devices', type=int, default=0)
+  flags = parser.parse_args()
+  job = baselines(flags.workdir, flags.devices)
+  found = dict(read())
+  found['original'] = ({}, *[float(np.mean(untouched(job)))] * 2)
+  for name in flags.methods.split(','):
+    begin = time.perf_counter()
+    found[name] = search(job, name, flags.trials)
+    print(
+      f'{name} {time.perf_counter() - begin:.0f} s', *found[name], flush=True
+    )
+    write(found)
+
+
+def baselines(workdir: str, devices: int) -> job_lib.Job:
+  """Train originals and retrained models, or find them again."""
+  config: Any = benchmark.get_config()
+  config.seed, config.workdir, config.run.devices = SEED, workdir, devices
+  config.splits.seeds, config.run.shard = INITIALISATIONS, INITIALISATIONS
+  command.set_up_jax(config.to_dict())
+  job = job_lib.open_job(settings.from_config(config.to_dict()))
+  with progress.Progress() as bars:
+    for name in methods.BASELINES:
+      trainer = training.Trainer(methods.get(name), job.task, job.layout)
+      train.train(job, name, trainer, bars)
+  return job
+
+
+def search(job: job_lib.Job, name: str, trials: int) -> tuple:
+  """Return the best setting, its score and that of the default."""
+  trainer = training.Trainer(methods.get(name), job.task, job.layout)
+  predictor = prediction.Predictor(job.task, job.layout)
+  rng = np.random.default_rng([SEED, *name.encode()])
+  drawn = [draw(name, job, rng) for _ in range(trials - 1)]
+  settings = [default(name, job), *drawn]
+  first = judge(job, trainer, predictor, settings, [0])[:, 0]
+  others = list(range(1, INITIALISATIONS))
+  # As many members as before, so that the same program serves.
+  order = np.argsort(first)[: trials // len(others)]
+  if 0 not in order:  # the default is judged again in any case
+    order = np.append(order[:-1], 0)
+  short = [settings[k] for k in order]
+  score = judge(job, trainer, predictor, short, others).mean(axis=1)
+  best = int(np.argmin(score))
+  return short[best], float(score[best]), float(score[list(order).index(0)])
+
+
+def default(name: str, job: job_lib.Job) -> dict:
+  """Return the reference's setting, its epochs and batches at this scale."""
+  cls = methods.get(name).Hparams
+  values = methods.hparams_for(name)
+  for field in hp.declared(cls):
+    space = hp.meta(field)['search']
+    if isinstance(space, hp.EpochBudget):
+      values[field.name] = min(values[field.name], most_epochs(job))
+    if isinstance(space, hp.Choice) and hp.is_static(field):
+      values[field.name] = BATCH_SIZE
+  return values
+
+
+def draw(name: str, job: job_lib.Job, rng: np.random.Generator) -> dict:
+  """Draw a setting from the search space of a method."""
+  values = default(name, job)
+  for field in hp.declared(methods.get(name).Hparams):
+    info = hp.meta(field)
+    space = WIDER.get(name, {}).get(field.name, info['search'])
+    if space is not None and not info['dead']:
+      values[field.name] = pick(space, values[field.name], job, rng)
+  return values
+
+
+def pick(space, fixed, job: job_lib.Job, rng: np.random.Generator):
+  """Draw a value from a space; `fixed` where members must agree."""
+  match space:
+    case hp.EpochBudget(real=True):
+      return float(rng.uniform(1, most_epochs(job)))
+    case hp.EpochBudget():
+      return int(rng.integers(1, most_epochs(job), endpoint=True))
+    case hp.LogUniform(low, high):
+      return float(np.exp(rng.uniform(math.log(low), math.log(high))))
+    case hp.Uniform(int(low), int(high)):
+      return int(rng.integers(low, high, endpoint=True))
+    case hp.Uniform(low, high):
+      return float(rng.uniform(low, high))
+    case hp.Choice((only,)):
+      return only
+  return fixed
+
+
+def most_epochs(job: job_lib.Job) -> int:
+  """Return the benchmark's budget: a fifth of the epochs of training."""
+  return math.ceil(0.2 * job.settings.train['num_epochs'])
+
+
+def judge(job, trainer, predictor, settings, seeds) -> np.ndarray:
+  """Return the objective of each setting on each seed, f64[settings, seeds]."""
+  seed = np.tile(seeds, len(settings))
+  everyone = roster.everyone(job.design, INITIALISATIONS)
+  members = train.select(everyone, seed)
+  name = trainer.method.name
+  trained = trainer.run(
+    [
+      hp.from_config(trainer.method.Hparams, values)
+      for values in settings
+      for _ in seeds
+    ],
+    roster.draw_keys(job.root, name, members, shared=False),
+    roster.index_sets(job.design, members),
+    train.read_models(job, job.populations['original'], seed),
+  )
+  retrained = train.read_models(job, job.populations['retrain'], seed)
+  own = predictor.run(jax.block_until_ready(trained.variables))
+  value = objective(job, own, predictor.run(retrained))
+  return value.reshape(len(settings), len(seeds))
+
+
+def untouched(job) -> np.ndarray:
+  """Return the objective of the originals, had nothing been done."""
+  predictor = prediction.Predictor(job.task, job.layout)
+  own, retrained = (
+    predictor.run(
+      train.read_models(
+        job, job.populations[name], np.arange(1, INITIALISATIONS)
+      )
+    )
+    for name in ('original', 'retrain')
+  )
+  return objective(job, own, retrained)
+
+
+def objective(job, own, retrained) -> np.ndarray:
+  """Return the benchmark's objective, f64[P]; infinite for failed members."""
+  state = splits.state(job.design, len(job.source.label))[0]
+  retain, forget = state == splits.RETAINED, state == splits.FORGOTTEN
+  val = job.design.val
+  gaps = [
+    own.correct[:, which].mean(axis=1)
+    - retrained.correct[:, which].mean(axis=1)
+    for which in (retain, forget, val)
+  ]
+  loss = log_odds.loss_from_log_odds(own.log_odds.astype(np.float64))
+  mia = population.population_mia(loss[:, forget], loss[:, val])
+  indisc = indiscernibility.indiscernibility(mia)
+  norm = np.sqrt(sum((gap / 3) ** 2 for gap in gaps) + (1 - indisc) ** 2)
+  return np.where(own.finite.all(axis=1), norm, np.inf)
+
+
+def read():
+  """Read the rows of an earlier search."""
+  if TABLE.exists():
+    with open(TABLE, newline='') as file:
+      for row in csv.DictReader(file):
+        yield (
+          row['method'],
+          (
+            json.loads(row['setting']),
+            float(row['objective']),
+            float(row['objective_of_default']),
+          ),
+        )
+
+
+def write(found: dict[str, tuple]) -> None:
+  """Write a row per method: score, score of the default, best setting."""
+  with open(TABLE, 'w', newline='') as file:
+    writer = csv.writer(file, lineterminator='\n')
+    writer.writerow(['method', 'objective', 'objective_of_default', 'setting'])
+    for name in sorted(found):
+      setting, score, usual = found[name]
+      writer.writerow(
+        [name, f'{score:.4f}', f'{usual:.4f}', json.dumps(setting)]
+      )
+
+
+if __name__ == '__main__':
+  main()
