@@ -101,6 +101,18 @@ def test_log_odds_cuts_no_bar_off():
     assert panel.get_ylim()[1] > tallest
 
 
+def test_log_odds_of_a_broken_model_do_not_hide_the_others():
+  usual = np.linspace(-5, 5, 100)
+  panels = {name: (usual, usual + 1) for name in ('retrain', 'ft', 'ct')}
+  panels['ff'] = (np.full(100, -3e38), np.full(100, 3e38))
+  fig = plots.log_odds(panels)
+  for panel in fig.axes:
+    low, high = panel.get_xlim()
+    assert -50 < low < -4.9 and 5.9 < high < 50
+    for patch in panel.patches:
+      assert sum(patch.get_data().values) == pytest.approx(1)
+
+
 def test_log_odds_counts_what_is_not_finite():
   bad = np.array([np.nan, np.inf, 1.0, 2.0])
   fig = plots.log_odds({'ga': (bad, np.ones(3)), 'ft': ([], [])})

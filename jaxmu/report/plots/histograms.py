@@ -10,6 +10,7 @@ from jaxmu.report import names
 from jaxmu.report.plots import style
 
 _TAIL = 0.2  # percent of the points on each side that the edge bins collect
+_OUTLYING = 1  # widths of the median side beyond its own ends
 
 
 @style.styled
@@ -59,10 +60,21 @@ def log_odds(
 
 
 def _edges(sides: list[np.ndarray], bins: int) -> np.ndarray:
-  pooled = np.concatenate([side[np.isfinite(side)] for side in sides] or [[]])
-  if not pooled.size:
+  """Return edges that hold nearly all points of all but outlying sides.
+
+  A model that puts out 1e38 must not squeeze all others into one bin: the range
+  ends one width of the median side beyond that side.
+  """
+  finite = [side[np.isfinite(side)] for side in sides]
+  finite = [side for side in finite if side.size]
+  if not finite:
     return np.linspace(-1, 1, bins + 1)
-  low, high = np.percentile(pooled, [_TAIL, 100 - _TAIL])
+  tails = [_TAIL, 100 - _TAIL]
+  low, high = np.percentile(np.concatenate(finite), tails)
+  lows, highs = np.percentile([np.percentile(s, tails) for s in finite], 50, 0)
+  room = _OUTLYING * (highs - lows)
+  if room > 0:
+    low, high = max(low, lows - room), min(high, highs + room)
   if not high > low:
     low, high = low - 1, high + 1
   return np.linspace(low, high, bins + 1)
