@@ -16,7 +16,6 @@ import ctypes
 import gc
 import json
 import pathlib
-import platform
 import re
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from jaxmu.core import hparams as hp
 from jaxmu.core.draws import derive
 from jaxmu.core.types import Dataset, Split, Task, Transform
 from jaxmu.execution import memory
+from jaxmu.pipeline import provenance
 
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
 # Width, batch, chunk, members of the shard.
@@ -154,8 +154,9 @@ def _status(name: str) -> int:
 
 
 def _machine() -> str:
+  found = provenance.hardware()
   version = metadata.version('jax')
-  return f'{platform.machine()} {jax.default_backend()} jax {version}'
+  return f'{found["processor"]} {found["backend"]} jax {version}'
 
 
 if __name__ == '__main__':
