@@ -124,6 +124,8 @@ def _map_chunks(fn, shared, stacked, active, *, skip, chunk, masked):
       return run(members)
 
     def some():
+      if chunk == 1:  # nobody idles beside an active member
+        return run(members)
       choose = functools.partial(_where, on)
       return jax.tree.map(choose, run(members), idle(members))
 
