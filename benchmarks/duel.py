@@ -6,6 +6,7 @@ them falls on all alike. A side answers to method names: `call` returns what
 the method returns, `rounds` times it.
 """
 
+import contextlib
 import multiprocessing
 import os
 import statistics
@@ -34,19 +35,24 @@ class Side:
     self.name = name
     context = multiprocessing.get_context('spawn')
     self._pipes, self._processes = [], []
-    known = dict(os.environ)
-    os.environ.update(environment or {})  # what new processes inherit
+    before = dict(os.environ)
+    os.environ.update(environment or {})  # new processes inherit it
     for one in options:
       ours, theirs = context.Pipe()
-      process = context.Process(target=_serve, args=(theirs, make, one))
+      process = context.Process(
+        target=_serve, args=(theirs, make, one), daemon=True
+      )
       process.start()
       theirs.close()
       self._pipes.append(ours)
       self._processes.append(process)
-    for name in environment or {}:
-      os.environ.pop(name)
-    os.environ.update(known)
-    self._receive()
+    os.environ.clear()
+    os.environ.update(before)
+    try:
+      self._receive()
+    except RuntimeError:
+      self.close()
+      raise
 
   def call(self, method: str, *args: Any) -> list[Any]:
     """Call a method in every process and return what they answer."""
@@ -59,7 +65,8 @@ class Side:
   def close(self) -> None:
     """End the processes."""
     for pipe, process in zip(self._pipes, self._processes, strict=True):
-      pipe.send(None)
+      with contextlib.suppress(OSError):  # it may have died
+        pipe.send(None)
       process.join()
 
   def __enter__(self) -> 'Side':
@@ -74,7 +81,12 @@ class Side:
     return self._receive()
 
   def _receive(self) -> list[tuple[float, Any]]:
-    answers = [pipe.recv() for pipe in self._pipes]
+    try:
+      answers = [pipe.recv() for pipe in self._pipes]
+    except EOFError as error:
+      raise RuntimeError(
+        f'{self.name}: a process died, for want of memory?'
+      ) from error
     for answer in answers:
       if isinstance(answer, str):
         raise RuntimeError(f'{self.name} failed:\n{answer}')
@@ -83,7 +95,7 @@ class Side:
 
 def _serve(pipe: Any, make: Callable[..., Any], options: dict) -> None:
   try:
-    made, message = make(**options), ('__init__', ())
+    made = make(**options)
     pipe.send((0.0, None))
     while (message := pipe.recv()) is not None:
       method, args = message
@@ -92,7 +104,6 @@ def _serve(pipe: Any, make: Callable[..., Any], options: dict) -> None:
       pipe.send((time.perf_counter() - begin, result))
   except Exception:
     pipe.send(traceback.format_exc())
-    pipe.recv()  # stay until the other end closes
 
 
 def rounds(
@@ -130,5 +141,10 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def ratios(slow: Sequence[float], fast: Sequence[float]) -> Spread:
-  """Compare two sides round by round: how many times as fast the second is."""
+  """Compare two sides round by round: how many times as fast the second is.
+
+  Turns that were not taken in the same rounds are compared with the median.
+  """
+  if len(slow) != len(fast):
+    fast = [statistics.median(fast)] * len(slow)
   return spread([a / b for a, b in zip(slow, fast, strict=True)])

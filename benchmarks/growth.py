@@ -15,7 +15,7 @@ import pathlib
 
 import match
 import table
-from workload import Workload
+from workload import RATE, Workload
 
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
 GRID = ((1, 64), (2, 64), (4, 64), (8, 64), (32, 64), (8, 128), (8, 256))
@@ -36,7 +36,7 @@ def main() -> None:
       members,
       batch,
       steps * batch,
-      hparams={'learning_rate': 0.001},
+      hparams={'learning_rate': RATE},
     )
     rows += match.play(
       workload,

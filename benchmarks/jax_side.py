@@ -14,8 +14,9 @@ from workload import MEAN, STD, Workload
 
 from jaxmu import methods, models, population, training
 from jaxmu.core import hparams as hp
+from jaxmu.core import precision
 from jaxmu.core.draws import Draws
-from jaxmu.core.types import Dataset, Split, Task, Transform
+from jaxmu.core.types import Dataset, Split, Task, Transform, Variables
 from jaxmu.models import torch_names
 from jaxmu.ops import surgery
 
@@ -57,11 +58,7 @@ class JaxSide:
     self, workload: Workload, layout: population.Layout, folder: str = ''
   ):
     self.workload = workload
-    image, label = workload.data()
-    model = models.build(
-      workload.model, num_classes=workload.classes, options=workload.options
-    )
-    self.task = Task(Dataset(image, label), model, Transform(MEAN, STD))
+    self.task = task(workload)
     self.method = methods.get(workload.method)
     self.keys = jax.random.split(jax.random.key(1), workload.members)
     self.originals = training.fresh(
@@ -69,8 +66,16 @@ class JaxSide:
     )
     self.splits = Split(*workload.sets())
     if folder:
-      for member in range(workload.members):
-        self._record(member, pathlib.Path(folder))
+      for number in range(workload.members):
+        one = lambda x, i=number: x[i]  # noqa: E731
+        record(
+          pathlib.Path(folder) / f'{number}.npz',
+          workload,
+          self.task.model,
+          self.keys[number],
+          jax.tree.map(one, self.splits),
+          jax.tree.map(one, self.originals),
+        )
     self.trainer = training.Trainer(self.method, self.task, layout)
     self.loaded = self._load(1)
 
@@ -101,17 +106,51 @@ class JaxSide:
       population_of, self.keys, self.splits, self.originals
     )
 
-  def _record(self, member: int, folder: pathlib.Path) -> None:
-    """Write weights, index sets and draws of a member."""
-    variables = jax.tree.map(lambda x: x[member], self.originals)
-    state = torch_names.to_torch(self.task.model, variables)
-    found = {f'weights:{name}': value for name, value in state.items()}
-    for part in ('retain', 'forget', 'val'):
-      found[part] = getattr(self.splits, part)[member]
-    draws = Draws(self.keys[member])
-    found |= _drawn(self.workload, draws, variables['params'])
-    found |= _noise(self.workload, self.task.model, draws)
-    np.savez(folder / f'{member}.npz', **found)
+
+def task(workload: Workload) -> Task:
+  """Build data and network of a workload."""
+  options = precision.model_options(workload.precision)
+  model = models.build(
+    workload.model,
+    num_classes=workload.classes,
+    options={**workload.options, **options},
+  )
+  image, label = workload.data()
+  transform = Transform(MEAN, STD)
+  return Task(Dataset(image, label), model, transform, workload.precision)
+
+
+def record(
+  path: pathlib.Path,
+  workload: Workload,
+  model: models.Model,
+  key: jax.Array,
+  split: Split,
+  original: Variables,
+  epochs: int = RECORDED,
+) -> None:
+  """Write weights, index sets and draws of one member for the other side.
+
+  Args:
+    path: of the archive.
+    workload: gives the method and the sizes.
+    model: the network.
+    key: of the member's draws.
+    split: index sets.
+    original: weights the member starts from.
+    epochs: how many epochs of draws.
+  """
+  state = torch_names.to_torch(model, original)
+  found = {f'weights:{name}': value for name, value in state.items()}
+  for part in ('retain', 'forget', 'val'):
+    found[part] = getattr(split, part)
+  draws = Draws(key)
+  found |= _orders(workload, draws, epochs)
+  if workload.method == 'msg':
+    found |= _fresh(model, draws, original['params'])
+  if model.num_drop_paths:
+    found['noise'] = _noise(workload, model, draws, epochs)
+  np.savez(path, **found)
 
 
 def hyper_parameters(workload: Workload, epochs: int) -> dict[str, Any]:
@@ -122,44 +161,43 @@ def hyper_parameters(workload: Workload, epochs: int) -> dict[str, Any]:
   return found | dict.fromkeys(sizes, workload.batch)
 
 
-def _drawn(workload: Workload, draws: Draws, params: Any) -> dict[str, Any]:
-  """Repeat the orders that the method draws, and the fresh weights of MSG."""
+def _orders(
+  workload: Workload, draws: Draws, epochs: int
+) -> dict[str, np.ndarray]:
+  """Repeat the orders that the method draws, i32[...] or i32[E, ...]."""
   sizes = {'retain': workload.retain, 'forget': workload.forget}
   sizes['both'] = workload.retain + workload.forget
-  found: dict[str, Any] = {}
-  start = draws.at('init')
+  found = {}
   for name, over in _AT_START.get(workload.method, {}).items():
-    found[f'start:{name}'] = start.permutation(name, sizes[over])
+    order = draws.at('init').permutation(name, sizes[over])
+    found[f'start:{name}'] = np.asarray(order)
   for name, over in _EVERY_EPOCH[workload.method].items():
     orders = [
       draws.at('epoch', epoch).permutation(name, sizes[over])
-      for epoch in range(RECORDED)
+      for epoch in range(epochs)
     ]
     found[f'epoch:{name}'] = np.stack(orders)
-  if workload.method == 'msg':
-    kernels = surgery.conv_kernels(params)
-    shapes = {path: kernel.shape for path, kernel in kernels.items()}
-    fresh = start.normals('fresh', shapes, jnp.float32)
-    names = {leaf.path: leaf.torch for leaf in _leaves(workload)}
-    for path, value in fresh.items():
-      found[f'fresh:{names[path]}'] = surgery.torch_layout(value)
   return found
 
 
-def _leaves(workload: Workload) -> tuple[torch_names.Leaf, ...]:
-  return torch_names.parameters(
-    models.build(
-      workload.model, num_classes=workload.classes, options=workload.options
-    )
-  )
+def _fresh(
+  model: models.Model, draws: Draws, params: Any
+) -> dict[str, np.ndarray]:
+  """Repeat the fresh weights that MSG draws, in PyTorch's layout."""
+  kernels = surgery.conv_kernels(params)
+  shapes = {path: kernel.shape for path, kernel in kernels.items()}
+  fresh = draws.at('init').normals('fresh', shapes, jnp.float32)
+  names = {leaf.path: leaf.torch for leaf in torch_names.parameters(model)}
+  return {
+    f'fresh:{names[path]}': np.asarray(surgery.torch_layout(value))
+    for path, value in fresh.items()
+  }
 
 
 def _noise(
-  workload: Workload, model: models.Model, draws: Draws
-) -> dict[str, np.ndarray]:
+  workload: Workload, model: models.Model, draws: Draws, epochs: int
+) -> np.ndarray:
   """Repeat the draws of dropped paths, f[E, S, K, B]; whole batches only."""
-  if not model.num_drop_paths:
-    return {}
   if workload.retain % workload.batch:
     raise ValueError('give a retain set of whole batches')
   shape = model.num_drop_paths, workload.batch
@@ -169,6 +207,6 @@ def _noise(
       draws.at('epoch', epoch).at('step', step).uniform('drop_path', shape)
       for step in range(steps)
     ]
-    for epoch in range(RECORDED)
+    for epoch in range(epochs)
   ]
-  return {'noise': np.array(table)}
+  return np.array(table)

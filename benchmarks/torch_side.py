@@ -40,6 +40,7 @@ class TorchSide:
     layout: str,
     part: tuple[int, int] = (0, 1),
     form: str = 'padded',
+    device: str = 'cpu',
     compiled: bool = False,
   ):
     """Build the side.
@@ -52,20 +53,24 @@ class TorchSide:
       layout: of images in memory, see `FORMATS`.
       part: which members: every n-th from the first, as (first, n).
       form: of attention, see `peer.tiny_vit`.
+      device: where models and data lie.
       compiled: whether to use `torch.compile`.
     """
     torch.set_num_threads(threads)
     self.workload, self.hparams = workload, hparams
     memory_format = FORMATS[layout]
-    self.data = data_lib.load(*workload.data(), MEAN, STD, memory_format)
+    self.data = data_lib.load(
+      *workload.data(), MEAN, STD, memory_format, device
+    )
     self.numbers = range(part[0], workload.members, part[1])
     self.members = [
-      data_lib.read(pathlib.Path(folder) / f'{number}.npz')
+      data_lib.read(pathlib.Path(folder) / f'{number}.npz', device)
       for number in self.numbers
     ]
     self.models, self.callable = [], []
     for _ in self.members:
-      model = build(workload, form).to(memory_format=memory_format)
+      model = build(workload, form)
+      model = model.to(device, memory_format=memory_format)
       self.models.append(model)
       self.callable.append(torch.compile(model) if compiled else model)
 

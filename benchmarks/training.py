@@ -1,7 +1,7 @@
 """Times training against PyTorch: populations of ResNet-18 and TinyViT.
 
     pip install -e '.[torch]'
-    python benchmarks/training.py [--only=targets|resnet|vit] [--rounds=5]
+    python benchmarks/training.py [--only=targets --rounds=5 --compiled]
 
 Both sides train the same models from the same weights on the same batches at
 32x32 pixels in float32, in turn on the same cores; before that their losses are
@@ -17,7 +17,7 @@ import pathlib
 
 import match
 import table
-from workload import Workload
+from workload import RATE, Workload
 
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
 
@@ -30,7 +30,7 @@ def resnet(width: int, batch: int, members: int, steps: int) -> Workload:
     members,
     batch,
     steps * batch,
-    hparams={'learning_rate': 0.01},
+    hparams={'learning_rate': RATE},
   )
 
 
@@ -42,7 +42,7 @@ def vit(batch: int, members: int, steps: int) -> Workload:
     members,
     batch,
     steps * batch,
-    hparams={'learning_rate': 0.01},
+    hparams={'learning_rate': RATE},
   )
 
 
@@ -69,6 +69,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--only', choices=MATCHES)
   parser.add_argument('--rounds', type=int, default=match.ROUNDS)
+  parser.add_argument('--compiled', action='store_true')
   parser.add_argument('--devices', type=int, default=0)
   options = parser.parse_args()
   rows = []
@@ -83,6 +84,7 @@ def main() -> None:
         checked=1 if slow else match.CHECKED,
         form=form or 'padded',
         processes=not slow,
+        compiled=options.compiled,
         devices=options.devices,
       )
       table.show(found)

@@ -17,7 +17,7 @@ import pathlib
 
 import match
 import table
-from workload import Workload
+from workload import RATE, Workload
 
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
 METHODS = ('msg', 'ct', 'neggrad_plus', 'scrub', 'salun')
@@ -42,8 +42,7 @@ def main() -> None:
       forget=options.batch,
       val=options.batch,
       method=method,
-      # SCRUB's smallest decay would leave nothing to compare.
-      hparams={'learning_rate': 0.003},
+      hparams={'learning_rate': RATE},
     )
     found = match.play(workload, rounds=options.rounds, checked=2)
     table.show(found)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+# Small, for training amplifies float32 rounding and losses are compared.
+RATE = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Workload:
     hparams: changes to its defaults, batch size apart.
     classes: number of classes.
     side: height and width of the images.
-    precision: 'float32', or 'bfloat16' for the products.
+    precision: of the products, see `jaxmu.core.precision`.
   """
 
   model: str
@@ -40,6 +42,7 @@ class Workload:
   hparams: dict[str, Any] = dataclasses.field(default_factory=dict)
   classes: int = 10
   side: int = 32
+  precision: str = 'float32'
 
   @property
   def label(self) -> str:

@@ -1,0 +1,197 @@
+"""Both sides of `benchmarks/default_job.py`: the job's shards, one at a time.
+
+jaxmu's side opens the real job; it trains the originals beforehand, for MSG to
+start from, and writes weights, index sets and draws for PyTorch's side.
+"""
+
+import pathlib
+import sys
+from typing import Any
+
+import jax
+import jax_side
+import numpy as np
+import torch
+import torch_side
+from peer import data as data_lib
+from peer import resnet
+from workload import Workload
+
+from jaxmu import training
+from jaxmu.pipeline import job as job_lib
+from jaxmu.pipeline import roster, settings, train
+
+ROOT = pathlib.Path(__file__).parent.parent
+POPULATIONS = ('original', 'retrain', 'msg')
+
+
+class JaxJob:
+  """The job's own populations, trained shard by shard as the job does."""
+
+  def __init__(self, folder: str, devices: int):
+    jax.config.update('jax_num_cpu_devices', devices)
+    sys.path.insert(0, str(ROOT))  # configurations are no part of jaxmu
+    from configs import msg_resnet
+
+    config = msg_resnet.get_config().to_dict()
+    config['workdir'] = folder
+    self.folder = pathlib.Path(folder)
+    self.job = job_lib.open_job(settings.from_config(config))
+    self.trainers = {
+      name: training.Trainer(people.method, self.job.task, self.job.layout)
+      for name, people in self.job.populations.items()
+    }
+    self.originals: Any = None
+
+  def prepare(self, rounds: int) -> dict[str, dict[str, Any]]:
+    """Train the originals, compile all, write members for the other side.
+
+    Returns:
+      Per population its hyper-parameters, size and number of shards.
+    """
+    shards = self.job.populations['original'].models.size
+    found = []
+    for shard in range(shards):
+      self.load('original', shard)
+      found.append(jax.tree.map(np.asarray, self._train().variables))
+    self.originals = jax.tree.map(lambda *x: np.concatenate(x), *found)
+    facts = {}
+    for name in POPULATIONS:
+      people = self.job.populations[name]
+      for shard in range(min(rounds, people.models.size)):
+        self.load(name, shard)
+        self._record(name, shard)
+      facts[name] = {
+        'hparams': people.hparams,
+        'shards': people.models.size,
+        'members': [
+          [int(i) for i in people.positions(n)]
+          for n in range(people.models.size)
+        ],
+      }
+    return facts
+
+  def shared(self) -> dict[str, Any]:
+    """Return data and width of the networks."""
+    transform = self.job.task.transform
+    if transform.flip or transform.crop_padding:
+      raise ValueError('the other side does not augment')
+    source = self.job.source
+    return {
+      'data': (source.image, source.label, transform.mean, transform.std),
+      'width': self.job.task.model.width,
+    }
+
+  def load(self, name: str, shard: int) -> None:
+    """Put a shard on the devices."""
+    people = self.job.populations[name]
+    chosen = people.positions(shard)
+    members = train.select(people.members, chosen)
+    if name == 'msg':
+      origin = roster.originals_of(
+        members, self.job.populations['original'].members
+      )
+      start = jax.tree.map(lambda x: x[origin], self.originals)
+    else:
+      start = train.starting_models(self.job, people, members)
+    keys = roster.draw_keys(self.job.root, name, members, False)
+    sets = roster.index_sets(self.job.design, members)
+    self.trainer = self.trainers[name]
+    hparams = [job_lib.hyper_parameters(people)] * members.size
+    self.loaded = self.trainer.load(hparams, keys, sets, start)
+    self.given = chosen, keys, sets, start
+
+  def run(self) -> None:
+    """Train the shard."""
+    self.losses = self._train().losses
+
+  def curve(self) -> dict[int, np.ndarray]:
+    """Return the losses of the last run, f64[E] by member."""
+    return dict(enumerate(self.losses))
+
+  def compile_seconds(self) -> float:
+    """Return the time spent on compiling, all populations together."""
+    return sum(t.compile_seconds for t in self.trainers.values())
+
+  def _train(self) -> Any:
+    trained = self.trainer.train(self.loaded)
+    jax.block_until_ready(trained.variables)
+    return trained
+
+  def _record(self, name: str, shard: int) -> None:
+    _, keys, sets, start = self.given
+    chosen, sizes = self.job.settings, self.job.sizes
+    people = self.job.populations[name]
+    workload = Workload(
+      chosen.model,
+      dict(chosen.model_options),
+      len(keys),
+      int(people.hparams['batch_size']),
+      sizes.retain,
+      sizes.forget,
+      sizes.val,
+      name,
+    )
+    for number in range(len(keys)):
+      one = lambda x, i=number: x[i]  # noqa: E731
+      jax_side.record(
+        self.folder / f'{name}_{shard}_{number}.npz',
+        workload,
+        self.job.task.model,
+        keys[number],
+        jax.tree.map(one, sets),
+        jax.tree.map(one, start),
+        int(people.hparams['num_epochs']),
+      )
+
+
+class TorchJob:
+  """The same models in PyTorch, one after another."""
+
+  def __init__(
+    self,
+    folder: str,
+    data: tuple,
+    hparams: dict[str, dict[str, Any]],
+    width: int,
+    layout: str,
+    threads: int,
+    part: tuple[int, int],
+  ):
+    torch.set_num_threads(threads)
+    memory_format = torch_side.FORMATS[layout]
+    image, label, mean, std = data
+    self.data = data_lib.load(
+      np.asarray(image), np.asarray(label), mean, std, memory_format
+    )
+    self.folder, self.hparams, self.part = folder, hparams, part
+    classes = int(label.max()) + 1
+    self.build = lambda: resnet.ResNet18(classes, width).to(
+      memory_format=memory_format
+    )
+
+  def load(self, name: str, shard: int, size: int) -> None:
+    """Read the members of a shard and build their networks."""
+    self.name = name
+    self.numbers = range(self.part[0], size, self.part[1])
+    self.pairs = []
+    for number in self.numbers:
+      path = pathlib.Path(self.folder) / f'{name}_{shard}_{number}.npz'
+      member, model = data_lib.read(path), self.build()
+      model.load_state_dict(member.weights, strict=False)
+      self.pairs.append((model, member))
+
+  def run(self) -> None:
+    """Train them."""
+    hparams = self.hparams[self.name]
+    self.losses = [
+      torch_side.METHODS[self.name](
+        model, self.data, member, hparams, hparams['num_epochs'], False
+      )
+      for model, member in self.pairs
+    ]
+
+  def curve(self) -> dict[int, np.ndarray]:
+    """Return the losses of the last run, f64[E] by member."""
+    pairs = zip(self.numbers, self.losses, strict=True)
+    return {number: np.array([float(x) for x in ls]) for number, ls in pairs}
