@@ -91,7 +91,7 @@ def evaluate(job: job_lib.Job) -> Evaluation:
         ratio, whose.state, whose.cluster, fpr=FPR_GRID
       )
     metrics[name] = found
-    scores[name] = _observations(people)
+    scores[name] = _observations(people, job.source.num_dev)
     bad = int(np.sum(train.failed(job.populations[name].models) >= 0))
     failed[name] = (bad, job.populations[name].members.size)
   per_cluster = {
@@ -309,10 +309,19 @@ def counted_cost(job: job_lib.Job, name: str) -> float:
   return float(people.method.card.cost(people.hparams, job.sizes))
 
 
-def _observations(people: Scored) -> tuple[np.ndarray, np.ndarray]:
+def _observations(
+  people: Scored, num_dev: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Return log-odds of forgotten points and of points that were never seen.
+
+  The latter are the same points in other splits; the test images where there is
+  one split, in which every forgotten point was seen.
+  """
   seen = people.state == splits_lib.FORGOTTEN
   audited = seen.any(axis=0)
   unseen = (people.state == splits_lib.UNSEEN) & audited
+  if not unseen.any():
+    unseen[:, num_dev:] = True
   return people.phi[seen], people.phi[unseen]
 
 

@@ -5,6 +5,7 @@ import types
 
 import numpy as np
 
+from jaxmu.data import splits
 from jaxmu.pipeline import benchmark_table, evaluate
 from jaxmu.report import paper_table
 
@@ -52,3 +53,16 @@ def test_a_single_split_is_warned_of_once_for_all_methods():
     assert evaluate.attacked(job, people, warnings) is None  # pyright: ignore
   assert len(warnings) == 1
   assert 'at least 3' in warnings[0] and 'this design has 1.' in warnings[0]
+
+
+def test_unseen_points_are_test_images_where_there_is_one_split():
+  phi = np.arange(8.0).reshape(2, 4)
+  state = np.full((2, 4), splits.UNSEEN)
+  state[:, 0], state[:, 1] = splits.RETAINED, splits.FORGOTTEN
+  people = evaluate.Scored('ft', phi, phi > 0, state, np.arange(2), np.zeros(2))
+  forgotten, unseen = evaluate._observations(people, num_dev=2)
+  assert forgotten.tolist() == [1, 5]
+  assert unseen.tolist() == [2, 3, 6, 7]
+  state[1, :2] = splits.FORGOTTEN, splits.UNSEEN
+  forgotten, unseen = evaluate._observations(people, num_dev=2)
+  assert (forgotten.tolist(), unseen.tolist()) == ([1, 4], [5])
