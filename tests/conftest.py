@@ -1,5 +1,6 @@
 """Shared set-up: eight CPU devices, strict promotion, a compile cache."""
 
+import importlib.metadata
 import os
 import pathlib
 
@@ -12,6 +13,22 @@ jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_compilation_cache_dir', str(_CACHE))
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+
+
+def pytest_configure(config):
+  """Compile quickly where recorded runs are asked for.
+
+  Each is a large program that runs once: most of its time is compilation, which
+  takes a half to a fifth without optimisation. Other tests compare bits of
+  several programs, which depend on it.
+  """
+  if not any('golden' in str(arg) for arg in config.args):
+    return
+  flags = ['--xla_backend_optimization_level=0']
+  # XLA ends the process on a flag that it does not know (any more).
+  if importlib.metadata.version('jaxlib').startswith('0.10.'):
+    flags.append('--xla_cpu_use_fusion_emitters=false')
+  os.environ['XLA_FLAGS'] = ' '.join([*flags, os.environ.get('XLA_FLAGS', '')])
 
 
 def pytest_collection_modifyitems(items):
@@ -51,6 +68,12 @@ def pytest_addoption(parser):
     '--golden',
     default=str(pathlib.Path(__file__).parent / 'golden' / 'set_a'),
     help='folder of recorded runs to compare with',
+  )
+  parser.addoption(
+    '--recordings',
+    choices=('few', 'others', 'all'),
+    help='which recorded runs to replay: a few, which is the default; all, '
+    'which is the default where their folder is named; or all but the few',
   )
 
 

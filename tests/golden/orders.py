@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxmu import models
 from jaxmu.core.types import Variables
+from jaxmu.data import stream
 from jaxmu.models import torch_names
 from tests.golden import replay, rules
 from tests.golden.replay import Recording
@@ -32,9 +33,9 @@ def _order(rows: np.ndarray, part: str = 'retain') -> np.ndarray:
 
 def _passes(rows: np.ndarray, part: str = 'retain') -> np.ndarray:
   """Cut rows of steps into passes over a set, i32[E, N]."""
-  steps = -(-PARTS[part][1] // rows.shape[1])
-  starts = range(0, len(rows), steps)
-  return np.stack([_order(rows[i : i + steps], part) for i in starts])
+  ids, size = rows[rows >= 0], PARTS[part][1]
+  starts = range(0, len(ids), size)
+  return np.stack([_order(ids[i : i + size], part) for i in starts])
 
 
 def retain(recording: Recording) -> Draws:
@@ -69,12 +70,13 @@ def _tensor_draws(
 
 def neggrad_plus(recording: Recording) -> Draws:
   """Return retain orders and the forget partition of each epoch."""
-  rows = recording.arrays['step_ids1']
-  steps = len(rows) // len(retain(recording)['epoch/retain'])
-  cycle = -(-rules.SIZES['forget'] // rows.shape[1])
-  starts = range(0, len(rows), steps)
-  forget = [_order(rows[i : i + cycle], 'forget') for i in starts]
-  return {**retain(recording), 'epoch/forget': np.stack(forget)}
+  retained = retain(recording)
+  replayed = np.split(
+    recording.arrays['step_ids1'], len(retained['epoch/retain'])
+  )
+  size = rules.SIZES['forget']
+  forget = [_order(rows[rows >= 0][:size], 'forget') for rows in replayed]
+  return {**retained, 'epoch/forget': np.stack(forget)}
 
 
 def msg(recording: Recording) -> Draws:
@@ -136,9 +138,10 @@ def ff(recording: Recording) -> Draws:
 
 def fcs(recording: Recording) -> Draws:
   """Return the orders of the three stages."""
-  hparams = recording.meta['hyper_parameters']
-  forget = -(-rules.SIZES['forget'] // hparams['batch_size'])
-  retain = -(-rules.SIZES['retain'] // hparams['batch_size'])
+  size = recording.meta['hyper_parameters']['batch_size']
+  forget, retain = (
+    stream.num_steps(rules.SIZES[part], size) for part in ('forget', 'retain')
+  )
   first, second = (recording.arrays[f'step_ids{i}'] for i in (0, 1))
   starts = range(forget, len(first), forget + retain)
   contrast = [slice(i, i + forget) for i in starts]

@@ -37,6 +37,7 @@ class Recipe(NamedTuple):
     method: our name.
     names: the reference's hyper-parameter names to ours.
     draws: from a recording to draws by path.
+    settings: further hyper-parameters of ours, from a recording's metadata.
     labels: recorded snapshots by ours ('init', 'epoch<e>'), beyond the
       ends of epochs.
     forwards: training-mode forward passes in order of time, from a recording
@@ -52,6 +53,7 @@ class Recipe(NamedTuple):
   method: str
   names: Mapping[str, str]
   draws: Callable[[Recording], orders.Draws]
+  settings: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda _: {}
   labels: Mapping[str, str] = {}
   forwards: Callable[[Recording, Any], list[passes.Pass]] = passes.passes_over(
     'retain'
@@ -62,16 +64,14 @@ class Recipe(NamedTuple):
 
 
 def hyper_parameters(recording: Recording, recipe: Recipe) -> dict[str, Any]:
-  """Translate recorded hyper-parameters; unknown names are an error."""
+  """Translate recorded hyper-parameters; unknown names raise a KeyError."""
   flat = dict(_flatten(recording.meta['hyper_parameters']))
   values = {
     recipe.names[name]: value
     for name, value in flat.items()
     if name not in recipe.unused
   }
-  if 'K' in recording.meta:
-    values['num_samples'] = recording.meta['K']
-  return values
+  return {**values, **recipe.settings(recording.meta)}
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = ''):
@@ -106,6 +106,10 @@ def _scrub_steps(hparams: Any, info: Any, epoch: int) -> Steps:
   if epoch < int(hparams.num_ascents):
     losses = np.concatenate([info['forget_loss'], losses])
   return losses, np.broadcast_to(info['learning_rate'], losses.shape)
+
+
+def _room_for_snapshots(meta: Mapping[str, Any]) -> dict[str, Any]:
+  return {'snapshots': meta['hyper_parameters']['sgda_num_epochs']}
 
 
 def _sgd(prefix: str) -> dict[str, str]:
@@ -186,6 +190,7 @@ RECIPES: dict[str, Recipe] = {
       'lr_decay_rate': 'decay_rate',
     },
     orders.scrub,
+    settings=_room_for_snapshots,
     steps=_scrub_steps,
     unused=('batch_size',),
     forwards=passes.scrub_passes,
@@ -207,13 +212,14 @@ RECIPES: dict[str, Recipe] = {
     'iu',
     {**EPOCHS, 'alpha': 'alpha'},
     orders.none,
+    settings=lambda meta: {'num_samples': meta['K']} if 'K' in meta else {},
     forwards=passes.no_passes,
     part='influence',
   ),
   'CFk': Recipe('cfk', LAST_BLOCKS, orders.retain, forwards=passes.no_passes),
   'EUk': Recipe(
     'euk',
-    LAST_BLOCKS,
+    {**LAST_BLOCKS, 'training_epoch_factor': 'training_epoch_factor'},
     orders.fresh_retain,
     labels={'surgery': 'init'},
     forwards=passes.no_passes,

@@ -73,35 +73,37 @@ def read(folder: pathlib.Path, name: str, dtype: str = 'float64') -> Recording:
   """Read a recorded run and make its inputs."""
   meta, arrays = rules.load(folder, name)
   arch = meta['arch']
-  model = models.build(MODELS[arch], num_classes=rules.CLASSES)
   variables = _weights(arch, meta['weight_tag'], dtype)
   task = Task(
     jax.tree.map(jnp.asarray, rules.dataset(meta['data_seed'])),
-    model,
+    model(arch),
     rules.transform(),
   )
   split = jax.tree.map(jnp.asarray, rules.split())
-  return Recording(meta, arrays, model, Problem(task, split, variables))
+  return Recording(meta, arrays, task.model, Problem(task, split, variables))
+
+
+def model(arch: str) -> models.Model:
+  """Build the network that recordings call `arch`."""
+  return models.build(MODELS[arch], num_classes=rules.CLASSES)
 
 
 @functools.cache
 def shapes(arch: str) -> Variables:
   """Return zeros of the shapes of a network's variables."""
-  model = models.build(MODELS[arch], num_classes=rules.CLASSES)
   found = jax.eval_shape(
-    lambda key: models.init(model, key, IMAGE), jax.random.key(0)
+    lambda key: models.init(model(arch), key, IMAGE), jax.random.key(0)
   )
   return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), found)
 
 
 @functools.cache
 def _weights(arch: str, tag: str, dtype: str) -> Variables:
-  model = models.build(MODELS[arch], num_classes=rules.CLASSES)
   state = rules.state_dict(
-    model, shapes(arch), tag, convolution_gain=CONVOLUTION_GAIN[arch]
+    model(arch), shapes(arch), tag, convolution_gain=CONVOLUTION_GAIN[arch]
   )
   state = {name: value.astype(dtype) for name, value in state.items()}
-  return torch_names.from_torch(model, state)
+  return torch_names.from_torch(model(arch), state)
 
 
 @functools.cache

@@ -1,19 +1,21 @@
 """Every method against recorded runs of the reference, number for number.
 
 A plain `pytest` replays a few runs; naming this folder replays all of them,
-`pytest tests/golden --golden=DIR` those of another set of the same form.
+`--recordings=others` all but the few; `pytest tests/golden --golden=DIR` those
+of another set of the same form.
 """
 
 import pathlib
 
 import jax
 import numpy as np
+import pytest
 
 from jaxmu import methods
 from tests.golden import extras, recipes, replay, rules
 
 RELATIVE = 1e-8  # of losses, learning rates, logits, in float64
-QUICK = ('R', 'NGPlus', 'PRMQ')
+FEW = ('R', 'NGPlus', 'PRMQ')  # that every test run replays
 NOT_METHODS = ('metrics', 'NegGrad')  # NegGrad is not in the benchmark
 FIRST_STEPS = 5  # that are compared in float32
 STRAY = 10  # times the reference's own difference between precisions
@@ -21,15 +23,26 @@ TWO_PHASES = ('SCRUB', 'FCS')  # whose epochs have a recorded model inside
 
 
 def pytest_generate_tests(metafunc):
-  config = metafunc.config
-  folder = pathlib.Path(config.getoption('--golden'))
-  runs = {k: v for k, v in rules.index(folder).items() if k not in NOT_METHODS}
-  if not any('golden' in str(arg) for arg in config.args):
-    runs = {k: v for k, v in runs.items() if k in QUICK}
+  if 'name' not in metafunc.fixturenames:
+    return
+  folder = pathlib.Path(metafunc.config.getoption('--golden'))
+  runs = sorted(set(rules.index(folder)) - set(NOT_METHODS))
+  wanted = _wanted(metafunc.config)
+  if wanted != 'all':
+    runs = [name for name in runs if (name in FEW) == (wanted == 'few')]
   if 'float32' in metafunc.function.__name__:
     runs = [name for name in runs if _has_single_precision(folder, name)]
-  if 'name' in metafunc.fixturenames:
-    metafunc.parametrize('name', sorted(runs))
+  # What one run compiles is dropped before the next one begins.
+  groups = [pytest.mark.xdist_group(f'recording {name}') for name in runs]
+  pairs = zip(runs, groups, strict=True)
+  cases = [pytest.param(name, marks=group) for name, group in pairs]
+  metafunc.parametrize('name', cases)
+
+
+def _wanted(config) -> str:
+  """Return which recorded runs to replay: 'few', 'others' or 'all'."""
+  named = any('golden' in str(arg) for arg in config.args)
+  return config.getoption('--recordings') or ('all' if named else 'few')
 
 
 def _has_single_precision(folder, name):
@@ -148,6 +161,7 @@ def test_first_steps_agree_in_float32(name, golden_folder):
   # strays in single precision, where a ReLU or an entry of a mask flips.
   single = arrays['f32_step_loss'][steps]
   stray = np.maximum.accumulate(np.abs(single / golden - 1))
-  rounding = np.minimum(1e-5 * 10.0 ** np.arange(len(found)), 1e-2)
+  number = before + np.arange(len(found))
+  rounding = np.minimum(1e-5 * 10.0**number, 1e-2)
   allowed = rounding + STRAY * stray
   np.testing.assert_array_less(np.abs(found / golden - 1), allowed)
