@@ -9,6 +9,7 @@ statistics are those of the original (`bn_mode='train'` uses the batch's); there
 is no momentum; the learning rate decays at 50, 80 and 90 percent of the epochs;
 more blocks than the model has means all of them. On transformers the attention
 biases get no gradient in evaluation mode (`attn_bias_mode='live'` trains them).
+Unlike the reference, asking for more blocks than there are gives a warning.
 """
 
 from flax import struct

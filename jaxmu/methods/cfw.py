@@ -30,6 +30,7 @@ from jaxmu.ops import (
   optim,
   schedules,
   surgery,
+  taps,
 )
 
 
@@ -65,19 +66,20 @@ def confuse(
   deviation: Array,
 ) -> Variables:
   """Add Gaussian noise to the convolutions in scope."""
-  stem = problem.task.model.blocks.stem_conv
-  everywhere = hparams.confuse_scope == 'all_conv'
 
   def noisy(path, leaf):
-    if not (
-      surgery.is_conv(leaf) and (everywhere or surgery.under(path, stem))
-    ):
+    if not (surgery.is_conv(leaf) and _in_scope(hparams, problem, path)):
       return leaf
     noise = draws.normal(f'noise/{path}', leaf.shape, leaf.dtype)
     return leaf + deviation * noise
 
   params: Params = surgery.edit(noisy, variables['params'])
   return {**variables, 'params': params}
+
+
+def _in_scope(hparams: Hparams, problem: Problem, path: str) -> bool:
+  everywhere = hparams.confuse_scope == 'all_conv'
+  return everywhere or surgery.under(path, problem.task.model.blocks.stem_conv)
 
 
 def epoch(
@@ -101,7 +103,15 @@ def epoch(
     stream.cut(order, hparams.batch_size),
     draws,
   )
-  return fit.Fit(variables, opt), {**info, 'learning_rate': rate}
+  dead = sum(
+    count
+    for path, count in taps.count_dead(
+      problem.task, problem.original['params']
+    ).items()
+    if _in_scope(hparams, problem, path)
+  )
+  info = {**info, 'learning_rate': rate, 'dead_noised': jnp.int32(dead)}
+  return fit.Fit(variables, opt), info
 
 
 def _weighted_cross_entropy(problem: Problem) -> fit.Loss:

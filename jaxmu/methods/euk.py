@@ -11,7 +11,8 @@ statistics and those of the batch. The pull is towards the newly drawn weights.
 There is no momentum; the learning rate decays at 50, 80 and 90 percent of the
 epochs; more blocks than the model has means all of them. Layer norms and
 attention biases are not drawn anew, and attention biases get no gradient in
-evaluation mode (`attn_bias_mode='live'` trains them).
+evaluation mode (`attn_bias_mode='live'` trains them). Unlike the reference,
+asking for more blocks than there are gives a warning.
 """
 
 import jax

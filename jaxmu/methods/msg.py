@@ -11,8 +11,9 @@ batch statistics; the retain side is a random subset of the size of the forget
 set in batches of 64 whatever `batch_size` is, so that the balance of the two
 sums of batch means depends on it; weight decay also shrinks the slow weights.
 Kernel taps that only meet padding have zero gradient and are renewed first;
-ties go to the lower flat index in torch's layout. `live_only` renews a fraction
-of the other taps.
+`live_only` renews a fraction of the other taps. Unlike the reference, which
+leaves the order of ties to the sort, ties go to the lower flat index in torch's
+layout.
 """
 
 import dataclasses

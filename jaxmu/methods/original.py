@@ -3,6 +3,10 @@
 Stochastic gradient descent on the retain and the forget set together, with the
 training augmentation, cosine decay per epoch, the last epoch kept. Source: the
 benchmark's recipe (arXiv 2410.01276).
+
+Unlike the reference, where it depends on the number of loader processes, what
+augmentation does to an image follows from the member's key, the epoch and the
+image alone.
 """
 
 import jax.numpy as jnp

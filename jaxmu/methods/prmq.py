@@ -13,10 +13,11 @@ takes one step more than `num_epochs`, a real number, says (`extra_step`);
 exported. Numbers beyond the range of half precision become infinite. At 32x32
 pixels 62% of ResNet-18's weights are kernel taps that only meet padding and
 have decayed to small values, which are pruned first; `live_only` leaves them
-alone. Equal magnitudes are ranked by flat index in torch's parameter order.
+alone.
 
 Unlike the reference, which passes over the retain set to see the labels, labels
-are counted; and the original model is asked once (`cache_teacher`).
+are counted; the original model is asked once (`cache_teacher`); and equal
+magnitudes are ranked by flat index in torch's parameter order.
 """
 
 import dataclasses

@@ -3,6 +3,10 @@
 The recipe of the original model on the retain set alone, from the same initial
 weights. Unlearning is judged by how close it comes to this. Source: the
 benchmark's recipe (arXiv 2410.01276), there called "naive".
+
+Unlike the reference, where it depends on the number of loader processes, what
+augmentation does to an image follows from the member's key, the epoch and the
+image alone.
 """
 
 from flax import struct

@@ -11,9 +11,10 @@ other; masked weights still decay; the learning rate does not. At 32x32 pixels
 62% of ResNet-18's weights are kernel taps that only meet padding and have no
 gradient: any `mask_fraction` above 0.38 then keeps every weight that matters,
 and the method is SRL. `live_only` takes the fraction of the live weights.
-Equal magnitudes are ranked by flat index in torch's parameter order. Attention
-biases of transformers have no gradient in evaluation mode and rank last
-(`attn_bias_mode='live'` gives them theirs).
+Attention biases of transformers have no gradient in evaluation mode and rank
+last (`attn_bias_mode='live'` gives them theirs). Unlike the reference, which
+leaves the order of equal magnitudes to the sort, they are ranked by flat index
+in torch's parameter order.
 """
 
 import dataclasses

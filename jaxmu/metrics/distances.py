@@ -1,8 +1,8 @@
 """How far apart two models are, in parameters and in outputs.
 
 Only trainable parameters count, not BatchNorm statistics. Weights that never
-meet data (taps that only see padding) count too, so a distance is read next to
-that between two retrained models.
+meet data (taps that only see padding) count too unless `live` leaves them out;
+either way a distance is read next to that between two retrained models.
 """
 
 from typing import Any
@@ -12,8 +12,10 @@ import numpy as np
 from scipy import special
 
 
-def _squares(*trees: Any) -> float:
+def _squares(*trees: Any, live: Any = None) -> float:
   """Sum of squares of the first tree, minus the second if there is one."""
+  if live is not None:
+    trees = tuple(_live_only(tree, live) for tree in trees)
   total = 0.0
   leaves = [jax.tree.leaves(tree) for tree in trees]
   for parts in zip(*leaves, strict=True):
@@ -24,29 +26,39 @@ def _squares(*trees: Any) -> float:
   return total
 
 
-def norm(params: Any) -> float:
-  """Returns the global L2 norm of a pytree, accumulated in float64."""
-  return float(np.sqrt(_squares(params)))
+def _live_only(params: Any, live: Any) -> Any:
+  return jax.tree.map(lambda p, on: np.where(on, p, 0), params, live)
 
 
-def l2(first: Any, second: Any) -> float:
-  """Returns the L2 distance of two pytrees of the same structure."""
-  return float(np.sqrt(_squares(first, second)))
+def norm(params: Any, live: Any = None) -> float:
+  """Returns the global L2 norm of a pytree, accumulated in float64.
+
+  Args:
+    params: the tree.
+    live: which entries count, a tree of bool that broadcasts, as
+      `jaxmu.ops.taps.live` gives it; all by default.
+  """
+  return float(np.sqrt(_squares(params, live=live)))
 
 
-def relative_l2(first: Any, second: Any) -> float:
+def l2(first: Any, second: Any, live: Any = None) -> float:
+  """Returns the L2 distance of two trees of one structure; `live` as above."""
+  return float(np.sqrt(_squares(first, second, live=live)))
+
+
+def relative_l2(first: Any, second: Any, live: Any = None) -> float:
   """Returns the L2 distance over the norm of the first."""
-  return l2(first, second) / norm(first)
+  return l2(first, second, live) / norm(first, live)
 
 
-def normalised_l2(first: Any, second: Any) -> float:
+def normalised_l2(first: Any, second: Any, live: Any = None) -> float:
   """Returns the L2 distance of both scaled to norm one, sqrt(2 - 2 cos)."""
-  a, b = norm(first), norm(second)
+  a, b = norm(first, live), norm(second, live)
   scaled = [
     jax.tree.map(lambda x, n=n: np.asarray(x, np.float64) / n, tree)
     for tree, n in ((first, a), (second, b))
   ]
-  return l2(*scaled)
+  return l2(*scaled, live=live)
 
 
 def kl(reference_logits: np.ndarray, logits: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from jaxmu.attacks import intervals, log_odds, population, roc_report, ulira
 from jaxmu.data import splits as splits_lib
 from jaxmu.metrics import indiscernibility, retention
 from jaxmu.pipeline import job as job_lib
-from jaxmu.pipeline import predict, roster, train
+from jaxmu.pipeline import predict, remarks, roster, train
 from jaxmu.report import records
 
 FPR_GRID = np.geomspace(1e-3, 1.0, 61)
@@ -67,7 +67,7 @@ Metrics = dict[str, intervals.Estimate]
 
 def evaluate(job: job_lib.Job) -> Evaluation:
   """Compute all numbers of a job from its stored predictions."""
-  warnings: list[str] = []
+  warnings = remarks.remarks(job)
   metrics: dict[str, Metrics] = {}
   curves, scores, failed = {}, {}, {}
   scored = {name: read(job, name, warnings) for name in job.populations}

@@ -119,6 +119,31 @@ def test_parameter_distances():
   assert distances.normalised_l2(first, tripled) == pytest.approx(0, abs=1e-15)
 
 
+def test_distances_of_live_weights_alone():
+  rng = np.random.default_rng(2)
+  alive = rng.integers(0, 2, (3, 3)).astype(bool)
+  first, second = (
+    {'kernel': rng.normal(size=(3, 3, 4, 5)), 'bias': rng.normal(size=5)}
+    for _ in range(2)
+  )
+  live = {'kernel': alive[:, :, None, None], 'bias': np.ones(1, bool)}
+  a, b = (
+    np.concatenate([tree['kernel'][alive].reshape(-1), tree['bias']])
+    for tree in (first, second)
+  )
+  length = np.linalg.norm
+  for found, expected in (
+    (distances.norm(first, live), length(a)),
+    (distances.l2(first, second, live), length(a - b)),
+    (distances.relative_l2(first, second, live), length(a - b) / length(a)),
+    (
+      distances.normalised_l2(first, second, live),
+      length(a / length(a) - b / length(b)),
+    ),
+  ):
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
 def test_distances_accumulate_in_float64():
   big = {'w': np.full(1 << 18, 0.1, np.float32)}
   exact = float(np.float32(0.1)) * 512

@@ -1,0 +1,45 @@
+"""Methods of which there is no recorded run on a transformer, traced there.
+
+The reference's FF and IU raise; of SRL there was none made.
+"""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxmu import methods, models
+from jaxmu.core import method as core_method
+from jaxmu.core.types import Problem
+from tests.methods import small
+
+SMALL = {'widths': (32, 32, 32, 32), 'depths': (1, 1, 1, 1)}
+
+
+def _problem() -> Problem:
+  problem = small.problem()
+  model = models.build('vit11m', num_classes=4, options=SMALL)
+  dataset = problem.task.dataset
+  image = jnp.zeros((len(dataset.label), 32, 32, 3), jnp.uint8)
+  task = problem.task.replace(model=model, dataset=dataset.replace(image=image))
+  original = jax.eval_shape(
+    lambda key: models.init(model, key, (32, 32, 3)), jax.random.key(0)
+  )
+  return problem.replace(task=task, original=original)
+
+
+@pytest.mark.parametrize('name', ['ff', 'iu', 'srl'])
+def test_takes_a_transformer(name):
+  method, problem, draws = methods.get(name), _problem(), small.draws()
+  core_method.check(method, problem)
+  hparams = method.prepare(small.hparams(name), problem)
+  state = jax.eval_shape(method.init, hparams, draws.at('init'), problem)
+  place = draws.at('epoch', jnp.int32(0))
+  after, info = jax.eval_shape(
+    method.epoch, hparams, place, problem, state, jnp.int32(0)
+  )
+  assert 'loss' in info
+  found = jax.eval_shape(method.finish, hparams, after)
+  assert jax.tree.structure(found) == jax.tree.structure(problem.original)
+  assert [x.shape for x in jax.tree.leaves(found)] == [
+    x.shape for x in jax.tree.leaves(problem.original)
+  ]
