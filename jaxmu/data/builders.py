@@ -247,6 +247,11 @@ def prepare(
   Raises:
     ValueError: an archive is missing, damaged, or not the official one.
   """
+  if manual_dir is not None and not manual_dir.is_dir():
+    raise ValueError(
+      f'--manual_dir={manual_dir} is not a folder: name the one that holds the '
+      'archives, or leave the flag out to download them'
+    )
   builder = BUILDERS[name](data_dir=data_dir, file_format='array_record')
   builder.any_size = any_size
   builder.manual_dir = manual_dir

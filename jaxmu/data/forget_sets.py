@@ -71,7 +71,7 @@ def main_split(
     classes = [int(number) for number in rest.split(',') if number.strip()]
     forget = by_class(train, label=label, classes=classes)
   elif kind == 'file':
-    forget = from_file(rest)
+    forget = from_file(rest, num_dev=num_dev)
   else:
     forget = by_difficulty(
       train,
@@ -79,7 +79,10 @@ def main_split(
       count=math.ceil(forget_fraction * len(train)),
       end='most' if kind == 'most' else 'least',
     )
-  return with_forget(train, forget=forget, val=val)
+  try:
+    return with_forget(train, forget=forget, val=val)
+  except ValueError as error:
+    raise ValueError(f'forget set {how!r}: {error}') from None
 
 
 def with_forget(
@@ -115,8 +118,8 @@ def with_forget(
   if strangers.size:
     raise ValueError(
       f'{strangers.size} indices of the forget set are not in the training '
-      f'part of {len(train)} examples, first {strangers[0]}: they cannot be '
-      'unlearned, leave them out'
+      f'part of {len(train)} examples, first {strangers[0]}: nothing was '
+      'learned from them, leave them out'
     )
   if len(forget) == len(train):
     raise ValueError(
@@ -150,14 +153,19 @@ def by_class(
   return train[np.isin(label[train], list(classes))]
 
 
-def from_file(path: str | os.PathLike) -> np.ndarray:
+def from_file(path: str | os.PathLike, *, num_dev: int) -> np.ndarray:
   """Read an explicit forget set: `.npy`, or text with one index per line.
 
   Indices count over the development part of the data set in its own order. In
   text files, `#` starts a comment.
 
+  Args:
+    path: the file.
+    num_dev: size of the development part.
+
   Raises:
-    ValueError: the file is missing or holds something else than integers.
+    ValueError: the file is missing or holds something else than integers in
+      0..num_dev - 1.
   """
   path = pathlib.Path(path)
   if not path.exists():
@@ -177,6 +185,13 @@ def from_file(path: str | os.PathLike) -> np.ndarray:
     raise ValueError(
       f'the index file {path} holds {index.dtype} of shape {index.shape}: save '
       'a one-dimensional integer array'
+    )
+  wrong = index[(index < 0) | (index >= num_dev)]
+  if wrong.size:
+    raise ValueError(
+      f'the index file {path} holds {wrong.size} indices outside '
+      f'0..{num_dev - 1}, first {wrong[0]}: they count the examples of the '
+      'development part from 0'
     )
   return index.astype(np.int64)
 

@@ -48,7 +48,7 @@ def read_arrays(paths: list[pathlib.Path]) -> Labelled:
         f'{paths[0]} and {paths[1]} cannot be read as arrays ({error}): write '
         'them with np.save'
       ) from error
-    _check_pair(image, label, origin=str(paths[0]))
+    _check_pair(image, label, origin=str(paths[0]), labels_of=str(paths[1]))
     return Labelled(train=(image, label), test=None)
   if len(paths) != 1 or paths[0].suffix != '.npz':
     raise ValueError(
@@ -181,7 +181,9 @@ def write_plain(
   return folder
 
 
-def _check_pair(image: np.ndarray, label: np.ndarray, *, origin: str) -> None:
+def _check_pair(
+  image: np.ndarray, label: np.ndarray, *, origin: str, labels_of: str = ''
+) -> None:
   try:
     images.check_images(image)
   except ValueError as error:
@@ -191,6 +193,10 @@ def _check_pair(image: np.ndarray, label: np.ndarray, *, origin: str) -> None:
       f'{origin}: {len(image)} images, but labels of dtype {label.dtype} and '
       f'shape {label.shape}: give one integer per image, counted from 0'
     )
+  # Now, while positions are still those in the user's file.
+  raw.check_labels(
+    label, num_classes=int(label.max()) + 1, origin=labels_of or origin
+  )
 
 
 def _class_folders(folder: pathlib.Path) -> list[str]:

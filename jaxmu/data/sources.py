@@ -181,7 +181,8 @@ def _not_there(name: str, folder: pathlib.Path) -> str:
       f'  python -m jaxmu.prepare {name} --data_dir={folder.parent}\n'
       f'  {folder}/train.npz and test.npz (image: uint8 [N, H, W, C], label: '
       'integer [N])\n'
-      'or name another folder with data_dir or $JAXMU_DATA_DIR'
+      'or name another folder with --data_dir, in a job with '
+      '--config.data.folder, or with $JAXMU_DATA_DIR'
     )
   return (
     f'unknown data set {name!r}. Built in: {", ".join(sorted(CATALOG))}; found '

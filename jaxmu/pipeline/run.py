@@ -44,6 +44,7 @@ def run(settings: Settings, command: str = '') -> job_lib.Job:
       layout = notes.layout_of(job, f'train {name}')
       trainer = training.Trainer(people.method, job.task, layout)
       train.train(job, name, trainer, bars)
+      curve.write(job)  # to be looked at while the rest is still running
       timing.measure(job, name, trainer, bars)
     for remark in curve.remarks(job):
       bars.line(remark)

@@ -132,6 +132,12 @@ def test_utkface_says_where_to_put_it(tmp_path, prepare):
   assert not _left_behind(tmp_path)
 
 
+def test_folder_of_archives_must_be_there(tmp_path, prepare):
+  with pytest.raises(ValueError, match='--manual_dir=.*manual is not a folder'):
+    prepare('utkface')
+  assert not _left_behind(tmp_path)
+
+
 def test_broken_picture_is_named_and_nothing_left(tmp_path, prepare):
   names = _write_faces(tmp_path / 'manual' / 'UTKFace', [3, 25, 47, 61, 80])
   (tmp_path / 'manual' / 'UTKFace' / names[2]).write_bytes(b'no picture')

@@ -46,24 +46,35 @@ def test_index_files_of_both_kinds(tmp_path):
   text.write_text('# chosen by hand\n3\n\n9  # the odd one\n')
   binary = tmp_path / 'forget.npy'
   np.save(binary, np.array([3, 9], np.int32))
-  assert forget_sets.from_file(text).tolist() == [3, 9]
-  assert forget_sets.from_file(binary).tolist() == [3, 9]
+  for path in (text, binary):
+    assert forget_sets.from_file(path, num_dev=10).tolist() == [3, 9]
 
 
 def test_bad_index_files_are_named(tmp_path):
   with pytest.raises(ValueError, match='does not exist'):
-    forget_sets.from_file(tmp_path / 'absent.txt')
+    forget_sets.from_file(tmp_path / 'absent.txt', num_dev=10)
   text = tmp_path / 'words.txt'
   text.write_text('3\nfour\n')
   with pytest.raises(ValueError, match='words.txt.*four'):
-    forget_sets.from_file(text)
+    forget_sets.from_file(text, num_dev=10)
   binary = tmp_path / 'floats.npy'
   np.save(binary, np.array([0.5]))
   with pytest.raises(ValueError, match='float64'):
-    forget_sets.from_file(binary)
+    forget_sets.from_file(binary, num_dev=10)
   binary.write_bytes(binary.read_bytes()[:20])
   with pytest.raises(ValueError, match='floats.npy'):
-    forget_sets.from_file(binary)
+    forget_sets.from_file(binary, num_dev=10)
+  for index in (10, -1):
+    text.write_text(f'3\n{index}\n')
+    with pytest.raises(ValueError, match=rf'words.txt.*0\.\.9, first {index}'):
+      forget_sets.from_file(text, num_dev=10)
+
+
+def test_refused_forget_sets_name_the_file(tmp_path):
+  path = tmp_path / 'twice.txt'
+  path.write_text('3\n3\n')
+  with pytest.raises(ValueError, match='twice.txt.*repeats 1'):
+    forget_sets.main_split(np.zeros(40, int), 30, how=f'file:{path}')
 
 
 def test_by_difficulty_takes_an_end_of_the_ranking():

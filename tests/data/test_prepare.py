@@ -113,7 +113,7 @@ def test_arrays_become_a_data_set(run, tmp_path):
     (np.zeros((4, 6, 6, 3)), [0, 1, 0, 1], 'float64.*np.round'),
     (np.zeros((4, 6, 6, 3), np.uint8), [0, 1, 0], 'labels .* shape'),
     (np.zeros((4, 6, 6, 3), np.uint8), ['a', 'b', 'a', 'b'], 'counted from 0'),
-    (np.zeros((4, 6, 6, 3), np.uint8), [0, -1, 0, 1], 'value -1'),
+    (np.zeros((4, 6, 6, 3), np.uint8), [0, -1, 0, 1], r'y\.npy.*position 1 '),
   ],
 )
 def test_wrong_arrays_leave_nothing(run, tmp_path, image, label, message):
