@@ -61,7 +61,8 @@ def sides_of(
       tried[layout] = min(side.seconds('run') for _ in range(2))
   best = min(tried, key=tried.__getitem__)
   return [
-    stack.enter_context(start(best, processes)) for processes in (1, cores)
+    stack.enter_context(start(best, processes))
+    for processes in sorted({1, cores})
   ]
 
 

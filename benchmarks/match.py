@@ -86,7 +86,7 @@ def play(
     trial = duel.rounds(theirs, 'run', TRIALS)
     best = min(theirs, key=lambda side: min(trial[side.name]))
     layout, sides = best.name.split()[1], [best]
-    if processes:
+    if processes and cores() > 1:
       many = _torch(workload, folder, layout, form, cores())
       sides.append(stack.enter_context(many))
     if compiled:
