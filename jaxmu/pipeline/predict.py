@@ -4,22 +4,38 @@ import functools
 
 import numpy as np
 
-from jaxmu import prediction
+from jaxmu import population, prediction
 from jaxmu.execution import fallback
 from jaxmu.pipeline import job as job_lib
 from jaxmu.pipeline import notes, train
 from jaxmu.report import progress
 
 
-def predict(job: job_lib.Job, name: str, bars: progress.Progress) -> None:
-  """Score all examples with the missing shards of a population."""
+def predict(
+  job: job_lib.Job,
+  name: str,
+  bars: progress.Progress,
+  predictors: dict[population.Layout, prediction.Predictor],
+) -> None:
+  """Score all examples with the missing shards of a population.
+
+  Args:
+    job: the job.
+    name: which of its populations.
+    bars: where to show progress.
+    predictors: the compiled programs so far, to which a new one is added; all
+      populations of a layout share one.
+  """
   people = job.populations[name]
   missing = people.scores.missing(verify=job.settings.run.verify)
   if not missing:
     bars.line(f'{name}: predictions found')
     return
   label = f'predict {name}'
-  predictor = prediction.Predictor(job.task, notes.layout_of(job, label))
+  layout = notes.layout_of(job, label)
+  if layout not in predictors:
+    predictors[layout] = prediction.Predictor(job.task, layout)
+  predictor = predictors[layout]
   count = sum(len(people.positions(n)) for n in missing)
   with bars.stage(label, count, unit='models') as stage:
     for shard in missing:

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from jaxmu import training
+from jaxmu import population, prediction, training
 from jaxmu.pipeline import (
   curve,
   notes,
@@ -48,8 +48,9 @@ def run(settings: Settings, command: str = '') -> job_lib.Job:
       timing.measure(job, name, trainer, bars)
     for remark in curve.remarks(job):
       bars.line(remark)
+    predictors: dict[population.Layout, prediction.Predictor] = {}
     for name in job.populations:
-      predict.predict(job, name, bars)
+      predict.predict(job, name, bars, predictors)
     if publish.is_current(job):
       bars.line('report: up to date' + ('' if fresh else ', nothing redone'))
     else:
