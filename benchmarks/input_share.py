@@ -1,0 +1,201 @@
+"""Times what reading a batch costs, as a share of a training step.
+
+    python benchmarks/input_share.py [--members=8 --batch=256 --widths=64]
+
+Three compiled loops over the same batches take turns: the training step as it
+is; the same step on batches that lie in memory, augmented and normalised; and
+the input alone (gather, crop, flip, normalise). The share is given both ways,
+from the input alone and from the difference of the two steps, with medians and
+quartiles over the rounds. The network is ResNet-18; pixels are random, which
+costs the same, so no data set is needed. On a CPU, times are processor time on
+one core, which other processes disturb little; elsewhere they are seconds of
+the clock. Rows are printed and written to benchmarks/input_share.csv.
+"""
+
+import argparse
+import csv
+import os
+import pathlib
+import platform
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmu import models
+from jaxmu.core.draws import Draws
+from jaxmu.core.types import Dataset, Task
+from jaxmu.data import stream
+from jaxmu.data.catalog import CATALOG
+from jaxmu.ops import fit, forward, losses, optim
+
+TABLE = pathlib.Path(__file__).with_suffix('.csv')
+STEPS = 8  # of a compiled loop
+ROUNDS = 15
+MOST_EXAMPLES = 20_000  # 61 MB, beyond the caches of a processor
+
+
+def make_task(name: str, width: int) -> Task:
+  """Return a task with the transform of a set and random pixels."""
+  entry = CATALOG[name]
+  generator = np.random.default_rng(0)
+  size = min(entry.num_dev, MOST_EXAMPLES)
+  shape = (size, entry.size, entry.size, 3)
+  image = generator.integers(0, 256, shape, dtype=np.uint8)
+  label = generator.integers(0, entry.num_classes, size).astype(np.int32)
+  model = models.build(
+    'resnet18', num_classes=entry.num_classes, options={'width': width}
+  )
+  return Task(
+    Dataset(jnp.asarray(image), jnp.asarray(label)), model, entry.transform
+  )
+
+
+def read(task: Task, index, draws: Draws):
+  """Return a batch as training reads it."""
+  return forward.augmented_images(task, index, jnp.float32, draws)
+
+
+def step(task: Task, state: fit.Fit, index, key):
+  """Take `STEPS` training steps as the originals take them."""
+  draws = Draws(key)
+  loss = fit.augmented_cross_entropy(task, draws)
+  return descend(loss, state, stream.Batches(index, None), draws)
+
+
+def ready_step(task: Task, state: fit.Fit, batches, key):
+  """Take the same steps on images that need nothing any more."""
+
+  def loss(variables, batch, draws):
+    images, label = batch
+    logits, after = forward.train_logits(task, variables, images, draws)
+    return losses.cross_entropy(logits, label), after
+
+  return descend(loss, state, stream.Batches(batches, None), Draws(key))
+
+
+def descend(loss: fit.Loss, state: fit.Fit, batches, draws: Draws):
+  """Run one pass; return all of its results, so that nothing is left out."""
+  sgd = optim.sgd(0.01, 0.9, 5e-4)
+  return fit.epoch(loss, sgd, *state, batches, draws)
+
+
+def input_alone(task: Task, state: fit.Fit, index, key):
+  """Read the batches one after another; each replaces the one before."""
+  del state
+  draws = Draws(key)
+  first = jnp.zeros((*index.shape[1:], *task.dataset.image.shape[1:]))
+  return jax.lax.scan(
+    lambda _, row: (read(task, row, draws), None), first, index
+  )[0]
+
+
+def compiled(function: Callable, task: Task, members: int, *arrays: Any):
+  """Compile a function of one member, mapped over members, task shared."""
+  one = lambda *arrays: function(task, *arrays)  # noqa: E731
+  many = jax.vmap(one) if members > 1 else one
+  program = jax.jit(many).lower(*arrays).compile()
+  return lambda: jax.block_until_ready(program(*arrays))
+
+
+def contenders(task: Task, batch: int, members: int) -> dict[str, Callable]:
+  """Return the three loops on equal data."""
+
+  def stacked(x):
+    return jnp.stack([x] * members) if members > 1 else x
+
+  key = jax.random.key(0)
+  variables = models.init(task.model, key, task.dataset.image.shape[1:])
+  state = jax.tree.map(stacked, fit.start(variables))
+  table = np.random.default_rng(1).choice(
+    task.dataset.label.shape[0], (STEPS, batch), replace=False
+  )
+  index = jnp.asarray(table, jnp.int32)
+  images = jax.lax.map(lambda row: read(task, row, Draws(key)), index)
+  ready = images, task.dataset.label[index]
+  keys = jax.random.split(key, members) if members > 1 else key
+  rows, ready = jax.tree.map(stacked, (index, ready))
+  return {
+    'step': compiled(step, task, members, state, rows, keys),
+    'ready': compiled(ready_step, task, members, state, ready, keys),
+    'input': compiled(input_alone, task, members, state, rows, keys),
+  }
+
+
+def milliseconds(run: Callable[[], Any]) -> float:
+  """Time one step of a loop."""
+  on_cpu = jax.default_backend() == 'cpu'
+  clock = time.process_time if on_cpu else time.perf_counter
+  begin = clock()
+  run()
+  return 1000 * (clock() - begin) / STEPS
+
+
+def measure(name: str, width: int, batch: int, members: int) -> dict[str, Any]:
+  """Return one row of the table."""
+  runs = contenders(make_task(name, width), batch, members)
+  for run in runs.values():
+    run()
+  rounds = [
+    {kind: milliseconds(run) for kind, run in runs.items()}
+    for _ in range(ROUNDS)
+  ]
+  times = {kind: np.array([r[kind] for r in rounds]) for kind in runs}
+  shares = {
+    'alone': times['input'] / times['step'],
+    'difference': 1 - times['ready'] / times['step'],
+  }
+  row: dict[str, Any] = {
+    'set': name,
+    'width': width,
+    'batch': batch,
+    'members': members,
+  }
+  for kind, values in times.items():
+    row[f'{kind}_ms'] = f'{np.median(values):.3f}'
+  for kind, values in shares.items():
+    low, middle, high = np.quantile(100 * values, [0.25, 0.5, 0.75])
+    row[f'{kind}_percent'] = f'{middle:.2f}'
+    row[f'{kind}_quartiles'] = f'{low:.2f} {high:.2f}'
+  return row
+
+
+def processor() -> str:
+  """Return the name of the processor where the system tells it."""
+  try:
+    lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
+  except OSError:
+    return platform.machine()
+  names = [line.partition(': ')[2] for line in lines if 'model name' in line]
+  return names[0] if names else platform.machine()
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--sets', default='digits,mnist,cifar10')
+  parser.add_argument('--widths', default='8,16')
+  parser.add_argument('--batch', type=int, default=64)
+  parser.add_argument('--members', type=int, default=1)
+  options = parser.parse_args()
+  where = jax.devices()[0].device_kind
+  if jax.default_backend() == 'cpu':
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    where = f'one core of {processor()}'
+  rows = []
+  for name in options.sets.split(','):
+    for width in map(int, options.widths.split(',')):
+      row = measure(name, width, options.batch, options.members)
+      versions = f'jax {jax.__version__} python {platform.python_version()}'
+      rows.append({**row, 'device': where, 'versions': versions})
+      print(*(f'{key}={value}' for key, value in rows[-1].items()), flush=True)
+  with TABLE.open('w', newline='') as file:
+    writer = csv.DictWriter(file, list(rows[0]), lineterminator='\n')
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+if __name__ == '__main__':
+  main()
