@@ -7,28 +7,20 @@ import pathlib
 import jax
 import pytest
 
+# Programs of tests run once or twice: most of their time is compilation, which
+# takes a half to a fifth without optimisation.
+_QUICK = ['--xla_backend_optimization_level=0']
+# XLA ends the process on a flag that it does not know (any more).
+if importlib.metadata.version('jaxlib').startswith('0.10.'):
+  _QUICK.append('--xla_cpu_use_fusion_emitters=false')
+os.environ['XLA_FLAGS'] = ' '.join([*_QUICK, os.environ.get('XLA_FLAGS', '')])
+
 _CACHE = pathlib.Path(__file__).parent.parent / '.jax_cache'
 
 jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_compilation_cache_dir', str(_CACHE))
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
-
-
-def pytest_configure(config):
-  """Compile quickly where recorded runs are asked for.
-
-  Each is a large program that runs once: most of its time is compilation, which
-  takes a half to a fifth without optimisation. Other tests compare bits of
-  several programs, which depend on it.
-  """
-  if not any('golden' in str(arg) for arg in config.args):
-    return
-  flags = ['--xla_backend_optimization_level=0']
-  # XLA ends the process on a flag that it does not know (any more).
-  if importlib.metadata.version('jaxlib').startswith('0.10.'):
-    flags.append('--xla_cpu_use_fusion_emitters=false')
-  os.environ['XLA_FLAGS'] = ' '.join([*flags, os.environ.get('XLA_FLAGS', '')])
 
 
 def pytest_collection_modifyitems(items):

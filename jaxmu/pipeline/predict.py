@@ -15,7 +15,7 @@ def predict(
   job: job_lib.Job,
   name: str,
   bars: progress.Progress,
-  predictors: dict[population.Layout, prediction.Predictor],
+  predictors: dict[population.Layout, prediction.Predictor] | None = None,
 ) -> None:
   """Score all examples with the missing shards of a population.
 
@@ -32,6 +32,7 @@ def predict(
     bars.line(f'{name}: predictions found')
     return
   label = f'predict {name}'
+  predictors = {} if predictors is None else predictors
   layout = notes.layout_of(job, label)
   if layout not in predictors:
     predictors[layout] = prediction.Predictor(job.task, layout)
