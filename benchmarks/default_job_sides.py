@@ -82,8 +82,8 @@ class JaxJob:
       'width': self.job.task.model.width,
     }
 
-  def load(self, name: str, shard: int) -> None:
-    """Put a shard on the devices."""
+  def load(self, name: str, shard: int, rate: float | None = None) -> None:
+    """Put a shard on the devices; with a rate, to train one epoch at it."""
     people = self.job.populations[name]
     chosen = people.positions(shard)
     members = train.select(people.members, chosen)
@@ -97,7 +97,12 @@ class JaxJob:
     keys = roster.draw_keys(self.job.root, name, members, False)
     sets = roster.index_sets(self.job.design, members)
     self.trainer = self.trainers[name]
-    hparams = [job_lib.hyper_parameters(people)] * members.size
+    hparams = job_lib.hyper_parameters(people)
+    if rate is not None:
+      hparams = hparams.replace(
+        learning_rate=np.float32(rate), num_epochs=np.int32(1)
+      )
+    hparams = [hparams] * members.size
     self.loaded = self.trainer.load(hparams, keys, sets, start)
     self.given = chosen, keys, sets, start
 
@@ -170,9 +175,13 @@ class TorchJob:
       memory_format=memory_format
     )
 
-  def load(self, name: str, shard: int, size: int) -> None:
-    """Read the members of a shard and build their networks."""
+  def load(
+    self, name: str, shard: int, size: int, rate: float | None = None
+  ) -> None:
+    """Read the members of a shard and build their networks; as in `JaxJob`."""
     self.name = name
+    changed = {} if rate is None else {'learning_rate': rate, 'num_epochs': 1}
+    self.settings = self.hparams[name] | changed
     self.numbers = range(self.part[0], size, self.part[1])
     self.pairs = []
     for number in self.numbers:
@@ -183,7 +192,7 @@ class TorchJob:
 
   def run(self) -> None:
     """Train them."""
-    hparams = self.hparams[self.name]
+    hparams = self.settings
     self.losses = [
       torch_side.METHODS[self.name](
         model, self.data, member, hparams, hparams['num_epochs'], False
