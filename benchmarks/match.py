@@ -33,6 +33,9 @@ ROUNDS = 5
 TRIALS = 2  # turns that decide which layout is the better one
 CHECKED = 1  # epochs whose losses are compared
 TOLERANCE = 2e-3  # relative
+# MSG renews the weights of the smallest gradients; which these are among many
+# that are nearly zero is up to rounding.
+LOOSE = {'msg': 5e-2}
 
 
 def cores() -> int:
@@ -150,10 +153,11 @@ def check(workload: Workload, apart: float) -> None:
   Raises:
     RuntimeError: the losses are further apart than rounding explains.
   """
-  if not apart < TOLERANCE:
+  most = LOOSE.get(workload.method, TOLERANCE)
+  if not apart < most:
     raise RuntimeError(
       f'{workload.label}, {workload.method}, batch {workload.batch}: the '
-      f'losses differ by {apart:.1e} of their size, more than {TOLERANCE}'
+      f'losses differ by {apart:.1e} of their size, more than {most}'
     )
 
 
