@@ -124,7 +124,7 @@ def rows_of(width: int, rounds: int) -> list[dict[str, Any]]:
   """Build up the step of one network."""
   batch = BATCHES.get(width, 64)
   workload = Workload('resnet18', {'width': width}, 1, batch, 4 * batch)
-  task = jax_side.task(workload)
+  task = jax.tree.map(jnp.asarray, jax_side.task(workload))
   task = task.replace(
     transform=dataclasses.replace(task.transform, flip=True, crop_padding=4)
   )
