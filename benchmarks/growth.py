@@ -18,6 +18,7 @@ import table
 from workload import RATE, Workload
 
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
+LEAST_STEPS = 10  # of an epoch, that setting up does not decide
 GRID = ((1, 64), (2, 64), (4, 64), (8, 64), (32, 64), (8, 128), (8, 256))
 
 
@@ -29,7 +30,7 @@ def main() -> None:
   options = parser.parse_args()
   rows = []
   for members, batch in GRID:
-    steps = max(1, options.images // (members * batch))
+    steps = max(LEAST_STEPS, options.images // (members * batch))
     workload = Workload(
       'resnet18',
       {'width': options.width},
