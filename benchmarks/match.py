@@ -32,7 +32,9 @@ LAYOUTS = ('contiguous', 'channels_last')
 ROUNDS = 5
 TRIALS = 2  # turns that decide which layout is the better one
 CHECKED = 1  # epochs whose losses are compared
-TOLERANCE = 2e-3  # relative
+# Relative. Training amplifies rounding: for ResNet-18 of width 64 with batches
+# of 64, mean losses are 6e-7 apart after 1 step, 9e-5 after 4, 3e-3 after 12.
+TOLERANCE = 5e-3
 # MSG renews the weights of the smallest gradients; which these are among many
 # that are nearly zero is up to rounding.
 LOOSE = {'msg': 5e-2}

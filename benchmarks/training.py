@@ -80,7 +80,7 @@ def main() -> None:
       continue
     for workload, form in matches:
       slow = form == 'padded'
-      found = match.play(
+      rows += match.play(
         workload,
         rounds=2 if slow else options.rounds,
         checked=1 if slow else match.CHECKED,
@@ -89,9 +89,7 @@ def main() -> None:
         compiled=options.compiled,
         devices=options.devices,
       )
-      table.show(found)
-      rows += found
-  table.save(TABLE, rows)
+      table.save(TABLE, rows)
 
 
 if __name__ == '__main__':
