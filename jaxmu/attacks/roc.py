@@ -9,7 +9,6 @@ FPR and is refused where too few negatives could support it.
 import math
 
 import numpy as np
-from scipy import stats
 
 MIN_FALSE_POSITIVES = 10
 
@@ -20,38 +19,6 @@ def auc(positives: np.ndarray, negatives: np.ndarray) -> float:
     return math.nan
   below, tied = _placements(positives, np.sort(negatives))
   return float((below + 0.5 * tied).mean() / len(negatives))
-
-
-def auc_delong(
-  positives: np.ndarray, negatives: np.ndarray
-) -> tuple[float, float]:
-  """Returns the AUC and its DeLong variance.
-
-  `var = var(V) / n1 + var(W) / n0` with V the fraction of negatives below each
-  positive and W the fraction of positives above each negative (DeLong et al.
-  1988). It takes examples as independent: for one model only. NaN variance
-  with fewer than two examples on a side.
-  """
-  n1, n0 = len(positives), len(negatives)
-  if not (n1 and n0):
-    return math.nan, math.nan
-  below, tied = _placements(positives, np.sort(negatives))
-  v = (below + 0.5 * tied) / n0
-  if min(n1, n0) < 2:
-    return float(v.mean()), math.nan
-  below, tied = _placements(negatives, np.sort(positives))
-  w = 1.0 - (below + 0.5 * tied) / n1
-  variance = v.var(ddof=1) / n1 + w.var(ddof=1) / n0
-  return float(v.mean()), float(variance)
-
-
-def auc_delong_interval(
-  positives: np.ndarray, negatives: np.ndarray, *, level: float = 0.95
-) -> tuple[float, float, float]:
-  """Returns the AUC with DeLong's normal interval, cut to [0, 1]."""
-  value, variance = auc_delong(positives, negatives)
-  half = float(stats.norm.ppf(0.5 + level / 2)) * math.sqrt(variance)
-  return value, max(value - half, 0.0), min(value + half, 1.0)
 
 
 def enough_negatives(count: int, fpr: float) -> bool:

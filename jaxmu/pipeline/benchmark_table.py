@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxmu.metrics import retention
+from jaxmu.metrics import retention, runtime
 from jaxmu.pipeline import evaluate, timing
 from jaxmu.pipeline import job as job_lib
 from jaxmu.report import names, paper_table
@@ -68,5 +68,5 @@ def unpack(packed: dict) -> paper_table.Results:
 
 def _speed_ups(job: job_lib.Job, name: str) -> np.ndarray:
   reference = timing.warm_seconds(job, names.REFERENCE)
-  seconds = np.array(timing.shelf(job, name).info()['warm_seconds'])
-  return reference / seconds
+  seconds = timing.shelf(job, name).info()['warm_seconds']
+  return np.array([runtime.rte(reference, one) for one in seconds])

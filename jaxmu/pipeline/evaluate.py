@@ -5,14 +5,13 @@ its interval is a t-interval over clusters. Clusters are what is independent:
 pairs of complementary splits, or initialisations where there is one split.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxmu.attacks import intervals, log_odds, population, roc_report, ulira
 from jaxmu.data import splits as splits_lib
-from jaxmu.metrics import indiscernibility, retention
+from jaxmu.metrics import accuracy, indiscernibility, retention, runtime
 from jaxmu.pipeline import job as job_lib
 from jaxmu.pipeline import predict, remarks, roster, train
 from jaxmu.report import records
@@ -142,13 +141,22 @@ def utility(job: job_lib.Job, people: Scored, reference: Scored) -> Metrics:
   """Accuracies on retain, forget, validation and test set, and retention."""
   own, theirs = _accuracies(job, people), _accuracies(job, reference)
   found = {name: over_clusters(own[name], people.cluster) for name in own}
-  kept = retention.retention(
-    (own['ra'], own['fa'], own['ta']),
-    (theirs['ra'], theirs['fa'], theirs['ta']),
+  new = own['ra'], own['fa'], own['ta']
+  retrained = theirs['ra'], theirs['fa'], theirs['ta']
+  kept = retention.retention(new, retrained)
+  paired = dict(
+    rr=kept.retain,
+    fr=kept.forget,
+    tr=kept.test,
+    ret_dev=kept.deviation,
+    tow=retention.tug_of_war(new, retrained),
   )
-  parts = dict(rr=kept.retain, fr=kept.forget, tr=kept.test)
-  for name, value in {**parts, 'ret_dev': kept.deviation}.items():
+  for name, value in paired.items():
     found[name] = over_clusters(value, people.cluster)
+  means = retention.retention_of_means(new, retrained)
+  found['ret_dev_means'] = intervals.point(
+    float(means.deviation), len(people.cluster)
+  )
   return found
 
 
@@ -161,7 +169,7 @@ def _accuracies(job: job_lib.Job, people: Scored) -> dict[str, np.ndarray]:
   test[:, job.source.num_dev :] = True
   sets = dict(ra=retained, fa=forgotten, va=val, ta=test)
   return {
-    name: np.sum(people.correct & where, axis=1) / where.sum(axis=1)
+    name: accuracy.accuracy(people.correct, where)
     for name, where in sets.items()
   }
 
@@ -292,7 +300,7 @@ def rows(job: job_lib.Job, metrics: dict[str, Metrics]) -> list[records.Row]:
 def _counted_work(job: job_lib.Job, name: str) -> records.Row:
   cost = counted_cost(job, name)
   reference = counted_cost(job, 'retrain')
-  value = reference / cost if cost else math.inf
+  value = runtime.rte(reference, cost)
   return records.Row(
     method=name,
     metric='rte_counted',

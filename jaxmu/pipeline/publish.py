@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxmu.metrics import runtime
 from jaxmu.pipeline import (
   benchmark_table,
   curve,
@@ -96,8 +97,11 @@ def clock_rows(job: job_lib.Job) -> list[records.Row]:
       'seconds_cold': timing.cold_seconds(job, name),
     }
     values = {
-      'rte': (reference['seconds'] / own['seconds'], 1.0),
-      'rte_cold': (reference['seconds_cold'] / own['seconds_cold'], 1.0),
+      'rte': (runtime.rte(reference['seconds'], own['seconds']), 1.0),
+      'rte_cold': (
+        runtime.rte(reference['seconds_cold'], own['seconds_cold']),
+        1.0,
+      ),
       'seconds': (own['seconds'], reference['seconds']),
     }
     runs = job.settings.timing.repeats

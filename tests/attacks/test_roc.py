@@ -38,29 +38,6 @@ def test_auc_of_constant_scores_is_one_half():
   assert math.isnan(roc.auc(np.ones(0), np.ones(7)))
 
 
-@pytest.mark.parametrize('ties', [False, True])
-def test_delong_variance_equals_naive_placements(ties):
-  positives, negatives = scores(np.random.default_rng(1), 20, 30, ties=ties)
-  v = [np.mean((negatives < p) + 0.5 * (negatives == p)) for p in positives]
-  w = [np.mean((positives > n) + 0.5 * (positives == n)) for n in negatives]
-  value, variance = roc.auc_delong(positives, negatives)
-  assert value == pytest.approx(np.mean(v))
-  assert variance == pytest.approx(
-    np.var(v, ddof=1) / 20 + np.var(w, ddof=1) / 30
-  )
-
-
-def test_delong_interval_covers():
-  rng = np.random.default_rng(2)
-  truth = stats.norm.cdf(0.7 / math.sqrt(2))
-  hits = 0
-  for _ in range(400):
-    value, low, high = roc.auc_delong_interval(*scores(rng, 60, 80))
-    assert low < value < high
-    hits += low <= truth <= high
-  assert 0.92 < hits / 400 < 0.98
-
-
 def test_threshold_is_conservative_by_count():
   negatives = np.arange(1000.0)
   for fpr in (0.01, 0.0105, 0.1, 0.5):

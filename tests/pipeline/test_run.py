@@ -63,6 +63,39 @@ def test_files_of_the_report_are_there(finished):
   assert 'rte' in {row.metric for row in clock}
 
 
+def test_rte_comes_by_three_clocks(finished):
+  clock = {
+    (r.method, r.metric): r for r in records.read_csv(finished / 'timing.csv')
+  }
+  for name in ('original', 'retrain', 'msg'):
+    rte, seconds = clock[name, 'rte'], clock[name, 'seconds'].value
+    assert rte.value == clock['retrain', 'seconds'].value / seconds
+    assert clock[name, 'rte_cold'].value > 0
+  counted = {
+    r.method: r.value
+    for r in records.read_csv(finished / 'results.csv')
+    if r.metric == 'rte_counted'
+  }
+  # 2 epochs of training; unlearning takes 1 and a pass to choose weights.
+  assert counted['retrain'] == 1.0 and 1 < counted['msg'] < 2
+
+
+def test_retention_is_given_of_means_and_as_tug_of_war_too(finished):
+  rows = records.read_csv(finished / 'results.csv')
+  value = {(r.method, r.metric): r.value for r in rows}
+  of_means, tug = 0.0, 1.0
+  for metric in ('ra', 'fa', 'ta'):
+    own, retrained = value['msg', metric], value['retrain', metric]
+    of_means += abs(own / retrained - 1)
+    tug *= 1 - abs(own - retrained)
+  assert value['msg', 'ret_dev_means'] == pytest.approx(of_means)
+  # Paired errors are no smaller than those of the means.
+  assert value['msg', 'ret_dev'] >= of_means * 0.99
+  assert 0 < value['msg', 'tow'] <= tug * 1.01
+  assert value['retrain', 'tow'] == 1.0
+  assert value['retrain', 'ret_dev_means'] == 0.0
+
+
 def test_rows_hold_the_retrained_value_and_the_gap(finished):
   rows = records.read_csv(finished / 'results.csv')
   own = {(r.method, r.metric): r for r in rows}

@@ -165,27 +165,6 @@ def test_vulnerability_says_how_many_points_lack_a_score():
     plots.vulnerability([0.5], [0.5, 0.5], method='a')
 
 
-@pytest.mark.parametrize('shape', [(1, 8, 8, 3), (9, 8, 8, 1), (20, 8, 8)])
-def test_contact_sheet_shows_each_image_with_its_caption(shape):
-  images = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-  captions = [f'number {i}\n$' for i in range(len(images))]
-  fig = plots.contact_sheet(images, captions)
-  shown = [panel for panel in fig.axes if panel.images]
-  assert len(shown) == len(images)
-  np.testing.assert_array_equal(
-    np.squeeze(shown[-1].images[0].get_array()), np.squeeze(images[-1])
-  )
-  assert f'number {len(images) - 1}' in _texts(fig)
-  _draw(fig)
-
-
-def test_contact_sheet_refuses_floats_and_lost_captions():
-  with pytest.raises(ValueError, match='expected uint8'):
-    plots.contact_sheet(np.zeros((2, 8, 8, 3)), ['a', 'b'])
-  with pytest.raises(ValueError, match='2 images but 1 captions'):
-    plots.contact_sheet(np.zeros((2, 8, 8, 3), np.uint8), ['a'])
-
-
 @pytest.mark.parametrize('methods', [('ft',), TWENTY])
 def test_trade_off_draws_each_method(methods):
   fig = plots.trade_off({m: (FPR, 1 - FPR**0.5) for m in methods})

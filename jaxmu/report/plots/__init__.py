@@ -10,7 +10,6 @@ from jaxmu.report.plots.accuracy import accuracy_bars
 from jaxmu.report.plots.curves import training_curves
 from jaxmu.report.plots.fronts import pareto
 from jaxmu.report.plots.histograms import log_odds
-from jaxmu.report.plots.images import contact_sheet
 from jaxmu.report.plots.points import vulnerability
 from jaxmu.report.plots.ranking import critical_difference
 from jaxmu.report.plots.roc import Roc, roc
@@ -21,7 +20,6 @@ __all__ = [
   'DPI',
   'Roc',
   'accuracy_bars',
-  'contact_sheet',
   'critical_difference',
   'log_odds',
   'pareto',
