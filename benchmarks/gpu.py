@@ -1,56 +1,84 @@
 """Times training on one NVIDIA GPU, against PyTorch and against its ceiling.
 
     pip install -e '.[torch]' 'jax[cuda13]'   # or torch without a GPU
-    python benchmarks/gpu.py                  # on the GPU, about 20 minutes
+    python benchmarks/gpu.py --seconds=540    # on the GPU, again until done
     python benchmarks/gpu.py --small          # anywhere, to see that it works
 
 NOT YET RUN ON A GPU: no figure of one has been published here. Those of
 `--small` on a CPU mean nothing.
 
-Four steps, each with rows of its own in the table:
+Works from a checkout: jaxmu need not be installed; jax, flax, optax and torch
+must be. Every row is printed and stored at once in benchmarks/gpu.csv
+(gpu_small.csv with --small, or --out). Called again, it keeps the rows it finds
+there and measures the others; delete the file to begin anew. No row is begun
+after --seconds, and one takes a minute or two.
 
-  check    losses of a few steps in float32, TF32 and bfloat16 against those of
-           a CPU in float32; refused if they are further apart than rounding
-  ceiling  a large matrix product, TFLOP/s
-  jaxmu    32 ResNet-18 (width 64) at batch 256, by precision and chunk (models
-           that run as one vmapped batch): images/s, memory per model, share of
-           the ceiling (counting kernel taps that meet a pixel)
-  torch    one such model, eager and compiled, TF32 and bfloat16 autocast,
-           channels_last, data on the device, no host synchronisation in between
+Steps, bfloat16 first, then TF32 and float32:
+
+  ceiling    a large matrix product, TFLOP/s
+  check      losses of an epoch at a small rate against those of a CPU in
+             float32; if they are further apart than rounding, the precision is
+             refused and nothing of it is timed
+  jaxmu      32 ResNet-18 (width 64) at batch 256, by chunk (models that run as
+             one vmapped batch): images/s, memory per model, share of the
+             ceiling (counting kernel taps that meet a pixel)
+  match      the best chunk and PyTorch in turn; `times_as_slow` is the median
+             over rounds of a side's time per image by jaxmu's. PyTorch's sides
+             are checked as above, `losses_apart`: eager, `torch.compile`, the
+             same with CUDA graphs (mode reduce-overhead), and four processes
+             that share the GPU, each eager with one model
+  augmented  the best chunk with the recipe's random crops and flips, which
+             none of the rows above has
+  conv=...   the best chunk with one formulation for all convolutions, in place
+             of those that `auto` chooses unmeasured
+  profile    share of the time by kind of kernel, and the longest kernels
+
+PyTorch has channels_last, TF32 or bfloat16 autocast, a fused optimiser,
+cuDNN's search for the best kernels, normalised images on the device, and no
+wait for the device within a turn. A turn of both sides starts from the given
+weights and takes the same number of steps for each model; PyTorch repeats it
+for one model, jaxmu takes it for all. Both are warmed up by a whole turn, so
+compilation is not counted; `compile_s` is jaxmu's, and rows after the first
+find kernels tuned in the cache of compiled programs.
 
 `models_per_hour` is for the paper's CIFAR-10 recipe (182 epochs of 38,250
 images); `study_hours` for the whole U-LiRA study as the scale `cifar10-ulira`
 of the configurations has it: 91 epochs of 23,750 images for 64 originals and of
 21,375 for 640 retrained models, and 6 methods on 640 models, counted as five
-epochs of 21,375 each. Both are images over images/s, nothing else. The table is
-printed and written to benchmarks/gpu.csv (gpu_small.csv with --small).
+epochs of 21,375 each. Both are images over images/s, nothing else; the row to
+quote is `augmented`.
 """
 
 import argparse
 import dataclasses
+import functools
+import os
 import pathlib
+import sys
 import tempfile
+import time
 from typing import Any
 
 import duel
-import gpu_sides
-import match
 import numpy as np
-import table
+from gpu_rows import Rows
 from workload import RATE, Workload
 
 HERE = pathlib.Path(__file__).parent
-PRECISIONS = ('float32', 'tf32', 'bfloat16')
-# Relative to the losses of a CPU in float32, over the first two epochs.
-TOLERANCE = {'float32': 5e-3, 'tf32': 3e-2, 'bfloat16': 1e-1}
-PEERS = (
-  ('eager', 'tf32'),
-  ('eager', 'bfloat16'),
-  ('compile', 'tf32'),
-  ('compile', 'bfloat16'),
-)
+PRECISIONS = ('bfloat16', 'tf32', 'float32')
+# Of the losses, relative to those of a CPU in float32.
+TOLERANCE = {'float32': 1e-3, 'tf32': 5e-3, 'bfloat16': 2e-2}
 RECIPE = 182 * 38_250
 STUDY = 64 * 91 * 23_750 + 640 * (91 + 6 * 5) * 21_375
+# Ways to run PyTorch: name, mode of compilation ('' for none), processes.
+PEERS = (
+  ('torch eager', '', 1),
+  ('torch compile', 'default', 1),
+  ('torch compile, graphs', 'reduce-overhead', 1),
+  ('torch eager, 4 processes', '', 4),
+)
+
+FORMULATIONS = ('library', 'patches')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,35 +88,44 @@ class Scale:
   width: int = 64
   batch: int = 256
   members: int = 32
-  steps: int = 8
-  chunks: tuple[int, ...] = (1, 4, 8, 16, 32)
-  peer_steps: int = 60
+  steps: int = 16
+  chunks: tuple[int, ...] = (8, 16, 32, 4, 1)
+  repeats: int = 4  # turns of one model that PyTorch takes in a row
   product: int = 8192  # side of the matrices that find the ceiling
   rounds: int = 5
+  on_gpu: bool = True  # what else would take hours
 
 
-SMALL = Scale(4, 16, 4, 2, (1, 2), 4, 256, 2)
+SMALL = Scale(4, 8, 4, 2, (2, 1), 1, 256, 2, on_gpu=False)
 
 
-def probe(scale: Scale, folder: str) -> tuple[str, str, dict[str, float]]:
-  """Look at the machine; write the member that PyTorch trains.
-
-  Returns:
-    'cuda' or 'cpu', the device's name, and TFLOP/s of a matrix product by
-    precision.
-  """
-  shared = {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'}
-  with duel.Side('probe', gpu_sides.Probe, [{}], shared) as side:
-    (platform,), (device,) = side.call('platform'), side.call('device')
-    limits = {p: side.call('ceiling', scale.product, p)[0] for p in PRECISIONS}
-    side.call('record', alone(scale, 'float32'), folder)
-  return platform, device, limits
+# Sides are made in processes of their own, each of which imports only what it
+# needs: this file is imported by all of them, and JAX and PyTorch in one
+# process would load each other's CUDA libraries.
 
 
-def alone(scale: Scale, precision: str) -> Workload:
-  """Return the single model that PyTorch trains."""
-  workload = population(scale, precision, 1)
-  return dataclasses.replace(workload, retain=scale.peer_steps * scale.batch)
+def probe() -> Any:
+  import gpu_jax
+
+  return gpu_jax.Probe()
+
+
+def reference(**options: Any) -> Any:
+  import gpu_jax
+
+  return gpu_jax.Reference(**options)
+
+
+def ours(**options: Any) -> Any:
+  import gpu_jax
+
+  return gpu_jax.JaxGpu(**options)
+
+
+def theirs(**options: Any) -> Any:
+  import gpu_torch
+
+  return gpu_torch.TorchGpu(**options)
 
 
 def population(scale: Scale, precision: str, members: int = 0) -> Workload:
@@ -104,61 +141,6 @@ def population(scale: Scale, precision: str, members: int = 0) -> Workload:
   )
 
 
-def check(scale: Scale, platform: str) -> list[dict[str, Any]]:
-  """Compare losses with those of a CPU.
-
-  Raises:
-    RuntimeError: they are further apart than rounding explains.
-  """
-
-  def losses(precision: str, on: str) -> np.ndarray:
-    workload = population(scale, precision, 2)
-    options = [{'workload': workload, 'chunk': 2 if on != 'cpu' else 1}]
-    with duel.Side(on, gpu_sides.JaxGpu, options, environment(on)) as side:
-      return side.call('losses', 2)[0]
-
-  expected, rows = losses('float32', 'cpu'), []
-  for precision in PRECISIONS:
-    found = losses(precision, platform)
-    apart = float(np.max(np.abs(found / expected - 1)))
-    if not apart < TOLERANCE[precision]:
-      raise RuntimeError(
-        f'{precision}: losses differ from a CPU by {apart:.1e}, more than '
-        f'{TOLERANCE[precision]}'
-      )
-    rows.append(row('check', precision, losses_apart=f'{apart:.0e}'))
-  return rows
-
-
-def environment(platform: str) -> dict[str, str]:
-  """Return what a process needs to use a platform and share its memory."""
-  return {
-    'JAX_PLATFORMS': 'cpu' if platform == 'cpu' else 'cuda',
-    'XLA_PYTHON_CLIENT_PREALLOCATE': 'false',
-  }
-
-
-def row(side: str, precision: str, **values: Any) -> dict[str, Any]:
-  """Make a row; columns that a step does not know stay empty."""
-  columns = (
-    'chunk',
-    'images_per_s',
-    'low',
-    'high',
-    'tflops_live',
-    'tflops_ceiling',
-    'share_of_ceiling',
-    'mb_per_model',
-    'models_per_hour',
-    'study_hours',
-    'compile_s',
-    'losses_apart',
-    'note',
-  )
-  found = {'side': side, 'precision': precision}
-  return {**found, **dict.fromkeys(columns, ''), **values}
-
-
 def speeds(images: int, spent: list[float]) -> dict[str, str]:
   """Turn seconds of turns into the columns about speed."""
   speed = duel.spread([images / s for s in spent])
@@ -171,57 +153,186 @@ def speeds(images: int, spent: list[float]) -> dict[str, str]:
   }
 
 
-def ours(
-  scale: Scale, platform: str, precision: str, chunk: int, limit: float
-) -> dict[str, Any]:
-  """Time one way to lay the population out; a row."""
-  workload = population(scale, precision)
-  options = [{'workload': workload, 'chunk': chunk}]
-  # A layout that needs more memory than there is leaves a row that says so.
-  try:
-    with duel.Side(
-      'jaxmu', gpu_sides.JaxGpu, options, environment(platform)
-    ) as side:
-      spent = duel.rounds([side], 'run', scale.rounds)['jaxmu']
-      (facts,) = side.call('facts')
-  except RuntimeError as error:
-    last = str(error).strip().splitlines()[-1]
-    return row('jaxmu', precision, chunk=chunk, note=last[:200])
-  images = workload.members * workload.retain
-  found = speeds(images, spent)
-  live = facts['live_flops'] * float(found['images_per_s']) / 1e12
-  return row(
-    'jaxmu',
-    precision,
-    chunk=chunk,
-    **found,
-    tflops_live=f'{live:.3g}',
-    share_of_ceiling=f'{live / limit:.3f}',
-    mb_per_model=f'{facts["bytes_per_member"] / 1e6:.0f}',
-    compile_s=f'{facts["compile_seconds"]:.1f}',
-  )
-
-
-def theirs(
-  scale: Scale, platform: str, how: str, precision: str, folder: str
-) -> dict[str, Any]:
-  """Time PyTorch on one model; a row."""
-  workload = alone(scale, precision)
-  options = {
-    'workload': workload,
-    'folder': folder,
-    'hparams': match.settings(workload),
-    'device': platform,
-    'compiled': how == 'compile',
+def ratio(
+  images: int, spent: list[float], our_images: int, our_spent: list[float]
+) -> dict[str, str]:
+  """Compare seconds per image, round by round."""
+  each = [s / images for s in spent]
+  times = duel.ratios(each, [s / our_images for s in our_spent])
+  return {
+    'times_as_slow': f'{times.median:.2f}',
+    'ratio_low': f'{times.low:.2f}',
+    'ratio_high': f'{times.high:.2f}',
   }
-  side = f'torch {how}'
-  try:
-    with duel.Side(side, gpu_sides.TorchGpu, [options]) as peer:
-      spent = duel.rounds([peer], 'run', scale.rounds)[side]
-  except RuntimeError as error:
-    last = str(error).strip().splitlines()[-1]
-    return row(side, precision, note=last[:200])
-  return row(side, precision, **speeds(workload.retain, spent))
+
+
+class Bench:
+  """All steps on one machine, row by row."""
+
+  def __init__(self, scale: Scale, rows: Rows, folder: str):
+    self.scale, self.rows, self.folder = scale, rows, folder
+    with duel.Side('probe', probe, [{}], self.environment()) as side:
+      (self.platform,) = side.call('platform')
+      if self.platform == 'cpu' and scale.on_gpu:
+        raise RuntimeError(
+          'JAX finds no GPU; install jax[cuda13], or give --small'
+        )
+      (rows.hardware,) = side.call('device')
+      for precision in PRECISIONS:
+        work = functools.partial(self.ceiling, side, precision)
+        rows.add('ceiling', precision, work)
+    options = {'workload': population(scale, 'float32', 2), 'folder': folder}
+    on_cpu = self.environment() | {'JAX_PLATFORMS': 'cpu'}
+    with duel.Side('reference', reference, [options], on_cpu) as side:
+      (self.expected,) = side.call('losses')
+      (self.hparams,) = side.call('hparams')
+
+  def environment(self) -> dict[str, str]:
+    """Return what processes of JAX need to share the GPU and what they know."""
+    cache = os.path.join(self.folder, 'compiled')
+    return {
+      'XLA_PYTHON_CLIENT_PREALLOCATE': 'false',
+      'JAX_COMPILATION_CACHE_DIR': os.environ.get(
+        'JAX_COMPILATION_CACHE_DIR', cache
+      ),
+    }
+
+  def start(self, workload: Workload, chunk: int) -> duel.Side:
+    """Start jaxmu's side."""
+    options = [{'workload': workload, 'chunk': chunk}]
+    return duel.Side('jaxmu', ours, options, self.environment())
+
+  def ceiling(self, side: duel.Side, precision: str) -> dict[str, str]:
+    (found,) = side.call('ceiling', self.scale.product, precision)
+    return {'tflops_ceiling': f'{found:.3g}'}
+
+  def apart(self, side: duel.Side, precision: str) -> dict[str, str]:
+    """Compare the losses of two models, or of the first, with a CPU's.
+
+    Raises:
+      RuntimeError: they are further apart than rounding explains.
+    """
+    worst = 0.0
+    for found in side.call('losses'):
+      gap = np.abs(found / self.expected[: len(found)] - 1)
+      # Not max(): a NaN has to come through.
+      worst = float(np.max(np.append(gap, worst)))
+    if not worst < TOLERANCE[precision]:
+      raise RuntimeError(
+        f'{side.name}, {precision}: losses differ from a CPU by {worst:.1e}, '
+        f'more than {TOLERANCE[precision]}'
+      )
+    return {'losses_apart': f'{worst:.0e}'}
+
+  def check(self, precision: str) -> dict[str, str]:
+    workload = population(self.scale, precision, 2)
+    with self.start(workload, 2) as side:
+      return self.apart(side, precision)
+
+  def time(self, workload: Workload, chunk: int) -> dict[str, str]:
+    """Time one way to lay a population out."""
+    with self.start(workload, chunk) as side:
+      spent = duel.rounds([side], 'run', self.scale.rounds)['jaxmu']
+      return self.speed(side, workload, spent)
+
+  def speed(
+    self, side: duel.Side, workload: Workload, spent: list[float]
+  ) -> dict[str, str]:
+    """Return what there is to say about jaxmu's side."""
+    (facts,) = side.call('facts')
+    found = speeds(workload.members * workload.retain, spent)
+    live = facts['live_flops'] * float(found['images_per_s']) / 1e12
+    ceiling = self.rows.find('ceiling', workload.precision)['tflops_ceiling']
+    return found | {
+      'tflops_live': f'{live:.3g}',
+      'share_of_ceiling': f'{live / float(ceiling):.3f}',
+      'mb_per_model': f'{facts["bytes_per_member"] / 1e6:.0f}',
+      'compile_s': f'{facts["compile_seconds"]:.1f}',
+    }
+
+  def best(self, precision: str) -> int:
+    """Return the fastest chunk that was measured, 0 if none was."""
+    found = [
+      (float(row['images_per_s']), int(row['chunk']))
+      for row in self.rows.all('jaxmu', precision)
+      if row['images_per_s']
+    ]
+    return max(found)[1] if found else 0
+
+  def peer(self, name: str, precision: str) -> duel.Side:
+    """Start a side of PyTorch and compare its losses."""
+    mode, processes = next(p[1:] for p in PEERS if p[0] == name)
+    options = {
+      'workload': population(self.scale, precision, 1),
+      'folder': self.folder,
+      'hparams': self.hparams,
+      'device': self.platform,
+      'mode': mode,
+      'repeats': self.scale.repeats,
+    }
+    return duel.Side(name, theirs, [options] * processes)
+
+  def match(self, name: str, precision: str, chunk: int) -> dict[str, str]:
+    """Let one side of PyTorch and jaxmu work in turn."""
+    workload = population(self.scale, precision)
+    processes = next(p[2] for p in PEERS if p[0] == name)
+    with (
+      self.peer(name, precision) as other,
+      self.start(workload, chunk) as side,
+    ):
+      apart = self.apart(other, precision)
+      spent = duel.rounds([side, other], 'run', self.scale.rounds)
+    images = processes * self.scale.repeats * workload.retain
+    all_images = workload.members * workload.retain
+    compared = ratio(images, spent[name], all_images, spent['jaxmu'])
+    return speeds(images, spent[name]) | compared | apart
+
+  def augmented(self, precision: str, chunk: int) -> dict[str, str]:
+    """Time the recipe, whose images are cropped and mirrored."""
+    workload = population(self.scale, precision)
+    return self.time(dataclasses.replace(workload, augment=True), chunk)
+
+  def formulation(
+    self, impl: str, precision: str, chunk: int
+  ) -> dict[str, str]:
+    """Time one formulation of all convolutions."""
+    workload = population(self.scale, precision)
+    options = {**workload.options, 'conv': impl}
+    return self.time(dataclasses.replace(workload, options=options), chunk)
+
+  def profile(self, precision: str, chunk: int) -> dict[str, str]:
+    """Say where the time goes."""
+    with self.start(population(self.scale, precision), chunk) as side:
+      side.call('run')
+      (text,) = side.call('profile')
+    return {'note': text}
+
+  def run(self, precision: str) -> None:
+    """Take all steps in a precision."""
+    add, scale = self.rows.add, self.scale
+    checked = add('check', precision, functools.partial(self.check, precision))
+    if not checked or checked['note']:
+      return
+    for chunk in scale.chunks:
+      workload = population(scale, precision)
+      work = functools.partial(self.time, workload, chunk)
+      add('jaxmu', precision, work, chunk)
+    chunk = self.best(precision)
+    if not chunk:
+      return
+    for name, _, _ in PEERS:
+      work = functools.partial(self.match, name, precision, chunk)
+      add(name, precision, work)
+    steps = {
+      'augmented': self.augmented,
+      'profile': self.profile,
+      **{
+        f'conv={impl}': functools.partial(self.formulation, impl)
+        for impl in FORMULATIONS
+      },
+    }
+    for name, step in steps.items():
+      add(name, precision, functools.partial(step, precision, chunk), chunk)
 
 
 def main() -> None:
@@ -229,27 +340,23 @@ def main() -> None:
   parser.add_argument('--small', action='store_true')
   parser.add_argument('--precisions', default=','.join(PRECISIONS))
   parser.add_argument('--chunks', default='')
+  parser.add_argument('--seconds', type=float, default=float('inf'))
+  parser.add_argument('--out', type=pathlib.Path)
   options = parser.parse_args()
+  end = time.monotonic() + options.seconds
+  sys.path.insert(0, str(HERE.parent))  # for the sides, that import jaxmu
   scale = SMALL if options.small else Scale()
   if options.chunks:
     chunks = tuple(map(int, options.chunks.split(',')))
     scale = dataclasses.replace(scale, chunks=chunks)
-  with tempfile.TemporaryDirectory() as folder:
-    platform, device, limits = probe(scale, folder)
-    rows = check(scale, platform)
-    rows += [
-      row('ceiling', p, tflops_ceiling=f'{limits[p]:.3g}') for p in PRECISIONS
-    ]
-    table.show(rows)
-    for precision in options.precisions.split(','):
-      for chunk in scale.chunks:
-        rows.append(ours(scale, platform, precision, chunk, limits[precision]))
-        table.show(rows[-1:])
-    for how, precision in PEERS:
-      rows.append(theirs(scale, platform, how, precision, folder))
-      table.show(rows[-1:])
   name = 'gpu_small.csv' if options.small else 'gpu.csv'
-  table.save(HERE / name, rows, device)
+  rows = Rows(options.out or HERE / name, end)
+  with tempfile.TemporaryDirectory() as folder:
+    bench = Bench(scale, rows, folder)
+    for precision in options.precisions.split(','):
+      bench.run(precision)
+  if rows.late:
+    print(f'time is up; {rows.late} rows are left for another call')
 
 
 if __name__ == '__main__':

@@ -116,7 +116,8 @@ def task(workload: Workload) -> Task:
     options={**workload.options, **options},
   )
   image, label = workload.data()
-  transform = Transform(MEAN, STD)
+  crop_padding = 4 if workload.augment else 0
+  transform = Transform(MEAN, STD, workload.augment, crop_padding)
   return Task(Dataset(image, label), model, transform, workload.precision)
 
 

@@ -42,20 +42,28 @@ def show(rows: list[dict[str, Any]]) -> None:
     print('  '.join(cell.ljust(width) for cell, width in pairs).rstrip())
 
 
-def save(
-  path: pathlib.Path, rows: list[dict[str, Any]], hardware: str = ''
-) -> None:
-  """Print a table and write it with command, versions and hardware."""
-  show(rows)
-  made = {
+def made(path: pathlib.Path, hardware: str = '') -> dict[str, str]:
+  """Return the columns that say how a table came about."""
+  return {
     'command': ' '.join(
       ['python', f'benchmarks/{path.stem}.py', *sys.argv[1:]]
     ),
     'versions': versions(),
     'hardware': hardware or machine(),
   }
+
+
+def write(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
+  """Write rows of equal columns."""
   with path.open('w', newline='') as file:
-    writer = csv.DictWriter(file, [*rows[0], *made])
+    writer = csv.DictWriter(file, list(rows[0]))
     writer.writeheader()
-    writer.writerows({**row, **made} for row in rows)
+    writer.writerows(rows)
+
+
+def save(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
+  """Print a table and write it with command, versions and hardware."""
+  show(rows)
+  how = made(path)
+  write(path, [{**row, **how} for row in rows])
   print(f'written to {path}')

@@ -82,7 +82,7 @@ class TorchSide:
   def losses(self, epochs: int) -> dict[int, np.ndarray]:
     """Run some epochs on jaxmu's draws; mean loss of each, by member."""
     return {
-      number: torch.stack(self._one(position, epochs, True)).numpy()
+      number: torch.stack(self._one(position, epochs, True)).cpu().numpy()
       for position, number in enumerate(self.numbers)
     }
 

@@ -29,6 +29,7 @@ class Workload:
     classes: number of classes.
     side: height and width of the images.
     precision: of the products, see `jaxmu.core.precision`.
+    augment: whether jaxmu crops and mirrors images; PyTorch's side does not.
   """
 
   model: str
@@ -43,6 +44,7 @@ class Workload:
   classes: int = 10
   side: int = 32
   precision: str = 'float32'
+  augment: bool = False
 
   @property
   def label(self) -> str:

@@ -20,6 +20,8 @@ COLLECTIVES = (
   'collective-broadcast',
   'reduce-scatter',
 )
+# A step that needs the host: Python called back, values sent or fetched.
+HOST = ('callback', 'infeed', 'outfeed', 'send(', 'recv(', 'S(5)')
 LAYOUTS = [(1, 1), (1, 3), (1, 8), (2, 2), (8, 1), (8, 3)]
 
 
@@ -104,9 +106,7 @@ def test_draws_are_bitwise_equal_in_every_layout(devices, chunk):
   ('name', 'devices', 'chunk'),
   [('retrain', 1, 2), ('retrain', 2, 1), ('retrain', 8, 1), ('scrub', 8, 1)],
 )
-def test_devices_do_not_communicate_and_the_state_is_reused(
-  name, devices, chunk
-):
+def test_devices_work_alone_and_the_state_is_reused(name, devices, chunk):
   layout = population.Layout(devices, chunk)
   method, task = METHODS[name], tiny_problem.task()
   trainer = training.Trainer(method, task, layout)
@@ -121,7 +121,7 @@ def test_devices_do_not_communicate_and_the_state_is_reused(
     tiny_problem.originals(SIZE),
   )
   text = loaded.epoch.as_text()
-  for word in COLLECTIVES:
+  for word in (*COLLECTIVES, *HOST):
     assert word not in text
   state = jax.eval_shape(
     trainer._init, trainer.task, loaded.members, np.ones(SIZE, bool)
@@ -133,6 +133,19 @@ def test_devices_do_not_communicate_and_the_state_is_reused(
   new = account.output_size_in_bytes - account.alias_size_in_bytes
   assert new < 1000 * SIZE // devices
   assert 'input_output_alias' in text
+
+
+def test_contact_with_the_host_would_be_seen():
+  layout = population.Layout(1, 2)
+
+  def shown(_, x):
+    jax.debug.callback(lambda x: None, x)
+    return x
+
+  mapped = jax.jit(
+    lambda x: population.map_members(shown, (), x, layout=layout)
+  )
+  assert HOST[0] in mapped.lower(np.zeros(2)).compile().as_text()
 
 
 def test_only_one_member_runs_when_asked(one_by_one):

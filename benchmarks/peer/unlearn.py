@@ -66,7 +66,7 @@ def _renew(model, data, member, hparams) -> list[tuple]:
     # Logical order, for ties go to the lower flat index.
     size = parameter.grad.abs().reshape(-1)
     count = round(hparams['reinit_fraction'] * size.numel())
-    chosen = torch.zeros(size.shape, dtype=torch.bool)
+    chosen = torch.zeros_like(size, dtype=torch.bool)
     chosen[size.sort(stable=True).indices[:count]] = True
     chosen = chosen.view(parameter.shape)
     out, _, height, width = parameter.shape

@@ -81,7 +81,7 @@ def test_gradients_equal_those_of_the_padded_form(x64, side, window):
     ).sum()
     gradients.append(jax.jit(jax.grad(loss, (0, 1)))(params, x))
   jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10),
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10),
     *gradients,
   )
 

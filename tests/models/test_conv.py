@@ -81,6 +81,36 @@ def test_equals_the_plain_convolution(x64, name, impl):
   _assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize('name', [*LAYERS, 'large'])
+def test_what_a_gpu_is_given_equals_the_plain_convolution(
+  x64, monkeypatch, name
+):
+  monkeypatch.setitem(LAYERS, 'large', (10, 8, WIDTH, 3, 1))
+  x, kernel, dy, options = _layer(name, members=(2,))
+  plain = lambda x, kernel: _plain(x, kernel, **options)  # noqa: E731
+  theirs = [_all(plain, *member) for member in zip(x, kernel, dy, strict=True)]
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  function = lambda x, kernel: conv.conv(x, kernel, **options)  # noqa: E731
+  ours = jax.vmap(lambda *member: _all(function, *member))(x, kernel, dy)
+  _assert_close(ours, [jnp.stack(part) for part in zip(*theirs, strict=True)])
+
+
+def test_a_gpu_is_given_products_on_small_maps(monkeypatch):
+  # Under vmap the library's convolution is a grouped one.
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  chosen = {
+    (side, taps): conv.choose(
+      (256, side, side, 64), (taps, taps, 64, 64), 1, taps // 2, jnp.bfloat16
+    )
+    for side in (1, 2, 4, 8, 56)
+    for taps in (1, 3)
+  }
+  assert chosen.pop((56, 3)) == 'library'
+  assert set(chosen.values()) == {'patches', 'dense'}
+  stem = (256, 32, 32, 3), (7, 7, 3, 64), 2, 3
+  assert conv.choose(*stem, jnp.bfloat16) == 'blocks'
+
+
 @pytest.mark.parametrize('impl', IMPLS)
 @pytest.mark.parametrize('name', ['stage2', 'stage2_entry', 'stage3'])
 def test_equals_the_plain_convolution_for_many_members(x64, name, impl):

@@ -219,6 +219,13 @@ def test_without_pads_the_network_is_the_same(x64, side, train):
     assert np.count_nonzero(bias) > 0.5 * bias.size
 
 
+def test_formulations_agree_on_the_whole_network(x64):
+  model = _build(**SMALL)
+  member = _member(model, 32)
+  found = _step(_build(conv='library', **SMALL), True, member)
+  _assert_close(found, _step(model, True, member))
+
+
 def test_members_under_vmap_agree_with_one_at_a_time(x64):
   model = _build(**SMALL)
   members = [_member(model, 32, seed) for seed in range(2)]

@@ -1,0 +1,108 @@
+"""jaxmu's side of `benchmarks/gpu.py`, the probe of the machine, the check."""
+
+import pathlib
+import tempfile
+import time
+from typing import Any
+
+import flops
+import jax
+import jax.numpy as jnp
+import jax_side
+import kernels
+import numpy as np
+from workload import Workload
+
+from jaxmu import population
+from jaxmu.core import hparams as hp
+from jaxmu.core import precision
+
+PRODUCTS = 10  # in a row, when the ceiling is measured
+# Training amplifies rounding; at this rate it does not within an epoch, and
+# yet the losses depend on the gradients.
+CHECK_RATE = 1e-4
+
+
+class Probe:
+  """Says what the machine is and what it can do."""
+
+  def platform(self) -> str:
+    """Return PyTorch's name of the platform, 'cpu' or 'cuda'."""
+    return 'cpu' if jax.default_backend() == 'cpu' else 'cuda'
+
+  def device(self) -> str:
+    """Return the name of the device."""
+    return jax.devices()[0].device_kind
+
+  def ceiling(self, side: int, name: str) -> float:
+    """Return the TFLOP/s of a large matrix product in a precision."""
+    dtype = jnp.bfloat16 if name == 'bfloat16' else jnp.float32
+    a = jax.random.normal(jax.random.key(0), (side, side), dtype)
+    with precision.products(name):
+      product = jax.jit(lambda a: a @ a).lower(a).compile()
+    times = []
+    for _ in range(4):  # the first one warms up
+      begin = time.perf_counter()
+      jax.block_until_ready([product(a) for _ in range(PRODUCTS)])
+      times.append((time.perf_counter() - begin) / PRODUCTS)
+    return 2 * side**3 / min(times[1:]) / 1e12
+
+
+class JaxGpu(jax_side.JaxSide):
+  """A population on one device, some models vmapped together."""
+
+  def __init__(self, workload: Workload, chunk: int, folder: str = ''):
+    super().__init__(workload, population.Layout(1, chunk), folder)
+
+  def losses(self) -> np.ndarray:
+    """Train an epoch at a small rate; mean loss of each member, f64[P, 1]."""
+    changed = jax_side.hyper_parameters(self.workload, 1)
+    changed['learning_rate'] = CHECK_RATE
+    hparams = hp.from_config(self.method.Hparams, changed)
+    loaded = self.trainer.load(
+      [hparams] * self.workload.members,
+      self.keys,
+      self.splits,
+      self.originals,
+    )
+    return self.trainer.train(loaded).losses
+
+  def facts(self) -> dict[str, Any]:
+    """Return time to compile, bytes per model and work per example."""
+    memory = self.loaded.epoch.memory_analysis()
+    held = (
+      memory.argument_size_in_bytes
+      + memory.output_size_in_bytes
+      + memory.temp_size_in_bytes
+      - memory.alias_size_in_bytes
+    )
+    live = flops.training_step(self.task.model, self.workload.side).live
+    return {
+      'compile_seconds': self.compile_seconds,
+      'bytes_per_member': held / self.workload.members,
+      'live_flops': live,
+    }
+
+  def profile(self) -> str:
+    """Return shares of a turn's time by kind of kernel, in words."""
+    with tempfile.TemporaryDirectory() as folder:
+      with jax.profiler.trace(folder):
+        begin = time.perf_counter()
+        self.run()
+        wall = time.perf_counter() - begin
+      (path,) = pathlib.Path(folder).rglob('*.xplane.pb')
+      data = jax.profiler.ProfileData.from_file(str(path))
+    return kernels.summary(kernels.times(data), wall)
+
+
+class Reference(JaxGpu):
+  """What a CPU computes in float32; writes its members for the other sides."""
+
+  def __init__(self, workload: Workload, folder: str):
+    super().__init__(workload, 1, folder)
+
+  def hparams(self) -> dict[str, Any]:
+    """Return all hyper-parameters of the workload, for PyTorch."""
+    known = hp.defaults(self.method.Hparams)
+    given = jax_side.hyper_parameters(self.workload, 1)
+    return {**known, **given, 'check_rate': CHECK_RATE}
