@@ -8,7 +8,7 @@ MOST = 8  # kernels that are named
 # In this order: the library's convolutions are products as well.
 KINDS = (
   ('convolutions', r'cudnn|convolution|implicit|fprop|dgrad|wgrad|winograd'),
-  ('products', r'gemm|gemv|cublas|cutlass|nvjet|xmma|split_?k|triton_dot'),
+  ('products', r'gemm|gemv|cublas|cutlass|nvjet|xmma|split_?k|(^|_)dot'),
   ('copies', r'memcpy|memset|copy|transpose|concatenate'),
   ('sums', r'reduce|reduction'),
   ('sorting', r'sort|radix'),
