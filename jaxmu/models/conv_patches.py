@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxmu.core.types import Array
+from jaxmu.models import product
 
 
 def live_taps(size: int, kernel: int, stride: int, padding: int) -> range:
@@ -52,8 +53,7 @@ def _backward(stride, padding, input_grad, saved, dy):
   taps = _taps(x, kernel, stride, padding)
   patches = _patches(x, kernel.shape, stride, padding, taps)
   live = _live(kernel, taps)
-  over = (0, 1, 2)
-  dlive = lax.dot_general(patches, dy, ((over, over), ((), ())))
+  dlive = product.weight_gradient(patches, dy)
   low = [t[0] for t in taps]
   high = [kernel.shape[i] - 1 - t[-1] for i, t in enumerate(taps)]
   dkernel = lax.pad(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxmu.core.types import Array, Key
-from jaxmu.models import conv, conv_depthwise, norm
+from jaxmu.models import conv, conv_depthwise, norm, product
 
 
 def kaiming_normal_fan_out(key: Key, shape, dtype) -> Array:
@@ -156,9 +156,7 @@ class Linear(nn.Module):
     kernel = self.param('kernel', init, (x.shape[-1], self.features), dtype)
     bias = self.param('bias', bias_init, (self.features,), dtype)
     dtype = kernel.dtype if self.dtype is None else self.dtype
-    y = lax.dot_general(
-      x.astype(dtype), kernel.astype(dtype), (((x.ndim - 1,), (0,)), ((), ()))
-    )
+    y = product.product(x.astype(dtype), kernel.astype(dtype))
     return y + bias.astype(dtype).reshape((1,) * (x.ndim - 1) + (-1,))
 
 

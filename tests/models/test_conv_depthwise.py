@@ -47,6 +47,19 @@ def test_equals_the_grouped_convolution(x64, side, stride):
     np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)
 
 
+def test_slices_of_the_batch_add_up(x64, monkeypatch):
+  x, kernel, dy = _draw(4, 1)
+  x, dy = (jnp.repeat(a, 4, axis=0) for a in (x, dy))
+  x = x * jnp.arange(12.0).reshape(-1, 1, 1, 1)
+  monkeypatch.setattr(conv_depthwise, '_SLICE', 2 * 4 * 4 * CHANNELS)
+  for a, b in zip(
+    _all('auto', 1, x, kernel, dy),
+    _all('library', 1, x, kernel, dy),
+    strict=True,
+  ):
+    np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-9)
+
+
 def test_dead_taps_have_exactly_zero_gradient():
   dkernel = np.asarray(_all('auto', 1, *_draw(1, 1))[2])
   assert np.all(dkernel[1, 1] != 0)
