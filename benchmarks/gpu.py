@@ -1,7 +1,7 @@
 """Times training on one NVIDIA GPU, against PyTorch and against its ceiling.
 
     pip install -e '.[torch]' 'jax[cuda13]'   # or torch without a GPU
-    python benchmarks/gpu.py --seconds=540    # on the GPU, again until done
+    python benchmarks/gpu.py --seconds=420    # on the GPU, again until done
     python benchmarks/gpu.py --small          # anywhere, to see that it works
 
 NOT YET RUN ON A GPU: no figure of one has been published here. Those of
@@ -11,7 +11,8 @@ Works from a checkout: jaxmu need not be installed; jax, flax, optax and torch
 must be. Every row is printed and stored at once in benchmarks/gpu.csv
 (gpu_small.csv with --small, or --out). Called again, it keeps the rows it finds
 there and measures the others; delete the file to begin anew. No row is begun
-after --seconds, and one takes a minute or two.
+after --seconds, and one takes a minute or two. JAX_COMPILATION_CACHE_DIR, if
+set, keeps compiled programs from call to call.
 
 Steps, bfloat16 first, then TF32 and float32:
 
@@ -20,8 +21,9 @@ Steps, bfloat16 first, then TF32 and float32:
              float32; if they are further apart than rounding, the precision is
              refused and nothing of it is timed
   jaxmu      32 ResNet-18 (width 64) at batch 256, by chunk (models that run as
-             one vmapped batch): images/s, memory per model, share of the
-             ceiling (counting kernel taps that meet a pixel)
+             one vmapped batch): images/s, memory per model by XLA's account,
+             the process's peak, share of the ceiling (counting kernel taps that
+             meet a pixel)
   match      the best chunk and PyTorch in turn; `times_as_slow` is the median
              over rounds of a side's time per image by jaxmu's. PyTorch's sides
              are checked as above, `losses_apart`: eager, `torch.compile`, the
@@ -247,6 +249,7 @@ class Bench:
       'tflops_live': f'{live:.3g}',
       'share_of_ceiling': f'{live / float(ceiling):.3f}',
       'mb_per_model': f'{facts["bytes_per_member"] / 1e6:.0f}',
+      'peak_mb': f'{facts["peak_bytes"] / 1e6:.0f}',
       'compile_s': f'{facts["compile_seconds"]:.1f}',
     }
 

@@ -16,6 +16,7 @@ from workload import Workload
 from jaxmu import population
 from jaxmu.core import hparams as hp
 from jaxmu.core import precision
+from jaxmu.execution import hardware
 
 PRODUCTS = 10  # in a row, when the ceiling is measured
 # Training amplifies rounding; at this rate it does not within an epoch, and
@@ -68,20 +69,31 @@ class JaxGpu(jax_side.JaxSide):
     return self.trainer.train(loaded).losses
 
   def facts(self) -> dict[str, Any]:
-    """Return time to compile, bytes per model and work per example."""
-    memory = self.loaded.epoch.memory_analysis()
-    held = (
+    """Return time to compile, memory and work per example.
+
+    Bytes are NaN or 0 where JAX does not tell them.
+    """
+    live = flops.training_step(self.task.model, self.workload.side).live
+    return {
+      'compile_seconds': self.compile_seconds,
+      'bytes_per_member': self._account() / self.workload.members,
+      'peak_bytes': hardware.peak(),
+      'live_flops': live,
+    }
+
+  def _account(self) -> float:
+    try:
+      memory = self.loaded.epoch.memory_analysis()
+    except jax.errors.JaxRuntimeError:
+      memory = None
+    if memory is None:  # of a program from the cache, say
+      return float('nan')
+    return (
       memory.argument_size_in_bytes
       + memory.output_size_in_bytes
       + memory.temp_size_in_bytes
       - memory.alias_size_in_bytes
     )
-    live = flops.training_step(self.task.model, self.workload.side).live
-    return {
-      'compile_seconds': self.compile_seconds,
-      'bytes_per_member': held / self.workload.members,
-      'live_flops': live,
-    }
 
   def profile(self) -> str:
     """Return shares of a turn's time by kind of kernel, in words."""

@@ -23,6 +23,7 @@ COLUMNS = (
   'tflops_ceiling',
   'share_of_ceiling',
   'mb_per_model',
+  'peak_mb',
   'models_per_hour',
   'study_hours',
   'compile_s',
