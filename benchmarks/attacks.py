@@ -11,7 +11,6 @@ benchmarks/attacks.csv.
 """
 
 import argparse
-import csv
 import json
 import os
 import pathlib
@@ -23,6 +22,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import table
 from scipy import stats
 
 from jaxmu.attacks import (
@@ -38,7 +38,6 @@ from jaxmu.attacks import (
 
 SPLITS = 64
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
-COLUMNS = ('task', 'models', 'examples', 'seconds', 'peak_gib', 'scaled_from')
 
 
 def population(models: int, examples: int):
@@ -179,12 +178,9 @@ def main() -> None:
     f'U-LiRA is {gain:.0f} times faster than the loop, on '
     f'{os.cpu_count()} processors ({platform.machine()}).'
   )
-  with TABLE.open('w', newline='') as file:
-    writer = csv.DictWriter(file, COLUMNS, lineterminator='\n')
-    writer.writeheader()
-    for row in rows:
-      rounded = {k: round(row[k], 3) for k in ('seconds', 'peak_gib')}
-      writer.writerow({**row, **rounded})
+  for row in rows:
+    row.update({k: f'{row[k]:.3f}' for k in ('seconds', 'peak_gib')})
+  table.save(TABLE, rows)
 
 
 if __name__ == '__main__':

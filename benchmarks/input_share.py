@@ -13,10 +13,8 @@ the clock. Rows are printed and written to benchmarks/input_share.csv.
 """
 
 import argparse
-import csv
 import os
 import pathlib
-import platform
 import time
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +22,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import table
 
 from jaxmu import models
 from jaxmu.core.draws import Draws
@@ -163,16 +162,6 @@ def measure(name: str, width: int, batch: int, members: int) -> dict[str, Any]:
   return row
 
 
-def processor() -> str:
-  """Return the name of the processor where the system tells it."""
-  try:
-    lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
-  except OSError:
-    return platform.machine()
-  names = [line.partition(': ')[2] for line in lines if 'model name' in line]
-  return names[0] if names else platform.machine()
-
-
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--sets', default='digits,mnist,cifar10')
@@ -183,18 +172,13 @@ def main() -> None:
   where = jax.devices()[0].device_kind
   if jax.default_backend() == 'cpu':
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    where = f'one core of {processor()}'
+    where = table.machine()
   rows = []
   for name in options.sets.split(','):
     for width in map(int, options.widths.split(',')):
-      row = measure(name, width, options.batch, options.members)
-      versions = f'jax {jax.__version__} python {platform.python_version()}'
-      rows.append({**row, 'device': where, 'versions': versions})
+      rows.append(measure(name, width, options.batch, options.members))
       print(*(f'{key}={value}' for key, value in rows[-1].items()), flush=True)
-  with TABLE.open('w', newline='') as file:
-    writer = csv.DictWriter(file, list(rows[0]), lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(rows)
+  table.save(TABLE, rows, where)
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 """Times every formulation of every convolution of ResNet-18 at 32x32.
 
-    python benchmarks/layers.py [--widths=8,16,64 --batch=64]
+    python benchmarks/layers.py [--widths=8,16,64 --batch=128]
 
 Each number is the forward pass and the needed gradients of one layer inside a
 compiled loop, as training runs it, in milliseconds of processor time on one
@@ -11,16 +11,15 @@ and written to benchmarks/layers.csv.
 """
 
 import argparse
-import csv
 import functools
 import os
 import pathlib
-import platform
 import time
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import table
 from jax import lax
 
 from jaxmu.models import conv, conv_winograd, pool
@@ -174,23 +173,16 @@ def pooling(width: int, batch: int) -> list[dict]:
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--widths', default='8,16,64')
-  parser.add_argument('--batch', type=int, default=64)
+  parser.add_argument('--batch', type=int, default=128)
   options = parser.parse_args()
   # One core: several threads would hide which formulation does less work.
   os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-  machine = f'{platform.machine()} jax {jax.__version__}'
   rows = []
   for width in map(int, options.widths.split(',')):
     for layer in network(width):
       rows += rows_of(layer, width, options.batch)
     rows += pooling(width, options.batch)
-  with TABLE.open('w', newline='') as file:
-    writer = csv.DictWriter(file, [*rows[0], 'device', 'machine'])
-    writer.writeheader()
-    for row in rows:
-      device = jax.devices()[0].device_kind
-      writer.writerow({**row, 'device': device, 'machine': machine})
-      print(*(f'{value!s:>16}' for value in row.values()))
+  table.save(TABLE, rows)
 
 
 if __name__ == '__main__':

@@ -12,7 +12,6 @@ written to benchmarks/memory.csv.
 """
 
 import argparse
-import csv
 import ctypes
 import gc
 import json
@@ -21,18 +20,17 @@ import pathlib
 import re
 import subprocess
 import sys
-from importlib import metadata
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import table
 
 from jaxmu import methods, models, population, training
 from jaxmu.core import hparams as hp
 from jaxmu.core.draws import derive
 from jaxmu.core.types import Dataset, Split, Task, Transform
 from jaxmu.execution import memory
-from jaxmu.pipeline import provenance
 
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
 # Width, batch, chunk, members of the shard.
@@ -72,19 +70,10 @@ def main() -> None:
     named = dict(
       zip(('width', 'batch', 'chunk', 'members'), numbers, strict=True)
     )
-    rows.append({**named, **found, 'machine': _machine()})
-    print(
-      '  '.join(f'{k} {v}' for k, v in rows[-1].items() if k != 'machine'),
-      flush=True,
-    )
-    _store(rows)  # now, lest a later case spoils it
-
-
-def _store(rows: list[dict]) -> None:
-  with open(TABLE, 'w', newline='') as file:
-    writer = csv.DictWriter(file, rows[0], lineterminator='\n')
-    writer.writeheader()
-    writer.writerows(rows)
+    rows.append({**named, **found})
+    print('  '.join(f'{k} {v}' for k, v in rows[-1].items()), flush=True)
+    # Now, lest a later case spoils it.
+    table.write(TABLE, [{**row, **table.made(TABLE)} for row in rows])
 
 
 def measure(width: int, batch: int, chunk: int, members: int) -> dict:
@@ -160,12 +149,6 @@ def _status(name: str) -> int:
   found = re.search(rf'{name}:\s+(\d+) kB', text)
   assert found, f'/proc/self/status has no {name}'
   return int(found[1]) * 1024
-
-
-def _machine() -> str:
-  found = provenance.hardware()
-  version = metadata.version('jax')
-  return f'{found["processor"]} {found["backend"]} jax {version}'
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 """Where do the digits settings of the methods in `configs/digits.py` come from?
 
-    python benchmarks/search_digits.py [--methods=ft,ga] [--trials=48]
+    python -m benchmarks.search_digits [--methods=ft,ga] [--trials=48]
 
 The benchmark's own search at laptop scale (arXiv 2410.01276): settings are
 drawn from the search space that each method declares, the default among them,
@@ -11,11 +11,15 @@ retrained model of the same initialisation.
 Unlike the reference, which reports on seeds that it searched on, no
 initialisation here is one of `configs/benchmark.py`; and the best third of the
 settings, found on one initialisation, is judged again on three others, as the
-luckiest of many noisy scores is not the best setting. All members of a method,
-each with a setting of its own, train in one compiled program.
+luckiest of many noisy scores is not the best setting. Nor does a setting win,
+or get drawn, at which a method no longer does what it is named after (`acts`):
+RNI without an epoch of noise, SalUN with a mask that spares no weight. All
+members of a method, each with a setting of its own, train in one compiled
+program.
 
 Prints a line per method and writes `benchmarks/search_digits.csv`, with a row
-'original' for doing nothing.
+'original' for doing nothing. Rows of methods that were not searched now stay,
+with the command, the versions and the hardware that they were made with.
 """
 
 import argparse
@@ -23,19 +27,24 @@ import csv
 import json
 import math
 import pathlib
+import sys
 import time
 from typing import Any
 
 import jax
 import numpy as np
 
+from benchmarks import table
 from configs import benchmark
 from jaxmu import main as command
-from jaxmu import methods, prediction, training
+from jaxmu import methods, models, prediction, training
 from jaxmu.attacks import log_odds, population
 from jaxmu.core import hparams as hp
+from jaxmu.core import types
 from jaxmu.data import splits
+from jaxmu.methods import rni
 from jaxmu.metrics import indiscernibility
+from jaxmu.ops import surgery, taps
 from jaxmu.pipeline import job as job_lib
 from jaxmu.pipeline import roster, settings, train
 from jaxmu.report import progress
@@ -62,13 +71,16 @@ def main() -> None:
   parser.add_argument('--devices', type=int, default=0)
   flags = parser.parse_args()
   job = baselines(flags.workdir, flags.devices)
-  found = dict(read())
-  found['original'] = ({}, *[float(np.mean(untouched(job)))] * 2)
+  found = read()
+  nothing = float(np.mean(untouched(job)))
+  found['original'] = row('original', {}, nothing, nothing)
   for name in flags.methods.split(','):
     begin = time.perf_counter()
-    found[name] = search(job, name, flags.trials)
+    found[name] = row(name, *search(job, name, flags.trials))
     print(
-      f'{name} {time.perf_counter() - begin:.0f} s', *found[name], flush=True
+      f'{name} {time.perf_counter() - begin:.0f} s',
+      *list(found[name].values())[1:4],
+      flush=True,
     )
     write(found)
 
@@ -102,8 +114,47 @@ def search(job: job_lib.Job, name: str, trials: int) -> tuple:
     order = np.append(order[:-1], 0)
   short = [settings[k] for k in order]
   score = judge(job, trainer, predictor, short, others).mean(axis=1)
-  best = int(np.argmin(score))
-  return short[best], float(score[best]), float(score[list(order).index(0)])
+  usual = float(score[list(order).index(0)])
+  works = [acts(values, name, job.task) for values in short]
+  best = int(np.argmin(np.where(works, score, np.inf)))
+  return short[best], float(score[best]), usual
+
+
+def acts(values: dict, name: str, task: types.Task) -> bool:
+  """Whether a method does at a setting what it is named after.
+
+  The search spaces do not see to it: a fifth of few epochs may all be final
+  ones of RNI, which get no noise; and gradients of weights that only ever meet
+  padding are zero, so that SalUN's mask takes them last. Asked of the rounded
+  setting, which is the one that will be used.
+  """
+  values = {key: rounded(value) for key, value in values.items()}
+  if name == 'rni':
+    _, noisy = rni.choices(
+      [tensor.torch for tensor in surgery.tensors(task.model)],
+      num_coarse=values['num_epochs'] - values['fine_num_epochs'],
+      quiet=values['reset_num_epochs'],
+      num_noisy=int(rni.CHOSEN * values['noise_fraction']),
+    )
+    return bool(noisy.any())
+  if name == 'salun':
+    return values['mask_fraction'] < live_share(task)
+  return True
+
+
+def rounded(value):
+  """Round to two digits what is not a count, as `configs/digits.py` does."""
+  return float(f'{value:.2g}') if isinstance(value, float) else value
+
+
+def live_share(task: types.Task) -> float:
+  """Return the share of weights that can influence an output."""
+  shape = task.dataset.image.shape[1:]
+  params = jax.eval_shape(
+    lambda key: models.init(task.model, key, shape), jax.random.key(0)
+  )['params']
+  total = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+  return 1 - sum(taps.count_dead(task, params).values()) / total
 
 
 def default(name: str, job: job_lib.Job) -> dict:
@@ -120,6 +171,14 @@ def default(name: str, job: job_lib.Job) -> dict:
 
 
 def draw(name: str, job: job_lib.Job, rng: np.random.Generator) -> dict:
+  """Draw a setting at which the method acts from its search space."""
+  values = draw_any(name, job, rng)
+  while not acts(values, name, job.task):
+    values = draw_any(name, job, rng)
+  return values
+
+
+def draw_any(name: str, job: job_lib.Job, rng: np.random.Generator) -> dict:
   """Draw a setting from the search space of a method."""
   values = default(name, job)
   for field in hp.declared(methods.get(name).Hparams):
@@ -206,31 +265,34 @@ def objective(job, own, retrained) -> np.ndarray:
   return np.where(own.finite.all(axis=1), norm, np.inf)
 
 
-def read():
-  """Read the rows of an earlier search."""
-  if TABLE.exists():
-    with open(TABLE, newline='') as file:
-      for row in csv.DictReader(file):
-        yield (
-          row['method'],
-          (
-            json.loads(row['setting']),
-            float(row['objective']),
-            float(row['objective_of_default']),
-          ),
-        )
+def row(name: str, setting: dict, score: float, usual: float) -> dict:
+  """Return a row: score, score of the default, best setting, what made it."""
+  options = ' '.join(sys.argv[1:])
+  return {
+    'method': name,
+    'objective': f'{score:.4f}',
+    'objective_of_default': f'{usual:.4f}',
+    'setting': json.dumps(setting),
+    'command': f'python -m benchmarks.search_digits {options}'.strip(),
+    'versions': table.versions(),
+    'hardware': table.machine(),
+  }
 
 
-def write(found: dict[str, tuple]) -> None:
-  """Write a row per method: score, score of the default, best setting."""
-  with open(TABLE, 'w', newline='') as file:
-    writer = csv.writer(file, lineterminator='\n')
-    writer.writerow(['method', 'objective', 'objective_of_default', 'setting'])
-    for name in sorted(found):
-      setting, score, usual = found[name]
-      writer.writerow(
-        [name, f'{score:.4f}', f'{usual:.4f}', json.dumps(setting)]
-      )
+def read() -> dict[str, dict]:
+  """Read the rows of earlier searches by method."""
+  if not TABLE.exists():
+    return {}
+  with TABLE.open(newline='') as file:
+    return {known['method']: known for known in csv.DictReader(file)}
+
+
+def write(found: dict[str, dict]) -> None:
+  """Write the rows in the order of the methods' names."""
+  with TABLE.open('w', newline='') as file:
+    writer = csv.DictWriter(file, found['original'], lineterminator='\n')
+    writer.writeheader()
+    writer.writerows(found[name] for name in sorted(found))
 
 
 if __name__ == '__main__':

@@ -61,9 +61,11 @@ def write(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
     writer.writerows(rows)
 
 
-def save(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
+def save(
+  path: pathlib.Path, rows: list[dict[str, Any]], hardware: str = ''
+) -> None:
   """Print a table and write it with command, versions and hardware."""
   show(rows)
-  how = made(path)
+  how = made(path, hardware)
   write(path, [{**row, **how} for row in rows])
   print(f'written to {path}')
