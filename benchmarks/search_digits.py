@@ -17,9 +17,10 @@ RNI without an epoch of noise, SalUN with a mask that spares no weight. All
 members of a method, each with a setting of its own, train in one compiled
 program.
 
-Prints a line per method and writes `benchmarks/search_digits.csv`, with a row
-'original' for doing nothing. Rows of methods that were not searched now stay,
-with the command, the versions and the hardware that they were made with.
+Prints a line per method and writes `benchmarks/search_digits.csv`, with the
+objective of the default and of doing nothing beside that of the best setting.
+Rows of methods that were not searched now stay, with the command, the versions
+and the hardware that they were made with.
 """
 
 import argparse
@@ -73,13 +74,12 @@ def main() -> None:
   job = baselines(flags.workdir, flags.devices)
   found = read()
   nothing = float(np.mean(untouched(job)))
-  found['original'] = row('original', {}, nothing, nothing)
   for name in flags.methods.split(','):
     begin = time.perf_counter()
-    found[name] = row(name, *search(job, name, flags.trials))
+    found[name] = row(name, nothing, *search(job, name, flags.trials))
     print(
       f'{name} {time.perf_counter() - begin:.0f} s',
-      *list(found[name].values())[1:4],
+      *list(found[name].values())[1:5],
       flush=True,
     )
     write(found)
@@ -265,13 +265,16 @@ def objective(job, own, retrained) -> np.ndarray:
   return np.where(own.finite.all(axis=1), norm, np.inf)
 
 
-def row(name: str, setting: dict, score: float, usual: float) -> dict:
-  """Return a row: score, score of the default, best setting, what made it."""
+def row(
+  name: str, nothing: float, setting: dict, score: float, usual: float
+) -> dict:
+  """Return a row: scores of the best setting, the default and doing nothing."""
   options = ' '.join(sys.argv[1:])
   return {
     'method': name,
     'objective': f'{score:.4f}',
     'objective_of_default': f'{usual:.4f}',
+    'objective_of_original': f'{nothing:.4f}',
     'setting': json.dumps(setting),
     'command': f'python -m benchmarks.search_digits {options}'.strip(),
     'versions': table.versions(),
@@ -289,8 +292,9 @@ def read() -> dict[str, dict]:
 
 def write(found: dict[str, dict]) -> None:
   """Write the rows in the order of the methods' names."""
+  first = next(iter(found.values()))
   with TABLE.open('w', newline='') as file:
-    writer = csv.DictWriter(file, found['original'], lineterminator='\n')
+    writer = csv.DictWriter(file, first, lineterminator='\n')
     writer.writeheader()
     writer.writerows(found[name] for name in sorted(found))
 

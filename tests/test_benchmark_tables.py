@@ -1,0 +1,29 @@
+"""Tables of benchmarks say what made them, and the list names every script."""
+
+import csv
+import pathlib
+
+import pytest
+
+FOLDER = pathlib.Path(__file__).parent.parent / 'benchmarks'
+TABLES = sorted(FOLDER.glob('*.csv'))
+
+
+@pytest.mark.parametrize('path', TABLES, ids=lambda path: path.stem)
+def test_rows_say_what_made_them(path):
+  with path.open(newline='') as file:
+    rows = list(csv.DictReader(file))
+  assert rows
+  for row in rows:
+    assert 'python 3.' in row['versions'] and 'jax ' in row['versions']
+    assert ' x ' in row['hardware'] or 'GPU' in row['hardware']
+    # Of older searches the command is not known.
+    if row['command'] or path.stem != 'search_digits':
+      assert path.stem in row['command']
+
+
+def test_every_command_is_in_the_list():
+  text = (FOLDER / 'README.md').read_text()
+  for path in FOLDER.glob('*.py'):
+    if 'argparse' in path.read_text():
+      assert f'`{path.name}`' in text, path.name
