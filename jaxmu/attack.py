@@ -11,17 +11,27 @@ int [models]; and, for the comparison with retraining, `retrained_log_odds` or
 unlearning. docs/attacks.md explains every number.
 """
 
+import io
 import os
 import pathlib
 import sys
 import time
 import zipfile
+from collections.abc import Mapping
 
 import numpy as np
 from absl import app, flags
 
-from jaxmu.attacks import arrange, roc_report, suite, trade_off
+from jaxmu.attacks import (
+  arrange,
+  intervals,
+  roc_report,
+  suite,
+  trade_off,
+  ulira,
+)
 from jaxmu.attacks import scores as scores_lib
+from jaxmu.metrics import distances
 from jaxmu.report import bundle, files, page, plots, progress, records, table
 
 _SCORES = flags.DEFINE_string('scores', None, 'An .npz file of scores.')
@@ -35,6 +45,11 @@ _FPRS = flags.DEFINE_list(
   'fprs', ['0.001', '0.01', '0.1'], 'False-positive rates of the TPR.'
 )
 
+_OUTPUTS = {
+  'kl': distances.kl,
+  'total_variation': distances.total_variation,
+  'disagreement': distances.disagreement,
+}
 _GRID = np.geomspace(1e-3, 1.0, 61)
 # Populations in the pictures, by the keys that `jaxmu.report` knows.
 _PICTURED = {
@@ -44,23 +59,32 @@ _PICTURED = {
 }
 
 
-def read(path: str) -> scores_lib.Scores:
-  """Reads and checks a file of scores.
+def load(path: str) -> dict[str, np.ndarray]:
+  """Read the arrays of a file.
 
   Raises:
-    ValueError: the file is not an .npz archive of plain arrays, or its content
-      is refused by `scores.from_arrays`.
+    ValueError: the file is not an .npz archive of plain arrays.
   """
   if not os.path.isfile(path):
     raise ValueError(f'--scores={path}: no such file.')
   try:
     with np.load(path, allow_pickle=False) as archive:
-      arrays = {key: archive[key] for key in archive.files}
+      return {key: archive[key] for key in archive.files}
   except (ValueError, zipfile.BadZipFile, AttributeError, EOFError) as error:
     raise ValueError(
       f'--scores={path} is not an .npz file of plain arrays; write it '
       'with numpy.savez(path, log_odds=..., state=..., split=...).'
     ) from error
+
+
+def read(path: str) -> scores_lib.Scores:
+  """Read and check a file of scores.
+
+  Raises:
+    ValueError: the file cannot be read, or its content is refused by
+      `scores.from_arrays`.
+  """
+  arrays = load(path)
   try:
     return scores_lib.from_arrays(arrays)
   except ValueError as error:
@@ -118,6 +142,55 @@ def rows(findings: list[suite.Finding]) -> list[records.AttackRow]:
   ]
 
 
+def output_rows(
+  arrays: Mapping[str, np.ndarray], group: np.ndarray
+) -> list[records.AttackRow]:
+  """Compare outputs on forgotten examples with those of retrained models.
+
+  Beside each number stands its scale, 'retrained_*': retrained models against
+  those of the next row, on examples that neither was trained on.
+
+  Args:
+    arrays: of the file; without logits of both populations there is no row.
+    group: int[P], what intervals are over.
+  """
+  if not {'logits', 'retrained_logits'} <= arrays.keys():
+    return []
+  # The clean view, where there are several.
+  unlearned, retrained = (
+    z[:, :, 0] if z.ndim == 4 else z
+    for z in (arrays['logits'], arrays['retrained_logits'])
+  )
+  state = arrays['state']
+  forgotten = state == arrange.FORGOTTEN
+  unused = np.roll(state, -1, axis=0) != arrange.RETAINED
+  following = np.roll(retrained, -1, axis=0)
+  found = []
+  for name, function in _OUTPUTS.items():
+    for prefix, other, where in (
+      ('', unlearned, forgotten),
+      ('retrained_', following, forgotten & unused),
+    ):
+      by_model = np.array(
+        [
+          function(a[w], b[w]) if w.any() else np.nan
+          for a, b, w in zip(retrained, other, where, strict=True)
+        ]
+      )
+      estimate = intervals.over_splits(intervals.group_means(by_model, group))
+      found.append(
+        records.AttackRow(
+          'outputs',
+          f'{prefix}{name}',
+          estimate.value,
+          estimate.low,
+          estimate.high,
+          estimate.n,
+        )
+      )
+  return found
+
+
 def notes(findings: list[suite.Finding]) -> list[str]:
   """Says which numbers were refused or pooled, and why."""
   found: dict[str, list[str]] = {}
@@ -151,6 +224,23 @@ def exposure_csv(data: scores_lib.Scores) -> str:
       f'{int(own.discovered[n])},{retrained}'
     )
   return '\n'.join(lines) + '\n'
+
+
+def membership(data: scores_lib.Scores) -> bytes:
+  """Return what U-LiRA says of every model and example, as an .npz file.
+
+  It holds `log_ratio` f32[P, N], log-likelihood ratios of forgotten against
+  never seen, and `probability` f32[P, N] of having been forgotten where both
+  are as likely beforehand; NaN where an example could not be scored.
+  """
+  ratio = suite.ratios(data)['unlearned']
+  found = io.BytesIO()
+  np.savez_compressed(
+    found,
+    log_ratio=ratio.astype(np.float32),
+    probability=ulira.posterior(ratio).astype(np.float32),
+  )
+  return found.getvalue()
 
 
 def pictures(data: scores_lib.Scores) -> list[page.Picture]:
@@ -188,8 +278,10 @@ def pictures(data: scores_lib.Scores) -> list[page.Picture]:
     page.Picture(
       'trade_off',
       'The two kinds of errors open to an attacker, false alarms and misses; '
-      'the diagonal is guessing.',
-      plots.trade_off(errors),
+      'the diagonal is guessing. μ is the distance of two bell curves of unit '
+      'width that are as hard to tell apart; retrained models show how much of '
+      'it is chance.',
+      plots.trade_off(errors, remarks=_mu(errors)),
     ),
     page.Picture(
       'log_odds',
@@ -201,6 +293,13 @@ def pictures(data: scores_lib.Scores) -> list[page.Picture]:
   if data.original is not None:
     found.append(_exposure_picture(data))
   return found
+
+
+def _mu(errors: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, str]:
+  return {
+    name: f'μ = {trade_off.gaussian_mu(*curve):.2f}'
+    for name, curve in errors.items()
+  }
 
 
 def _exposure_picture(data: scores_lib.Scores) -> page.Picture:
@@ -239,7 +338,12 @@ def main(argv: list[str]) -> None:
   report = page.Report(
     title='Attacks on stored scores',
     lead=_lead(data),
-    rows=rows(findings),
+    rows=rows(findings)
+    + (
+      []
+      if _ATTACKS.value
+      else output_rows(load(str(_SCORES.value)), data.group)
+    ),
     pictures=pictures(data),
     command=f'python -m jaxmu.attack --scores={_SCORES.value}',
     warnings=[*data.warnings, *notes(findings)],
@@ -248,6 +352,8 @@ def main(argv: list[str]) -> None:
   bundle.write(directory, report)
   if 'per_example' in chosen:
     files.write_text(directory / 'per_example.csv', exposure_csv(data))
+  if 'ulira' in chosen:
+    files.write_bytes(directory / 'membership.npz', membership(data))
   table.show(report.rows)
   for line in (*report.findings, *data.warnings):
     print(line)

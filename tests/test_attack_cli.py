@@ -29,6 +29,36 @@ def call(*arguments: str) -> subprocess.CompletedProcess:
   )
 
 
+def test_outputs_are_compared_with_those_of_retrained_models():
+  arrays = test_suite.make_arrays()
+  group = np.asarray(arrays['split']) // 2
+  rows = {r.metric: r for r in attack.output_rows(arrays, group)}
+  p = np.exp(arrays['retrained_logits'].astype(float))
+  q = np.exp(arrays['logits'].astype(float))
+  p, q = (x / x.sum(axis=-1, keepdims=True) for x in (p, q))
+  state, models = arrays['state'], range(len(group))
+  kl, null = [], []
+  for m in models:
+    each = [
+      sum(p[m, n] * np.log(p[m, n] / q[m, n]))
+      for n in np.flatnonzero(state[m] == 1)
+    ]
+    kl.append(np.mean(each))
+    k = (m + 1) % len(group)
+    unused = (state[m] == 1) & (state[k] != 0)
+    each = [abs(p[m, n] - p[k, n]).sum() / 2 for n in np.flatnonzero(unused)]
+    null.append(np.mean(each) if each else np.nan)
+  averages = [np.nanmean(np.array(kl)[group == g]) for g in np.unique(group)]
+  assert rows['kl'].value == pytest.approx(np.mean(averages), rel=1e-5)
+  averages = [np.nanmean(np.array(null)[group == g]) for g in np.unique(group)]
+  assert rows['retrained_total_variation'].value == pytest.approx(
+    np.mean(averages), rel=1e-5
+  )
+  assert 0 <= rows['disagreement'].value <= 1 and rows['kl'].n == 8
+  assert not glossary.missing(f'outputs_{name}' for name in rows)
+  assert attack.output_rows({'state': state}, group) == []
+
+
 def test_report_of_a_file(tmp_path):
   out = tmp_path / 'out'
   before = test_suite.make_arrays(shift=2.0)['logits']
@@ -56,6 +86,13 @@ def test_report_of_a_file(tmp_path):
   assert 'U-LiRA' in html and 'complementary pairs' in html
   for name in ('roc', 'trade_off', 'log_odds', 'vulnerability'):
     assert (out / 'plots' / f'{name}.png').stat().st_size > 1000
+  data = attack.read(str(path))
+  ratio = suite.ratios(data)['unlearned']
+  with np.load(out / 'membership.npz') as said:
+    np.testing.assert_array_equal(said['log_ratio'], ratio.astype(np.float32))
+    np.testing.assert_allclose(
+      said['probability'], 1 / (1 + np.exp(-ratio)), rtol=1e-6
+    )
   lines = (out / 'per_example.csv').read_text().splitlines()
   assert lines[0] == 'example,auc,p_value,discovered,retrained_auc'
   aucs = [float(line.split(',')[1]) for line in lines[1:]]

@@ -31,12 +31,13 @@ MAY_IMPORT = {
   'main': {'pipeline', 'execution'},
   'attack': {'attacks', 'metrics', 'report', 'core'},
   'prepare': {'data', 'core'},
+  'rank': {'metrics', 'report', 'core'},
 }
-COMMANDS = ('main', 'attack', 'prepare')
+COMMANDS = ('main', 'attack', 'prepare', 'rank')
 
 # Outside packages and where alone they may be imported.
 OWNED = {
-  'absl': ('main.py', 'attack.py', 'prepare.py'),
+  'absl': ('main.py', 'attack.py', 'prepare.py', 'rank.py'),
   'flax.linen': ('models/',),
   'matplotlib': ('report/',),
   'ml_collections': ('main.py',),

@@ -42,8 +42,10 @@ def report(name: str, data: scores.Scores, fprs: Sequence[float]) -> Report:
     note = f'no example is forgotten by {MIN_MODELS} models'
     keys = _COMPETITION if name == 'competition' else _KLOM
     return {key: intervals.point(np.nan, 0, note) for key in keys}
-  function = _competition if name == 'competition' else _klom
-  return function(unlearned, retrained)
+  if name == 'klom':
+    return _klom(unlearned, retrained)
+  found = _competition(unlearned, retrained)
+  return found | _final_score(found['forget_score'], data)
 
 
 def observations(
@@ -95,7 +97,12 @@ def _lira_forget(unlearned, retrained, data, fprs) -> Report:
   return {k: intervals.cross_fitted(v) for k, v in report.items()}
 
 
-_COMPETITION = ('forget_score', 'relative_score', 'epsilon', 'lower_bound')
+_COMPETITION = (
+  'forget_score',
+  'relative_score',
+  'epsilon',
+  'lower_bound',
+)
 
 
 def _competition(unlearned, retrained) -> Report:
@@ -107,11 +114,12 @@ def _competition(unlearned, retrained) -> Report:
   epsilon = competition.epsilon_per_example(unlearned, retrained)
   half = (models // 2) * 2
   first, second = retrained[:half:2], retrained[1:half:2]
+  sides = unlearned[:half:2], first
   audited, null = (
     competition.forget_score(
       competition.epsilon_per_example(side, second), half // 2
     )
-    for side in (unlearned[:half:2], first)
+    for side in sides
   )
   bound = competition.lower_bound(unlearned, retrained)
   values = (
@@ -124,6 +132,28 @@ def _competition(unlearned, retrained) -> Report:
     key: intervals.point(value, n)
     for key, value in zip(_COMPETITION, values, strict=True)
   }
+
+
+def _final_score(score: intervals.Estimate, data: scores.Scores) -> Report:
+  """Weigh the forgetting score by accuracies, which need logits."""
+  assert data.retrained is not None
+  sides = data.unlearned, data.retrained
+  if not all('correctness' in side.signals for side in sides):
+    return {}
+  ratios = []
+  for seen in (True, False):
+    where = data.state == arrange.RETAINED
+    if not seen:
+      where = data.state >= arrange.NEVER_SEEN
+    new, reference = (
+      float((side.signals['correctness'] > 0.5)[where].mean())
+      if where.any()
+      else np.nan
+      for side in sides
+    )
+    ratios.append(new / reference if reference else np.nan)
+  value = competition.final_score(score.value, *ratios)
+  return {'final_score': intervals.point(value, score.n)}
 
 
 _KLOM = (

@@ -10,13 +10,17 @@ ours.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from scipy import stats
 
 NOISE_FLOOR_DISC = 0.01  # smaller differences in Disc are ties
+MIN_SEEDS = 5
+
+# What methods are ranked by over seeds, as tables call it.
+TITLES = {'ret_dev': 'RetDev', 'disc_test': 'Disc'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +33,7 @@ class CellRanking:
     mean_rank: f64[K], 1 is best; failed methods have the worst.
     groups: groups of method indices, best first; failed ones are the last.
     failed: bool[K].
+    seeds: how many it rests on.
   """
 
   statistic: float
@@ -36,6 +41,7 @@ class CellRanking:
   mean_rank: np.ndarray
   groups: tuple[tuple[int, ...], ...]
   failed: np.ndarray
+  seeds: int
 
   def placement(self) -> np.ndarray:
     """Returns 1, 2 or 3 per method: G3 begins with the third group."""
@@ -74,7 +80,7 @@ def rank_cell(
   values = np.asarray(values, np.float64)
   failed = np.any(~np.isfinite(values), axis=1)
   working = np.flatnonzero(~failed)
-  if len(working) < 2 or values.shape[1] < 5:
+  if len(working) < 2 or values.shape[1] < MIN_SEEDS:
     raise ValueError(
       f'{len(working)} working methods and {values.shape[1]} seeds; ranking '
       'needs at least 2 methods and 5 seeds.'
@@ -92,7 +98,60 @@ def rank_cell(
   ]
   if failed.any():
     groups.append(tuple(np.flatnonzero(failed).tolist()))
-  return CellRanking(statistic, p_value, mean_rank, tuple(groups), failed)
+  return CellRanking(
+    statistic, p_value, mean_rank, tuple(groups), failed, values.shape[1]
+  )
+
+
+def rank_methods(
+  per_seed: Mapping[str, Mapping[str, np.ndarray]],
+  *,
+  classes: int,
+  level: float = 0.05,
+) -> dict[str, CellRanking]:
+  """Rank the methods of a cell by RetDev and by Disc = 1 - Indisc.
+
+  A method fails if it guesses (TA below 2 / classes) or has a number that is
+  not finite. The groups rest on Wilcoxon's test where seeds suffice for it to
+  separate anything, else on the bootstrap.
+
+  Args:
+    per_seed: method -> metric -> f64[S], paired over seeds; 'ret_dev',
+      'indisc_test' and 'ta' are read.
+    classes: of the data set.
+    level: of the tests.
+
+  Returns:
+    The rankings by the keys of `TITLES`, methods in the order given; empty
+    with fewer than two working methods or five seeds.
+  """
+
+  if not per_seed:
+    return {}
+
+  def table(metric):
+    rows = [np.asarray(own[metric], np.float64) for own in per_seed.values()]
+    return np.stack(rows)
+
+  accuracy = table('ta')
+  values = {'ret_dev': table('ret_dev'), 'disc_test': 1 - table('indisc_test')}
+  guessing = accuracy.mean(axis=1) < 2 / classes
+  found = {}
+  for metric, value in values.items():
+    value = np.where(guessing[:, None], np.nan, value)
+    working = int(np.isfinite(value).all(axis=1).sum())
+    seeds = value.shape[1]
+    if working < 2 or seeds < MIN_SEEDS:
+      continue
+    # The smallest p of the signed-rank test, Holm-adjusted.
+    decisive = (working - 1) * 2.0 ** (1 - seeds) <= level
+    found[metric] = rank_cell(
+      value,
+      level=level,
+      tie=NOISE_FLOOR_DISC if metric == 'disc_test' else 0.0,
+      test='wilcoxon' if decisive else 'bootstrap',
+    )
+  return found
 
 
 def greedy_groups(

@@ -12,8 +12,8 @@ import numpy as np
 from jaxmu.attacks import intervals, log_odds, population, roc_report, ulira
 from jaxmu.data import splits as splits_lib
 from jaxmu.metrics import accuracy, indiscernibility, retention, runtime
+from jaxmu.pipeline import distance, predict, remarks, roster, train
 from jaxmu.pipeline import job as job_lib
-from jaxmu.pipeline import predict, remarks, roster, train
 from jaxmu.report import records
 
 FPR_GRID = np.geomspace(1e-3, 1.0, 61)
@@ -93,6 +93,8 @@ def evaluate(job: job_lib.Job) -> Evaluation:
     scores[name] = _observations(people, job.source.num_dev)
     bad = int(np.sum(train.failed(job.populations[name].models) >= 0))
     failed[name] = (bad, job.populations[name].members.size)
+  apart = distance.measure(job, reference.cluster)
+  metrics = {name: found | apart[name] for name, found in metrics.items()}
   per_cluster = {
     name: {metric: estimate.by_split for metric, estimate in found.items()}
     for name, found in metrics.items()

@@ -33,6 +33,7 @@ def provenance(job: job_lib.Job) -> dict[str, Any]:
       'name': job.source.name,
       'fingerprint': job.source.fingerprint,
       'examples': len(job.source.label),
+      'classes': job.source.num_classes,
       'splits': job.split_digest,
     },
     'layout': dataclasses.asdict(job.layout),

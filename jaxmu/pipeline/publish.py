@@ -15,6 +15,7 @@ from jaxmu.pipeline import (
   evaluate,
   export,
   provenance,
+  ranks,
   store,
   timing,
 )
@@ -48,11 +49,16 @@ def is_current(job: job_lib.Job) -> bool:
 def publish(job: job_lib.Job, command: str) -> None:
   """Evaluate the predictions and write all files of the report."""
   found = evaluate.evaluate(job)
+  ranking = ranks.rank(job, found)
   report = page.Report(
     title=_title(job),
     lead=_lead(job),
-    rows=found.rows + clock_rows(job),
-    pictures=_pictures(found) + _learning_curves(job),
+    rows=found.rows + clock_rows(job) + ranks.rows(job, ranking),
+    pictures=[
+      *_pictures(found),
+      *ranks.pictures(job, ranking, found.rows),
+      *_learning_curves(job),
+    ],
     provenance=provenance.provenance(job),
     command=command,
     warnings=found.warnings,
@@ -60,6 +66,11 @@ def publish(job: job_lib.Job, command: str) -> None:
   )
   paths = bundle.write(job.folder, report)
   paths += curve.write(job)
+  paths.append(
+    records.write_csv(
+      job.folder / ranks.FILE, ranks.observations(found), records.Observation
+    )
+  )
   table = benchmark_table.results(job, found)
   content = paper_table.markdown(table).encode()
   paths.append(files.write_bytes(job.folder / benchmark_table.FILE, content))

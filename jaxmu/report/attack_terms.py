@@ -4,6 +4,11 @@ from jaxmu.report import terms
 
 # key: (title, the attack as the subject of a sentence, source)
 ATTACKS: dict[str, tuple[str, str, str]] = {
+  'outputs': (
+    'Outputs',
+    'the comparison of outputs',
+    terms.PROJECT,
+  ),
   'ulira': (
     'U-LiRA',
     'the per-example attack U-LiRA',
@@ -245,8 +250,8 @@ SPECIAL: dict[str, tuple[str, str, str, str, str]] = {
   ),
   'competition_final_score': (
     'Competition: final score',
-    'The forgetting score times the retained shares of retain and test '
-    'accuracy: the number that ranked the competition.',
+    'The forgetting score times the accuracies on retained and on never-seen '
+    'points, each relative to retrained models: what ranked the competition.',
     'fraction',
     'higher',
     'Triantafillou et al. 2024',
@@ -267,12 +272,28 @@ SPECIAL: dict[str, tuple[str, str, str, str, str]] = {
     'lower',
     terms.PROJECT,
   ),
-  'trade_off_mu': (
-    'Trade-off: Gaussian mu',
-    'How far apart two unit-width bell curves would be that are as hard to '
-    'tell apart as forgotten and unseen points; 0 is indistinguishable.',
-    '',
-    'lower',
-    'Dong et al. 2022',
+  'outputs_kl': (
+    'Outputs: divergence from retrained',
+    'How far the predicted probabilities for forgotten images are from those '
+    'of the retrained model, as a Kullback-Leibler divergence.',
+    'nats',
+    'retrained',
+    terms.PROJECT,
+  ),
+  'outputs_total_variation': (
+    'Outputs: total variation from retrained',
+    'How far the predicted probabilities for forgotten images are from those '
+    'of the retrained model: the probability to be moved, 0 to 1.',
+    'fraction',
+    'retrained',
+    terms.PROJECT,
+  ),
+  'outputs_disagreement': (
+    'Outputs: disagreement with retrained',
+    'Share of the forgotten images to which the model and the retrained model '
+    'give different classes.',
+    'fraction',
+    'retrained',
+    terms.PROJECT,
   ),
 }

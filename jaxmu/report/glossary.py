@@ -97,11 +97,51 @@ def _lookup(name: str) -> Metric | None:
       return Metric(name, *table[name])
   if name.startswith('excess_'):
     return _excess(name)
+  for kind in _RANKED:
+    if name.startswith(f'{kind}_'):
+      return _ranked(name, kind)
   # The longest attack that fits: 'ulira_reference' before 'ulira'.
   for attack in sorted(attack_terms.ATTACKS, key=len, reverse=True):
     if name.startswith(f'{attack}_'):
       return _of_attack(name, attack, name.removeprefix(f'{attack}_'))
   return None
+
+
+# Kinds of ranks by a number: (what it is, sentence, unit, direction).
+_RANKED = {
+  'rank': (
+    'mean rank',
+    'Place among the unlearning methods by this number, 1 the best, as a mean '
+    'over initialisations or, where several jobs are ranked, over jobs.',
+    '',
+    'lower',
+  ),
+  'group': (
+    'group',
+    'Group 1 cannot be told from the best method by this number, group 2 not '
+    'from the best of the others, group 3 are the rest.',
+    '',
+    'lower',
+  ),
+  'first': ('jobs in group 1', 'Jobs with the method in group 1.', 'count'),
+  'second': ('jobs in group 2', 'Jobs with the method in group 2.', 'count'),
+  'third': ('jobs in group 3', 'Jobs with the method in group 3.', 'count'),
+}
+
+
+def _ranked(name: str, kind: str) -> Metric | None:
+  base = _lookup(name.removeprefix(f'{kind}_'))
+  if base is None:
+    return None
+  title, sentence, unit, *better = _RANKED[kind]
+  return Metric(
+    name=name,
+    title=f'{base.title}: {title}',
+    sentence=f'{sentence} The number: {base.sentence}',
+    unit=unit,
+    better=better[0] if better else 'none',
+    source=terms.PROJECT,
+  )
 
 
 def _of_attack(name: str, attack: str, statistic: str) -> Metric | None:

@@ -58,9 +58,19 @@ class AttackRow:
   n: int = 0
 
 
+@dataclasses.dataclass(frozen=True)
+class Observation:
+  """One number of one independent cluster: an initialisation, or splits."""
+
+  method: str
+  metric: str
+  cluster: int
+  value: float
+
+
 _PARSERS: dict[Any, Callable[[str], Any]] = {str: str, float: float, int: int}
 
-R = TypeVar('R', Row, AttackRow)
+R = TypeVar('R', Row, AttackRow, Observation)
 
 
 def with_reference(rows: Iterable[Row], reference: str) -> list[Row]:
@@ -84,14 +94,16 @@ def with_reference(rows: Iterable[Row], reference: str) -> list[Row]:
 
 
 def write_csv(
-  path: files.Path, rows: Iterable[Row | AttackRow], kind: type = Row
+  path: files.Path,
+  rows: Iterable[Row | AttackRow | Observation],
+  kind: type = Row,
 ) -> pathlib.Path:
   """Write rows as CSV; the columns are the fields of `kind`, in order.
 
   Args:
     path: the file to write, atomically.
     rows: instances of `kind`, written in the order given.
-    kind: `Row` or `AttackRow`.
+    kind: `Row`, `AttackRow` or `Observation`.
 
   Returns:
     The path written.
@@ -125,7 +137,7 @@ def read_csv(path: files.Path, kind: type[R] = Row) -> list[R]:
 
   Args:
     path: the file to read.
-    kind: `Row` or `AttackRow`.
+    kind: `Row`, `AttackRow` or `Observation`.
 
   Returns:
     The rows in file order.

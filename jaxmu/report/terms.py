@@ -188,10 +188,19 @@ METRICS: dict[str, tuple[str, str, str, str, str]] = {
     'lower',
     PROJECT,
   ),
+  'rank_combined': (
+    'Combined rank',
+    'Mean of the ranks by accuracies, by the population attack and by run '
+    'time: a convenience, with no test behind it.',
+    '',
+    'lower',
+    PROJECT,
+  ),
   'distance_original': (
     'Distance from the original weights',
     'Euclidean distance of the weights from the original model, relative to '
-    'the length of the weights.',
+    'the length of the weights; over the first shard of models, without '
+    'weights that never meet data.',
     'ratio',
     'none',
     BENCHMARK + ', released code',
@@ -199,25 +208,10 @@ METRICS: dict[str, tuple[str, str, str, str, str]] = {
   'distance_retrained': (
     'Distance from the retrained weights',
     'Euclidean distance of the weights from the retrained model, relative to '
-    'the length of the weights; two retrained models are far apart as well.',
+    'the length of the weights. Two retrained models are far apart as well: '
+    "theirs is given for the next member's.",
     'ratio',
     'none',
     BENCHMARK + ', released code',
-  ),
-  'kl_forget': (
-    'Divergence on forgotten images',
-    'How far the predicted probabilities for forgotten images are from those '
-    'of the retrained model, as a Kullback-Leibler divergence.',
-    'nats',
-    'lower',
-    PROJECT,
-  ),
-  'disagreement_forget': (
-    'Disagreement on forgotten images',
-    'Share of the forgotten images to which the model and the retrained model '
-    'give different classes.',
-    'fraction',
-    'lower',
-    PROJECT,
   ),
 }

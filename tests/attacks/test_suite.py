@@ -78,6 +78,29 @@ def test_leaks_show_beside_their_null(findings):
   )
 
 
+def test_competition_weighs_forgetting_by_accuracies(findings):
+  arrays = make_arrays()
+  ratios = []
+  for states in ((0,), (2, 3)):
+    right = []
+    for key in ('logits', 'retrained_logits'):
+      correct = arrays[key].argmax(axis=-1) == arrays['labels']
+      right.append(correct[np.isin(arrays['state'], states)].mean())
+    ratios.append(right[0] / right[1])
+  forgotten = findings['competition', 'forget_score'].value
+  assert findings['competition', 'final_score'].value == pytest.approx(
+    forgotten * ratios[0] * ratios[1]
+  )
+  plain = {k: v for k, v in arrays.items() if 'logits' not in k}
+  del plain['labels']
+  phi = np.random.default_rng(0).normal(size=(2, *arrays['state'].shape))
+  data = scores.from_arrays(
+    {**plain, 'log_odds': phi[0], 'retrained_log_odds': phi[1]}
+  )
+  found = suite.run(data, attacks=['competition'])
+  assert 'final_score' not in {f.metric for f in found}
+
+
 def test_ulira_numbers_are_those_of_the_plain_functions(findings):
   data = scores.from_arrays(make_arrays())
   ratio, _ = ulira.ulira(data.unlearned.log_odds, data.state, data.split // 2)

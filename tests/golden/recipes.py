@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tests.golden import orders, passes, rules
+from jaxmu.core.method import Method
+from tests.golden import neggrad, orders, passes, rules
 from tests.golden.replay import Recording
 
 EPOCHS = {'num_epochs': 'num_epochs', 'batch_size': 'batch_size'}
@@ -48,6 +49,7 @@ class Recipe(NamedTuple):
       and without counterpart.
     steps: losses and rates of the steps of an epoch, from prepared
       hyper-parameters, info and epoch.
+    own: the method itself, where it is none of the package's.
   """
 
   method: str
@@ -61,6 +63,7 @@ class Recipe(NamedTuple):
   part: str = ''
   unused: tuple[str, ...] = ()
   steps: Callable[[Any, Any, int], Steps] = _every_loss
+  own: Method | None = None
 
 
 def hyper_parameters(recording: Recording, recipe: Recipe) -> dict[str, Any]:
@@ -146,6 +149,13 @@ RECIPES: dict[str, Recipe] = {
   'FT': Recipe('ft', STANDARD, orders.retain),
   'GA': Recipe(
     'ga', STANDARD, orders.forget, forwards=passes.passes_over('forget')
+  ),
+  'NegGrad': Recipe(
+    'neggrad',
+    STANDARD,
+    orders.train,
+    forwards=passes.passes_over('train'),
+    own=neggrad.METHOD,
   ),
   'NGPlus': Recipe(
     'neggrad_plus',

@@ -16,7 +16,7 @@ from tests.golden import extras, recipes, replay, rules
 
 RELATIVE = 1e-8  # of losses, learning rates, logits, in float64
 FEW = ('R', 'NGPlus', 'PRMQ')  # that every test run replays
-NOT_METHODS = ('metrics', 'NegGrad')  # NegGrad is not in the benchmark
+NOT_METHODS = ('metrics',)
 FIRST_STEPS = 5  # that are compared in float32
 STRAY = 10  # times the reference's own difference between precisions
 TWO_PHASES = ('SCRUB', 'FCS')  # whose epochs have a recorded model inside
@@ -54,7 +54,7 @@ def _replay(recording, **options):
   recipe = recipes.RECIPES[recording.kind]
   return replay.run(
     recording,
-    methods.get(recipe.method),
+    recipe.own or methods.get(recipe.method),
     recipes.hyper_parameters(recording, recipe),
     recipe.draws(recording),
     steps=recipe.steps,

@@ -6,11 +6,13 @@ One job is run once for the whole file; each test works on a copy of its folder.
 import pathlib
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
+from jaxmu.ops import taps
 from jaxmu.pipeline import job as job_lib
-from jaxmu.pipeline import plan, publish, run
+from jaxmu.pipeline import plan, publish, roster, run, train
 from jaxmu.report import records
 from tests.pipeline import small_job
 
@@ -94,6 +96,41 @@ def test_retention_is_given_of_means_and_as_tug_of_war_too(finished):
   assert 0 < value['msg', 'tow'] <= tug * 1.01
   assert value['retrain', 'tow'] == 1.0
   assert value['retrain', 'ret_dev_means'] == 0.0
+
+
+def test_distances_of_weights_are_those_of_the_stored_models(finished):
+  rows = records.read_csv(finished / 'results.csv')
+  value = {(r.method, r.metric): r for r in rows}
+  job = job_lib.open_job(small_job.make(finished))
+  live = taps.live(job.task, train.shapes(job, 1)['params'])
+
+  def flat(name, position):
+    models = train.read_models(
+      job, job.populations[name], np.array([position])
+    )['params']
+    masked = jax.tree.map(lambda x, on: (x[0] * on).ravel(), models, live)
+    return np.concatenate(jax.tree.leaves(masked)).astype(np.float64)
+
+  def length(x):
+    return np.sqrt((x**2).sum())
+
+  members = job.populations['retrain'].members
+  of = roster.originals_of(members, job.populations['original'].members)
+  for name in ('retrain', 'msg'):
+    each = []
+    for k in range(4):  # the first shard
+      own = flat(name, k)
+      reference = flat('retrain', (k + 1) % 4 if name == 'retrain' else k)
+      others = flat('original', of[k]), reference
+      each.append([length(own - other) / length(own) for other in others])
+    for metric, expected in zip(
+      ('distance_original', 'distance_retrained'),
+      np.mean(each, axis=0),
+      strict=True,
+    ):
+      assert value[name, metric].value == pytest.approx(expected, rel=1e-6)
+  assert value['original', 'distance_original'].value == 0.0
+  assert value['msg', 'distance_original'].n == 1  # one pair of splits
 
 
 def test_rows_hold_the_retrained_value_and_the_gap(finished):

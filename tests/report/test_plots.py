@@ -175,6 +175,13 @@ def test_trade_off_draws_each_method(methods):
   _draw(fig)
 
 
+def test_trade_off_remarks_stand_in_the_legend():
+  curves = {m: (FPR, 1 - FPR**0.5) for m in ('ft', 'ct')}
+  fig = plots.trade_off(curves, remarks={'ft': 'μ = 0.30'})
+  assert {'FT, μ = 0.30', 'CT'} <= _lines(fig.axes[0]).keys()
+  _draw(fig)
+
+
 def test_no_two_of_twenty_methods_look_alike():
   looks = style.looks(TWENTY).values()
   assert len({(look.color, str(look.line)) for look in looks}) == 20
@@ -221,7 +228,8 @@ def test_pareto_fills_the_front():
   methods = ['original', 'retrain', 'a', 'b', 'c', 'd']
   x = [0.1, 0.0, 0.1, 0.2, 0.3, np.nan]
   y = [0.2, 0.0, 0.3, 0.1, 0.2, 0.1]
-  fig = plots.pareto(methods, x, y)
+  front = [True, True, True, True, False, True]
+  fig = plots.pareto(methods, x, y, front)
   (panel,) = fig.axes
   filled = {
     float(line.get_xdata()[0])

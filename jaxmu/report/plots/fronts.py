@@ -15,6 +15,7 @@ def pareto(
   methods: Sequence[str],
   x: ArrayLike,
   y: ArrayLike,
+  front: ArrayLike,
   *,
   x_metric: str = 'ret_dev',
   y_metric: str = 'excess_ulira_auc',
@@ -28,6 +29,7 @@ def pareto(
     methods: M keys.
     x: f64[M], smaller is better.
     y: f64[M], smaller is better.
+    front: bool[M], whom no other beats in both numbers; drawn filled.
     x_metric: key of the first number, for the axis.
     y_metric: key of the second number, for the axis.
     reference: key of the retrained models.
@@ -35,14 +37,13 @@ def pareto(
     title: headline.
 
   Returns:
-    The figure. Filled points are on the front: no other method is better in
-    both numbers. The retrained and original models do not compete.
+    The figure. The retrained and original models do not compete.
   """
   x, y = (np.ravel(np.asarray(side, np.float64)) for side in (x, y))
   known = np.isfinite(x) & np.isfinite(y)
   order = list(methods)
   competes = np.array([name not in (reference, original) for name in order])
-  front = _front(x, y, known & competes)
+  front = np.flatnonzero(np.asarray(front, bool) & known & competes)
   fig = style.canvas(6.0, 4.6)
   panel = fig.add_subplot()
   path = front[np.argsort(x[front])]
@@ -89,22 +90,6 @@ def _point(
   if name == reference:
     for line, at in ((panel.axvline, x), (panel.axhline, y)):
       line(at, color=style.INK, lw=0.9, linestyle=(0, (4, 2)), zorder=1)
-
-
-def _front(x: np.ndarray, y: np.ndarray, known: np.ndarray) -> np.ndarray:
-  """Return the indices that no other beats in both numbers."""
-  chosen = np.flatnonzero(known)
-  return np.array(
-    [
-      i
-      for i in chosen
-      if not any(
-        x[j] <= x[i] and y[j] <= y[i] and (x[j] < x[i] or y[j] < y[i])
-        for j in chosen
-      )
-    ],
-    int,
-  )
 
 
 def _labels(

@@ -14,6 +14,7 @@ from jaxmu.report.plots import style
 def trade_off(
   curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
   *,
+  remarks: Mapping[str, str] | None = None,
   reference: str = names.REFERENCE,
   original: str = names.ORIGINAL,
   title: str = 'Errors open to an attacker: closer to the diagonal, less leaks',
@@ -25,6 +26,7 @@ def trade_off(
 
   Args:
     curves: method -> (fpr f64[G], fnr f64[G]) on the lower convex hull.
+    remarks: method -> what the legend says beside its name.
     reference: key of the retrained models.
     original: key of the original models.
     title: headline.
@@ -40,7 +42,7 @@ def trade_off(
   panel.fill_between([0, 1], [1, 0], [1, 1], color=style.FAINT, alpha=0.5, lw=0)
   for name in order:
     fpr, fnr = (np.asarray(side, np.float64) for side in curves[name])
-    text = style.label(name, reference)
+    text = ', '.join([style.label(name, reference), *_remark(remarks, name)])
     if not (np.isfinite(fpr) & np.isfinite(fnr)).any():
       text = f'{text}: no finite values'
     look = looks[name]
@@ -65,3 +67,7 @@ def trade_off(
     panel.legend(loc='center left', bbox_to_anchor=(1.01, 0.5))
   style.title(fig, title)
   return fig
+
+
+def _remark(remarks: Mapping[str, str] | None, name: str) -> list[str]:
+  return [remarks[name]] if remarks and name in remarks else []

@@ -1,0 +1,201 @@
+"""Rank unlearning methods over several finished jobs.
+
+    python -m jaxmu.rank --jobs=workdir1,workdir2 --out=directory
+
+A job is a cell: a data set and an architecture. Within each, methods are ranked
+over initialisations by RetDev and Disc and sorted into groups, and by run time;
+across jobs come mean ranks with bootstrap intervals, Nemenyi's critical
+difference, counts of placements, and a combined rank. The benchmark's own rule
+is not published; this one is ours (docs/attacks.md).
+"""
+
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from absl import app, flags
+from scipy import stats
+
+from jaxmu.metrics import ranking
+from jaxmu.report import bundle, names, page, plots, records, table
+
+_JOBS = flags.DEFINE_list('jobs', [], 'Work directories of finished jobs.')
+_OUT = flags.DEFINE_string(
+  'out', None, 'Directory for results.csv, plots and report.html.'
+)
+
+MIN_JOBS = 2
+_PLACES = ('first', 'second', 'third')
+
+
+class Cell(NamedTuple):
+  """One job: ranks of its methods, f64[K], by metric; and their groups."""
+
+  name: str
+  ranks: dict[str, np.ndarray]
+  groups: dict[str, np.ndarray]
+
+
+def methods_of(folder: pathlib.Path) -> list[str]:
+  """Return the unlearning methods of a job, in its order.
+
+  Raises:
+    ValueError: the folder holds no finished report.
+  """
+  path = folder / 'per_cluster.csv'
+  if not path.is_file():
+    raise ValueError(
+      f'{folder} has no {path.name}; give the workdir of a finished job'
+    )
+  found = records.read_csv(path, records.Observation)
+  order = names.ordered(row.method for row in found)
+  return [n for n in order if n not in (names.REFERENCE, names.ORIGINAL)]
+
+
+def read(folder: pathlib.Path, methods: Sequence[str]) -> Cell:
+  """Read a job and rank these of its methods.
+
+  Raises:
+    ValueError: too few methods or initialisations to rank.
+  """
+  per_seed: dict[str, dict[str, list[float]]] = {name: {} for name in methods}
+  for row in records.read_csv(folder / 'per_cluster.csv', records.Observation):
+    if row.method in per_seed:
+      per_seed[row.method].setdefault(row.metric, []).append(row.value)
+  facts = json.loads((folder / 'results.json').read_text(encoding='utf-8'))
+  found = ranking.rank_methods(
+    {
+      n: {k: np.array(v) for k, v in own.items()} for n, own in per_seed.items()
+    },
+    classes=facts['provenance']['data']['classes'],
+  )
+  if len(found) < len(ranking.TITLES):
+    raise ValueError(
+      f'{folder} cannot be ranked; it takes two methods that do better than '
+      f'guessing and {ranking.MIN_SEEDS} initialisations or pairs of splits '
+      "(config.splits.seeds for design 'main')"
+    )
+  clock = records.read_csv(folder / 'timing.csv')
+  speed = {row.method: row.value for row in clock if row.metric == 'rte'}
+  slowness = stats.rankdata([-speed[name] for name in methods])
+  return Cell(
+    str(folder),
+    {**{k: v.mean_rank for k, v in found.items()}, 'rte': slowness},
+    {k: v.placement() for k, v in found.items()},
+  )
+
+
+def rows(cells: Sequence[Cell], methods: Sequence[str]) -> list[records.Row]:
+  """Return ranks over cells, counts of groups and the combined rank."""
+  found = []
+  means = []
+  for metric in cells[0].ranks:
+    overall = ranking.rank_overall(np.stack([c.ranks[metric] for c in cells]))
+    means.append(overall.mean_rank)
+    found += [
+      records.Row(
+        name,
+        f'rank_{metric}',
+        float(overall.mean_rank[i]),
+        float(overall.low[i]),
+        float(overall.high[i]),
+        n=len(cells),
+      )
+      for i, name in enumerate(methods)
+    ]
+  for metric in cells[0].groups:
+    groups = np.stack([c.groups[metric] for c in cells])
+    found += [
+      records.Row(
+        name,
+        f'{place}_{metric}',
+        int(np.sum(groups[:, i] == number)),
+        n=len(cells),
+      )
+      for number, place in enumerate(_PLACES, 1)
+      for i, name in enumerate(methods)
+    ]
+  combined = ranking.combined_rank(means)
+  found += [
+    records.Row(name, 'rank_combined', float(combined[i]), n=len(cells))
+    for i, name in enumerate(methods)
+  ]
+  return found
+
+
+def pictures(
+  cells: Sequence[Cell], methods: Sequence[str]
+) -> list[page.Picture]:
+  """Draw one diagram of ranks per metric."""
+  titles = {**ranking.TITLES, 'rte': 'run time'}
+  drawn = []
+  for metric in cells[0].ranks:
+    overall = ranking.rank_overall(np.stack([c.ranks[metric] for c in cells]))
+    drawn.append(
+      page.Picture(
+        f'rank_{metric}',
+        f'Mean rank by {titles[metric]} over {len(cells)} jobs; 1 is best. '
+        'Methods under a bar differ by less than the critical difference of '
+        'the Nemenyi test.',
+        plots.critical_difference(
+          methods,
+          overall.mean_rank,
+          overall.critical_difference,
+          title=f'Mean rank by {titles[metric]} (1 is best)',
+        ),
+      )
+    )
+  return drawn
+
+
+def rank(folders: Sequence[str]) -> page.Report:
+  """Rank the methods that all these jobs have.
+
+  Raises:
+    ValueError: fewer than two jobs, or one that cannot be ranked.
+  """
+  paths = [pathlib.Path(folder).expanduser() for folder in folders]
+  if len(set(paths)) < max(MIN_JOBS, len(paths)):
+    raise ValueError(
+      f'--jobs={",".join(folders)} names {len(set(paths))} jobs; give at least '
+      f'{MIN_JOBS}, each once (a single one is ranked in its own report.html)'
+    )
+  every = [methods_of(path) for path in paths]
+  methods = [name for name in every[0] if all(name in own for own in every)]
+  left_out = sorted({n for own in every for n in own} - set(methods))
+  cells = [read(path, methods) for path in paths]
+  listed = ', '.join(names.label(name) for name in left_out)
+  return page.Report(
+    title=f'{len(methods)} unlearning methods over {len(cells)} jobs',
+    lead=[f'Ranked jobs: {", ".join(cell.name for cell in cells)}.'],
+    rows=rows(cells, methods),
+    pictures=pictures(cells, methods),
+    command=f'python -m jaxmu.rank --jobs={",".join(folders)}',
+    warnings=[f'Left out, as not in every job: {listed}'] if left_out else [],
+  )
+
+
+def main(argv: list[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f'unknown arguments {argv[1:]}; use --jobs, --out.')
+  try:
+    report = rank(_JOBS.value)
+  except ValueError as error:
+    sys.exit(f'error: {error}')
+  directory = pathlib.Path(str(_OUT.value)).expanduser()
+  bundle.write(directory, report)
+  table.show(report.rows)
+  print(f'{directory / "report.html"} written')
+
+
+def run() -> None:
+  """Entry point."""
+  flags.mark_flags_as_required(['jobs', 'out'])
+  app.run(main)
+
+
+if __name__ == '__main__':
+  run()

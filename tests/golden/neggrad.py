@@ -1,0 +1,62 @@
+"""NegGrad, a method that the reference has and the benchmark does not.
+
+Its recorded run is replayed like the others, on the package's parts: the sum of
+both sets' cross-entropies, those to be forgotten with their sign turned, each
+clipped to [0, 1 / C]. The clip leaves no gradient of the forget set, and of the
+retain set only where the loss is small, hence it is not in the package.
+"""
+
+import jax.numpy as jnp
+
+from jaxmu.core.draws import Draws
+from jaxmu.core.method import Card, Info, Method
+from jaxmu.core.types import Array, Problem
+from jaxmu.data import stream
+from jaxmu.methods import ft
+from jaxmu.ops import fit, forward, losses, optim, schedules
+
+
+def epoch(
+  hparams: ft.Hparams,
+  draws: Draws,
+  problem: Problem,
+  state: fit.Fit,
+  epoch: Array,
+) -> tuple[fit.Fit, Info]:
+  """Take one shuffled pass over both sets."""
+  task, split = problem.task, problem.split
+
+  def clipped(variables, batch, draws):
+    index, forget = batch
+    images = forward.clean_images(task, index, forward.dtype_of(variables))
+    logits, variables = forward.train_logits(task, variables, images, draws)
+    each = losses.cross_entropies(logits, task.dataset.label[index])
+    signed = jnp.where(forget, -each, each)
+    return jnp.clip(signed, 0, 1 / logits.shape[1]).mean(), variables
+
+  index = jnp.concatenate([split.retain, split.forget])
+  forget = jnp.arange(index.size) >= split.retain.size
+  order = draws.permutation('train', index.size)
+  rate = schedules.cosine(hparams.learning_rate, epoch, hparams.num_epochs)
+  variables, opt, info = fit.epoch(
+    clipped,
+    optim.sgd(rate, hparams.momentum, hparams.weight_decay),
+    *state,
+    stream.cut((index[order], forget[order]), hparams.batch_size),
+    draws,
+  )
+  return fit.Fit(variables, opt), {**info, 'learning_rate': rate}
+
+
+METHOD = Method(
+  name='neggrad',
+  Hparams=ft.Hparams,
+  init=ft.init,
+  epoch=epoch,
+  card=Card(
+    title='NegGrad',
+    citation='the reference, not in its paper',
+    cost=lambda h, n: 3 * h['num_epochs'] * (n.retain + n.forget),
+    reads=('retain', 'forget'),
+  ),
+)

@@ -1,0 +1,96 @@
+"""`python -m jaxmu.rank`: finished jobs in, one ranking out."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from jaxmu import rank
+from jaxmu.report import glossary, records
+
+METHODS = ('ft', 'msg', 'ga')
+SPEED = {'ft': 10.0, 'msg': 5.0, 'ga': 20.0}
+
+
+def write(folder, worse, seeds=10, methods=METHODS, seed=0):
+  """Write what a job leaves: `worse` is the method with the largest RetDev."""
+  rng = np.random.default_rng(seed)
+  found = []
+  for method in ('original', 'retrain', *methods):
+    for s in range(seeds):
+      values = {
+        'ret_dev': (0.5 if method == worse else 0.1) + 0.01 * rng.random(),
+        'indisc_test': 0.95 + 1e-4 * rng.random(),
+        'ta': 0.1 if method == 'ga' and worse == 'guessing' else 0.9,
+      }
+      found += [records.Observation(method, k, s, v) for k, v in values.items()]
+  folder.mkdir()
+  records.write_csv(folder / 'per_cluster.csv', found, records.Observation)
+  clock = [records.Row(name, 'rte', SPEED[name]) for name in methods]
+  records.write_csv(folder / 'timing.csv', clock)
+  records.write_json(
+    folder / 'results.json', {'provenance': {'data': {'classes': 10}}}
+  )
+  return str(folder)
+
+
+def test_ranks_over_jobs(tmp_path):
+  jobs = [
+    write(tmp_path / 'a', 'msg', seed=0),
+    write(tmp_path / 'b', 'msg', seed=1),
+    write(tmp_path / 'c', 'guessing', seed=2),
+  ]
+  report = rank.rank(jobs)
+  value = {(r.method, r.metric): r for r in report.rows}
+  assert glossary.missing(r.metric for r in report.rows) == []
+  # Ranks within each job, then over jobs.
+  naive = []
+  for job in jobs:
+    rows = records.read_csv(f'{job}/per_cluster.csv', records.Observation)
+    own = np.array(
+      [
+        [r.value for r in rows if (r.method, r.metric) == (m, 'ret_dev')]
+        for m in METHODS
+      ]
+    )
+    if job == jobs[2]:
+      own[2] = 1.0  # guesses, hence last
+    naive.append(stats.rankdata(stats.rankdata(own, axis=0).mean(axis=1)))
+  for method, expected in zip(METHODS, np.mean(naive, axis=0), strict=True):
+    row = value[method, 'rank_ret_dev']
+    assert row.value == pytest.approx(expected) and row.n == 3
+    assert row.low <= row.value <= row.high
+  placed = {
+    m: [value[m, f'{p}_ret_dev'].value for p in ('first', 'second')]
+    for m in METHODS
+  }
+  assert placed == {'ft': [3, 0], 'msg': [1, 2], 'ga': [2, 0]}
+  assert value['ga', 'third_ret_dev'].value == 1
+  # Disc differs by less than its noise, so all that work are in group 1.
+  assert value['ft', 'first_disc_test'].value == 3
+  assert [value[m, 'rank_rte'].value for m in METHODS] == [2, 3, 1]
+  assert (
+    value['ft', 'rank_combined'].value < value['msg', 'rank_combined'].value
+  )
+  names = {picture.name for picture in report.pictures}
+  assert names == {'rank_ret_dev', 'rank_disc_test', 'rank_rte'}
+  assert all(picture.png for picture in report.pictures)
+
+
+def test_methods_that_a_job_lacks_are_named(tmp_path):
+  jobs = [
+    write(tmp_path / 'a', 'msg'),
+    write(tmp_path / 'b', 'msg', methods=('ft', 'msg')),
+  ]
+  report = rank.rank(jobs)
+  assert {row.method for row in report.rows} == {'ft', 'msg'}
+  assert report.warnings == ['Left out, as not in every job: GA']
+
+
+def test_what_cannot_be_ranked_is_refused(tmp_path):
+  one, few = write(tmp_path / 'a', 'msg'), write(tmp_path / 'b', 'msg', seeds=4)
+  with pytest.raises(ValueError, match='names 1 jobs'):
+    rank.rank([one, one])
+  with pytest.raises(ValueError, match='b cannot be ranked.*5 init'):
+    rank.rank([one, few])
+  with pytest.raises(ValueError, match='give the workdir'):
+    rank.rank([one, str(tmp_path / 'none')])
