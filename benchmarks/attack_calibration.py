@@ -40,7 +40,7 @@ Population = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def states(rng, splits: int, draws: int, examples: int):
-  """Makes states int8[P, N] and splits int[P]."""
+  """Make states int8[P, N] and splits int[P]."""
   state = np.zeros((splits * draws, examples), np.int8)
   audited = examples - POPULATION
   state[:, audited:] = arrange.EXCLUDED
@@ -57,7 +57,7 @@ def states(rng, splits: int, draws: int, examples: int):
 
 
 def log_odds(rng, state, split, mean, scale, shift: float) -> np.ndarray:
-  """Makes log-odds f64[P, N], shifted where forgotten."""
+  """Make log-odds f64[P, N], shifted where forgotten."""
   shared = rng.standard_normal((split.max() + 1, state.shape[1]))[split]
   own = rng.standard_normal(state.shape)
   noise = np.sqrt(WITHIN) * shared + np.sqrt(1 - WITHIN) * own
@@ -65,7 +65,7 @@ def log_odds(rng, state, split, mean, scale, shift: float) -> np.ndarray:
 
 
 def attacks() -> dict[str, Callable[[Population, np.ndarray], Population]]:
-  """Returns name -> (population, retrained scores) -> scores to report."""
+  """Return name -> (population, retrained scores) -> scores to report."""
 
   def plain(function, **options):
     def run(population, retrained):
@@ -126,7 +126,7 @@ def attacks() -> dict[str, Callable[[Population, np.ndarray], Population]]:
 
 
 def study(splits: int, repeats: int, shift: float, examples: int = 320):
-  """Returns attack -> f64[repeats, 2, 2]: null and leak, AUC and TPR."""
+  """Return attack -> f64[repeats, 2, 2]: null and leak, AUC and TPR."""
   found: dict[str, list] = {name: [] for name in attacks()}
   for repeat in range(repeats):
     rng = np.random.default_rng(repeat)

@@ -41,7 +41,7 @@ TABLE = pathlib.Path(__file__).with_suffix('.csv')
 
 
 def population(models: int, examples: int):
-  """Makes log-odds f32[P, N], states int8[P, N] and splits int[P]."""
+  """Make log-odds f32[P, N], states int8[P, N] and splits int[P]."""
   rng = np.random.default_rng(0)
   draws = models // SPLITS
   state = np.zeros((models, examples), np.int8)
@@ -75,7 +75,7 @@ def loop(phi, state, group, examples) -> int:
 
 
 def tasks(models: int, examples: int) -> dict[str, tuple[int, Callable]]:
-  """Returns name -> (examples to run on, function of a population)."""
+  """Return name -> (examples to run on, function of a population)."""
 
   def with_variance(variance):
     return lambda z, c, g: ulira.ulira(z, c, g, variance=variance)

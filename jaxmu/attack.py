@@ -66,14 +66,14 @@ def load(path: str) -> dict[str, np.ndarray]:
     ValueError: the file is not an .npz archive of plain arrays.
   """
   if not os.path.isfile(path):
-    raise ValueError(f'--scores={path}: no such file.')
+    raise ValueError(f'--scores={path}: no such file')
   try:
     with np.load(path, allow_pickle=False) as archive:
       return {key: archive[key] for key in archive.files}
   except (ValueError, zipfile.BadZipFile, AttributeError, EOFError) as error:
     raise ValueError(
       f'--scores={path} is not an .npz file of plain arrays; write it '
-      'with numpy.savez(path, log_odds=..., state=..., split=...).'
+      'with numpy.savez(path, log_odds=..., state=..., split=...)'
     ) from error
 
 
@@ -92,7 +92,7 @@ def read(path: str) -> scores_lib.Scores:
 
 
 def parse_fprs(texts: list[str]) -> tuple[float, ...]:
-  """Parses false-positive rates.
+  """Parse false-positive rates.
 
   Raises:
     ValueError: one is not a number between 0 and 1.
@@ -105,14 +105,14 @@ def parse_fprs(texts: list[str]) -> tuple[float, ...]:
       rate = -1.0
     if not 0 < rate < 1:
       raise ValueError(
-        f'--fprs has {text!r}; expected numbers between 0 and 1, such as 0.01.'
+        f'--fprs has {text!r}; expected numbers between 0 and 1, such as 0.01'
       )
     rates.append(rate)
   return tuple(rates)
 
 
 def check_directory(path: str) -> pathlib.Path:
-  """Makes the output directory before any work is done.
+  """Make the output directory before any work is done.
 
   Raises:
     ValueError: it cannot be made or written.
@@ -121,14 +121,14 @@ def check_directory(path: str) -> pathlib.Path:
   try:
     directory.mkdir(parents=True, exist_ok=True)
   except OSError as error:
-    raise ValueError(f'--out={path} cannot be made: {error}.') from error
+    raise ValueError(f'--out={path} cannot be made: {error}') from error
   if not os.access(directory, os.W_OK):
-    raise ValueError(f'--out={path} cannot be written; choose another.')
+    raise ValueError(f'--out={path} cannot be written; choose another')
   return directory
 
 
 def rows(findings: list[suite.Finding]) -> list[records.AttackRow]:
-  """Turns findings into rows of results.csv."""
+  """Turn findings into rows of results.csv."""
   return [
     records.AttackRow(
       attack=finding.attack,
@@ -192,7 +192,7 @@ def output_rows(
 
 
 def notes(findings: list[suite.Finding]) -> list[str]:
-  """Says which numbers were refused or pooled, and why."""
+  """Say which numbers were refused or pooled, and why."""
   found: dict[str, list[str]] = {}
   for finding in findings:
     estimate, reason = finding.estimate, finding.estimate.note
@@ -212,7 +212,7 @@ def notes(findings: list[suite.Finding]) -> list[str]:
 
 
 def exposure_csv(data: scores_lib.Scores) -> str:
-  """Lists the exposure of every tested example, most exposed first."""
+  """List the exposure of every tested example, most exposed first."""
   found = suite.exposure(data)
   own, null = found['unlearned'], found.get('retrained')
   tested = np.flatnonzero(np.isfinite(own.auc))
@@ -244,7 +244,7 @@ def membership(data: scores_lib.Scores) -> bytes:
 
 
 def pictures(data: scores_lib.Scores) -> list[page.Picture]:
-  """Draws ROC, trade-off, log-odds and exposure of all populations."""
+  """Draw ROC, trade-off, log-odds and exposure of all populations."""
   ratios = suite.ratios(data)
   curves, errors, confidences = {}, {}, {}
   forgotten, unseen = (
@@ -321,7 +321,7 @@ def _exposure_picture(data: scores_lib.Scores) -> page.Picture:
 
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
-    raise app.UsageError(f'unknown arguments {argv[1:]}; use --scores, --out.')
+    raise app.UsageError(f'unknown arguments {argv[1:]}; use --scores, --out')
   started = time.monotonic()
   try:
     fprs = parse_fprs(_FPRS.value)

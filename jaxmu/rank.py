@@ -180,7 +180,7 @@ def rank(folders: Sequence[str]) -> page.Report:
 
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
-    raise app.UsageError(f'unknown arguments {argv[1:]}; use --jobs, --out.')
+    raise app.UsageError(f'unknown arguments {argv[1:]}; use --jobs, --out')
   try:
     report = rank(_JOBS.value)
   except ValueError as error:

@@ -24,7 +24,7 @@ def against_retrained(
   state: np.ndarray,
   group: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Stacks unlearned and retrained models: forgotten by U against R.
+  """Stack unlearned and retrained models: forgotten by U against R.
 
   For a null check pass a second retrained population as `score`.
 
@@ -47,7 +47,7 @@ def against_retrained(
   if retrained.shape != score.shape:
     raise ValueError(
       f'retrained scores have shape {retrained.shape}, unlearned ones '
-      f'{score.shape}; expected one retrained model for each unlearned one.'
+      f'{score.shape}; expected one retrained model for each unlearned one'
     )
   forgotten = state == FORGOTTEN
   stacked = np.concatenate(
@@ -66,7 +66,7 @@ def against_retrained(
 def gather(
   score: np.ndarray, where: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Collects the same number of observations of every example.
+  """Collect the same number of observations of every example.
 
   Args:
     score: float[P, N].
@@ -84,7 +84,7 @@ def gather(
 def complementary_pairs(
   state: np.ndarray, split: np.ndarray
 ) -> np.ndarray | None:
-  """Finds splits that train on exactly what another one leaves out.
+  """Find splits that train on exactly what another one leaves out.
 
   Such a pair has to be left out together: with one of the two gone, the counts
   that remain tell on which side an example was there.
@@ -116,11 +116,11 @@ def complementary_pairs(
 
 
 def members(state: np.ndarray) -> np.ndarray:
-  """Marks all training members, retained or forgotten, as 1."""
+  """Mark all training members, retained or forgotten, as 1."""
   return np.where(state == RETAINED, FORGOTTEN, state).astype(np.int8)
 
 
 def retained(state: np.ndarray) -> np.ndarray:
-  """Marks retained examples as 1 and never seen as 2, without forgotten."""
+  """Mark retained examples as 1 and never seen as 2, without forgotten."""
   swapped = np.where(state == FORGOTTEN, EXCLUDED, state)
   return np.where(state == RETAINED, FORGOTTEN, swapped).astype(np.int8)

@@ -28,13 +28,13 @@ Report = dict[str, intervals.Estimate]
 
 
 def report(name: str, data: scores.Scores, fprs: Sequence[float]) -> Report:
-  """Returns the numbers of 'lira_forget', 'competition' or 'klom'.
+  """Return the numbers of 'lira_forget', 'competition' or 'klom'.
 
   Raises:
     ValueError: there are no retrained models.
   """
   if data.retrained is None:
-    raise ValueError(f'{name} needs scores of retrained models.')
+    raise ValueError(f'{name} needs scores of retrained models')
   if name == 'lira_forget':
     return _lira_forget(data.unlearned, data.retrained, data, fprs)
   unlearned, retrained = observations(data.unlearned, data.retrained, data)
@@ -51,7 +51,7 @@ def report(name: str, data: scores.Scores, fprs: Sequence[float]) -> Report:
 def observations(
   unlearned: scores.Side, retrained: scores.Side, data: scores.Scores
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Collects scores of forgotten examples, equally many of each example.
+  """Collect scores of forgotten examples, equally many of each example.
 
   Returns:
     f64[M, S] of unlearned and of retrained models, row by row of the same split
@@ -69,7 +69,7 @@ def observations(
 
 
 def reference_report(side: scores.Side, data: scores.Scores) -> Report:
-  """Reports the membership score of the released code, such as it is.
+  """Report the membership score of the released code, such as it is.
 
   'member_rate' is the share of scored forgotten observations with P > 1/2: a
   true-positive rate without a false-positive rate.

@@ -50,7 +50,7 @@ def epsilon_per_example(
   delta: float = DELTA,
   threads: int | None = None,
 ) -> np.ndarray:
-  """Computes the epsilon of each forgotten example.
+  """Compute the epsilon of each forgotten example.
 
   Args:
     unlearned: float[M, S] log-odds of M unlearned models on S examples, finite.
@@ -74,7 +74,7 @@ def epsilon_per_example(
     'exact_interval': _interval_rates,
   }
   if rule not in attacks:
-    raise ValueError(f'rule is {rule!r}; choose one of {RULES}.')
+    raise ValueError(f'rule is {rule!r}; choose one of {RULES}')
   unlearned, retrained = check(unlearned, retrained)
 
   def one(s: int) -> float:
@@ -91,7 +91,7 @@ def epsilon_per_example(
 
 
 def epsilon(fpr: np.ndarray, fnr: np.ndarray, delta: float) -> np.ndarray:
-  """Returns the epsilon of attacks: infinite if both rates are 0.
+  """Return the epsilon of attacks: infinite if both rates are 0.
 
   Attacks with exactly one rate of 0 are discarded (0): a finite sample says
   nothing about the logarithm of that rate.
@@ -109,7 +109,7 @@ def epsilon(fpr: np.ndarray, fnr: np.ndarray, delta: float) -> np.ndarray:
 def forget_score(
   epsilons: np.ndarray, models: int, *, bins: int | None = None
 ) -> float:
-  """Returns F, the mean of 2^-floor(2 epsilon), 0 beyond the last bin.
+  """Return F, the mean of 2^-floor(2 epsilon), 0 beyond the last bin.
 
   Args:
     epsilons: f64[S].
@@ -124,12 +124,12 @@ def forget_score(
 
 
 def relative_score(score: float, null_score: float) -> float:
-  """Returns F(U, R) / F(R', R): 1 is as good as retraining can measure."""
+  """Return F(U, R) / F(R', R): 1 is as good as retraining can measure."""
   return score / null_score if null_score > 0 else math.nan
 
 
 def final_score(score: float, retain_ratio: float, test_ratio: float) -> float:
-  """Returns F * RA_U / RA_R * TA_U / TA_R, the competition's ranking number."""
+  """Return F * RA_U / RA_R * TA_U / TA_R, the competition's ranking number."""
   return score * retain_ratio * test_ratio
 
 
@@ -140,7 +140,7 @@ def lower_bound(
   delta: float = DELTA,
   level: float = 0.95,
 ) -> np.ndarray:
-  """Computes a lower bound on epsilon that is valid at the given level.
+  """Compute a lower bound on epsilon that is valid at the given level.
 
   The threshold (and side) is chosen on the even models and judged on the odd
   ones with Clopper-Pearson upper limits for FPR and FNR, each at half the
@@ -170,22 +170,22 @@ def lower_bound(
 def check(
   unlearned: np.ndarray, retrained: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns both as float64 after checking shapes and finiteness."""
+  """Return both as float64 after checking shapes and finiteness."""
   u, r = (np.asarray(z, np.float64) for z in (unlearned, retrained))
   if u.ndim != 2 or r.ndim != 2 or u.shape[1] != r.shape[1]:
     raise ValueError(
       f'log-odds have shapes {u.shape} and {r.shape}; expected [models, '
-      'examples] of the same forgotten examples.'
+      'examples] of the same forgotten examples'
     )
   if min(len(u), len(r)) < 4:
     raise ValueError(
       f'{len(u)} unlearned and {len(r)} retrained models; at least 4 of each '
-      'are needed.'
+      'are needed'
     )
   if not (np.isfinite(u).all() and np.isfinite(r).all()):
     raise ValueError(
       'some log-odds are not finite; pass them through '
-      'log_odds.replace_non_finite and report its count.'
+      'log_odds.replace_non_finite and report its count'
     )
   return u, r
 
@@ -212,7 +212,7 @@ def _is_peaky(u, r) -> bool:
 
 
 def _higher_first(u, r):
-  """Returns (positive, negative): positive has the larger median."""
+  """Return (positive, negative): positive has the larger median."""
   return (u, r) if np.median(u) > np.median(r) else (r, u)
 
 

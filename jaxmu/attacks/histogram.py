@@ -19,7 +19,7 @@ def histogram(
   mode: moments.Mode = 'logo',
   threads: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Computes log ratios of bin frequencies, forgotten against never seen.
+  """Compute log ratios of bin frequencies, forgotten against never seen.
 
   Args:
     score: float[P, N] or float[P, N, A], finite.
@@ -37,7 +37,7 @@ def histogram(
     ValueError: shapes that do not fit or fewer than two bins.
   """
   if bins is not None and bins < 2:
-    raise ValueError(f'bins is {bins}; at least 2 are needed.')
+    raise ValueError(f'bins is {bins}; at least 2 are needed')
 
   def densities(target, sample, kinds):
     used = np.isin(kinds, shrinkage.KINDS)

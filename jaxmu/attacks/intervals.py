@@ -52,7 +52,7 @@ def over_splits(
   pooling: str = 'model',
   note: str = '',
 ) -> Estimate:
-  """Returns the mean over splits with its t-interval.
+  """Return the mean over splits with its t-interval.
 
   Args:
     by_split: f64[G], NaN for splits without a value (left out and not counted).
@@ -82,7 +82,7 @@ def over_splits(
 def cross_fitted(
   estimate: Estimate, *, bounds: tuple[float, float] | None = (0.0, 1.0)
 ) -> Estimate:
-  """Widens the interval of an attack that is fitted on the other groups.
+  """Widen the interval of an attack that is fitted on the other groups.
 
   Each group is scored with what the others say about a point, so any two groups
   share the product of their deviations: without a leak the mean over groups is
@@ -113,7 +113,7 @@ def cross_fitted(
 
 
 def group_means(by_model: np.ndarray, group: np.ndarray) -> np.ndarray:
-  """Averages models per group.
+  """Average models per group.
 
   Args:
     by_model: f64[P], NaN for models without a value.
@@ -130,14 +130,14 @@ def group_means(by_model: np.ndarray, group: np.ndarray) -> np.ndarray:
 
 
 def point(value: float, n: int, note: str = '') -> Estimate:
-  """Returns a number without an interval, resting on n things."""
+  """Return a number without an interval, resting on n things."""
   return Estimate(float(value), np.nan, np.nan, n, note=note)
 
 
 def paired_difference(
   first: Estimate, second: Estimate, *, level: float = 0.95
 ) -> Estimate:
-  """Returns first - second, paired by split: "excess over the retrained".
+  """Return first - second, paired by split: "excess over the retrained".
 
   Raises:
     ValueError: the estimates are over different numbers of splits.
@@ -145,7 +145,7 @@ def paired_difference(
   if first.by_split.shape != second.by_split.shape:
     raise ValueError(
       f'cannot pair estimates over {len(first.by_split)} and '
-      f'{len(second.by_split)} splits; compute both from the same splits.'
+      f'{len(second.by_split)} splits; compute both from the same splits'
     )
   if not (np.isfinite(first.value) and np.isfinite(second.value)):
     note = first.note or second.note
@@ -166,7 +166,7 @@ def paired_difference(
 def clopper_pearson(
   successes: int, trials: int, *, level: float = 0.95
 ) -> tuple[float, float]:
-  """Returns the exact binomial interval of a rate.
+  """Return the exact binomial interval of a rate.
 
   For independent trials only: a naive bound for examples of one model.
   """
@@ -184,7 +184,7 @@ def clopper_pearson(
 def clopper_pearson_upper(
   successes: np.ndarray, trials: int, *, level: float = 0.95
 ) -> np.ndarray:
-  """Returns one-sided upper limits of rates, vectorised over `successes`."""
+  """Return one-sided upper limits of rates, vectorised over `successes`."""
   successes = np.asarray(successes)
   upper = stats.beta.ppf(
     level, successes + 1, np.maximum(trials - successes, 1e-300)

@@ -23,7 +23,7 @@ def kde(
   mode: moments.Mode = 'logo',
   threads: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Computes log density ratios of forgotten against never seen.
+  """Compute log density ratios of forgotten against never seen.
 
   Args:
     score: float[P, N] or float[P, N, A], finite.
@@ -40,7 +40,7 @@ def kde(
     ValueError: shapes that do not fit or a bandwidth that is not positive.
   """
   if bandwidth is not None and not bandwidth > 0:
-    raise ValueError(f'bandwidth is {bandwidth}; it must be positive.')
+    raise ValueError(f'bandwidth is {bandwidth}; it must be positive')
 
   def densities(target, sample, kinds):
     return np.stack(
@@ -75,7 +75,7 @@ def _log_density(target, sample, bandwidth) -> np.ndarray:
 
 
 def silverman(ordered: np.ndarray, count: np.ndarray) -> np.ndarray:
-  """Returns 0.9 min(sd, IQR / 1.34) k^(-1/5) of columns.
+  """Return 0.9 min(sd, IQR / 1.34) k^(-1/5) of columns.
 
   Args:
     ordered: f64[M, K] sorted along the first axis, NaN last.

@@ -39,7 +39,7 @@ def klom(
   bins: int = 20,
   clip: float = 100.0,
 ) -> np.ndarray:
-  """Computes KL(R || U) of the margins of each example.
+  """Compute KL(R || U) of the margins of each example.
 
   Never 0 by chance alone: read it next to `klom(R', R)`, two retrained
   populations of the same sizes.
@@ -67,7 +67,7 @@ def klom(
   if in_u.shape != u.shape or in_r.shape != r.shape:
     raise ValueError(
       f'masks of shapes {in_u.shape} and {in_r.shape} do not fit margins of '
-      f'shapes {u.shape} and {r.shape}.'
+      f'shapes {u.shape} and {r.shape}'
     )
   both, inside = np.concatenate([u, r]), np.concatenate([in_u, in_r])
   low = np.where(inside, both, np.inf).min(axis=0)
@@ -81,7 +81,7 @@ def klom(
 
 
 def summarise(divergence: np.ndarray) -> Summary:
-  """Returns mean and quantiles over the scored examples."""
+  """Return mean and quantiles over the scored examples."""
   known = divergence[np.isfinite(divergence)]
   unscored = len(divergence) - len(known)
   if not len(known):

@@ -30,7 +30,7 @@ def online(
   mode: moments.Mode = 'logo',
   target: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Computes the log-likelihood ratio of training members against others.
+  """Compute the log-likelihood ratio of training members against others.
 
   Args:
     score: float[P, N] or float[P, N, A] of *trained* models.
@@ -66,7 +66,7 @@ def lira_forget(
   *,
   variance: shrinkage.Variance = 'shrink',
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Computes the log-likelihood ratio of unlearned against retrained models.
+  """Compute the log-likelihood ratio of unlearned against retrained models.
 
   Args:
     score: float[P, N] or float[P, N, A] of unlearned models: the negative loss
@@ -98,7 +98,7 @@ def offline(
   location: moments.Location = 'mean',
   prior_strength: float = 6.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Computes how unlikely a score is among models that never saw the example.
+  """Compute how unlikely a score is among models that never saw the example.
 
   Args:
     score: float[P, N] or float[P, N, A]; scores of state 2 are fitted, of
@@ -120,11 +120,11 @@ def offline(
     ValueError: as `ulira`, or an unknown side.
   """
   if side not in ('one', 'two'):
-    raise ValueError(f"side is {side!r}; use 'one' or 'two'.")
+    raise ValueError(f"side is {side!r}; use 'one' or 'two'")
   if variance not in ('per_example', 'global', 'shrink'):
     raise ValueError(
       f"variance is {variance!r}; offline takes 'per_example', 'global' or "
-      "'shrink'."
+      "'shrink'"
     )
 
   def begin(view: streaming.View) -> streaming.Work:

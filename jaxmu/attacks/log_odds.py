@@ -30,7 +30,7 @@ _CHUNK = 1 << 22  # logits converted to float64 at a time (32 MiB)
 
 
 def log_odds(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-  """Computes the log-odds of the true class.
+  """Compute the log-odds of the true class.
 
   Args:
     logits: float[N, C], float[P, N, C] or float[P, N, A, C] (A augmentations);
@@ -50,7 +50,7 @@ def log_odds(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def statistic(
   logits: np.ndarray, labels: np.ndarray, *, kind: Statistic = 'log_odds'
 ) -> np.ndarray:
-  """Computes one score per example, larger for more member-like.
+  """Compute one score per example, larger for more member-like.
 
   Args:
     logits: as for `log_odds`.
@@ -73,22 +73,22 @@ def statistic(
     return _over_classes(logits, labels, _masked_margin)
   if kind == 'correctness':
     return _over_classes(logits, labels, _is_correct)
-  raise ValueError(f'kind is {kind!r}; choose one of {STATISTICS}.')
+  raise ValueError(f'kind is {kind!r}; choose one of {STATISTICS}')
 
 
 def loss_from_log_odds(log_odds: np.ndarray) -> np.ndarray:
-  """Returns the cross-entropy, softplus(-phi), exact for any phi (float64)."""
+  """Return the cross-entropy, softplus(-phi), exact for any phi (float64)."""
   with np.errstate(invalid='ignore'):
     return np.logaddexp(0.0, -np.asarray(log_odds, np.float64))
 
 
 def log_confidence(log_odds: np.ndarray) -> np.ndarray:
-  """Returns log p of the true class, -softplus(-phi) (float64)."""
+  """Return log p of the true class, -softplus(-phi) (float64)."""
   return -loss_from_log_odds(log_odds)
 
 
 def of_class(logits: np.ndarray, label: np.ndarray) -> np.ndarray:
-  """Returns the log-odds of one class per entry, any leading shape.
+  """Return the log-odds of one class per entry, any leading shape.
 
   Args:
     logits: f64[..., C].
@@ -124,7 +124,7 @@ def replace_non_finite(score: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def _over_classes(logits, labels, function) -> np.ndarray:
-  """Applies `function(logits[..., C], label[...])` by chunks of members."""
+  """Apply `function(logits[..., C], label[...])` by chunks of members."""
   logits = np.asarray(logits)
   labels = np.asarray(labels)
   _check(logits, labels)
@@ -144,7 +144,7 @@ def _over_classes(logits, labels, function) -> np.ndarray:
 
 
 def _split_true(logits, label):
-  """Returns the true logit and a copy with -inf in its place."""
+  """Return the true logit and a copy with -inf in its place."""
   index = label[..., None]
   true = np.take_along_axis(logits, index, axis=-1)[..., 0]
   others = logits.copy()
@@ -167,22 +167,22 @@ def _check(logits: np.ndarray, labels: np.ndarray) -> None:
     raise ValueError(
       f'logits have shape {logits.shape}; expected [examples, classes], '
       '[models, examples, classes] or '
-      '[models, examples, augmentations, classes].'
+      '[models, examples, augmentations, classes]'
     )
   examples = logits.shape[0 if logits.ndim == 2 else 1]
   classes = logits.shape[-1]
   if classes < 2:
     raise ValueError(
       f'logits have {classes} class on their last axis; log-odds need at '
-      'least 2. For a binary model with one output z pass [-z/2, z/2].'
+      'least 2. For a binary model with one output z pass [-z/2, z/2]'
     )
   if labels.shape != (examples,) or labels.dtype.kind not in 'iu':
     raise ValueError(
       f'labels are {labels.dtype}{list(labels.shape)}; expected one integer '
-      f'for each of the {examples} examples of logits {logits.shape}.'
+      f'for each of the {examples} examples of logits {logits.shape}'
     )
   if examples and not (0 <= labels.min() and labels.max() < classes):
     raise ValueError(
       f'labels run from {labels.min()} to {labels.max()}; with {classes} '
-      f'classes they must lie in 0..{classes - 1}.'
+      f'classes they must lie in 0..{classes - 1}'
     )

@@ -16,7 +16,7 @@ _HALVINGS = 40
 def fit(
   feature: np.ndarray, target: np.ndarray, *, c: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Fits slope and intercept of each problem.
+  """Fit slope and intercept of each problem.
 
   Args:
     feature: float[..., n], finite.
@@ -34,10 +34,10 @@ def fit(
   if not np.isfinite(x).all():
     raise ValueError(
       'the feature of the logistic regression is not finite; replace such '
-      'scores with log_odds.replace_non_finite and report their count.'
+      'scores with log_odds.replace_non_finite and report their count'
     )
   if (abs(sign.sum(-1)) == x.shape[-1]).any():
-    raise ValueError('logistic regression needs both classes in every fit.')
+    raise ValueError('logistic regression needs both classes in every fit')
   shape = x.shape[:-1]
   x, sign = x.reshape(-1, x.shape[-1]), sign.reshape(-1, x.shape[-1])
   # The intercept is free, so centring changes nothing but the conditioning;
@@ -57,7 +57,7 @@ def _objective(theta, x, sign, penalty, c):
 
 
 def _newton(x, sign, scale, c) -> np.ndarray:
-  """Returns f64[problems, 2]: slope and intercept of the scaled feature."""
+  """Return f64[problems, 2]: slope and intercept of the scaled feature."""
   with np.errstate(over='ignore', divide='ignore'):
     penalty = np.minimum(scale**-2.0, 1e300)
   theta = np.zeros((len(x), 2))

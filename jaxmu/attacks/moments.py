@@ -40,13 +40,13 @@ class Units:
     return len(self.starts) - 1
 
   def slices(self):
-    """Yields the rows of each unit in sorted order."""
+    """Yield the rows of each unit in sorted order."""
     for start, stop in zip(self.starts[:-1], self.starts[1:], strict=True):
       yield slice(start, stop)
 
 
 def make_units(group: np.ndarray, mode: Mode) -> Units:
-  """Returns the units of a mode.
+  """Return the units of a mode.
 
   Args:
     group: int[P], what 'logo' leaves out together.
@@ -63,7 +63,7 @@ def make_units(group: np.ndarray, mode: Mode) -> Units:
   if mode == 'loo':
     return Units(np.arange(models), np.arange(models + 1), left_out=True)
   if mode != 'logo':
-    raise ValueError(f'mode is {mode!r}; choose one of {MODES}.')
+    raise ValueError(f'mode is {mode!r}; choose one of {MODES}')
   index = np.unique(group, return_inverse=True)[1]
   order = np.argsort(index, kind='stable')
   starts = np.flatnonzero(np.diff(index[order], prepend=-1))
@@ -83,7 +83,7 @@ class Moments:
 
 
 def centre(x: np.ndarray, state: np.ndarray) -> np.ndarray:
-  """Subtracts a per-example offset in place and returns it, f64[K].
+  """Subtract a per-example offset in place and returns it, f64[K].
 
   Any offset near the data keeps sums of squares from cancelling; the mean of
   the used scores lies within one standard deviation of them and needs no sort.
@@ -97,7 +97,7 @@ def centre(x: np.ndarray, state: np.ndarray) -> np.ndarray:
   if not np.isfinite(offset).all():
     raise ValueError(
       'some scores of forgotten or never-seen examples are not finite; pass '
-      'them through log_odds.replace_non_finite and report its count.'
+      'them through log_odds.replace_non_finite and report its count'
     )
   x -= offset
   return offset
@@ -111,7 +111,7 @@ def leave_out(
   *,
   location: Location = 'mean',
 ) -> Moments:
-  """Computes the moments of one state without each unit.
+  """Compute the moments of one state without each unit.
 
   Args:
     x: f64[P, K] scores of one slab, sorted by unit and centred.
@@ -144,7 +144,7 @@ def leave_out(
   if location == 'median':
     mean = _medians(np.where(state == which, x, np.nan), units)
   elif location != 'mean':
-    raise ValueError(f"location is {location!r}; use 'mean' or 'median'.")
+    raise ValueError(f"location is {location!r}; use 'mean' or 'median'")
   return Moments(count, mean, variance)
 
 

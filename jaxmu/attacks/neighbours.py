@@ -26,7 +26,7 @@ def ratio(
   mode: moments.Mode,
   threads: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Computes log density ratios of forgotten against never seen.
+  """Compute log density ratios of forgotten against never seen.
 
   Args:
     densities: the estimator.
@@ -63,7 +63,7 @@ def ratio(
 
 
 def quantile(ordered: np.ndarray, count: np.ndarray, q: float) -> np.ndarray:
-  """Returns linearly interpolated quantiles of columns.
+  """Return linearly interpolated quantiles of columns.
 
   Args:
     ordered: f64[M, K] sorted along the first axis, NaN last.

@@ -65,7 +65,7 @@ def per_example(
   *,
   false_discovery_rate: float = 0.05,
 ) -> PerExample:
-  """Computes the exposure of each example.
+  """Compute the exposure of each example.
 
   Args:
     score: float[P, N] a single score, larger for more member-like (log-odds,
@@ -100,7 +100,7 @@ def per_example(
 
 
 def summarise(result: PerExample) -> Summary:
-  """Returns the distribution of exposure over the tested examples."""
+  """Return the distribution of exposure over the tested examples."""
   known = np.isfinite(result.auc)
   auc, found = result.auc[known], result.discovered[known]
   if not len(auc):
@@ -117,7 +117,7 @@ def summarise(result: PerExample) -> Summary:
 
 
 def benjamini_hochberg(p_value: np.ndarray, rate: float) -> np.ndarray:
-  """Returns bool[N]: discoveries at a false-discovery rate (NaN never)."""
+  """Return bool[N]: discoveries at a false-discovery rate (NaN never)."""
   known = np.flatnonzero(np.isfinite(p_value))
   out = np.zeros(len(p_value), bool)
   ordered = known[np.argsort(p_value[known])]

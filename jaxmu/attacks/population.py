@@ -37,7 +37,7 @@ _STEPS = 50
 def population_mia(
   forget: np.ndarray, nonmember: np.ndarray, *, seed: int = SEED
 ) -> np.ndarray:
-  """Computes the benchmark's MIA: accuracy of a one-feature classifier.
+  """Compute the benchmark's MIA: accuracy of a one-feature classifier.
 
   Args:
     forget: float[..., F] one feature per example (raw cross-entropy in the
@@ -59,7 +59,7 @@ def population_mia(
 def balanced_sample(
   forget: np.ndarray, nonmember: np.ndarray, *, seed: int = SEED
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Shuffles both sides and cuts them to the length of the shorter one.
+  """Shuffle both sides and cuts them to the length of the shorter one.
 
   Returns:
     Feature f64[..., 2n], forget first, and target int[2n]: 1 for non-members,
@@ -72,7 +72,7 @@ def balanced_sample(
   if n < FOLDS:
     raise ValueError(
       f'{len(first)} forget and {len(second)} non-member examples; the '
-      f'population attack needs at least {FOLDS} of each.'
+      f'population attack needs at least {FOLDS} of each'
     )
   sides = [forget[..., first[:n]], nonmember[..., second[:n]]]
   x = np.concatenate([np.asarray(s, np.float64) for s in sides], -1)
@@ -82,7 +82,7 @@ def balanced_sample(
 def cross_validated_accuracy(
   feature: np.ndarray, target: np.ndarray, *, seed: int = SEED
 ) -> np.ndarray:
-  """Scores logistic regressions on ten stratified random 90/10 splits.
+  """Score logistic regressions on ten stratified random 90/10 splits.
 
   Args:
     feature: float[..., n].
@@ -110,7 +110,7 @@ def null_mia(
   repeats: int = 100,
   seed: int = SEED,
 ) -> np.ndarray:
-  """Computes the MIA of shuffled labels: its noise floor on these features.
+  """Compute the MIA of shuffled labels: its noise floor on these features.
 
   Args:
     forget: f64[F] features of one model.
@@ -128,7 +128,7 @@ def null_mia(
 
 
 def signals(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-  """Computes the classical one-model attack scores.
+  """Compute the classical one-model attack scores.
 
   Args:
     logits: float[N, C], float[P, N, C] or float[P, N, A, C].
@@ -158,7 +158,7 @@ def signals(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _modified_entropy(z, p, label, phi) -> np.ndarray:
-  """Returns (1 - p_y) log p_y + sum_{k != y} p_k log(1 - p_k)."""
+  """Return (1 - p_y) log p_y + sum_{k != y} p_k log(1 - p_k)."""
   with np.errstate(divide='ignore', invalid='ignore'):
     log_not_p = np.log1p(-p)
     # 1 - p cancels for the largest class alone; its log-odds do not.
@@ -178,7 +178,7 @@ def population_report(
   *,
   fprs: Sequence[float] = roc_report.FPRS,
 ) -> dict[str, intervals.Estimate]:
-  """Reports one score as an attack, model by model.
+  """Report one score as an attack, model by model.
 
   Args:
     forget: float[P, F] scores, larger for more member-like.
@@ -208,7 +208,7 @@ def combined(
   kind: Kind = 'logistic',
   seed: int = 0,
 ) -> np.ndarray:
-  """Computes held-out scores of one model's examples from all signals.
+  """Compute held-out scores of one model's examples from all signals.
 
   Five-fold cross-validation: each example is judged by a classifier that has
   not seen it. Still one rule for all examples.
@@ -228,12 +228,12 @@ def combined(
     ValueError: unknown kind or fewer than five examples of a side.
   """
   if kind not in ('logistic', 'gbm'):
-    raise ValueError(f"kind is {kind!r}; use 'logistic' or 'gbm'.")
+    raise ValueError(f"kind is {kind!r}; use 'logistic' or 'gbm'")
   member = np.asarray(member, bool)
   if min(member.sum(), (~member).sum()) < COMBINED_FOLDS:
     raise ValueError(
       f'{member.sum()} members and {(~member).sum()} others; '
-      f'{COMBINED_FOLDS} of each are needed.'
+      f'{COMBINED_FOLDS} of each are needed'
     )
   folds = model_selection.StratifiedKFold(
     COMBINED_FOLDS, shuffle=True, random_state=seed

@@ -15,7 +15,7 @@ from jaxmu.attacks import arrange
 
 
 def reference_ulira(correct: np.ndarray, state: np.ndarray) -> np.ndarray:
-  """Computes P(member) = N(z; F) / (N(z; F) + N(z; N)) as released.
+  """Compute P(member) = N(z; F) / (N(z; F) + N(z; N)) as released.
 
   Args:
     correct: bool[P, N], whether the model classifies the example correctly.
@@ -40,6 +40,6 @@ def reference_ulira(correct: np.ndarray, state: np.ndarray) -> np.ndarray:
 
 
 def unscored_share(score: np.ndarray, state: np.ndarray) -> float:
-  """Returns the share of forgotten observations whose score is NaN."""
+  """Return the share of forgotten observations whose score is NaN."""
   forgotten = state == arrange.FORGOTTEN
   return float(np.isnan(score[forgotten]).mean())

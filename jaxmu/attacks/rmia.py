@@ -34,7 +34,7 @@ def rmia(
   gamma: float = 1.0,
   mode: moments.Mode = 'logo',
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Computes RMIA scores of every (model, example).
+  """Compute RMIA scores of every (model, example).
 
   Args:
     phi: float[P, N] or float[P, N, A] log-odds (scores are averaged over A).
@@ -63,12 +63,12 @@ def rmia(
   if not population.any():
     raise ValueError(
       'RMIA needs population examples that no model has seen (state 3 in '
-      'every model); none were found. Pass `population`.'
+      'every model); none were found. Pass `population`'
     )
   if (state[:, population] < arrange.NEVER_SEEN).any():
     raise ValueError(
       'some population examples were trained on (state 0 or 1); RMIA compares '
-      'with examples that no model has seen.'
+      'with examples that no model has seen'
     )
   views = phi[..., None] if phi.ndim == 2 else phi
   total = np.zeros(state.shape)
@@ -86,7 +86,7 @@ def choose_a(
   attacked: int,
   population: np.ndarray | None = None,
 ) -> float:
-  """Searches the offline `a` on 0, 0.1, ..., 1 by attacking one group.
+  """Search the offline `a` on 0, 0.1, ..., 1 by attacking one group.
 
   Args:
     phi: as in `rmia`.
@@ -98,7 +98,7 @@ def choose_a(
   """
   chosen = np.asarray(group) == attacked
   if not chosen.any():
-    raise ValueError(f'no model is of group {attacked}.')
+    raise ValueError(f'no model is of group {attacked}')
 
   def value(a: float) -> float:
     score, valid = rmia(phi, state, group, population=population, a=a)
@@ -157,7 +157,7 @@ def _log_mean(log_p, where, units) -> np.ndarray:
 
 
 def _without_each(sums: np.ndarray) -> np.ndarray:
-  """Sums of all rows but each, by adding: differences would cancel."""
+  """Sum of all rows but each, by adding: differences would cancel."""
   zero = np.zeros_like(sums[:1])
   before = np.concatenate([zero, np.cumsum(sums, axis=0)[:-1]])
   after = np.cumsum(sums[::-1], axis=0)[::-1]
@@ -174,8 +174,8 @@ def _dominance(rho_x, rho_z, gamma) -> np.ndarray:
 
 def _check(rule: str, a: float, gamma: float) -> None:
   if rule not in ('online', 'offline'):
-    raise ValueError(f"rule is {rule!r}; use 'online' or 'offline'.")
+    raise ValueError(f"rule is {rule!r}; use 'online' or 'offline'")
   if not 0 <= a <= 1:
-    raise ValueError(f'a is {a}; it must lie in [0, 1].')
+    raise ValueError(f'a is {a}; it must lie in [0, 1]')
   if not gamma > 0:
-    raise ValueError(f'gamma is {gamma}; it must be positive.')
+    raise ValueError(f'gamma is {gamma}; it must be positive')

@@ -14,7 +14,7 @@ MIN_FALSE_POSITIVES = 10
 
 
 def auc(positives: np.ndarray, negatives: np.ndarray) -> float:
-  """Returns the area under the ROC curve, NaN if a side is empty."""
+  """Return the area under the ROC curve, NaN if a side is empty."""
   if not (len(positives) and len(negatives)):
     return math.nan
   below, tied = _placements(positives, np.sort(negatives))
@@ -22,12 +22,12 @@ def auc(positives: np.ndarray, negatives: np.ndarray) -> float:
 
 
 def enough_negatives(count: int, fpr: float) -> bool:
-  """Says whether `count` negatives support a TPR at this FPR."""
+  """Say whether `count` negatives support a TPR at this FPR."""
   return fpr * count >= MIN_FALSE_POSITIVES * (1 - 1e-12)
 
 
 def threshold_at_fpr(negatives: np.ndarray, fpr: float) -> float:
-  """Returns the (floor(fpr * n0) + 1)-th largest negative.
+  """Return the (floor(fpr * n0) + 1)-th largest negative.
 
   Calling positive what lies *above* it makes at most `fpr * n0` errors,
   without interpolation.
@@ -46,7 +46,7 @@ def tpr_at_fpr(
   *,
   refuse: bool = True,
 ) -> float:
-  """Returns the TPR at a fixed FPR, NaN if refused.
+  """Return the TPR at a fixed FPR, NaN if refused.
 
   Conservative on the given negatives: at most `fpr * n0` lie above the
   threshold. On new ones the expected rate is a little above `fpr`,
@@ -66,7 +66,7 @@ def tpr_at_fpr(
 def balanced_accuracy(
   positives: np.ndarray, negatives: np.ndarray, threshold: float = 0.0
 ) -> float:
-  """Returns (TPR + TNR) / 2 at a threshold fixed beforehand."""
+  """Return (TPR + TNR) / 2 at a threshold fixed beforehand."""
   if not (len(positives) and len(negatives)):
     return math.nan
   return 0.5 * float(
@@ -77,7 +77,7 @@ def balanced_accuracy(
 def best_balanced_accuracy(
   positives: np.ndarray, negatives: np.ndarray
 ) -> float:
-  """Returns the largest (TPR + TNR) / 2 over thresholds: optimistic.
+  """Return the largest (TPR + TNR) / 2 over thresholds: optimistic.
 
   The threshold is chosen on the scores it is judged by, so it exceeds one half
   without any leak; never read it without the retrained models' value.
@@ -93,7 +93,7 @@ def best_balanced_accuracy(
 def curve(
   positives: np.ndarray, negatives: np.ndarray, fpr: np.ndarray
 ) -> np.ndarray:
-  """Returns the conservative TPR on a grid of FPR (nothing is refused)."""
+  """Return the conservative TPR on a grid of FPR (nothing is refused)."""
   if not (len(positives) and len(negatives)):
     return np.full(len(fpr), np.nan)
   n0 = len(negatives)
@@ -106,6 +106,6 @@ def curve(
 
 
 def _placements(scores: np.ndarray, ordered: np.ndarray):
-  """Counts the entries of `ordered` below and equal to each score."""
+  """Count the entries of `ordered` below and equal to each score."""
   below = np.searchsorted(ordered, scores, 'left')
   return below, np.searchsorted(ordered, scores, 'right') - below

@@ -37,7 +37,7 @@ def roc_report(
   pooling: Pooling = 'auto',
   level: float = 0.95,
 ) -> dict[str, intervals.Estimate]:
-  """Summarises how well scores tell forgotten from never-seen examples.
+  """Summarise how well scores tell forgotten from never-seen examples.
 
   Args:
     score: float[P, N], larger is more member-like; NaN where unscored.
@@ -88,7 +88,7 @@ def curves(
   cross_fitted: bool = True,
   level: float = 0.95,
 ) -> dict[str, np.ndarray]:
-  """Returns the ROC for drawing, with a band over splits.
+  """Return the ROC for drawing, with a band over splits.
 
   One ROC per split (its models share thresholds), then the mean over splits.
 
@@ -131,12 +131,12 @@ def _pairs(score, state, group) -> tuple[list[Pair], np.ndarray]:
   if score.ndim != 2 or score.shape != state.shape:
     raise ValueError(
       f'score has shape {score.shape} and state {state.shape}; expected both '
-      'to be [models, examples] (average augmentations first).'
+      'to be [models, examples] (average augmentations first)'
     )
   if group.shape != score.shape[:1]:
     raise ValueError(
       f'group has shape {group.shape}; expected one split per model, '
-      f'({len(score)},).'
+      f'({len(score)},)'
     )
   pairs = []
   for s, c in zip(score, state, strict=True):
@@ -147,7 +147,7 @@ def _pairs(score, state, group) -> tuple[list[Pair], np.ndarray]:
 
 
 def _merge(pairs: list[Pair], group: np.ndarray) -> list[Pair]:
-  """Joins the models of each group."""
+  """Join the models of each group."""
   merged = []
   for g in range(group.max() + 1):
     merged.append(_join([pairs[m] for m in np.flatnonzero(group == g)]))
@@ -218,7 +218,7 @@ def _finest_supported(pairs, group, fpr) -> Pooling:
 
 
 def _naive_interval(result, pairs, level) -> intervals.Estimate:
-  """Gives splits that all agree a binomial interval instead of a point."""
+  """Give splits that all agree a binomial interval instead of a point."""
   positives = sum(len(p) for p, _ in pairs)
   low, high = intervals.clopper_pearson(
     round(result.value * positives), positives, level=level

@@ -95,7 +95,7 @@ class Scores:
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray]) -> Scores:
-  """Checks arrays and turns them into scores.
+  """Check arrays and turns them into scores.
 
   Args:
     arrays: 'log_odds' float[P, N] or [P, N, A], or 'logits' float[P, N, C] or
@@ -112,14 +112,14 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Scores:
   arrays = {key: np.asarray(value) for key, value in arrays.items()}
   unknown = sorted(set(arrays) - set(KEYS))
   if unknown:
-    raise ValueError(f'unknown keys {unknown}; the known ones are {KEYS}.')
+    raise ValueError(f'unknown keys {unknown}; the known ones are {KEYS}')
   for key in ('state', 'split'):
     if key not in arrays:
-      raise ValueError(f'key {key!r} is missing; found {sorted(arrays)}.')
+      raise ValueError(f'key {key!r} is missing; found {sorted(arrays)}')
   unlearned = _side(arrays, '')
   if unlearned is None:
     raise ValueError(
-      f"neither 'log_odds' nor 'logits' is there; found {sorted(arrays)}."
+      f"neither 'log_odds' nor 'logits' is there; found {sorted(arrays)}"
     )
   state, split = _checked_states(arrays, unlearned.log_odds.shape)
   retrained, original = (
@@ -134,18 +134,18 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Scores:
 
 
 def _beside(unlearned: Side, other: Side | None, prefix: str) -> Side | None:
-  """Checks that another population fits the unlearned one."""
+  """Check that another population fits the unlearned one."""
   if other is None:
     return None
   if other.log_odds.shape != unlearned.log_odds.shape:
     raise ValueError(
       f'{prefix}scores have shape {other.log_odds.shape}, those of unlearned '
       f'models {unlearned.log_odds.shape}; row p must belong to the split and '
-      'forget set of row p.'
+      'forget set of row p'
     )
   if bool(other.signals) != bool(unlearned.signals):
     raise ValueError(
-      f'unlearned and {prefix}scores must both be logits or both log-odds.'
+      f'unlearned and {prefix}scores must both be logits or both log-odds'
     )
   return other
 
@@ -156,7 +156,7 @@ def _side(arrays, prefix: str) -> Side | None:
     return None
   if scores is not None and logits is not None:
     raise ValueError(
-      f'both {prefix}log_odds and {prefix}logits are given; keep one.'
+      f'both {prefix}log_odds and {prefix}logits are given; keep one'
     )
   signals = {}
   if logits is not None:
@@ -164,10 +164,10 @@ def _side(arrays, prefix: str) -> Side | None:
     if logits.ndim not in (3, 4):
       raise ValueError(
         f'{prefix}logits have shape {logits.shape}; expected [models, examples,'
-        ' classes] or [models, examples, augmentations, classes].'
+        ' classes] or [models, examples, augmentations, classes]'
       )
     if 'labels' not in arrays:
-      raise ValueError(f"{prefix}logits need 'labels', one per example.")
+      raise ValueError(f"{prefix}logits need 'labels', one per example")
     scores = log_odds.log_odds(logits, arrays['labels'])
     clean = logits[:, :, 0] if logits.ndim == 4 else logits
     signals = {
@@ -179,7 +179,7 @@ def _side(arrays, prefix: str) -> Side | None:
   if scores.ndim not in (2, 3):
     raise ValueError(
       f'{prefix}log_odds have shape {scores.shape}; expected [models, examples]'
-      ' or [models, examples, augmentations].'
+      ' or [models, examples, augmentations]'
     )
   finite, count = log_odds.replace_non_finite(scores)
   return Side(finite, signals, count)
@@ -189,7 +189,7 @@ def _require_float(name: str, value: np.ndarray) -> None:
   if value.dtype.kind != 'f':
     raise ValueError(
       f'{name} are {value.dtype}; expected floating-point numbers (convert '
-      'bfloat16 to float32 before saving).'
+      'bfloat16 to float32 before saving)'
     )
 
 
@@ -198,30 +198,30 @@ def _checked_states(arrays, shape) -> tuple[np.ndarray, np.ndarray]:
   if state.shape != shape[:2] or state.dtype.kind not in 'iu':
     raise ValueError(
       f'state is {state.dtype}{list(state.shape)}; expected integers '
-      f'[models, examples] = {list(shape[:2])}.'
+      f'[models, examples] = {list(shape[:2])}'
     )
   if split.shape != shape[:1] or split.dtype.kind not in 'iu':
     raise ValueError(
       f'split is {split.dtype}{list(split.shape)}; expected one integer for '
-      f'each of the {shape[0]} models.'
+      f'each of the {shape[0]} models'
     )
   wrong = np.setdiff1d(state, [0, 1, 2, 3])
   if wrong.size:
     raise ValueError(
       f'state holds {wrong[:5].tolist()}; allowed are 0 retained, 1 forgotten, '
-      '2 never seen, 3 excluded.'
+      '2 never seen, 3 excluded'
     )
   for code, name in ((1, 'forgotten'), (2, 'never seen')):
     if not (state == code).any():
       raise ValueError(
-        f'no entry of state is {code} ({name}); there is nothing to attack.'
+        f'no entry of state is {code} ({name}); there is nothing to attack'
       )
   splits = len(np.unique(split))
   if splits < MIN_SPLITS:
     raise ValueError(
       f'{splits} splits; at least {MIN_SPLITS} are needed, and '
       f'{CALIBRATED_SPLITS} for calibrated attacks. A split is a draw of the '
-      'training set; models that share one share its number.'
+      'training set; models that share one share its number'
     )
   for s in np.unique(split):
     of_split = state[split == s]
@@ -231,7 +231,7 @@ def _checked_states(arrays, shape) -> tuple[np.ndarray, np.ndarray]:
       raise ValueError(
         f'example {np.argmax(seen & unseen)} is never seen by one model of '
         f'split {s} and trained on by another; models of one split share their '
-        'training set, give the others another split number.'
+        'training set, give the others another split number'
       )
   return state.astype(np.int8), split
 

@@ -49,7 +49,7 @@ class Prior:
 
 
 def fit_prior(fit: moments.Moments, strength: float | None) -> Prior:
-  """Estimates the prior variance over examples.
+  """Estimate the prior variance over examples.
 
   Args:
     fit: moments of many examples.
@@ -87,7 +87,7 @@ def _fit_unit(variance, count, strength) -> tuple[float, float]:
 
 
 def _inverse_trigamma(y: float) -> float:
-  """Solves trigamma(x) = y by Newton steps on the convex 1 / trigamma."""
+  """Solve trigamma(x) = y by Newton steps on the convex 1 / trigamma."""
   x = 0.5 + 1 / y
   for _ in range(50):
     trigamma = special.polygamma(1, x)
@@ -101,7 +101,7 @@ def _inverse_trigamma(y: float) -> float:
 def priors(
   view: streaming.View, variance: Variance, strength: float | None
 ) -> list[Prior]:
-  """Fits the priors of both kinds of observations, F then N.
+  """Fit the priors of both kinds of observations, F then N.
 
   The median and the empirical Bayes fit are over at most 4,096 evenly spaced
   examples; 'global' sums over all of them.
@@ -119,7 +119,7 @@ def priors(
 
 
 def _pooled(view: streaming.View) -> list[Prior]:
-  """Pools variances within examples: sum (k - 1) v / sum (k - 1)."""
+  """Pool variances within examples: sum (k - 1) v / sum (k - 1)."""
 
   def sums(part: slice) -> list:
     x, _, c = view.slab(part)
@@ -139,7 +139,7 @@ def _pooled(view: streaming.View) -> list[Prior]:
 def shrink(
   fit: moments.Moments, prior: Prior, variance: Variance
 ) -> np.ndarray:
-  """Returns the variance to use, f64[U, K], floored at 1e-6 of the typical."""
+  """Return the variance to use, f64[U, K], floored at 1e-6 of the typical."""
   if variance == 'per_example':
     used = fit.variance
   elif variance == 'global':

@@ -41,7 +41,7 @@ class View:
   def slab(
     self, part: slice | np.ndarray
   ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns scores, targets (f64, centred per example) and states [P, K].
+    """Return scores, targets (f64, centred per example) and states [P, K].
 
     Rows are sorted by unit.
     """
@@ -68,7 +68,7 @@ def run(
   threads: int | None = None,
   slab: int = _SLAB,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Scores a population, averaging over augmentations.
+  """Score a population, averaging over augmentations.
 
   Args:
     begin: fits what examples share and returns the function of one slab.
@@ -110,7 +110,7 @@ def run(
 
 
 def column_slices(models: int, examples: int, slab: int) -> list[slice]:
-  """Cuts the examples into slabs of at most `slab` scores."""
+  """Cut the examples into slabs of at most `slab` scores."""
   width = max(1, slab // max(models, 1))
   return [
     slice(start, min(start + width, examples))
@@ -119,7 +119,7 @@ def column_slices(models: int, examples: int, slab: int) -> list[slice]:
 
 
 def scored(state: np.ndarray) -> np.ndarray:
-  """Says which entries are either kind of observation."""
+  """Say which entries are either kind of observation."""
   return (state == arrange.FORGOTTEN) | (state == arrange.NEVER_SEEN)
 
 
@@ -127,14 +127,14 @@ def _check(score, state, group, target) -> None:
   if state.ndim != 2 or score.ndim not in (2, 3):
     raise ValueError(
       f'score has shape {score.shape} and state {state.shape}; expected '
-      '[models, examples] (score may have a last axis of augmentations).'
+      '[models, examples] (score may have a last axis of augmentations)'
     )
   if score.shape[:2] != state.shape or target.shape != score.shape:
     raise ValueError(
       f'score {score.shape}, target {target.shape} and state {state.shape} '
-      'must agree on [models, examples].'
+      'must agree on [models, examples]'
     )
   if group.shape != state.shape[:1]:
     raise ValueError(
-      f'group has shape {group.shape}; expected one per model, ({len(state)},).'
+      f'group has shape {group.shape}; expected one per model, ({len(state)},)'
     )

@@ -50,7 +50,7 @@ def run(
   fprs: Sequence[float] = roc_report.FPRS,
   advance: Callable[[str], None] = lambda name: None,
 ) -> list[Finding]:
-  """Runs attacks and returns their numbers.
+  """Run attacks and returns their numbers.
 
   Args:
     data: of `scores.from_arrays`.
@@ -72,7 +72,7 @@ def run(
 def choose(
   data: scores.Scores, attacks: Sequence[str] | None
 ) -> tuple[str, ...]:
-  """Returns the attacks to run, all that can if None.
+  """Return the attacks to run, all that can if None.
 
   Raises:
     ValueError: an attack that does not exist or cannot run on these scores.
@@ -83,13 +83,13 @@ def choose(
       reason = _NEEDS.get(name, 'there is no such attack')
       raise ValueError(
         f'attack {name!r} cannot run on these scores: {reason}. Possible are '
-        f'{", ".join(possible)}.'
+        f'{", ".join(possible)}'
       )
   return possible if attacks is None else tuple(attacks)
 
 
 def names(data: scores.Scores) -> tuple[str, ...]:
-  """Returns the attacks that these scores allow, cheap ones first."""
+  """Return the attacks that these scores allow, cheap ones first."""
   found = ['ulira', 'population', *_present_signals(data)]
   found += ['lira_online', 'lira_offline', 'per_example']
   if _population_examples(data).any():
@@ -113,7 +113,7 @@ _NEEDS = {
 
 
 def ratios(data: scores.Scores) -> Mapping[str, np.ndarray]:
-  """Returns U-LiRA's log-likelihood ratios f64[P, N] of each population."""
+  """Return U-LiRA's log-likelihood ratios f64[P, N] of each population."""
   return {
     name: _score('ulira', side, data) for name, side in data.sides.items()
   }
@@ -172,7 +172,7 @@ _CROSS_FITTED = _LIKELIHOOD_RATIOS
 
 
 def _score(name: str, side: scores.Side, data: scores.Scores) -> np.ndarray:
-  """Returns the score f64[P, N] of an attack that gives one."""
+  """Return the score f64[P, N] of an attack that gives one."""
   if name in side.signals:
     return side.signals[name]
   if name == 'loss':
@@ -233,7 +233,7 @@ def _population(side: scores.Side, data: scores.Scores) -> Report:
 def exposure(
   data: scores.Scores,
 ) -> dict[str, per_example.PerExample]:
-  """Returns the exposure of each example, per population."""
+  """Return the exposure of each example, per population."""
   return {
     name: per_example.per_example(side.mean, data.state, data.split)
     for name, side in data.sides.items()

@@ -11,7 +11,7 @@ from scipy import stats
 def trade_off(
   positives: np.ndarray, negatives: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the lower convex hull of (FPR, FNR) over thresholds.
+  """Return the lower convex hull of (FPR, FNR) over thresholds.
 
   Randomising between two thresholds reaches every point of the hull. It is an
   in-sample curve: below the diagonal even without any difference.
@@ -38,7 +38,7 @@ def trade_off(
 
 
 def gaussian_mu(fpr: np.ndarray, fnr: np.ndarray) -> float:
-  """Fits mu = Phi^-1(1 - FPR) - Phi^-1(FNR): the median over inner points.
+  """Fit mu = Phi^-1(1 - FPR) - Phi^-1(FNR): the median over inner points.
 
   Returns:
     mu, 0 for indistinguishable, infinite for separated samples. For Gaussians
@@ -53,6 +53,6 @@ def gaussian_mu(fpr: np.ndarray, fnr: np.ndarray) -> float:
 
 
 def _above(a, b, c) -> bool:
-  """Says whether b lies on or above the chord from a to c."""
+  """Say whether b lies on or above the chord from a to c."""
   cross = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
   return cross <= 0

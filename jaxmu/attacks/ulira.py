@@ -46,7 +46,7 @@ def ulira(
   target: np.ndarray | None = None,
   threads: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Computes the log-likelihood ratio of every (model, example).
+  """Compute the log-likelihood ratio of every (model, example).
 
   Args:
     score: float[P, N] or float[P, N, A] (A augmentations, whose ratios are
@@ -80,7 +80,7 @@ def ulira(
   """
   if variance not in shrinkage.VARIANCES:
     raise ValueError(
-      f'variance is {variance!r}; choose one of {shrinkage.VARIANCES}.'
+      f'variance is {variance!r}; choose one of {shrinkage.VARIANCES}'
     )
   options = _Options(variance, location, prior_strength, prior_count)
 
@@ -94,7 +94,7 @@ def ulira(
 
 
 def posterior(ratio: np.ndarray, *, prior: float = 0.5) -> np.ndarray:
-  """Returns P(member) = sigmoid(ratio + logit(prior))."""
+  """Return P(member) = sigmoid(ratio + logit(prior))."""
   return special.expit(ratio + special.logit(prior))
 
 

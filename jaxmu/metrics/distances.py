@@ -31,7 +31,7 @@ def _live_only(params: Any, live: Any) -> Any:
 
 
 def norm(params: Any, live: Any = None) -> float:
-  """Returns the global L2 norm of a pytree, accumulated in float64.
+  """Return the global L2 norm of a pytree, accumulated in float64.
 
   Args:
     params: the tree.
@@ -42,17 +42,17 @@ def norm(params: Any, live: Any = None) -> float:
 
 
 def l2(first: Any, second: Any, live: Any = None) -> float:
-  """Returns the L2 distance of two trees of one structure; `live` as above."""
+  """Return the L2 distance of two trees of one structure; `live` as above."""
   return float(np.sqrt(_squares(first, second, live=live)))
 
 
 def relative_l2(first: Any, second: Any, live: Any = None) -> float:
-  """Returns the L2 distance over the norm of the first."""
+  """Return the L2 distance over the norm of the first."""
   return l2(first, second, live) / norm(first, live)
 
 
 def normalised_l2(first: Any, second: Any, live: Any = None) -> float:
-  """Returns the L2 distance of both scaled to norm one, sqrt(2 - 2 cos)."""
+  """Return the L2 distance of both scaled to norm one, sqrt(2 - 2 cos)."""
   a, b = norm(first, live), norm(second, live)
   scaled = [
     jax.tree.map(lambda x, n=n: np.asarray(x, np.float64) / n, tree)
@@ -62,7 +62,7 @@ def normalised_l2(first: Any, second: Any, live: Any = None) -> float:
 
 
 def kl(reference_logits: np.ndarray, logits: np.ndarray) -> np.ndarray:
-  """Returns the mean KL(R || U) over examples, in nats.
+  """Return the mean KL(R || U) over examples, in nats.
 
   Args:
     reference_logits: float[..., N, C] of the retrained model R.
@@ -77,7 +77,7 @@ def kl(reference_logits: np.ndarray, logits: np.ndarray) -> np.ndarray:
 
 
 def total_variation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-  """Returns the mean over examples of half the L1 distance of softmaxes."""
+  """Return the mean over examples of half the L1 distance of softmaxes."""
   p, q = (
     special.softmax(np.asarray(z, np.float64), -1) for z in (first, second)
   )
@@ -85,5 +85,5 @@ def total_variation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def disagreement(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-  """Returns the share of examples with different predicted classes."""
+  """Return the share of examples with different predicted classes."""
   return (np.argmax(first, -1) != np.argmax(second, -1)).mean(-1)

@@ -9,7 +9,7 @@ HEAVY_TAILED = 0.346
 
 
 def indiscernibility(mia: np.ndarray) -> np.ndarray:
-  """Returns Indisc = 1 - |2 MIA - 1|; 1 is best. Disc is 1 - Indisc.
+  """Return Indisc = 1 - |2 MIA - 1|; 1 is best. Disc is 1 - Indisc.
 
   Args:
     mia: float[...] accuracy of the population attack, in [0, 1].
@@ -19,12 +19,12 @@ def indiscernibility(mia: np.ndarray) -> np.ndarray:
   """
   mia = np.asarray(mia, np.float64)
   if ((mia < 0) | (mia > 1)).any():
-    raise ValueError(f'MIA {mia} is not an accuracy in [0, 1].')
+    raise ValueError(f'MIA {mia} is not an accuracy in [0, 1]')
   return 1 - abs(2 * mia - 1)
 
 
 def noise_floor(n: int, *, spread: float = HEAVY_TAILED) -> tuple[float, float]:
-  """Returns sd(MIA) and E[Indisc] when there is nothing to find.
+  """Return sd(MIA) and E[Indisc] when there is nothing to find.
 
   Differences in Indisc below one minus the second number mean nothing. For
   features that are not heavy-tailed the floor is worse; see

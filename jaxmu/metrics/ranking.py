@@ -44,7 +44,7 @@ class CellRanking:
   seeds: int
 
   def placement(self) -> np.ndarray:
-    """Returns 1, 2 or 3 per method: G3 begins with the third group."""
+    """Return 1, 2 or 3 per method: G3 begins with the third group."""
     place = np.zeros(len(self.mean_rank), int)
     for number, group in enumerate(self.groups):
       place[list(group)] = min(number + 1, 3)
@@ -64,7 +64,7 @@ def rank_cell(
   tie: float = 0.0,
   test: Test = 'wilcoxon',
 ) -> CellRanking:
-  """Ranks methods by a metric of which smaller is better.
+  """Rank methods by a metric of which smaller is better.
 
   Args:
     values: f64[K, S] per method and seed, paired over seeds; NaN for runs that
@@ -83,7 +83,7 @@ def rank_cell(
   if len(working) < 2 or values.shape[1] < MIN_SEEDS:
     raise ValueError(
       f'{len(working)} working methods and {values.shape[1]} seeds; ranking '
-      'needs at least 2 methods and 5 seeds.'
+      'needs at least 2 methods and 5 seeds'
     )
   used = values[working]
   ranks = stats.rankdata(used, axis=0)
@@ -161,7 +161,7 @@ def greedy_groups(
   tie: float = 0.0,
   test: Test = 'wilcoxon',
 ) -> list[list[int]]:
-  """Groups methods that cannot be told from the best one left.
+  """Group methods that cannot be told from the best one left.
 
   The best has the smallest mean; those whose paired Wilcoxon signed-rank p
   (Holm-adjusted within the step) exceeds `level` join it. Remove them, repeat.
@@ -192,7 +192,7 @@ def greedy_groups(
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-  """Returns Holm-adjusted p-values, in the given order."""
+  """Return Holm-adjusted p-values, in the given order."""
   count = len(p_values)
   order = np.argsort(p_values)
   scaled = p_values[order] * (count - np.arange(count))
@@ -225,7 +225,7 @@ def rank_overall(
   resamples: int = 2000,
   seed: int = 0,
 ) -> OverallRanking:
-  """Averages the ranks of cells.
+  """Average the ranks of cells.
 
   Args:
     mean_ranks: f64[cells, K] of `rank_cell`.
@@ -250,13 +250,13 @@ def rank_overall(
 def critical_difference(
   methods: int, blocks: int, *, level: float = 0.95
 ) -> float:
-  """Returns Nemenyi's critical difference of mean ranks over `blocks`."""
+  """Return Nemenyi's critical difference of mean ranks over `blocks`."""
   q = stats.studentized_range.ppf(level, methods, np.inf) / np.sqrt(2)
   return float(q * np.sqrt(methods * (methods + 1) / (6 * blocks)))
 
 
 def pareto_front(values: np.ndarray) -> np.ndarray:
-  """Says which methods no other one beats.
+  """Say which methods no other one beats.
 
   Args:
     values: f64[K, metrics], smaller is better; for instance (RetDev, Disc,
@@ -275,7 +275,7 @@ def pareto_front(values: np.ndarray) -> np.ndarray:
 
 
 def combined_rank(mean_ranks: Sequence[np.ndarray]) -> np.ndarray:
-  """Returns the mean of ranks by several metrics: a convenience, no test."""
+  """Return the mean of ranks by several metrics: a convenience, no test."""
   return np.mean([stats.rankdata(r) for r in mean_ranks], axis=0)
 
 

@@ -27,7 +27,7 @@ class Retention(NamedTuple):
 
 
 def ratio(new: np.ndarray, reference: np.ndarray) -> np.ndarray:
-  """Returns new / reference of two accuracies.
+  """Return new / reference of two accuracies.
 
   Raises:
     ValueError: a new accuracy outside [0, 1] or a reference outside (0, 1].
@@ -37,11 +37,11 @@ def ratio(new: np.ndarray, reference: np.ndarray) -> np.ndarray:
     np.asarray(reference, np.float64),
   )
   if not ((0 <= new) & (new <= 1)).all():
-    raise ValueError(f'accuracies {new} are not all in [0, 1].')
+    raise ValueError(f'accuracies {new} are not all in [0, 1]')
   if not ((0 < reference) & (reference <= 1)).all():
     raise ValueError(
       f'reference accuracies {reference} are not all in (0, 1]; a retrained '
-      'model that is always wrong gives no ratio.'
+      'model that is always wrong gives no ratio'
     )
   return new / reference
 
@@ -50,7 +50,7 @@ def retention(
   new: tuple[np.ndarray, np.ndarray, np.ndarray],
   reference: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> Retention:
-  """Computes ratios and RetDev, each model against its own retrained model.
+  """Compute ratios and RetDev, each model against its own retrained model.
 
   Args:
     new: (RA, FA, TA) of the unlearned models, float[...] each.
@@ -67,7 +67,7 @@ def retention_of_means(
   new: tuple[np.ndarray, np.ndarray, np.ndarray],
   reference: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> Retention:
-  """Computes the same from means over models (`RetDev_means`).
+  """Compute the same from means over models (`RetDev_means`).
 
   As third-party tables of the benchmark do; never larger than the mean of the
   paired RetDev by much, and often smaller, since errors of opposite sign
@@ -83,7 +83,7 @@ def tug_of_war(
   new: tuple[np.ndarray, np.ndarray, np.ndarray],
   reference: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> np.ndarray:
-  """Returns ToW = prod (1 - |new - reference|) over RA, FA, TA; 1 is best.
+  """Return ToW = prod (1 - |new - reference|) over RA, FA, TA; 1 is best.
 
   Zhao et al. 2024 (RUM).
   """
@@ -94,7 +94,7 @@ def tug_of_war(
 
 
 def sape(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-  """Returns the symmetric absolute percentage error, 100 |b - a| / (|a| + |b|).
+  """Return the symmetric absolute percentage error, 100 |b - a| / (|a| + |b|).
 
   Zhang et al. 2023. Unlike the reference, which divides by zero, 0 where both
   are 0.

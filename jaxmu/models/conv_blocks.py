@@ -21,7 +21,7 @@ from jaxmu.models import batch_slices
 
 _MOST_COLUMNS = 128  # of the banded matrix
 _MOST_OUTPUTS = 4  # per patch
-_SLICE = 16  # images whose patches fit the cache of a CPU core
+_SLICE_IMAGES = 16  # images whose patches fit the cache of a CPU core
 
 
 class _Plan(NamedTuple):
@@ -55,7 +55,7 @@ def _forward(x, kernel, stride, padding, input_grad):
     patches = _patches(images, kernel.shape[0], plan)
     return lax.dot_general(patches, matrix, (((3,), (0,)), ((), ())))
 
-  y = lax.map(product, batch_slices.cut(x, _SLICE))
+  y = lax.map(product, batch_slices.cut(x, _SLICE_IMAGES))
   shape = (x.shape[0], plan.height, plan.blocks * plan.outputs, -1)
   return y.reshape(shape), (x, kernel)
 
@@ -72,7 +72,10 @@ def _backward(stride, padding, input_grad, saved, dy):
     # In this order XLA transposes the slopes, not the larger patches.
     return total + lax.dot_general(pair[1], patches, (over, ((), ()))), None
 
-  slices = batch_slices.cut(x, _SLICE), batch_slices.cut(dy, _SLICE)
+  slices = (
+    batch_slices.cut(x, _SLICE_IMAGES),
+    batch_slices.cut(dy, _SLICE_IMAGES),
+  )
   dmatrix, _ = lax.scan(add, jnp.zeros_like(matrix.T), slices)
   dkernel = _unband(dmatrix.T, kernel.shape, plan)
   if not input_grad:

@@ -19,7 +19,7 @@ from jaxmu.core.types import Array
 from jaxmu.models import batch_slices, conv, conv_patches
 
 # Values of a slice's input that leave room in the cache for all its views.
-_SLICE = 2**17
+_SLICE_NUMBERS = 2**17
 
 
 def depthwise(
@@ -110,7 +110,7 @@ _depthwise.defvjp(_forward, _backward)
 
 def _most(x) -> int:
   """Return how many images of f[B, H, W, C] make a slice."""
-  return max(1, _SLICE // math.prod(x.shape[1:]))
+  return max(1, _SLICE_NUMBERS // math.prod(x.shape[1:]))
 
 
 def _taps(x, kernel, stride, padding):

@@ -22,7 +22,7 @@ from jaxmu.models import batch_slices
 
 TILE = 4  # outputs per axis of a tile
 _TAPS = 3
-_SLICE = 2**17  # numbers in a slice of the images
+_SLICE_NUMBERS = 2**17  # numbers in a slice of the images
 
 Axes = tuple[int, ...]
 Grid = list[list[Array]]  # 6 x 6 points
@@ -135,7 +135,7 @@ conv.defvjp(_forward, _backward)
 
 def _images(x_shape: Sequence[int]) -> int:
   """Return how many images a slice holds."""
-  return max(1, _SLICE // math.prod(x_shape[1:]))
+  return max(1, _SLICE_NUMBERS // math.prod(x_shape[1:]))
 
 
 def _product(a: Array, b: Array, axes: tuple[Axes, Axes]) -> Array:
