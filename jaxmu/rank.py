@@ -193,7 +193,7 @@ def main(argv: list[str]) -> None:
 
 def run() -> None:
   """Entry point."""
-  flags.mark_flags_as_required(['jobs', 'out'])
+  flags.mark_flag_as_required('out')
   app.run(main)
 
 
