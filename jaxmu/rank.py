@@ -22,11 +22,6 @@ from scipy import stats
 from jaxmu.metrics import ranking
 from jaxmu.report import bundle, names, page, plots, records, table
 
-_JOBS = flags.DEFINE_list('jobs', [], 'Work directories of finished jobs.')
-_OUT = flags.DEFINE_string(
-  'out', None, 'Directory for results.csv, plots and report.html.'
-)
-
 MIN_JOBS = 2
 _PLACES = ('first', 'second', 'third')
 
@@ -182,10 +177,10 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments {argv[1:]}; use --jobs, --out')
   try:
-    report = rank(_JOBS.value)
+    report = rank(flags.FLAGS.jobs)
   except ValueError as error:
     sys.exit(f'error: {error}')
-  directory = pathlib.Path(str(_OUT.value)).expanduser()
+  directory = pathlib.Path(flags.FLAGS.out).expanduser()
   bundle.write(directory, report)
   table.show(report.rows)
   print(f'{directory / "report.html"} written')
@@ -193,6 +188,11 @@ def main(argv: list[str]) -> None:
 
 def run() -> None:
   """Entry point."""
+  # Here, so that importing this module beside `jaxmu.attack` defines no flag.
+  flags.DEFINE_list('jobs', [], 'Work directories of finished jobs.')
+  flags.DEFINE_string(
+    'out', None, 'Directory for results.csv, plots and report.html.'
+  )
   flags.mark_flag_as_required('out')
   app.run(main)
 
