@@ -102,13 +102,16 @@ def test_distances_of_weights_are_those_of_the_stored_models(finished):
   rows = records.read_csv(finished / 'results.csv')
   value = {(r.method, r.metric): r for r in rows}
   job = job_lib.open_job(small_job.make(finished))
-  live = taps.live(job.task, train.shapes(job, 1)['params'])
+  first = train.read_models(job, job.populations['msg'], np.zeros(1, int))
+  live = taps.live(job.task, jax.tree.map(lambda x: x[0], first['params']))
 
   def flat(name, position):
     models = train.read_models(
       job, job.populations[name], np.array([position])
     )['params']
-    masked = jax.tree.map(lambda x, on: (x[0] * on).ravel(), models, live)
+    masked = jax.tree.map(
+      lambda x, on: np.ravel(x[0] * np.asarray(on)), models, live
+    )
     return np.concatenate(jax.tree.leaves(masked)).astype(np.float64)
 
   def length(x):
