@@ -15,7 +15,7 @@ second also fires on global side effects such as lower test accuracy.
 
 import numpy as np
 
-RETAINED, FORGOTTEN, NEVER_SEEN, EXCLUDED = 0, 1, 2, 3
+from jaxmu.core.states import EXCLUDED, FORGOTTEN, NEVER_SEEN, RETAINED
 
 
 def against_retrained(

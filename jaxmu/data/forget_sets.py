@@ -8,6 +8,7 @@ are its parts. U-LiRA has forget sets of its own, see `splits.audit_design`.
 import math
 import os
 import pathlib
+import warnings
 from collections.abc import Sequence
 from typing import Literal
 
@@ -21,11 +22,10 @@ CHOICES = ('random', 'class', 'file', 'most', 'least')
 def check(how: str) -> None:
   """Raise ValueError unless `how` is a choice that `main_split` understands."""
   kind, _, rest = how.partition(':')
-  classes = rest.replace(',', '').strip()
   if (
     kind not in CHOICES
     or bool(rest) != (kind != 'random')
-    or (kind == 'class' and not classes.isdecimal())
+    or (kind == 'class' and not all(n.isdecimal() for n in _numbers(rest)))
   ):
     raise ValueError(
       f'forget set {how!r}: choose random, class:3,5 (class numbers), '
@@ -46,7 +46,8 @@ def main_split(
   """Return the main split with a forget set of choice.
 
   Train and validation are always those of `splits.main_split`, so that runs
-  with different forget sets can be compared.
+  with different forget sets can be compared. `random` is `splits.main_split`
+  itself, in its order.
 
   Args:
     label: i32[N] of all examples.
@@ -61,14 +62,19 @@ def main_split(
     ValueError: the choice is unknown or impossible.
   """
   check(how)
+  kind, _, rest = how.partition(':')
+  if kind == 'random':
+    return splits.main_split(
+      num_dev,
+      val_fraction=val_fraction,
+      forget_fraction=forget_fraction,
+      seed=seed,
+    )
   train, val = splits.holdout(
     np.arange(num_dev, dtype=np.int32), fraction=val_fraction, seed=seed
   )
-  kind, _, rest = how.partition(':')
-  if kind == 'random':
-    _, forget = splits.holdout(train, fraction=forget_fraction, seed=seed)
-  elif kind == 'class':
-    classes = [int(number) for number in rest.split(',') if number.strip()]
+  if kind == 'class':
+    classes = [int(number) for number in _numbers(rest)]
     forget = by_class(train, label=label, classes=classes)
   elif kind == 'file':
     forget = from_file(rest, num_dev=num_dev)
@@ -168,15 +174,15 @@ def from_file(path: str | os.PathLike, *, num_dev: int) -> np.ndarray:
       0..num_dev - 1.
   """
   path = pathlib.Path(path)
-  if not path.exists():
-    raise ValueError(f'the index file {path} does not exist')
+  if not path.is_file():
+    raise ValueError(f'the index file {path} does not exist, or is a folder')
   try:
     if path.suffix == '.npy':
-      index = np.load(path, allow_pickle=False)
+      index = plain.read_array(path)
     else:
-      lines = (line.partition('#')[0] for line in path.open())
+      lines = [line.partition('#')[0] for line in path.read_text().splitlines()]
       index = np.array([int(line) for line in lines if line.strip()])
-  except (ValueError, EOFError) as error:
+  except (ValueError, OSError) as error:
     raise ValueError(
       f'the index file {path} cannot be read ({error}): write one integer per '
       'line, or an integer array with np.save'
@@ -205,6 +211,9 @@ def by_difficulty(
 ) -> np.ndarray:
   """Return the most or the least memorised training examples.
 
+  Examples without a finite score are not ranked, hence never chosen; a warning
+  says how many. In an earlier run those are its validation points.
+
   Args:
     train: i32[n] training indices.
     memorised: f[N] score of every example, larger where the model's answer
@@ -213,8 +222,8 @@ def by_difficulty(
     end: which end of the ranking to take. Ties go to the smaller index.
 
   Raises:
-    ValueError: a parameter is out of range, or a training example has no
-      finite score.
+    ValueError: a parameter is out of range, or no more than `count` training
+      examples have a finite score.
   """
   if end not in ('most', 'least'):
     raise ValueError(f"end is {end!r}: choose 'most' or 'least'")
@@ -224,14 +233,23 @@ def by_difficulty(
       f'{len(train)} examples are trained on'
     )
   score = memorised[train].astype(np.float64)
-  missing = train[~np.isfinite(score)]
-  if missing.size:
+  scored = np.flatnonzero(np.isfinite(score))
+  if len(scored) <= count:
     raise ValueError(
-      f'{missing.size} training examples have no finite score, first '
-      f'{missing[0]}: every one must be seen by some model of the earlier run '
-      'and unseen by another'
+      f'{len(scored)} of {len(train)} training examples have a finite score, '
+      f'too few to choose {count} of them: take scores of an earlier run with '
+      "config.splits.design='audit', where some models trained on an example "
+      'and others never saw it, or forget a smaller fraction'
     )
-  ascending = np.lexsort((train, score if end == 'least' else -score))
+  if len(scored) < len(train):
+    warnings.warn(
+      f'{len(train) - len(scored)} of {len(train)} training examples have no '
+      f'score and were not ranked; the {count} {end} memorised were chosen '
+      f'among the other {len(scored)}',
+      stacklevel=3,
+    )
+  rank = score[scored] if end == 'least' else -score[scored]
+  ascending = scored[np.lexsort((train[scored], rank))]
   return train[np.sort(ascending[:count])]
 
 
@@ -239,42 +257,67 @@ def read_scores(path: str | os.PathLike, *, num_examples: int) -> np.ndarray:
   """Read how much each example is memorised, f64[N].
 
   Args:
-    path: `.npy` with a score per example, or the `.npz` that
-      `python -m jaxmu.attack` reads, with `log_odds` [P, N] of original models
-      and their `state` [P, N], from which `memorisation` is computed.
+    path: `.npy` with a score per example, or the `.npz` of a job's folder
+      `scores`, from whose `original_log_odds` [P, N] (or [P, N, A]) and `state`
+      [P, N] `memorisation` is computed. A file with neither these nor
+      `retrained_log_odds` may give those of original models as `log_odds`.
     num_examples: N, development and test part together.
 
   Raises:
     ValueError: the file is missing, damaged or of another data set.
   """
   path = pathlib.Path(path)
-  if not path.exists():
-    raise ValueError(f'the score file {path} does not exist')
+  if not path.is_file():
+    raise ValueError(f'the score file {path} does not exist, or is a folder')
   if path.suffix == '.npy':
     try:
-      score = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+      score = plain.read_array(path)
+    except ValueError as error:
       raise ValueError(
         f'the score file {path} cannot be read ({error}): write one number per '
         'example with np.save'
       ) from error
+    _check_numbers(path, 'scores', score)
   else:
-    arrays = plain.read_archive(path, needed=('log_odds', 'state'))
-    log_odds, state = arrays['log_odds'], arrays['state']
-    if log_odds.ndim == 3:  # several augmentations
-      log_odds = log_odds.mean(axis=-1)
-    if log_odds.shape != state.shape:
-      raise ValueError(
-        f'{path}: log_odds have shape {log_odds.shape}, state {state.shape}: '
-        'both need one row per model, one column per example'
-      )
-    score = memorisation(log_odds, state)
+    score = memorisation(*_read_originals(path))
   if score.shape != (num_examples,):
     raise ValueError(
       f'{path} holds scores of shape {score.shape}, expected one for each of '
       f'the {num_examples} examples: it belongs to another data set'
     )
   return score.astype(np.float64)
+
+
+def _read_originals(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+  """Return log-odds f[P, N] of original models and their state [P, N]."""
+  arrays = plain.read_archive(path, needed=('log_odds', 'state'))
+  # Beside these, `log_odds` are of the unlearned models.
+  name = 'original_log_odds'
+  if name not in arrays:
+    if 'retrained_log_odds' in arrays:
+      raise ValueError(
+        f'{path} holds unlearned and retrained models, but no {name}: add '
+        'them, since memorisation is measured on models before unlearning'
+      )
+    name = 'log_odds'
+  log_odds, state = arrays[name], arrays['state']
+  _check_numbers(path, name, log_odds)
+  _check_numbers(path, 'state', state)
+  if log_odds.ndim == 3:  # several augmentations
+    log_odds = log_odds.mean(axis=-1)
+  if log_odds.ndim != 2 or log_odds.shape != state.shape:
+    raise ValueError(
+      f'{path}: {name} have shape {log_odds.shape}, state {state.shape}: '
+      'both need one row per model, one column per example'
+    )
+  return log_odds, state
+
+
+def _check_numbers(path: pathlib.Path, name: str, values: np.ndarray) -> None:
+  if values.dtype.kind not in 'fiu':
+    raise ValueError(
+      f'{path}: {name} have dtype {values.dtype}: save an array of numbers'
+    )
 
 
 def memorisation(log_odds: np.ndarray, state: np.ndarray) -> np.ndarray:
@@ -293,7 +336,7 @@ def memorisation(log_odds: np.ndarray, state: np.ndarray) -> np.ndarray:
   """
   trained = (state == splits.RETAINED) | (state == splits.FORGOTTEN)
   return _masked_mean(log_odds, trained) - _masked_mean(
-    log_odds, state == splits.UNSEEN
+    log_odds, state == splits.NEVER_SEEN
   )
 
 
@@ -303,3 +346,8 @@ def _masked_mean(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
   return np.divide(
     total, count, out=np.full(len(count), np.nan), where=count > 0
   )
+
+
+def _numbers(text: str) -> list[str]:
+  """Split `3, 5,` at commas; spaces and one comma at the end do no harm."""
+  return [number.strip() for number in text.removesuffix(',').split(',')]

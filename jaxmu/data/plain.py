@@ -122,6 +122,23 @@ def read_npz(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
   return image, label
 
 
+def read_array(path: pathlib.Path) -> np.ndarray:
+  """Return the array of a `.npy`.
+
+  Raises:
+    ValueError: the file is missing, damaged, holds Python objects or is an
+      archive of several arrays.
+  """
+  try:
+    array = np.load(path, allow_pickle=False)
+  except _BROKEN as error:
+    raise ValueError(f'{path}: {error}') from error
+  if not isinstance(array, np.ndarray):
+    array.close()
+    raise ValueError(f'{path} is an archive, expected one array')
+  return array
+
+
 def read_archive(
   path: pathlib.Path, *, needed: tuple[str, ...]
 ) -> dict[str, np.ndarray]:
@@ -131,13 +148,18 @@ def read_archive(
     ValueError: the file is damaged, holds Python objects, or lacks an array.
   """
   try:
-    with np.load(path, allow_pickle=False) as archive:
-      arrays = {name: archive[name] for name in archive.files}
+    archive = np.load(path, allow_pickle=False)
+    arrays = {}
+    if not isinstance(archive, np.ndarray):
+      with archive:
+        arrays = {name: archive[name] for name in archive.files}
   except _BROKEN as error:
     raise ValueError(
       f'{path} cannot be read ({error}): it is damaged or cut short, copy it '
       'again'
     ) from error
+  if isinstance(archive, np.ndarray):
+    raise ValueError(f'{path} is one array: write an archive with np.savez')
   if not set(needed) <= set(arrays):
     raise ValueError(
       f'{path} holds the arrays {sorted(arrays)}, expected {list(needed)}'

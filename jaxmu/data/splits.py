@@ -17,7 +17,7 @@ import zlib
 
 import numpy as np
 
-RETAINED, FORGOTTEN, UNSEEN, EXCLUDED = 0, 1, 2, 3
+from jaxmu.core.states import EXCLUDED, FORGOTTEN, NEVER_SEEN, RETAINED
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -238,7 +238,7 @@ def state(design: Design, num_examples: int) -> np.ndarray:
   for code, index in (
     (RETAINED, design.retain),
     (FORGOTTEN, design.forget),
-    (UNSEEN, design.unseen),
+    (NEVER_SEEN, design.unseen),
   ):
     if index.size and index.max() >= num_examples:
       raise ValueError(

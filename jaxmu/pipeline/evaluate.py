@@ -329,7 +329,7 @@ def _observations(
   """
   seen = people.state == splits_lib.FORGOTTEN
   audited = seen.any(axis=0)
-  unseen = (people.state == splits_lib.UNSEEN) & audited
+  unseen = (people.state == splits_lib.NEVER_SEEN) & audited
   if not unseen.any():
     unseen[:, num_dev:] = True
   return people.phi[seen], people.phi[unseen]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxmu.data import forget_sets, splits
+from jaxmu.pipeline import evaluate, export
 
 TRAIN = np.array([7, 3, 5, 1, 9, 0], np.int32)
 VAL = np.array([2, 4], np.int32)
@@ -51,8 +52,9 @@ def test_index_files_of_both_kinds(tmp_path):
 
 
 def test_bad_index_files_are_named(tmp_path):
-  with pytest.raises(ValueError, match='does not exist'):
-    forget_sets.from_file(tmp_path / 'absent.txt', num_dev=10)
+  for path in (tmp_path / 'absent.txt', tmp_path):
+    with pytest.raises(ValueError, match='does not exist, or is a folder'):
+      forget_sets.from_file(path, num_dev=10)
   text = tmp_path / 'words.txt'
   text.write_text('3\nfour\n')
   with pytest.raises(ValueError, match='words.txt.*four'):
@@ -61,6 +63,11 @@ def test_bad_index_files_are_named(tmp_path):
   np.save(binary, np.array([0.5]))
   with pytest.raises(ValueError, match='float64'):
     forget_sets.from_file(binary, num_dev=10)
+  with binary.open('wb') as file:
+    np.savez(file, index=np.array([3]))
+  with pytest.raises(ValueError, match='floats.npy is an archive'):
+    forget_sets.from_file(binary, num_dev=10)
+  np.save(binary, np.array([0.5]))
   binary.write_bytes(binary.read_bytes()[:20])
   with pytest.raises(ValueError, match='floats.npy'):
     forget_sets.from_file(binary, num_dev=10)
@@ -89,11 +96,19 @@ def test_by_difficulty_takes_an_end_of_the_ranking():
   assert least.tolist() == [9, 0]
 
 
-def test_by_difficulty_needs_scores_and_a_count():
-  memorised = np.zeros(10)
-  memorised[3] = np.nan
-  with pytest.raises(ValueError, match='first 3'):
-    forget_sets.by_difficulty(TRAIN, memorised=memorised, count=1, end='most')
+def test_by_difficulty_ranks_only_what_has_a_score():
+  memorised = np.array([0.0, 5, 0, np.nan, 0, 3, 0, np.inf, 0, -2])
+  for end, expected in (('most', [5, 1]), ('least', [9, 0])):
+    with pytest.warns(UserWarning, match='2 of 6 .* no score.*2 .*other 4'):
+      got = forget_sets.by_difficulty(
+        TRAIN, memorised=memorised, count=2, end=end
+      )
+    assert got.tolist() == expected
+  with pytest.raises(ValueError, match="4 of 6 .*choose 4.*design='audit'"):
+    forget_sets.by_difficulty(TRAIN, memorised=memorised, count=4, end='most')
+
+
+def test_by_difficulty_needs_a_count():
   for count in (0, 6):
     with pytest.raises(ValueError, match=f'count is {count}'):
       forget_sets.by_difficulty(
@@ -115,7 +130,9 @@ def test_memorisation_equals_the_loop():
       if state[p, n] in (splits.RETAINED, splits.FORGOTTEN)
     ]
     unseen = [
-      log_odds[p, n] for p in range(len(state)) if state[p, n] == splits.UNSEEN
+      log_odds[p, n]
+      for p in range(len(state))
+      if state[p, n] == splits.NEVER_SEEN
     ]
     if seen and unseen:
       np.testing.assert_allclose(got[n], np.mean(seen) - np.mean(unseen))
@@ -125,7 +142,7 @@ def test_memorisation_equals_the_loop():
 
 def _scores(num_examples=40):
   """A scores file's arrays, where example n is memorised by n exactly."""
-  state = np.full((2, num_examples), splits.UNSEEN)
+  state = np.full((2, num_examples), splits.NEVER_SEEN)
   state[0] = splits.RETAINED
   log_odds = np.zeros((2, num_examples))
   log_odds[0] = np.arange(num_examples)
@@ -159,9 +176,18 @@ def test_main_split_keeps_training_and_validation(tmp_path, how):
   np.testing.assert_array_equal(np.sort(together), np.sort(train))
 
 
+def test_lists_of_classes_may_have_spaces():
+  label = np.arange(40) % 4
+  expected = forget_sets.main_split(label, 30, how='class:1,3')
+  for how in ('class:1, 3', 'class: 3 ,1', 'class:1,3,'):
+    design = forget_sets.main_split(label, 30, how=how)
+    np.testing.assert_array_equal(design.forget, expected.forget)
+
+
 @pytest.mark.parametrize(
   'how',
-  ['', 'class', 'class:', 'class:a', 'file', 'random:1', 'hard:x', 'most'],
+  ['', 'class', 'class:', 'class:,', 'class:3 5', 'class:3,,5', 'class:a']
+  + ['file', 'random:1', 'hard:x', 'most'],
 )
 def test_unknown_choices_are_refused(how):
   with pytest.raises(ValueError, match='choose random, class:3,5'):
@@ -180,11 +206,64 @@ def test_scores_must_belong_to_the_data_set(tmp_path):
   np.savez(path, log_odds=log_odds)
   with pytest.raises(ValueError, match="expected .'log_odds', 'state'"):
     forget_sets.read_scores(path, num_examples=20)
-  with pytest.raises(ValueError, match='does not exist'):
-    forget_sets.read_scores(tmp_path / 'absent.npz', num_examples=20)
+  for absent in (tmp_path / 'absent.npz', tmp_path):
+    with pytest.raises(ValueError, match='does not exist, or is a folder'):
+      forget_sets.read_scores(absent, num_examples=20)
   np.savez(path, log_odds=np.stack([log_odds] * 3, -1), state=state)
   score = forget_sets.read_scores(path, num_examples=20)
   assert score.tolist() == list(range(20))
   np.save(tmp_path / 's.npy', score)
   direct = forget_sets.read_scores(tmp_path / 's.npy', num_examples=20)
   np.testing.assert_array_equal(direct, score)
+
+
+def test_scores_must_be_numbers(tmp_path):
+  log_odds, state = _scores(20)
+  words = np.full(log_odds.shape, 'a')
+  for path in (tmp_path / 's.npy', tmp_path / 's.npz'):
+    np.save(tmp_path / 's.npy', words[0])
+    np.savez(tmp_path / 's.npz', log_odds=words, state=state)
+    with pytest.raises(ValueError, match=f'{path.name}.*dtype <U1'):
+      forget_sets.read_scores(path, num_examples=20)
+  np.savez(tmp_path / 's.npz', log_odds=log_odds, state=words)
+  with pytest.raises(ValueError, match='state have dtype'):
+    forget_sets.read_scores(tmp_path / 's.npz', num_examples=20)
+  np.savez(tmp_path / 's.npz', log_odds=log_odds[0], state=state[0])
+  with pytest.raises(ValueError, match='one row per model'):
+    forget_sets.read_scores(tmp_path / 's.npz', num_examples=20)
+  np.save(tmp_path / 'one.npy', log_odds)
+  (tmp_path / 'one.npy').rename(tmp_path / 'one.npz')
+  with pytest.raises(ValueError, match='one array.*np.savez'):
+    forget_sets.read_scores(tmp_path / 'one.npz', num_examples=20)
+
+
+def test_scores_of_a_job_are_those_of_its_originals(tmp_path, monkeypatch):
+  design = splits.audit_design(
+    40, num_splits=4, forget_fraction=0.25, forget_sets=2, pool=32
+  )
+  state = splits.state(design, 50)
+  generator = np.random.default_rng(0)
+  phi = {
+    name: generator.normal(size=state.shape)
+    for name in ('original', 'retrain', 'msg')
+  }
+
+  def stored(job, name, warnings):
+    del job, warnings
+    correct, split = phi[name] > 0, design.split
+    return evaluate.Scored(name, phi[name], correct, state, split, split)
+
+  monkeypatch.setattr(evaluate, 'read', stored)
+  path = tmp_path / 'scores' / 'msg.npz'
+  export.write(None, 'msg', path)  # pyright: ignore[reportArgumentType]
+  np.testing.assert_allclose(
+    forget_sets.read_scores(path, num_examples=50),
+    forget_sets.memorisation(phi['original'], state),
+    atol=1e-6,
+  )
+  with np.load(path) as archive:
+    arrays = dict(archive)
+  del arrays['original_log_odds']
+  np.savez(path, **arrays)
+  with pytest.raises(ValueError, match='but no original_log_odds: add'):
+    forget_sets.read_scores(path, num_examples=50)

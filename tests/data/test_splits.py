@@ -11,7 +11,7 @@ from sklearn import model_selection
 from jaxmu.data import splits
 
 
-def _digest(index):
+def digest(index):
   return hashlib.sha256(np.asarray(index, '<i8').tobytes()).hexdigest()[:16]
 
 
@@ -47,10 +47,10 @@ def test_main_split_is_the_published_one(num_dev):
   (train, retain), (forget, val), first = PUBLISHED[num_dev]
   design = splits.main_split(num_dev)
   kept, _ = splits.holdout(np.arange(num_dev), fraction=0.15)
-  assert _digest(kept) == train
-  assert _digest(design.retain[0]) == retain
-  assert _digest(design.forget[0]) == forget
-  assert _digest(design.val) == val
+  assert digest(kept) == train
+  assert digest(design.retain[0]) == retain
+  assert digest(design.forget[0]) == forget
+  assert digest(design.val) == val
   assert design.forget[0, :6].tolist() == first
   assert design.unseen.shape == (1, 0)
 
@@ -83,13 +83,13 @@ def test_reference_ulira_splits_are_the_published_ones():
   assert design.retain.shape == (640, 21_375)
   assert design.forget.shape == (640, 2_375)
   assert design.unseen.shape == (640, 23_750)
-  assert _digest(design.val) == '8316277275d26970'
+  assert digest(design.val) == '8316277275d26970'
   assert design.val[:3].tolist() == [34049, 9776, 1945]
-  assert _digest(design.unseen[0]) == '3ef9097f0c9d3534'
-  assert _digest(design.forget[0]) == '2cc5cf7ddb8d6f6f'
+  assert digest(design.unseen[0]) == '3ef9097f0c9d3534'
+  assert digest(design.forget[0]) == '2cc5cf7ddb8d6f6f'
   assert design.forget[0, :3].tolist() == [16130, 45508, 17503]
-  assert _digest(design.forget[9]) == 'c9a492fd473376d3'
-  assert _digest(design.forget[630]) == '320a681d32e11042'
+  assert digest(design.forget[9]) == 'c9a492fd473376d3'
+  assert digest(design.forget[630]) == '320a681d32e11042'
   assert (design.split[9], design.forget_set[9]) == (0, 9)
   assert (design.split[630], design.forget_set[630]) == (63, 0)
   # Undo the shuffles: training sets and pool in the published order.
@@ -100,9 +100,9 @@ def test_reference_ulira_splits_are_the_published_ones():
     split, forget_set = design.split[member], design.forget_set[member]
     drawn = np.concatenate([design.retain[member], design.forget[member]])
     train = _unshuffle(drawn, seed=forget_set)
-    assert _digest(train) == train_digest
+    assert digest(train) == train_digest
     shuffled = np.concatenate([train, design.unseen[member]])
-    assert _digest(_unshuffle(shuffled, seed=split)) == '90a45c1142975d75'
+    assert digest(_unshuffle(shuffled, seed=split)) == '90a45c1142975d75'
   # Forget sets overlap at random: the published counts per point.
   forgotten = (splits.state(design, 50_000) == splits.FORGOTTEN).sum(0)
   counts = forgotten[np.setdiff1d(np.arange(50_000), design.val)]
@@ -155,7 +155,7 @@ def test_audit_design_counts_every_point_alike(parameters):
   forgotten = (state == splits.FORGOTTEN).sum(0)
   assert (forgotten[audited] == num_splits // 2).all()
   assert (forgotten[~audited] == 0).all()
-  unseen = (state == splits.UNSEEN).sum(0)
+  unseen = (state == splits.NEVER_SEEN).sum(0)
   assert (unseen[in_pool] == forget_sets * num_splits // 2).all()
   retained = (state == splits.RETAINED).sum(0)
   assert (retained[audited] == (forget_sets - 1) * num_splits // 2).all(), (
@@ -165,14 +165,14 @@ def test_audit_design_counts_every_point_alike(parameters):
   for split in range(num_splits):
     of_split = state[design.split == split]
     once = (of_split == splits.FORGOTTEN).sum(0)
-    trained = (of_split[0] != splits.UNSEEN) & in_pool
+    trained = (of_split[0] != splits.NEVER_SEEN) & in_pool
     np.testing.assert_array_equal(once, trained & audited)
     assert (trained & audited).sum() * 2 == len(design.audit)
   # Splits of a pair are complements within the pool.
   for pair in range(num_splits // 2):
     first, second = state[design.pair == pair][[0, -1]]
     assert (
-      (first == splits.UNSEEN) ^ (second == splits.UNSEEN) == in_pool
+      (first == splits.NEVER_SEEN) ^ (second == splits.NEVER_SEEN) == in_pool
     ).all()
   assert in_pool.sum() == parameters['pool'] - design.dropped
   assert 0 <= design.dropped < 2 * forget_sets
@@ -221,7 +221,7 @@ def test_audit_design_depends_on_its_seed_and_never_changes():
 
   assert (make(0).retain != make(1).retain).any()
   # A changed draw would make earlier results impossible to continue.
-  assert _digest(make(0).forget) == '4772fb0473524dfa'
+  assert digest(make(0).forget) == '4772fb0473524dfa'
 
 
 def test_fractions_that_round_up_still_leave_room_for_all_forget_sets():

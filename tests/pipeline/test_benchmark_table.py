@@ -57,12 +57,12 @@ def test_a_single_split_is_warned_of_once_for_all_methods():
 
 def test_unseen_points_are_test_images_where_there_is_one_split():
   phi = np.arange(8.0).reshape(2, 4)
-  state = np.full((2, 4), splits.UNSEEN)
+  state = np.full((2, 4), splits.NEVER_SEEN)
   state[:, 0], state[:, 1] = splits.RETAINED, splits.FORGOTTEN
   people = evaluate.Scored('ft', phi, phi > 0, state, np.arange(2), np.zeros(2))
   forgotten, unseen = evaluate._observations(people, num_dev=2)
   assert forgotten.tolist() == [1, 5]
   assert unseen.tolist() == [2, 3, 6, 7]
-  state[1, :2] = splits.FORGOTTEN, splits.UNSEEN
+  state[1, :2] = splits.FORGOTTEN, splits.NEVER_SEEN
   forgotten, unseen = evaluate._observations(people, num_dev=2)
   assert (forgotten.tolist(), unseen.tolist()) == ([1, 4], [5])

@@ -1,0 +1,28 @@
+"""The splits of a job are the published ones, in their order."""
+
+import numpy as np
+import pytest
+
+from jaxmu.core.types import Transform
+from jaxmu.data import sources
+from jaxmu.pipeline import job
+from tests.data.test_splits import PUBLISHED, digest
+from tests.pipeline import small_job
+
+
+@pytest.mark.parametrize('num_dev', PUBLISHED)
+def test_main_design_is_the_published_split(tmp_path, num_dev):
+  (_, retain), (forget, val), _ = PUBLISHED[num_dev]
+  source = sources.Source(
+    name='empty',
+    image=np.zeros((num_dev, 0, 0, 3), np.uint8),
+    label=np.zeros(num_dev, np.int32),
+    num_dev=num_dev,
+    num_classes=1,
+    transform=Transform(mean=(0, 0, 0), std=(1, 1, 1)),
+    fingerprint='',
+  )
+  design = job.cut(small_job.make(tmp_path, splits__design='main'), source)
+  assert digest(design.retain[0]) == retain
+  assert digest(design.forget[0]) == forget
+  assert digest(design.val) == val
