@@ -15,7 +15,7 @@ import pathlib
 import sys
 import warnings
 
-from jaxmu.data import cache, own, plain, prepared, sources
+from jaxmu.data import cache, own, plain, prepared, raw, sources
 from jaxmu.data.catalog import CATALOG
 
 
@@ -24,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
   args = _parser().parse_args(argv)
   data_dir = sources.find_data_dir(args.data_dir)
   try:
+    _check(args)
     if args.from_images or args.from_arrays or args.from_tfds:
       _own(args, data_dir)
     else:
@@ -36,6 +37,11 @@ def main(argv: list[str] | None = None) -> int:
     return 1
   for warning in caught:
     print(f'warning: {warning.message}')
+  absent = raw.absent_classes(
+    source.label[: source.num_dev], num_classes=source.num_classes
+  )
+  if absent:
+    print(f'warning: {absent}')
   num_test = len(source.label) - source.num_dev
   print(
     f'{source.name}: {source.num_dev} + {num_test} examples of '
@@ -44,6 +50,22 @@ def main(argv: list[str] | None = None) -> int:
     f'data set: {data_dir}\ncache: {cache.default_dir()}'
   )
   return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+  """Raise ValueError for options out of range, before anything is read."""
+  for name, least in (
+    ('image_size', 1),
+    ('num_classes', 1),
+    ('crop_padding', 0),
+  ):
+    value = getattr(args, name)
+    if value is not None and value < least:
+      raise ValueError(f'--{name} is {value}: give at least {least}')
+  if args.num_classes and not args.from_arrays:
+    raise ValueError(
+      '--num_classes goes with --from_arrays: elsewhere the classes are known'
+    )
 
 
 def _named(args: argparse.Namespace, data_dir: pathlib.Path) -> None:
@@ -75,9 +97,10 @@ def _own(args: argparse.Namespace, data_dir: pathlib.Path) -> None:
   if args.from_images:
     data = own.read_image_folder(args.from_images, size=size)
   elif args.from_arrays:
-    data = own.read_arrays(args.from_arrays)
-    if size:
-      meta['size'] = size
+    classes = args.num_classes
+    data = own.read_arrays(args.from_arrays, num_classes=classes)
+    meta |= {'size': size} if size else {}
+    meta |= {'num_classes': classes} if classes else {}
   else:
     folder = data_dir / args.from_tfds
     if not prepared.find(folder):
@@ -113,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
   )
   form.add_argument('--from_tfds', metavar='NAME')
   add('--image_size', type=int, help='resize to this height and width')
+  add('--num_classes', type=int, help='of arrays (default largest label + 1)')
   add('--test_fraction', type=float, default=0.2, help='if it has no test part')
   add('--flip', action='store_true', help='mirror while training from scratch')
   add('--crop_padding', type=int, default=0, help='random crops, in pixels')

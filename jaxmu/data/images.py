@@ -59,6 +59,10 @@ def channel_moments(
 
   Exact (from integer histograms) and rounded to four decimals, the precision
   at which such constants are published.
+
+  Raises:
+    ValueError: a channel hardly varies: nothing can be divided by its
+      deviation.
   """
   moments = []
   for channel in range(image.shape[-1]):
@@ -70,5 +74,12 @@ def channel_moments(
     mean = counts @ value / counts.sum()
     std = np.sqrt(counts @ (value - mean) ** 2 / counts.sum())
     moments.append((round(float(mean), 4), round(float(std), 4)))
+    if not moments[-1][1]:
+      raise ValueError(
+        f'channel {channel} of the training images has mean '
+        f'{moments[-1][0]} and standard deviation 0.0 (of values in [0, 1]): '
+        'it tells nothing and cannot be normalised; drop it (a single grey '
+        'channel is repeated three times) or add images in which it varies'
+      )
   mean, std = zip(*moments, strict=True)
   return mean, std

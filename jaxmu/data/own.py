@@ -28,25 +28,45 @@ class Labelled:
   class_names: tuple[str, ...] = ()
 
 
-def read_arrays(paths: list[pathlib.Path]) -> Labelled:
+def read_arrays(
+  paths: list[pathlib.Path], *, num_classes: int | None = None
+) -> Labelled:
   """Read one `.npz`, or an image `.npy` and a label `.npy`.
 
   The `.npz` holds `image` and `label`, and may hold `test_image` and
   `test_label`.
 
+  Args:
+    paths: of the files.
+    num_classes: that labels must be below; default the largest label + 1.
+
   Raises:
-    ValueError: files are missing, damaged or of the wrong form.
+    ValueError: files are missing, damaged or of the wrong form, or labels make
+      more classes than there are examples.
   """
+  data = _read_arrays(paths)
+  label = data.train[1]
+  if data.test is not None:
+    label = np.concatenate([label, data.test[1]])
+  origin = str(paths[-1])
+  if num_classes is None:
+    raw.count_classes(label, origin=origin)
+  else:
+    raw.check_labels(label, num_classes=num_classes, origin=origin)
+  return data
+
+
+def _read_arrays(paths: list[pathlib.Path]) -> Labelled:
   absent = [str(path) for path in paths if not path.exists()]
   if absent:
     raise ValueError(f'no such file: {", ".join(absent)}')
   if len(paths) == 2:
     try:
-      image, label = (np.load(path, allow_pickle=False) for path in paths)
-    except (ValueError, OSError, EOFError) as error:
+      image, label = map(plain.read_array, paths)
+    except ValueError as error:
       raise ValueError(
         f'{paths[0]} and {paths[1]} cannot be read as arrays ({error}): write '
-        'them with np.save'
+        'them with np.save, or give one .npz'
       ) from error
     _check_pair(image, label, origin=str(paths[0]), labels_of=str(paths[1]))
     return Labelled(train=(image, label), test=None)
@@ -85,6 +105,7 @@ def read_image_folder(folder: pathlib.Path, *, size: int | None) -> Labelled:
     raise ValueError(f'{folder} is not a folder')
   parts = [folder / split for split in plain.SPLITS]
   if not all(part.is_dir() for part in parts):
+    _refuse_half(folder, parts)
     parts = [folder]
   names = [_class_folders(part) for part in parts]
   if names[0] != names[-1]:
@@ -176,7 +197,9 @@ def write_plain(
     ):
       np.savez(draft / f'{split}.npz', image=image, label=label)
     (draft / 'meta.json').write_text(json.dumps(meta, indent=2) + '\n')
-    plain.open_plain(name, draft)  # raises here what `load` would raise later
+    # These raise here what `load` would raise later.
+    plain.open_plain(name, draft)
+    images.channel_moments(data.train[0])
     drafts.publish(draft, folder)
   return folder
 
@@ -194,9 +217,17 @@ def _check_pair(
       f'shape {label.shape}: give one integer per image, counted from 0'
     )
   # Now, while positions are still those in the user's file.
-  raw.check_labels(
-    label, num_classes=int(label.max()) + 1, origin=labels_of or origin
-  )
+  raw.check_labels(label, num_classes=None, origin=labels_of or origin)
+
+
+def _refuse_half(folder: pathlib.Path, parts: list[pathlib.Path]) -> None:
+  """Raise ValueError if one of the parts is there, not a class of this name."""
+  for part, other in (parts, parts[::-1]):
+    if part.is_dir() and any(child.is_dir() for child in part.iterdir()):
+      raise ValueError(
+        f'{folder} has {part.name}/<class>/ but no {other.name}/<class>/: add '
+        f'it, or give {part} to have a test part cut off at random'
+      )
 
 
 def _class_folders(folder: pathlib.Path) -> list[str]:
@@ -245,6 +276,12 @@ def _read_classes(
 def _decode(file: pathlib.Path, size: int | None) -> np.ndarray:
   try:
     with Image.open(file) as opened:
+      if opened.mode == 'F' or opened.mode.startswith('I'):
+        raise ValueError(
+          f'{file} has pixels of more than 8 bits (mode {opened.mode}), which '
+          'would be cut off at 255: scale them to 0..255 and save the picture '
+          'with 8 bits, or remove it'
+        )
       image = np.asarray(opened.convert('RGB'))
   except (OSError, SyntaxError) as error:
     raise ValueError(

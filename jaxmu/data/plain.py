@@ -30,6 +30,7 @@ _BROKEN = (
   OSError,
   ValueError,
 )
+_INT32 = 2**31 - 1  # labels are stored so
 META_KEYS = ('size', 'num_classes', 'class_names', 'flip', 'crop_padding')
 
 
@@ -47,15 +48,29 @@ def read_meta(folder: pathlib.Path) -> dict:
     meta = json.loads(path.read_text())
   except ValueError as error:
     raise ValueError(f'{path} is not JSON ({error}): repair it') from error
+  if not isinstance(meta, dict):
+    raise ValueError(
+      f'{path} holds {meta!r}, expected an object with some of {META_KEYS}'
+    )
   unknown = sorted(set(meta) - set(META_KEYS))
   if unknown:
     raise ValueError(f'{path}: unknown keys {unknown}, known are {META_KEYS}')
   for key, least in (('size', 1), ('num_classes', 1), ('crop_padding', 0)):
     value = meta.get(key, least)
-    if not isinstance(value, int) or value < least:
+    if type(value) is not int or not least <= value <= _INT32:
       raise ValueError(
         f'{path}: {key} is {value!r}, expected an integer of at least {least}'
+        f' and at most {_INT32}'
       )
+  if not isinstance(meta.get('flip', False), bool):
+    raise ValueError(
+      f'{path}: flip is {meta["flip"]!r}, expected true or false'
+    )
+  names = meta.get('class_names', [])
+  if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+    raise ValueError(
+      f'{path}: class_names is {names!r}, expected a list of strings'
+    )
   return meta
 
 
@@ -77,15 +92,24 @@ def open_plain(name: str, folder: pathlib.Path) -> raw.Raw:
       f'{test_image.shape[1:]}: both need one shape'
     )
   meta = read_meta(folder)
+  names = meta.get('class_names', [])
+  labels = np.concatenate([train_label, test_label])
   if name in CATALOG:
     size, num_classes = CATALOG[name].size, CATALOG[name].num_classes
   else:
     size = meta.get('size') or max(train_image.shape[1:3])
-    labels = np.concatenate([train_label, test_label])
-    num_classes = meta.get('num_classes') or int(labels.max()) + 1
+    num_classes = meta.get('num_classes') or len(names)
   for label, split in zip((train_label, test_label), SPLITS, strict=True):
     raw.check_labels(
-      label, num_classes=num_classes, origin=str(folder / f'{split}.npz')
+      label,
+      num_classes=num_classes or None,
+      origin=str(folder / f'{split}.npz'),
+    )
+  num_classes = num_classes or raw.count_classes(labels, origin=str(folder))
+  if names and len(names) != num_classes:
+    raise ValueError(
+      f'{folder / "meta.json"}: {len(names)} class_names for {num_classes} '
+      'classes: give one for each, or none'
     )
   return raw.Raw(
     num_dev=len(train_label),

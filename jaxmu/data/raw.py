@@ -35,20 +35,61 @@ class Raw:
     return self.num_dev + self.num_test
 
 
-def check_labels(label: np.ndarray, *, num_classes: int, origin: str) -> None:
-  """Raise ValueError unless labels are integers in [0, num_classes)."""
+def check_labels(
+  label: np.ndarray, *, num_classes: int | None, origin: str
+) -> None:
+  """Raise ValueError unless labels are integers in [0, num_classes).
+
+  With None, any upper limit will do.
+  """
   if label.ndim != 1 or label.dtype.kind not in 'iu':
     raise ValueError(
       f'{origin}: labels have dtype {label.dtype} and shape {label.shape}, '
       'expected one integer per image'
     )
-  wrong = np.flatnonzero((label < 0) | (label >= num_classes))
+  most = int(label.max(initial=0)) if num_classes is None else num_classes - 1
+  wrong = np.flatnonzero((label < 0) | (label > most))
   if wrong.size:
     raise ValueError(
-      f'{origin}: {wrong.size} labels lie outside 0..{num_classes - 1}, first '
+      f'{origin}: {wrong.size} labels lie outside 0..{most}, first '
       f'at position {wrong[0]} with value {label[wrong[0]]}: count classes '
       'from 0, or correct num_classes'
     )
+
+
+def count_classes(label: np.ndarray, *, origin: str) -> int:
+  """Return the largest label + 1, C, unless that cannot be meant.
+
+  Args:
+    label: non-negative integers [N].
+    origin: where they were read, for the message.
+
+  Raises:
+    ValueError: there would be more classes than examples.
+  """
+  num_classes = int(label.max()) + 1
+  if num_classes > len(label):
+    raise ValueError(
+      f'{origin}: label {num_classes - 1} at position {label.argmax()} makes '
+      f'{num_classes} classes of {len(label)} examples: count labels from 0 '
+      'without gaps, or confirm with num_classes (--num_classes in `python -m '
+      'jaxmu.prepare`)'
+    )
+  return num_classes
+
+
+def absent_classes(label: np.ndarray, *, num_classes: int) -> str:
+  """Say which of the classes have no label, or return an empty string."""
+  counts = np.bincount(label, minlength=num_classes)
+  absent = np.flatnonzero(counts == 0)
+  if not absent.size:
+    return ''
+  named = ', '.join(map(str, absent[:5])) + ', ...' * (absent.size > 5)
+  return (
+    f'{absent.size} of {num_classes} classes never occur among the '
+    f'{len(label)} training examples: {named}. Number labels from 0 without '
+    'gaps if that is not meant'
+  )
 
 
 def label_digest(label: np.ndarray) -> str:

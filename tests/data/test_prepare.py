@@ -133,6 +133,68 @@ def test_wrong_arrays_leave_nothing(run, tmp_path, image, label, message):
   ]
 
 
+def _two_arrays(folder, label):
+  shape = (len(label), 6, 6, 3)
+  image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+  np.save(folder / 'x.npy', image)
+  np.save(folder / 'y.npy', np.array(label))
+  return 'mine', '--from_arrays', folder / 'x.npy', folder / 'y.npy'
+
+
+@pytest.mark.parametrize('largest', [255, 2**31])
+def test_large_labels_need_a_number_of_classes(run, tmp_path, largest):
+  command = _two_arrays(tmp_path, [0, 1, 2, largest] * 2)
+  status, _, err = run(*command)
+  assert status == 1
+  assert re.search(
+    rf'y\.npy: label {largest} at position 3.*--num_classes', err
+  )
+  status, _, err = run(*command, '--num_classes=3')
+  assert status == 1
+  assert re.search(rf'y\.npy: 2 labels .*0\.\.2.*value {largest}', err)
+
+
+def test_classes_that_never_occur_are_pointed_out(run, tmp_path):
+  command = _two_arrays(tmp_path, [0, 1, 3] * 6)
+  status, out, _ = run(*command, '--num_classes=300')
+  assert status == 0
+  assert re.search(
+    r'297 of 300 classes never occur.* 2, 4, 5, 6, 7, \.\.\.', out
+  )
+  assert sources.load('mine').num_classes == 300
+  status, out, _ = run(*command, '--overwrite')
+  assert (status, '1 of 4 classes never occur' in out) == (0, True)
+
+
+@pytest.mark.parametrize(
+  'option',
+  ['image_size=0', 'image_size=-1', 'num_classes=0', 'crop_padding=-2'],
+)
+def test_options_out_of_range_are_refused(run, tmp_path, option):
+  command = _two_arrays(tmp_path, [0, 1] * 6)
+  status, _, err = run(*command, f'--{option}')
+  name, _, value = option.partition('=')
+  assert status == 1
+  assert f'--{name} is {value}: give at least' in err
+
+
+def test_two_archives_are_refused(run, tmp_path):
+  np.savez(tmp_path / 'a.npz', image=np.zeros(1))
+  path = tmp_path / 'a.npz'
+  status, _, err = run('mine', '--from_arrays', path, path)
+  assert status == 1
+  assert 'is an archive' in err and 'give one .npz' in err
+
+
+def test_constant_pictures_leave_nothing(run, tmp_path):
+  command = _two_arrays(tmp_path, [0, 1] * 6)
+  np.save(tmp_path / 'x.npy', np.full((12, 6, 6, 3), 51, np.uint8))
+  status, _, err = run(*command)
+  assert status == 1
+  assert 'channel 0 of the training images has mean 0.2' in err
+  assert not (tmp_path / 'data' / 'mine').exists()
+
+
 def test_sets_are_replaced_only_on_request(run, tmp_path):
   _pictures(tmp_path / 'pets', ['cat', 'dog'], 5)
   command = ('pets', '--from_images', tmp_path / 'pets')
@@ -162,6 +224,28 @@ def test_broken_and_missing_pictures_are_named(run, tmp_path):
   assert 'has no images' in run('pets', '--from_images', tmp_path / 'pets')[2]
   with pytest.raises(ValueError, match='class folders'):
     own.read_image_folder(tmp_path / 'pets' / 'cat', size=None)
+
+
+@pytest.mark.parametrize('mode', ['F', 'I', 'I;16'])
+def test_pictures_of_more_than_8_bits_are_refused(run, tmp_path, mode):
+  _pictures(tmp_path / 'pets', ['cat', 'dog'], 5)
+  file = tmp_path / 'pets' / 'dog' / 'deep.tif'
+  dtype = {'F': np.float32, 'I': np.int32, 'I;16': np.uint16}[mode]
+  Image.fromarray(np.full((8, 8), 300, dtype)).save(file)
+  status, _, err = run('pets', '--from_images', tmp_path / 'pets')
+  assert status == 1
+  assert f'{file} has pixels of more than 8 bits (mode {mode}' in err
+
+
+@pytest.mark.parametrize('only, other', [('train', 'test'), ('test', 'train')])
+def test_one_part_alone_is_refused(run, tmp_path, only, other):
+  _pictures(tmp_path / 'pets' / only, ['cat', 'dog'], 5)
+  status, _, err = run('pets', '--from_images', tmp_path / 'pets')
+  assert status == 1
+  assert f'has {only}/<class>/ but no {other}/<class>/' in err
+  # A class may have such a name.
+  _pictures(tmp_path / 'vehicles', ['car', only], 5)
+  assert run('vehicles', '--from_images', tmp_path / 'vehicles')[0] == 0
 
 
 def test_parts_need_the_same_classes(tmp_path):

@@ -307,9 +307,62 @@ def test_bad_meta_is_named(tmp_path, load):
     (folder / 'meta.json').write_text(json.dumps({key: value}))
     with pytest.raises(ValueError, match=f'{key} is {value!r}'):
       load('mine')
+  for key, value, message in (
+    ('flip', 'no', "flip is 'no', expected true or false"),
+    ('flip', 0, 'flip is 0'),
+    ('size', True, 'size is True'),
+    ('num_classes', 2**31, 'at most 2147483647'),
+    ('class_names', 'abc', "class_names is 'abc'"),
+    ('class_names', ['a', 1, 'c', 'd'], 'expected a list of strings'),
+  ):
+    (folder / 'meta.json').write_text(json.dumps({key: value}))
+    with pytest.raises(ValueError, match=f'meta.json.*{message}'):
+      load('mine')
+  for names, classes in ((['a', 'b'], 4), (list('abcde'), 4)):
+    meta = {'class_names': names, 'num_classes': classes}
+    (folder / 'meta.json').write_text(json.dumps(meta))
+    with pytest.raises(ValueError, match=f'{len(names)} class_names for 4'):
+      load('mine')
+  (folder / 'meta.json').write_text('5')
+  with pytest.raises(ValueError, match='meta.json holds 5, expected an object'):
+    load('mine')
   (folder / 'meta.json').write_text('{')
   with pytest.raises(ValueError, match='meta.json is not JSON'):
     load('mine')
+
+
+def test_class_names_give_the_number_of_classes(tmp_path, load):
+  folder = tmp_path / 'data' / 'mine'
+  _write_plain(folder, _arrays(8), _arrays(8), class_names=list('abcdef'))
+  assert load('mine').num_classes == 6
+
+
+@pytest.mark.parametrize('largest', [255, 2**31])
+def test_more_classes_than_examples_are_refused(tmp_path, load, largest):
+  folder = tmp_path / 'data' / 'mine'
+  image, label = _arrays(8)
+  label[3] = largest
+  _write_plain(folder, (image, label), _arrays(8))
+  with pytest.raises(ValueError, match=f'label {largest} at position 3.*16 ex'):
+    load('mine')
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_constant_channels_are_refused(tmp_path, load, channels):
+  image, label = _arrays(8, shape=(6, 6, channels))
+  image[..., -1] = 51
+  _write_plain(tmp_path / 'data' / 'mine', (image, label), _arrays(8))
+  if channels == 1:
+    test = _arrays(8, shape=(6, 6, 1))
+    np.savez(tmp_path / 'data' / 'mine' / 'test.npz', **_named(test))
+  message = f'channel {0 if channels == 1 else 2} .*mean 0.2 and .*deviation 0'
+  with pytest.raises(ValueError, match=message):
+    load('mine')
+  assert not list((tmp_path / 'cache').iterdir())
+
+
+def _named(part):
+  return dict(zip(('image', 'label'), part, strict=True))
 
 
 def test_channel_moments_equal_numpy():
