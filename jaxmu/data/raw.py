@@ -8,6 +8,8 @@ import numpy as np
 
 Block = tuple[np.ndarray, np.ndarray]  # u8[n, H, W, C], integer [n]
 
+_NAMED = 5  # absent classes that are named one by one
+
 
 @dataclasses.dataclass(frozen=True)
 class Raw:
@@ -80,15 +82,18 @@ def count_classes(label: np.ndarray, *, origin: str) -> int:
 
 def absent_classes(label: np.ndarray, *, num_classes: int) -> str:
   """Say which of the classes have no label, or return an empty string."""
-  counts = np.bincount(label, minlength=num_classes)
-  absent = np.flatnonzero(counts == 0)
-  if not absent.size:
+  seen = set(np.unique(label).tolist())
+  count = num_classes - len(seen)
+  if not count:
     return ''
-  named = ', '.join(map(str, absent[:5])) + ', ...' * (absent.size > 5)
+  # No more numbers than these need be tried, however many classes there are.
+  tried = range(min(num_classes, len(seen) + _NAMED))
+  named = [str(c) for c in tried if c not in seen][:_NAMED]
+  more = f' and {count - len(named)} more' * (count > len(named))
   return (
-    f'{absent.size} of {num_classes} classes never occur among the '
-    f'{len(label)} training examples: {named}. Number labels from 0 without '
-    'gaps if that is not meant'
+    f'{count} of {num_classes} classes never occur among the {len(label)} '
+    f'training examples: {", ".join(named)}{more}; number labels from 0 '
+    'without gaps if that is not meant'
   )
 
 
