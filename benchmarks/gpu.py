@@ -68,8 +68,9 @@ from workload import RATE, Workload
 
 HERE = pathlib.Path(__file__).parent
 PRECISIONS = ('bfloat16', 'tf32', 'float32')
-# Of the losses, relative to those of a CPU in float32.
-TOLERANCE = {'float32': 1e-3, 'tf32': 5e-3, 'bfloat16': 2e-2}
+# Of the losses, relative to those of a CPU in float32. bfloat16 on a CPU is
+# 1e-3 away at width 64 and 7e-3 in the smallest case.
+TOLERANCE = {'float32': 1e-3, 'tf32': 3e-3, 'bfloat16': 1e-2}
 RECIPE = 182 * 38_250
 STUDY = 64 * 91 * 23_750 + 640 * (91 + 6 * 5) * 21_375
 # Ways to run PyTorch: name, mode of compilation ('' for none), processes.
