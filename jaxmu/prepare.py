@@ -18,6 +18,9 @@ import warnings
 from jaxmu.data import cache, own, plain, prepared, raw, sources
 from jaxmu.data.catalog import CATALOG
 
+_OFFICIAL = tuple(sorted(set(CATALOG) - {'digits'}))
+_OWN = {'image_size', 'test_fraction', 'flip', 'crop_padding', 'overwrite'}
+
 
 def main(argv: list[str] | None = None) -> int:
   """Run the command; return its exit status."""
@@ -25,10 +28,11 @@ def main(argv: list[str] | None = None) -> int:
   data_dir = sources.find_data_dir(args.data_dir)
   try:
     _check(args)
+    _check_flags(args)
     if args.from_images or args.from_arrays or args.from_tfds:
       _own(args, data_dir)
-    else:
-      _named(args, data_dir)
+    elif args.name != 'digits':  # which comes with scikit-learn
+      _named(args, args.name, data_dir, overwrite=args.overwrite)
     with warnings.catch_warnings(record=True) as caught:
       warnings.simplefilter('always')
       source = sources.load(args.name, data_dir=data_dir)
@@ -68,32 +72,70 @@ def _check(args: argparse.Namespace) -> None:
     )
 
 
-def _named(args: argparse.Namespace, data_dir: pathlib.Path) -> None:
+def _check_flags(args: argparse.Namespace) -> None:
+  """Refuse flags that would have no effect."""
+  if args.from_tfds:
+    form, known = '--from_tfds', _OWN | _fetch_flags(args.from_tfds)
+  elif args.from_images or args.from_arrays:
+    form = '--from_images' if args.from_images else '--from_arrays'
+    known = _OWN
+  else:
+    form, known = args.name, {'overwrite'} | _fetch_flags(args.name)
+    if args.name == 'digits':
+      known = set()
+  optional = _OWN | {'manual_dir', 'any_size'}
+  idle = sorted(
+    f'--{flag}'
+    for flag in optional - known
+    if getattr(args, flag) not in (None, False)
+  )
+  if idle:
+    raise ValueError(
+      f'{", ".join(idle)} would have no effect with {form}: leave it out'
+    )
+
+
+def _fetch_flags(name: str) -> set[str]:
+  return {'manual_dir', 'any_size'} if name in _OFFICIAL else {'manual_dir'}
+
+
+def _named(
+  args: argparse.Namespace,
+  name: str,
+  data_dir: pathlib.Path,
+  *,
+  overwrite: bool,
+) -> None:
   """Prepare a set of the benchmark, or another one of tfds."""
-  folder = data_dir / args.name
-  if args.name == 'digits' or plain.is_plain(folder) or prepared.find(folder):
+  folder = data_dir / name
+  if not overwrite and (plain.is_plain(folder) or prepared.find(folder)):
+    anew = '; --overwrite prepares it anew' if name in _OFFICIAL else ''
+    print(f'{folder} is there and is used as it is{anew}')
     return
   # tfds is slow to import and not needed for a user's own data.
-  from jaxmu.data import builders
+  from jaxmu.data import preparation
 
-  if args.name not in builders.BUILDERS:
-    builders.prepare_other(args.name, data_dir=data_dir)
+  if name not in _OFFICIAL:
+    preparation.prepare_other(
+      name, data_dir=data_dir, manual_dir=args.manual_dir, overwrite=overwrite
+    )
     return
-  _, skipped = builders.prepare(
-    args.name,
+  _, skipped = preparation.prepare(
+    name,
     data_dir=data_dir,
     manual_dir=args.manual_dir,
     any_size=args.any_size,
+    overwrite=overwrite,
   )
   if skipped:
     print(f'left out {len(skipped)} files with malformed names:')
-    print('\n'.join(f'  {name}' for name in skipped))
+    print('\n'.join(f'  {file}' for file in skipped))
 
 
 def _own(args: argparse.Namespace, data_dir: pathlib.Path) -> None:
   """Make a plain data set of the user's images, arrays or tfds set."""
   size = args.image_size
-  meta = {'flip': args.flip, 'crop_padding': args.crop_padding}
+  meta = {'flip': args.flip, 'crop_padding': args.crop_padding or 0}
   if args.from_images:
     data = own.read_image_folder(args.from_images, size=size)
   elif args.from_arrays:
@@ -103,16 +145,20 @@ def _own(args: argparse.Namespace, data_dir: pathlib.Path) -> None:
     meta |= {'num_classes': classes} if classes else {}
   else:
     folder = data_dir / args.from_tfds
-    if not prepared.find(folder):
-      from jaxmu.data import builders
-
-      builders.prepare_other(args.from_tfds, data_dir=data_dir)
+    # --overwrite means the new set here, not the one it is made of.
+    _named(args, args.from_tfds, data_dir, overwrite=False)
     opened = prepared.open_prepared(
       args.from_tfds, prepared.newest(folder), size=size, need_test=False
     )
     data = own.collect(opened)
     meta['num_classes'] = opened.num_classes
-  data = own.divide(data, test_fraction=args.test_fraction)
+  if data.test is not None and args.test_fraction is not None:
+    raise ValueError(
+      f'--test_fraction={args.test_fraction} would have no effect: the set has '
+      'a test part of its own; leave the flag out'
+    )
+  fraction = 0.2 if args.test_fraction is None else args.test_fraction
+  data = own.divide(data, test_fraction=fraction)
   own.write_plain(
     args.name, data, data_dir=data_dir, meta=meta, overwrite=args.overwrite
   )
@@ -137,9 +183,11 @@ def _parser() -> argparse.ArgumentParser:
   form.add_argument('--from_tfds', metavar='NAME')
   add('--image_size', type=int, help='resize to this height and width')
   add('--num_classes', type=int, help='of arrays (default largest label + 1)')
-  add('--test_fraction', type=float, default=0.2, help='if it has no test part')
+  add(
+    '--test_fraction', type=float, help='if it has no test part (default 0.2)'
+  )
   add('--flip', action='store_true', help='mirror while training from scratch')
-  add('--crop_padding', type=int, default=0, help='random crops, in pixels')
+  add('--crop_padding', type=int, help='random crops, in pixels')
   add('--overwrite', action='store_true', help='replace a set of this name')
   return parser
 

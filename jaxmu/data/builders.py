@@ -5,21 +5,17 @@ shuffled order. These write array_record files in the official order. Archives
 come from a folder of the user's or from tfds' download manager; both are
 checked against the published checksums.
 
-Imported only to prepare a set; `jaxmu.data.prepared` opens what was prepared.
+Run by `jaxmu.data.preparation`; `jaxmu.data.prepared` opens what was prepared.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import io
 import pathlib
-import shutil
 from collections.abc import Iterator
 
 import numpy as np
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core.download import checksums, download_manager
-from tensorflow_datasets.core.download import util as download_util
+from tensorflow_datasets.core.download import checksums
 
 from jaxmu.data import archives, remotes
 from jaxmu.data.catalog import CATALOG
@@ -89,6 +85,10 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
       yield count, {'image': image, 'label': label}
       count += 1
+    if count == 0:  # tfds would only say that an assertion failed
+      raise ValueError(
+        f'{self.name}: there are no examples in {split}, expected {expected}'
+      )
     if count != expected and not self.any_size:
       raise ValueError(
         f'{self.name}: {count} examples in {split}, expected {expected}: the '
@@ -196,6 +196,7 @@ class Utkface(_Builder, skip_registration=True):
     bands = {name: archives.utkface_age_band(name) for name in files}
     self.skipped = tuple(n for n, band in bands.items() if band is None)
     names = [name for name, band in bands.items() if band is not None]
+    self._check_count(folder / found[0], len(names))
     order = np.random.default_rng(123).permutation(len(names))
     num_test = int(0.2 * len(names))
     parts = {'train': order[num_test:], 'test': order[:num_test]}
@@ -205,6 +206,27 @@ class Utkface(_Builder, skip_registration=True):
       )
       for split, part in parts.items()
     }
+
+  def _check_count(self, path: pathlib.Path, count: int) -> None:
+    """Refuse another number of faces, naming what was left out."""
+    expected = CATALOG[self.name].num_dev + CATALOG[self.name].num_test
+    # A fifth of fewer than five is nothing: the test part would be empty.
+    if count == expected or (self.any_size and count >= 5):
+      return
+    left_out = ''
+    if self.skipped:
+      left_out = (
+        f' and {len(self.skipped)} whose names begin with no age, which are '
+        f'left out: {", ".join(self.skipped[:10])}'
+        f'{", ..." if len(self.skipped) > 10 else ""}'
+      )
+    remedy = 'at least 5 are needed'
+    if count >= 5:
+      remedy = 'complete them, or allow it with --any_size'
+    raise ValueError(
+      f'{path} holds {count} .jpg files of the form <age>_..., expected '
+      f'{expected}{left_out}: {remedy}'
+    )
 
   def _generate_examples(self, split, items):
     examples = (
@@ -221,117 +243,3 @@ BUILDERS = {
   'mnist': Mnist,
   'utkface': Utkface,
 }
-
-
-def prepare(
-  name: str,
-  *,
-  data_dir: pathlib.Path,
-  manual_dir: pathlib.Path | None = None,
-  any_size: bool = False,
-) -> tuple[pathlib.Path, tuple[str, ...]]:
-  """Prepare one of `BUILDERS` below `data_dir`, once.
-
-  Nothing half-prepared is left behind by a failure; what a killed run left is
-  removed by the next one. Finished downloads are kept and used again.
-
-  Args:
-    name: a key of `BUILDERS`.
-    data_dir: where data sets live.
-    manual_dir: folder that may hold the archives; what it lacks is downloaded.
-    any_size: accept another number of examples than the official one.
-
-  Returns:
-    The folder of the prepared set, and the names of files left out.
-
-  Raises:
-    ValueError: an archive is missing, damaged, or not the official one.
-  """
-  if manual_dir is not None and not manual_dir.is_dir():
-    raise ValueError(
-      f'--manual_dir={manual_dir} is not a folder: name the one that holds the '
-      'archives, or leave the flag out to download them'
-    )
-  builder = BUILDERS[name](data_dir=data_dir, file_format='array_record')
-  builder.any_size = any_size
-  builder.manual_dir = manual_dir
-  folder = pathlib.Path(builder.data_path)
-  folder.parent.mkdir(parents=True, exist_ok=True)
-  with _alone(folder.parent, data_dir / 'downloads' / name):
-    if not folder.exists():
-      _run(builder, name, data_dir=data_dir, manual_dir=manual_dir)
-  return folder, builder.skipped
-
-
-def prepare_other(name: str, *, data_dir: pathlib.Path) -> None:
-  """Prepare a set of tfds' own catalogue in a form read without TensorFlow.
-
-  Raises:
-    ValueError: tfds has no such set, or cannot prepare it here; the message
-      gives the command for a machine that can.
-  """
-  try:
-    builder = tfds.builder(name, data_dir=data_dir, file_format='array_record')
-  except tfds.core.DatasetNotFoundError as error:
-    raise ValueError(
-      f'{name!r} is not a data set of tensorflow-datasets; with jaxmu come '
-      f'{", ".join(sorted(CATALOG))}'
-    ) from error
-  try:
-    builder.download_and_prepare(
-      download_dir=data_dir / 'downloads',
-      download_config=tfds.download.DownloadConfig(try_download_gcs=False),
-    )
-  except Exception as error:  # whatever a foreign builder raises
-    raise ValueError(
-      f'{name} could not be prepared here ({type(error).__name__}: {error}). '
-      'Many builders of tfds need TensorFlow: where it is installed, run\n'
-      f'  tfds build {name} --file_format=array_record\n'
-      f'and copy the folder to {data_dir / name}'
-    ) from error
-
-
-def _run(builder, name: str, *, data_dir, manual_dir) -> None:
-  """Download and prepare, with errors that name the remedy."""
-  filenames = [remote.filename for remote in remotes.REMOTES.get(name, ())]
-  try:
-    present = manual_dir is not None and any(manual_dir.iterdir())
-    cached = any((data_dir / 'downloads' / name).glob('*.INFO'))
-    if filenames and not present and not cached:
-      remotes.check_reachable(name)
-    builder.download_and_prepare(
-      download_dir=data_dir / 'downloads',
-      download_config=tfds.download.DownloadConfig(
-        manual_dir=manual_dir,
-        try_download_gcs=False,
-        force_checksums_validation=True,
-      ),
-    )
-  except download_manager.NonMatchingChecksumError as error:
-    raise ValueError(
-      f'{str(error).partition("To debug")[0]}The archive is damaged, cut short '
-      'or another one: remove it and run the same command again'
-    ) from error
-  except (download_util.DownloadError, OSError) as error:
-    raise ValueError(
-      f'{CATALOG[name].title} could not be fetched or written ({error}). Run '
-      f'the same command again, or fetch {" ".join(filenames)} elsewhere and '
-      'name the folder with --manual_dir'
-    ) from error
-
-
-@contextlib.contextmanager
-def _alone(folder: pathlib.Path, downloads: pathlib.Path):
-  """Let one process at a time prepare a set, and clean up before and after."""
-
-  def sweep():
-    for stale in [*folder.glob('incomplete.*'), *downloads.glob('*.tmp.*')]:
-      shutil.rmtree(stale, ignore_errors=True)
-
-  with (folder / '.lock').open('w') as file:
-    fcntl.flock(file, fcntl.LOCK_EX)
-    sweep()
-    try:
-      yield
-    finally:
-      sweep()

@@ -183,15 +183,16 @@ def write_plain(
       "underscores, other than 'digits'"
     )
   folder = data_dir / name
-  if folder.exists() and not overwrite:
-    raise ValueError(
-      f'{folder} exists: choose another name, or replace it with --overwrite'
-    )
   assert data.test is not None, 'divide it first'
   if data.class_names:
     names = list(data.class_names)
     meta = {**meta, 'num_classes': len(names), 'class_names': names}
   with drafts.draft(data_dir) as draft:
+    # Inside, where a set that a kill left aside has been put back.
+    if folder.exists() and not overwrite:
+      raise ValueError(
+        f'{folder} exists: choose another name, or replace it with --overwrite'
+      )
     for split, (image, label) in zip(
       plain.SPLITS, (data.train, data.test), strict=True
     ):

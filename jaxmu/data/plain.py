@@ -39,6 +39,12 @@ def is_plain(folder: pathlib.Path) -> bool:
   return any((folder / f'{split}.npz').exists() for split in SPLITS)
 
 
+def remove(folder: pathlib.Path) -> None:
+  """Remove the files of the plain form, and nothing else, from `folder`."""
+  for name in (*(f'{split}.npz' for split in SPLITS), 'meta.json'):
+    (folder / name).unlink(missing_ok=True)
+
+
 def read_meta(folder: pathlib.Path) -> dict:
   """Return the contents of `meta.json`, or nothing if there is none."""
   path = folder / 'meta.json'

@@ -85,7 +85,7 @@ def open_prepared(
   if file_format not in FORMATS:
     raise ValueError(
       f'{folder} was prepared as {file_format}, which only TensorFlow reads: '
-      'prepare it again with file_format="array_record"'
+      f'prepare it again with `python -m jaxmu.prepare {name} --overwrite`'
     )
   builder = tfds.builder_from_directory(folder)
   names = ['train', 'test']

@@ -4,6 +4,7 @@ import dataclasses
 import socket
 import urllib.parse
 import urllib.request
+from collections.abc import Iterable
 
 _MNIST_URL = 'https://storage.googleapis.com/cvdf-datasets/mnist/'
 _FASHION_URL = 'http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/'
@@ -92,14 +93,25 @@ PYTHON_ARCHIVES: dict[str, tuple[str, str]] = {
 }
 
 
-def check_reachable(name: str, *, timeout: float = 10.0) -> None:
-  """Raise OSError at once where the host of a set cannot be reached.
+def check_reachable(urls: Iterable[str], *, timeout: float = 10.0) -> None:
+  """Raise OSError at once where no host of these addresses can be reached.
 
-  tfds would try again for minutes. Behind a proxy nothing can be said, so
-  nothing is checked.
+  tfds would try again for minutes. Behind a proxy, or of an address that names
+  no host, nothing can be said, so nothing is checked.
   """
-  if urllib.request.getproxies():
+  parts = [urllib.parse.urlsplit(url) for url in urls]
+  ports = {'http': 80, 'https': 443, 'ftp': 21}
+  hosts = {(p.hostname, p.port or ports.get(p.scheme)) for p in parts}
+  if urllib.request.getproxies() or not hosts:
     return
-  parts = urllib.parse.urlsplit(REMOTES[name][0].url)
-  port = parts.port or {'http': 80, 'https': 443}[parts.scheme]
-  socket.create_connection((parts.hostname or '', port), timeout).close()
+  errors = []
+  for host, port in sorted(hosts, key=str):
+    if not host or not port:
+      return
+    try:
+      socket.create_connection((host, port), timeout).close()
+    except OSError as error:
+      errors.append(f'{host}: {error}')
+    else:
+      return
+  raise OSError('; '.join(errors))

@@ -98,7 +98,9 @@ def available(data_dir: str | os.PathLike | None = None) -> list[str]:
   found = [
     child.name
     for child in children
-    if child.is_dir() and (plain.is_plain(child) or prepared.find(child))
+    if child.is_dir()
+    and not child.name.startswith('.')  # a draft of another process
+    and (plain.is_plain(child) or prepared.find(child))
   ]
   return sorted({'digits', *found})
 
@@ -167,10 +169,17 @@ def _warn_if_not_official(name: str, label: np.ndarray) -> None:
     return
   warnings.warn(
     f'{entry.title} is not the official set: {difference}. Results are valid, '
-    'but the published split indices mean other examples here; run `python -m '
-    f'jaxmu.prepare {name}` for the official one',
+    'but the published split indices mean other examples here; replace it by '
+    f'the official one with `{_command(name)} --overwrite`',
     stacklevel=4,
   )
+
+
+def _command(name: str) -> str:
+  """Return the command that prepares a named set."""
+  # The archives of UTKFace have no address to download from.
+  manual = ' --manual_dir=DIR' if name == 'utkface' else ''
+  return f'python -m jaxmu.prepare {name}{manual}'
 
 
 def _not_there(name: str, folder: pathlib.Path) -> str:
@@ -178,7 +187,7 @@ def _not_there(name: str, folder: pathlib.Path) -> str:
     return (
       f'{CATALOG[name].title} is not in {folder.parent}. Supply it with '
       'one of\n'
-      f'  python -m jaxmu.prepare {name} --data_dir={folder.parent}\n'
+      f'  {_command(name)} --data_dir={folder.parent}\n'
       f'  {folder}/train.npz and test.npz (image: uint8 [N, H, W, C], label: '
       'integer [N])\n'
       'or name another folder with --data_dir, in a job with '

@@ -1,22 +1,15 @@
-"""Preparing official archives without TensorFlow, downloads and failures."""
+"""What official archives become, and archives that are not as they should."""
 
 import functools
 import hashlib
-import http.server
 import io
-import os
-import shutil
-import signal
-import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 from PIL import Image
 
-from jaxmu.data import builders, prepared, remotes, sources
+from jaxmu.data import preparation, prepared, remotes, sources
 from tests.data import standins
 
 
@@ -31,7 +24,7 @@ def load(tmp_path):
 @pytest.fixture
 def prepare(tmp_path):
   return functools.partial(
-    builders.prepare,
+    preparation.prepare,
     data_dir=tmp_path / 'data',
     manual_dir=tmp_path / 'manual',
     any_size=True,
@@ -39,9 +32,9 @@ def prepare(tmp_path):
 
 
 def _left_behind(tmp_path):
-  """What a failure must not leave: anything but empty folders and locks."""
-  files = [p for p in (tmp_path / 'data').rglob('*') if p.is_file()]
-  return [path for path in files if path.name != '.lock']
+  """What a failure must not leave in the data folder: anything."""
+  folder = tmp_path / 'data'
+  return [*folder.iterdir()] if folder.exists() else []
 
 
 @pytest.mark.parametrize('name', ['mnist', 'fashion_mnist'])
@@ -138,6 +131,41 @@ def test_folder_of_archives_must_be_there(tmp_path, prepare):
   assert not _left_behind(tmp_path)
 
 
+def test_utkface_without_faces_is_refused(tmp_path, prepare):
+  folder = tmp_path / 'manual' / 'UTKFace'
+  _write_faces(folder, [], extra=['a_1_2_x.jpg', 'b_1_2_x.jpg'])
+  with pytest.raises(ValueError, match='holds 0 .jpg.* a_1.*: at least 5'):
+    prepare('utkface')
+  for name in standins.utkface_names([3, 25, 47, 61]):
+    (folder / name).write_bytes(standins.jpeg(0))
+  with pytest.raises(ValueError, match='holds 4 .jpg.*: at least 5'):
+    prepare('utkface')
+  assert not _left_behind(tmp_path)
+
+
+def test_another_number_of_faces_lists_the_malformed_names(tmp_path, prepare):
+  _write_faces(
+    tmp_path / 'manual' / 'UTKFace',
+    [3, 25, 47, 61, 80],
+    extra=[f'x{k:02d}_1_2.jpg' for k in range(12)],
+  )
+  with pytest.raises(ValueError) as error:
+    prepare('utkface', any_size=False)
+  assert 'holds 5 .jpg' in str(error.value)
+  assert 'expected 23708 and 12 whose' in str(error.value)
+  assert 'x00_1_2.jpg, x01_1_2.jpg' in str(error.value)
+  assert 'x09_1_2.jpg, ...: complete them' in str(error.value)
+  assert not _left_behind(tmp_path)
+
+
+def test_part_without_examples_is_refused(tmp_path, monkeypatch, prepare):
+  standins.write_mnist(tmp_path / 'manual', num_test=0)
+  standins.register(monkeypatch, 'mnist', tmp_path / 'manual')
+  with pytest.raises(ValueError, match='no examples in test, expected 10000'):
+    prepare('mnist')
+  assert not _left_behind(tmp_path)
+
+
 def test_broken_picture_is_named_and_nothing_left(tmp_path, prepare):
   names = _write_faces(tmp_path / 'manual' / 'UTKFace', [3, 25, 47, 61, 80])
   (tmp_path / 'manual' / 'UTKFace' / names[2]).write_bytes(b'no picture')
@@ -172,165 +200,3 @@ def test_labels_out_of_range_are_refused(tmp_path, monkeypatch, prepare):
   with pytest.raises(ValueError, match='example 9 of test has label 10'):
     prepare('mnist')
   assert not _left_behind(tmp_path)
-
-
-@pytest.fixture
-def server(tmp_path):
-  """Serve `tmp_path/web`; yield its address and the paths asked for."""
-  asked = []
-
-  class Handler(http.server.SimpleHTTPRequestHandler):
-    def do_GET(self):  # noqa: N802
-      asked.append(self.path)
-      super().do_GET()
-
-    def log_message(self, format, *args):
-      pass
-
-  handler = functools.partial(Handler, directory=tmp_path / 'web')
-  with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as httpd:
-    thread = threading.Thread(target=httpd.serve_forever)
-    thread.start()
-    yield f'http://127.0.0.1:{httpd.server_address[1]}', asked
-    httpd.shutdown()
-    thread.join()
-
-
-def test_download_checks_and_is_used_again(tmp_path, monkeypatch, server, load):
-  address, asked = server
-  parts = standins.write_mnist(tmp_path / 'web')
-  standins.register(monkeypatch, 'mnist', tmp_path / 'web', address)
-  prepare = functools.partial(builders.prepare, 'mnist', any_size=True)
-  good = (tmp_path / 'web' / 't10k-images-idx3-ubyte.gz').read_bytes()
-  # The last archive arrives cut short: refused, nothing half-prepared.
-  (tmp_path / 'web' / 't10k-images-idx3-ubyte.gz').write_bytes(good[:99])
-  with pytest.raises(ValueError, match='wrong checksum'):
-    prepare(data_dir=tmp_path / 'data')
-  assert not prepared.find(tmp_path / 'data' / 'mnist')
-  assert not list((tmp_path / 'data' / 'downloads').rglob('*.tmp.*'))
-  # The second attempt fetches what is missing.
-  (tmp_path / 'web' / 't10k-images-idx3-ubyte.gz').write_bytes(good)
-  asked.clear()
-  prepare(data_dir=tmp_path / 'data')
-  assert '/t10k-images-idx3-ubyte.gz' in asked
-  # What has arrived whole is not fetched again.
-  asked.clear()
-  shutil.rmtree(tmp_path / 'data' / 'mnist')
-  prepare(data_dir=tmp_path / 'data')
-  assert not asked
-  with pytest.warns(UserWarning, match='not the official set'):
-    np.testing.assert_array_equal(load('mnist').label[30:], parts[1][1])
-
-
-def test_unreachable_host_fails_at_once_with_the_file_names(
-  tmp_path, monkeypatch, server
-):
-  address, _ = server
-  (tmp_path / 'web').mkdir()
-  standins.write_mnist(tmp_path / 'web')
-  port = int(address.rpartition(':')[2])
-  standins.register(
-    monkeypatch, 'mnist', tmp_path / 'web', f'http://127.0.0.2:{port}'
-  )
-  with pytest.raises(ValueError, match='train-images.*--manual_dir'):
-    builders.prepare('mnist', data_dir=tmp_path / 'data')
-  assert not _left_behind(tmp_path)
-
-
-KILLED = """
-import os, pathlib, signal, sys
-from jaxmu.data import archives, builders
-from tests.data import standins
-
-folder = pathlib.Path(sys.argv[1])
-original = archives.mnist_examples
-
-def killed(*args):
-  for count, example in enumerate(original(*args)):
-    if count == 7:
-      os.kill(os.getpid(), signal.SIGKILL)
-    yield example
-
-class Patch:
-  def setitem(self, mapping, key, value):
-    mapping[key] = value
-
-standins.register(Patch(), 'mnist', folder / 'manual')
-archives.mnist_examples = killed
-builders.prepare('mnist', data_dir=folder / 'data', any_size=True,
-                 manual_dir=folder / 'manual')
-"""
-
-
-def test_killed_preparation_starts_again_cleanly(
-  tmp_path, monkeypatch, prepare, load
-):
-  parts = standins.write_mnist(tmp_path / 'manual')
-  standins.register(monkeypatch, 'mnist', tmp_path / 'manual')
-  done = subprocess.run(
-    [sys.executable, '-c', KILLED, str(tmp_path)],
-    env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
-    capture_output=True,
-  )
-  assert done.returncode == -signal.SIGKILL, done.stderr.decode()
-  parent = tmp_path / 'data' / 'mnist'
-  assert list(parent.glob('incomplete.*')), 'the kill came too early or late'
-  with pytest.raises(ValueError, match='MNIST is not in'):
-    load('mnist')
-  prepare('mnist')
-  assert not list(parent.glob('incomplete.*'))
-  with pytest.warns(UserWarning, match='not the official set'):
-    np.testing.assert_array_equal(load('mnist').label[:30], parts[0][1])
-
-
-class PlainPictures(tfds.core.GeneratorBasedBuilder):
-  """A registered set that needs no TensorFlow: it gives PIL images."""
-
-  VERSION = tfds.core.Version('1.0.0')
-
-  def _info(self):
-    features = {
-      'image': tfds.features.Image(shape=(8, 8, 3)),
-      'label': tfds.features.ClassLabel(num_classes=2),
-    }
-    return tfds.core.DatasetInfo(
-      builder=self, features=tfds.features.FeaturesDict(features)
-    )
-
-  def _split_generators(self, dl_manager):
-    return {part: self._generate_examples() for part in ('train', 'test')}
-
-  def _generate_examples(self):
-    for k in range(6):
-      yield k, {'image': self._picture(k), 'label': k % 2}
-
-  def _picture(self, k):
-    return Image.fromarray(np.full((8, 8, 3), k, np.uint8))
-
-
-class NumpyPictures(PlainPictures):
-  """As most of tfds' own: it gives arrays, which only TensorFlow encodes."""
-
-  def _picture(self, k):
-    return np.full((8, 8, 3), k, np.uint8)
-
-
-def test_other_sets_of_tfds_are_prepared_by_name(tmp_path, load):
-  builders.prepare_other('plain_pictures', data_dir=tmp_path / 'data')
-  source = load('plain_pictures')
-  assert source.image.shape == (12, 8, 8, 3)
-  assert sorted(source.image[:6, 0, 0, 0]) == list(range(6))
-  assert (source.label == source.image[:, 0, 0, 0] % 2).all()
-
-
-def test_sets_that_need_tensorflow_name_the_way_round(tmp_path):
-  with pytest.raises(ValueError) as error:
-    builders.prepare_other('numpy_pictures', data_dir=tmp_path / 'data')
-  command = 'tfds build numpy_pictures --file_format=array_record'
-  assert command in str(error.value)
-  assert not _left_behind(tmp_path)
-
-
-def test_unknown_name_is_refused(tmp_path):
-  with pytest.raises(ValueError, match="'no_such_set'.*cifar10, cifar100"):
-    builders.prepare_other('no_such_set', data_dir=tmp_path)

@@ -266,6 +266,81 @@ def test_official_set_from_archives_of_the_user(run, tmp_path, monkeypatch):
   assert 'warning: MNIST is not the official set' in out
 
 
+def test_copy_that_is_there_is_named_and_replaced_on_request(
+  run, tmp_path, monkeypatch
+):
+  folder = tmp_path / 'data' / 'mnist'
+  folder.mkdir(parents=True)
+  image = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 1), np.uint8)
+  for split in ('train', 'test'):
+    np.savez(folder / split, image=image, label=np.arange(4))
+  standins.write_mnist(tmp_path / 'manual')
+  standins.register(monkeypatch, 'mnist', tmp_path / 'manual')
+  command = ('mnist', '--manual_dir', tmp_path / 'manual', '--any_size')
+  status, out, _ = run(*command)
+  assert status == 0
+  assert 'data/mnist is there and is used as it is; --overwrite prep' in out
+  assert 'official one with `python -m jaxmu.prepare mnist --overwrite`' in out
+  assert 'mnist: 4 + 4 examples' in out
+  assert 'mnist: 30 + 10 examples' in run(*command, '--overwrite')[1]
+  assert [path.name for path in folder.iterdir()] == ['1.0.0']
+
+
+@pytest.mark.parametrize(
+  'argv, message',
+  [
+    (['digits', '--overwrite'], '--overwrite would have no effect with digits'),
+    (['mnist', '--flip'], '--flip would have no effect with mnist'),
+    (
+      ['svhn_cropped', '--any_size', '--image_size=8'],
+      '--any_size, --image_size would have no effect with svhn_cropped',
+    ),
+    (
+      ['pets', '--from_images=x', '--manual_dir=y'],
+      '--manual_dir would have no effect with --from_images',
+    ),
+    (
+      ['mine', '--any_size', '--from_arrays', 'x.npz'],
+      '--any_size would have no effect with --from_arrays',
+    ),
+    (
+      ['mine', '--from_tfds=stl10', '--any_size'],
+      '--any_size would have no effect with --from_tfds',
+    ),
+  ],
+)
+def test_flags_without_effect_are_refused(run, tmp_path, argv, message):
+  status, out, err = run(*argv)
+  assert (status, out) == (1, '')
+  assert message in err
+  assert not (tmp_path / 'data').exists()
+
+
+def test_a_test_part_leaves_nothing_to_cut_off(run, tmp_path):
+  _pictures(tmp_path / 'pets' / 'train', ['cat', 'dog'], 4)
+  _pictures(tmp_path / 'pets' / 'test', ['cat', 'dog'], 2)
+  status, _, err = run(
+    'pets', '--from_images', tmp_path / 'pets', '--test_fraction=0.3'
+  )
+  assert status == 1
+  assert '--test_fraction=0.3 would have no effect' in err
+
+
+def test_set_of_the_benchmark_is_a_source_too(run, tmp_path, monkeypatch):
+  standins.write_mnist(tmp_path / 'manual')
+  standins.register(monkeypatch, 'mnist', tmp_path / 'manual')
+  status, out, _ = run(
+    'small',
+    '--from_tfds=mnist',
+    '--image_size=8',
+    '--any_size',
+    '--manual_dir',
+    tmp_path / 'manual',
+  )
+  assert status == 0
+  assert 'small: 30 + 10 examples of 8 x 8, 10 classes' in out
+
+
 def test_left_out_faces_are_listed(run, tmp_path):
   folder = tmp_path / 'manual' / 'UTKFace'
   folder.mkdir(parents=True)

@@ -65,7 +65,7 @@ def test_format_of_tensorflow_is_refused(tmp_path, load):
   builder = stock.prepare(tmp_path)
   path = builder.data_path / 'dataset_info.json'
   path.write_text(path.read_text().replace('array_record', 'tfrecord'))
-  with pytest.raises(ValueError, match='tfrecord.*file_format="array_record"'):
+  with pytest.raises(ValueError, match='tfrecord.*jaxmu.prepare stock --overw'):
     load()
 
 
