@@ -14,10 +14,10 @@ from jaxmu import methods
 def get_config(scale: str = ''):
   """Return the configuration at a scale of `configs/common.py`."""
   config = common.base('benchmark', 'resnet18', scale)
-  common.unlearn(config, 'ft')
+  common.unlearn(config, 'ft', scale)
   for method in methods.METHODS:
     if method not in (*methods.BASELINES, 'ft'):
-      common.compare(config, method)
+      common.compare(config, method, scale)
   if common.is_small(config):
     config.splits.design = 'main'
     config.splits.seeds = 6

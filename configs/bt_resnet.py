@@ -12,5 +12,5 @@ from configs import common
 def get_config(scale: str = ''):
   """Return the configuration at a scale of `configs/common.py`."""
   config = common.base('bt_resnet', 'resnet18', scale)
-  common.unlearn(config, 'bt')
+  common.unlearn(config, 'bt', scale)
   return config

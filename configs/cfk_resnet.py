@@ -12,5 +12,5 @@ from configs import common
 def get_config(scale: str = ''):
   """Return the configuration at a scale of `configs/common.py`."""
   config = common.base('cfk_resnet', 'resnet18', scale)
-  common.unlearn(config, 'cfk')
+  common.unlearn(config, 'cfk', scale)
   return config

@@ -9,5 +9,5 @@ from configs import common
 def get_config(scale: str = ''):
   """Return the configuration at a scale of `configs/common.py`."""
   config = common.base('cfw_tinyvit', 'vit11m', scale)
-  common.unlearn(config, 'cfw')
+  common.unlearn(config, 'cfw', scale)
   return config

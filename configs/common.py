@@ -40,8 +40,7 @@ def base(name: str, model: str, scale: str = '') -> config_dict.ConfigDict:
     model: architecture.
     scale: see the module's docstring; '' for 'digits'.
   """
-  scale, _, fidelity = scale.partition(',')
-  scale = scale or 'digits'
+  scale, _ = _parts(scale)
   data, _, study = scale.partition('-')
   if data not in ('digits', *_RECIPES) or study not in ('', 'ulira'):
     raise ValueError(
@@ -52,7 +51,6 @@ def base(name: str, model: str, scale: str = '') -> config_dict.ConfigDict:
   config.workdir = f'workdir/{name}_{scale}'
   config.seed = 0
   config.seed_mode = 'independent'
-  config.fidelity = fidelity or 'reference'
 
   config.data = {'name': data, 'folder': ''}
   config.model = {'name': model, 'options': {}, 'precision': 'float32'}
@@ -97,15 +95,25 @@ def base(name: str, model: str, scale: str = '') -> config_dict.ConfigDict:
   return config
 
 
-def unlearn(config: config_dict.ConfigDict, method: str) -> None:
+def _parts(scale: str) -> tuple[str, str]:
+  """Divide a scale into its name and the fidelity of the methods."""
+  name, comma, suffix = scale.partition(',')
+  if comma and suffix != 'paper':
+    raise ValueError(
+      f"scale {scale!r} ends in {suffix!r}; the only suffix is ',paper'"
+    )
+  return name or 'digits', suffix or 'reference'
+
+
+def unlearn(config: config_dict.ConfigDict, method: str, scale: str) -> None:
   """Choose the unlearning method, with the hyper-parameters of the scale."""
   config.unlearn.method = method
-  config.unlearn.hparams = _hparams(config, method)
+  config.unlearn.hparams = _hparams(config, method, scale)
 
 
-def compare(config: config_dict.ConfigDict, method: str) -> None:
+def compare(config: config_dict.ConfigDict, method: str, scale: str) -> None:
   """Add a further method, with the hyper-parameters of the scale."""
-  config.compare[method] = _hparams(config, method)
+  config.compare[method] = _hparams(config, method, scale)
 
 
 def is_small(config: config_dict.ConfigDict) -> bool:
@@ -113,9 +121,11 @@ def is_small(config: config_dict.ConfigDict) -> bool:
   return config.data.name == 'digits'
 
 
-def _hparams(config: config_dict.ConfigDict, method: str) -> dict[str, Any]:
+def _hparams(
+  config: config_dict.ConfigDict, method: str, scale: str
+) -> dict[str, Any]:
   """Return all hyper-parameters: defaults, but for what digits need."""
-  defaults = methods.hparams_for(method, config.fidelity)
+  defaults = methods.hparams_for(method, _parts(scale)[1])
   if not is_small(config):
     return defaults
   return {**defaults, **digits.SETTINGS[method]}

@@ -9,5 +9,5 @@ from configs import common
 def get_config(scale: str = ''):
   """Return the configuration at a scale of `configs/common.py`."""
   config = common.base('euk_resnet', 'resnet18', scale)
-  common.unlearn(config, 'euk')
+  common.unlearn(config, 'euk', scale)
   return config

@@ -9,5 +9,5 @@ from configs import common
 def get_config(scale: str = ''):
   """Return the configuration at a scale of `configs/common.py`."""
   config = common.base('fcs_tinyvit', 'vit11m', scale)
-  common.unlearn(config, 'fcs')
+  common.unlearn(config, 'fcs', scale)
   return config

@@ -12,5 +12,5 @@ from configs import common
 def get_config(scale: str = ''):
   """Return the configuration at a scale of `configs/common.py`."""
   config = common.base('ft_resnet', 'resnet18', scale)
-  common.unlearn(config, 'ft')
+  common.unlearn(config, 'ft', scale)
   return config

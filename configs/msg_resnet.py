@@ -18,5 +18,5 @@ from configs import common
 def get_config(scale: str = ''):
   """Return the configuration at a scale of `configs/common.py`."""
   config = common.base('msg_resnet', 'resnet18', scale)
-  common.unlearn(config, 'msg')
+  common.unlearn(config, 'msg', scale)
   return config

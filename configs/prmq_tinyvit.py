@@ -9,5 +9,5 @@ from configs import common
 def get_config(scale: str = ''):
   """Return the configuration at a scale of `configs/common.py`."""
   config = common.base('prmq_tinyvit', 'vit11m', scale)
-  common.unlearn(config, 'prmq')
+  common.unlearn(config, 'prmq', scale)
   return config

@@ -12,5 +12,5 @@ from configs import common
 def get_config(scale: str = ''):
   """Return the configuration at a scale of `configs/common.py`."""
   config = common.base('rni_resnet', 'resnet18', scale)
-  common.unlearn(config, 'rni')
+  common.unlearn(config, 'rni', scale)
   return config

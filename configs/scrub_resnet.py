@@ -12,5 +12,5 @@ from configs import common
 def get_config(scale: str = ''):
   """Return the configuration at a scale of `configs/common.py`."""
   config = common.base('scrub_resnet', 'resnet18', scale)
-  common.unlearn(config, 'scrub')
+  common.unlearn(config, 'scrub', scale)
   return config

@@ -12,5 +12,5 @@ from configs import common
 def get_config(scale: str = ''):
   """Return the configuration at a scale of `configs/common.py`."""
   config = common.base('srl_resnet', 'resnet18', scale)
-  common.unlearn(config, 'srl')
+  common.unlearn(config, 'srl', scale)
   return config

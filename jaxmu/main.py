@@ -40,9 +40,12 @@ def main(argv: list[str]) -> None:
 
 def set_up_jax(config: dict) -> None:
   """Choose the number of CPU devices and keep compiled programs."""
-  devices = config['run']['devices'] or hardware.cores()
+  # Not checked yet; what is wrong is refused with all other settings.
+  asked = config.get('run', {}).get('devices', 0)
+  given = isinstance(asked, int) and asked > 0
+  devices = asked if given else hardware.cores()
   jax.config.update('jax_num_cpu_devices', devices)
-  cache = pathlib.Path(config['workdir']).expanduser() / 'cache' / 'jax'
+  cache = pathlib.Path(config.get('workdir', '')).expanduser() / 'cache' / 'jax'
   jax.config.update('jax_compilation_cache_dir', str(cache))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
 

@@ -177,7 +177,7 @@ class Trainer:
       )
     compiled = [program.compile() for program in lowered]
     self.compile_seconds += time.perf_counter() - begin
-    return compiled[0], compiled[-1]
+    return compiled[0], compiled[1] if epochs.any() else None
 
   def run(
     self,
@@ -250,7 +250,8 @@ class Trainer:
         watch(epoch, functools.partial(self._models, loaded, state))
     variables = self._finish(loaded.members, state)
     variables = jax.tree.map(lambda x: x[:size], variables)
-    failed = failures(infos['loss'], remaining[:size], _are_finite(variables))
+    finite = np.asarray(_all_finite(variables))
+    failed = failures(infos['loss'], remaining[:size], finite)
     return Trained(variables, infos, failed)
 
   def _models(self, loaded: 'Loaded', state: Any) -> Variables:
@@ -261,12 +262,24 @@ class Trainer:
 
 
 class Loaded(NamedTuple):
-  """A population on the devices with its compiled programs."""
+  """A population on the devices with its compiled programs.
+
+  Attributes:
+    members: with padding.
+    epochs: how many each trains, i64[P] without padding.
+    init: makes the first states.
+    epoch: trains for an epoch; None where no member has any.
+  """
 
   members: Members
-  epochs: np.ndarray  # i64[P] without padding
-  init: Callable[..., Any]
-  epoch: Callable[..., Any]
+  epochs: np.ndarray
+  init: Any
+  epoch: Any
+
+  @property
+  def programs(self) -> list[Any]:
+    """The programs that there are."""
+    return [p for p in (self.init, self.epoch) if p is not None]
 
 
 def prepare(
@@ -313,10 +326,6 @@ def _all_finite(variables: Variables) -> Array:
     for x in jax.tree.leaves(variables)
   ]
   return jnp.stack(leaves).all(axis=0)
-
-
-def _are_finite(variables: Variables) -> np.ndarray:
-  return np.asarray(_all_finite(variables))
 
 
 def fresh(task: Task, keys: Key) -> Variables:

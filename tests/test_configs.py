@@ -36,6 +36,14 @@ def test_config_is_accepted_at_every_scale(name):
     assert chosen.data.name == (re.split('[-,]', scale)[0] or 'digits')
 
 
+def test_the_suffix_paper_sets_the_cited_options_and_no_other_is_taken():
+  found = _load('scrub_resnet').get_config('cifar10,paper').unlearn.hparams
+  assert found.to_dict() == methods.hparams_for('scrub', 'paper')
+  for scale in ('cifar10,papr', ',reference', 'digits,'):
+    with pytest.raises(ValueError, match="the only suffix is ',paper'"):
+      _load('scrub_resnet').get_config(scale)
+
+
 @every_config
 def test_config_has_all_hyper_parameters_of_its_method(name):
   config = _load(name).get_config().to_dict()

@@ -16,9 +16,10 @@ CLOSE = 0.97  # of the fastest speed; among plans so close the smallest wins
 SHARE = 0.02  # of the estimated time of a job that its own probe may take
 LEAST_SECONDS = 300  # at the ceiling of the machine, below which none probes
 
-# Floating-point operations per second and device that nothing here exceeds;
-# only used to tell small jobs from large ones before anything was measured.
-CEILING = {'cpu': 1e11, 'gpu': 4e14, 'tpu': 4e14}
+# Floating-point operations per second and device, only used to tell small jobs
+# from large ones before anything was measured: of a CPU core twice the largest
+# in benchmarks/shares.csv (128e9), of an accelerator a guess.
+CEILING = {'cpu': 2.5e11, 'gpu': 4e14, 'tpu': 4e14}
 
 
 class Plan(NamedTuple):
@@ -64,11 +65,13 @@ class Room(NamedTuple):
     members: models of the largest shard.
     shared: bytes of what all members see, on each device.
     limit: of a number of devices, the bytes each of them may take.
+    margin: what a prediction is multiplied by before it is compared with it.
   """
 
   members: int
   shared: int
   limit: Callable[[int], float]
+  margin: float = 1.0
 
 
 class Choice(NamedTuple):
@@ -116,7 +119,8 @@ def choose(measured: Sequence[Measured], room: Room) -> Choice:
 def _fault(one: Measured, room: Room) -> str:
   if not one.images:
     return 'ran out of memory'
-  if bytes_per_device(one, room) > room.limit(one.plan.devices):
+  needed = room.margin * bytes_per_device(one, room)
+  if needed > room.limit(one.plan.devices):
     return 'exceeds the memory limit'
   return ''
 

@@ -13,6 +13,8 @@ import logging
 import os
 import pathlib
 import tempfile
+import types
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jaxmu.execution.choice import Measured, Plan
@@ -31,7 +33,7 @@ class Notes(NamedTuple):
   """
 
   measured: tuple[Measured, ...] = ()
-  most_chunk: dict[str, int] = {}  # noqa: RUF012 (never changed in place)
+  most_chunk: Mapping[str, int] = types.MappingProxyType({})
 
 
 class Book:
@@ -47,9 +49,14 @@ class Book:
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
     self.path = root / 'plans' / f'{key}.json'
     self._facts = json.loads(text)
+    # What was added here is known here even if it cannot be written.
+    self._added = Notes()
 
   def read(self) -> Notes:
-    """Return what is known; nothing if the file is absent or unreadable."""
+    """Return what the file says, if it can be read, and what was added."""
+    return _merge(self._on_disk(), self._added)
+
+  def _on_disk(self) -> Notes:
     try:
       found = json.loads(self.path.read_text())
       return Notes(
@@ -64,23 +71,21 @@ class Book:
 
   def add(self, one: Measured) -> Notes:
     """Remember a measurement in place of an older one of the same plan."""
-    notes = self.read()
-    others = [m for m in notes.measured if m.plan != one.plan]
-    return self._write(notes._replace(measured=(*others, one)))
+    return self._add(Notes((one,)))
 
   def ran_out(self, stage: str, chunk: int) -> Notes:
     """Remember that a stage had to be content with a chunk."""
-    notes = self.read()
-    least = min(chunk, notes.most_chunk.get(stage, chunk))
-    return self._write(
-      notes._replace(most_chunk={**notes.most_chunk, stage: least})
-    )
+    return self._add(Notes(most_chunk={stage: chunk}))
+
+  def _add(self, notes: Notes) -> Notes:
+    self._added = _merge(self._added, notes)
+    return self._write(self.read())
 
   def _write(self, notes: Notes) -> Notes:
     content = {
       'facts': self._facts,
       'measured': [_entry(one) for one in notes.measured],
-      'most_chunk': notes.most_chunk,
+      'most_chunk': dict(notes.most_chunk),
     }
     try:
       self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,6 +98,16 @@ class Book:
       # A job must not fail because its notes cannot be kept.
       log.warning('%s cannot be written (%s)', self.path, error)
     return notes
+
+
+def _merge(old: Notes, new: Notes) -> Notes:
+  """Join notes: the newer measurement of a plan, the smaller chunk."""
+  again = {one.plan for one in new.measured}
+  others = [one for one in old.measured if one.plan not in again]
+  chunks = dict(old.most_chunk)
+  for stage, chunk in new.most_chunk.items():
+    chunks[stage] = min(chunk, chunks.get(stage, chunk))
+  return Notes((*others, *new.measured), chunks)
 
 
 def _entry(one: Measured) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Recorder:
     self._curves: Curves = {}
 
   def start(self, members: roster.Roster) -> training.Watch:
-    """Begin a shard; give the result to `training.Trainer.run`."""
+    """Begin a shard; give the result to `training.Trainer.train`."""
     retain = evenly(self._design.retain[members.row], len(self._test))
     test = np.tile(self._test, (members.size, 1))
     self._index = np.concatenate([test, retain], axis=1)

@@ -8,9 +8,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from jaxmu import __version__, population, training
+from jaxmu import __version__, population
 from jaxmu.data import cache
-from jaxmu.execution import fallback, hardware, memory, remembered
+from jaxmu.execution import hardware, remembered
 from jaxmu.pipeline import job as job_lib
 from jaxmu.pipeline import provenance
 from jaxmu.report import progress
@@ -66,22 +66,3 @@ def on_smaller(
     book(job).ran_out(stage, chunk)
 
   return act
-
-
-def check_memory(
-  job: job_lib.Job, loaded: training.Loaded, layout: population.Layout
-) -> None:
-  """Refuse to start a program that needs more memory than it may take.
-
-  Raises:
-    fallback.TooLarge: by XLA's account of the compiled program.
-  """
-  held = memory.size_of(loaded.members) / layout.devices
-  shared = memory.size_of(job.task.dataset)
-  needed = memory.total_of(loaded.epoch, held, shared)
-  allowance = hardware.limit(layout.devices, job.settings.run.memory)
-  if needed > allowance:
-    raise fallback.TooLarge(
-      f'{memory.readable(needed)} needed and {memory.readable(allowance)} '
-      'allowed on each device'
-    )

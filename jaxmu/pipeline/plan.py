@@ -83,9 +83,7 @@ def trace(job: job_lib.Job, people: job_lib.Population) -> None:
   """
   one = train.select(people.members, np.zeros(1, np.int32))
   split = jax.tree.map(lambda x: x[0], roster.index_sets(job.design, one))
-  shapes = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), train.shapes(job, 1)
-  )
+  shapes = train.one_model(job)
   method = people.method
 
   def member(hparams, key, split, original):

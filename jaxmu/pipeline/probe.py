@@ -90,9 +90,7 @@ def operations_per_image(job: job_lib.Job) -> float:
   """Return the operations of one forward pass, without compiling it."""
   shape = job.task.dataset.image.shape[1:]
   image = jax.ShapeDtypeStruct((1, *shape), np.float32)
-  one = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), train.shapes(job, 1)
-  )
+  one = train.one_model(job)
   apply = jax.jit(lambda v, x: job.task.model.apply(v, x, train=False))
   found = apply.lower(one, image).cost_analysis() or {}
   return float(found.get('flops', 0.0))

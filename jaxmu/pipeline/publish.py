@@ -29,7 +29,7 @@ def shelf(job: job_lib.Job) -> store.Shelf:
   """Return where the record of the last report lies."""
   address = digest.digest(
     'report',
-    job_lib.VERSION['attack'],
+    job_lib.VERSION['report'],
     dataclasses.asdict(job.settings.attack),
     dataclasses.asdict(job.settings.timing),
     {n: (p.digest, curve.recorded(p)) for n, p in job.populations.items()},

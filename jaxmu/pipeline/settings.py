@@ -177,13 +177,12 @@ def from_config(config: Mapping[str, Any]) -> Settings:
       message names the field, the value and the remedy.
   """
   sections = ('data', 'splits', 'attack', 'curve', 'timing', 'run')
-  plain = ('workdir', 'seed', 'seed_mode', 'fidelity', 'model', 'train')
-  known = {*sections, *plain, 'unlearn', 'compare'}
-  for name in config:
-    if name not in known:
-      raise ValueError(
-        f'config.{name} is unknown; choose from: {", ".join(sorted(known))}'
-      )
+  plain = ('workdir', 'seed', 'seed_mode', 'model', 'train')
+  _check_fields(config, 'config', (*sections, *plain, 'unlearn'), ('compare',))
+  _check_fields(
+    config['model'], 'config.model', ('name',), ('options', 'precision')
+  )
+  _check_fields(config['unlearn'], 'config.unlearn', ('method', 'hparams'))
   classes = dict(
     data=Data,
     splits=Splits,
@@ -196,8 +195,6 @@ def from_config(config: Mapping[str, Any]) -> Settings:
     name: hp.from_config(classes[name], config[name], f'config.{name}.')
     for name in sections
   }
-  # Already in the hyper-parameters; named here to be recorded and checked.
-  _choice(config, 'fidelity', ('reference', 'paper'))
   settings = Settings(
     workdir=str(config['workdir']),
     seed=_whole(config, 'seed'),
@@ -211,6 +208,30 @@ def from_config(config: Mapping[str, Any]) -> Settings:
   )
   _check_names(settings)
   return settings
+
+
+def _check_fields(
+  values: Mapping[str, Any],
+  where: str,
+  needed: tuple[str, ...],
+  optional: tuple[str, ...] = (),
+) -> None:
+  known = sorted({*needed, *optional})
+  for name in values:
+    if name == 'fidelity':
+      raise ValueError(
+        f'{where}.fidelity is unknown, as hyper-parameters are already filled '
+        "in; choose the cited works' with --config=FILE:SCALE,paper"
+      )
+    if name not in known:
+      raise ValueError(
+        f'{where}.{name} is unknown; choose from: {", ".join(known)}'
+      )
+  for name in needed:
+    if name not in values:
+      raise ValueError(
+        f'{where}.{name} is missing; add it, see configs/common.py'
+      )
 
 
 def _train(values: Mapping[str, Any]) -> Mapping[str, Any]:

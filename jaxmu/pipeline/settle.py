@@ -4,8 +4,8 @@
 2. What is open is chosen from what probes measured on this machine before, for
    this model, batch size, image shape and precision.
 3. `--plan` measures what is not known yet. A job does so by itself only if the
-   work left would take five minutes at a speed that no such machine reaches
-   (`choice.CEILING`), and only while probing stays below 2 % of its estimate.
+   work left would take five minutes at the high speed of `choice.CEILING`, and
+   only while probing stays below 2 % of its estimate.
 4. Otherwise: all devices, chunks of 1 on a CPU and of 8 elsewhere.
 """
 
@@ -120,6 +120,7 @@ def room(job: job_lib.Job) -> choice.Room:
     members=probe.largest_shard(job),
     shared=memory.size_of(job.task.dataset),
     limit=functools.partial(hardware.limit, gigabytes=job.settings.run.memory),
+    margin=memory.margin(jax.default_backend()),
   )
 
 

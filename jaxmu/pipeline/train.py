@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxmu import methods, models, training
 from jaxmu.core.types import Variables
-from jaxmu.execution import fallback
+from jaxmu.execution import fallback, hardware, memory
 from jaxmu.pipeline import curve, notes, roster, store
 from jaxmu.pipeline import job as job_lib
 from jaxmu.report import progress
@@ -91,7 +91,13 @@ def _train_shard(
       roster.index_sets(job.design, members),
       starting_models(job, people, members),
     )
-    notes.check_memory(job, loaded, trainer.layout)
+    devices = trainer.layout.devices
+    memory.check(
+      loaded.programs,
+      held=memory.size_of(loaded.members) / devices,
+      shared=memory.size_of(job.task.dataset),
+      allowance=hardware.limit(devices, job.settings.run.memory),
+    )
     trained = trainer.train(
       loaded,
       on_epoch=show.epoch,
@@ -162,12 +168,16 @@ def read_models(
 
 def shapes(job: job_lib.Job, size: int) -> Variables:
   """Return shapes and dtypes of `size` stacked models."""
-  shape = job.task.dataset.image.shape[1:]
-  one = jax.eval_shape(
-    lambda key: models.init(job.task.model, key, shape), job.root
-  )
   return jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct((size, *x.shape), x.dtype), one
+    lambda x: jax.ShapeDtypeStruct((size, *x.shape), x.dtype), one_model(job)
+  )
+
+
+def one_model(job: job_lib.Job) -> Variables:
+  """Return shapes and dtypes of a single model."""
+  shape = job.task.dataset.image.shape[1:]
+  return jax.eval_shape(
+    lambda key: models.init(job.task.model, key, shape), job.root
   )
 
 
@@ -191,8 +201,7 @@ def prepared(job: job_lib.Job, people: job_lib.Population, hparams: Any) -> Any:
 
 def bytes_per_model(job: job_lib.Job) -> int:
   """Return the size of one model, parameters and running statistics."""
-  leaves = jax.tree.leaves(shapes(job, 1))
-  return sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in leaves)
+  return memory.size_of(one_model(job))
 
 
 def failed(shelf: store.Shelf) -> np.ndarray:

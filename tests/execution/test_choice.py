@@ -50,6 +50,14 @@ def test_a_plan_beyond_the_limit_is_not_chosen():
   assert choice.choose(found, _room(limit=229)).best is None
 
 
+def test_the_margin_raises_predictions_before_the_limit():
+  found = [_measured(1, 1, 100)]
+  # 50 shared + 8 * 10 resident + 100 in flight.
+  room = _room(limit=240)
+  assert choice.choose(found, room).best == found[0]
+  assert choice.choose(found, room._replace(margin=1.1)).best is None
+
+
 def test_devices_of_one_machine_share_the_limit():
   found = [_measured(2, 1, 1000), _measured(1, 1, 600)]
   # On each of two: 50 + 4 * 10 + 100.

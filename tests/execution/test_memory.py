@@ -1,5 +1,8 @@
 """What a program is predicted to need follows XLA's account of it."""
 
+import csv
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +10,7 @@ import pytest
 
 from jaxmu import population, training
 from jaxmu.core import hparams as hp
-from jaxmu.execution import hardware, memory
+from jaxmu.execution import fallback, hardware, memory
 from jaxmu.methods import METHODS
 from tests import tiny_problem
 
@@ -66,6 +69,25 @@ def test_copies_count_only_where_chunks_follow_each_other():
 def test_sizes_are_those_of_the_arrays():
   tree = {'a': jnp.ones((3, 2)), 'b': np.zeros(5, np.uint8)}
   assert memory.size_of(tree) == 24 + 5
+
+
+def test_predictions_with_their_margin_cover_what_was_measured():
+  path = pathlib.Path(__file__).parents[2] / 'benchmarks' / 'memory.csv'
+  with path.open() as file:
+    rows = list(csv.DictReader(file))
+  assert rows
+  for row in rows:
+    raised = float(row['predicted_mb']) * memory.margin('cpu')
+    assert raised >= float(row['measured_mb'])
+
+
+def test_a_program_is_refused_if_it_fits_without_the_margin_alone():
+  loaded = _loaded(4, 1)
+  held = memory.size_of(loaded.members)
+  needed = max(memory.total_of(p, held, 9) for p in loaded.programs)
+  memory.check(loaded.programs, held, 9, 1.34 * needed)
+  with pytest.raises(fallback.TooLarge, match='allowed on each device'):
+    memory.check(loaded.programs, held, 9, 1.32 * needed)
 
 
 def test_devices_of_a_cpu_share_its_memory(monkeypatch):

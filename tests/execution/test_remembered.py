@@ -49,14 +49,19 @@ def test_a_damaged_file_counts_as_absent_and_is_reported(tmp_path, caplog):
   book.add(ONE)
   for text in ('{"measured": [', '{}', '{"measured": [{}], "most_chunk": {}}'):
     book.path.write_text(text)
-    assert book.read() == remembered.Notes()
+    assert remembered.Book(tmp_path, FACTS).read() == remembered.Notes()
     assert str(book.path) in caplog.text
     caplog.clear()
   assert book.add(ONE).measured == (ONE,)
 
 
-def test_notes_that_cannot_be_kept_stop_nothing(tmp_path, caplog):
+def test_notes_that_cannot_be_kept_are_known_to_the_process(tmp_path, caplog):
   file = tmp_path / 'file'
   file.write_text('in the way')
-  assert remembered.Book(file, FACTS).add(ONE).measured == (ONE,)
+  book = remembered.Book(file, FACTS)
+  other = ONE._replace(plan=Plan(2, 8))
+  assert book.add(ONE).measured == (ONE,)
   assert 'cannot be written' in caplog.text
+  assert book.add(other).measured == (ONE, other)
+  assert book.ran_out('train msg', 4) == book.read()
+  assert book.read() == remembered.Notes((ONE, other), {'train msg': 4})

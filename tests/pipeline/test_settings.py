@@ -31,6 +31,7 @@ WRONG = [
   ('attack__variance', 'none', "variance = 'none'; choose one of"),
   ('curve__every', -1, 'every = -1; give'),
   ('timing__repeats', 0, 'repeats = 0; give'),
+  ('run__devices', -1, r'config.run.devices = -1; give a value in \[0, inf'),
   ('train__weight_decay', float('nan'), 'weight_decay = nan; give a finite'),
 ]
 
@@ -65,6 +66,27 @@ def test_unknown_names_are_refused_and_known_ones_listed(tmp_path):
   values = small_job.config(tmp_path).to_dict()
   values['unlearn']['hparams']['rate'] = 0.1
   with pytest.raises(ValueError, match='rate is unknown.*learning_rate'):
+    settings.from_config(values)
+
+
+def test_fidelity_is_refused_with_the_way_to_choose_it(tmp_path):
+  values = small_job.config(tmp_path).to_dict()
+  with pytest.raises(ValueError, match='fidelity is unknown.*FILE:SCALE,paper'):
+    settings.from_config({**values, 'fidelity': 'paper'})
+
+
+def test_unknown_options_of_a_section_are_refused(tmp_path):
+  values = small_job.config(tmp_path).to_dict()
+  values['model']['width'] = 8
+  with pytest.raises(ValueError, match='model.width is unknown.*options'):
+    settings.from_config(values)
+
+
+@pytest.mark.parametrize('name', ['run', 'model', 'workdir', 'unlearn'])
+def test_missing_sections_are_named(tmp_path, name):
+  values = small_job.config(tmp_path).to_dict()
+  del values[name]
+  with pytest.raises(ValueError, match=f'config.{name} is missing; add it'):
     settings.from_config(values)
 
 

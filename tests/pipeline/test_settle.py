@@ -84,7 +84,7 @@ def test_a_memory_limit_is_respected_or_refused(probed, tmp_path):
   settle.measure_missing(_job(tmp_path), print)
   # Each device: four models of 2 MB and the chunk's 1 or 2 MB; the data 6 MB.
   data = memory.size_of(_job(tmp_path).task.dataset) / 1e9
-  tight = _job(tmp_path, run__memory=2 * (data + 0.0095))
+  tight = _job(tmp_path, run__memory=2 * (data + 0.0095) * 4 / 3)
   assert settle.settle(tight, 1.0, print).layout == population.Layout(2, 1)
   none = _job(tmp_path, run__memory=0.001)
   with pytest.raises(ValueError, match='1.0 MB.*lower config.run.shard'):
