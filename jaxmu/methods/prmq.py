@@ -249,7 +249,9 @@ def finish(hparams: Hparams, state: State) -> Variables:
 
 def _cost(h, n: Sizes) -> float:
   steps = stream.num_steps(n.retain, h['batch_size'])
-  taken = math.floor(steps * h['num_epochs']) + h['extra_step']
+  epochs = h['num_epochs']
+  epochs = math.floor(epochs) if h['epochs_cast_int'] else epochs
+  taken = math.floor(steps * epochs) + h['extra_step']
   return 4 * taken * h['batch_size']
 
 

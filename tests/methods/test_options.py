@@ -8,6 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxmu import methods
+from jaxmu.core import hparams as hp
+from jaxmu.core.method import Sizes
 from jaxmu.methods import euk, prmq, rni, salun
 from jaxmu.ops import forward, relabel, surgery
 from tests import tiny_problem
@@ -177,3 +180,11 @@ def test_rni_trains_the_chosen_alone():
   for tensor, on in zip(tensors, prepared.trained[0], strict=True):
     still = np.array_equal(before[tensor.path], after[tensor.path])
     assert still != on, tensor.path
+
+
+def test_cost_of_prmq_counts_the_steps_that_are_taken():
+  sizes = Sizes(retain=70, forget=21, val=24, classes=10)  # 5 batches of 16
+  settings = hp.defaults(prmq.Hparams) | {'batch_size': 16, 'num_epochs': 2.3}
+  cost = methods.get('prmq').card.cost
+  assert cost(settings, sizes) == 4 * 16 * 12
+  assert cost({**settings, 'epochs_cast_int': True}, sizes) == 4 * 16 * 11
