@@ -2,11 +2,12 @@
 
 import csv
 import importlib.metadata
-import os
 import pathlib
 import platform
 import sys
 from typing import Any
+
+from jaxmu.execution import hardware
 
 PACKAGES = ('jax', 'torch')
 
@@ -24,12 +25,7 @@ def versions() -> str:
 
 def machine() -> str:
   """Name the processor and the number of cores this process may use."""
-  name = platform.processor() or platform.machine()
-  info = pathlib.Path('/proc/cpuinfo')
-  if info.exists():
-    lines = [x for x in info.read_text().splitlines() if 'model name' in x]
-    name = lines[0].split(':')[1].strip() if lines else name
-  return f'{len(os.sched_getaffinity(0))} x {name}'
+  return f'{hardware.cores()} x {hardware.processor()}'
 
 
 def show(rows: list[dict[str, Any]]) -> None:

@@ -34,7 +34,9 @@ def report(name: str, data: scores.Scores, fprs: Sequence[float]) -> Report:
     ValueError: there are no retrained models.
   """
   if data.retrained is None:
-    raise ValueError(f'{name} needs scores of retrained models')
+    raise ValueError(
+      f'{name} needs scores of retrained models; give them or leave it out'
+    )
   if name == 'lira_forget':
     return _lira_forget(data.unlearned, data.retrained, data, fprs)
   unlearned, retrained = observations(data.unlearned, data.retrained, data)

@@ -1,7 +1,8 @@
-"""What the machine has: cores and memory."""
+"""What the machine has: processor, cores and memory."""
 
 import os
 import pathlib
+import platform
 
 import jax
 
@@ -13,6 +14,16 @@ def cores() -> int:
   if hasattr(os, 'sched_getaffinity'):
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
+
+
+def processor() -> str:
+  """Return the name of the processor, of its kind where that is unknown."""
+  try:
+    lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
+  except OSError:
+    lines = []
+  names = [line for line in lines if line.startswith('model name')]
+  return names[0].split(':', 1)[1].strip() if names else platform.machine()
 
 
 def peak() -> int:

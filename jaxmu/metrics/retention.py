@@ -37,7 +37,9 @@ def ratio(new: np.ndarray, reference: np.ndarray) -> np.ndarray:
     np.asarray(reference, np.float64),
   )
   if not ((0 <= new) & (new <= 1)).all():
-    raise ValueError(f'accuracies {new} are not all in [0, 1]')
+    raise ValueError(
+      f'accuracies {new} are not all in [0, 1]; give shares, not percentages'
+    )
   if not ((0 < reference) & (reference <= 1)).all():
     raise ValueError(
       f'reference accuracies {reference} are not all in (0, 1]; a retrained '

@@ -1,7 +1,6 @@
 """Where numbers come from: versions, hardware, seeds, data."""
 
 import dataclasses
-import os
 import platform
 from importlib import metadata
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import jax
 
 from jaxmu import __version__
+from jaxmu.execution import hardware as machine
 from jaxmu.pipeline import job as job_lib
 
 _PACKAGES = (
@@ -54,16 +54,7 @@ def hardware() -> dict[str, Any]:
     'backend': jax.default_backend(),
     'device': devices[0].device_kind,
     'devices': len(devices),
-    'processor': _processor(),
-    'cores': os.cpu_count(),
+    'processor': machine.processor(),
+    'cores': machine.cores(),
     'system': platform.platform(),
   }
-
-
-def _processor() -> str:
-  try:
-    with open('/proc/cpuinfo') as file:
-      lines = [line for line in file if line.startswith('model name')]
-  except OSError:
-    lines = []
-  return lines[0].split(':', 1)[1].strip() if lines else platform.machine()

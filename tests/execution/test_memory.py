@@ -100,4 +100,5 @@ def test_devices_of_a_cpu_share_its_memory(monkeypatch):
 
 def test_this_machine_has_cores_and_memory():
   assert hardware.cores() >= 1
+  assert hardware.processor()
   assert hardware.machine_bytes() > 1e8
