@@ -25,12 +25,14 @@ def main(argv: list[str]) -> None:
   config = CONFIG.value.to_dict()
   set_up_jax(config)
   # Imported late: the number of devices must be set before JAX starts.
-  from jaxmu.pipeline import job, plan, run, settings
+  from jaxmu.pipeline import check, job, plan, run, settings
 
   try:
     chosen = settings.from_config(config)
     if PLAN.value:
-      print(plan.text(job.open_job(chosen), tell=print))
+      opened = job.open_job(chosen)
+      check.check(opened, plan.steps(opened))
+      print(plan.text(opened, tell=print))
     else:
       run.run(chosen, command=' '.join(['python -m jaxmu.main', *sys.argv[1:]]))
   except ValueError as error:

@@ -34,6 +34,23 @@ class Sizes:
   classes: int
 
 
+class Chosen(NamedTuple):
+  """The weights that a method chooses or disturbs.
+
+  A report says how many of them are dead, that is, only ever meet padding.
+
+  Attributes:
+    verb: what the method does to them, 'of the weights that it ...'.
+    info: name of the info that counts the dead ones in an epoch; '' for a
+      method that disturbs all weights.
+    anew: whether every epoch chooses others, so that their counts add up.
+  """
+
+  verb: str
+  info: str = ''
+  anew: bool = False
+
+
 @dataclasses.dataclass(frozen=True)
 class Card:
   """Facts about a method that tables, docs and tests read.
@@ -53,6 +70,8 @@ class Card:
       reason why.
     paper: values of options that follow the cited work where the benchmark's
       code departs from it; see `jaxmu.methods.hparams_for`.
+    chosen: the weights that it chooses or disturbs, None if all are trained
+      alike.
   """
 
   title: str
@@ -63,6 +82,7 @@ class Card:
   small: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   exempt: Mapping[str, str] = dataclasses.field(default_factory=dict)
   paper: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  chosen: Chosen | None = None
 
 
 def _num_epochs(hparams: Any) -> Array:

@@ -20,7 +20,7 @@ from flax import struct
 
 from jaxmu.core import hparams as hp
 from jaxmu.core.draws import Draws
-from jaxmu.core.method import Card, Info, Method
+from jaxmu.core.method import Card, Chosen, Info, Method
 from jaxmu.core.types import Array, Params, Problem, Variables
 from jaxmu.data import stream
 from jaxmu.ops import (
@@ -139,5 +139,6 @@ METHOD = Method(
     cost=lambda h, n: n.retain + 3 * h['num_epochs'] * n.retain,
     reads=('retain',),
     needs=('conv',),
+    chosen=Chosen('added noise to', 'dead_noised'),
   ),
 )

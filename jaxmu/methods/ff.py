@@ -27,7 +27,7 @@ from flax import struct
 
 from jaxmu.core import hparams as hp
 from jaxmu.core.draws import Draws
-from jaxmu.core.method import Card, Info, Method
+from jaxmu.core.method import Card, Chosen, Info, Method
 from jaxmu.core.types import Array, Params, Problem, Variables
 from jaxmu.data import stream
 from jaxmu.ops import forward, losses, surgery
@@ -158,5 +158,6 @@ METHOD = Method(
     cost=lambda h, n: n.retain * (1 + 2 * n.classes),
     reads=('retain',),
     small={'alpha': 1e-6},
+    chosen=Chosen('added noise to'),
   ),
 )

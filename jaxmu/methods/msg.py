@@ -28,7 +28,7 @@ from flax import struct
 
 from jaxmu.core import hparams as hp
 from jaxmu.core.draws import Draws
-from jaxmu.core.method import Card, Info, Method
+from jaxmu.core.method import Card, Chosen, Info, Method
 from jaxmu.core.types import Array, Params, Problem, Variables
 from jaxmu.data import stream
 from jaxmu.ops import fit, optim, schedules, select, surgery, taps
@@ -182,5 +182,6 @@ METHOD = Method(
     cost=lambda h, n: 6 * n.forget + 3 * h['num_epochs'] * n.retain,
     reads=('retain', 'forget'),
     needs=('conv',),
+    chosen=Chosen('replaced', 'dead_renewed'),
   ),
 )

@@ -32,7 +32,7 @@ from flax import struct
 
 from jaxmu.core import hparams as hp
 from jaxmu.core.draws import Draws
-from jaxmu.core.method import Card, Info, Method, Sizes
+from jaxmu.core.method import Card, Chosen, Info, Method, Sizes
 from jaxmu.core.types import Array, Params, Problem, Variables
 from jaxmu.data import stream
 from jaxmu.ops import (
@@ -270,5 +270,6 @@ METHOD = Method(
     reads=('retain',),
     small={'prune_fraction': 0.5},
     paper={'extra_step': False},
+    chosen=Chosen('pruned', 'dead_pruned'),
   ),
 )

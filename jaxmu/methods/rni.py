@@ -25,7 +25,7 @@ from flax import struct
 
 from jaxmu.core import hparams as hp
 from jaxmu.core.draws import Draws
-from jaxmu.core.method import Card, Info, Method
+from jaxmu.core.method import Card, Chosen, Info, Method
 from jaxmu.core.types import Array, Params, Problem, Variables
 from jaxmu.ops import fit, forward, fresh, optim, surgery, taps
 
@@ -213,5 +213,6 @@ METHOD = Method(
       'fine_num_epochs': 1,
       'reset_num_epochs': 0,
     },
+    chosen=Chosen('added noise to', 'dead_noised', anew=True),
   ),
 )

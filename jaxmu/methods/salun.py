@@ -28,7 +28,7 @@ from flax import struct
 
 from jaxmu.core import hparams as hp
 from jaxmu.core.draws import Draws
-from jaxmu.core.method import Card, Info, Method
+from jaxmu.core.method import Card, Chosen, Info, Method
 from jaxmu.core.types import Array, Params, Problem, Variables
 from jaxmu.data import stream
 from jaxmu.ops import (
@@ -174,5 +174,6 @@ METHOD = Method(
     ),
     reads=('retain', 'forget'),
     paper={'mask_grad': 'sum', 'relabel_stream': 'key'},
+    chosen=Chosen('selected for training', 'dead_in_mask'),
   ),
 )

@@ -8,15 +8,9 @@ the time the probe took to compile, per program.
 import dataclasses
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from jaxmu import population
-from jaxmu.core.draws import Draws
-from jaxmu.core.types import Problem, Split
 from jaxmu.execution import choice, memory, remembered
-from jaxmu.pipeline import evaluate, roster, settle, timing, train
+from jaxmu.pipeline import evaluate, settle, timing, train
 from jaxmu.pipeline import job as job_lib
 
 _SCORE_BYTES = 6  # log-odds in float32, two flags
@@ -73,34 +67,6 @@ def _left(people: job_lib.Population, missing: list[int]) -> int:
 def bytes_to_write(stages: list[Step]) -> int:
   """Return the bytes that the missing stages will write."""
   return sum(step.disk for step in stages)
-
-
-def trace(job: job_lib.Job, people: job_lib.Population) -> None:
-  """Trace a member's program without running it, to find what does not fit.
-
-  Raises:
-    ValueError: from the method or the model, with the population's name.
-  """
-  one = train.select(people.members, np.zeros(1, np.int32))
-  split = jax.tree.map(lambda x: x[0], roster.index_sets(job.design, one))
-  shapes = train.one_model(job)
-  method = people.method
-
-  def member(hparams, key, split, original):
-    problem = Problem(job.task, split, original)
-    state = method.init(hparams, Draws(key).at('init'), problem)
-    draws = Draws(key).at('epoch', jnp.int32(0))
-    method.epoch(hparams, draws, problem, state, jnp.int32(0))
-
-  try:
-    hparams = train.prepared(job, people, job_lib.hyper_parameters(people))
-    jax.eval_shape(member, hparams, job.root, Split(*_leaves(split)), shapes)
-  except ValueError as error:
-    raise ValueError(f'{people.name}: {error}') from error
-
-
-def _leaves(split: Split) -> tuple[jax.Array, ...]:
-  return tuple(jnp.asarray(x) for x in (split.retain, split.forget, split.val))
 
 
 def training_work(stages: list[Step]) -> float:

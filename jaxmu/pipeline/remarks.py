@@ -5,46 +5,34 @@ how many of those weights are dead, that is, only ever meet padding and have no
 influence on any output (see `jaxmu.models.live_taps`).
 """
 
+import math
+
 import jax
 import numpy as np
 
+from jaxmu.core import method as method_lib
 from jaxmu.ops import taps
 from jaxmu.pipeline import job as job_lib
 from jaxmu.pipeline import roster, train
 
-# What methods call the dead weights among those that they choose.
-_CHOSEN = {
-  'dead_in_mask': 'selected for training',
-  'dead_noised': 'added noise to',
-  'dead_pruned': 'pruned',
-  'dead_renewed': 'replaced',
-}
-# Has no epochs to report from; its noise falls on every weight.
-_DISTURBS_ALL = ('ff',)
 _LISTED = 5  # failed members that are named one by one
 
 
 def remarks(job: job_lib.Job) -> list[str]:
   """Return a sentence for each population that there is something to say of."""
-  params = train.shapes(job, 1)['params']
-  one = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), params
-  )
-  total = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(one))
+  one = train.one_model(job)['params']
+  total = sum(math.prod(x.shape) for x in jax.tree.leaves(one))
   dead = sum(taps.count_dead(job.task, one).values())
   found = []
   for name, people in job.populations.items():
     found += failures(name, train.failed(people.models), people.members)
-    if not dead:
+    chosen = people.method.card.chosen
+    if not dead or chosen is None:
       continue
-    for info, verb in _CHOSEN.items():
-      if people.models.has(0, info):
-        counts = people.models.arrays(info)
-        found.append(chosen_dead(name, verb, counts, dead, total))
-    if name in _DISTURBS_ALL:
-      counts = np.full((1, 1), dead)
-      verb = _CHOSEN['dead_noised']
-      found.append(chosen_dead(name, verb, counts, dead, total))
+    counts = np.full((1, 1), dead)
+    if chosen.info:
+      counts = people.models.arrays(chosen.info)
+    found.append(chosen_dead(name, chosen, counts, dead, total))
   return found
 
 
@@ -78,21 +66,26 @@ def failures(
 
 
 def chosen_dead(
-  name: str, verb: str, counts: np.ndarray, dead: int, total: int
+  name: str,
+  chosen: method_lib.Chosen,
+  counts: np.ndarray,
+  dead: int,
+  total: int,
 ) -> str:
   """Say how many of the weights that a method chose are dead.
 
   Args:
     name: of the method.
-    verb: what it did to them.
+    chosen: what it does to which weights.
     counts: dead weights among those of each epoch, f64[P, E]; NaN where a
       member was done.
     dead: dead weights of the network.
     total: all weights of the network.
   """
-  highest = np.nanmax(counts, axis=1)  # a mask is reported in every epoch
+  over = np.nansum if chosen.anew else np.nanmax
   return (
-    f'{name}: of the weights that it {verb}, {highest.mean():,.0f} (the mean '
-    f'over models) only ever meet padding and have no influence, as do '
-    f'{dead:,} of the {total:,} weights of this network at this image size'
+    f'{name}: of the weights that it {chosen.verb}, '
+    f'{over(counts, axis=1).mean():,.0f} (the mean over models) only ever meet '
+    f'padding and have no influence, as do {dead:,} of the {total:,} weights '
+    'of this network at this image size'
   )

@@ -4,6 +4,7 @@ import pathlib
 
 from jaxmu import population, prediction, training
 from jaxmu.pipeline import (
+  check,
   curve,
   notes,
   plan,
@@ -36,7 +37,7 @@ def run(settings: Settings, command: str = '') -> job_lib.Job:
   with workdir.held(folder), progress.Progress() as bars:
     job = job_lib.open_job(settings)
     stages = plan.steps(job)
-    check(job, stages)
+    check.check(job, stages)
     job = settle.settle(job, plan.training_work(stages), bars.line)
     fresh = any(step.missing for step in stages)
     for name, people in job.populations.items():
@@ -68,14 +69,3 @@ def run(settings: Settings, command: str = '') -> job_lib.Job:
     'they are in results.csv beside it.'
   )
   return job
-
-
-def check(job: job_lib.Job, stages: list[plan.Step]) -> None:
-  """Find out before training what would fail after it.
-
-  Raises:
-    ValueError: a model does not fit a method, or the disk is too small.
-  """
-  for people in job.populations.values():
-    plan.trace(job, people)
-  workdir.check_room(job.folder, plan.bytes_to_write(stages))

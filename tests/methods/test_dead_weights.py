@@ -1,10 +1,11 @@
 """Weights that only meet padding: counted, and left out on demand."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmu import models
+from jaxmu import methods, models
 from jaxmu.core.types import Problem
 from jaxmu.methods import msg, prmq, salun
 from jaxmu.models import live_taps
@@ -55,6 +56,28 @@ def test_dead_weights_of_resnet18_are_those_measured():
 def test_dead_weights_of_tiny_vit_are_those_measured():
   found = [count for count in _count('vit11m', 32).values() if count]
   assert found == [2240, 3584, 3584]
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    name
+    for name, method in methods.METHODS.items()
+    if method.card.chosen and method.card.chosen.info
+  ],
+)
+def test_a_report_finds_the_count_in_the_info(name):
+  method, problem = methods.get(name), _problem()
+  hparams = method.prepare(small.hparams(name), problem)
+  draws = small.draws()
+
+  def first():
+    state = method.init(hparams, draws.at('init'), problem)
+    place = draws.at('epoch', 0)
+    return method.epoch(hparams, place, problem, state, jnp.int32(0))[1]
+
+  count = jax.eval_shape(first)[method.card.chosen.info]
+  assert count.shape == () and count.dtype == jnp.int32
 
 
 def test_a_three_by_three_kernel_on_one_pixel_uses_its_centre():

@@ -1,7 +1,9 @@
 """What a report says of failed members and of weights without influence."""
 
 import numpy as np
+import pytest
 
+from jaxmu.core import method
 from jaxmu.pipeline import remarks, roster
 
 
@@ -28,8 +30,12 @@ def test_many_failures_are_counted():
   assert found.count('epoch 0') == 5 and 'and 4 more;' in found
 
 
-def test_dead_weights_are_averaged_over_models_not_epochs():
+@pytest.mark.parametrize(('anew', 'mean'), [(False, 200), (True, 300)])
+def test_dead_weights_are_averaged_over_models(anew, mean):
   counts = np.array([[100.0, 100.0, 100.0], [300.0, np.nan, np.nan]])
-  found = remarks.chosen_dead('msg', 'replaced', counts, 1000, 5000)
-  assert found.startswith('msg: of the weights that it replaced, 200 (the mean')
+  chosen = method.Chosen('replaced', 'dead_renewed', anew)
+  found = remarks.chosen_dead('msg', chosen, counts, 1000, 5000)
+  assert found.startswith(
+    f'msg: of the weights that it replaced, {mean} (the mean'
+  )
   assert '1,000 of the 5,000 weights' in found
