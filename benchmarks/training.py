@@ -11,10 +11,12 @@ the lowest and the highest round. jaxmu's time of compilation is apart and not
 counted. PyTorch's images are normalised before the clock starts, jaxmu's in
 every step. A turn is one epoch from the given weights; it has 2 to 20 steps, an
 epoch of the paper's recipe 150, so setting up weighs more here. The table is
-printed and written to benchmarks/training.csv.
+printed and written to benchmarks/training.csv; `--only` leaves rows of other
+groups there as they are.
 """
 
 import argparse
+import csv
 import pathlib
 
 import match
@@ -67,6 +69,14 @@ MATCHES = {
 }
 
 
+def others(names: list[str]) -> list[dict[str, str]]:
+  """Return the stored rows of all groups but these."""
+  if not TABLE.exists():
+    return []
+  with TABLE.open() as file:
+    return [row for row in csv.DictReader(file) if row['group'] not in names]
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--only', choices=MATCHES)
@@ -74,13 +84,12 @@ def main() -> None:
   parser.add_argument('--compiled', action='store_true')
   parser.add_argument('--devices', type=int, default=0)
   options = parser.parse_args()
-  rows = []
-  for name, matches in MATCHES.items():
-    if options.only not in (None, name):
-      continue
-    for workload, form in matches:
+  names = [options.only] if options.only else list(MATCHES)
+  kept, rows = others(names), []
+  for name in names:
+    for workload, form in MATCHES[name]:
       slow = form == 'padded'
-      rows += match.play(
+      found = match.play(
         workload,
         rounds=2 if slow else options.rounds,
         checked=1 if slow else match.CHECKED,
@@ -89,7 +98,13 @@ def main() -> None:
         compiled=options.compiled,
         devices=options.devices,
       )
-      table.save(TABLE, rows)
+      table.show(found)
+      how = table.made(TABLE)
+      rows += [{'group': name, **row, **how} for row in found]
+      order = list(MATCHES)
+      table.write(
+        TABLE, sorted(rows + kept, key=lambda row: order.index(row['group']))
+      )
 
 
 if __name__ == '__main__':
