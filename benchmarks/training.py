@@ -53,7 +53,7 @@ def vit(batch: int, members: int, steps: int) -> Workload:
 # (workload, form of PyTorch's attention)
 MATCHES = {
   'targets': [
-    (resnet(64, 256, 4, 4), ''),
+    (resnet(64, 256, 4, 10), ''),
     (resnet(16, 128, 16, 10), ''),
   ],
   'resnet': [
@@ -63,7 +63,7 @@ MATCHES = {
   ],
   'vit': [
     (vit(64, 2, 6), 'padfree'),
-    (vit(256, 2, 2), 'padfree'),
+    (vit(256, 2, 6), 'padfree'),
     (vit(64, 2, 2), 'padded'),
   ],
 }
