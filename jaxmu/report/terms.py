@@ -199,7 +199,7 @@ METRICS: dict[str, tuple[str, str, str, str, str]] = {
   'distance_original': (
     'Distance from the original weights',
     'Euclidean distance of the weights from the original model, relative to '
-    'the length of the weights; over the first shard of models, without '
+    'the length of the weights; over the first eight models, without '
     'weights that never meet data.',
     'ratio',
     'none',

@@ -121,9 +121,9 @@ def test_distances_of_weights_are_those_of_the_stored_models(finished):
   of = roster.originals_of(members, job.populations['original'].members)
   for name in ('retrain', 'msg'):
     each = []
-    for k in range(4):  # the first shard
+    for k in range(8):
       own = flat(name, k)
-      reference = flat('retrain', (k + 1) % 4 if name == 'retrain' else k)
+      reference = flat('retrain', (k + 1) % 8 if name == 'retrain' else k)
       others = flat('original', of[k]), reference
       each.append([length(own - other) / length(own) for other in others])
     for metric, expected in zip(
@@ -133,7 +133,7 @@ def test_distances_of_weights_are_those_of_the_stored_models(finished):
     ):
       assert value[name, metric].value == pytest.approx(expected, rel=1e-6)
   assert value['original', 'distance_original'].value == 0.0
-  assert value['msg', 'distance_original'].n == 1  # one pair of splits
+  assert value['msg', 'distance_original'].n == 2  # pairs of splits
 
 
 def test_rows_hold_the_retrained_value_and_the_gap(finished):
