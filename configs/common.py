@@ -42,11 +42,6 @@ def base(name: str, model: str, scale: str = '') -> config_dict.ConfigDict:
   """
   scale, _ = _parts(scale)
   data, _, study = scale.partition('-')
-  if data not in ('digits', *_RECIPES) or study not in ('', 'ulira'):
-    raise ValueError(
-      f'unknown scale {scale!r}; choose one of digits, '
-      f'{", ".join(_RECIPES)}, or one of these with -ulira'
-    )
   config = config_dict.ConfigDict()
   config.workdir = f'workdir/{name}_{scale}'
   config.seed = 0
@@ -102,7 +97,14 @@ def _parts(scale: str) -> tuple[str, str]:
     raise ValueError(
       f"scale {scale!r} ends in {suffix!r}; the only suffix is ',paper'"
     )
-  return name or 'digits', suffix or 'reference'
+  name = name or 'digits'
+  data, _, study = name.partition('-')
+  if data not in ('digits', *_RECIPES) or study not in ('', 'ulira'):
+    raise ValueError(
+      f'unknown scale {name!r}; choose one of digits, '
+      f'{", ".join(_RECIPES)}, or one of these with -ulira'
+    )
+  return name, suffix or 'reference'
 
 
 def unlearn(config: config_dict.ConfigDict, method: str, scale: str) -> None:

@@ -84,7 +84,15 @@ def read(path: str) -> scores_lib.Scores:
     ValueError: the file cannot be read, or its content is refused by
       `scores.from_arrays`.
   """
-  arrays = load(path)
+  return check(path, load(path))
+
+
+def check(path: str, arrays: Mapping[str, np.ndarray]) -> scores_lib.Scores:
+  """Turn the arrays of a file into scores.
+
+  Raises:
+    ValueError: they are refused by `scores.from_arrays`.
+  """
   try:
     return scores_lib.from_arrays(arrays)
   except ValueError as error:
@@ -325,7 +333,8 @@ def main(argv: list[str]) -> None:
   started = time.monotonic()
   try:
     fprs = parse_fprs(_FPRS.value)
-    data = read(str(_SCORES.value))
+    arrays = load(str(_SCORES.value))
+    data = check(str(_SCORES.value), arrays)
     chosen = suite.choose(data, _ATTACKS.value or None)
     directory = check_directory(str(_OUT.value))
     with progress.Progress() as bars:
@@ -339,11 +348,7 @@ def main(argv: list[str]) -> None:
     title='Attacks on stored scores',
     lead=_lead(data),
     rows=rows(findings)
-    + (
-      []
-      if _ATTACKS.value
-      else output_rows(load(str(_SCORES.value)), data.group)
-    ),
+    + ([] if _ATTACKS.value else output_rows(arrays, data.group)),
     pictures=pictures(data),
     command=f'python -m jaxmu.attack --scores={_SCORES.value}',
     warnings=[*data.warnings, *notes(findings)],

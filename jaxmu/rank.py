@@ -12,7 +12,7 @@ is not published; this one is ours (docs/attacks.md).
 import json
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -83,24 +83,32 @@ def read(folder: pathlib.Path, methods: Sequence[str]) -> Cell:
   )
 
 
-def rows(cells: Sequence[Cell], methods: Sequence[str]) -> list[records.Row]:
+def over_cells(cells: Sequence[Cell]) -> dict[str, ranking.OverallRanking]:
+  """Return the ranks over cells by each metric."""
+  return {
+    metric: ranking.rank_overall(np.stack([c.ranks[metric] for c in cells]))
+    for metric in cells[0].ranks
+  }
+
+
+def rows(
+  cells: Sequence[Cell],
+  overall: Mapping[str, ranking.OverallRanking],
+  methods: Sequence[str],
+) -> list[records.Row]:
   """Return ranks over cells, counts of groups and the combined rank."""
-  found = []
-  means = []
-  for metric in cells[0].ranks:
-    overall = ranking.rank_overall(np.stack([c.ranks[metric] for c in cells]))
-    means.append(overall.mean_rank)
-    found += [
-      records.Row(
-        name,
-        f'rank_{metric}',
-        float(overall.mean_rank[i]),
-        float(overall.low[i]),
-        float(overall.high[i]),
-        n=len(cells),
-      )
-      for i, name in enumerate(methods)
-    ]
+  found = [
+    records.Row(
+      name,
+      f'rank_{metric}',
+      float(ranks.mean_rank[i]),
+      float(ranks.low[i]),
+      float(ranks.high[i]),
+      n=len(cells),
+    )
+    for metric, ranks in overall.items()
+    for i, name in enumerate(methods)
+  ]
   for metric in cells[0].groups:
     groups = np.stack([c.groups[metric] for c in cells])
     found += [
@@ -113,7 +121,7 @@ def rows(cells: Sequence[Cell], methods: Sequence[str]) -> list[records.Row]:
       for number, place in enumerate(_PLACES, 1)
       for i, name in enumerate(methods)
     ]
-  combined = ranking.combined_rank(means)
+  combined = ranking.combined_rank([r.mean_rank for r in overall.values()])
   found += [
     records.Row(name, 'rank_combined', float(combined[i]), n=len(cells))
     for i, name in enumerate(methods)
@@ -122,28 +130,27 @@ def rows(cells: Sequence[Cell], methods: Sequence[str]) -> list[records.Row]:
 
 
 def pictures(
-  cells: Sequence[Cell], methods: Sequence[str]
+  overall: Mapping[str, ranking.OverallRanking],
+  methods: Sequence[str],
+  jobs: int,
 ) -> list[page.Picture]:
   """Draw one diagram of ranks per metric."""
   titles = {**ranking.TITLES, 'rte': 'run time'}
-  drawn = []
-  for metric in cells[0].ranks:
-    overall = ranking.rank_overall(np.stack([c.ranks[metric] for c in cells]))
-    drawn.append(
-      page.Picture(
-        f'rank_{metric}',
-        f'Mean rank by {titles[metric]} over {len(cells)} jobs; 1 is best. '
-        'Methods under a bar differ by less than the critical difference of '
-        'the Nemenyi test.',
-        plots.critical_difference(
-          methods,
-          overall.mean_rank,
-          overall.critical_difference,
-          title=f'Mean rank by {titles[metric]} (1 is best)',
-        ),
-      )
+  return [
+    page.Picture(
+      f'rank_{metric}',
+      f'Mean rank by {titles[metric]} over {jobs} jobs; 1 is best. '
+      'Methods under a bar differ by less than the critical difference of '
+      'the Nemenyi test.',
+      plots.critical_difference(
+        methods,
+        ranks.mean_rank,
+        ranks.critical_difference,
+        title=f'Mean rank by {titles[metric]} (1 is best)',
+      ),
     )
-  return drawn
+    for metric, ranks in overall.items()
+  ]
 
 
 def rank(folders: Sequence[str]) -> page.Report:
@@ -162,12 +169,13 @@ def rank(folders: Sequence[str]) -> page.Report:
   methods = [name for name in every[0] if all(name in own for own in every)]
   left_out = sorted({n for own in every for n in own} - set(methods))
   cells = [read(path, methods) for path in paths]
+  overall = over_cells(cells)
   listed = ', '.join(names.label(name) for name in left_out)
   return page.Report(
     title=f'{len(methods)} unlearning methods over {len(cells)} jobs',
     lead=[f'Ranked jobs: {", ".join(cell.name for cell in cells)}.'],
-    rows=rows(cells, methods),
-    pictures=pictures(cells, methods),
+    rows=rows(cells, overall, methods),
+    pictures=pictures(overall, methods, len(cells)),
     command=f'python -m jaxmu.rank --jobs={",".join(folders)}',
     warnings=[f'Left out, as not in every job: {listed}'] if left_out else [],
   )

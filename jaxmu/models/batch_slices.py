@@ -4,9 +4,21 @@ On CPU a layer that makes larger arrays than it reads (patches, tiles) is
 limited by memory; slice by slice it is not. Elsewhere a batch is one slice.
 """
 
+import math
+from collections.abc import Sequence
+
 import jax
 
 from jaxmu.core.types import Array
+
+# Numbers in a slice of images that leave room in the cache for what is made of
+# them.
+NUMBERS = 2**17
+
+
+def images(shape: Sequence[int]) -> int:
+  """Return how many images of f[B, H, W, C] make a slice, at least one."""
+  return max(1, NUMBERS // math.prod(shape[1:]))
 
 
 def cut(x: Array, most: int) -> Array:

@@ -8,7 +8,6 @@ slices: in the gradient XLA makes the views of all taps, nine times the input.
 """
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +16,6 @@ from jax import lax
 
 from jaxmu.core.types import Array
 from jaxmu.models import batch_slices, conv, conv_patches
-
-# Values of a slice's input that leave room in the cache for all its views.
-_SLICE_NUMBERS = 2**17
 
 
 def depthwise(
@@ -68,7 +64,9 @@ def _forward(x, kernel, stride, padding):
   def part(images):
     return _convolve(images, kernel, stride, padding)
 
-  y = batch_slices.join(lax.map(part, batch_slices.cut(x, _most(x))))
+  y = batch_slices.join(
+    lax.map(part, batch_slices.cut(x, batch_slices.images(x.shape)))
+  )
   return lax.optimization_barrier(y), (x, kernel)
 
 
@@ -97,7 +95,7 @@ def _backward(stride, padding, saved, dy):
 
   dy = lax.optimization_barrier(dy)
   zero = jnp.zeros((len(taps), kernel.shape[3]), kernel.dtype)
-  most = _most(x)
+  most = batch_slices.images(x.shape)
   pairs = batch_slices.cut(x, most), batch_slices.cut(dy, most)
   dtaps, dx = lax.scan(add, zero, pairs)
   rows, columns = np.array(taps).T
@@ -106,11 +104,6 @@ def _backward(stride, padding, saved, dy):
 
 
 _depthwise.defvjp(_forward, _backward)
-
-
-def _most(x) -> int:
-  """Return how many images of f[B, H, W, C] make a slice."""
-  return max(1, _SLICE_NUMBERS // math.prod(x.shape[1:]))
 
 
 def _taps(x, kernel, stride, padding):

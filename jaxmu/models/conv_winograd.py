@@ -9,7 +9,6 @@ small constants. Source: Lavin and Gray 2015 (arXiv 1509.09308); the points 0,
 """
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -22,7 +21,6 @@ from jaxmu.models import batch_slices
 
 TILE = 4  # outputs per axis of a tile
 _TAPS = 3
-_SLICE_NUMBERS = 2**17  # numbers in a slice of the images
 
 Axes = tuple[int, ...]
 Grid = list[list[Array]]  # 6 x 6 points
@@ -88,7 +86,7 @@ def _forward(x, kernel, stride, padding, input_grad):
       f'sides are multiples of {TILE}; got images of shape {x.shape}, a kernel '
       f'of shape {kernel.shape}, stride {stride}, padding {padding}'
     )
-  images = batch_slices.cut(x, _images(x.shape))
+  images = batch_slices.cut(x, batch_slices.images(x.shape))
   matrices = _kernel_to_points(kernel)
 
   def convolve(x):
@@ -131,11 +129,6 @@ def _backward(stride, padding, input_grad, saved, dy):
 
 
 conv.defvjp(_forward, _backward)
-
-
-def _images(x_shape: Sequence[int]) -> int:
-  """Return how many images a slice holds."""
-  return max(1, _SLICE_NUMBERS // math.prod(x_shape[1:]))
 
 
 def _product(a: Array, b: Array, axes: tuple[Axes, Axes]) -> Array:

@@ -1,6 +1,5 @@
 """What official archives become, and archives that are not as they should."""
 
-import functools
 import hashlib
 import io
 import sys
@@ -9,26 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxmu.data import preparation, prepared, remotes, sources
+from jaxmu.data import prepared, remotes
 from tests.data import standins
-
-
-@pytest.fixture
-def load(tmp_path):
-  """Load a set below `tmp_path` with a cache of its own."""
-  return functools.partial(
-    sources.load, data_dir=tmp_path / 'data', cache_dir=tmp_path / 'cache'
-  )
-
-
-@pytest.fixture
-def prepare(tmp_path):
-  return functools.partial(
-    preparation.prepare,
-    data_dir=tmp_path / 'data',
-    manual_dir=tmp_path / 'manual',
-    any_size=True,
-  )
 
 
 def _left_behind(tmp_path):

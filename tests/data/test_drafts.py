@@ -10,6 +10,14 @@ import pytest
 from jaxmu.data import drafts
 
 
+def _run_until_killed(code):
+  done = subprocess.run(
+    [sys.executable, '-c', code],
+    env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
+  )
+  assert done.returncode == -signal.SIGKILL
+
+
 def test_published_folder_replaces_the_old_one(tmp_path):
   target = tmp_path / 'set'
   target.mkdir()
@@ -64,11 +72,7 @@ def test_kill_while_publishing_loses_nothing(tmp_path, count, kept):
     '  drafts.publish(draft, folder / "set")\n'
     '  os.kill(os.getpid(), signal.SIGKILL)\n'
   )
-  done = subprocess.run(
-    [sys.executable, '-c', code],
-    env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
-  )
-  assert done.returncode == -signal.SIGKILL
+  _run_until_killed(code)
   with drafts.draft(tmp_path):
     pass
   assert [path.name for path in tmp_path.iterdir()] == ['set']
@@ -96,11 +100,7 @@ def test_draft_of_a_killed_writer_is_removed_by_the_next(tmp_path):
     '  (draft / "half").write_text("")\n'
     '  os.kill(os.getpid(), signal.SIGKILL)\n'
   )
-  done = subprocess.run(
-    [sys.executable, '-c', code],
-    env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
-  )
-  assert done.returncode == -signal.SIGKILL
+  _run_until_killed(code)
   [left] = tmp_path.iterdir()
   assert (left / 'new' / 'half').exists()
   with drafts.draft(tmp_path) as draft:

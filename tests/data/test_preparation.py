@@ -18,25 +18,6 @@ from PIL import Image
 from jaxmu.data import plain, preparation, prepared, remotes, sources
 from tests.data import standins
 
-
-@pytest.fixture
-def load(tmp_path):
-  """Load a set below `tmp_path` with a cache of its own."""
-  return functools.partial(
-    sources.load, data_dir=tmp_path / 'data', cache_dir=tmp_path / 'cache'
-  )
-
-
-@pytest.fixture
-def prepare(tmp_path):
-  return functools.partial(
-    preparation.prepare,
-    data_dir=tmp_path / 'data',
-    manual_dir=tmp_path / 'manual',
-    any_size=True,
-  )
-
-
 STALLED = '/t10k-images-idx3-ubyte.gz'
 ENVIRONMENT = {**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)}
 

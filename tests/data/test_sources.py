@@ -1,6 +1,5 @@
 """Loading by name: constants, plain folders, cache, official order, errors."""
 
-import functools
 import hashlib
 import json
 import shutil
@@ -11,13 +10,6 @@ from PIL import Image
 
 from jaxmu.data import cache, digits, images, plain, raw, sources
 from jaxmu.data.catalog import CATALOG
-
-
-@pytest.fixture
-def load(tmp_path):
-  return functools.partial(
-    sources.load, data_dir=tmp_path / 'data', cache_dir=tmp_path / 'cache'
-  )
 
 
 def _arrays(count, *, classes=4, shape=(6, 6, 3), seed=0):

@@ -147,7 +147,7 @@ def test_gradient_inside_a_scan_has_no_slow_convolution(impl):
   ('name', 'impl'), [('stem', 'blocks'), ('stage2', 'winograd')]
 )
 def test_slices_of_the_batch_add_up(x64, monkeypatch, name, impl):
-  monkeypatch.setattr(conv_winograd, '_SLICE_NUMBERS', 16 * 4 * 4 * WIDTH)
+  monkeypatch.setattr(batch_slices, 'NUMBERS', 16 * 4 * 4 * WIDTH)
   x, kernel, dy, options = _layer(name)
   x, dy = jnp.tile(x, (12, 1, 1, 1)), jnp.tile(dy, (12, 1, 1, 1))
   x = x * jnp.arange(48.0).reshape(-1, 1, 1, 1)

@@ -1,0 +1,25 @@
+"""Data sets in a folder and with a cache of their own."""
+
+import functools
+
+import pytest
+
+from jaxmu.data import preparation, sources
+
+
+@pytest.fixture
+def load(tmp_path):
+  """Load a set below `tmp_path` with a cache of its own."""
+  return functools.partial(
+    sources.load, data_dir=tmp_path / 'data', cache_dir=tmp_path / 'cache'
+  )
+
+
+@pytest.fixture
+def prepare(tmp_path):
+  return functools.partial(
+    preparation.prepare,
+    data_dir=tmp_path / 'data',
+    manual_dir=tmp_path / 'manual',
+    any_size=True,
+  )
