@@ -3,7 +3,7 @@
   python -m jaxmu.main --config=configs/msg_resnet.py
 
 On digits (16 original, 32 retrained and 32 unlearned networks of width 8; 75 to
-90 s on two CPU cores, compilation included): U-LiRA finds the originals
+95 s on two CPU cores, compilation included): U-LiRA finds the originals
 leaking, AUC .581 [.537, .626], and the retrained at chance, .493 [.456, .531];
 MSG .522 [.501, .542] with RetDev .045. Such figures hold for one machine and
 version: rounding alone has moved the originals' from .568 [.547, .590]. An
