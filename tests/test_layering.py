@@ -16,6 +16,7 @@ ROOT = pathlib.Path(jaxmu.__file__).parent
 # What a part of the package may import from the package itself.
 MAY_IMPORT = {
   'core': {'core'},
+  'plugins': set(),
   'attacks': {'attacks', 'core'},
   'metrics': {'metrics', 'core'},
   'models': {'models', 'core'},

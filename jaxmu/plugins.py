@@ -1,0 +1,243 @@
+"""Registries of methods, attacks, metrics and models that accept plug-ins.
+
+A plug-in is named wherever a built-in name is accepted: in Python, in a
+configuration and on a command line.
+
+  msg                    a built-in entry
+  fancy                  an entry point of an installed package
+  my_package.my_method   a module, whose `METHOD` is taken
+  my_package.nets:Net    a named attribute of a module
+  my_method.py           a file, whose `METHOD` is taken
+  path/to/nets.py:Net    a named attribute of a file
+
+In Python the object itself, or the module that holds it, is accepted as well.
+"""
+
+import difflib
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import pathlib
+import sys
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
+
+T = TypeVar('T')
+
+
+class Registry(Mapping[str, T], Generic[T]):
+  """Built-in entries by name, and everything that can be named beside them.
+
+  As a mapping it holds the built-in entries alone; `resolve` also finds
+  plug-ins.
+
+  Example:
+    >>> from jaxmu import methods
+    >>> methods.METHODS.resolve('msg').card.title
+    'Masked Small Gradients'
+  """
+
+  def __init__(
+    self,
+    kind: str,
+    builtin: Mapping[str, T],
+    *,
+    check: Callable[[Any], T],
+    title: Callable[[T], str],
+  ):
+    """Make a registry.
+
+    Args:
+      kind: 'method', 'attack', 'metric' or 'model'. A module's attribute is
+        the kind in capitals; the group of entry points is `jaxmu.<kind>s`.
+      builtin: the built-in entries.
+      check: returns an object that a plug-in gave as an entry; raises a
+        ValueError that says what is wrong with it.
+      title: what to print beside a name.
+    """
+    self.kind = kind
+    self.attribute = kind.upper()
+    self.group = f'jaxmu.{kind}s'
+    self._builtin = dict(builtin)
+    self._check = check
+    self._title = title
+
+  def __getitem__(self, name: str) -> T:
+    return self._builtin[name]
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._builtin)
+
+  def __len__(self) -> int:
+    return len(self._builtin)
+
+  def __repr__(self) -> str:
+    width = max(map(len, self), default=0)
+    lines = [f'{n:<{width}}  {self._title(e)}' for n, e in self.items()]
+    lines += [f'{n:<{width}}  (installed plug-in)' for n in self.installed()]
+    return '\n'.join(lines)
+
+  def installed(self) -> list[str]:
+    """Return the names of entry points of installed packages, sorted."""
+    return sorted(set(_entry_points(self.group)) - set(self._builtin))
+
+  def resolve(self, spec: Any) -> T:
+    """Return the entry that a name, path, module or object stands for.
+
+    Args:
+      spec: see the module's docstring.
+
+    Raises:
+      ValueError: nothing is found, or what is found is not an entry; the
+        message is one line that names the value and the remedy.
+    """
+    if isinstance(spec, str) and spec in self._builtin:
+      return self._builtin[spec]
+    found = self._load(spec) if isinstance(spec, str) else spec
+    if isinstance(found, types.ModuleType):
+      found = self._attribute_of(found, self.attribute, spec)
+    try:
+      return self._check(found)
+    except ValueError as error:
+      raise ValueError(f'{self.kind} {_name(spec)}: {error}') from error
+
+  def fingerprint(self, spec: Any) -> str:
+    """Return what the address of a result needs of an entry's code.
+
+    Args:
+      spec: as for `resolve`.
+
+    Returns:
+      '' for a built-in entry; else the SHA-256 of the source files of the
+      plug-in's package, or of its file where it is no package, in hex.
+
+    Raises:
+      ValueError: the source cannot be read, as for a function typed into an
+        interpreter.
+    """
+    if isinstance(spec, str) and spec in self._builtin:
+      return ''
+    entry = self.resolve(spec)
+    if any(entry is one for one in self._builtin.values()):
+      return ''
+    return _source_digest(spec, entry, self.kind)
+
+  def _load(self, spec: str) -> Any:
+    place, _, attribute = spec.partition(':')
+    if place.endswith('.py'):
+      module = load_file(place)
+    elif spec in _entry_points(self.group):
+      return _entry_points(self.group)[spec].load()
+    elif '.' in place or attribute:
+      module = self._import(place, spec)
+    else:
+      raise ValueError(self._unknown(spec))
+    if not attribute:
+      return module
+    return self._attribute_of(module, attribute, spec)
+
+  def _import(self, place: str, spec: str) -> types.ModuleType:
+    try:
+      return importlib.import_module(place)
+    except ImportError as error:
+      raise ValueError(
+        f'{self.kind} {spec!r}: module {place!r} cannot be imported ({error}); '
+        'install it, or give the path of its file, which ends in .py'
+      ) from error
+
+  def _attribute_of(
+    self, module: types.ModuleType, attribute: str, spec: Any
+  ) -> Any:
+    if not hasattr(module, attribute):
+      raise ValueError(
+        f'{self.kind} {_name(spec)}: {module.__name__} has no {attribute}; '
+        f'define {attribute} = ... in it, or name another attribute after a '
+        'colon'
+      )
+    return getattr(module, attribute)
+
+  def _unknown(self, name: str) -> str:
+    known = [*self._builtin, *self.installed()]
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f'did you mean {near[0]!r}? ' if near else ''
+    return (
+      f'unknown {self.kind} {name!r}; {hint}choose one of {", ".join(known)}, '
+      f'or name your own as my_{self.kind}.py or my_package.my_{self.kind}'
+    )
+
+
+def load_file(path: str) -> types.ModuleType:
+  """Import a Python file as a module; once for each content.
+
+  Raises:
+    ValueError: there is no such file, or it cannot be imported.
+  """
+  place = pathlib.Path(path).expanduser()
+  if not place.is_file():
+    raise ValueError(f'no file {path!r} (looked in {pathlib.Path.cwd()})')
+  place = place.resolve()
+  code = hashlib.sha256(place.read_bytes()).hexdigest()[:12]
+  name = f'jaxmu_plugin_{place.stem}_{code}'
+  if name in sys.modules:
+    return sys.modules[name]
+  spec = importlib.util.spec_from_file_location(name, place)
+  assert spec is not None and spec.loader is not None
+  module = importlib.util.module_from_spec(spec)
+  sys.modules[name] = module
+  try:
+    spec.loader.exec_module(module)
+  except Exception as error:
+    del sys.modules[name]
+    raise ValueError(
+      f'{path} cannot be imported: {type(error).__name__}: {error}'
+    ) from error
+  return module
+
+
+def _source_digest(spec: Any, entry: Any, kind: str) -> str:
+  """Hash the source of a plug-in: its whole package, or its file."""
+  owner = _defining_module(spec, entry)
+  file = getattr(owner, '__file__', None)
+  if file is None:
+    raise ValueError(
+      f'{kind} {_name(spec)}: its source cannot be read, so results could not '
+      'be told from those of a changed version; define it in a file'
+    )
+  package = owner.__name__.partition('.')[0] if owner.__package__ else ''
+  root = getattr(sys.modules.get(package), '__file__', None)
+  files = [pathlib.Path(file)]
+  if root and pathlib.Path(root).name == '__init__.py':
+    files = sorted(pathlib.Path(root).parent.rglob('*.py'))
+  digest = hashlib.sha256()
+  for path in files:
+    digest.update(path.name.encode() + b'\0' + path.read_bytes() + b'\0')
+  return digest.hexdigest()
+
+
+def _defining_module(spec: Any, entry: Any) -> Any:
+  if isinstance(spec, types.ModuleType):
+    return spec
+  if isinstance(spec, str) and spec.partition(':')[0].endswith('.py'):
+    return load_file(spec.partition(':')[0])
+  # A NamedTuple or dataclass of functions is known by one of its functions.
+  candidates = [entry, *(entry if isinstance(entry, tuple) else ())]
+  candidates += list(getattr(entry, '__dict__', {}).values())
+  for one in candidates:
+    if inspect.isfunction(one) or inspect.isclass(one):
+      module = inspect.getmodule(one)
+      if module is not None and not module.__name__.startswith('jaxmu.'):
+        return module
+  return inspect.getmodule(type(entry))
+
+
+@functools.cache
+def _entry_points(group: str) -> dict[str, importlib.metadata.EntryPoint]:
+  return {e.name: e for e in importlib.metadata.entry_points(group=group)}
+
+
+def _name(spec: Any) -> str:
+  return repr(spec) if isinstance(spec, str) else type(spec).__name__

@@ -1,0 +1,76 @@
+"""Names, paths, modules and objects all lead to the same entry."""
+
+import types
+
+import pytest
+
+from jaxmu import plugins
+
+BUILTIN = {'one': (1,), 'two': (2,)}
+
+
+def _check(value):
+  if not isinstance(value, tuple):
+    raise ValueError(f'{value!r} is not a tuple; give a tuple')
+  return value
+
+
+@pytest.fixture
+def registry():
+  return plugins.Registry(
+    'thing', BUILTIN, check=_check, title=lambda entry: str(entry)
+  )
+
+
+@pytest.fixture
+def own_file(tmp_path):
+  path = tmp_path / 'own.py'
+  path.write_text('THING = (3,)\nOTHER = (4,)\nWRONG = 5\n')
+  return path
+
+
+def test_finds_builtin_file_attribute_module_and_object(registry, own_file):
+  module = types.ModuleType('anything')
+  module.THING = (6,)
+  assert registry.resolve('one') == (1,)
+  assert registry.resolve(str(own_file)) == (3,)
+  assert registry.resolve(f'{own_file}:OTHER') == (4,)
+  assert registry.resolve(module) == (6,)
+  assert registry.resolve((7,)) == (7,)
+
+
+@pytest.mark.parametrize(
+  'spec, says',
+  [
+    ('ome', "did you mean 'one'"),
+    ('no.such_module', "module 'no.such_module' cannot be imported"),
+    ('nothing.py', "no file 'nothing.py'"),
+    ('{own}:MISSING', 'has no MISSING'),
+    ('{own}:WRONG', 'give a tuple'),
+  ],
+)
+def test_says_what_is_wrong_in_one_line(registry, own_file, spec, says):
+  with pytest.raises(ValueError) as error:
+    registry.resolve(spec.format(own=own_file))
+  assert says in str(error.value)
+  assert '\n' not in str(error.value)
+
+
+def test_a_file_that_fails_is_named_with_its_error(registry, tmp_path):
+  path = tmp_path / 'broken.py'
+  path.write_text('1 / 0\n')
+  with pytest.raises(ValueError, match='broken.py cannot be imported: ZeroDiv'):
+    registry.resolve(str(path))
+
+
+def test_a_changed_file_has_another_fingerprint(registry, own_file):
+  assert registry.fingerprint('one') == ''
+  before = registry.fingerprint(str(own_file))
+  assert before == registry.fingerprint(str(own_file))
+  own_file.write_text('THING = (8,)\n')
+  assert registry.fingerprint(str(own_file)) != before
+  assert registry.resolve(str(own_file)) == (8,)
+
+
+def test_prints_as_a_table(registry):
+  assert repr(registry) == 'one  (1,)\ntwo  (2,)'
