@@ -19,16 +19,8 @@ from collections.abc import Callable
 import numpy as np
 import table
 
-from jaxmu.attacks import (
-  arrange,
-  histogram,
-  kde,
-  lira,
-  reference_ulira,
-  rmia,
-  roc_report,
-  ulira,
-)
+from jaxmu.attacks import density, likelihood, rmia, roc
+from jaxmu.attacks import log_odds as log_odds_lib
 
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
 WITHIN = 0.7  # correlation of models of one split
@@ -43,7 +35,7 @@ def states(rng, splits: int, draws: int, examples: int):
   """Make states int8[P, N] and splits int[P]."""
   state = np.zeros((splits * draws, examples), np.int8)
   audited = examples - POPULATION
-  state[:, audited:] = arrange.EXCLUDED
+  state[:, audited:] = log_odds_lib.EXCLUDED
   for pair in range(splits // 2):
     order = rng.permutation(audited)
     halves = order[: audited // 2], order[audited // 2 :]
@@ -51,8 +43,8 @@ def states(rng, splits: int, draws: int, examples: int):
       parts = np.array_split(rng.permutation(halves[side]), draws)
       for draw, part in enumerate(parts):
         model = (2 * pair + side) * draws + draw
-        state[model, halves[1 - side]] = arrange.NEVER_SEEN
-        state[model, part] = arrange.FORGOTTEN
+        state[model, halves[1 - side]] = log_odds_lib.NEVER_SEEN
+        state[model, part] = log_odds_lib.FORGOTTEN
   return state, np.repeat(np.arange(splits), draws)
 
 
@@ -61,7 +53,7 @@ def log_odds(rng, state, split, mean, scale, shift: float) -> np.ndarray:
   shared = rng.standard_normal((split.max() + 1, state.shape[1]))[split]
   own = rng.standard_normal(state.shape)
   noise = np.sqrt(WITHIN) * shared + np.sqrt(1 - WITHIN) * own
-  return mean + scale * (noise + shift * (state == arrange.FORGOTTEN))
+  return mean + scale * (noise + shift * (state == log_odds_lib.FORGOTTEN))
 
 
 def attacks() -> dict[str, Callable[[Population, np.ndarray], Population]]:
@@ -78,11 +70,11 @@ def attacks() -> dict[str, Callable[[Population, np.ndarray], Population]]:
   def by_split(population, retrained):
     del retrained
     z, state, split = population
-    return ulira.ulira(z, state, split)[0], state, split // 2
+    return likelihood.ulira(z, state, split)[0], state, split // 2
 
   def against_retrained(population, retrained):
     z, state, split = population
-    return lira.lira_forget(z, retrained, state, split // 2)
+    return likelihood.lira_forget(z, retrained, state, split // 2)
 
   def raw(population, retrained):
     del retrained
@@ -93,34 +85,36 @@ def attacks() -> dict[str, Callable[[Population, np.ndarray], Population]]:
     del retrained
     z, state, split = population
     correct = z > 0
-    forgotten = reference_ulira.reference_ulira(correct, state)
+    forgotten = likelihood.reference_ulira(correct, state)
     swapped = np.where(state == 2, 1, np.where(state == 1, 2, state))
     # The released code never scores unseen entries; its own rule for them:
-    unseen = 1 - reference_ulira.reference_ulira(correct, swapped)
+    unseen = 1 - likelihood.reference_ulira(correct, swapped)
     return np.where(state == 1, forgotten, unseen), state, split // 2
 
   return {
-    'U-LiRA (pair left out)': plain(ulira.ulira),
-    'U-LiRA, per-example variance': plain(ulira.ulira, variance='per_example'),
-    'U-LiRA, global variance': plain(ulira.ulira, variance='global'),
-    'U-LiRA, Student': plain(ulira.ulira, variance='student'),
+    'U-LiRA (pair left out)': plain(likelihood.ulira),
+    'U-LiRA, per-example variance': plain(
+      likelihood.ulira, variance='per_example'
+    ),
+    'U-LiRA, global variance': plain(likelihood.ulira, variance='global'),
+    'U-LiRA, Student': plain(likelihood.ulira, variance='student'),
     'U-LiRA, normal-inverse-gamma': plain(
-      ulira.ulira, variance='normal_inverse_gamma'
+      likelihood.ulira, variance='normal_inverse_gamma'
     ),
     'U-LiRA against retrained': against_retrained,
     'LiRA options (median, per example)': plain(
-      ulira.ulira, variance='per_example', location='median'
+      likelihood.ulira, variance='per_example', location='median'
     ),
-    'LiRA offline, two-sided': plain(lira.offline),
-    'LiRA offline, one-sided': plain(lira.offline, side='one'),
+    'LiRA offline, two-sided': plain(likelihood.lira_offline),
+    'LiRA offline, one-sided': plain(likelihood.lira_offline, side='one'),
     'RMIA offline': plain(rmia.rmia),
     'RMIA online': plain(rmia.rmia, rule='online'),
-    'KDE': plain(kde.kde),
-    'histogram, 20 bins': plain(histogram.histogram),
+    'KDE': plain(density.kde),
+    'histogram, 20 bins': plain(density.histogram),
     'loss threshold': raw,
     '*not valid:* U-LiRA, split left out': by_split,
-    '*not valid:* U-LiRA, model left out': plain(ulira.ulira, mode='loo'),
-    '*not valid:* U-LiRA, in sample': plain(ulira.ulira, mode='in_sample'),
+    '*not valid:* U-LiRA, model left out': plain(likelihood.ulira, mode='loo'),
+    '*not valid:* U-LiRA, in sample': plain(likelihood.ulira, mode='in_sample'),
     '*not valid:* released rule': released,
   }
 
@@ -142,9 +136,7 @@ def study(splits: int, repeats: int, shift: float, examples: int = 320):
     for name, attack in attacks().items():
       pair = []
       for population in populations:
-        report = roc_report.roc_report(
-          *attack(population, retrained), fprs=(FPR,)
-        )
+        report = roc.roc_report(*attack(population, retrained), fprs=(FPR,))
         pair.append([report['auc'].value, report[f'tpr_{FPR:g}'].value])
       found[name].append(pair)
   return {name: np.array(values) for name, values in found.items()}

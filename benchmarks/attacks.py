@@ -26,14 +26,12 @@ import table
 from scipy import stats
 
 from jaxmu.attacks import (
-  competition,
-  histogram,
-  kde,
-  lira,
+  density,
+  likelihood,
   per_example,
   rmia,
-  roc_report,
-  ulira,
+  roc,
+  versus_retrained,
 )
 
 SPLITS = 64
@@ -78,14 +76,14 @@ def tasks(models: int, examples: int) -> dict[str, tuple[int, Callable]]:
   """Return name -> (examples to run on, function of a population)."""
 
   def with_variance(variance):
-    return lambda z, c, g: ulira.ulira(z, c, g, variance=variance)
+    return lambda z, c, g: likelihood.ulira(z, c, g, variance=variance)
 
   def score_of_competition(rule):
     def run(z, c, g):
       del c, g
       rng = np.random.default_rng(1)
       u, r = rng.standard_normal((2, 512, z.shape[1]))
-      competition.epsilon_per_example(u, r, rule=rule)
+      versus_retrained.epsilon_per_example(u, r, rule=rule)
 
     return run
 
@@ -98,15 +96,15 @@ def tasks(models: int, examples: int) -> dict[str, tuple[int, Callable]]:
     'U-LiRA, leave one split out': (examples, with_variance('shrink')),
     'U-LiRA, leave one pair out': (
       examples,
-      lambda z, c, g: ulira.ulira(z, c, g // 2),
+      lambda z, c, g: likelihood.ulira(z, c, g // 2),
     ),
     'U-LiRA, Student': (examples, with_variance('student')),
-    'LiRA offline': (examples, lira.offline),
+    'LiRA offline': (examples, likelihood.lira_offline),
     'RMIA offline': (examples, with_population),
-    'ROC report': (examples, roc_report.roc_report),
+    'ROC report': (examples, roc.roc_report),
     'per-example AUC': (examples, per_example.per_example),
-    'KDE': (min(examples, 400), kde.kde),
-    'histogram': (min(examples, 400), histogram.histogram),
+    'KDE': (min(examples, 400), density.kde),
+    'histogram': (min(examples, 400), density.histogram),
     'competition, grid, M = 512': (
       100,
       score_of_competition('competition_grid'),

@@ -17,9 +17,8 @@ from peer import data as data_lib
 from peer import resnet
 from workload import Workload
 
-from jaxmu import training
-from jaxmu.pipeline import job as job_lib
-from jaxmu.pipeline import roster, settings, train
+from jaxmu import population
+from jaxmu.study import job, settings, stages
 
 ROOT = pathlib.Path(__file__).parent.parent
 POPULATIONS = ('original', 'retrain', 'msg')
@@ -36,9 +35,9 @@ class JaxJob:
     config = msg_resnet.get_config().to_dict()
     config['workdir'] = folder
     self.folder = pathlib.Path(folder)
-    self.job = job_lib.open_job(settings.from_config(config))
+    self.job = job.open_job(settings.from_config(config))
     self.trainers = {
-      name: training.Trainer(people.method, self.job.task, self.job.layout)
+      name: population.Trainer(people.method, self.job.task, self.job.layout)
       for name, people in self.job.populations.items()
     }
     self.originals: Any = None
@@ -86,18 +85,18 @@ class JaxJob:
     """Put a shard on the devices; with a rate, to train one epoch at it."""
     people = self.job.populations[name]
     chosen = people.positions(shard)
-    members = train.select(people.members, chosen)
+    members = stages.select_members(people.members, chosen)
     if name == 'msg':
-      origin = roster.originals_of(
+      origin = job.originals_of(
         members, self.job.populations['original'].members
       )
       start = jax.tree.map(lambda x: x[origin], self.originals)
     else:
-      start = train.starting_models(self.job, people, members)
-    keys = roster.draw_keys(self.job.root, name, members, False)
-    sets = roster.index_sets(self.job.design, members)
+      start = stages.starting_models(self.job, people, members)
+    keys = job.draw_keys(self.job.root, name, members, False)
+    sets = job.index_sets(self.job.design, members)
     self.trainer = self.trainers[name]
-    hparams = job_lib.hyper_parameters(people)
+    hparams = job.hyper_parameters(people)
     if rate is not None:
       hparams = hparams.replace(
         learning_rate=np.float32(rate), num_epochs=np.int32(1)

@@ -13,10 +13,9 @@ import kernels
 import numpy as np
 from workload import Workload
 
-from jaxmu import population
-from jaxmu.core import hparams as hp
-from jaxmu.core import precision
-from jaxmu.execution import hardware
+from jaxmu import hparams as hp
+from jaxmu import population, precision
+from jaxmu.study import execution
 
 PRODUCTS = 10  # in a row, when the ceiling is measured
 # Training amplifies rounding; at this rate it hardly does within an epoch, and
@@ -77,7 +76,7 @@ class JaxGpu(jax_side.JaxSide):
     return {
       'compile_seconds': self.compile_seconds,
       'bytes_per_member': self._account() / self.workload.members,
-      'peak_bytes': hardware.peak(),
+      'peak_bytes': execution.peak_memory(),
       'live_flops': live,
     }
 

@@ -25,11 +25,11 @@ import numpy as np
 import table
 
 from jaxmu import models
-from jaxmu.core.draws import Draws
-from jaxmu.core.types import Dataset, Task
-from jaxmu.data import stream
+from jaxmu.data import batches as batches_lib
 from jaxmu.data.catalog import CATALOG
-from jaxmu.ops import fit, forward, losses, optim
+from jaxmu.draws import Draws
+from jaxmu.methods.parts import forward, losses, training
+from jaxmu.types import Dataset, Task
 
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
 STEPS = 8  # of a compiled loop
@@ -58,14 +58,14 @@ def read(task: Task, index, draws: Draws):
   return forward.augmented_images(task, index, jnp.float32, draws)
 
 
-def step(task: Task, state: fit.Fit, index, key):
+def step(task: Task, state: training.Fit, index, key):
   """Take `STEPS` training steps as the originals take them."""
   draws = Draws(key)
-  loss = fit.augmented_cross_entropy(task, draws)
-  return descend(loss, state, stream.Batches(index, None), draws)
+  loss = training.augmented_cross_entropy(task, draws)
+  return descend(loss, state, batches_lib.Batches(index, None), draws)
 
 
-def ready_step(task: Task, state: fit.Fit, batches, key):
+def ready_step(task: Task, state: training.Fit, batches, key):
   """Take the same steps on images that need nothing any more."""
 
   def loss(variables, batch, draws):
@@ -73,16 +73,16 @@ def ready_step(task: Task, state: fit.Fit, batches, key):
     logits, after = forward.train_logits(task, variables, images, draws)
     return losses.cross_entropy(logits, label), after
 
-  return descend(loss, state, stream.Batches(batches, None), Draws(key))
+  return descend(loss, state, batches_lib.Batches(batches, None), Draws(key))
 
 
-def descend(loss: fit.Loss, state: fit.Fit, batches, draws: Draws):
+def descend(loss: training.Loss, state: training.Fit, batches, draws: Draws):
   """Run one pass; return all of its results, so that nothing is left out."""
-  sgd = optim.sgd(0.01, 0.9, 5e-4)
-  return fit.epoch(loss, sgd, *state, batches, draws)
+  sgd = training.sgd(0.01, 0.9, 5e-4)
+  return training.run_epoch(loss, sgd, *state, batches, draws)
 
 
-def input_alone(task: Task, state: fit.Fit, index, key):
+def input_alone(task: Task, state: training.Fit, index, key):
   """Read the batches one after another; each replaces the one before."""
   del state
   draws = Draws(key)
@@ -108,7 +108,7 @@ def contenders(task: Task, batch: int, members: int) -> dict[str, Callable]:
 
   key = jax.random.key(0)
   variables = models.init(task.model, key, task.dataset.image.shape[1:])
-  state = jax.tree.map(stacked, fit.start(variables))
+  state = jax.tree.map(stacked, training.start(variables))
   table = np.random.default_rng(1).choice(
     task.dataset.label.shape[0], (STEPS, batch), replace=False
   )

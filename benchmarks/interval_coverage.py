@@ -14,7 +14,7 @@ import pathlib
 import numpy as np
 import table
 
-from jaxmu.attacks import intervals, roc_report, ulira
+from jaxmu.attacks import intervals, likelihood, roc
 
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
 POINTS, FORGET_SETS, CORRELATION = 256, 2, 0.7
@@ -46,8 +46,8 @@ def coverage(pairs: int, repeats: int) -> dict[str, object]:
   values, plain, widened = [], 0, 0
   for _ in range(repeats):
     score, state, group = null(random, pairs)
-    ratio, _ = ulira.ulira(score, state, group)
-    auc = roc_report.roc_report(ratio, state, group, fprs=())['auc']
+    ratio, _ = likelihood.ulira(score, state, group)
+    auc = roc.roc_report(ratio, state, group, fprs=())['auc']
     wide = intervals.cross_fitted(auc)
     values.append(auc.value)
     plain += auc.low <= 0.5 <= auc.high

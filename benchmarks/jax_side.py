@@ -12,13 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from workload import MEAN, STD, Workload
 
-from jaxmu import methods, models, population, training
-from jaxmu.core import hparams as hp
-from jaxmu.core import precision
-from jaxmu.core.draws import Draws
-from jaxmu.core.types import Dataset, Split, Task, Transform, Variables
-from jaxmu.models import torch_names
-from jaxmu.ops import surgery
+from jaxmu import hparams as hp
+from jaxmu import methods, models, population, precision
+from jaxmu.draws import Draws
+from jaxmu.methods.parts import weights
+from jaxmu.models import pytorch_names
+from jaxmu.types import Dataset, Split, Task, Transform, Variables
 
 RECORDED = 4  # epochs whose draws are written down
 
@@ -61,7 +60,7 @@ class JaxSide:
     self.task = task(workload)
     self.method = methods.get(workload.method)
     self.keys = jax.random.split(jax.random.key(1), workload.members)
-    self.originals = training.fresh(
+    self.originals = population.initial_variables(
       self.task, jax.random.split(jax.random.key(2), workload.members)
     )
     self.splits = Split(*workload.sets())
@@ -76,7 +75,7 @@ class JaxSide:
           jax.tree.map(one, self.splits),
           jax.tree.map(one, self.originals),
         )
-    self.trainer = training.Trainer(self.method, self.task, layout)
+    self.trainer = population.Trainer(self.method, self.task, layout)
     self.loaded = self._load(1)
 
   @property
@@ -97,7 +96,7 @@ class JaxSide:
     """Return what else there is to say about this side."""
     return {'compile_seconds': self.compile_seconds}
 
-  def _load(self, epochs: int) -> training.Loaded:
+  def _load(self, epochs: int) -> population.Loaded:
     hparams = hp.from_config(
       self.method.Hparams, hyper_parameters(self.workload, epochs)
     )
@@ -141,7 +140,7 @@ def record(
     original: weights the member starts from.
     epochs: how many epochs of draws.
   """
-  state = torch_names.to_torch(model, original)
+  state = pytorch_names.to_torch(model, original)
   found = {f'weights:{name}': value for name, value in state.items()}
   for part in ('retain', 'forget', 'val'):
     found[part] = getattr(split, part)
@@ -185,12 +184,12 @@ def _fresh(
   model: models.Model, draws: Draws, params: Any
 ) -> dict[str, np.ndarray]:
   """Repeat the fresh weights that MSG draws, in PyTorch's layout."""
-  kernels = surgery.conv_kernels(params)
+  kernels = weights.conv_kernels(params)
   shapes = {path: kernel.shape for path, kernel in kernels.items()}
   fresh = draws.at('init').normals('fresh', shapes, jnp.float32)
-  names = {leaf.path: leaf.torch for leaf in torch_names.parameters(model)}
+  names = {leaf.path: leaf.torch for leaf in pytorch_names.parameters(model)}
   return {
-    f'fresh:{names[path]}': np.asarray(surgery.torch_layout(value))
+    f'fresh:{names[path]}': np.asarray(weights.torch_layout(value))
     for path, value in fresh.items()
   }
 

@@ -6,7 +6,7 @@ Each number is the forward pass and the needed gradients of one layer inside a
 compiled loop, as training runs it, in milliseconds of processor time on one
 core: the least of several runs. `gflops` counts all taps, also those that only
 meet padding, so that a formulation which skips them may exceed the machine.
-The column `auto` marks what `jaxmu.models.conv` chooses. The table is printed
+The column `auto` marks what `jaxmu.models.conv.choose` chooses. The table is printed
 and written to benchmarks/layers.csv.
 """
 
@@ -22,7 +22,8 @@ import jax.numpy as jnp
 import table
 from jax import lax
 
-from jaxmu.models import conv, conv_winograd, pool
+from jaxmu.models import layers
+from jaxmu.models.conv import choose, winograd
 
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
 FORMULATIONS = ('library', 'patches', 'blocks', 'dense', 'winograd')
@@ -106,18 +107,18 @@ def rows_of(layer: Layer, width: int, batch: int) -> list[dict]:
   dy = jax.random.normal(keys[2], (batch, out, out, layer.features))
   input_grad = layer.name != 'stem'
   flops = 2 * dy.size * layer.taps**2 * layer.channels * (2 + input_grad)
-  chosen = conv.choose(x.shape, kernel.shape, layer.stride, padding, x.dtype)
+  chosen = choose.choose(x.shape, kernel.shape, layer.stride, padding, x.dtype)
   rows = []
   for impl in FORMULATIONS:
     matrix = 4 * (x.size // batch) * (dy.size // batch) / 2**30
     if impl == 'dense' and matrix > MOST_GIB:
       continue
-    if impl == 'winograd' and not conv_winograd.fits(
+    if impl == 'winograd' and not winograd.fits(
       x.shape, kernel.shape, layer.stride, padding
     ):
       continue
     function = functools.partial(
-      conv.conv,
+      choose.conv,
       stride=layer.stride,
       padding=padding,
       impl=impl,
@@ -166,7 +167,7 @@ def pooling(width: int, batch: int) -> list[dict]:
       'gflops': '',
       'auto': '' if name == 'library' else '*',
     }
-    for name, f in (('library', library), ('own', pool.max_pool))
+    for name, f in (('library', library), ('own', layers.max_pool))
   ]
 
 

@@ -25,8 +25,8 @@ import numpy as np
 import torch_side
 from workload import Workload
 
+from jaxmu import hparams as hp
 from jaxmu import methods
-from jaxmu.core import hparams as hp
 
 LAYOUTS = ('contiguous', 'channels_last')
 ROUNDS = 5

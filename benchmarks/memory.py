@@ -26,11 +26,11 @@ import jax.numpy as jnp
 import numpy as np
 import table
 
-from jaxmu import methods, models, population, training
-from jaxmu.core import hparams as hp
-from jaxmu.core.draws import derive
-from jaxmu.core.types import Dataset, Split, Task, Transform
-from jaxmu.execution import memory
+from jaxmu import hparams as hp
+from jaxmu import methods, models, population
+from jaxmu.draws import derive
+from jaxmu.study import execution
+from jaxmu.types import Dataset, Split, Task, Transform
 
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
 # Width, batch, chunk, members of the shard.
@@ -79,15 +79,17 @@ def main() -> None:
 def measure(width: int, batch: int, chunk: int, members: int) -> dict:
   """Return predicted and measured MB of one case; needs a fresh process."""
   task = _task(width)
-  trainer = training.Trainer(
+  trainer = population.Trainer(
     methods.get('retrain'), task, population.Layout(1, chunk)
   )
   probe = min(2 * chunk, members)
   loaded = _load(trainer, probe, batch)
-  held = memory.size_of(loaded.members)
-  need = memory.need_of(loaded.epoch, held, probe, chunk)
+  held = execution.bytes_of(loaded.members)
+  need = execution.estimate_memory(loaded.epoch, held, probe, chunk)
   loaded = _load(trainer, members, batch)
-  account = memory.total_of(loaded.epoch, memory.size_of(loaded.members), 0)
+  account = execution.total_bytes(
+    loaded.epoch, execution.bytes_of(loaded.members), 0
+  )
   trainer.train(loaded)  # compiles what is compiled late
   del loaded
   before = _settled()
@@ -117,10 +119,12 @@ def _task(width: int) -> Task:
 
 def _model_bytes(task: Task) -> int:
   keys = jax.random.key(0)[None]
-  return memory.size_of(training.fresh(task, keys))
+  return execution.bytes_of(population.initial_variables(task, keys))
 
 
-def _load(trainer: training.Trainer, size: int, batch: int) -> training.Loaded:
+def _load(
+  trainer: population.Trainer, size: int, batch: int
+) -> population.Loaded:
   root = jax.random.key(0)
   keys = jax.vmap(lambda p: derive(root, 'member', p))(np.arange(size))
   index = np.resize(np.arange(EXAMPLES, dtype=np.int32), STEPS * batch)
@@ -132,7 +136,7 @@ def _load(trainer: training.Trainer, size: int, batch: int) -> training.Loaded:
     [hparams] * size,
     keys,
     Split(np.tile(index, (size, 1)), one, one),
-    training.fresh(trainer.task, keys),
+    population.initial_variables(trainer.task, keys),
   )
 
 

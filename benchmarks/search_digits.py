@@ -37,18 +37,18 @@ import numpy as np
 
 from benchmarks import table
 from configs import benchmark
+from jaxmu import hparams as hp
 from jaxmu import main as command
-from jaxmu import methods, models, prediction, training
-from jaxmu.attacks import log_odds, population
-from jaxmu.core import hparams as hp
-from jaxmu.core import types
+from jaxmu import methods, models, population, types
+from jaxmu.attacks import log_odds, single_model
 from jaxmu.data import splits
 from jaxmu.methods import rni
-from jaxmu.metrics import indiscernibility
-from jaxmu.ops import surgery, taps
-from jaxmu.pipeline import job as job_lib
-from jaxmu.pipeline import roster, settings, train
+from jaxmu.methods.parts import weights
+from jaxmu.metrics import utility
 from jaxmu.report import progress
+from jaxmu.study import job as job_lib
+from jaxmu.study import settings as settings_lib
+from jaxmu.study import stages
 
 SEED = 1000  # of all initialisations and draws; configs/benchmark.py has 1
 INITIALISATIONS = 4
@@ -91,18 +91,18 @@ def baselines(workdir: str, devices: int) -> job_lib.Job:
   config.seed, config.workdir, config.run.devices = SEED, workdir, devices
   config.splits.seeds, config.run.shard = INITIALISATIONS, INITIALISATIONS
   command.set_up_jax(config.to_dict())
-  job = job_lib.open_job(settings.from_config(config.to_dict()))
+  job = job_lib.open_job(settings_lib.from_config(config.to_dict()))
   with progress.Progress() as bars:
     for name in methods.BASELINES:
-      trainer = training.Trainer(methods.get(name), job.task, job.layout)
-      train.train(job, name, trainer, bars)
+      trainer = population.Trainer(methods.get(name), job.task, job.layout)
+      stages.train(job, name, trainer, bars)
   return job
 
 
 def search(job: job_lib.Job, name: str, trials: int) -> tuple:
   """Return the best setting, its score and that of the default."""
-  trainer = training.Trainer(methods.get(name), job.task, job.layout)
-  predictor = prediction.Predictor(job.task, job.layout)
+  trainer = population.Trainer(methods.get(name), job.task, job.layout)
+  predictor = population.Predictor(job.task, job.layout)
   rng = np.random.default_rng([SEED, *name.encode()])
   drawn = [draw(name, job, rng) for _ in range(trials - 1)]
   settings = [default(name, job), *drawn]
@@ -131,7 +131,7 @@ def acts(values: dict, name: str, task: types.Task) -> bool:
   values = {key: rounded(value) for key, value in values.items()}
   if name == 'rni':
     _, noisy = rni.choices(
-      [tensor.torch for tensor in surgery.tensors(task.model)],
+      [tensor.torch for tensor in weights.torch_tensors(task.model)],
       num_coarse=values['num_epochs'] - values['fine_num_epochs'],
       quiet=values['reset_num_epochs'],
       num_noisy=int(rni.CHOSEN * values['noise_fraction']),
@@ -154,7 +154,7 @@ def live_share(task: types.Task) -> float:
     lambda key: models.init(task.model, key, shape), jax.random.key(0)
   )['params']
   total = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
-  return 1 - sum(taps.count_dead(task, params).values()) / total
+  return 1 - sum(weights.count_dead(task, params).values()) / total
 
 
 def default(name: str, job: job_lib.Job) -> dict:
@@ -215,8 +215,8 @@ def most_epochs(job: job_lib.Job) -> int:
 def judge(job, trainer, predictor, settings, seeds) -> np.ndarray:
   """Return the objective of each setting on each seed, f64[settings, seeds]."""
   seed = np.tile(seeds, len(settings))
-  everyone = roster.everyone(job.design, INITIALISATIONS)
-  members = train.select(everyone, seed)
+  everyone = job_lib.members_per_forget_set(job.design, INITIALISATIONS)
+  members = stages.select_members(everyone, seed)
   name = trainer.method.name
   trained = trainer.run(
     [
@@ -224,11 +224,11 @@ def judge(job, trainer, predictor, settings, seeds) -> np.ndarray:
       for values in settings
       for _ in seeds
     ],
-    roster.draw_keys(job.root, name, members, shared=False),
-    roster.index_sets(job.design, members),
-    train.read_models(job, job.populations['original'], seed),
+    job_lib.draw_keys(job.root, name, members, shared=False),
+    job_lib.index_sets(job.design, members),
+    stages.read_models(job, job.populations['original'], seed),
   )
-  retrained = train.read_models(job, job.populations['retrain'], seed)
+  retrained = stages.read_models(job, job.populations['retrain'], seed)
   own = predictor.run(jax.block_until_ready(trained.variables))
   value = objective(job, own, predictor.run(retrained))
   return value.reshape(len(settings), len(seeds))
@@ -236,10 +236,10 @@ def judge(job, trainer, predictor, settings, seeds) -> np.ndarray:
 
 def untouched(job) -> np.ndarray:
   """Return the objective of the originals, had nothing been done."""
-  predictor = prediction.Predictor(job.task, job.layout)
+  predictor = population.Predictor(job.task, job.layout)
   own, retrained = (
     predictor.run(
-      train.read_models(
+      stages.read_models(
         job, job.populations[name], np.arange(1, INITIALISATIONS)
       )
     )
@@ -250,7 +250,7 @@ def untouched(job) -> np.ndarray:
 
 def objective(job, own, retrained) -> np.ndarray:
   """Return the benchmark's objective, f64[P]; infinite for failed members."""
-  state = splits.state(job.design, len(job.source.label))[0]
+  state = splits.membership(job.design, len(job.source.label))[0]
   retain, forget = state == splits.RETAINED, state == splits.FORGOTTEN
   val = job.design.val
   gaps = [
@@ -259,8 +259,8 @@ def objective(job, own, retrained) -> np.ndarray:
     for which in (retain, forget, val)
   ]
   loss = log_odds.loss_from_log_odds(own.log_odds.astype(np.float64))
-  mia = population.population_mia(loss[:, forget], loss[:, val])
-  indisc = indiscernibility.indiscernibility(mia)
+  mia = single_model.population_mia(loss[:, forget], loss[:, val])
+  indisc = utility.indiscernibility(mia)
   norm = np.sqrt(sum((gap / 3) ** 2 for gap in gaps) + (1 - indisc) ** 2)
   return np.where(own.finite.all(axis=1), norm, np.inf)
 

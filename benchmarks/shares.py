@@ -29,10 +29,10 @@ import table
 from jax import lax
 from workload import Workload
 
-from jaxmu import training
-from jaxmu.core.draws import Draws
-from jaxmu.core.types import Task
-from jaxmu.ops import fit, forward, optim
+from jaxmu import population
+from jaxmu.draws import Draws
+from jaxmu.methods.parts import forward, training
+from jaxmu.types import Task
 
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
 PARTS = ('input', 'forward', 'backward', 'update')
@@ -46,8 +46,8 @@ BATCHES = {8: 64, 16: 128, 64: 256}
 def programs(task: Task) -> dict[str, Any]:
   """Return loops of a growing part of the step: (carry, batches) -> carry."""
   draws = Draws(jax.random.key(3)).at('epoch', 0)
-  optimiser = optim.sgd(0.01, 0.9, 5e-4)
-  cross_entropy = fit.augmented_cross_entropy(task, draws)
+  optimiser = training.sgd(0.01, 0.9, 5e-4)
+  cross_entropy = training.augmented_cross_entropy(task, draws)
 
   def read(carry, index):
     variables, opt, total = carry
@@ -73,7 +73,7 @@ def programs(task: Task) -> dict[str, Any]:
 
   def descend(carry, index):
     variables, opt, total = carry
-    variables, opt, value = fit.descend(
+    variables, opt, value = training.descend(
       cross_entropy, optimiser, variables, opt, index, draws
     )
     return variables, opt, total + value
@@ -128,9 +128,11 @@ def rows_of(width: int, rounds: int) -> list[dict[str, Any]]:
   task = task.replace(
     transform=dataclasses.replace(task.transform, flip=True, crop_padding=4)
   )
-  first = training.fresh(task, jax.random.split(jax.random.key(0), 1))
+  first = population.initial_variables(
+    task, jax.random.split(jax.random.key(0), 1)
+  )
   variables = jax.tree.map(lambda x: jnp.asarray(x[0]), first)
-  carry = (*fit.start(variables), jnp.float32(0))
+  carry = (*training.start(variables), jnp.float32(0))
   shape = STEPS, batch
   batches = jax.random.randint(jax.random.key(1), shape, 0, workload.examples)
   loops = {

@@ -7,7 +7,7 @@ import platform
 import sys
 from typing import Any
 
-from jaxmu.execution import hardware
+from jaxmu.study import execution
 
 PACKAGES = ('jax', 'torch')
 
@@ -25,7 +25,7 @@ def versions() -> str:
 
 def machine() -> str:
   """Name the processor and the number of cores this process may use."""
-  return f'{hardware.cores()} x {hardware.processor()}'
+  return f'{execution.cores()} x {execution.processor()}'
 
 
 def show(rows: list[dict[str, Any]]) -> None:

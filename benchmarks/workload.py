@@ -28,7 +28,7 @@ class Workload:
     hparams: changes to its defaults, batch size apart.
     classes: number of classes.
     side: height and width of the images.
-    precision: of the products, see `jaxmu.core.precision`.
+    precision: of the products, see `jaxmu.precision`.
     augment: whether jaxmu crops and mirrors images; PyTorch's side does not.
   """
 

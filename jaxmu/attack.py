@@ -22,17 +22,11 @@ from collections.abc import Mapping
 import numpy as np
 from absl import app, flags
 
-from jaxmu.attacks import (
-  arrange,
-  intervals,
-  roc_report,
-  suite,
-  trade_off,
-  ulira,
-)
+from jaxmu import files
+from jaxmu.attacks import intervals, likelihood, log_odds, registry, roc
 from jaxmu.attacks import scores as scores_lib
-from jaxmu.metrics import distances
-from jaxmu.report import bundle, files, page, plots, progress, records, table
+from jaxmu.metrics import utility
+from jaxmu.report import html, plots, progress, results, tables
 
 _SCORES = flags.DEFINE_string('scores', None, 'An .npz file of scores.')
 _OUT = flags.DEFINE_string(
@@ -46,9 +40,9 @@ _FPRS = flags.DEFINE_list(
 )
 
 _OUTPUTS = {
-  'kl': distances.kl,
-  'total_variation': distances.total_variation,
-  'disagreement': distances.disagreement,
+  'kl': utility.kl,
+  'total_variation': utility.total_variation,
+  'disagreement': utility.disagreement,
 }
 _GRID = np.geomspace(1e-3, 1.0, 61)
 # Populations in the pictures, by the keys that `jaxmu.report` knows.
@@ -135,10 +129,10 @@ def check_directory(path: str) -> pathlib.Path:
   return directory
 
 
-def rows(findings: list[suite.Finding]) -> list[records.AttackRow]:
+def rows(findings: list[registry.AttackResult]) -> list[results.AttackRow]:
   """Turn findings into rows of results.csv."""
   return [
-    records.AttackRow(
+    results.AttackRow(
       attack=finding.attack,
       metric=finding.metric,
       value=finding.estimate.value,
@@ -152,7 +146,7 @@ def rows(findings: list[suite.Finding]) -> list[records.AttackRow]:
 
 def output_rows(
   arrays: Mapping[str, np.ndarray], group: np.ndarray
-) -> list[records.AttackRow]:
+) -> list[results.AttackRow]:
   """Compare outputs on forgotten examples with those of retrained models.
 
   Beside each number stands its scale, 'retrained_*': retrained models against
@@ -170,8 +164,8 @@ def output_rows(
     for z in (arrays['logits'], arrays['retrained_logits'])
   )
   state = arrays['state']
-  forgotten = state == arrange.FORGOTTEN
-  unused = np.roll(state, -1, axis=0) != arrange.RETAINED
+  forgotten = state == log_odds.FORGOTTEN
+  unused = np.roll(state, -1, axis=0) != log_odds.RETAINED
   following = np.roll(retrained, -1, axis=0)
   found = []
   for name, function in _OUTPUTS.items():
@@ -187,7 +181,7 @@ def output_rows(
       )
       estimate = intervals.over_splits(intervals.group_means(by_model, group))
       found.append(
-        records.AttackRow(
+        results.AttackRow(
           'outputs',
           f'{prefix}{name}',
           estimate.value,
@@ -199,7 +193,7 @@ def output_rows(
   return found
 
 
-def notes(findings: list[suite.Finding]) -> list[str]:
+def notes(findings: list[registry.AttackResult]) -> list[str]:
   """Say which numbers were refused or pooled, and why."""
   found: dict[str, list[str]] = {}
   for finding in findings:
@@ -221,7 +215,7 @@ def notes(findings: list[suite.Finding]) -> list[str]:
 
 def exposure_csv(data: scores_lib.Scores) -> str:
   """List the exposure of every tested example, most exposed first."""
-  found = suite.exposure(data)
+  found = registry.exposure(data)
   own, null = found['unlearned'], found.get('retrained')
   tested = np.flatnonzero(np.isfinite(own.auc))
   lines = ['example,auc,p_value,discovered,retrained_auc']
@@ -241,27 +235,27 @@ def membership(data: scores_lib.Scores) -> bytes:
   never seen, and `probability` f32[P, N] of having been forgotten where both
   are as likely beforehand; NaN where an example could not be scored.
   """
-  ratio = suite.ratios(data)['unlearned']
+  ratio = registry.ratios(data)['unlearned']
   found = io.BytesIO()
   np.savez_compressed(
     found,
     log_ratio=ratio.astype(np.float32),
-    probability=ulira.posterior(ratio).astype(np.float32),
+    probability=likelihood.posterior(ratio).astype(np.float32),
   )
   return found.getvalue()
 
 
-def pictures(data: scores_lib.Scores) -> list[page.Picture]:
+def pictures(data: scores_lib.Scores) -> list[html.Picture]:
   """Draw ROC, trade-off, log-odds and exposure of all populations."""
-  ratios = suite.ratios(data)
+  ratios = registry.ratios(data)
   curves, errors, confidences = {}, {}, {}
   forgotten, unseen = (
-    data.state == code for code in (arrange.FORGOTTEN, arrange.NEVER_SEEN)
+    data.state == code for code in (log_odds.FORGOTTEN, log_odds.NEVER_SEEN)
   )
   audited = forgotten.any(axis=0)
   for side, ratio in ratios.items():
     name = _PICTURED[side]
-    curve = roc_report.curves(ratio, data.state, data.group, fpr=_GRID)
+    curve = roc.curves(ratio, data.state, data.group, fpr=_GRID)
     curves[name] = plots.Roc(
       fpr=curve['fpr'],
       tpr=curve['tpr'],
@@ -270,20 +264,20 @@ def pictures(data: scores_lib.Scores) -> list[page.Picture]:
       supported=curve['supported'],
     )
     known = ~np.isnan(ratio)
-    errors[name] = trade_off.trade_off(
+    errors[name] = roc.trade_off(
       ratio[known & forgotten], ratio[known & unseen]
     )
     z = data.sides[side].mean
     confidences[name] = z[forgotten], z[unseen & audited]
   found = [
-    page.Picture(
+    html.Picture(
       'roc',
       'How many forgotten examples U-LiRA finds (vertical) at the price of how '
       'many false alarms (horizontal), on logarithmic axes. The diagonal is '
       'guessing; bands are 95% intervals over independent groups of models.',
       plots.roc(curves),
     ),
-    page.Picture(
+    html.Picture(
       'trade_off',
       'The two kinds of errors open to an attacker, false alarms and misses; '
       'the diagonal is guessing. μ is the distance of two bell curves of unit '
@@ -291,7 +285,7 @@ def pictures(data: scores_lib.Scores) -> list[page.Picture]:
       'it is chance.',
       plots.trade_off(errors, remarks=_mu(errors)),
     ),
-    page.Picture(
+    html.Picture(
       'log_odds',
       'Confidence in the true class on examples that the models forgot and on '
       'examples that they never saw.',
@@ -305,14 +299,13 @@ def pictures(data: scores_lib.Scores) -> list[page.Picture]:
 
 def _mu(errors: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, str]:
   return {
-    name: f'μ = {trade_off.gaussian_mu(*curve):.2f}'
-    for name, curve in errors.items()
+    name: f'μ = {roc.gaussian_mu(*curve):.2f}' for name, curve in errors.items()
   }
 
 
-def _exposure_picture(data: scores_lib.Scores) -> page.Picture:
-  auc = {name: found.auc for name, found in suite.exposure(data).items()}
-  return page.Picture(
+def _exposure_picture(data: scores_lib.Scores) -> html.Picture:
+  auc = {name: found.auc for name, found in registry.exposure(data).items()}
+  return html.Picture(
     'vulnerability',
     'Each point is an example: how well its score tells models that had it '
     'from models that never saw it, before unlearning (horizontal) and after '
@@ -335,16 +328,16 @@ def main(argv: list[str]) -> None:
     fprs = parse_fprs(_FPRS.value)
     arrays = load(str(_SCORES.value))
     data = check(str(_SCORES.value), arrays)
-    chosen = suite.choose(data, _ATTACKS.value or None)
+    chosen = registry.choose(data, _ATTACKS.value or None)
     directory = check_directory(str(_OUT.value))
     with progress.Progress() as bars:
       with bars.stage('attack', total=len(chosen), unit='attacks') as stage:
-        findings = suite.run(
+        findings = registry.run(
           data, attacks=chosen, fprs=fprs, advance=lambda _: stage.advance(1)
         )
   except ValueError as error:
     sys.exit(f'error: {error}')
-  report = page.Report(
+  report = html.Report(
     title='Attacks on stored scores',
     lead=_lead(data),
     rows=rows(findings)
@@ -354,12 +347,12 @@ def main(argv: list[str]) -> None:
     warnings=[*data.warnings, *notes(findings)],
     reference=_PICTURED['retrained'],
   )
-  bundle.write(directory, report)
+  html.write_report(directory, report)
   if 'per_example' in chosen:
     files.write_text(directory / 'per_example.csv', exposure_csv(data))
   if 'ulira' in chosen:
     files.write_bytes(directory / 'membership.npz', membership(data))
-  table.show(report.rows)
+  tables.show_table(report.rows)
   for line in (*report.findings, *data.warnings):
     print(line)
   seconds = time.monotonic() - started
@@ -368,7 +361,7 @@ def main(argv: list[str]) -> None:
 
 def _lead(data: scores_lib.Scores) -> list[str]:
   models, examples = data.state.shape
-  forgotten = int((data.state == arrange.FORGOTTEN).any(axis=0).sum())
+  forgotten = int((data.state == log_odds.FORGOTTEN).any(axis=0).sum())
   against = 'with' if data.retrained is not None else 'without'
   return [
     f'{models} unlearned models of {len(np.unique(data.split))} splits were '

@@ -7,7 +7,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from jaxmu.execution import hardware
+from jaxmu.study import execution
 
 CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'Configuration, e.g. configs/msg_resnet.py or FILE:SCALE.'
@@ -25,14 +25,14 @@ def main(argv: list[str]) -> None:
   config = CONFIG.value.to_dict()
   set_up_jax(config)
   # Imported late: the number of devices must be set before JAX starts.
-  from jaxmu.pipeline import check, job, plan, run, settings
+  from jaxmu.study import job, planner, run, settings
 
   try:
     chosen = settings.from_config(config)
     if PLAN.value:
       opened = job.open_job(chosen)
-      check.check(opened, plan.steps(opened))
-      print(plan.text(opened, tell=print))
+      run.check_job(opened, planner.plan_steps(opened))
+      print(planner.plan_text(opened, tell=print))
     else:
       run.run(chosen, command=' '.join(['python -m jaxmu.main', *sys.argv[1:]]))
   except ValueError as error:
@@ -45,7 +45,7 @@ def set_up_jax(config: dict) -> None:
   # Not checked yet; what is wrong is refused with all other settings.
   asked = config.get('run', {}).get('devices', 0)
   given = isinstance(asked, int) and asked > 0
-  devices = asked if given else hardware.cores()
+  devices = asked if given else execution.cores()
   jax.config.update('jax_num_cpu_devices', devices)
   cache = pathlib.Path(config.get('workdir', '')).expanduser() / 'cache' / 'jax'
   jax.config.update('jax_compilation_cache_dir', str(cache))

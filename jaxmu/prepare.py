@@ -15,7 +15,7 @@ import pathlib
 import sys
 import warnings
 
-from jaxmu.data import cache, own, plain, prepared, raw, sources
+from jaxmu.data import custom, datasets, formats
 from jaxmu.data.catalog import CATALOG
 
 _OFFICIAL = tuple(sorted(set(CATALOG) - {'digits'}))
@@ -25,7 +25,7 @@ _OWN = {'image_size', 'test_fraction', 'flip', 'crop_padding', 'overwrite'}
 def main(argv: list[str] | None = None) -> int:
   """Run the command; return its exit status."""
   args = _parser().parse_args(argv)
-  data_dir = sources.find_data_dir(args.data_dir)
+  data_dir = datasets.find_data_dir(args.data_dir)
   try:
     _check(args)
     _check_flags(args)
@@ -35,13 +35,13 @@ def main(argv: list[str] | None = None) -> int:
       _named(args, args.name, data_dir, overwrite=args.overwrite)
     with warnings.catch_warnings(record=True) as caught:
       warnings.simplefilter('always')
-      source = sources.load(args.name, data_dir=data_dir)
+      source = datasets.load(args.name, data_dir=data_dir)
   except (ValueError, OSError) as error:
     print(f'error: {error}', file=sys.stderr)
     return 1
   for warning in caught:
     print(f'warning: {warning.message}')
-  absent = raw.absent_classes(
+  absent = formats.absent_classes(
     source.label[: source.num_dev], num_classes=source.num_classes
   )
   if absent:
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     f'{source.name}: {source.num_dev} + {num_test} examples of '
     f'{source.image.shape[1]} x {source.image.shape[2]}, '
     f'{source.num_classes} classes, fingerprint {source.fingerprint[:16]}\n'
-    f'data set: {data_dir}\ncache: {cache.default_dir()}'
+    f'data set: {data_dir}\ncache: {datasets.default_cache_dir()}'
   )
   return 0
 
@@ -108,19 +108,21 @@ def _named(
 ) -> None:
   """Prepare a set of the benchmark, or another one of tfds."""
   folder = data_dir / name
-  if not overwrite and (plain.is_plain(folder) or prepared.find(folder)):
+  if not overwrite and (
+    formats.is_plain(folder) or formats.find_prepared(folder)
+  ):
     anew = '; --overwrite prepares it anew' if name in _OFFICIAL else ''
     print(f'{folder} is there and is used as it is{anew}')
     return
   # tfds is slow to import and not needed for a user's own data.
-  from jaxmu.data import preparation
+  from jaxmu.data import official
 
   if name not in _OFFICIAL:
-    preparation.prepare_other(
+    official.prepare_other(
       name, data_dir=data_dir, manual_dir=args.manual_dir, overwrite=overwrite
     )
     return
-  _, skipped = preparation.prepare(
+  _, skipped = official.prepare(
     name,
     data_dir=data_dir,
     manual_dir=args.manual_dir,
@@ -137,20 +139,23 @@ def _own(args: argparse.Namespace, data_dir: pathlib.Path) -> None:
   size = args.image_size
   meta = {'flip': args.flip, 'crop_padding': args.crop_padding or 0}
   if args.from_images:
-    data = own.read_image_folder(args.from_images, size=size)
+    data = custom.read_image_folder(args.from_images, size=size)
   elif args.from_arrays:
     classes = args.num_classes
-    data = own.read_arrays(args.from_arrays, num_classes=classes)
+    data = custom.read_arrays(args.from_arrays, num_classes=classes)
     meta |= {'size': size} if size else {}
     meta |= {'num_classes': classes} if classes else {}
   else:
     folder = data_dir / args.from_tfds
     # --overwrite means the new set here, not the one it is made of.
     _named(args, args.from_tfds, data_dir, overwrite=False)
-    opened = prepared.open_prepared(
-      args.from_tfds, prepared.newest(folder), size=size, need_test=False
+    opened = formats.open_prepared(
+      args.from_tfds,
+      formats.newest_prepared(folder),
+      size=size,
+      need_test=False,
     )
-    data = own.collect(opened)
+    data = custom.collect(opened)
     meta['num_classes'] = opened.num_classes
   if data.test is not None and args.test_fraction is not None:
     raise ValueError(
@@ -158,8 +163,8 @@ def _own(args: argparse.Namespace, data_dir: pathlib.Path) -> None:
       'a test part of its own; leave the flag out'
     )
   fraction = 0.2 if args.test_fraction is None else args.test_fraction
-  data = own.divide(data, test_fraction=fraction)
-  own.write_plain(
+  data = custom.divide(data, test_fraction=fraction)
+  custom.write_plain(
     args.name, data, data_dir=data_dir, meta=meta, overwrite=args.overwrite
   )
 

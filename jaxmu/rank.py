@@ -20,7 +20,7 @@ from absl import app, flags
 from scipy import stats
 
 from jaxmu.metrics import ranking
-from jaxmu.report import bundle, names, page, plots, records, table
+from jaxmu.report import html, plots, results, tables
 
 MIN_JOBS = 2
 _PLACES = ('first', 'second', 'third')
@@ -45,9 +45,9 @@ def methods_of(folder: pathlib.Path) -> list[str]:
     raise ValueError(
       f'{folder} has no {path.name}; give the workdir of a finished job'
     )
-  found = records.read_csv(path, records.Observation)
-  order = names.ordered(row.method for row in found)
-  return [n for n in order if n not in (names.REFERENCE, names.ORIGINAL)]
+  found = results.read_csv(path, results.Observation)
+  order = results.ordered(row.method for row in found)
+  return [n for n in order if n not in (results.REFERENCE, results.ORIGINAL)]
 
 
 def read(folder: pathlib.Path, methods: Sequence[str]) -> Cell:
@@ -57,7 +57,7 @@ def read(folder: pathlib.Path, methods: Sequence[str]) -> Cell:
     ValueError: too few methods or initialisations to rank.
   """
   per_seed: dict[str, dict[str, list[float]]] = {name: {} for name in methods}
-  for row in records.read_csv(folder / 'per_cluster.csv', records.Observation):
+  for row in results.read_csv(folder / 'per_cluster.csv', results.Observation):
     if row.method in per_seed:
       per_seed[row.method].setdefault(row.metric, []).append(row.value)
   facts = json.loads((folder / 'results.json').read_text(encoding='utf-8'))
@@ -73,7 +73,7 @@ def read(folder: pathlib.Path, methods: Sequence[str]) -> Cell:
       f'guessing and {ranking.MIN_SEEDS} initialisations or pairs of splits '
       "(config.splits.seeds for design 'main')"
     )
-  clock = records.read_csv(folder / 'timing.csv')
+  clock = results.read_csv(folder / 'timing.csv')
   speed = {row.method: row.value for row in clock if row.metric == 'rte'}
   slowness = stats.rankdata([-speed[name] for name in methods])
   return Cell(
@@ -95,10 +95,10 @@ def rows(
   cells: Sequence[Cell],
   overall: Mapping[str, ranking.OverallRanking],
   methods: Sequence[str],
-) -> list[records.Row]:
+) -> list[results.Row]:
   """Return ranks over cells, counts of groups and the combined rank."""
   found = [
-    records.Row(
+    results.Row(
       name,
       f'rank_{metric}',
       float(ranks.mean_rank[i]),
@@ -112,7 +112,7 @@ def rows(
   for metric in cells[0].groups:
     groups = np.stack([c.groups[metric] for c in cells])
     found += [
-      records.Row(
+      results.Row(
         name,
         f'{place}_{metric}',
         int(np.sum(groups[:, i] == number)),
@@ -123,7 +123,7 @@ def rows(
     ]
   combined = ranking.combined_rank([r.mean_rank for r in overall.values()])
   found += [
-    records.Row(name, 'rank_combined', float(combined[i]), n=len(cells))
+    results.Row(name, 'rank_combined', float(combined[i]), n=len(cells))
     for i, name in enumerate(methods)
   ]
   return found
@@ -133,11 +133,11 @@ def pictures(
   overall: Mapping[str, ranking.OverallRanking],
   methods: Sequence[str],
   jobs: int,
-) -> list[page.Picture]:
+) -> list[html.Picture]:
   """Draw one diagram of ranks per metric."""
   titles = {**ranking.TITLES, 'rte': 'run time'}
   return [
-    page.Picture(
+    html.Picture(
       f'rank_{metric}',
       f'Mean rank by {titles[metric]} over {jobs} jobs; 1 is best. '
       'Methods under a bar differ by less than the critical difference of '
@@ -153,7 +153,7 @@ def pictures(
   ]
 
 
-def rank(folders: Sequence[str]) -> page.Report:
+def rank(folders: Sequence[str]) -> html.Report:
   """Rank the methods that all these jobs have.
 
   Raises:
@@ -170,8 +170,8 @@ def rank(folders: Sequence[str]) -> page.Report:
   left_out = sorted({n for own in every for n in own} - set(methods))
   cells = [read(path, methods) for path in paths]
   overall = over_cells(cells)
-  listed = ', '.join(names.label(name) for name in left_out)
-  return page.Report(
+  listed = ', '.join(results.label(name) for name in left_out)
+  return html.Report(
     title=f'{len(methods)} unlearning methods over {len(cells)} jobs',
     lead=[f'Ranked jobs: {", ".join(cell.name for cell in cells)}.'],
     rows=rows(cells, overall, methods),
@@ -189,8 +189,8 @@ def main(argv: list[str]) -> None:
   except ValueError as error:
     sys.exit(f'error: {error}')
   directory = pathlib.Path(flags.FLAGS.out).expanduser()
-  bundle.write(directory, report)
-  table.show(report.rows)
+  html.write_report(directory, report)
+  tables.show_table(report.rows)
   print(f'{directory / "report.html"} written')
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from jaxmu import attack
-from jaxmu.attacks import log_odds, scores, suite
-from jaxmu.report import glossary, records
+from jaxmu.attacks import log_odds, registry, scores
+from jaxmu.report import glossary, results
 from tests.attacks import test_suite
 
 
@@ -67,11 +67,11 @@ def test_report_of_a_file(tmp_path):
     f'--scores={path}', f'--out={out}', '--attacks=ulira,per_example,klom'
   )
   assert done.returncode == 0, done.stderr
-  rows = records.read_csv(out / 'results.csv', records.AttackRow)
+  rows = results.read_csv(out / 'results.csv', results.AttackRow)
   header = (out / 'results.csv').read_text().splitlines()[0]
   assert header == 'attack,metric,value,low,high,n'
   assert {row.attack for row in rows} == {'ulira', 'per_example', 'klom'}
-  found = suite.run(
+  found = registry.run(
     attack.read(str(path)), attacks=['ulira', 'per_example', 'klom']
   )
   by_name = {(f.attack, f.metric): f.estimate for f in found}
@@ -87,7 +87,7 @@ def test_report_of_a_file(tmp_path):
   for name in ('roc', 'trade_off', 'log_odds', 'vulnerability'):
     assert (out / 'plots' / f'{name}.png').stat().st_size > 1000
   data = attack.read(str(path))
-  ratio = suite.ratios(data)['unlearned']
+  ratio = registry.ratios(data)['unlearned']
   with np.load(out / 'membership.npz') as said:
     np.testing.assert_array_equal(said['log_ratio'], ratio.astype(np.float32))
     np.testing.assert_allclose(
@@ -137,7 +137,7 @@ def test_a_refusal_is_one_line_and_an_exit_code(tmp_path):
 
 def test_refused_and_pooled_numbers_are_explained():
   data = scores.from_arrays(test_suite.make_arrays())
-  found = suite.run(data, attacks=['ulira'], fprs=(0.0001, 0.01))
+  found = registry.run(data, attacks=['ulira'], fprs=(0.0001, 0.01))
   text = '\n'.join(attack.notes(found))
   assert 'needs 100000' in text and 'one threshold for all' in text
 
@@ -168,6 +168,6 @@ def test_the_page_on_defects_names_tests_that_exist():
 
 def test_every_number_has_a_glossary_entry():
   data = scores.from_arrays(test_suite.make_arrays())
-  found = suite.run(data, fprs=(0.01,))
+  found = registry.run(data, fprs=(0.01,))
   names = {f'{f.attack}_{f.metric}' for f in found}
   assert not glossary.missing(names)

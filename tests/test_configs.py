@@ -9,9 +9,9 @@ import re
 import pytest
 
 from configs import digits
+from jaxmu import hparams as hp
 from jaxmu import methods
-from jaxmu.core import hparams as hp
-from jaxmu.pipeline import settings
+from jaxmu.study import settings
 
 FOLDER = pathlib.Path(__file__).parent.parent / 'configs'
 NAMES = sorted(

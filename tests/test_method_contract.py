@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmu import population, training
-from jaxmu.core import hparams as hp
-from jaxmu.core import method as core_method
-from jaxmu.core.draws import Draws
-from jaxmu.core.types import Problem
+from jaxmu import hparams as hp
+from jaxmu import method as method_lib
+from jaxmu import population
+from jaxmu.draws import Draws
 from jaxmu.methods import METHODS
+from jaxmu.types import Problem
 from tests import tiny_problem
 
 BATCH = 8  # 20 retained examples: two full batches and a tail of four
@@ -68,8 +68,8 @@ def _variants(name: str) -> tuple:
 
 
 @functools.cache
-def _trainer(name: str, layout: population.Layout) -> training.Trainer:
-  return training.Trainer(METHODS[name], tiny_problem.task(), layout)
+def _trainer(name: str, layout: population.Layout) -> population.Trainer:
+  return population.Trainer(METHODS[name], tiny_problem.task(), layout)
 
 
 def _same(tree, size: int, member: int = 0):
@@ -168,7 +168,7 @@ def test_docstring_gives_the_source(name):
 @names
 def test_counted_cost_is_positive(name):
   method = METHODS[name]
-  sizes = core_method.Sizes(retain=90, forget=10, val=20, classes=10)
+  sizes = method_lib.Sizes(retain=90, forget=10, val=20, classes=10)
   assert method.card.cost(hp.defaults(method.Hparams), sizes) > 0
 
 
@@ -194,7 +194,7 @@ def test_result_is_finite_and_differs_from_the_start(name):
 @names
 def test_population_agrees_with_one_member_at_a_time(name):
   method = METHODS[name]
-  alone, _ = core_method.run(
+  alone, _ = method_lib.run(
     method._replace(init=jax.jit(method.init), epoch=jax.jit(method.epoch)),
     _variants(name)[0],
     Draws(tiny_problem.keys(1)[0]),

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmu import population, training
-from jaxmu.core import hparams as hp
-from jaxmu.core.draws import Draws, derive
+from jaxmu import hparams as hp
+from jaxmu import population
+from jaxmu.draws import Draws, derive
 from jaxmu.methods import METHODS
 from tests import tiny_problem
 
@@ -41,7 +41,7 @@ def _train(layout, members=None):
     for m in members
   ]
   pick = lambda tree: jax.tree.map(lambda x: x[members], tree)  # noqa: E731
-  trainer = training.Trainer(method, tiny_problem.task(), layout)
+  trainer = population.Trainer(method, tiny_problem.task(), layout)
   return trainer.run(
     chosen,
     tiny_problem.keys(SIZE)[members],
@@ -109,7 +109,7 @@ def test_draws_are_bitwise_equal_in_every_layout(devices, chunk):
 def test_devices_work_alone_and_the_state_is_reused(name, devices, chunk):
   layout = population.Layout(devices, chunk)
   method, task = METHODS[name], tiny_problem.task()
-  trainer = training.Trainer(method, task, layout)
+  trainer = population.Trainer(method, task, layout)
   sizes = [n for n in hp.defaults(method.Hparams) if n.endswith('batch_size')]
   hparams = hp.from_config(
     method.Hparams, {'num_epochs': 1, **dict.fromkeys(sizes, 8)}
@@ -151,7 +151,7 @@ def test_contact_with_the_host_would_be_seen():
 def test_only_one_member_runs_when_asked(one_by_one):
   layout = population.Layout(2, 1)
   method = METHODS['retrain']
-  trainer = training.Trainer(method, tiny_problem.task(), layout)
+  trainer = population.Trainer(method, tiny_problem.task(), layout)
   hparams = hp.from_config(
     method.Hparams, {'num_epochs': 1, 'learning_rate': 0.01, 'batch_size': 8}
   )
@@ -174,10 +174,12 @@ def test_only_one_member_runs_when_asked(one_by_one):
 def test_failures_name_the_first_epoch():
   losses = np.array([[1, np.nan, 2], [1, 1, np.nan], [np.inf, 1, 1]])
   finite = np.array([False, True, False])
-  failed = training.failures(losses, np.array([3, 2, 3]), finite)
+  failed = population.failure_epochs(losses, np.array([3, 2, 3]), finite)
   np.testing.assert_array_equal(failed, [1, -1, 0])
   # Losses say nothing where a method takes no epochs.
-  failed = training.failures(np.zeros((2, 0)), np.zeros(2, int), finite[:2])
+  failed = population.failure_epochs(
+    np.zeros((2, 0)), np.zeros(2, int), finite[:2]
+  )
   np.testing.assert_array_equal(failed, [0, -1])
 
 

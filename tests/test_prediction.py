@@ -3,14 +3,16 @@
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmu import prediction
+from jaxmu import population
 from jaxmu.attacks import log_odds
 
 
 def test_log_odds_of_ordinary_logits_are_those_of_the_attacks():
   logits = np.random.default_rng(0).normal(0, 9, (20, 4)).astype(np.float32)
   label = np.arange(20) % 4
-  found = prediction.from_logits(jnp.asarray(logits), jnp.asarray(label))
+  found = population.predictions_from_logits(
+    jnp.asarray(logits), jnp.asarray(label)
+  )
   expected = log_odds.log_odds(logits, label)
   np.testing.assert_allclose(found.log_odds, expected, rtol=1e-5)
   np.testing.assert_array_equal(found.correct, logits.argmax(1) == label)
@@ -22,7 +24,7 @@ def test_log_odds_are_finite_for_huge_and_for_broken_logits():
   logits = jnp.asarray(
     [[huge, -huge], [-huge, huge], [nan, 0], [inf, 0]], jnp.float32
   )
-  found = prediction.from_logits(logits, jnp.zeros(4, jnp.int32))
+  found = population.predictions_from_logits(logits, jnp.zeros(4, jnp.int32))
   largest = np.finfo(np.float32).max
   np.testing.assert_array_equal(
     found.log_odds, np.float32([largest, -largest, -largest, -largest])

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from jaxmu import rank
-from jaxmu.report import glossary, records
+from jaxmu.report import glossary, results
 
 METHODS = ('ft', 'msg', 'ga')
 SPEED = {'ft': 10.0, 'msg': 5.0, 'ga': 20.0}
@@ -22,12 +22,12 @@ def write(folder, worse, seeds=10, methods=METHODS, seed=0):
         'indisc_test': 0.95 + 1e-4 * rng.random(),
         'ta': 0.1 if method == 'ga' and worse == 'guessing' else 0.9,
       }
-      found += [records.Observation(method, k, s, v) for k, v in values.items()]
+      found += [results.Observation(method, k, s, v) for k, v in values.items()]
   folder.mkdir()
-  records.write_csv(folder / 'per_cluster.csv', found, records.Observation)
-  clock = [records.Row(name, 'rte', SPEED[name]) for name in methods]
-  records.write_csv(folder / 'timing.csv', clock)
-  records.write_json(
+  results.write_csv(folder / 'per_cluster.csv', found, results.Observation)
+  clock = [results.Row(name, 'rte', SPEED[name]) for name in methods]
+  results.write_csv(folder / 'timing.csv', clock)
+  results.write_json(
     folder / 'results.json', {'provenance': {'data': {'classes': 10}}}
   )
   return str(folder)
@@ -45,7 +45,7 @@ def test_ranks_over_jobs(tmp_path):
   # Ranks within each job, then over jobs.
   naive = []
   for job in jobs:
-    rows = records.read_csv(f'{job}/per_cluster.csv', records.Observation)
+    rows = results.read_csv(f'{job}/per_cluster.csv', results.Observation)
     own = np.array(
       [
         [r.value for r in rows if (r.method, r.metric) == (m, 'ret_dev')]

@@ -8,11 +8,11 @@ import pytest
 
 from benchmarks import search_digits
 from configs import benchmark, digits
+from jaxmu import hparams as hp
 from jaxmu import methods, models
-from jaxmu.core import hparams as hp
-from jaxmu.core.types import Dataset, Problem, Task
 from jaxmu.data.catalog import CATALOG
-from jaxmu.pipeline import settings
+from jaxmu.study import settings
+from jaxmu.types import Dataset, Problem, Task
 
 
 @pytest.fixture(scope='module')

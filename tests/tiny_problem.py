@@ -3,9 +3,9 @@
 import jax
 import numpy as np
 
-from jaxmu import models, training
-from jaxmu.core.draws import derive
-from jaxmu.core.types import Dataset, Split, Task, Transform
+from jaxmu import models, population
+from jaxmu.draws import derive
+from jaxmu.types import Dataset, Split, Task, Transform
 
 CLASSES = 4
 SIZES = {'retain': 20, 'forget': 10, 'val': 9}
@@ -43,4 +43,6 @@ def keys(size: int) -> jax.Array:
 
 def originals(size: int) -> dict:
   """Fresh models, one per member."""
-  return jax.tree.map(jax.numpy.asarray, training.fresh(task(), keys(size)))
+  return jax.tree.map(
+    jax.numpy.asarray, population.initial_variables(task(), keys(size))
+  )

@@ -16,7 +16,7 @@ from concurrent import futures
 import numpy as np
 from scipy import stats
 
-from jaxmu.attacks import arrange, roc, streaming
+from jaxmu.attacks import leave_out, log_odds, roc
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,13 +76,13 @@ def per_example(
     false_discovery_rate: of the discoveries among all tested examples.
   """
   score, state, group = map(np.asarray, (score, state, group))
-  forgotten, unseen = state == arrange.FORGOTTEN, state == arrange.NEVER_SEEN
+  forgotten, unseen = state == log_odds.FORGOTTEN, state == log_odds.NEVER_SEEN
 
   def one(n: int) -> float:
     return roc.auc(score[forgotten[:, n], n], score[unseen[:, n], n])
 
   auc = np.empty(state.shape[1])
-  slices = streaming.column_slices(len(score), len(auc), 1 << 18)
+  slices = leave_out.column_slices(len(score), len(auc), 1 << 18)
 
   def work(part: slice) -> None:
     auc[part] = [one(n) for n in range(part.start, part.stop)]

@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from jaxmu.attacks import arrange, log_odds, moments, roc, streaming
+from jaxmu.attacks import leave_out, log_odds, roc
 
 Rule = Literal['online', 'offline']
 
@@ -32,7 +32,7 @@ def rmia(
   rule: Rule = 'offline',
   a: float = 0.3,
   gamma: float = 1.0,
-  mode: moments.Mode = 'logo',
+  mode: leave_out.Mode = 'logo',
 ) -> tuple[np.ndarray, np.ndarray]:
   """Compute RMIA scores of every (model, example).
 
@@ -58,14 +58,14 @@ def rmia(
   phi, state, group = map(np.asarray, (phi, state, group))
   _check(rule, a, gamma)
   if population is None:
-    population = np.all(state == arrange.EXCLUDED, axis=0)
+    population = np.all(state == log_odds.EXCLUDED, axis=0)
   population = np.asarray(population, bool)
   if not population.any():
     raise ValueError(
       'RMIA needs population examples that no model has seen (state 3 in '
       'every model); none were found. Pass `population`'
     )
-  if (state[:, population] < arrange.NEVER_SEEN).any():
+  if (state[:, population] < log_odds.NEVER_SEEN).any():
     raise ValueError(
       'some population examples were trained on (state 0 or 1); RMIA compares '
       'with examples that no model has seen'
@@ -103,7 +103,9 @@ def choose_a(
   def value(a: float) -> float:
     score, valid = rmia(phi, state, group, population=population, a=a)
     each = [
-      roc.auc(s[v & (c == arrange.FORGOTTEN)], s[v & (c == arrange.NEVER_SEEN)])
+      roc.auc(
+        s[v & (c == log_odds.FORGOTTEN)], s[v & (c == log_odds.NEVER_SEEN)]
+      )
       for s, v, c in zip(
         score[chosen], valid[chosen], state[chosen], strict=True
       )
@@ -115,12 +117,12 @@ def choose_a(
 
 def _one_view(phi, state, group, population, rule, a, gamma, mode):
   log_p = log_odds.log_confidence(phi)
-  units = moments.make_units(group, mode)
+  units = leave_out.make_units(group, mode)
   out = np.full(state.shape, np.nan)
-  unseen = (state == arrange.NEVER_SEEN) | population
+  unseen = (state == log_odds.NEVER_SEEN) | population
   log_out = _log_mean(log_p, unseen, units)
   if rule == 'online':
-    log_in = _log_mean(log_p, state == arrange.FORGOTTEN, units)
+    log_in = _log_mean(log_p, state == log_odds.FORGOTTEN, units)
     with np.errstate(invalid='ignore'):
       both = np.logaddexp(log_in, log_out) - np.log(2)
     log_bar = np.where(population, log_out, both)
@@ -129,7 +131,7 @@ def _one_view(phi, state, group, population, rule, a, gamma, mode):
   for u, rows in enumerate(units.slices()):
     for m in units.order[rows]:
       rho = log_p[m] - log_bar[u]
-      used = streaming.scored(state[m]) & np.isfinite(rho)
+      used = leave_out.scored(state[m]) & np.isfinite(rho)
       out[m, used] = _dominance(rho[used], rho[population], gamma)
   return out
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jaxmu.attacks import arrange, log_odds, population
+from jaxmu.attacks import log_odds as log_odds_lib
+from jaxmu.attacks import single_model
 
 MIN_SPLITS = 4  # to fit without one and still estimate a spread
 CALIBRATED_SPLITS = 16  # from here on attacks keep their promised error rates
@@ -28,7 +29,7 @@ KEYS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Side:
+class PopulationScores:
   """Scores of one population.
 
   Attributes:
@@ -64,9 +65,9 @@ class Scores:
     warnings: what a reader must know before believing a number.
   """
 
-  unlearned: Side
-  retrained: Side | None
-  original: Side | None
+  unlearned: PopulationScores
+  retrained: PopulationScores | None
+  original: PopulationScores | None
   state: np.ndarray
   split: np.ndarray
   group: np.ndarray
@@ -79,12 +80,12 @@ class Scores:
     Where only a part of the examples is ever forgotten, the others may be
     easier or harder; as negatives they would show a difference without a leak.
     """
-    forgotten = (self.state == arrange.FORGOTTEN).any(axis=0)
-    idle = (self.state == arrange.NEVER_SEEN) & ~forgotten
-    return np.where(idle, arrange.EXCLUDED, self.state).astype(np.int8)
+    forgotten = (self.state == log_odds_lib.FORGOTTEN).any(axis=0)
+    idle = (self.state == log_odds_lib.NEVER_SEEN) & ~forgotten
+    return np.where(idle, log_odds_lib.EXCLUDED, self.state).astype(np.int8)
 
   @property
-  def sides(self) -> dict[str, Side]:
+  def sides(self) -> dict[str, PopulationScores]:
     """The populations that are there, by name."""
     found = {
       'original': self.original,
@@ -126,14 +127,16 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Scores:
     _beside(unlearned, _side(arrays, prefix), prefix)
     for prefix in ('retrained_', 'original_')
   )
-  pairs = arrange.complementary_pairs(state, split)
+  pairs = log_odds_lib.complementary_pairs(state, split)
   group = split if pairs is None else pairs
   data = Scores(unlearned, retrained, original, state, split, group, ())
   warnings = _warnings(data, paired=pairs is not None)
   return dataclasses.replace(data, warnings=tuple(warnings))
 
 
-def _beside(unlearned: Side, other: Side | None, prefix: str) -> Side | None:
+def _beside(
+  unlearned: PopulationScores, other: PopulationScores | None, prefix: str
+) -> PopulationScores | None:
   """Check that another population fits the unlearned one."""
   if other is None:
     return None
@@ -150,7 +153,7 @@ def _beside(unlearned: Side, other: Side | None, prefix: str) -> Side | None:
   return other
 
 
-def _side(arrays, prefix: str) -> Side | None:
+def _side(arrays, prefix: str) -> PopulationScores | None:
   scores, logits = (arrays.get(prefix + k) for k in ('log_odds', 'logits'))
   if scores is None and logits is None:
     return None
@@ -168,11 +171,11 @@ def _side(arrays, prefix: str) -> Side | None:
       )
     if 'labels' not in arrays:
       raise ValueError(f"{prefix}logits need 'labels', one per example")
-    scores = log_odds.log_odds(logits, arrays['labels'])
+    scores = log_odds_lib.log_odds(logits, arrays['labels'])
     clean = logits[:, :, 0] if logits.ndim == 4 else logits
     signals = {
-      name: log_odds.replace_non_finite(value)[0]
-      for name, value in population.signals(clean, arrays['labels']).items()
+      name: log_odds_lib.replace_non_finite(value)[0]
+      for name, value in single_model.signals(clean, arrays['labels']).items()
     }
   assert scores is not None
   _require_float(prefix + 'log_odds', scores)
@@ -181,8 +184,8 @@ def _side(arrays, prefix: str) -> Side | None:
       f'{prefix}log_odds have shape {scores.shape}; expected [models, examples]'
       ' or [models, examples, augmentations]'
     )
-  finite, count = log_odds.replace_non_finite(scores)
-  return Side(finite, signals, count)
+  finite, count = log_odds_lib.replace_non_finite(scores)
+  return PopulationScores(finite, signals, count)
 
 
 def _require_float(name: str, value: np.ndarray) -> None:
@@ -225,8 +228,8 @@ def _checked_states(arrays, shape) -> tuple[np.ndarray, np.ndarray]:
     )
   for s in np.unique(split):
     of_split = state[split == s]
-    unseen = (of_split == arrange.NEVER_SEEN).any(axis=0)
-    seen = (of_split < arrange.NEVER_SEEN).any(axis=0)
+    unseen = (of_split == log_odds_lib.NEVER_SEEN).any(axis=0)
+    seen = (of_split < log_odds_lib.NEVER_SEEN).any(axis=0)
     if (seen & unseen).any():
       raise ValueError(
         f'example {np.argmax(seen & unseen)} is never seen by one model of '
@@ -255,7 +258,7 @@ def _warnings(data: Scores, *, paired: bool) -> list[str]:
       'Splits come in complementary pairs; each pair is left out together and '
       'counts as one in the intervals.'
     )
-  forgotten = (data.state == arrange.FORGOTTEN).sum(axis=0)
+  forgotten = (data.state == log_odds_lib.FORGOTTEN).sum(axis=0)
   lonely = int(((forgotten > 0) & (forgotten < 3)).sum())
   if lonely:
     found.append(

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from jaxmu.core import hparams as hp
-from jaxmu.core.method import Method
+from jaxmu import hparams as hp
+from jaxmu.method import Method
 from jaxmu.methods import (
+  baselines,
   bt,
   cfk,
   cfw,
@@ -18,9 +19,7 @@ from jaxmu.methods import (
   kde,
   msg,
   neggrad_plus,
-  original,
   prmq,
-  retrain,
   rni,
   salun,
   scrub,
@@ -41,9 +40,9 @@ METHODS: dict[str, Method] = {
   'kde': kde.METHOD,
   'msg': msg.METHOD,
   'neggrad_plus': neggrad_plus.METHOD,
-  'original': original.METHOD,
+  'original': baselines.ORIGINAL,
   'prmq': prmq.METHOD,
-  'retrain': retrain.METHOD,
+  'retrain': baselines.RETRAIN,
   'rni': rni.METHOD,
   'salun': salun.METHOD,
   'scrub': scrub.METHOD,

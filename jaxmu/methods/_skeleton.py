@@ -12,12 +12,12 @@ change it, add a line to `jaxmu/methods/__init__.py`; see docs/methods.md.
 
 from flax import struct
 
-from jaxmu.core import hparams as hp
-from jaxmu.core.draws import Draws
-from jaxmu.core.method import Card, Info, Method
-from jaxmu.core.types import Array, Problem
-from jaxmu.data import stream
-from jaxmu.ops import fit, optim
+from jaxmu import hparams as hp
+from jaxmu.data import batches
+from jaxmu.draws import Draws
+from jaxmu.method import Card, Info, Method
+from jaxmu.methods.parts import training
+from jaxmu.types import Array, Problem
 
 
 @struct.dataclass
@@ -31,31 +31,31 @@ class Hparams:
   batch_size: int = hp.static(64, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
 
 
-def init(hparams: Hparams, draws: Draws, problem: Problem) -> fit.Fit:
+def init(hparams: Hparams, draws: Draws, problem: Problem) -> training.Fit:
   """Prepare the model: surgery, masks, teachers."""
   del hparams, draws
-  return fit.start(problem.original)
+  return training.start(problem.original)
 
 
 def epoch(
   hparams: Hparams,
   draws: Draws,
   problem: Problem,
-  state: fit.Fit,
+  state: training.Fit,
   epoch: Array,
-) -> tuple[fit.Fit, Info]:
+) -> tuple[training.Fit, Info]:
   """Take one pass over the data."""
-  del epoch  # schedules need it, see `jaxmu.ops.schedules`
+  del epoch  # schedules need it, see `jaxmu.methods.parts.training`
   rate = hparams.learning_rate
-  order = stream.shuffled(draws, 'retain', problem.split.retain)
-  variables, opt, info = fit.epoch(
-    fit.clean_cross_entropy(problem.task),
-    optim.sgd(rate, hparams.momentum, hparams.weight_decay),
+  order = batches.shuffled(draws, 'retain', problem.split.retain)
+  variables, opt, info = training.run_epoch(
+    training.clean_cross_entropy(problem.task),
+    training.sgd(rate, hparams.momentum, hparams.weight_decay),
     *state,
-    stream.cut(order, hparams.batch_size),
+    batches.make_batches(order, hparams.batch_size),
     draws,
   )
-  return fit.Fit(variables, opt), {**info, 'learning_rate': rate}
+  return training.Fit(variables, opt), {**info, 'learning_rate': rate}
 
 
 METHOD = Method(

@@ -21,12 +21,12 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from jaxmu.core import hparams as hp
-from jaxmu.core.draws import Draws
-from jaxmu.core.method import Card, Info, Method
-from jaxmu.core.types import Array, Problem, Task, Variables
-from jaxmu.data import stream
-from jaxmu.ops import fit, forward, losses, optim, teacher
+from jaxmu import hparams as hp
+from jaxmu.data import batches
+from jaxmu.draws import Draws
+from jaxmu.method import Card, Info, Method
+from jaxmu.methods.parts import forward, losses, training
+from jaxmu.types import Array, Problem, Task, Variables
 
 
 @struct.dataclass
@@ -67,12 +67,12 @@ def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
   noisy = draws.make(
     'noisy', lambda key: forward.fresh_variables(task, key, shape)
   )
-  opt = optim.adam(0.0, 0.0).init(problem.original['params'])
+  opt = training.adam(0.0, 0.0).init(problem.original['params'])
   if not hparams.cache_teacher:
     return State(problem.original, opt, None, noisy)
   targets = (
-    teacher.table(problem.task, problem.original, split.retain, size),
-    teacher.table(task, noisy, split.forget, size),
+    forward.teacher_table(problem.task, problem.original, split.retain, size),
+    forward.teacher_table(task, noisy, split.forget, size),
   )
   return State(problem.original, opt, jnp.concatenate(targets), None)
 
@@ -97,20 +97,20 @@ def epoch(
   train = jnp.concatenate([split.retain, split.forget])
   order = draws.permutation('train', train.shape[0])
   forgotten = order >= split.retain.shape[0]
-  batch = train[order], forgotten, teacher.rows(state.targets, order)
-  variables, opt, info = fit.epoch(
+  batch = train[order], forgotten, forward.teacher_rows(state.targets, order)
+  variables, opt, info = training.run_epoch(
     _imitate(hparams, problem, state.noisy),
-    optim.adam(rate, hparams.weight_decay),
+    training.adam(rate, hparams.weight_decay),
     state.variables,
     state.opt,
-    stream.cut(batch, hparams.batch_size),
+    batches.make_batches(batch, hparams.batch_size),
     draws,
   )
   info = {**info, 'learning_rate': rate}
   return State(variables, opt, state.targets, state.noisy), info
 
 
-def _imitate(hparams: Hparams, problem: Problem, noisy: Any) -> fit.Loss:
+def _imitate(hparams: Hparams, problem: Problem, noisy: Any) -> training.Loss:
   task, original = problem.task, problem.original
   noisy_task = _noisy_task(hparams, problem)
 
@@ -118,8 +118,8 @@ def _imitate(hparams: Hparams, problem: Problem, noisy: Any) -> fit.Loss:
     index, forgotten, known = batch
     images = forward.clean_images(task, index, forward.dtype_of(variables))
     if known is None:
-      good = teacher.answer(task, original, images, None)
-      bad = teacher.answer(noisy_task, noisy, images, None)
+      good = forward.teacher_answer(task, original, images, None)
+      bad = forward.teacher_answer(noisy_task, noisy, images, None)
       known = jnp.where(forgotten[:, None], bad, good)
     logits, variables = forward.train_logits(task, variables, images, draws)
     each = losses.divergences(known, logits, hparams.temperature)

@@ -14,11 +14,11 @@ Unlike the reference, asking for more blocks than there are gives a warning.
 
 from flax import struct
 
-from jaxmu.core import hparams as hp
-from jaxmu.core.draws import Draws
-from jaxmu.core.method import Card, Info, Method
-from jaxmu.core.types import Array, Problem
-from jaxmu.ops import forward, last_blocks, schedules
+from jaxmu import hparams as hp
+from jaxmu.draws import Draws
+from jaxmu.method import Card, Info, Method
+from jaxmu.methods.parts import forward, last_blocks, training
+from jaxmu.types import Array, Problem
 
 _DEAD_RATE = 'the schedule starts from learning_rate'
 _DEAD_MOMENTUM = 'the reference trains without momentum'
@@ -64,7 +64,7 @@ def epoch(
     problem,
     draws,
     state,
-    rate=schedules.milestones(
+    rate=training.milestones(
       hparams.learning_rate, epoch, hparams.num_epochs, hparams.decay_rate
     ),
     pull=hparams.pull,

@@ -18,20 +18,12 @@ labels, labels are counted.
 import jax.numpy as jnp
 from flax import struct
 
-from jaxmu.core import hparams as hp
-from jaxmu.core.draws import Draws
-from jaxmu.core.method import Card, Chosen, Info, Method
-from jaxmu.core.types import Array, Params, Problem, Variables
-from jaxmu.data import stream
-from jaxmu.ops import (
-  class_weights,
-  fit,
-  forward,
-  optim,
-  schedules,
-  surgery,
-  taps,
-)
+from jaxmu import hparams as hp
+from jaxmu.data import batches
+from jaxmu.draws import Draws
+from jaxmu.method import Card, Chosen, Info, Method
+from jaxmu.methods.parts import forward, training, weights
+from jaxmu.types import Array, Params, Problem, Variables
 
 
 @struct.dataclass
@@ -51,9 +43,9 @@ class Hparams:
   )
 
 
-def init(hparams: Hparams, draws: Draws, problem: Problem) -> fit.Fit:
+def init(hparams: Hparams, draws: Draws, problem: Problem) -> training.Fit:
   """Confuse the original model."""
-  return fit.start(
+  return training.start(
     confuse(hparams, draws, problem, problem.original, hparams.first_noise)
   )
 
@@ -68,57 +60,59 @@ def confuse(
   """Add Gaussian noise to the convolutions in scope."""
 
   def noisy(path, leaf):
-    if not (surgery.is_conv(leaf) and _in_scope(hparams, problem, path)):
+    if not (weights.is_conv(leaf) and _in_scope(hparams, problem, path)):
       return leaf
     noise = draws.normal(f'noise/{path}', leaf.shape, leaf.dtype)
     return leaf + deviation * noise
 
-  params: Params = surgery.edit(noisy, variables['params'])
+  params: Params = weights.edit(noisy, variables['params'])
   return {**variables, 'params': params}
 
 
 def _in_scope(hparams: Hparams, problem: Problem, path: str) -> bool:
   everywhere = hparams.confuse_scope == 'all_conv'
-  return everywhere or surgery.under(path, problem.task.model.blocks.stem_conv)
+  return everywhere or weights.is_under(
+    path, problem.task.model.blocks.stem_conv
+  )
 
 
 def epoch(
   hparams: Hparams,
   draws: Draws,
   problem: Problem,
-  state: fit.Fit,
+  state: training.Fit,
   epoch: Array,
-) -> tuple[fit.Fit, Info]:
+) -> tuple[training.Fit, Info]:
   """Take one shuffled pass over the retain set, confused if it is the last."""
   last = (epoch == hparams.num_epochs - 1) & (epoch > 0)
   deviation = jnp.where(last, hparams.second_noise, 0.0)
   variables = confuse(hparams, draws, problem, state.variables, deviation)
-  rate = schedules.cosine(hparams.learning_rate, epoch, hparams.num_epochs)
-  order = stream.shuffled(draws, 'retain', problem.split.retain)
-  variables, opt, info = fit.epoch(
+  rate = training.cosine(hparams.learning_rate, epoch, hparams.num_epochs)
+  order = batches.shuffled(draws, 'retain', problem.split.retain)
+  variables, opt, info = training.run_epoch(
     _weighted_cross_entropy(problem),
-    optim.sgd(rate, hparams.momentum, hparams.weight_decay),
+    training.sgd(rate, hparams.momentum, hparams.weight_decay),
     variables,
     state.opt,
-    stream.cut(order, hparams.batch_size),
+    batches.make_batches(order, hparams.batch_size),
     draws,
   )
   dead = sum(
     count
-    for path, count in taps.count_dead(
+    for path, count in weights.count_dead(
       problem.task, problem.original['params']
     ).items()
     if _in_scope(hparams, problem, path)
   )
   info = {**info, 'learning_rate': rate, 'dead_noised': jnp.int32(dead)}
-  return fit.Fit(variables, opt), info
+  return training.Fit(variables, opt), info
 
 
-def _weighted_cross_entropy(problem: Problem) -> fit.Loss:
+def _weighted_cross_entropy(problem: Problem) -> training.Loss:
   task = problem.task
-  cross_entropy = fit.clean_cross_entropy(task)
-  weight = class_weights.balanced(
-    class_weights.counts(problem), forward.dtype_of(problem.original)
+  cross_entropy = training.clean_cross_entropy(task)
+  weight = weights.balanced_class_weights(
+    weights.class_counts(problem), forward.dtype_of(problem.original)
   )
 
   def loss(variables, index, draws):

@@ -11,11 +11,11 @@ benchmark (arXiv 2410.01276).
 import jax.numpy as jnp
 from flax import struct
 
-from jaxmu.core import hparams as hp
-from jaxmu.core.draws import Draws
-from jaxmu.core.method import Card, Info, Method
-from jaxmu.core.types import Array, Problem
-from jaxmu.ops import fit, optim, schedules, surgery
+from jaxmu import hparams as hp
+from jaxmu.draws import Draws
+from jaxmu.method import Card, Info, Method
+from jaxmu.methods.parts import training, weights
+from jaxmu.types import Array, Problem
 
 
 @struct.dataclass
@@ -27,35 +27,35 @@ class Hparams:
   batch_size: int = hp.static(64, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
 
 
-def init(hparams: Hparams, draws: Draws, problem: Problem) -> fit.Fit:
+def init(hparams: Hparams, draws: Draws, problem: Problem) -> training.Fit:
   """Swap height and width of every convolution kernel."""
   del hparams, draws
 
   def transpose(path, leaf):
     del path
-    return jnp.swapaxes(leaf, 0, 1) if surgery.is_conv(leaf) else leaf
+    return jnp.swapaxes(leaf, 0, 1) if weights.is_conv(leaf) else leaf
 
-  params = surgery.edit(transpose, problem.original['params'])
-  return fit.start({**problem.original, 'params': params})
+  params = weights.edit(transpose, problem.original['params'])
+  return training.start({**problem.original, 'params': params})
 
 
 def epoch(
   hparams: Hparams,
   draws: Draws,
   problem: Problem,
-  state: fit.Fit,
+  state: training.Fit,
   epoch: Array,
-) -> tuple[fit.Fit, Info]:
+) -> tuple[training.Fit, Info]:
   """Take one shuffled pass over the retain set."""
-  rate = schedules.cosine(hparams.learning_rate, epoch, hparams.num_epochs)
-  variables, opt, info = fit.retain_epoch(
+  rate = training.cosine(hparams.learning_rate, epoch, hparams.num_epochs)
+  variables, opt, info = training.retain_epoch(
     problem,
     draws,
     *state,
-    optim.sgd(rate, hparams.momentum, hparams.weight_decay),
+    training.sgd(rate, hparams.momentum, hparams.weight_decay),
     hparams.batch_size,
   )
-  return fit.Fit(variables, opt), {**info, 'learning_rate': rate}
+  return training.Fit(variables, opt), {**info, 'learning_rate': rate}
 
 
 METHOD = Method(

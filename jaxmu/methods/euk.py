@@ -19,11 +19,11 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxmu.core import hparams as hp
-from jaxmu.core.draws import Draws
-from jaxmu.core.method import Card, Info, Method
-from jaxmu.core.types import Array, Params, Problem
-from jaxmu.ops import forward, fresh, last_blocks, schedules, surgery
+from jaxmu import hparams as hp
+from jaxmu.draws import Draws
+from jaxmu.method import Card, Info, Method
+from jaxmu.methods.parts import forward, last_blocks, training, weights
+from jaxmu.types import Array, Params, Problem
 
 _DEAD_RATE = 'the schedule starts from learning_rate'
 _DEAD_MOMENTUM = 'the reference trains without momentum'
@@ -58,7 +58,7 @@ def prepare(hparams: Hparams, problem: Problem) -> Hparams:
 def init(hparams: Hparams, draws: Draws, problem: Problem) -> last_blocks.State:
   """Draw the last blocks and the classifier anew."""
   model, original = problem.task.model, problem.original
-  drawn = fresh.scratch(draws, model, original['params'])
+  drawn = weights.fresh_scratch(draws, model, original['params'])
   free = last_blocks.trainable(model, original['params'], hparams.num_blocks)
   params = jax.tree.map(
     lambda new, old, on: jnp.where(on > 0, new, old),
@@ -74,14 +74,14 @@ def init(hparams: Hparams, draws: Draws, problem: Problem) -> last_blocks.State:
 
 def _reset(stats: Params, free: Params) -> Params:
   """Set the statistics of retrained layers to mean 0 and variance 1."""
-  on = surgery.by_path(free)
+  on = weights.by_path(free)
 
   def reset(path, leaf):
     layer, name = path.rsplit('/', 1)
     start = jnp.full_like(leaf, 1.0 if name == 'var' else 0.0)
     return jnp.where(on[f'{layer}/scale'] > 0, start, leaf)
 
-  return surgery.edit(reset, stats)
+  return weights.edit(reset, stats)
 
 
 def epoch(
@@ -96,7 +96,7 @@ def epoch(
     problem,
     draws,
     state,
-    rate=schedules.milestones(
+    rate=training.milestones(
       hparams.learning_rate, epoch, hparams.num_epochs, hparams.decay_rate
     ),
     pull=hparams.pull,

@@ -20,12 +20,12 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from jaxmu.core import hparams as hp
-from jaxmu.core.draws import Draws
-from jaxmu.core.method import Card, Info, Method
-from jaxmu.core.types import Array, Problem, Variables
-from jaxmu.data import stream
-from jaxmu.ops import fit, forward, losses, optim, schedules
+from jaxmu import hparams as hp
+from jaxmu.data import batches
+from jaxmu.draws import Draws
+from jaxmu.method import Card, Info, Method
+from jaxmu.methods.parts import forward, losses, training
+from jaxmu.types import Array, Problem, Variables
 
 UNIT_BATCH = 64  # the retain rate is per this many examples
 
@@ -62,7 +62,7 @@ class State(NamedTuple):
 def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
   """Make the predictions on the forget set uniform."""
   variables, _ = flatten(hparams, draws, problem)
-  empty = fit.start(variables).opt
+  empty = training.start(variables).opt
   return State(variables, empty, empty)
 
 
@@ -77,13 +77,13 @@ def flatten(
     logits, variables = forward.train_logits(task, variables, images, draws)
     return jnp.mean(losses.divergences_from_uniform(logits)), variables
 
-  order = stream.shuffled(draws, 'forget', problem.split.forget)
+  order = batches.shuffled(draws, 'forget', problem.split.forget)
   rate = hparams.learning_rate
-  variables, _, info = fit.epoch(
+  variables, _, info = training.run_epoch(
     loss,
-    optim.sgd(rate, hparams.momentum, hparams.weight_decay),
-    *fit.start(problem.original),
-    stream.cut(order, hparams.batch_size),
+    training.sgd(rate, hparams.momentum, hparams.weight_decay),
+    *training.start(problem.original),
+    batches.make_batches(order, hparams.batch_size),
     draws,
   )
   return variables, {**info, 'learning_rate': rate}
@@ -102,12 +102,12 @@ def epoch(
   )
   scale = hparams.batch_size / UNIT_BATCH
   rate = scale * hparams.retain_learning_rate
-  variables, retain_opt, repair = fit.retain_epoch(
+  variables, retain_opt, repair = training.retain_epoch(
     problem,
     draws,
     variables,
     state.retain_opt,
-    optim.sgd(rate, hparams.retain_momentum, hparams.retain_weight_decay),
+    training.sgd(rate, hparams.retain_momentum, hparams.retain_weight_decay),
     hparams.batch_size,
   )
   constant = jnp.full_like(repair['loss'], rate)
@@ -122,32 +122,32 @@ def epoch(
 def _contrast_pass(hparams, draws, problem, state, epoch):
   """Take one step per forget batch, each with a retain batch."""
   split, size = problem.split, hparams.batch_size
-  forget = stream.shuffled(draws, 'forget', split.forget)
-  retain = stream.shuffled(draws, 'retain', split.retain)
+  forget = batches.shuffled(draws, 'forget', split.forget)
+  retain = batches.shuffled(draws, 'retain', split.retain)
   pairs, steps = _pairs(forget, retain, size)
-  num_steps = stream.num_steps(forget.shape[0], size)
+  num_steps = batches.num_steps(forget.shape[0], size)
   loss = _spread(hparams, problem)
 
   def step(carry, batch, draws):
     pair, t = batch
-    rate = schedules.cosine(
+    rate = training.cosine(
       hparams.forget_learning_rate,
       epoch * num_steps + t,
       hparams.num_epochs * num_steps,
       hparams.floor_rate,
     )
-    optimiser = optim.sgd(
+    optimiser = training.sgd(
       rate, hparams.forget_momentum, hparams.forget_weight_decay
     )
-    *carry, value = fit.descend(loss, optimiser, *carry, pair, draws)
+    *carry, value = training.descend(loss, optimiser, *carry, pair, draws)
     return tuple(carry), (value, rate)
 
   full = jnp.arange(steps)
   tail = None if pairs.tail is None else (pairs.tail, jnp.asarray(steps))
-  (variables, opt), (values, rates) = stream.fold(
+  (variables, opt), (values, rates) = batches.fold(
     step,
     (state.variables, state.forget_opt),
-    stream.Batches((pairs.full, full), tail),
+    batches.Batches((pairs.full, full), tail),
     draws,
   )
   return variables, opt, {'loss': values, 'learning_rate': rates}
@@ -155,7 +155,7 @@ def _contrast_pass(hparams, draws, problem, state, epoch):
 
 def _pairs(
   forget: Array, retain: Array, size: int
-) -> tuple[stream.Batches, int]:
+) -> tuple[batches.Batches, int]:
   """Pair the batches of two orders until the shorter one ends.
 
   Returns:
@@ -173,10 +173,10 @@ def _pairs(
   )
   tail = rest if all(index.size for index in rest) else None
   full = head(forget, size_f), head(retain, size_r)
-  return stream.Batches(full, tail), steps
+  return batches.Batches(full, tail), steps
 
 
-def _spread(hparams: Hparams, problem: Problem) -> fit.Loss:
+def _spread(hparams: Hparams, problem: Problem) -> training.Loss:
   task = problem.task
 
   def loss(variables, batch, draws):
@@ -198,7 +198,7 @@ def _spread(hparams: Hparams, problem: Problem) -> fit.Loss:
 
 
 def _cost(h, n) -> float:
-  steps = stream.num_steps(n.forget, h['batch_size'])
+  steps = batches.num_steps(n.forget, h['batch_size'])
   contrast = 3 * n.forget + steps * h['batch_size']
   return 3 * n.forget + h['num_epochs'] * (contrast + 3 * n.retain)
 

@@ -25,12 +25,12 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxmu.core import hparams as hp
-from jaxmu.core.draws import Draws
-from jaxmu.core.method import Card, Chosen, Info, Method
-from jaxmu.core.types import Array, Params, Problem, Variables
-from jaxmu.data import stream
-from jaxmu.ops import forward, losses, surgery
+from jaxmu import hparams as hp
+from jaxmu.data import batches
+from jaxmu.draws import Draws
+from jaxmu.method import Card, Chosen, Info, Method
+from jaxmu.methods.parts import forward, losses, weights
+from jaxmu.types import Array, Params, Problem, Variables
 
 EPSILON = 1e-8
 LARGEST, LARGEST_IN_CLASSIFIER = 1e3, 1e2
@@ -51,7 +51,7 @@ class State(NamedTuple):
 def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
   """Add noise to every parameter."""
   curvature, _ = fisher(hparams, problem)
-  spread = surgery.by_path(variance(hparams, problem, curvature))
+  spread = weights.by_path(variance(hparams, problem, curvature))
   shapes = {path: value.shape for path, value in spread.items()}
   dtype = forward.dtype_of(problem.original)
   noise = draws.normals('noise', shapes, dtype)
@@ -59,7 +59,7 @@ def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
   def blur(path, leaf):
     return leaf + jnp.sqrt(spread[path]) * noise[path]
 
-  params = surgery.edit(blur, problem.original['params'])
+  params = weights.edit(blur, problem.original['params'])
   return State({**problem.original, 'params': params})
 
 
@@ -72,7 +72,9 @@ def fisher(hparams: Hparams, problem: Problem) -> tuple[Params, Array]:
   """
   task, original = problem.task, problem.original
   dtype = forward.dtype_of(original)
-  table, weight = stream.padded(problem.split.retain, hparams.batch_size)
+  table, weight = batches.padded_batches(
+    problem.split.retain, hparams.batch_size
+  )
   weight = weight.astype(dtype)
   classes = jnp.arange(task.model.num_classes)
 
@@ -118,9 +120,9 @@ def variance(hparams: Hparams, problem: Problem, curvature: Params) -> Params:
   """
   model = problem.task.model
   found = []
-  values = surgery.to_list(model, curvature)
-  for tensor, value in zip(surgery.tensors(model), values, strict=True):
-    last = surgery.under(tensor.path, model.blocks.classifier)
+  values = weights.to_list(model, curvature)
+  for tensor, value in zip(weights.torch_tensors(model), values, strict=True):
+    last = weights.is_under(tensor.path, model.blocks.classifier)
     spread = jnp.minimum(1 / (value + EPSILON), LARGEST)
     if last:
       spread = jnp.minimum(spread, LARGEST_IN_CLASSIFIER)
@@ -131,7 +133,7 @@ def variance(hparams: Hparams, problem: Problem, curvature: Params) -> Params:
     if last or spread.ndim == 1:
       spread = LOUDER * spread
     found.append(spread)
-  return surgery.to_tree(model, found, curvature)
+  return weights.to_tree(model, found, curvature)
 
 
 def epoch(

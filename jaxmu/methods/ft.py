@@ -8,11 +8,11 @@ Golatkar et al. 2020, arXiv 1911.04933.
 
 from flax import struct
 
-from jaxmu.core import hparams as hp
-from jaxmu.core.draws import Draws
-from jaxmu.core.method import Card, Info, Method
-from jaxmu.core.types import Array, Problem
-from jaxmu.ops import fit, optim, schedules
+from jaxmu import hparams as hp
+from jaxmu.draws import Draws
+from jaxmu.method import Card, Info, Method
+from jaxmu.methods.parts import training
+from jaxmu.types import Array, Problem
 
 
 @struct.dataclass
@@ -24,29 +24,29 @@ class Hparams:
   batch_size: int = hp.static(256, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
 
 
-def init(hparams: Hparams, draws: Draws, problem: Problem) -> fit.Fit:
+def init(hparams: Hparams, draws: Draws, problem: Problem) -> training.Fit:
   """Start from the original model."""
   del hparams, draws
-  return fit.start(problem.original)
+  return training.start(problem.original)
 
 
 def epoch(
   hparams: Hparams,
   draws: Draws,
   problem: Problem,
-  state: fit.Fit,
+  state: training.Fit,
   epoch: Array,
-) -> tuple[fit.Fit, Info]:
+) -> tuple[training.Fit, Info]:
   """Take one shuffled pass over the retain set."""
-  rate = schedules.cosine(hparams.learning_rate, epoch, hparams.num_epochs)
-  variables, opt, info = fit.retain_epoch(
+  rate = training.cosine(hparams.learning_rate, epoch, hparams.num_epochs)
+  variables, opt, info = training.retain_epoch(
     problem,
     draws,
     *state,
-    optim.sgd(rate, hparams.momentum, hparams.weight_decay),
+    training.sgd(rate, hparams.momentum, hparams.weight_decay),
     hparams.batch_size,
   )
-  return fit.Fit(variables, opt), {**info, 'learning_rate': rate}
+  return training.Fit(variables, opt), {**info, 'learning_rate': rate}
 
 
 METHOD = Method(

@@ -9,12 +9,12 @@ Thudi et al. 2022, arXiv 2109.13398.
 
 from flax import struct
 
-from jaxmu.core import hparams as hp
-from jaxmu.core.draws import Draws
-from jaxmu.core.method import Card, Info, Method
-from jaxmu.core.types import Array, Problem
-from jaxmu.data import stream
-from jaxmu.ops import fit, optim
+from jaxmu import hparams as hp
+from jaxmu.data import batches
+from jaxmu.draws import Draws
+from jaxmu.method import Card, Info, Method
+from jaxmu.methods.parts import training
+from jaxmu.types import Array, Problem
 
 
 @struct.dataclass
@@ -26,37 +26,37 @@ class Hparams:
   batch_size: int = hp.static(256, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
 
 
-def init(hparams: Hparams, draws: Draws, problem: Problem) -> fit.Fit:
+def init(hparams: Hparams, draws: Draws, problem: Problem) -> training.Fit:
   """Start from the original model."""
   del hparams, draws
-  return fit.start(problem.original)
+  return training.start(problem.original)
 
 
 def epoch(
   hparams: Hparams,
   draws: Draws,
   problem: Problem,
-  state: fit.Fit,
+  state: training.Fit,
   epoch: Array,
-) -> tuple[fit.Fit, Info]:
+) -> tuple[training.Fit, Info]:
   """Take one shuffled pass of ascent over the forget set."""
   del epoch
-  cross_entropy = fit.clean_cross_entropy(problem.task)
+  cross_entropy = training.clean_cross_entropy(problem.task)
 
   def ascent(variables, batch, draws):
     value, variables = cross_entropy(variables, batch, draws)
     return -value, variables
 
   rate = hparams.learning_rate
-  order = stream.shuffled(draws, 'forget', problem.split.forget)
-  variables, opt, info = fit.epoch(
+  order = batches.shuffled(draws, 'forget', problem.split.forget)
+  variables, opt, info = training.run_epoch(
     ascent,
-    optim.sgd(rate, hparams.momentum, hparams.weight_decay),
+    training.sgd(rate, hparams.momentum, hparams.weight_decay),
     *state,
-    stream.cut(order, hparams.batch_size),
+    batches.make_batches(order, hparams.batch_size),
     draws,
   )
-  return fit.Fit(variables, opt), {**info, 'learning_rate': rate}
+  return training.Fit(variables, opt), {**info, 'learning_rate': rate}
 
 
 METHOD = Method(

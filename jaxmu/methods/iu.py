@@ -23,12 +23,13 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxmu.core import hparams as hp
-from jaxmu.core.draws import Draws
-from jaxmu.core.method import Card, Info, Method
-from jaxmu.core.types import Array, Params, Problem, Variables
-from jaxmu.data import stream
-from jaxmu.ops import forward, losses
+from jaxmu import hparams as hp
+from jaxmu.data import batches
+from jaxmu.draws import Draws
+from jaxmu.method import Card, Info, Method
+from jaxmu.methods.parts import forward
+from jaxmu.methods.parts import losses as losses_lib
+from jaxmu.types import Array, Params, Problem, Variables
 
 
 @struct.dataclass
@@ -113,8 +114,8 @@ def _gradient(hparams: Hparams, problem: Problem):
       task.model, hparams.attn_bias_mode, variables, original
     )
     logits = forward.eval_logits(task, cached, images)
-    each = losses.cross_entropies(logits, task.dataset.label[index])
-    return losses.weighted_mean(each, weight)
+    each = losses_lib.cross_entropies(logits, task.dataset.label[index])
+    return losses_lib.weighted_mean(each, weight)
 
   def gradient(index, weight):
     return jax.value_and_grad(mean)(original['params'], index, weight)
@@ -129,7 +130,7 @@ def _sum(
   params = problem.original['params']
   mean_gradient = _gradient(hparams, problem)
   dtype = forward.dtype_of(problem.original)
-  table, weight = stream.padded(index, hparams.batch_size)
+  table, weight = batches.padded_batches(index, hparams.batch_size)
 
   def step(total, batch):
     index, weight = batch

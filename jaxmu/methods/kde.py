@@ -21,12 +21,12 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from jaxmu.core import hparams as hp
-from jaxmu.core.draws import Draws
-from jaxmu.core.method import Card, Info, Method
-from jaxmu.core.types import Array, Problem, Variables
-from jaxmu.data import stream
-from jaxmu.ops import fit, forward, fresh, losses, optim, schedules, teacher
+from jaxmu import hparams as hp
+from jaxmu.data import batches
+from jaxmu.draws import Draws
+from jaxmu.method import Card, Info, Method
+from jaxmu.methods.parts import forward, losses, training, weights
+from jaxmu.types import Array, Problem, Variables
 
 
 @struct.dataclass
@@ -65,17 +65,17 @@ def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
   """Draw stem and classifier anew and ask the teacher."""
   task, split, original = problem.task, problem.split, problem.original
   blocks = task.model.blocks
-  params = fresh.torch_default(
+  params = weights.fresh_torch_default(
     draws, original['params'], (*blocks.stem_conv, *blocks.classifier)
   )
 
   def ask(index):
     if not hparams.cache_teacher:
       return None
-    return teacher.table(task, original, index, hparams.batch_size)
+    return forward.teacher_table(task, original, index, hparams.batch_size)
 
   return State(
-    *fit.start({**original, 'params': params}),
+    *training.start({**original, 'params': params}),
     ask(split.val),
     ask(split.retain),
   )
@@ -91,15 +91,15 @@ def epoch(
   """Take one pass of the warm-up, or one of the training that follows."""
   split, size = problem.split, hparams.batch_size
   steps = max(
-    stream.num_steps(split.val.shape[0], size),
-    stream.num_steps(split.retain.shape[0], size),
+    batches.num_steps(split.val.shape[0], size),
+    batches.num_steps(split.retain.shape[0], size),
   )
 
   def warm_up():
     position = jnp.arange(split.val.shape[0])
     rate = hparams.learning_rate
-    optimiser = optim.sgd(rate, hparams.momentum, hparams.weight_decay)
-    batch = split.val, teacher.rows(state.val_logits, position)
+    optimiser = training.sgd(rate, hparams.momentum, hparams.weight_decay)
+    batch = split.val, forward.teacher_rows(state.val_logits, position)
     place = draws.at('val')
     return run(_imitate, place, state.opt, optimiser, batch, rate)
 
@@ -108,30 +108,33 @@ def epoch(
     opt = jax.tree.map(
       lambda x: jnp.where(first, jnp.zeros_like(x), x), state.opt
     )
-    rate = schedules.cosine(
+    rate = training.cosine(
       hparams.retain_learning_rate,
       epoch - hparams.num_epochs,
       hparams.retain_num_epochs,
     )
-    optimiser = optim.sgd(
+    optimiser = training.sgd(
       rate, hparams.retain_momentum, hparams.retain_weight_decay
     )
     order = draws.permutation('retain', split.retain.shape[0])
-    batch = split.retain[order], teacher.rows(state.retain_logits, order)
+    batch = (
+      split.retain[order],
+      forward.teacher_rows(state.retain_logits, order),
+    )
     return run(_imitate_and_learn, draws, opt, optimiser, batch, rate)
 
   def run(loss, place, opt, optimiser, batch, rate):
-    variables, opt, info = fit.epoch(
+    variables, opt, info = training.run_epoch(
       loss(hparams, problem),
       optimiser,
       state.variables,
       opt,
-      stream.cut(batch, size),
+      batches.make_batches(batch, size),
       place,
     )
     values = info['loss']
     found = {
-      'loss': fit.fill(values, values.shape[0], steps),
+      'loss': training.pad_with_mean(values, values.shape[0], steps),
       'learning_rate': jnp.asarray(rate, values.dtype),
     }
     return variables, opt, found
@@ -142,13 +145,13 @@ def epoch(
   return State(variables, opt, state.val_logits, state.retain_logits), info
 
 
-def _imitate(hparams: Hparams, problem: Problem) -> fit.Loss:
+def _imitate(hparams: Hparams, problem: Problem) -> training.Loss:
   task, original = problem.task, problem.original
 
   def loss(variables, batch, draws):
     index, known = batch
     images = forward.clean_images(task, index, forward.dtype_of(variables))
-    target = teacher.answer(task, original, images, known)
+    target = forward.teacher_answer(task, original, images, known)
     logits, variables = forward.train_logits(task, variables, images, draws)
     each = losses.divergences(target, logits, hparams.temperature)
     return jnp.mean(each), variables
@@ -156,13 +159,13 @@ def _imitate(hparams: Hparams, problem: Problem) -> fit.Loss:
   return loss
 
 
-def _imitate_and_learn(hparams: Hparams, problem: Problem) -> fit.Loss:
+def _imitate_and_learn(hparams: Hparams, problem: Problem) -> training.Loss:
   task, original = problem.task, problem.original
 
   def loss(variables, batch, draws):
     index, known = batch
     images = forward.clean_images(task, index, forward.dtype_of(variables))
-    target = teacher.answer(task, original, images, known)
+    target = forward.teacher_answer(task, original, images, known)
     logits, variables = forward.train_logits(task, variables, images, draws)
     temperature = hparams.temperature
     each = losses.soft_cross_entropies(target, logits, temperature)

@@ -26,12 +26,12 @@ import numpy as np
 import optax
 from flax import struct
 
-from jaxmu.core import hparams as hp
-from jaxmu.core.draws import Draws
-from jaxmu.core.method import Card, Chosen, Info, Method
-from jaxmu.core.types import Array, Params, Problem, Variables
-from jaxmu.data import stream
-from jaxmu.ops import fit, optim, schedules, select, surgery, taps
+from jaxmu import hparams as hp
+from jaxmu.data import batches as batches_lib
+from jaxmu.draws import Draws
+from jaxmu.method import Card, Chosen, Info, Method
+from jaxmu.methods.parts import select, training, weights
+from jaxmu.types import Array, Params, Problem, Variables
 
 SUBSET_BATCH = 64  # fixed in the reference
 SLOW = 0.1  # gradient factor of the weights that keep their value
@@ -59,10 +59,10 @@ class State(NamedTuple):
 def prepare(hparams: Hparams, problem: Problem) -> Hparams:
   """Count the weights to renew per kernel, rounding half to even."""
   fraction = np.asarray(hparams.reinit_fraction, np.float64)
-  kernels = surgery.conv_kernels(problem.original['params'])
+  kernels = weights.conv_kernels(problem.original['params'])
   sizes = {path: math.prod(kernel.shape) for path, kernel in kernels.items()}
   if hparams.live_only:
-    for path, dead in taps.count_dead(problem.task, kernels).items():
+    for path, dead in weights.count_dead(problem.task, kernels).items():
       sizes[path] -= dead
   counts = {
     path: np.rint(fraction * size).astype(np.int32)
@@ -74,16 +74,16 @@ def prepare(hparams: Hparams, problem: Problem) -> Hparams:
 def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
   """Find and renew the kernel weights with the smallest gradient difference."""
   variables, gradient = gradient_difference(hparams, draws, problem)
-  kernels = surgery.conv_kernels(gradient)
-  live = surgery.conv_kernels(taps.live(problem.task, gradient))
-  alive = [surgery.torch_layout(live[path]) for path in kernels]
+  kernels = weights.conv_kernels(gradient)
+  live = weights.conv_kernels(weights.live_weights(problem.task, gradient))
+  alive = [weights.torch_layout(live[path]) for path in kernels]
   ranked = select.k_smallest_each(
-    [surgery.torch_layout(jnp.abs(g)) for g in kernels.values()],
+    [weights.torch_layout(jnp.abs(g)) for g in kernels.values()],
     [hparams.counts[path] for path in kernels],
     alive if hparams.live_only else None,
   )
   pairs = zip(kernels, ranked, strict=True)
-  masks = {path: surgery.flax_layout(mask) for path, mask in pairs}
+  masks = {path: weights.flax_layout(mask) for path, mask in pairs}
   dtype = next(iter(kernels.values())).dtype
   shapes = {path: kernel.shape for path, kernel in kernels.items()}
   fresh = draws.normals('fresh', shapes, dtype)
@@ -99,10 +99,10 @@ def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
     ones = jnp.ones_like(leaf)
     return jnp.where(masks[path], ones, SLOW * ones) if path in masks else ones
 
-  params = surgery.edit(renew, variables['params'])
-  state = fit.start({**variables, 'params': params})
-  dead = taps.count_chosen_dead(masks, live)
-  return State(*state, grad_scale=surgery.edit(scale, params), dead=dead)
+  params = weights.edit(renew, variables['params'])
+  state = training.start({**variables, 'params': params})
+  dead = weights.count_chosen_dead(masks, live)
+  return State(*state, grad_scale=weights.edit(scale, params), dead=dead)
 
 
 def gradient_difference(
@@ -115,10 +115,10 @@ def gradient_difference(
     passes leave behind, and the signed sum of gradients.
   """
   split = problem.split
-  order = stream.shuffled(draws, 'subset', split.retain)
+  order = batches_lib.shuffled(draws, 'subset', split.retain)
   subset = order[: split.forget.shape[0]]
-  forget = stream.shuffled(draws, 'forget', split.forget)
-  loss = fit.clean_cross_entropy(problem.task)
+  forget = batches_lib.shuffled(draws, 'forget', split.forget)
+  loss = training.clean_cross_entropy(problem.task)
 
   def step(carry, batch, draws):
     variables, total = carry
@@ -134,9 +134,13 @@ def gradient_difference(
     return ({**after, 'params': variables['params']}, total), value
 
   dtype = jax.tree.leaves(problem.original['params'])[0].dtype
-  passes = stream.one_after_the_other(
-    stream.cut((subset, jnp.ones(subset.shape, dtype)), SUBSET_BATCH),
-    stream.cut((forget, -jnp.ones(forget.shape, dtype)), hparams.batch_size),
+  passes = batches_lib.one_after_the_other(
+    batches_lib.make_batches(
+      (subset, jnp.ones(subset.shape, dtype)), SUBSET_BATCH
+    ),
+    batches_lib.make_batches(
+      (forget, -jnp.ones(forget.shape, dtype)), hparams.batch_size
+    ),
   )
   carry = (
     problem.original,
@@ -144,7 +148,7 @@ def gradient_difference(
   )
   for number, batches in enumerate(passes):
     place = draws.at(f'gradient_{number}')
-    carry, _ = stream.fold(step, carry, batches, place)
+    carry, _ = batches_lib.fold(step, carry, batches, place)
   return carry
 
 
@@ -156,14 +160,14 @@ def epoch(
   epoch: Array,
 ) -> tuple[State, Info]:
   """Take one shuffled pass over the retain set with scaled gradients."""
-  rate = schedules.triangle(hparams.learning_rate, epoch, hparams.num_epochs)
-  optimiser = optim.sgd(
+  rate = training.triangle(hparams.learning_rate, epoch, hparams.num_epochs)
+  optimiser = training.sgd(
     rate,
     hparams.momentum,
     hparams.weight_decay,
     grad_scale=state.grad_scale,
   )
-  variables, opt, info = fit.retain_epoch(
+  variables, opt, info = training.retain_epoch(
     problem, draws, state.variables, state.opt, optimiser, hparams.batch_size
   )
   info = {**info, 'learning_rate': rate, 'dead_renewed': state.dead}

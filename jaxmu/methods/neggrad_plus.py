@@ -18,12 +18,12 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxmu.core import hparams as hp
-from jaxmu.core.draws import Draws
-from jaxmu.core.method import Card, Info, Method
-from jaxmu.core.types import Array, Problem, Variables
-from jaxmu.data import stream
-from jaxmu.ops import fit, forward, losses, optim
+from jaxmu import hparams as hp
+from jaxmu.data import batches
+from jaxmu.draws import Draws
+from jaxmu.method import Card, Info, Method
+from jaxmu.methods.parts import forward, losses, training
+from jaxmu.types import Array, Problem, Variables
 
 
 @struct.dataclass
@@ -39,35 +39,35 @@ class Hparams:
   attn_bias_mode: str = hp.static('cached', valid=forward.BIAS_MODES)
 
 
-def init(hparams: Hparams, draws: Draws, problem: Problem) -> fit.Fit:
+def init(hparams: Hparams, draws: Draws, problem: Problem) -> training.Fit:
   """Start from the original model."""
   del hparams, draws
-  return fit.start(problem.original)
+  return training.start(problem.original)
 
 
 def epoch(
   hparams: Hparams,
   draws: Draws,
   problem: Problem,
-  state: fit.Fit,
+  state: training.Fit,
   epoch: Array,
-) -> tuple[fit.Fit, Info]:
+) -> tuple[training.Fit, Info]:
   """Take one pass over the retain set, each batch with a forget batch."""
   del epoch
   split, rate = problem.split, hparams.learning_rate
-  retain = stream.shuffled(draws, 'retain', split.retain)
-  forget = stream.shuffled(draws, 'forget', split.forget)
-  variables, opt, info = fit.epoch(
+  retain = batches.shuffled(draws, 'retain', split.retain)
+  forget = batches.shuffled(draws, 'forget', split.forget)
+  variables, opt, info = training.run_epoch(
     _contrast(hparams, problem, state.variables),
-    optim.sgd(rate, hparams.momentum, hparams.weight_decay),
+    training.sgd(rate, hparams.momentum, hparams.weight_decay),
     *state,
     _pairs(hparams, retain, forget),
     draws,
   )
-  return fit.Fit(variables, opt), {**info, 'learning_rate': rate}
+  return training.Fit(variables, opt), {**info, 'learning_rate': rate}
 
 
-def _pairs(hparams: Hparams, retain: Array, forget: Array) -> stream.Batches:
+def _pairs(hparams: Hparams, retain: Array, forget: Array) -> batches.Batches:
   """Pair weighted retain batches with forget batches, which repeat.
 
   Smaller last batches are padded with weight 0. Where the batch normalises,
@@ -75,7 +75,7 @@ def _pairs(hparams: Hparams, retain: Array, forget: Array) -> stream.Batches:
   forget batch is filled up from the first.
   """
   size = hparams.batch_size
-  table, weight = stream.padded(forget, size)
+  table, weight = batches.padded_batches(forget, size)
   if hparams.bn_mode == 'train':
     table = jnp.resize(forget, table.shape)
     weight = jnp.ones_like(weight)
@@ -85,17 +85,19 @@ def _pairs(hparams: Hparams, retain: Array, forget: Array) -> stream.Batches:
     return table[row], weight[row]
 
   if hparams.bn_mode == 'eval':
-    own = stream.padded(retain, size)
+    own = batches.padded_batches(retain, size)
     steps = jnp.arange(own[0].shape[0])
-    return stream.Batches((own, partner(steps)), tail=None)
-  full, tail = stream.cut((retain, jnp.ones(retain.shape)), size)
+    return batches.Batches((own, partner(steps)), tail=None)
+  full, tail = batches.make_batches((retain, jnp.ones(retain.shape)), size)
   steps = full[0].shape[0]
   pairs = full, partner(jnp.arange(steps))
   last = None if tail is None else (tail, partner(steps))
-  return stream.Batches(pairs, last)
+  return batches.Batches(pairs, last)
 
 
-def _contrast(hparams: Hparams, problem: Problem, begin: Variables) -> fit.Loss:
+def _contrast(
+  hparams: Hparams, problem: Problem, begin: Variables
+) -> training.Loss:
   task, anchor = problem.task, problem.original['params']
 
   def cross_entropy(variables, batch, draws):

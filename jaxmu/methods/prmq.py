@@ -30,23 +30,12 @@ import numpy as np
 import optax
 from flax import struct
 
-from jaxmu.core import hparams as hp
-from jaxmu.core.draws import Draws
-from jaxmu.core.method import Card, Chosen, Info, Method, Sizes
-from jaxmu.core.types import Array, Params, Problem, Variables
-from jaxmu.data import stream
-from jaxmu.ops import (
-  class_weights,
-  fit,
-  forward,
-  fresh,
-  losses,
-  optim,
-  select,
-  surgery,
-  taps,
-  teacher,
-)
+from jaxmu import hparams as hp
+from jaxmu.data import batches as batches_lib
+from jaxmu.draws import Draws
+from jaxmu.method import Card, Chosen, Info, Method, Sizes
+from jaxmu.methods.parts import forward, losses, select, training, weights
+from jaxmu.types import Array, Params, Problem, Variables
 
 CLASS_EXPONENT = -0.1  # a class weighs its count to this power
 
@@ -91,17 +80,17 @@ def prepare(hparams: Hparams, problem: Problem) -> Hparams:
   params = problem.original['params']
   total = sum(
     math.prod(leaf.shape)
-    for path, leaf in surgery.by_path(params).items()
+    for path, leaf in weights.by_path(params).items()
     if path in candidates(problem)
   )
   if hparams.live_only:
-    total -= sum(taps.count_dead(problem.task, params).values())
+    total -= sum(weights.count_dead(problem.task, params).values())
   fraction = np.asarray(hparams.prune_fraction, np.float64)
   epochs = np.asarray(hparams.num_epochs, np.float64)
   if hparams.epochs_cast_int:
     epochs = np.floor(epochs)
   size = problem.split.retain.shape[0]
-  steps = stream.num_steps(size, hparams.batch_size)
+  steps = batches_lib.num_steps(size, hparams.batch_size)
   taken = np.floor(steps * epochs).astype(np.int32) + hparams.extra_step
   return dataclasses.replace(
     hparams,
@@ -114,7 +103,7 @@ def prepare(hparams: Hparams, problem: Problem) -> Hparams:
 def candidates(problem: Problem) -> list[str]:
   """List what may be pruned: kernels and biases of conv and linear layers."""
   kinds = ('conv', 'depthwise', 'linear')
-  tensors = surgery.tensors(problem.task.model)
+  tensors = weights.torch_tensors(problem.task.model)
   return [tensor.path for tensor in tensors if tensor.kind in kinds]
 
 
@@ -122,16 +111,16 @@ def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
   """Prune, renew, and note the entropies of the original model."""
   task, original = problem.task, problem.original
   mask = prune_mask(hparams, problem)
-  live = surgery.by_path(taps.live(task, original['params']))
-  dead = taps.count_chosen_dead(mask, {path: live[path] for path in mask})
+  live = weights.by_path(weights.live_weights(task, original['params']))
+  dead = weights.count_chosen_dead(mask, {path: live[path] for path in mask})
 
-  known = surgery.by_path(original['params'])
+  known = weights.by_path(original['params'])
   bounds = {
-    path: 1 / math.sqrt(fresh.fan_in(known[path]))
+    path: 1 / math.sqrt(weights.fresh_fan_in(known[path]))
     for path in mask
     if path.endswith('/kernel')
   }
-  drawn = fresh.symmetric(draws, original['params'], bounds)
+  drawn = weights.fresh_symmetric(draws, original['params'], bounds)
 
   def renew(path, leaf):
     if path not in mask:
@@ -139,15 +128,15 @@ def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
     left = jnp.where(mask[path], 0, leaf)
     return jnp.where(left == 0, drawn[path], left) if path in drawn else left
 
-  params = surgery.edit(renew, original['params'])
+  params = weights.edit(renew, original['params'])
   entropy = None
   if hparams.cache_teacher:
     index = problem.split.retain
     entropy = losses.entropies(
-      teacher.table(task, original, index, hparams.batch_size)
+      forward.teacher_table(task, original, index, hparams.batch_size)
     )
   return State(
-    *fit.start({**original, 'params': params}), entropy=entropy, dead=dead
+    *training.start({**original, 'params': params}), entropy=entropy, dead=dead
   )
 
 
@@ -155,20 +144,24 @@ def prune_mask(hparams: Hparams, problem: Problem) -> dict[str, Array]:
   """Mark the smallest weights of all candidates together, bool by path."""
   model, params = problem.task.model, problem.original['params']
   paths = candidates(problem)
-  tensors = surgery.tensors(model)
+  tensors = weights.torch_tensors(model)
 
   def pick(tree: Params) -> list[Array]:
-    values = surgery.to_list(model, tree)
+    values = weights.to_list(model, tree)
     pairs = zip(tensors, values, strict=True)
     return [value for tensor, value in pairs if tensor.path in paths]
 
   size = [jnp.abs(value) for value in pick(params)]
-  among = pick(taps.live(problem.task, params)) if hparams.live_only else None
+  among = (
+    pick(weights.live_weights(problem.task, params))
+    if hparams.live_only
+    else None
+  )
   chosen = dict(
     zip(paths, select.k_smallest(size, hparams.count, among), strict=True)
   )
   return {
-    tensor.path: surgery.our_layout(tensor, chosen[tensor.path])
+    tensor.path: weights.our_layout(tensor, chosen[tensor.path])
     for tensor in tensors
     if tensor.path in chosen
   }
@@ -186,19 +179,20 @@ def epoch(
   size = split.retain.shape[0]
   order = draws.permutation('retain', size)
   batch_size = hparams.batch_size
-  batches = stream.cut(
-    (split.retain[order], teacher.rows(state.entropy, order)), batch_size
+  batches = batches_lib.make_batches(
+    (split.retain[order], forward.teacher_rows(state.entropy, order)),
+    batch_size,
   )
-  total = stream.num_steps(size, batch_size)
+  total = batches_lib.num_steps(size, batch_size)
   left = hparams.num_steps - epoch * total
   loss = _matched(problem)
-  optimiser = optim.sgd(rate, hparams.momentum, hparams.weight_decay)
+  optimiser = training.sgd(rate, hparams.momentum, hparams.weight_decay)
 
   def step(carry, batch, draws):
     variables, opt, done = carry
 
     def descend():
-      return fit.descend(loss, optimiser, variables, opt, batch, draws)
+      return training.descend(loss, optimiser, variables, opt, batch, draws)
 
     def rest():
       value = jax.eval_shape(descend)[2]
@@ -208,19 +202,19 @@ def epoch(
     return (variables, opt, done + 1), value
 
   carry = state.variables, state.opt, jnp.zeros((), jnp.int32)
-  (variables, opt, _), values = stream.fold(step, carry, batches, draws)
+  (variables, opt, _), values = batches_lib.fold(step, carry, batches, draws)
   info = {
-    'loss': fit.fill(values, left, total),
+    'loss': training.pad_with_mean(values, left, total),
     'learning_rate': rate,
     'dead_pruned': state.dead,
   }
   return State(variables, opt, state.entropy, state.dead), info
 
 
-def _matched(problem: Problem) -> fit.Loss:
+def _matched(problem: Problem) -> training.Loss:
   task, original = problem.task, problem.original
-  count = class_weights.counts(problem)
-  weight = class_weights.power(
+  count = weights.class_counts(problem)
+  weight = weights.power_class_weights(
     count, CLASS_EXPONENT, forward.dtype_of(original)
   )
 
@@ -228,7 +222,9 @@ def _matched(problem: Problem) -> fit.Loss:
     index, aim = batch
     images = forward.clean_images(task, index, forward.dtype_of(variables))
     if aim is None:
-      aim = losses.entropies(teacher.answer(task, original, images, None))
+      aim = losses.entropies(
+        forward.teacher_answer(task, original, images, None)
+      )
     logits, variables = forward.train_logits(task, variables, images, draws)
     label = task.dataset.label[index]
     each = losses.cross_entropies(logits, label)
@@ -248,7 +244,7 @@ def finish(hparams: Hparams, state: State) -> Variables:
 
 
 def _cost(h, n: Sizes) -> float:
-  steps = stream.num_steps(n.retain, h['batch_size'])
+  steps = batches_lib.num_steps(n.retain, h['batch_size'])
   epochs = h['num_epochs']
   epochs = math.floor(epochs) if h['epochs_cast_int'] else epochs
   taken = math.floor(steps * epochs) + h['extra_step']

@@ -23,11 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxmu.core import hparams as hp
-from jaxmu.core.draws import Draws
-from jaxmu.core.method import Card, Chosen, Info, Method
-from jaxmu.core.types import Array, Params, Problem, Variables
-from jaxmu.ops import fit, forward, fresh, optim, surgery, taps
+from jaxmu import hparams as hp
+from jaxmu.draws import Draws
+from jaxmu.method import Card, Chosen, Info, Method
+from jaxmu.methods.parts import forward, training, weights
+from jaxmu.types import Array, Params, Problem, Variables
 
 CHOSEN = 9  # tensors per epoch
 SEED = 123
@@ -66,7 +66,7 @@ def prepare(hparams: Hparams, problem: Problem) -> Hparams:
     raise ValueError(
       f'num_epochs = {int(hparams.num_epochs)}; give at most {LONGEST}'
     )
-  names = [tensor.torch for tensor in surgery.tensors(problem.task.model)]
+  names = [tensor.torch for tensor in weights.torch_tensors(problem.task.model)]
   trained, noisy = choices(
     names,
     num_coarse=int(hparams.num_epochs) - int(hparams.fine_num_epochs),
@@ -114,7 +114,7 @@ def choices(
 def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
   """Draw the classifier anew."""
   del hparams
-  params = fresh.torch_default(
+  params = weights.fresh_torch_default(
     draws, problem.original['params'], problem.task.model.blocks.classifier
   )
   return State({**problem.original, 'params': params})
@@ -132,7 +132,7 @@ def disturb(
   params = state.variables['params']
 
   def add():
-    known = surgery.by_path(params)
+    known = weights.by_path(params)
     shapes = {path: leaf.shape for path, leaf in known.items()}
     drawn = draws.normals('noise', shapes, forward.dtype_of(state.variables))
 
@@ -140,7 +140,7 @@ def disturb(
       added = leaf + hparams.noise * drawn[path]
       return jnp.where(noisy[path], added, leaf)
 
-    return surgery.edit(one, params)
+    return weights.edit(one, params)
 
   some = jnp.any(jnp.stack(list(noisy.values())))
   params = jax.lax.cond(some, add, lambda: params)
@@ -148,7 +148,7 @@ def disturb(
 
 
 def _of_epoch(table: Array, problem: Problem, epoch: Array) -> dict[str, Array]:
-  tensors = surgery.tensors(problem.task.model)
+  tensors = weights.torch_tensors(problem.task.model)
   row = jnp.asarray(table)[epoch]
   return {tensor.path: row[i] for i, tensor in enumerate(tensors)}
 
@@ -168,26 +168,26 @@ def epoch(
   fine_rate = fine_rates[jnp.clip(past, 0, fine_rates.shape[0] - 1)]
   rate = jnp.where(fine, fine_rate, hparams.learning_rate)
   on = _of_epoch(hparams.trained, problem, epoch)
-  free: Params = surgery.edit(
+  free: Params = weights.edit(
     lambda path, leaf: on[path].astype(leaf.dtype), variables['params']
   )
-  optimiser = optim.sgd(
+  optimiser = training.sgd(
     rate,
     jnp.where(fine, hparams.fine_momentum, hparams.momentum),
     jnp.where(fine, hparams.fine_weight_decay, hparams.weight_decay),
     trainable=free,
   )
-  variables, _, info = fit.retain_epoch(
+  variables, _, info = training.retain_epoch(
     problem,
     draws,
-    *fit.start(variables),
+    *training.start(variables),
     optimiser,
     hparams.batch_size,
   )
   noisy = _of_epoch(hparams.noisy, problem, epoch)
   dead = [
     count * noisy[path]
-    for path, count in taps.count_dead(
+    for path, count in weights.count_dead(
       problem.task, variables['params']
     ).items()
   ]

@@ -26,21 +26,12 @@ import numpy as np
 import optax
 from flax import struct
 
-from jaxmu.core import hparams as hp
-from jaxmu.core.draws import Draws
-from jaxmu.core.method import Card, Chosen, Info, Method
-from jaxmu.core.types import Array, Params, Problem, Variables
-from jaxmu.data import stream
-from jaxmu.ops import (
-  fit,
-  forward,
-  losses,
-  optim,
-  relabel,
-  select,
-  surgery,
-  taps,
-)
+from jaxmu import hparams as hp
+from jaxmu.data import batches
+from jaxmu.draws import Draws
+from jaxmu.method import Card, Chosen, Info, Method
+from jaxmu.methods.parts import forward, losses, select, training, weights
+from jaxmu.types import Array, Params, Problem, Variables
 
 _DEAD = 'the reference builds this optimiser and never steps it'
 
@@ -61,7 +52,9 @@ class Hparams:
   num_epochs: Array = hp.leaf(10, valid=hp.COUNT, search=hp.EPOCHS)
   batch_size: int = hp.static(256, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
   mask_grad: str = hp.static('cumulative', valid=('cumulative', 'sum'))
-  relabel_stream: str = hp.static('randomstate123', valid=relabel.STREAMS)
+  relabel_stream: str = hp.static(
+    'randomstate123', valid=training.LABEL_STREAMS
+  )
   attn_bias_mode: str = hp.static('cached', valid=forward.BIAS_MODES)
   live_only: bool = hp.static(False, valid=(False, True))
   count: Array | None = hp.derived()  # parameters to train
@@ -79,7 +72,7 @@ def prepare(hparams: Hparams, problem: Problem) -> Hparams:
   params = problem.original['params']
   total = sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(params))
   if hparams.live_only:
-    total -= sum(taps.count_dead(problem.task, params).values())
+    total -= sum(weights.count_dead(problem.task, params).values())
   fraction = np.asarray(hparams.mask_fraction, np.float64)
   return dataclasses.replace(
     hparams, count=np.floor(total * fraction).astype(np.int32)
@@ -90,20 +83,20 @@ def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
   """Select the parameters with the largest gradient of the forget loss."""
   task, params = problem.task, problem.original['params']
   gradient = saliency(hparams, draws, problem)
-  size = [jnp.abs(g) for g in surgery.to_list(task.model, gradient)]
-  live = taps.live(task, params)
-  among = surgery.to_list(task.model, live) if hparams.live_only else None
+  size = [jnp.abs(g) for g in weights.to_list(task.model, gradient)]
+  live = weights.live_weights(task, params)
+  among = weights.to_list(task.model, live) if hparams.live_only else None
   chosen = select.k_largest(size, hparams.count, among)
-  mask = surgery.to_tree(task.model, chosen, params)
-  dead = taps.count_chosen_dead(mask, live)
+  mask = weights.to_tree(task.model, chosen, params)
+  dead = weights.count_chosen_dead(mask, live)
   mask = jax.tree.map(lambda m, p: m.astype(p.dtype), mask, params)
-  return State(*fit.start(problem.original), mask, dead)
+  return State(*training.start(problem.original), mask, dead)
 
 
 def saliency(hparams: Hparams, draws: Draws, problem: Problem) -> Params:
   """Sum the gradients of minus the forget loss over batches, signed."""
   task, original = problem.task, problem.original
-  order = stream.shuffled(draws, 'forget', problem.split.forget)
+  order = batches.shuffled(draws, 'forget', problem.split.forget)
 
   def ascent(params, batch):
     index, weight = batch
@@ -128,7 +121,7 @@ def saliency(hparams: Hparams, draws: Draws, problem: Problem) -> Params:
 
   zeros = jax.tree.map(jnp.zeros_like, original['params'])
   (once, again), _ = jax.lax.scan(
-    step, (zeros, zeros), stream.padded(order, hparams.batch_size)
+    step, (zeros, zeros), batches.padded_batches(order, hparams.batch_size)
   )
   return again if hparams.mask_grad == 'cumulative' else once
 
@@ -143,15 +136,15 @@ def epoch(
   """Take one shuffled pass over both sets, the forget set relabelled."""
   del epoch
   rate = hparams.learning_rate
-  optimiser = optim.sgd(
+  optimiser = training.sgd(
     rate, hparams.momentum, hparams.weight_decay, grad_scale=state.mask
   )
-  variables, opt, info = fit.epoch(
-    relabel.cross_entropy(problem),
+  variables, opt, info = training.run_epoch(
+    training.relabelled_cross_entropy(problem),
     optimiser,
     state.variables,
     state.opt,
-    relabel.epoch_batches(
+    training.relabelled_batches(
       problem, draws, hparams.batch_size, hparams.relabel_stream
     ),
     draws,

@@ -28,12 +28,12 @@ import numpy as np
 import optax
 from flax import struct
 
-from jaxmu.core import hparams as hp
-from jaxmu.core.draws import Draws
-from jaxmu.core.method import Card, Info, Method
-from jaxmu.core.types import Array, Problem, Variables
-from jaxmu.data import stream
-from jaxmu.ops import fit, forward, losses, optim, schedules, teacher
+from jaxmu import hparams as hp
+from jaxmu.data import batches
+from jaxmu.draws import Draws
+from jaxmu.method import Card, Info, Method
+from jaxmu.methods.parts import forward, losses, training
+from jaxmu.types import Array, Problem, Variables
 
 _SELF = "the smoothing term compares the student's weights with themselves"
 
@@ -106,7 +106,7 @@ def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
   def ask(index, size):
     if not hparams.cache_teacher:
       return None
-    return teacher.table(task, original, index, size)
+    return forward.teacher_table(task, original, index, size)
 
   errors = measure(hparams, problem, original)
   room = hparams.snapshots + 1
@@ -118,7 +118,7 @@ def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
       original,
     )
   return State(
-    *fit.start(original),
+    *training.start(original),
     ask(split.retain, hparams.retain_batch_size),
     ask(split.forget, hparams.forget_batch_size),
     empty.at[0].set(errors.forget),
@@ -134,7 +134,9 @@ def measure(hparams: Hparams, problem: Problem, variables: Variables) -> Errors:
   classes = jnp.arange(task.model.num_classes)
 
   def wrong(index):
-    logits = teacher.table(task, variables, index, hparams.retain_batch_size)
+    logits = forward.teacher_table(
+      task, variables, index, hparams.retain_batch_size
+    )
     return jnp.argmax(logits, axis=1) != label[index]
 
   forgotten = (label[split.forget][:, None] == classes[None, :]).any(axis=0)
@@ -154,24 +156,24 @@ def epoch(
 ) -> tuple[State, Info]:
   """Leave the teacher on the forget set, then follow it on the retain set."""
   split = problem.split
-  rate = schedules.milestones(
+  rate = training.milestones(
     hparams.learning_rate, epoch + 1, hparams.num_epochs, hparams.decay_rate
   )
-  optimiser = optim.sgd(rate, hparams.momentum, hparams.weight_decay)
+  optimiser = training.sgd(rate, hparams.momentum, hparams.weight_decay)
   index = jnp.arange(split.forget.shape[0])
-  forget = stream.cut(
-    (split.forget, teacher.rows(state.forget_logits, index)),
+  forget = batches.make_batches(
+    (split.forget, forward.teacher_rows(state.forget_logits, index)),
     hparams.forget_batch_size,
   )
   order = draws.permutation('retain', split.retain.shape[0])
-  retain = stream.cut(
-    (split.retain[order], teacher.rows(state.retain_logits, order)),
+  retain = batches.make_batches(
+    (split.retain[order], forward.teacher_rows(state.retain_logits, order)),
     hparams.retain_batch_size,
   )
 
   def ascend(fitted):
     variables, opt = fitted
-    variables, opt, info = fit.epoch(
+    variables, opt, info = training.run_epoch(
       _leave(hparams, problem),
       optimiser,
       variables,
@@ -188,7 +190,7 @@ def epoch(
   (variables, opt), ascents = jax.lax.cond(
     epoch < hparams.num_ascents, ascend, stay, (state.variables, state.opt)
   )
-  variables, opt, info = fit.epoch(
+  variables, opt, info = training.run_epoch(
     _follow(hparams, problem), optimiser, variables, opt, retain, draws
   )
   info = {**info, 'forget_loss': ascents, 'learning_rate': rate}
@@ -217,7 +219,7 @@ def _distilled(hparams: Hparams, problem: Problem):
   def distil(variables, batch, draws):
     index, known = batch
     images = forward.clean_images(task, index, forward.dtype_of(variables))
-    target = teacher.answer(task, problem.original, images, known)
+    target = forward.teacher_answer(task, problem.original, images, known)
     logits, variables = forward.train_logits(task, variables, images, draws)
     each = losses.divergences(target, logits, hparams.temperature)
     return hparams.temperature**2 * jnp.mean(each), logits, variables
@@ -225,7 +227,7 @@ def _distilled(hparams: Hparams, problem: Problem):
   return distil
 
 
-def _leave(hparams: Hparams, problem: Problem) -> fit.Loss:
+def _leave(hparams: Hparams, problem: Problem) -> training.Loss:
   distil = _distilled(hparams, problem)
 
   def loss(variables, batch, draws):
@@ -235,7 +237,7 @@ def _leave(hparams: Hparams, problem: Problem) -> fit.Loss:
   return loss
 
 
-def _follow(hparams: Hparams, problem: Problem) -> fit.Loss:
+def _follow(hparams: Hparams, problem: Problem) -> training.Loss:
   distil = _distilled(hparams, problem)
 
   def loss(variables, batch, draws):

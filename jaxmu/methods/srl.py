@@ -12,11 +12,11 @@ label may equal the true one, and the learning rate does not decay.
 
 from flax import struct
 
-from jaxmu.core import hparams as hp
-from jaxmu.core.draws import Draws
-from jaxmu.core.method import Card, Info, Method
-from jaxmu.core.types import Array, Problem
-from jaxmu.ops import fit, optim, relabel
+from jaxmu import hparams as hp
+from jaxmu.draws import Draws
+from jaxmu.method import Card, Info, Method
+from jaxmu.methods.parts import training
+from jaxmu.types import Array, Problem
 
 
 @struct.dataclass
@@ -26,35 +26,37 @@ class Hparams:
   weight_decay: Array = hp.leaf(5e-4, valid=hp.NON_NEGATIVE, search=hp.RATE)
   num_epochs: Array = hp.leaf(5, valid=hp.COUNT, search=hp.EPOCHS)
   batch_size: int = hp.static(256, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
-  relabel_stream: str = hp.static('randomstate123', valid=relabel.STREAMS)
+  relabel_stream: str = hp.static(
+    'randomstate123', valid=training.LABEL_STREAMS
+  )
 
 
-def init(hparams: Hparams, draws: Draws, problem: Problem) -> fit.Fit:
+def init(hparams: Hparams, draws: Draws, problem: Problem) -> training.Fit:
   """Start from the original model."""
   del hparams, draws
-  return fit.start(problem.original)
+  return training.start(problem.original)
 
 
 def epoch(
   hparams: Hparams,
   draws: Draws,
   problem: Problem,
-  state: fit.Fit,
+  state: training.Fit,
   epoch: Array,
-) -> tuple[fit.Fit, Info]:
+) -> tuple[training.Fit, Info]:
   """Take one shuffled pass over both sets, the forget set relabelled."""
   del epoch
   rate = hparams.learning_rate
-  variables, opt, info = fit.epoch(
-    relabel.cross_entropy(problem),
-    optim.sgd(rate, hparams.momentum, hparams.weight_decay),
+  variables, opt, info = training.run_epoch(
+    training.relabelled_cross_entropy(problem),
+    training.sgd(rate, hparams.momentum, hparams.weight_decay),
     *state,
-    relabel.epoch_batches(
+    training.relabelled_batches(
       problem, draws, hparams.batch_size, hparams.relabel_stream
     ),
     draws,
   )
-  return fit.Fit(variables, opt), {**info, 'learning_rate': rate}
+  return training.Fit(variables, opt), {**info, 'learning_rate': rate}
 
 
 METHOD = Method(

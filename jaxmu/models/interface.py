@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from jaxmu.core.types import Array, Key, Params, Variables
+from jaxmu.types import Array, Key, Params, Variables
 
 
 class Blocks(NamedTuple):

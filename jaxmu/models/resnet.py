@@ -8,8 +8,10 @@ the last stage) only ever meet padding.
 import flax.linen as nn
 import jax
 
-from jaxmu.core.types import Array
-from jaxmu.models import conv, interface, layers, norm, pool
+from jaxmu.models import interface
+from jaxmu.models import layers as layers_lib
+from jaxmu.models.conv import choose
+from jaxmu.types import Array
 
 _STAGES = 4
 _BLOCKS = 2  # per stage
@@ -35,7 +37,7 @@ class BasicBlock(nn.Module):
     """Map f[B, H, W, C] to f[B, H / stride, W / stride, K]."""
 
     def convolution(name, size, stride):
-      return layers.Conv(
+      return layers_lib.Conv(
         self.features,
         size,
         stride,
@@ -46,12 +48,12 @@ class BasicBlock(nn.Module):
       )
 
     y = convolution('conv1', 3, self.stride)(x)
-    y = jax.nn.relu(norm.BatchNorm(name='bn1')(y, train=train))
+    y = jax.nn.relu(layers_lib.BatchNorm(name='bn1')(y, train=train))
     y = convolution('conv2', 3, 1)(y)
-    y = norm.BatchNorm(name='bn2')(y, train=train)
+    y = layers_lib.BatchNorm(name='bn2')(y, train=train)
     if self.stride > 1 or x.shape[3] != self.features:
       x = convolution('downsample_conv', 1, self.stride)(x)
-      x = norm.BatchNorm(name='downsample_bn')(x, train=train)
+      x = layers_lib.BatchNorm(name='downsample_bn')(x, train=train)
     return jax.nn.relu(x + y)
 
 
@@ -63,7 +65,7 @@ class ResNet18(nn.Module):
     width: channels of the first stage; the published network has 64.
     stem: 'imagenet' (7x7 stride 2 and max-pooling) or 'cifar' (3x3, no
       pooling).
-    conv: formulation of all convolutions, see `jaxmu.models.conv`.
+    conv: formulation of all convolutions, see `jaxmu.models.conv.choose`.
     dtype: dtype of the convolutions, e.g. 'bfloat16'; None for that of the
       parameters.
   """
@@ -77,7 +79,7 @@ class ResNet18(nn.Module):
   def __post_init__(self):
     interface.check_positive('num_classes', self.num_classes, least=2)
     interface.check_positive('width', self.width)
-    conv.check_impl(self.conv)
+    choose.check_impl(self.conv)
     if self.stem not in ('imagenet', 'cifar'):
       raise ValueError(
         f"stem cannot be {self.stem!r}; choose 'imagenet' or 'cifar'"
@@ -88,7 +90,7 @@ class ResNet18(nn.Module):
   def __call__(self, images: Array, *, train: bool) -> Array:
     """Map images f[B, H, W, 3] to logits f[B, C]."""
     size, stride = (7, 2) if self.stem == 'imagenet' else (3, 1)
-    x = layers.Conv(
+    x = layers_lib.Conv(
       self.width,
       size,
       stride,
@@ -98,14 +100,14 @@ class ResNet18(nn.Module):
       dtype=self.dtype,
       name='conv1',
     )(images)
-    x = jax.nn.relu(norm.BatchNorm(name='bn1')(x, train=train))
+    x = jax.nn.relu(layers_lib.BatchNorm(name='bn1')(x, train=train))
     if self.stem == 'imagenet':
-      x = pool.max_pool(x)
+      x = layers_lib.max_pool(x)
     for name, features, stride in self._plan():
       block = BasicBlock(features, stride, self.conv, self.dtype, name=name)
       x = block(x, train=train)
     features = x.mean((1, 2))
-    return layers.Linear(self.num_classes, name='fc')(features)
+    return layers_lib.Linear(self.num_classes, name='fc')(features)
 
   def _plan(self) -> list[tuple[str, int, int]]:
     """Name, features and stride of each block."""

@@ -7,8 +7,10 @@ and compiles in about a second.
 import flax.linen as nn
 import jax
 
-from jaxmu.core.types import Array
-from jaxmu.models import conv, interface, layers, norm
+from jaxmu.models import interface
+from jaxmu.models import layers as layers_lib
+from jaxmu.models.conv import choose
+from jaxmu.types import Array
 
 
 class Tiny(nn.Module):
@@ -17,7 +19,7 @@ class Tiny(nn.Module):
   Attributes:
     num_classes: number of logits C.
     width: channels of the first convolution.
-    conv: formulation of the convolutions, see `jaxmu.models.conv`.
+    conv: formulation of the convolutions, see `jaxmu.models.conv.choose`.
     dtype: dtype of the convolutions, e.g. 'bfloat16'; None for that of the
       parameters.
   """
@@ -30,20 +32,20 @@ class Tiny(nn.Module):
   def __post_init__(self):
     interface.check_positive('num_classes', self.num_classes, least=2)
     interface.check_positive('width', self.width)
-    conv.check_impl(self.conv)
+    choose.check_impl(self.conv)
     super().__post_init__()
 
   @nn.compact
   def __call__(self, images: Array, *, train: bool) -> Array:
     """Map images f[B, H, W, 3] to logits f[B, C]."""
     options = {'impl': self.conv, 'dtype': self.dtype}
-    x = layers.Conv(
+    x = layers_lib.Conv(
       self.width, 3, 2, 1, input_grad=False, name='conv1', **options
     )(images)
-    x = jax.nn.relu(norm.BatchNorm(name='bn1')(x, train=train))
-    x = layers.Conv(2 * self.width, 3, 2, 1, name='conv2', **options)(x)
-    x = jax.nn.relu(norm.BatchNorm(name='bn2')(x, train=train))
-    return layers.Linear(self.num_classes, name='fc')(x.mean((1, 2)))
+    x = jax.nn.relu(layers_lib.BatchNorm(name='bn1')(x, train=train))
+    x = layers_lib.Conv(2 * self.width, 3, 2, 1, name='conv2', **options)(x)
+    x = jax.nn.relu(layers_lib.BatchNorm(name='bn2')(x, train=train))
+    return layers_lib.Linear(self.num_classes, name='fc')(x.mean((1, 2)))
 
   @property
   def num_drop_paths(self) -> int:

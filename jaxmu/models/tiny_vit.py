@@ -2,14 +2,27 @@
 
 A convolutional stage and three stages of window attention. Built for images of
 32, 64 or 224 pixels; the number of parameters does not depend on their size.
+
+Window attention as in TinyViT (Wu et al. 2022, arXiv 2207.10666).
+
+The map is cut into windows; at its lower and right border windows are filled
+up with zero tokens, which are not masked: after LayerNorm they are keys and
+values like any other. On small images they are nearly all the tokens there
+are. The exact pad-free form computes real tokens only: all pads of a window
+share one key `k0` and value `v0`, so for a real query `q` they act as a single
+key with logit `q k0 + logsumexp of their biases`.
 """
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-from jaxmu.core.types import Array
-from jaxmu.models import attention, conv, gelu, interface, layers
+from jaxmu.models import interface, layers
+from jaxmu.models import layers as layers_lib
+from jaxmu.models.conv import choose
+from jaxmu.types import Array
 
 _WIDTHS = (64, 128, 256, 448)
 _DEPTHS = (2, 2, 6, 2)
@@ -43,11 +56,11 @@ class PatchEmbed(nn.Module):
   def __call__(self, images: Array, *, train: bool) -> Array:
     """Embed images."""
     options = {'impl': self.conv, 'dtype': self.dtype}
-    x = layers.ConvNorm(
+    x = layers_lib.ConvNorm(
       self.width // 2, 3, 2, input_grad=False, name='conv1', **options
     )(images, train=train)
-    return layers.ConvNorm(self.width, 3, 2, name='conv2', **options)(
-      gelu.gelu(x), train=train
+    return layers_lib.ConvNorm(self.width, 3, 2, name='conv2', **options)(
+      layers_lib.gelu(x), train=train
     )
 
 
@@ -63,14 +76,14 @@ class MBConv(nn.Module):
     """Map f[B, H, W, C] to the same shape."""
     width = x.shape[3]
     options = {'impl': self.conv, 'dtype': self.dtype}
-    y = layers.ConvNorm(4 * width, name='conv1', **options)(x, train=train)
-    y = layers.ConvNorm(4 * width, 3, depthwise=True, name='conv2', **options)(
-      gelu.gelu(y), train=train
-    )
-    y = layers.ConvNorm(
+    y = layers_lib.ConvNorm(4 * width, name='conv1', **options)(x, train=train)
+    y = layers_lib.ConvNorm(
+      4 * width, 3, depthwise=True, name='conv2', **options
+    )(layers_lib.gelu(y), train=train)
+    y = layers_lib.ConvNorm(
       width, scale_init=nn.initializers.zeros, name='conv3', **options
-    )(gelu.gelu(y), train=train)
-    return gelu.gelu(x + _keep(y, noise, self.rate))
+    )(layers_lib.gelu(y), train=train)
+    return layers_lib.gelu(x + _keep(y, noise, self.rate))
 
 
 class PatchMerging(nn.Module):
@@ -84,12 +97,12 @@ class PatchMerging(nn.Module):
   def __call__(self, x: Array, *, train: bool) -> Array:
     """Map f[B, H, W, C] to f[B, H / 2, W / 2, width]."""
     options = {'impl': self.conv, 'dtype': self.dtype}
-    x = layers.ConvNorm(self.width, name='conv1', **options)(x, train=train)
-    x = layers.ConvNorm(
+    x = layers_lib.ConvNorm(self.width, name='conv1', **options)(x, train=train)
+    x = layers_lib.ConvNorm(
       self.width, 3, 2, depthwise=True, name='conv2', **options
-    )(gelu.gelu(x), train=train)
-    return layers.ConvNorm(self.width, name='conv3', **options)(
-      gelu.gelu(x), train=train
+    )(layers_lib.gelu(x), train=train)
+    return layers_lib.ConvNorm(self.width, name='conv3', **options)(
+      layers_lib.gelu(x), train=train
     )
 
 
@@ -101,11 +114,11 @@ class Mlp(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:  # f[..., C] -> f[..., C]
     """Map the last axis."""
-    width, weights = x.shape[-1], layers.normal(0.02)
-    x = layers.LayerNorm(name='norm')(x)
-    x = layers.Linear(4 * width, weights, self.dtype, name='fc1')(x)
-    x = lax.optimization_barrier(gelu.gelu(x))
-    return layers.Linear(width, weights, self.dtype, name='fc2')(x)
+    width, weights = x.shape[-1], layers_lib.normal(0.02)
+    x = layers_lib.LayerNorm(name='norm')(x)
+    x = layers_lib.Linear(4 * width, weights, self.dtype, name='fc1')(x)
+    x = lax.optimization_barrier(layers_lib.gelu(x))
+    return layers_lib.Linear(width, weights, self.dtype, name='fc2')(x)
 
 
 class Block(nn.Module):
@@ -123,11 +136,11 @@ class Block(nn.Module):
     self, x: Array, noise: tuple[Array | None, Array | None], *, train: bool
   ) -> Array:
     """Map f[B, H, W, C] to the same shape."""
-    attend = attention.Attention(
+    attend = Attention(
       self.heads, self.window, self.form, self.dtype, name='attn'
     )
     x = x + _keep(attend(x), noise[0], self.rate)
-    x = layers.ConvNorm(
+    x = layers_lib.ConvNorm(
       x.shape[3],
       3,
       depthwise=True,
@@ -146,7 +159,7 @@ class Stage(nn.Module):
     rates: how often each block drops a path.
     merge: channels after merging; 0 to keep the map.
     conv: see `TinyViT`.
-    form: see `jaxmu.models.attention`.
+    form: see `jaxmu.models.tiny_vit`.
     dtype: see `TinyViT`.
   """
 
@@ -173,7 +186,7 @@ class Stage(nn.Module):
         x = block(x, draw() if rate else None, train=train)
       else:
         block = Block(
-          x.shape[3] // attention.HEAD,
+          x.shape[3] // HEAD,
           self.window,
           rate,
           self.conv,
@@ -196,9 +209,9 @@ class TinyViT(nn.Module):
     widths: channels of the four stages; the last three multiples of 32, the
       channels of an attention head.
     depths: blocks of the four stages.
-    conv: formulation of all convolutions, see `jaxmu.models.conv`.
+    conv: formulation of all convolutions, see `jaxmu.models.conv.choose`.
     padfree_attention: False computes the padding of windows like any other
-      token, for the same result; see `jaxmu.models.attention`.
+      token, for the same result; see `jaxmu.models.tiny_vit`.
     dtype: dtype of convolutions and matrix products, e.g. 'bfloat16'; None for
       that of the parameters.
   """
@@ -212,7 +225,7 @@ class TinyViT(nn.Module):
 
   def __post_init__(self):
     interface.check_positive('num_classes', self.num_classes, least=2)
-    conv.check_impl(self.conv)
+    choose.check_impl(self.conv)
     for name in ('widths', 'depths'):  # lists, as configs hold, cannot hash
       object.__setattr__(self, name, tuple(getattr(self, name)))
     _check_sizes(self.widths, self.depths)
@@ -246,7 +259,7 @@ class TinyViT(nn.Module):
     def draw():
       return next(draws, None)
 
-    form = attention.FORMS[0 if self.padfree_attention else 1]
+    form = FORMS[0 if self.padfree_attention else 1]
     embed = PatchEmbed(
       self.widths[0], self.conv, self.dtype, name='patch_embed'
     )
@@ -263,8 +276,10 @@ class TinyViT(nn.Module):
         name=f'stage{index}',
       )
       x = stage(x, draw, train=train)
-    x = layers.LayerNorm(name='norm_head')(x.mean((1, 2)))
-    return layers.Linear(self.num_classes, layers.normal(0.02), name='head')(x)
+    x = layers_lib.LayerNorm(name='norm_head')(x.mean((1, 2)))
+    return layers_lib.Linear(
+      self.num_classes, layers_lib.normal(0.02), name='head'
+    )(x)
 
   @property
   def num_drop_paths(self) -> int:
@@ -310,10 +325,10 @@ def _check_sizes(widths: tuple[int, ...], depths: tuple[int, ...]) -> None:
   for name, values in (('widths', widths), ('depths', depths)):
     if len(values) != len(_WINDOWS) or min(values) < 1:
       raise ValueError(f'{name} must be four positive numbers, got {values}')
-  if widths[0] % 2 or any(width % attention.HEAD for width in widths[1:]):
+  if widths[0] % 2 or any(width % HEAD for width in widths[1:]):
     raise ValueError(
       f'widths = {widths}: the first must be even and the others multiples of '
-      f'{attention.HEAD}, the channels of a head'
+      f'{HEAD}, the channels of a head'
     )
 
 
@@ -368,3 +383,107 @@ def _block_layers(path: str, torch: str) -> list[interface.Layer]:
     ),
     *_conv_norm(f'{path}/local_conv', f'{torch}.local_conv', 'depthwise'),
   ]
+
+
+HEAD = 32  # channels of a head
+FORMS = ('padfree', 'padded')
+
+
+class Attention(nn.Module):
+  """LayerNorm, multi-head attention in windows, projection.
+
+  Parameters besides those of `norm`, `qkv` and `proj`: `attention_biases`
+  f[heads, window^2], one for each distance (rows, columns) of two tokens.
+
+  Attributes:
+    heads: number of heads of 32 channels each.
+    window: height and width of a window.
+    form: 'padfree' or 'padded'; the same function.
+    dtype: dtype of the computation; None for that of the parameters.
+  """
+
+  heads: int
+  window: int
+  form: str = 'padfree'
+  dtype: str | None = None
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:  # f[B, H, W, C] -> f[B, H, W, C]
+    """Attend within each window."""
+    channels = x.shape[3]
+    table = self.param(
+      'attention_biases',
+      nn.initializers.zeros,
+      (self.heads, self.window**2),
+      layers.parameter_dtype(),
+    )
+    norm = layers.LayerNorm(name='norm')
+    weights = layers.normal(0.02)
+    qkv = layers.Linear(3 * channels, weights, self.dtype, name='qkv')
+    proj = layers.Linear(channels, weights, self.dtype, name='proj')
+    height, width = x.shape[1:3]
+    if self.form == 'padded':
+      bottom, right = -height % self.window, -width % self.window
+      x = jnp.pad(x, ((0, 0), (0, bottom), (0, right), (0, 0)))
+    pad = qkv(norm(jnp.zeros((channels,), x.dtype)))
+    y = _windows(qkv(norm(x)), pad, table, self.window)
+    return proj(y)[:, :height, :width]
+
+
+def _windows(qkv, pad, table, window):
+  """Attend in all windows of a map f[B, H, W, 3 C].
+
+  Windows of one size are handled together; a map has up to four sizes, those
+  of its inside, right border, lower border and corner.
+  """
+  height, width = qkv.shape[1:3]
+  rows = []
+  for top, bottom in _parts(height, window):
+    row = [
+      _attend(qkv[:, top:bottom, left:right], pad, table, window)
+      for left, right in _parts(width, window)
+    ]
+    rows.append(row[0] if len(row) == 1 else jnp.concatenate(row, axis=2))
+  return rows[0] if len(rows) == 1 else jnp.concatenate(rows, axis=1)
+
+
+def _parts(size: int, window: int) -> list[tuple[int, int]]:
+  """Cut an axis into its whole windows and the rest."""
+  whole = size - size % window
+  return [(a, b) for a, b in ((0, whole), (whole, size)) if a < b]
+
+
+def _attend(qkv, pad, table, window):
+  """Attend in windows f[B, m h, n w, 3 C] of h x w real tokens each."""
+  batch, height, width, channels = qkv.shape
+  h, w = min(height, window), min(width, window)
+  m, n, heads = height // h, width // w, table.shape[0]
+  qkv = qkv.reshape(batch, m, h, n, w, heads, 3 * HEAD)
+  qkv = qkv.transpose(0, 1, 3, 5, 2, 4, 6)  # f[B, m, n, heads, h, w, 3 * 32]
+  qkv = qkv.reshape(batch * m * n, heads, h * w, 3 * HEAD)
+  q, k, v = jnp.split(qkv, 3, axis=-1)
+  bias = _bias(table, h, w, window)
+  if bias.shape[2] > h * w:
+    _, k0, v0 = jnp.split(pad.reshape(1, heads, 1, 3 * HEAD), 3, axis=-1)
+    like = (*k.shape[:2], 1, HEAD)
+    k = jnp.concatenate((k, jnp.broadcast_to(k0, like)), axis=2)
+    v = jnp.concatenate((v, jnp.broadcast_to(v0, like)), axis=2)
+  logits = jnp.einsum('ahic,ahjc->ahij', q * HEAD**-0.5, k)
+  weights = jax.nn.softmax(logits.astype(table.dtype) + bias[None], axis=-1)
+  y = jnp.einsum('ahij,ahjc->ahic', weights.astype(v.dtype), v)
+  y = y.reshape(batch, m, n, heads, h, w, HEAD)
+  y = y.transpose(0, 1, 4, 2, 5, 3, 6)
+  return y.reshape(batch, height, width, heads * HEAD)
+
+
+def _bias(table, h, w, window):
+  """Return the biases f[heads, h w, h w], and one more key for the pads."""
+  places = np.indices((window, window)).reshape(2, -1).T
+  real = (places[:, 0] < h) & (places[:, 1] < w)
+  gap = np.abs(places[real][:, None] - places[None])
+  index = gap[..., 0] * window + gap[..., 1]  # i[h w, window^2]
+  bias = table[:, index[:, real]]
+  if real.all():
+    return bias
+  pads = jax.nn.logsumexp(table[:, index[:, ~real]], axis=-1, keepdims=True)
+  return jnp.concatenate((bias, pads), axis=-1)

@@ -22,7 +22,7 @@ import rich.console
 import rich.progress
 import rich.text
 
-from jaxmu.report import numbers
+from jaxmu.report import results
 
 
 class Progress:
@@ -146,7 +146,7 @@ class Stage:
         and now - self._last_line >= self._progress.interval
       ):
         self._last_line = now
-        spent = numbers.duration(now - self._start)
+        spent = results.format_duration(now - self._start)
         parts = (f'{self._name}: {self._count()}', spent, self._left(now))
         self._progress.line(', '.join(part for part in parts if part))
 
@@ -165,7 +165,7 @@ class Stage:
       bars = self._progress.bars
       if bars is not None and self._task is not None:
         bars.remove_task(self._task)
-      spent = numbers.duration(self._progress.clock() - self._start)
+      spent = results.format_duration(self._progress.clock() - self._start)
       if stopped:
         text = f'{self._name}: stopped at {self._count()} after {spent}'
       else:
@@ -185,4 +185,4 @@ class Stage:
     else:  # the first units' time holds compilation, which will not come again
       seconds, how = (now - self._start) / max(self._done, 1), 'at most'
     left = seconds * max(self._total - self._done, 0)
-    return f'{how} {numbers.duration(left)} left'
+    return f'{how} {results.format_duration(left)} left'

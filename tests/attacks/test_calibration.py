@@ -5,16 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from jaxmu.attacks import (
-  arrange,
-  histogram,
-  kde,
-  lira,
-  rmia,
-  roc_report,
-  shrinkage,
-  ulira,
-)
+from jaxmu.attacks import density, leave_out, likelihood, log_odds, rmia, roc
 from tests.attacks import populations
 
 EXAMPLES, UNSEEN = 120, 20  # of which so many are the population of RMIA
@@ -30,24 +21,25 @@ def by_pair(function, **options):
 
 
 def against_retrained(z, state, split, retrained):
-  both = arrange.against_retrained(z, retrained, state, split // 2)
-  return ulira.ulira(*both)[0], *both[1:]
+  both = log_odds.against_retrained(z, retrained, state, split // 2)
+  return likelihood.ulira(*both)[0], *both[1:]
 
 
 ATTACKS = {
   **{
-    f'ulira {v}': by_pair(ulira.ulira, variance=v) for v in shrinkage.VARIANCES
+    f'ulira {v}': by_pair(likelihood.ulira, variance=v)
+    for v in leave_out.VARIANCES
   },
-  'ulira median': by_pair(ulira.ulira, location='median'),
-  'ulira empirical Bayes': by_pair(ulira.ulira, prior_strength=None),
+  'ulira median': by_pair(likelihood.ulira, location='median'),
+  'ulira empirical Bayes': by_pair(likelihood.ulira, prior_strength=None),
   'against retrained': against_retrained,
-  'lira offline': by_pair(lira.offline),
-  'lira offline, one-sided': by_pair(lira.offline, side='one'),
+  'lira offline': by_pair(likelihood.lira_offline),
+  'lira offline, one-sided': by_pair(likelihood.lira_offline, side='one'),
   'rmia offline': by_pair(rmia.rmia),
   'rmia online': by_pair(rmia.rmia, rule='online'),
-  'kde': by_pair(kde.kde),
-  'kde, fixed bandwidth': by_pair(kde.kde, bandwidth=1.0),
-  'histogram': by_pair(histogram.histogram, bins=5),
+  'kde': by_pair(density.kde),
+  'kde, fixed bandwidth': by_pair(density.kde, bandwidth=1.0),
+  'histogram': by_pair(density.histogram, bins=5),
   'loss': lambda z, c, g, _: (z, c, g // 2),
 }
 
@@ -64,7 +56,7 @@ def study(attack, shift, repeats):
     z = mean + scale * (first + shift * (state == 1))
     retrained = mean + scale * second
     scored = attack(z, state, split, retrained)
-    report = roc_report.roc_report(*scored, fprs=(0.2,))
+    report = roc.roc_report(*scored, fprs=(0.2,))
     values.append([report['auc'].value, report['tpr_0.2'].value])
   values = np.array(values)
   return values.mean(0), values.std(0, ddof=1) / math.sqrt(repeats)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import linear_model, model_selection, pipeline, preprocessing
 
-from jaxmu.attacks import population, roc
+from jaxmu.attacks import roc, single_model
 
 
 @pytest.mark.parametrize('kind', ['logistic', 'gbm'])
@@ -14,11 +14,11 @@ def test_finds_what_no_signal_shows_alone_and_nothing_in_noise(kind):
   noise = rng.normal(size=(400, 2))
   features = noise.copy()
   features[:, 1] = features[:, 0] + 0.3 * noise[:, 1] + 0.5 * member
-  score = population.combined(features, member, kind=kind)
+  score = single_model.combined(features, member, kind=kind)
   together = roc.auc(score[member], score[~member])
   alone = roc.auc(features[member, 1], features[~member, 1])
   assert together > max(alone, 0.5) + 0.1
-  null = population.combined(noise, member, kind=kind)
+  null = single_model.combined(noise, member, kind=kind)
   assert abs(roc.auc(null[member], null[~member]) - 0.5) < 0.09
 
 
@@ -26,7 +26,7 @@ def test_logistic_equals_scikit_learn():
   rng = np.random.default_rng(2)
   x, member = rng.standard_gamma(0.5, (300, 4)), np.arange(300) < 90
   x[:90] *= 1.5
-  got = population.combined(x, member)
+  got = single_model.combined(x, member)
   twin = pipeline.make_pipeline(
     preprocessing.StandardScaler(),
     linear_model.LogisticRegression(
@@ -44,9 +44,10 @@ def test_repeats_exactly_and_refuses_too_little():
   rng = np.random.default_rng(1)
   features, member = rng.normal(size=(40, 3)), np.arange(40) % 2 == 0
   np.testing.assert_array_equal(
-    population.combined(features, member), population.combined(features, member)
+    single_model.combined(features, member),
+    single_model.combined(features, member),
   )
   with pytest.raises(ValueError, match='4 members'):
-    population.combined(features, np.arange(40) < 4)
+    single_model.combined(features, np.arange(40) < 4)
   with pytest.raises(ValueError, match='svm'):
-    population.combined(features, member, kind='svm')  # pyright: ignore
+    single_model.combined(features, member, kind='svm')  # pyright: ignore

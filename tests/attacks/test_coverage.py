@@ -6,7 +6,7 @@ others, which the spread between groups does not show.
 
 import numpy as np
 
-from jaxmu.attacks import intervals, roc_report, ulira
+from jaxmu.attacks import intervals, likelihood, roc
 
 PAIRS, POINTS, REPEATS = 8, 96, 120
 
@@ -36,8 +36,8 @@ def test_widened_intervals_cover_chance_and_plain_ones_do_not():
   values = []
   for _ in range(REPEATS):
     score, state, pair = _null(random)
-    ratio, _ = ulira.ulira(score, state, pair)
-    auc = roc_report.roc_report(ratio, state, pair, fprs=())['auc']
+    ratio, _ = likelihood.ulira(score, state, pair)
+    auc = roc.roc_report(ratio, state, pair, fprs=())['auc']
     wide = intervals.cross_fitted(auc)
     values.append(auc.value)
     plain += auc.low <= 0.5 <= auc.high

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxmu.attacks import arrange, lira, roc, roc_report, ulira
+from jaxmu.attacks import likelihood, log_odds, roc
 from tests.attacks import populations
 
 
@@ -34,7 +34,7 @@ def naive_online(score, state, group):
 
 
 def test_online_equals_the_published_recipe(small):
-  got, valid = lira.online(*small)
+  got, valid = likelihood.lira_online(*small)
   np.testing.assert_allclose(got, naive_online(*small), rtol=1e-9, atol=1e-9)
   assert valid.all()  # retained ones are members as well
 
@@ -42,8 +42,8 @@ def test_online_equals_the_published_recipe(small):
 def test_online_judges_other_models(small):
   score, state, group = small
   unlearned = score - 0.2
-  got, _ = lira.online(score, state, group, target=unlearned)
-  shifted, _ = lira.online(score + 0.2, state, group, target=score)
+  got, _ = likelihood.lira_online(score, state, group, target=unlearned)
+  shifted, _ = likelihood.lira_online(score + 0.2, state, group, target=score)
   np.testing.assert_allclose(got, shifted, rtol=1e-9, atol=1e-9)
 
 
@@ -63,8 +63,8 @@ def naive_offline(score, state, group):
 
 def test_offline_equals_naive_deviations(small):
   expected = naive_offline(*small)
-  one, _ = lira.offline(*small, side='one')
-  two, _ = lira.offline(*small)
+  one, _ = likelihood.lira_offline(*small, side='one')
+  two, _ = likelihood.lira_offline(*small)
   np.testing.assert_allclose(one, expected, rtol=1e-9)
   np.testing.assert_allclose(two, abs(expected), rtol=1e-9)
 
@@ -75,7 +75,7 @@ def test_only_two_sided_scores_see_over_unlearning():
   score = populations.scores(rng, state, group, shift=-2.0)
   auc = {}
   for side in ('one', 'two'):
-    z, valid = lira.offline(score, state, group // 2, side=side)
+    z, valid = likelihood.lira_offline(score, state, group // 2, side=side)
     auc[side] = roc.auc(z[valid & (state == 1)], z[valid & (state == 2)])
   assert auc['one'] < 0.2 and auc['two'] > 0.7
 
@@ -83,12 +83,12 @@ def test_only_two_sided_scores_see_over_unlearning():
 def test_lira_forget_is_the_attack_against_retrained(small):
   score, state, group = small
   retrained = score[::-1].copy()
-  got, states, groups = lira.lira_forget(score, retrained, state, group)
-  both = arrange.against_retrained(score, retrained, state, group)
-  np.testing.assert_array_equal(got, ulira.ulira(*both)[0])
+  got, states, groups = likelihood.lira_forget(score, retrained, state, group)
+  both = log_odds.against_retrained(score, retrained, state, group)
+  np.testing.assert_array_equal(got, likelihood.ulira(*both)[0])
   np.testing.assert_array_equal(states, both[1])
   assert np.isnan(got[:12][state != 1]).all()
-  report = roc_report.roc_report(got, states, groups, fprs=())
+  report = roc.roc_report(got, states, groups, fprs=())
   # Positives and negatives are in different models: one ROC per split.
   assert report['auc'].pooling == 'split' and report['auc'].n == 6
   assert 0 < report['auc'].value < 1
@@ -101,8 +101,8 @@ def test_retrained_against_retrained_is_calibrated():
     state, group = populations.states(rng, 8, 2, 60)
     mean, scale = rng.normal(0, 3, 60), rng.uniform(0.5, 2, 60)
     first, second = mean + scale * rng.normal(size=(2, *state.shape))
-    both = arrange.against_retrained(first, second, state, group)
-    ratio, valid = ulira.ulira(*both)
+    both = log_odds.against_retrained(first, second, state, group)
+    ratio, valid = likelihood.ulira(*both)
     one, two = (valid & (both[1] == kind) for kind in (1, 2))
     values.append(roc.auc(ratio[one], ratio[two]))
   error = np.std(values, ddof=1) / math.sqrt(len(values))
@@ -111,24 +111,24 @@ def test_retrained_against_retrained_is_calibrated():
 
 def test_bad_options_are_named(small):
   with pytest.raises(ValueError, match='both'):
-    lira.offline(*small, side='both')  # pyright: ignore
+    likelihood.lira_offline(*small, side='both')  # pyright: ignore
   with pytest.raises(ValueError, match='student'):
-    lira.offline(*small, variance='student')
+    likelihood.lira_offline(*small, variance='student')
   with pytest.raises(ValueError, match='one retrained model for each'):
-    lira.lira_forget(small[0], small[0][1:], *small[1:])
+    likelihood.lira_forget(small[0], small[0][1:], *small[1:])
 
 
 def test_arrangements_relabel_states():
   state = np.array([[0, 1, 2, 3]], np.int8)
-  np.testing.assert_array_equal(arrange.members(state), [[1, 1, 2, 3]])
-  np.testing.assert_array_equal(arrange.retained(state), [[1, 3, 2, 3]])
+  np.testing.assert_array_equal(log_odds.members(state), [[1, 1, 2, 3]])
+  np.testing.assert_array_equal(log_odds.retained(state), [[1, 3, 2, 3]])
 
 
 def test_gather_takes_equal_numbers():
   score = np.arange(12.0).reshape(4, 3)
   where = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 1], [1, 0, 1]], bool)
-  got, examples = arrange.gather(score, where, 2)
+  got, examples = log_odds.gather(score, where, 2)
   np.testing.assert_array_equal(examples, [0, 1, 2])
   np.testing.assert_array_equal(got, [[0, 4, 8], [6, 7, 11]])
-  got, examples = arrange.gather(score, where, 3)
+  got, examples = log_odds.gather(score, where, 3)
   np.testing.assert_array_equal(examples, [0])

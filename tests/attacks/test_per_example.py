@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxmu.attacks import arrange, per_example, reference_ulira
+from jaxmu.attacks import likelihood, log_odds, per_example
 from tests.attacks import populations
 
 
@@ -57,7 +57,7 @@ def test_retain_leakage_is_the_same_view_of_other_states():
   rng = np.random.default_rng(3)
   state, group = populations.states(rng, 8, 2, 40)
   score = populations.scores(rng, state, group) + 9.0 * (state == 0)
-  retained = per_example.per_example(score, arrange.retained(state), group)
+  retained = per_example.per_example(score, log_odds.retained(state), group)
   assert np.nanmean(retained.auc) > 0.9
   forgotten = per_example.per_example(score, state, group)
   assert abs(np.nanmean(forgotten.auc) - 0.5) < 0.1
@@ -90,7 +90,7 @@ def test_reference_score_equals_its_loop():
   rng = np.random.default_rng(5)
   state, group = populations.states(rng, 6, 3, 30)
   correct = rng.random(state.shape) < rng.beta(2, 1, 30)
-  got = reference_ulira.reference_ulira(correct, state)
+  got = likelihood.reference_ulira(correct, state)
   z = correct.astype(float)
   for m, n in np.ndindex(*state.shape):
     if state[m, n] != 1:
@@ -102,7 +102,7 @@ def test_reference_score_equals_its_loop():
       u = stats.norm.pdf(z[m, n], two.mean(), two.std())
     np.testing.assert_allclose(got[m, n], f / (f + u), equal_nan=True)
   constant = np.isnan(got[state == 1]).mean()
-  assert reference_ulira.unscored_share(got, state) == constant > 0
+  assert likelihood.unscored_share(got, state) == constant > 0
 
 
 def test_reference_score_loses_most_examples_of_accurate_models():
@@ -110,5 +110,5 @@ def test_reference_score_loses_most_examples_of_accurate_models():
   rng = np.random.default_rng(6)
   state, _ = populations.states(rng, 64, 2, 400)
   correct = rng.random(state.shape) < rng.beta(0.7, 0.1, 400)
-  got = reference_ulira.reference_ulira(correct, state)
-  assert reference_ulira.unscored_share(got, state) > 0.5
+  got = likelihood.reference_ulira(correct, state)
+  assert likelihood.unscored_share(got, state) > 0.5

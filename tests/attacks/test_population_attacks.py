@@ -7,7 +7,7 @@ import pytest
 from scipy import special
 from sklearn import linear_model, model_selection
 
-from jaxmu.attacks import logistic, population
+from jaxmu.attacks import single_model
 
 
 @pytest.mark.parametrize('scale', [1e-3, 1.0, 100.0])
@@ -17,7 +17,7 @@ def test_logistic_equals_the_converged_scikit_learn_fit(scale, tail):
   x = rng.standard_gamma(tail, (4, 300)) * scale  # heavy-tailed, like losses
   target = np.repeat([0, 1], 150)
   x[:, :150] *= 1.6
-  slope, intercept = logistic.fit(x, target)
+  slope, intercept = single_model.fit_logistic(x, target)
   for i in range(4):
     twin = linear_model.LogisticRegression(
       solver='newton-cholesky', tol=1e-12, max_iter=1000
@@ -32,7 +32,7 @@ def test_logistic_survives_separation_constants_and_outliers():
   constant = np.ones(100)
   outlier = np.where(np.arange(100) == 3, 1e8, 1.0)
   x = np.stack([separated, constant, outlier])
-  slope, intercept = logistic.fit(x, target)
+  slope, intercept = single_model.fit_logistic(x, target)
   assert np.isfinite(slope).all() and np.isfinite(intercept).all()
   assert ((slope[0] * separated + intercept[0] > 0) == target).all()
   assert slope[1] == 0.0
@@ -43,18 +43,18 @@ def test_logistic_survives_separation_constants_and_outliers():
 
 def test_logistic_refuses_what_it_cannot_fit():
   with pytest.raises(ValueError, match='not finite'):
-    logistic.fit(np.array([1.0, np.inf]), np.array([0, 1]))
+    single_model.fit_logistic(np.array([1.0, np.inf]), np.array([0, 1]))
   with pytest.raises(ValueError, match='both classes'):
-    logistic.fit(np.array([1.0, 2.0]), np.array([1, 1]))
+    single_model.fit_logistic(np.array([1.0, 2.0]), np.array([1, 1]))
 
 
 def test_mia_equals_scikit_learn_pipeline():
   rng = np.random.default_rng(1)
   forget = rng.exponential(1.0, (3, 70))
   nonmember = rng.exponential(1.5, (3, 90))
-  got = population.population_mia(forget, nonmember)
+  got = single_model.population_mia(forget, nonmember)
   for i in range(3):
-    x, target = population.balanced_sample(forget[i], nonmember[i])
+    x, target = single_model.balanced_sample(forget[i], nonmember[i])
     cv = model_selection.StratifiedShuffleSplit(
       10, test_size=0.1, random_state=123
     )
@@ -64,21 +64,21 @@ def test_mia_equals_scikit_learn_pipeline():
 
 
 def test_balanced_sample_takes_each_side_once():
-  x, target = population.balanced_sample(np.arange(30), np.arange(100, 150))
+  x, target = single_model.balanced_sample(np.arange(30), np.arange(100, 150))
   assert len(x) == 60 and (target == np.repeat([0, 1], 30)).all()
   np.testing.assert_array_equal(np.sort(x[:30]), np.arange(30))
   assert len(set(x[30:])) == 30 and x[30:].min() >= 100
   assert not (np.diff(x[30:]) > 0).all()  # shuffled before truncation
   with pytest.raises(ValueError, match='at least 10'):
-    population.balanced_sample(np.arange(9), np.arange(100))
+    single_model.balanced_sample(np.arange(9), np.arange(100))
 
 
 def test_null_mia_sits_at_one_half():
   rng = np.random.default_rng(2)
   losses = np.exp(2 * rng.normal(size=(2, 200)))
-  null = population.null_mia(losses[0], losses[1] + 10, repeats=100)
+  null = single_model.null_mia(losses[0], losses[1] + 10, repeats=100)
   assert abs(null.mean() - 0.5) < 4 * null.std() / math.sqrt(100)
-  assert population.population_mia(losses[0], losses[1] + 10) > 0.8
+  assert single_model.population_mia(losses[0], losses[1] + 10) > 0.8
 
 
 def naive_signals(z, y):
@@ -97,7 +97,7 @@ def naive_signals(z, y):
 def test_signals_equal_their_definitions(shape):
   rng = np.random.default_rng(3)
   z, y = rng.normal(0, 2, shape), rng.integers(0, 4, 6)
-  got = population.signals(z, y)
+  got = single_model.signals(z, y)
   for index in np.ndindex(*shape[:-1]):
     n = index[0] if len(shape) == 2 else index[1]
     for name, value in naive_signals(z[index], y[n]).items():
@@ -106,14 +106,14 @@ def test_signals_equal_their_definitions(shape):
 
 def test_signals_of_saturated_models_are_finite():
   z = np.array([[900.0, 0.0, -900.0]] * 2)
-  for name, value in population.signals(z, np.array([0, 2])).items():
+  for name, value in single_model.signals(z, np.array([0, 2])).items():
     assert np.isfinite(value).all(), name
     assert value[0] >= value[1], name
 
 
 def test_signals_of_broken_models_are_not_finite():
   z = np.array([[np.nan, 0.0, 1.0], [0.0, 1.0, 2.0]])
-  for name, value in population.signals(z, np.array([0, 2])).items():
+  for name, value in single_model.signals(z, np.array([0, 2])).items():
     assert name == 'correctness' or np.isnan(value[0]), name
     assert np.isfinite(value[1]), name
 
@@ -122,8 +122,8 @@ def test_report_joins_the_reference_attack_and_the_roc():
   rng = np.random.default_rng(4)
   forget, nonmember = rng.normal(1, 1, (4, 60)), rng.normal(0, 1, (4, 120))
   group = np.array([0, 0, 1, 1])
-  report = population.population_report(forget, nonmember, group, fprs=(0.1,))
-  by_model = population.population_mia(forget, nonmember)
+  report = single_model.population_report(forget, nonmember, group, fprs=(0.1,))
+  by_model = single_model.population_mia(forget, nonmember)
   assert report['mia'].value == pytest.approx(by_model.mean())
   assert report['mia'].n == 2
   assert report['auc'].value > 0.7 and report['tpr_0.1'].value > 0.2

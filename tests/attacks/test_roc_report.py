@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from jaxmu.attacks import intervals, roc, roc_report
+from jaxmu.attacks import intervals, roc
 from tests.attacks import populations
 
 
@@ -29,7 +29,7 @@ def _population():
 
 
 def test_metrics_are_per_model_then_per_split(population):
-  report = roc_report.roc_report(*population)
+  report = roc.roc_report(*population)
   for name, metric in {
     'auc': roc.auc,
     'balanced_accuracy': roc.balanced_accuracy,
@@ -46,9 +46,7 @@ def test_metrics_are_per_model_then_per_split(population):
 
 def test_pooling_follows_the_counts(population):
   score, state, group = population  # 200 negatives a model, 400 a split
-  report = roc_report.roc_report(
-    score, state, group, fprs=(0.05, 0.025, 0.01, 0.001)
-  )
+  report = roc.roc_report(score, state, group, fprs=(0.05, 0.025, 0.01, 0.001))
   assert report['tpr_0.05'].pooling == 'model'
   assert report['tpr_0.025'].pooling == 'split'
   assert report['tpr_0.01'].pooling == 'population'
@@ -59,7 +57,7 @@ def test_pooling_follows_the_counts(population):
 
 def test_population_pooling_is_one_threshold_with_a_jackknife(population):
   score, state, group = population
-  got = roc_report.roc_report(score, state, group, fprs=(0.01,))['tpr_0.01']
+  got = roc.roc_report(score, state, group, fprs=(0.01,))['tpr_0.01']
 
   def pooled(keep):
     s, c = score[keep], state[keep]
@@ -77,21 +75,19 @@ def test_unscored_entries_and_other_states_are_ignored(population):
   score, state, group = population
   dirty = np.where(state == 0, 1e9, score)
   dirty[0] = np.nan  # a model without any scored entry
-  clean = roc_report.roc_report(score[1:], state[1:], group[1:])
-  got = roc_report.roc_report(dirty, state, group)
+  clean = roc.roc_report(score[1:], state[1:], group[1:])
+  got = roc.roc_report(dirty, state, group)
   assert got['auc'].value == pytest.approx(clean['auc'].value)
 
 
 def test_threshold_none_has_no_a_priori_accuracy(population):
-  assert 'balanced_accuracy' not in roc_report.roc_report(
-    *population, threshold=None
-  )
+  assert 'balanced_accuracy' not in roc.roc_report(*population, threshold=None)
 
 
 def test_splits_that_agree_get_a_binomial_interval():
   state = np.tile(np.repeat([1, 2], [10, 200]).astype(np.int8), (4, 1))
   score = np.where(state == 1, -1.0, 0.0)
-  got = roc_report.roc_report(score, state, np.arange(4), fprs=(0.1,))
+  got = roc.roc_report(score, state, np.arange(4), fprs=(0.1,))
   assert got['tpr_0.1'].value == 0.0
   assert got['tpr_0.1'].high == pytest.approx(1 - 0.025 ** (1 / 40))
   assert 'binomial' in got['tpr_0.1'].note
@@ -100,7 +96,7 @@ def test_splits_that_agree_get_a_binomial_interval():
 def test_curves_average_the_curves_of_splits(population):
   score, state, group = population
   grid = np.array([0.01, 0.1, 1.0])
-  got = roc_report.curves(score, state, group, fpr=grid)
+  got = roc.curves(score, state, group, fpr=grid)
   by_split = []
   for g in range(6):
     s, c = score[group == g], state[group == g]
@@ -109,7 +105,7 @@ def test_curves_average_the_curves_of_splits(population):
   np.testing.assert_allclose(got['by_split'], by_split)
   np.testing.assert_array_equal(got['supported'], [False, True, True])
   assert got['tpr'][-1] == 1.0
-  raw = roc_report.curves(score, state, group, fpr=grid, cross_fitted=False)
+  raw = roc.curves(score, state, group, fpr=grid, cross_fitted=False)
   widening = (got['high'] - got['tpr'])[1] / (raw['high'] - raw['tpr'])[1]
   assert widening == pytest.approx(math.sqrt(2 * 5 / 4))
 
@@ -117,6 +113,6 @@ def test_curves_average_the_curves_of_splits(population):
 def test_shapes_are_checked(population):
   score, state, group = population
   with pytest.raises(ValueError, match='state'):
-    roc_report.roc_report(score[:, :-1], state, group)
+    roc.roc_report(score[:, :-1], state, group)
   with pytest.raises(ValueError, match='one split per model'):
-    roc_report.roc_report(score, state, group[:-1])
+    roc.roc_report(score, state, group[:-1])

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from jaxmu.attacks import (
-  arrange,
-  population,
-  roc_report,
+  likelihood,
+  log_odds,
+  registry,
+  roc,
   scores,
-  suite,
-  ulira,
+  single_model,
 )
 from tests.attacks import populations
 
@@ -45,14 +45,16 @@ def make_arrays(shift=1.0, seed=0, paired=True):
 
 @pytest.fixture(name='findings', scope='module')
 def _findings():
-  found = suite.run(scores.from_arrays(make_arrays()), fprs=(0.1,))
+  found = registry.run(scores.from_arrays(make_arrays()), fprs=(0.1,))
   return {(f.attack, f.metric): f.estimate for f in found}
 
 
 def test_every_attack_reports(findings):
   data = scores.from_arrays(make_arrays())
-  assert {attack for attack, _ in findings} == set(suite.names(data))
-  assert len(suite.names(data)) == 17
+  assert {attack for attack, _ in findings} == set(
+    registry.possible_attacks(data)
+  )
+  assert len(registry.possible_attacks(data)) == 17
   for (attack, metric), estimate in findings.items():
     assert np.isfinite(estimate.value), (attack, metric, estimate.note)
 
@@ -97,27 +99,27 @@ def test_competition_weighs_forgetting_by_accuracies(findings):
   data = scores.from_arrays(
     {**plain, 'log_odds': phi[0], 'retrained_log_odds': phi[1]}
   )
-  found = suite.run(data, attacks=['competition'])
+  found = registry.run(data, attacks=['competition'])
   assert 'final_score' not in {f.metric for f in found}
 
 
 def test_ulira_numbers_are_those_of_the_plain_functions(findings):
   data = scores.from_arrays(make_arrays())
-  ratio, _ = ulira.ulira(data.unlearned.log_odds, data.state, data.split // 2)
-  report = roc_report.roc_report(
-    ratio, data.state, data.split // 2, fprs=(0.1,)
+  ratio, _ = likelihood.ulira(
+    data.unlearned.log_odds, data.state, data.split // 2
   )
+  report = roc.roc_report(ratio, data.state, data.split // 2, fprs=(0.1,))
   for metric, estimate in report.items():
     assert findings['ulira', metric].value == estimate.value
     assert findings['ulira', metric].n == 8
-  np.testing.assert_array_equal(suite.ratios(data)['unlearned'], ratio)
+  np.testing.assert_array_equal(registry.ratios(data)['unlearned'], ratio)
 
 
 def test_population_attack_is_per_model(findings):
   data = scores.from_arrays(make_arrays())
   loss = np.logaddexp(0, -data.unlearned.log_odds)
   by_model = [
-    population.population_mia(x[c == 1], x[c == 2])
+    single_model.population_mia(x[c == 1], x[c == 2])
     for x, c in zip(loss, data.state, strict=True)
   ]
   expected = np.mean(by_model)
@@ -129,17 +131,17 @@ def test_log_odds_alone_allow_fewer_attacks():
   phi = np.random.default_rng(1).normal(size=arrays['state'].shape)
   keep = {key: arrays[key] for key in ('state', 'split')}
   data = scores.from_arrays({**keep, 'log_odds': phi})
-  names = suite.names(data)
+  names = registry.possible_attacks(data)
   assert 'ulira' in names and 'rmia' in names
   assert not {'entropy', 'ulira_reference', 'competition'} & set(names)
   assert any('retrained' in w for w in data.warnings)
-  findings = suite.run(data, attacks=['ulira', 'loss'], fprs=(0.1,))
+  findings = registry.run(data, attacks=['ulira', 'loss'], fprs=(0.1,))
   assert {f.attack for f in findings} == {'ulira', 'loss'}
   assert not [f for f in findings if f.metric.startswith('excess')]
   with pytest.raises(ValueError, match='needs scores of retrained'):
-    suite.run(data, attacks=['klom'])
+    registry.run(data, attacks=['klom'])
   with pytest.raises(ValueError, match='no such attack'):
-    suite.run(data, attacks=['magic'])
+    registry.run(data, attacks=['magic'])
 
 
 def test_augmentations_run_through_every_attack():
@@ -149,8 +151,8 @@ def test_augmentations_run_through_every_attack():
   data = scores.from_arrays(
     {**keep, 'log_odds': phi, 'retrained_log_odds': phi[::-1]}
   )
-  found = suite.run(data, fprs=(0.1,))
-  assert {f.attack for f in found} == set(suite.names(data))
+  found = registry.run(data, fprs=(0.1,))
+  assert {f.attack for f in found} == set(registry.possible_attacks(data))
 
 
 def test_complementary_splits_are_left_out_in_pairs():
@@ -160,7 +162,7 @@ def test_complementary_splits_are_left_out_in_pairs():
   data = scores.from_arrays(make_arrays(paired=False))
   np.testing.assert_array_equal(data.group, data.split)
   state, split = populations.states(np.random.default_rng(3), 6, 2, 20)
-  assert arrange.complementary_pairs(state[:10], split[:10]) is None
+  assert log_odds.complementary_pairs(state[:10], split[:10]) is None
 
 
 def test_never_forgotten_examples_are_no_negatives():
@@ -181,7 +183,7 @@ def test_never_forgotten_examples_are_no_negatives():
     one, two = (
       {
         f.metric: f.estimate.value
-        for f in suite.run(data, attacks=[attack], fprs=())
+        for f in registry.run(data, attacks=[attack], fprs=())
         if not f.metric.startswith(('retrained', 'excess'))
       }
       for data in (plain, mixed)
@@ -198,10 +200,10 @@ def test_models_before_unlearning_are_reported_beside():
   data = scores.from_arrays(arrays)
   found = {
     f.metric: f.estimate.value
-    for f in suite.run(data, attacks=['ulira'], fprs=())
+    for f in registry.run(data, attacks=['ulira'], fprs=())
   }
   assert found['original_auc'] > found['auc'] > found['retrained_auc']
-  assert list(suite.exposure(data)) == ['original', 'retrained', 'unlearned']
+  assert list(registry.exposure(data)) == ['original', 'retrained', 'unlearned']
 
 
 def test_non_finite_scores_are_counted_and_kept():
@@ -211,7 +213,7 @@ def test_non_finite_scores_are_counted_and_kept():
   assert data.unlearned.non_finite == 7
   assert any('7 scores of unlearned' in w for w in data.warnings)
   assert np.isfinite(data.unlearned.log_odds).all()
-  found = suite.run(data, attacks=['ulira'], fprs=())
+  found = registry.run(data, attacks=['ulira'], fprs=())
   counts = {f.metric: f.estimate.value for f in found}
   assert counts['non_finite'] == 7 and counts['unscored'] == 0
   assert counts['retrained_non_finite'] == 0
@@ -273,7 +275,7 @@ def test_too_little_for_a_number_is_a_note_not_an_error():
     }
   )
   found = {
-    (f.attack, f.metric): f.estimate for f in suite.run(data, fprs=(0.01,))
+    (f.attack, f.metric): f.estimate for f in registry.run(data, fprs=(0.01,))
   }
   for key, reason in {
     ('ulira', 'tpr_0.01'): 'needs',

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxmu.attacks import moments, roc, roc_report, shrinkage, streaming, ulira
+from jaxmu.attacks import leave_out as leave_out_lib
+from jaxmu.attacks import likelihood, roc
 from tests.attacks import populations
 
 
@@ -84,31 +85,31 @@ def _small():
   return score[order], state[order], group[order]
 
 
-@pytest.mark.parametrize('mode', moments.MODES)
-@pytest.mark.parametrize('variance', shrinkage.VARIANCES)
+@pytest.mark.parametrize('mode', leave_out_lib.MODES)
+@pytest.mark.parametrize('variance', leave_out_lib.VARIANCES)
 def test_equals_refitting_from_scratch(small, mode, variance):
   expected = naive_ulira(*small, mode, variance, 'mean')
-  got, valid = ulira.ulira(*small, mode=mode, variance=variance)
+  got, valid = likelihood.ulira(*small, mode=mode, variance=variance)
   np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-9)
   np.testing.assert_array_equal(valid, ~np.isnan(expected))
   assert 0 < valid.sum() < (small[1] > 0).sum()
 
 
-@pytest.mark.parametrize('mode', moments.MODES)
+@pytest.mark.parametrize('mode', leave_out_lib.MODES)
 def test_median_location_equals_refitting(small, mode):
   expected = naive_ulira(*small, mode, 'shrink', 'median')
-  got, _ = ulira.ulira(*small, mode=mode, location='median')
+  got, _ = likelihood.ulira(*small, mode=mode, location='median')
   np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_slabs_and_threads_change_nothing(small, monkeypatch):
   for variance in ('shrink', 'global'):
-    whole, _ = ulira.ulira(*small, variance=variance)
+    whole, _ = likelihood.ulira(*small, variance=variance)
     with monkeypatch.context() as patch:
       patch.setattr(
-        streaming, 'column_slices', lambda *_: [slice(0, 5), slice(5, 12)]
+        leave_out_lib, 'column_slices', lambda *_: [slice(0, 5), slice(5, 12)]
       )
-      parts, _ = ulira.ulira(*small, variance=variance, threads=3)
+      parts, _ = likelihood.ulira(*small, variance=variance, threads=3)
     np.testing.assert_allclose(parts, whole, rtol=1e-12)
 
 
@@ -116,25 +117,25 @@ def test_augmentations_are_averaged(small):
   score, state, group = small
   noise = np.random.default_rng(1).normal(size=score.shape)
   views = [score, score + noise]
-  got, _ = ulira.ulira(np.stack(views, -1), state, group)
-  each = [ulira.ulira(view, state, group)[0] for view in views]
+  got, _ = likelihood.ulira(np.stack(views, -1), state, group)
+  each = [likelihood.ulira(view, state, group)[0] for view in views]
   np.testing.assert_allclose(got, np.mean(each, 0))
 
 
 def test_a_constant_per_example_changes_nothing(small):
   score, state, group = small
   constant = 1e4 * np.random.default_rng(2).normal(size=score.shape[1])
-  moved, _ = ulira.ulira(score + constant, state, group)
-  base, _ = ulira.ulira(score, state, group)
+  moved, _ = likelihood.ulira(score + constant, state, group)
+  base, _ = likelihood.ulira(score, state, group)
   np.testing.assert_allclose(moved, base, rtol=1e-7, atol=1e-7)
 
 
 def test_target_is_judged_by_the_fit_on_the_shadow_models(small):
   score, state, group = small
-  same, _ = ulira.ulira(score, state, group, target=score.copy())
-  np.testing.assert_allclose(same, ulira.ulira(score, state, group)[0])
-  moved, _ = ulira.ulira(score, state, group, target=score + 0.3)
-  fit = ulira.ulira(score - 0.3, state, group, target=score)[0]
+  same, _ = likelihood.ulira(score, state, group, target=score.copy())
+  np.testing.assert_allclose(same, likelihood.ulira(score, state, group)[0])
+  moved, _ = likelihood.ulira(score, state, group, target=score + 0.3)
+  fit = likelihood.ulira(score - 0.3, state, group, target=score)[0]
   np.testing.assert_allclose(moved, fit, rtol=1e-9)
 
 
@@ -143,13 +144,14 @@ def test_empirical_bayes_recovers_the_prior():
   nu, tau2, k, n = 8.0, 2.0, 20, 4000
   true = tau2 * nu / rng.chisquare(nu, n)
   v = true * rng.chisquare(k - 1, n) / (k - 1)
-  fit = moments.Moments(np.full((1, n), k), np.zeros((1, n)), v[None])
-  prior = shrinkage.fit_prior(fit, None)
+  fit = leave_out_lib.Moments(np.full((1, n), k), np.zeros((1, n)), v[None])
+  prior = leave_out_lib.fit_prior(fit, None)
   assert prior.strength[0] == pytest.approx(nu, rel=0.1)
   assert prior.variance[0] == pytest.approx(tau2, rel=0.05)
   equal = rng.chisquare(k - 1, n) / (k - 1)
-  same = shrinkage.fit_prior(
-    moments.Moments(np.full((1, n), k), np.zeros((1, n)), equal[None]), None
+  same = leave_out_lib.fit_prior(
+    leave_out_lib.Moments(np.full((1, n), k), np.zeros((1, n)), equal[None]),
+    None,
   )
   assert same.strength[0] > 100
 
@@ -160,8 +162,8 @@ def test_gaussian_closed_forms():
   state, group = populations.states(rng, 128, 2, 300)
   d = 1.0
   score = rng.normal(size=state.shape) + d * (state == 1)
-  ratio, _ = ulira.ulira(score, state, group // 2, variance='global')
-  report = roc_report.roc_report(ratio, state, group // 2)
+  ratio, _ = likelihood.ulira(score, state, group // 2, variance='global')
+  report = roc.roc_report(ratio, state, group // 2)
   estimates = {
     'auc': stats.norm.cdf(d / math.sqrt(2)),
     'balanced_accuracy': stats.norm.cdf(d / 2),
@@ -177,7 +179,7 @@ def mean_null_auc(mode, leave_out, repeats=60):
   for _ in range(repeats):
     state, group = populations.states(rng, 8, 2, 80)
     score = populations.scores(rng, state, group)
-    ratio, valid = ulira.ulira(score, state, leave_out(group), mode=mode)
+    ratio, valid = likelihood.ulira(score, state, leave_out(group), mode=mode)
     values.append(
       roc.auc(ratio[valid & (state == 1)], ratio[valid & (state == 2)])
     )
@@ -201,9 +203,9 @@ def test_the_other_rules_are_not_calibrated():
 
 
 def test_posterior_is_bayes_rule():
-  assert ulira.posterior(np.array(0.0)) == 0.5
+  assert likelihood.posterior(np.array(0.0)) == 0.5
   odds = 0.2 / 0.8 * math.exp(1.5)
-  got = ulira.posterior(np.array(1.5), prior=0.2)
+  got = likelihood.posterior(np.array(1.5), prior=0.2)
   assert got == pytest.approx(odds / (1 + odds))
 
 
@@ -211,8 +213,8 @@ def test_constant_scores_stay_finite():
   rng = np.random.default_rng(6)
   state, group = populations.states(rng, 8, 2, 20)
   score = np.ones(state.shape)
-  for variance in shrinkage.VARIANCES:
-    ratio, valid = ulira.ulira(score, state, group, variance=variance)
+  for variance in leave_out_lib.VARIANCES:
+    ratio, valid = likelihood.ulira(score, state, group, variance=variance)
     assert valid.any() and np.isfinite(ratio[valid]).all()
 
 
@@ -221,16 +223,16 @@ def test_refusals_say_what_was_expected(small):
   broken = score.copy()
   broken[np.unravel_index(np.argmax(state == 1), state.shape)] = np.nan
   with pytest.raises(ValueError, match='replace_non_finite'):
-    ulira.ulira(broken, state, group)
+    likelihood.ulira(broken, state, group)
   with pytest.raises(ValueError, match='augmentations'):
-    ulira.ulira(score[0], state, group)
+    likelihood.ulira(score[0], state, group)
   with pytest.raises(ValueError, match='one per model'):
-    ulira.ulira(score, state, group[:-1])
+    likelihood.ulira(score, state, group[:-1])
   with pytest.raises(ValueError, match='agree'):
-    ulira.ulira(score[:, :-1], state, group)
+    likelihood.ulira(score[:, :-1], state, group)
   with pytest.raises(ValueError, match='bayes'):
-    ulira.ulira(score, state, group, variance='bayes')  # pyright: ignore
+    likelihood.ulira(score, state, group, variance='bayes')  # pyright: ignore
   with pytest.raises(ValueError, match='leave'):
-    ulira.ulira(score, state, group, mode='leave')  # pyright: ignore
+    likelihood.ulira(score, state, group, mode='leave')  # pyright: ignore
   with pytest.raises(ValueError, match='mode'):
-    ulira.ulira(score, state, group, location='mode')  # pyright: ignore
+    likelihood.ulira(score, state, group, location='mode')  # pyright: ignore

@@ -11,7 +11,7 @@ import tarfile
 import numpy as np
 from PIL import Image
 
-from jaxmu.data import remotes
+from jaxmu.data import archives
 
 MNIST_FILES = ('train', 't10k')
 
@@ -90,11 +90,11 @@ def utkface_names(ages: list[int]) -> list[str]:
 def register(monkeypatch, name: str, folder: pathlib.Path, base_url=None):
   """Make the archives in `folder` the official ones of data set `name`."""
   changed = []
-  for remote in remotes.REMOTES[name]:
+  for remote in archives.REMOTES[name]:
     content = (folder / remote.filename).read_bytes()
     url = f'{base_url}/{remote.filename}' if base_url else remote.url
     checksum = hashlib.sha256(content).hexdigest()
     changed.append(
       dataclasses.replace(remote, url=url, size=len(content), sha256=checksum)
     )
-  monkeypatch.setitem(remotes.REMOTES, name, tuple(changed))
+  monkeypatch.setitem(archives.REMOTES, name, tuple(changed))

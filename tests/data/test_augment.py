@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmu.core.types import Transform
-from jaxmu.data import augment
+from jaxmu.data import batches
 from jaxmu.data.catalog import CATALOG
+from jaxmu.types import Transform
 
 CIFAR = CATALOG['cifar10'].transform
 PLAIN = Transform(mean=(0.5,) * 3, std=(0.25,) * 3)
@@ -33,7 +33,7 @@ def _variants(image, padding):
 
 def test_normalise_is_the_published_formula():
   image = _images(2)
-  got = augment.normalise(CIFAR, jnp.asarray(image), jnp.float32)
+  got = batches.normalise(CIFAR, jnp.asarray(image), jnp.float32)
   mean, std = np.array(CIFAR.mean), np.array(CIFAR.std)
   np.testing.assert_allclose(got, (image / 255 - mean) / std, atol=2e-6)
   assert got.dtype == jnp.float32
@@ -42,10 +42,10 @@ def test_normalise_is_the_published_formula():
 def test_padding_is_black_before_normalisation():
   transform = Transform(mean=(0.5,) * 3, std=(0.25,) * 3, crop_padding=4)
   white = jnp.full((32, 6, 6, 3), 255, jnp.uint8)
-  out = augment.augment_batch(
+  out = batches.augment_batch(
     transform, jax.random.key(0), jnp.arange(32), white
   )
-  values = np.unique(augment.normalise(transform, out, jnp.float32))
+  values = np.unique(batches.normalise(transform, out, jnp.float32))
   np.testing.assert_array_equal(values, [-2.0, 2.0])
 
 
@@ -55,7 +55,7 @@ def test_every_result_is_a_crop_and_flip_and_all_occur_equally():
   )
   image = _images(1, size=5)[0]
   count = 9 * 2 * 400
-  out = augment.augment_batch(
+  out = batches.augment_batch(
     transform,
     jax.random.key(3),
     jnp.arange(count),
@@ -72,7 +72,7 @@ def test_every_result_is_a_crop_and_flip_and_all_occur_equally():
 def test_flip_alone_mirrors_left_and_right():
   transform = Transform(mean=(0.5,) * 3, std=(0.25,) * 3, flip=True)
   image = _images(64)
-  out = augment.augment_batch(
+  out = batches.augment_batch(
     transform, jax.random.key(1), jnp.arange(64), jnp.asarray(image)
   )
   flipped = (np.asarray(out) == image[:, :, ::-1]).all((1, 2, 3))
@@ -83,7 +83,7 @@ def test_flip_alone_mirrors_left_and_right():
 
 def test_no_augmentation_returns_the_image_itself():
   image = jnp.asarray(_images(1)[0])
-  assert augment.augment(PLAIN, jax.random.key(0), image) is image
+  assert batches.augment(PLAIN, jax.random.key(0), image) is image
 
 
 @pytest.mark.parametrize('name', ['digits', 'utkface'])
@@ -96,16 +96,16 @@ def test_sets_that_must_not_be_augmented(name):
 def test_draw_depends_on_key_and_example_not_on_batch():
   image, index = jnp.asarray(_images(12)), jnp.arange(100, 112)
   key = jax.random.key(5)
-  whole = augment.augment_batch(CIFAR, key, index, image)
+  whole = batches.augment_batch(CIFAR, key, index, image)
   order = jnp.array([7, 2, 11])
-  some = augment.augment_batch(CIFAR, key, index[order], image[order])
+  some = batches.augment_batch(CIFAR, key, index[order], image[order])
   np.testing.assert_array_equal(some, whole[order])
   one_by_one = [
-    augment.augment(CIFAR, jax.random.fold_in(key, 100 + i), image[i])
+    batches.augment(CIFAR, jax.random.fold_in(key, 100 + i), image[i])
     for i in range(12)
   ]
   np.testing.assert_array_equal(jnp.stack(one_by_one), whole)
-  other = augment.augment_batch(CIFAR, jax.random.key(6), index, image)
+  other = batches.augment_batch(CIFAR, jax.random.key(6), index, image)
   assert (other != whole).any()
 
 
@@ -114,7 +114,7 @@ def test_members_under_vmap_and_jit_equal_one_by_one():
   keys = jax.random.split(jax.random.key(0), 3)
 
   def one(key):
-    return augment.augment_batch(CIFAR, key, index, image)
+    return batches.augment_batch(CIFAR, key, index, image)
 
   together = jax.jit(jax.vmap(one))(keys)
   np.testing.assert_array_equal(together, jnp.stack([one(k) for k in keys]))

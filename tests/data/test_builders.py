@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxmu.data import prepared, remotes
+from jaxmu.data import archives, formats
 from tests.data import standins
 
 
@@ -30,7 +30,7 @@ def test_idx_sets(name, tmp_path, monkeypatch, prepare, load):
   assert source.num_dev == 30
   labels = np.concatenate([label for _, label in parts])
   np.testing.assert_array_equal(source.label, labels)
-  raw = prepared.open_prepared(name, folder, size=28)
+  raw = formats.open_prepared(name, folder, size=28)
   image = np.concatenate([block for block, _ in raw.blocks()])
   grey = np.concatenate([image for image, _ in parts])
   np.testing.assert_array_equal(image, np.repeat(grey, 3, axis=-1))
@@ -40,7 +40,7 @@ def test_idx_sets(name, tmp_path, monkeypatch, prepare, load):
   'name, num_classes', [('cifar10', 10), ('cifar100', 100)]
 )
 def test_cifar_sets(name, num_classes, tmp_path, monkeypatch, prepare, load):
-  path = tmp_path / 'manual' / remotes.REMOTES[name][0].filename
+  path = tmp_path / 'manual' / archives.REMOTES[name][0].filename
   parts = standins.write_cifar(path, num_classes=num_classes)
   standins.register(monkeypatch, name, tmp_path / 'manual')
   prepare(name)
@@ -63,7 +63,7 @@ def test_python_archive_is_checked_and_read(
   assert not _left_behind(tmp_path)
   with path.open('rb') as file:
     md5 = hashlib.file_digest(file, 'md5').hexdigest()
-  monkeypatch.setitem(remotes.PYTHON_ARCHIVES, 'cifar10', (path.name, md5))
+  monkeypatch.setitem(archives.PYTHON_ARCHIVES, 'cifar10', (path.name, md5))
   prepare('cifar10')
   with pytest.warns(UserWarning, match='not the official set'):
     source = load('cifar10')

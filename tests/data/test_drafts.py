@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from jaxmu.data import drafts
+from jaxmu import files
 
 
 def _run_until_killed(code):
@@ -22,10 +22,10 @@ def test_published_folder_replaces_the_old_one(tmp_path):
   target = tmp_path / 'set'
   target.mkdir()
   (target / 'old').write_text('')
-  with drafts.draft(tmp_path) as draft:
+  with files.atomic_folder(tmp_path) as draft:
     (draft / 'new').write_text('')
     assert (target / 'old').exists()
-    drafts.publish(draft, target)
+    files.publish_folder(draft, target)
   assert [path.name for path in target.iterdir()] == ['new']
   assert [path.name for path in tmp_path.iterdir()] == ['set']
 
@@ -34,10 +34,10 @@ def test_published_folder_replaces_the_old_one(tmp_path):
 def test_published_folder_may_lie_deeper(tmp_path, part):
   target = tmp_path / 'set' / '1.0'
   for content in ('first', 'second'):
-    with drafts.draft(tmp_path) as draft:
+    with files.atomic_folder(tmp_path) as draft:
       (draft / part).mkdir(parents=True, exist_ok=True)
       (draft / part / 'file').write_text(content)
-      drafts.publish(draft / part, target)
+      files.publish_folder(draft / part, target)
     assert (target / 'file').read_text() == content
   assert [path.name for path in tmp_path.iterdir()] == ['set']
 
@@ -46,8 +46,8 @@ def test_old_folder_is_put_back_if_the_new_one_cannot_take_its_place(tmp_path):
   target = tmp_path / 'a' / 'set'
   target.mkdir(parents=True)
   (target / 'old').write_text('')
-  with pytest.raises(FileNotFoundError), drafts.draft(tmp_path) as draft:
-    drafts.publish(draft / 'absent', target)
+  with pytest.raises(FileNotFoundError), files.atomic_folder(tmp_path) as draft:
+    files.publish_folder(draft / 'absent', target)
   assert [path.name for path in target.iterdir()] == ['old']
   assert [path.name for path in tmp_path.iterdir()] == ['a']
 
@@ -73,21 +73,24 @@ def test_kill_while_publishing_loses_nothing(tmp_path, count, kept):
     '  os.kill(os.getpid(), signal.SIGKILL)\n'
   )
   _run_until_killed(code)
-  with drafts.draft(tmp_path):
+  with files.atomic_folder(tmp_path):
     pass
   assert [path.name for path in tmp_path.iterdir()] == ['set']
   assert [path.name for path in target.iterdir()] == [kept]
 
 
 def test_failure_leaves_nothing(tmp_path):
-  with pytest.raises(KeyError), drafts.draft(tmp_path / 'new') as draft:
+  with pytest.raises(KeyError), files.atomic_folder(tmp_path / 'new') as draft:
     (draft / 'half').write_text('')
     raise KeyError
   assert not list((tmp_path / 'new').iterdir())
 
 
 def test_drafts_of_others_stay_while_they_are_written(tmp_path):
-  with drafts.draft(tmp_path) as first, drafts.draft(tmp_path) as second:
+  with (
+    files.atomic_folder(tmp_path) as first,
+    files.atomic_folder(tmp_path) as second,
+  ):
     assert first.exists()
     assert second.exists()
 
@@ -103,5 +106,5 @@ def test_draft_of_a_killed_writer_is_removed_by_the_next(tmp_path):
   _run_until_killed(code)
   [left] = tmp_path.iterdir()
   assert (left / 'new' / 'half').exists()
-  with drafts.draft(tmp_path) as draft:
+  with files.atomic_folder(tmp_path) as draft:
     assert [*tmp_path.iterdir()] == [draft.parent]

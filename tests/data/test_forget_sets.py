@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxmu.data import forget_sets, splits
-from jaxmu.pipeline import evaluate, export
+from jaxmu.data import splits
+from jaxmu.study import evaluate
 
 TRAIN = np.array([7, 3, 5, 1, 9, 0], np.int32)
 VAL = np.array([2, 4], np.int32)
@@ -12,7 +12,7 @@ LABEL = np.array([0, 1, 0, 1, 0, 2, 0, 2, 0, 1], np.int32)
 
 
 def test_with_forget_keeps_the_order_of_the_training_set():
-  design = forget_sets.with_forget(TRAIN, forget=np.array([1, 7]), val=VAL)
+  design = splits.with_forget(TRAIN, forget=np.array([1, 7]), val=VAL)
   assert design.retain.tolist() == [[3, 5, 9, 0]]
   assert design.forget.tolist() == [[1, 7]]
   assert design.audit.tolist() == [1, 7]
@@ -32,14 +32,14 @@ def test_with_forget_keeps_the_order_of_the_training_set():
 )
 def test_impossible_forget_sets_are_refused(forget, message):
   with pytest.raises(ValueError, match=message):
-    forget_sets.with_forget(TRAIN, forget=np.array(forget), val=VAL)
+    splits.with_forget(TRAIN, forget=np.array(forget), val=VAL)
 
 
 def test_by_class_takes_the_training_examples_of_the_class():
-  got = forget_sets.by_class(TRAIN, label=LABEL, classes=[2])
+  got = splits.by_class(TRAIN, label=LABEL, classes=[2])
   assert got.tolist() == [7, 5]
   with pytest.raises(ValueError, match=r'none of \[4\].*\[0, 1, 2\]'):
-    forget_sets.by_class(TRAIN, label=LABEL, classes=[4])
+    splits.by_class(TRAIN, label=LABEL, classes=[4])
 
 
 def test_index_files_of_both_kinds(tmp_path):
@@ -48,51 +48,47 @@ def test_index_files_of_both_kinds(tmp_path):
   binary = tmp_path / 'forget.npy'
   np.save(binary, np.array([3, 9], np.int32))
   for path in (text, binary):
-    assert forget_sets.from_file(path, num_dev=10).tolist() == [3, 9]
+    assert splits.from_file(path, num_dev=10).tolist() == [3, 9]
 
 
 def test_bad_index_files_are_named(tmp_path):
   for path in (tmp_path / 'absent.txt', tmp_path):
     with pytest.raises(ValueError, match='does not exist, or is a folder'):
-      forget_sets.from_file(path, num_dev=10)
+      splits.from_file(path, num_dev=10)
   text = tmp_path / 'words.txt'
   text.write_text('3\nfour\n')
   with pytest.raises(ValueError, match='words.txt.*four'):
-    forget_sets.from_file(text, num_dev=10)
+    splits.from_file(text, num_dev=10)
   binary = tmp_path / 'floats.npy'
   np.save(binary, np.array([0.5]))
   with pytest.raises(ValueError, match='float64'):
-    forget_sets.from_file(binary, num_dev=10)
+    splits.from_file(binary, num_dev=10)
   with binary.open('wb') as file:
     np.savez(file, index=np.array([3]))
   with pytest.raises(ValueError, match='floats.npy is an archive'):
-    forget_sets.from_file(binary, num_dev=10)
+    splits.from_file(binary, num_dev=10)
   np.save(binary, np.array([0.5]))
   binary.write_bytes(binary.read_bytes()[:20])
   with pytest.raises(ValueError, match='floats.npy'):
-    forget_sets.from_file(binary, num_dev=10)
+    splits.from_file(binary, num_dev=10)
   for index in (10, -1):
     text.write_text(f'3\n{index}\n')
     with pytest.raises(ValueError, match=rf'words.txt.*0\.\.9, first {index}'):
-      forget_sets.from_file(text, num_dev=10)
+      splits.from_file(text, num_dev=10)
 
 
 def test_refused_forget_sets_name_the_file(tmp_path):
   path = tmp_path / 'twice.txt'
   path.write_text('3\n3\n')
   with pytest.raises(ValueError, match='twice.txt.*repeats 1'):
-    forget_sets.main_split(np.zeros(40, int), 30, how=f'file:{path}')
+    splits.main_split(np.zeros(40, int), 30, how=f'file:{path}')
 
 
 def test_by_difficulty_takes_an_end_of_the_ranking():
   memorised = np.array([0.0, 5, 0, 1, 0, 3, 0, 3, 0, -2])
-  most = forget_sets.by_difficulty(
-    TRAIN, memorised=memorised, count=2, end='most'
-  )
+  most = splits.by_difficulty(TRAIN, memorised=memorised, count=2, end='most')
   assert most.tolist() == [5, 1]  # 5 and 7 tie for the second place
-  least = forget_sets.by_difficulty(
-    TRAIN, memorised=memorised, count=2, end='least'
-  )
+  least = splits.by_difficulty(TRAIN, memorised=memorised, count=2, end='least')
   assert least.tolist() == [9, 0]
 
 
@@ -100,18 +96,16 @@ def test_by_difficulty_ranks_only_what_has_a_score():
   memorised = np.array([0.0, 5, 0, np.nan, 0, 3, 0, np.inf, 0, -2])
   for end, expected in (('most', [5, 1]), ('least', [9, 0])):
     with pytest.warns(UserWarning, match='2 of 6 .* no score.*2 .*other 4'):
-      got = forget_sets.by_difficulty(
-        TRAIN, memorised=memorised, count=2, end=end
-      )
+      got = splits.by_difficulty(TRAIN, memorised=memorised, count=2, end=end)
     assert got.tolist() == expected
   with pytest.raises(ValueError, match="4 of 6 .*choose 4.*design='audit'"):
-    forget_sets.by_difficulty(TRAIN, memorised=memorised, count=4, end='most')
+    splits.by_difficulty(TRAIN, memorised=memorised, count=4, end='most')
 
 
 def test_by_difficulty_needs_a_count():
   for count in (0, 6):
     with pytest.raises(ValueError, match=f'count is {count}'):
-      forget_sets.by_difficulty(
+      splits.by_difficulty(
         TRAIN, memorised=np.zeros(10), count=count, end='most'
       )
 
@@ -120,9 +114,9 @@ def test_memorisation_equals_the_loop():
   design = splits.audit_design(
     40, num_splits=4, forget_fraction=0.25, forget_sets=2, pool=32
   )
-  state = splits.state(design, 50)
+  state = splits.membership(design, 50)
   log_odds = np.random.default_rng(0).normal(size=state.shape)
-  got = forget_sets.memorisation(log_odds, state)
+  got = splits.memorisation(log_odds, state)
   for n in range(50):
     seen = [
       log_odds[p, n]
@@ -152,7 +146,7 @@ def _scores(num_examples=40):
 @pytest.mark.parametrize('how', ['random', 'class:1', 'file', 'most', 'least'])
 def test_main_split_keeps_training_and_validation(tmp_path, how):
   label = np.arange(40) % 4
-  plain_split = splits.main_split(30)
+  plain_split = splits.random_main_split(30)
   train = np.concatenate([plain_split.retain[0], plain_split.forget[0]])
   chosen = np.sort(train)[4:8]
   log_odds, state = _scores()
@@ -169,7 +163,7 @@ def test_main_split_keeps_training_and_validation(tmp_path, how):
     how = f'file:{tmp_path / "i.npy"}'
   elif how in ('most', 'least'):
     how = f'{how}:{tmp_path / "s.npz"}'
-  design = forget_sets.main_split(label, 30, how=how)
+  design = splits.main_split(label, 30, how=how)
   np.testing.assert_array_equal(design.audit, expected)
   np.testing.assert_array_equal(design.val, plain_split.val)
   together = np.concatenate([design.retain[0], design.forget[0]])
@@ -178,9 +172,9 @@ def test_main_split_keeps_training_and_validation(tmp_path, how):
 
 def test_lists_of_classes_may_have_spaces():
   label = np.arange(40) % 4
-  expected = forget_sets.main_split(label, 30, how='class:1,3')
+  expected = splits.main_split(label, 30, how='class:1,3')
   for how in ('class:1, 3', 'class: 3 ,1', 'class:1,3,'):
-    design = forget_sets.main_split(label, 30, how=how)
+    design = splits.main_split(label, 30, how=how)
     np.testing.assert_array_equal(design.forget, expected.forget)
 
 
@@ -191,7 +185,7 @@ def test_lists_of_classes_may_have_spaces():
 )
 def test_unknown_choices_are_refused(how):
   with pytest.raises(ValueError, match='choose random, class:3,5'):
-    forget_sets.main_split(np.zeros(40, int), 30, how=how)
+    splits.main_split(np.zeros(40, int), 30, how=how)
 
 
 def test_scores_must_belong_to_the_data_set(tmp_path):
@@ -199,21 +193,21 @@ def test_scores_must_belong_to_the_data_set(tmp_path):
   log_odds, state = _scores(20)
   np.savez(path, log_odds=log_odds, state=state)
   with pytest.raises(ValueError, match='each of the 40 examples'):
-    forget_sets.read_scores(path, num_examples=40)
+    splits.read_scores(path, num_examples=40)
   np.savez(path, log_odds=log_odds, state=state[:1])
   with pytest.raises(ValueError, match='one row per model'):
-    forget_sets.read_scores(path, num_examples=20)
+    splits.read_scores(path, num_examples=20)
   np.savez(path, log_odds=log_odds)
   with pytest.raises(ValueError, match="expected .'log_odds', 'state'"):
-    forget_sets.read_scores(path, num_examples=20)
+    splits.read_scores(path, num_examples=20)
   for absent in (tmp_path / 'absent.npz', tmp_path):
     with pytest.raises(ValueError, match='does not exist, or is a folder'):
-      forget_sets.read_scores(absent, num_examples=20)
+      splits.read_scores(absent, num_examples=20)
   np.savez(path, log_odds=np.stack([log_odds] * 3, -1), state=state)
-  score = forget_sets.read_scores(path, num_examples=20)
+  score = splits.read_scores(path, num_examples=20)
   assert score.tolist() == list(range(20))
   np.save(tmp_path / 's.npy', score)
-  direct = forget_sets.read_scores(tmp_path / 's.npy', num_examples=20)
+  direct = splits.read_scores(tmp_path / 's.npy', num_examples=20)
   np.testing.assert_array_equal(direct, score)
 
 
@@ -224,24 +218,24 @@ def test_scores_must_be_numbers(tmp_path):
     np.save(tmp_path / 's.npy', words[0])
     np.savez(tmp_path / 's.npz', log_odds=words, state=state)
     with pytest.raises(ValueError, match=f'{path.name}.*dtype <U1'):
-      forget_sets.read_scores(path, num_examples=20)
+      splits.read_scores(path, num_examples=20)
   np.savez(tmp_path / 's.npz', log_odds=log_odds, state=words)
   with pytest.raises(ValueError, match='state have dtype'):
-    forget_sets.read_scores(tmp_path / 's.npz', num_examples=20)
+    splits.read_scores(tmp_path / 's.npz', num_examples=20)
   np.savez(tmp_path / 's.npz', log_odds=log_odds[0], state=state[0])
   with pytest.raises(ValueError, match='one row per model'):
-    forget_sets.read_scores(tmp_path / 's.npz', num_examples=20)
+    splits.read_scores(tmp_path / 's.npz', num_examples=20)
   np.save(tmp_path / 'one.npy', log_odds)
   (tmp_path / 'one.npy').rename(tmp_path / 'one.npz')
   with pytest.raises(ValueError, match='one array.*np.savez'):
-    forget_sets.read_scores(tmp_path / 'one.npz', num_examples=20)
+    splits.read_scores(tmp_path / 'one.npz', num_examples=20)
 
 
 def test_scores_of_a_job_are_those_of_its_originals(tmp_path, monkeypatch):
   design = splits.audit_design(
     40, num_splits=4, forget_fraction=0.25, forget_sets=2, pool=32
   )
-  state = splits.state(design, 50)
+  state = splits.membership(design, 50)
   generator = np.random.default_rng(0)
   phi = {
     name: generator.normal(size=state.shape)
@@ -253,12 +247,12 @@ def test_scores_of_a_job_are_those_of_its_originals(tmp_path, monkeypatch):
     correct, split = phi[name] > 0, design.split
     return evaluate.Scored(name, phi[name], correct, state, split, split)
 
-  monkeypatch.setattr(evaluate, 'read', stored)
+  monkeypatch.setattr(evaluate, 'read_scored', stored)
   path = tmp_path / 'scores' / 'msg.npz'
-  export.write(None, 'msg', path)  # pyright: ignore[reportArgumentType]
+  evaluate.write_scores(None, 'msg', path)  # pyright: ignore[reportArgumentType]
   np.testing.assert_allclose(
-    forget_sets.read_scores(path, num_examples=50),
-    forget_sets.memorisation(phi['original'], state),
+    splits.read_scores(path, num_examples=50),
+    splits.memorisation(phi['original'], state),
     atol=1e-6,
   )
   with np.load(path) as archive:
@@ -266,4 +260,4 @@ def test_scores_of_a_job_are_those_of_its_originals(tmp_path, monkeypatch):
   del arrays['original_log_odds']
   np.savez(path, **arrays)
   with pytest.raises(ValueError, match='but no original_log_odds: add'):
-    forget_sets.read_scores(path, num_examples=50)
+    splits.read_scores(path, num_examples=50)

@@ -2,7 +2,7 @@
 
 import threading
 
-from jaxmu.data import locks
+from jaxmu import files
 
 
 def test_holders_take_turns_and_no_file_is_left(tmp_path):
@@ -10,7 +10,7 @@ def test_holders_take_turns_and_no_file_is_left(tmp_path):
 
   def work():
     for _ in range(50):
-      with locks.hold(path):
+      with files.lock(path):
         inside.append(1)
         most.append(len(inside))
         inside.pop()
@@ -26,6 +26,6 @@ def test_holders_take_turns_and_no_file_is_left(tmp_path):
 
 def test_file_of_a_killed_holder_does_not_matter(tmp_path):
   (tmp_path / 'lock').write_text('')
-  with locks.hold(tmp_path / 'lock'):
+  with files.lock(tmp_path / 'lock'):
     assert (tmp_path / 'lock').exists()
   assert not [*tmp_path.iterdir()]

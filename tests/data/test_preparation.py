@@ -15,7 +15,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from jaxmu.data import plain, preparation, prepared, remotes, sources
+from jaxmu.data import archives, datasets, formats, official
 from tests.data import standins
 
 STALLED = '/t10k-images-idx3-ubyte.gz'
@@ -29,7 +29,7 @@ def _names(folder):
 @pytest.fixture
 def offline(monkeypatch):
   """Let nothing be reached; fail the test if tfds tries to fetch anything."""
-  monkeypatch.setattr(remotes.urllib.request, 'getproxies', dict)
+  monkeypatch.setattr(archives.urllib.request, 'getproxies', dict)
 
   def refuse(*args, **kwargs):
     raise OSError('no network')
@@ -37,8 +37,8 @@ def offline(monkeypatch):
   def fetched(*args, **kwargs):
     raise AssertionError('tfds would try for minutes')
 
-  monkeypatch.setattr(remotes.socket, 'create_connection', refuse)
-  manager = preparation.download_manager.DownloadManager
+  monkeypatch.setattr(archives.socket, 'create_connection', refuse)
+  manager = official.download_manager.DownloadManager
   monkeypatch.setattr(manager, '_download', fetched)
 
 
@@ -92,7 +92,7 @@ def test_download_checks_and_is_used_again(tmp_path, monkeypatch, server, load):
   address, asked = server
   parts = standins.write_mnist(tmp_path / 'web')
   standins.register(monkeypatch, 'mnist', tmp_path / 'web', address)
-  prepare = functools.partial(preparation.prepare, 'mnist', any_size=True)
+  prepare = functools.partial(official.prepare, 'mnist', any_size=True)
   good = (tmp_path / 'web' / 't10k-images-idx3-ubyte.gz').read_bytes()
   # The last archive arrives cut short: refused, nothing half-prepared.
   (tmp_path / 'web' / 't10k-images-idx3-ubyte.gz').write_bytes(good[:99])
@@ -125,7 +125,7 @@ def test_unreachable_host_fails_at_once_with_the_file_names(
     monkeypatch, 'mnist', tmp_path / 'web', f'http://127.0.0.2:{port}'
   )
   with pytest.raises(ValueError, match='train-images.*--manual_dir'):
-    preparation.prepare('mnist', data_dir=tmp_path / 'data')
+    official.prepare('mnist', data_dir=tmp_path / 'data')
   assert _names(tmp_path / 'data') == []
 
 
@@ -158,7 +158,7 @@ def test_overwriting_replaces_only_with_a_complete_set(
   standins.write_mnist(tmp_path / 'manual')
   standins.register(monkeypatch, 'mnist', tmp_path / 'manual')
   folder, _ = prepare('mnist')
-  for split in plain.SPLITS:
+  for split in formats.PARTS:
     image = np.zeros((4, 28, 28, 1), np.uint8)
     np.savez(folder.parent / split, image=image, label=np.arange(4))
   before = sorted((tmp_path / 'data').rglob('*'))
@@ -228,7 +228,7 @@ def test_killed_preparation_starts_again_cleanly(
   assert done.returncode == -signal.SIGKILL, done.stderr.decode()
   left = list((tmp_path / 'data').rglob('incomplete.*'))
   assert left, 'the kill came too early or late'
-  assert sources.available(tmp_path / 'data') == ['digits']
+  assert datasets.available(tmp_path / 'data') == ['digits']
   with pytest.raises(ValueError, match='MNIST is not in'):
     load('mnist')
   prepare('mnist')
@@ -249,7 +249,7 @@ def test_killed_download_starts_again_cleanly(tmp_path, monkeypatch, stalling):
   assert list(downloads.glob('*.tmp.*')), 'the kill came too early or late'
   standins.register(monkeypatch, 'mnist', tmp_path / 'web', address)
   asked.clear()
-  preparation.prepare('mnist', data_dir=tmp_path / 'data', any_size=True)
+  official.prepare('mnist', data_dir=tmp_path / 'data', any_size=True)
   assert STALLED in asked
   assert not list(downloads.glob('*.tmp.*'))
   assert _names(tmp_path / 'data') == ['downloads', 'mnist']
@@ -259,13 +259,13 @@ def test_one_process_at_a_time_prepares_a_set(tmp_path, monkeypatch, prepare):
   standins.write_mnist(tmp_path / 'manual')
   standins.register(monkeypatch, 'mnist', tmp_path / 'manual')
   folders, runs = [], []
-  run = preparation._run
+  run = official._run
 
   def counted(*args, **kwargs):
     runs.append(args)
     run(*args, **kwargs)
 
-  monkeypatch.setattr(preparation, '_run', counted)
+  monkeypatch.setattr(official, '_run', counted)
   threads = [
     threading.Thread(target=lambda: folders.append(prepare('mnist')))
     for _ in range(2)
@@ -335,7 +335,7 @@ class HandmadePictures(PlainPictures):
 
 
 def test_other_sets_of_tfds_are_prepared_by_name(tmp_path, load):
-  preparation.prepare_other('plain_pictures', data_dir=tmp_path / 'data')
+  official.prepare_other('plain_pictures', data_dir=tmp_path / 'data')
   assert _names(tmp_path / 'data') == ['plain_pictures']
   source = load('plain_pictures')
   assert source.image.shape == (12, 8, 8, 3)
@@ -345,7 +345,7 @@ def test_other_sets_of_tfds_are_prepared_by_name(tmp_path, load):
 
 def test_sets_that_need_tensorflow_name_the_way_round(tmp_path):
   with pytest.raises(ValueError) as error:
-    preparation.prepare_other('numpy_pictures', data_dir=tmp_path / 'data')
+    official.prepare_other('numpy_pictures', data_dir=tmp_path / 'data')
   command = 'tfds build numpy_pictures --file_format=array_record'
   assert command in str(error.value)
   assert _names(tmp_path / 'data') == []
@@ -353,12 +353,12 @@ def test_sets_that_need_tensorflow_name_the_way_round(tmp_path):
 
 def test_other_sets_fail_at_once_offline(tmp_path, offline):
   with pytest.raises(ValueError, match='no network.* fetch p.zip elsewhere'):
-    preparation.prepare_other('remote_pictures', data_dir=tmp_path / 'data')
+    official.prepare_other('remote_pictures', data_dir=tmp_path / 'data')
   assert _names(tmp_path / 'data') == []
   # An archive at hand that is not the right one.
   (tmp_path / 'p.zip').write_bytes(b'x')
   with pytest.raises(ValueError, match='wrong checksum'):
-    preparation.prepare_other(
+    official.prepare_other(
       'remote_pictures', data_dir=tmp_path / 'data', manual_dir=tmp_path
     )
   assert _names(tmp_path / 'data') == []
@@ -366,18 +366,18 @@ def test_other_sets_fail_at_once_offline(tmp_path, offline):
 
 def test_other_sets_take_files_of_the_user(tmp_path):
   with pytest.raises(ValueError, match='--manual_dir. Ask the authors'):
-    preparation.prepare_other('handmade_pictures', data_dir=tmp_path / 'data')
+    official.prepare_other('handmade_pictures', data_dir=tmp_path / 'data')
   assert _names(tmp_path / 'data') == []
   (tmp_path / 'pictures.zip').write_bytes(b'')
-  folder = preparation.prepare_other(
+  folder = official.prepare_other(
     'handmade_pictures', data_dir=tmp_path / 'data', manual_dir=tmp_path
   )
-  assert prepared.find(folder.parent) == [folder]
+  assert formats.find_prepared(folder.parent) == [folder]
 
 
 def test_set_that_only_tensorflow_reads_is_prepared_anew(tmp_path, load):
   prepare = functools.partial(
-    preparation.prepare_other, 'plain_pictures', data_dir=tmp_path / 'data'
+    official.prepare_other, 'plain_pictures', data_dir=tmp_path / 'data'
   )
   info = prepare() / 'dataset_info.json'
   info.write_text(info.read_text().replace('array_record', 'tfrecord'))
@@ -389,4 +389,4 @@ def test_set_that_only_tensorflow_reads_is_prepared_anew(tmp_path, load):
 
 def test_unknown_name_is_refused(tmp_path):
   with pytest.raises(ValueError, match="'no_such_set'.*cifar10, cifar100"):
-    preparation.prepare_other('no_such_set', data_dir=tmp_path)
+    official.prepare_other('no_such_set', data_dir=tmp_path)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from jaxmu import prepare
-from jaxmu.data import own, sources
+from jaxmu.data import custom, datasets
 from tests.data import standins, stock
 
 
@@ -44,7 +44,7 @@ def test_image_folder_becomes_a_data_set(run, tmp_path):
   status, out, err = run('pets', '--from_images', tmp_path / 'pets', '--flip')
   assert (status, err) == (0, '')
   assert 'pets: 16 + 4 examples of 8 x 8, 2 classes' in out
-  source = sources.load('pets')
+  source = datasets.load('pets')
   assert source.transform.flip
   # `cat` comes before `dog`; each picture is found again under its label.
   expected = {p.tobytes(): int(k < 10) for k, p in enumerate(pixels)}
@@ -59,7 +59,7 @@ def test_image_folder_with_a_test_part_of_its_own(run, tmp_path):
   train = _pictures(tmp_path / 'pets' / 'train', ['cat', 'dog'], 4)
   test = _pictures(tmp_path / 'pets' / 'test', ['cat', 'dog'], 2)
   assert run('pets', '--from_images', tmp_path / 'pets')[0] == 0
-  source = sources.load('pets')
+  source = datasets.load('pets')
   np.testing.assert_array_equal(source.image, np.concatenate([train, test]))
   assert source.label.tolist() == [0] * 4 + [1] * 4 + [0, 0, 1, 1]
   assert source.num_dev == 8
@@ -95,7 +95,7 @@ def test_arrays_become_a_data_set(run, tmp_path):
   )
   assert status == 0
   assert 'mine: 15 + 5 examples of 12 x 12, 3 classes' in out
-  assert sources.load('mine').transform.crop_padding == 2
+  assert datasets.load('mine').transform.crop_padding == 2
   np.savez(
     tmp_path / 'both.npz',
     image=image[:12],
@@ -104,7 +104,7 @@ def test_arrays_become_a_data_set(run, tmp_path):
     test_label=label[12:],
   )
   assert run('both', '--from_arrays', tmp_path / 'both.npz')[0] == 0
-  assert sources.load('both').label.tolist() == label.tolist()
+  assert datasets.load('both').label.tolist() == label.tolist()
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_classes_that_never_occur_are_pointed_out(run, tmp_path):
   assert re.search(
     r'297 of 300 classes never occur.* 2, 4, 5, 6, 7 and 292 more;', out
   )
-  assert sources.load('mine').num_classes == 300
+  assert datasets.load('mine').num_classes == 300
   status, out, _ = run(*command, '--overwrite')
   assert (status, 'among the 14 training examples: 2;' in out) == (0, True)
 
@@ -223,7 +223,7 @@ def test_broken_and_missing_pictures_are_named(run, tmp_path):
     file.unlink()
   assert 'has no images' in run('pets', '--from_images', tmp_path / 'pets')[2]
   with pytest.raises(ValueError, match='class folders'):
-    own.read_image_folder(tmp_path / 'pets' / 'cat', size=None)
+    custom.read_image_folder(tmp_path / 'pets' / 'cat', size=None)
 
 
 @pytest.mark.parametrize('mode', ['F', 'I', 'I;16'])
@@ -252,7 +252,7 @@ def test_parts_need_the_same_classes(tmp_path):
   _pictures(tmp_path / 'train', ['cat', 'dog'], 2)
   _pictures(tmp_path / 'test', ['cat', 'owl'], 2)
   with pytest.raises(ValueError, match='owl'):
-    own.read_image_folder(tmp_path, size=None)
+    custom.read_image_folder(tmp_path, size=None)
 
 
 def test_official_set_from_archives_of_the_user(run, tmp_path, monkeypatch):

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from jaxmu.data import prepared, sources
+from jaxmu.data import datasets, formats
 from tests.data import stock
 
 
 @pytest.fixture
 def load(tmp_path):
   return functools.partial(
-    sources.load, 'stock', data_dir=tmp_path / 'data', cache_dir=tmp_path / 'c'
+    datasets.load, 'stock', data_dir=tmp_path / 'data', cache_dir=tmp_path / 'c'
   )
 
 
@@ -31,7 +31,7 @@ def test_any_set_of_tfds_opens_by_name_in_the_order_of_its_numbers(
   np.testing.assert_array_equal(source.image, np.stack(expected))
   assert (source.num_dev, source.num_classes) == (stock.COUNT, stock.COUNT)
   assert not source.transform.flip
-  assert 'stock' in sources.available(tmp_path / 'data')
+  assert 'stock' in datasets.available(tmp_path / 'data')
 
 
 def test_records_without_numbers_stay_as_stored(tmp_path, load):
@@ -93,12 +93,12 @@ def test_our_own_preparation_goes_before_others(tmp_path):
     (folder / 'dataset_info.json').write_text(
       f'{{"moduleName": "{module}", "fileFormat": "{form}"}}'
     )
-  assert prepared.newest(tmp_path).name == '3.0.1'
+  assert formats.newest_prepared(tmp_path).name == '3.0.1'
   (tmp_path / '1.0.0').mkdir()
   (tmp_path / '1.0.0' / 'dataset_info.json').write_text(
-    '{"moduleName": "jaxmu.data.builders", "fileFormat": "array_record"}'
+    '{"moduleName": "jaxmu.data.official", "fileFormat": "array_record"}'
   )
-  assert prepared.newest(tmp_path).name == '1.0.0'
+  assert formats.newest_prepared(tmp_path).name == '1.0.0'
 
 
 def test_several_configurations_need_a_choice(tmp_path):
@@ -107,5 +107,5 @@ def test_several_configurations_need_a_choice(tmp_path):
     folder.mkdir(parents=True)
     (folder / 'dataset_info.json').write_text('{}')
   with pytest.raises(ValueError, match='set/blue.*set/red'):
-    prepared.newest(tmp_path / 'set')
-  assert prepared.newest(tmp_path / 'set' / 'red').parent.name == 'red'
+    formats.newest_prepared(tmp_path / 'set')
+  assert formats.newest_prepared(tmp_path / 'set' / 'red').parent.name == 'red'

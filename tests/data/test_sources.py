@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxmu.data import cache, digits, images, plain, raw, sources
+from jaxmu.data import catalog, datasets, formats
 from jaxmu.data.catalog import CATALOG
 
 
@@ -32,10 +32,10 @@ def test_digits_are_those_of_scikit_learn(load):
   assert source.image.dtype == np.uint8
   assert source.label.dtype == np.int32
   assert (source.num_dev, source.num_classes) == (1437, 10)
-  assert source.fingerprint == cache.fingerprint(source.image, source.label)
+  assert source.fingerprint == datasets.fingerprint(source.image, source.label)
   # Splits made from this order would mean other digits if it changed.
   assert source.fingerprint.startswith('66a4656fd8a4')
-  image, label = digits.read()
+  image, label = catalog.read_digits()
   assert (image.min(), image.max()) == (0, 255)
   order = np.random.default_rng(123).permutation(1797)
   bunch = digits_of_scikit_learn()
@@ -111,7 +111,7 @@ def test_plain_folder_and_its_computed_constants(tmp_path, load):
   digest = hashlib.sha256(source.image.tobytes())
   digest.update(source.label.astype('<i4').tobytes())
   assert source.fingerprint == digest.hexdigest()
-  assert sources.available(tmp_path / 'data') == ['digits', 'mine']
+  assert datasets.available(tmp_path / 'data') == ['digits', 'mine']
 
 
 def test_grey_images_are_resized_and_repeated(tmp_path, load):
@@ -133,7 +133,7 @@ def test_another_order_than_the_official_one_is_noticed(tmp_path, monkeypatch):
       **vars(entry),
       'num_dev': 8,
       'num_test': 4,
-      'label_digest': raw.label_digest(label),
+      'label_digest': formats.label_digest(label),
     }
   )
   monkeypatch.setitem(CATALOG, 'mnist', small)
@@ -141,13 +141,15 @@ def test_another_order_than_the_official_one_is_noticed(tmp_path, monkeypatch):
   _write_plain(
     tmp_path / 'a' / 'mnist', (image[:8], label[:8]), (image[8:], label[8:])
   )
-  sources.load('mnist', data_dir=tmp_path / 'a', cache_dir=tmp_path / 'cache')
+  datasets.load('mnist', data_dir=tmp_path / 'a', cache_dir=tmp_path / 'cache')
   label = label[::-1]
   _write_plain(
     tmp_path / 'b' / 'mnist', (image[:8], label[:8]), (image[8:], label[8:])
   )
   with pytest.warns(UserWarning, match='official order'):
-    sources.load('mnist', data_dir=tmp_path / 'b', cache_dir=tmp_path / 'cache')
+    datasets.load(
+      'mnist', data_dir=tmp_path / 'b', cache_dir=tmp_path / 'cache'
+    )
 
 
 def test_conversion_happens_once_and_again_when_the_source_changes(
@@ -156,13 +158,13 @@ def test_conversion_happens_once_and_again_when_the_source_changes(
   folder = tmp_path / 'data' / 'mine'
   _write_plain(folder, _arrays(20), _arrays(8, seed=1))
   reads = []
-  original = plain.open_plain
+  original = formats.open_plain
 
   def counted(*args):
     reads.append(args)
     return original(*args)
 
-  monkeypatch.setattr(plain, 'open_plain', counted)
+  monkeypatch.setattr(formats, 'open_plain', counted)
   first, second = load('mine'), load('mine')
   assert len(reads) == 1
   assert first.fingerprint == second.fingerprint
@@ -190,10 +192,12 @@ def test_damaged_cache_is_converted_again(tmp_path, load, victim):
 def test_failed_conversion_leaves_no_cache(tmp_path, load):
   image, label = _arrays(20)
   _write_plain(tmp_path / 'data' / 'mine', (image, label), (image, label))
-  source = plain.open_plain('mine', tmp_path / 'data' / 'mine')
-  broken = raw.Raw(**{**vars(source), 'blocks': lambda: iter([(image, label)])})
+  source = formats.open_plain('mine', tmp_path / 'data' / 'mine')
+  broken = formats.Raw(
+    **{**vars(source), 'blocks': lambda: iter([(image, label)])}
+  )
   with pytest.raises(ValueError, match='read 20 examples, expected 40'):
-    cache.write(tmp_path / 'cache' / 'mine-x', broken)
+    datasets.write_cached(tmp_path / 'cache' / 'mine-x', broken)
   assert not list((tmp_path / 'cache').iterdir())
 
 
@@ -201,7 +205,7 @@ def test_cache_that_cannot_be_written_names_the_remedy(tmp_path):
   _write_plain(tmp_path / 'data' / 'mine', _arrays(20), _arrays(8))
   (tmp_path / 'file').write_text('')
   with pytest.raises(ValueError, match='JAXMU_CACHE_DIR'):
-    sources.load(
+    datasets.load(
       'mine', data_dir=tmp_path / 'data', cache_dir=tmp_path / 'file' / 'cache'
     )
 
@@ -221,7 +225,7 @@ def test_environment_names_the_folders(tmp_path, monkeypatch):
   _write_plain(tmp_path / 'data' / 'mine', _arrays(20), _arrays(8))
   monkeypatch.setenv('JAXMU_DATA_DIR', str(tmp_path / 'data'))
   monkeypatch.setenv('JAXMU_CACHE_DIR', str(tmp_path / 'cache'))
-  assert sources.load('mine').num_dev == 20
+  assert datasets.load('mine').num_dev == 20
   assert len(list((tmp_path / 'cache').iterdir())) == 1
 
 
@@ -361,7 +365,7 @@ def _named(part):
 
 def test_channel_moments_equal_numpy():
   image = _arrays(9, shape=(5, 5, 3))[0]
-  mean, std = images.channel_moments(image)
+  mean, std = catalog.channel_moments(image)
   pixels = image.reshape(-1, 3) / 255
   np.testing.assert_allclose(mean, pixels.mean(0), atol=5e-5)
   np.testing.assert_allclose(std, pixels.std(0), atol=5e-5)
@@ -376,13 +380,13 @@ def test_channel_moments_equal_numpy():
   ],
 )
 def test_real_sets_are_the_official_ones(name, real_data, tmp_path, recwarn):
-  if name not in sources.available(real_data):
+  if name not in datasets.available(real_data):
     pytest.skip(f'{name} is not in {real_data}')
-  source = sources.load(name, data_dir=real_data, cache_dir=tmp_path)
+  source = datasets.load(name, data_dir=real_data, cache_dir=tmp_path)
   entry = CATALOG[name]
   assert not [w for w in recwarn if 'official' in str(w.message)]
   assert source.num_dev == entry.num_dev
   # The resize moves the mean a little. (CIFAR's published deviations are means
   # over images of the deviation within an image: no check on them.)
-  mean, _ = images.channel_moments(source.image[: entry.num_dev])
+  mean, _ = catalog.channel_moments(source.image[: entry.num_dev])
   np.testing.assert_allclose(mean, entry.transform.mean, atol=2e-3)

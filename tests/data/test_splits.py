@@ -45,7 +45,7 @@ PUBLISHED = {
 @pytest.mark.parametrize('num_dev', PUBLISHED)
 def test_main_split_is_the_published_one(num_dev):
   (train, retain), (forget, val), first = PUBLISHED[num_dev]
-  design = splits.main_split(num_dev)
+  design = splits.random_main_split(num_dev)
   kept, _ = splits.holdout(np.arange(num_dev), fraction=0.15)
   assert digest(kept) == train
   assert digest(design.retain[0]) == retain
@@ -104,7 +104,7 @@ def test_reference_ulira_splits_are_the_published_ones():
     shuffled = np.concatenate([train, design.unseen[member]])
     assert digest(_unshuffle(shuffled, seed=split)) == '90a45c1142975d75'
   # Forget sets overlap at random: the published counts per point.
-  forgotten = (splits.state(design, 50_000) == splits.FORGOTTEN).sum(0)
+  forgotten = (splits.membership(design, 50_000) == splits.FORGOTTEN).sum(0)
   counts = forgotten[np.setdiff1d(np.arange(50_000), design.val)]
   assert (counts.min(), counts.max(), counts.mean()) == (8, 64, 32)
 
@@ -148,7 +148,7 @@ def test_audit_design_counts_every_point_alike(parameters):
   num_dev, num_splits = parameters['num_dev'], parameters['num_splits']
   forget_sets = parameters['forget_sets']
   _check_members(design, num_dev)
-  state = splits.state(design, num_dev)
+  state = splits.membership(design, num_dev)
   audited = np.isin(np.arange(num_dev), design.audit)
   in_pool = ~np.isin(np.arange(num_dev), design.val)
 
@@ -294,6 +294,6 @@ def test_state_marks_what_no_set_holds_as_excluded():
   design = splits.single(
     retain=np.array([4, 2]), forget=np.array([0]), val=np.array([1])
   )
-  assert splits.state(design, 6).tolist() == [[1, 3, 0, 3, 0, 3]]
+  assert splits.membership(design, 6).tolist() == [[1, 3, 0, 3, 0, 3]]
   with pytest.raises(ValueError, match='example 4'):
-    splits.state(design, 4)
+    splits.membership(design, 4)

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmu.core.draws import Draws
-from jaxmu.data import stream
+from jaxmu.data import batches as batches_lib
+from jaxmu.draws import Draws
 
 SIZES = [(12, 4), (13, 4), (3, 4), (4, 4), (1, 1)]
 
@@ -21,14 +21,14 @@ def _batches(passes):
 def test_cut_equals_slicing(size, batch):
   index = jnp.arange(size) * 3
   sliced = [index[k : k + batch].tolist() for k in range(0, size, batch)]
-  assert _batches(stream.cut(index, batch)) == sliced
-  assert stream.num_steps(size, batch) == len(sliced)
+  assert _batches(batches_lib.make_batches(index, batch)) == sliced
+  assert batches_lib.num_steps(size, batch) == len(sliced)
 
 
 @pytest.mark.parametrize(('size', 'batch'), SIZES)
 def test_padding_has_no_weight(size, batch):
   index = jnp.arange(size) + 5
-  table, weight = stream.padded(index, batch)
+  table, weight = batches_lib.padded_batches(index, batch)
   assert table.shape == weight.shape
   assert table[weight > 0].tolist() == index.tolist()
   assert weight.sum() == size
@@ -44,8 +44,8 @@ def test_fold_equals_a_loop_over_all_batches(size, batch):
 
   values = jnp.linspace(1.0, 2.0, size)
   draws = Draws(jax.random.key(3)).at('epoch', 1)
-  batches = stream.cut(values, batch)
-  carry, outs = stream.fold(step, jnp.float32(0), batches, draws)
+  batches = batches_lib.make_batches(values, batch)
+  carry, outs = batches_lib.fold(step, jnp.float32(0), batches, draws)
   expected, places = [0.0], [('step', t) for t in range(len(batches.full))]
   places += [('tail',)] if batches.tail is not None else []
   for k, place in enumerate(places):
@@ -58,19 +58,22 @@ def test_fold_equals_a_loop_over_all_batches(size, batch):
 
 def test_passes_of_one_size_become_one_loop():
   index = jnp.arange(10)
-  whole, rest = stream.cut(index[:4], 2), stream.cut(index[4:9], 2)
-  (joined,) = stream.one_after_the_other(whole, rest)
+  whole, rest = (
+    batches_lib.make_batches(index[:4], 2),
+    batches_lib.make_batches(index[4:9], 2),
+  )
+  (joined,) = batches_lib.one_after_the_other(whole, rest)
   assert _batches(joined) == [[0, 1], [2, 3], [4, 5], [6, 7], [8]]
   # A partial batch in between must stay one.
-  apart = stream.one_after_the_other(rest, whole)
+  apart = batches_lib.one_after_the_other(rest, whole)
   assert [_batches(one) for one in apart] == [_batches(rest), _batches(whole)]
 
 
 def test_shuffled_is_a_permutation_by_name():
   draws, index = Draws(jax.random.key(0)), jnp.arange(50) * 2
-  first = stream.shuffled(draws, 'train', index)
+  first = batches_lib.shuffled(draws, 'train', index)
   assert sorted(first.tolist()) == index.tolist()
   assert first.tolist() != index.tolist()
-  again = stream.shuffled(draws, 'train', index)
+  again = batches_lib.shuffled(draws, 'train', index)
   assert first.tolist() == again.tolist()
-  assert first.tolist() != stream.shuffled(draws, 'other', index).tolist()
+  assert first.tolist() != batches_lib.shuffled(draws, 'other', index).tolist()

@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmu.core.types import Task, Variables
 from jaxmu.methods import cfw, fcs, ff, iu, msg, prmq, rni, salun
-from jaxmu.models import torch_names
-from jaxmu.ops import class_weights, forward, last_blocks, surgery
+from jaxmu.methods.parts import forward, last_blocks, weights
+from jaxmu.models import pytorch_names
+from jaxmu.types import Task, Variables
 from tests.golden import orders, replay, rules
 
 Check = dict[str, tuple[Any, Any]]
@@ -70,14 +70,14 @@ def _salun(recording: replay.Recording, ours: replay.Replay) -> Check:
 
 def _prmq(recording: replay.Recording, ours: replay.Replay) -> Check:
   mask = jax.jit(prmq.prune_mask)(ours.hparams, recording.problem)
-  leaves = torch_names.parameters(recording.model)
+  leaves = pytorch_names.parameters(recording.model)
   masks = {
-    leaf.torch: np.asarray(torch_names.torch_layout(leaf, mask[leaf.path]))
+    leaf.torch: np.asarray(pytorch_names.torch_layout(leaf, mask[leaf.path]))
     for leaf in leaves
     if leaf.path in mask
   }
-  count = class_weights.counts(recording.problem)
-  weight = class_weights.power(count, prmq.CLASS_EXPONENT, jnp.float64)
+  count = weights.class_counts(recording.problem)
+  weight = weights.power_class_weights(count, prmq.CLASS_EXPONENT, jnp.float64)
   return {
     **_masks(recording, masks),
     'class weights': (weight, recording.arrays['class_weights']),
@@ -86,8 +86,8 @@ def _prmq(recording: replay.Recording, ours: replay.Replay) -> Check:
 
 def _cfw(recording: replay.Recording, ours: replay.Replay) -> Check:
   del ours
-  count = class_weights.counts(recording.problem)
-  weight = class_weights.balanced(count, jnp.float64)
+  count = weights.class_counts(recording.problem)
+  weight = weights.balanced_class_weights(count, jnp.float64)
   return {'class weights': (weight, recording.arrays['class_weights'])}
 
 
@@ -116,23 +116,23 @@ def _iu(recording: replay.Recording, ours: replay.Replay) -> Check:
 
 def _last_blocks(recording: replay.Recording, ours: replay.Replay) -> Check:
   model, params = recording.model, recording.problem.original['params']
-  free = surgery.by_path(
+  free = weights.by_path(
     last_blocks.trainable(model, params, ours.hparams.num_blocks)
   )
-  leaves = torch_names.parameters(model)
+  leaves = pytorch_names.parameters(model)
   names = [leaf.torch for leaf in leaves if free[leaf.path]]
   return {'trained': _names(model, names, recording.meta['trainable'])}
 
 
 def _names(model: Any, found: list[str], golden: list[str]) -> tuple[Any, Any]:
   """Compare sets of names as flags in the order of all tensors."""
-  every = [leaf.torch for leaf in torch_names.parameters(model)]
+  every = [leaf.torch for leaf in pytorch_names.parameters(model)]
   assert set(golden) <= set(every)
   return [n in found for n in every], [n in golden for n in every]
 
 
 def _rni(recording: replay.Recording, ours: replay.Replay) -> Check:
-  every = [leaf.torch for leaf in torch_names.parameters(recording.model)]
+  every = [leaf.torch for leaf in pytorch_names.parameters(recording.model)]
   checks = {}
   for epoch, golden in enumerate(recording.meta['trainable_per_epoch']):
     row = np.asarray(ours.hparams.trained)[epoch]

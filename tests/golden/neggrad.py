@@ -8,21 +8,21 @@ retain set only where the loss is small, hence it is not in the package.
 
 import jax.numpy as jnp
 
-from jaxmu.core.draws import Draws
-from jaxmu.core.method import Card, Info, Method
-from jaxmu.core.types import Array, Problem
-from jaxmu.data import stream
+from jaxmu.data import batches
+from jaxmu.draws import Draws
+from jaxmu.method import Card, Info, Method
 from jaxmu.methods import ft
-from jaxmu.ops import fit, forward, losses, optim, schedules
+from jaxmu.methods.parts import forward, losses, training
+from jaxmu.types import Array, Problem
 
 
 def epoch(
   hparams: ft.Hparams,
   draws: Draws,
   problem: Problem,
-  state: fit.Fit,
+  state: training.Fit,
   epoch: Array,
-) -> tuple[fit.Fit, Info]:
+) -> tuple[training.Fit, Info]:
   """Take one shuffled pass over both sets."""
   task, split = problem.task, problem.split
 
@@ -37,15 +37,15 @@ def epoch(
   index = jnp.concatenate([split.retain, split.forget])
   forget = jnp.arange(index.size) >= split.retain.size
   order = draws.permutation('train', index.size)
-  rate = schedules.cosine(hparams.learning_rate, epoch, hparams.num_epochs)
-  variables, opt, info = fit.epoch(
+  rate = training.cosine(hparams.learning_rate, epoch, hparams.num_epochs)
+  variables, opt, info = training.run_epoch(
     clipped,
-    optim.sgd(rate, hparams.momentum, hparams.weight_decay),
+    training.sgd(rate, hparams.momentum, hparams.weight_decay),
     *state,
-    stream.cut((index[order], forget[order]), hparams.batch_size),
+    batches.make_batches((index[order], forget[order]), hparams.batch_size),
     draws,
   )
-  return fit.Fit(variables, opt), {**info, 'learning_rate': rate}
+  return training.Fit(variables, opt), {**info, 'learning_rate': rate}
 
 
 METHOD = Method(

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from jaxmu import models
-from jaxmu.core.types import Variables
-from jaxmu.data import stream
-from jaxmu.models import torch_names
+from jaxmu.data import batches
+from jaxmu.models import pytorch_names
+from jaxmu.types import Variables
 from tests.golden import replay, rules
 from tests.golden.replay import Recording
 
@@ -57,14 +57,14 @@ def _tensor_draws(
   recording: Recording, kind: str, counts: tuple[int, ...] = (0,)
 ) -> dict[str, np.ndarray]:
   """Return the recorded draws of a kind by path of our tensors."""
-  leaves = {leaf.torch: leaf for leaf in torch_names.leaves(recording.model)}
+  leaves = {leaf.torch: leaf for leaf in pytorch_names.leaves(recording.model)}
   make = {'normal': rules.normal, 'uniform': rules.uniform}[kind]
   found = {}
   for drawn, tensor, count, shape in recording.meta['draws']:
     if drawn == kind and count in counts:
       value = make(recording.tag(kind, tensor, count), tuple(shape))
       leaf = leaves[tensor]
-      found[leaf.path] = np.asarray(torch_names.our_layout(leaf, value))
+      found[leaf.path] = np.asarray(pytorch_names.our_layout(leaf, value))
   return found
 
 
@@ -117,7 +117,7 @@ def noisy_teacher(recording: Recording) -> Variables:
   state = rules.noisy_state_dict(
     model, replay.shapes('resnet18'), recording.meta['set']
   )
-  return torch_names.from_torch(model, state)
+  return pytorch_names.from_torch(model, state)
 
 
 def _fresh(recording: Recording) -> Draws:
@@ -140,7 +140,7 @@ def fcs(recording: Recording) -> Draws:
   """Return the orders of the three stages."""
   size = recording.meta['hyper_parameters']['batch_size']
   forget, retain = (
-    stream.num_steps(rules.SIZES[part], size) for part in ('forget', 'retain')
+    batches.num_steps(rules.SIZES[part], size) for part in ('forget', 'retain')
   )
   first, second = (recording.arrays[f'step_ids{i}'] for i in (0, 1))
   starts = range(forget, len(first), forget + retain)

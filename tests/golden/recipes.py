@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxmu.core.method import Method
+from jaxmu.method import Method
 from tests.golden import neggrad, orders, passes, rules
 from tests.golden.replay import Recording
 

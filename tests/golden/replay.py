@@ -14,13 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmu import hparams as hp
 from jaxmu import models
-from jaxmu.core import hparams as hp
-from jaxmu.core.draws import Draws
-from jaxmu.core.method import Method
-from jaxmu.core.types import Problem, Task, Variables
-from jaxmu.models import torch_names
-from jaxmu.ops import forward
+from jaxmu.draws import Draws
+from jaxmu.method import Method
+from jaxmu.methods.parts import forward
+from jaxmu.models import pytorch_names
+from jaxmu.types import Problem, Task, Variables
 from tests.golden import rules
 
 MODELS = {'resnet18': 'resnet18', 'tinyvit': 'vit11m'}
@@ -103,7 +103,7 @@ def _weights(arch: str, tag: str, dtype: str) -> Variables:
     model(arch), shapes(arch), tag, convolution_gain=CONVOLUTION_GAIN[arch]
   )
   state = {name: value.astype(dtype) for name, value in state.items()}
-  return torch_names.from_torch(model(arch), state)
+  return pytorch_names.from_torch(model(arch), state)
 
 
 @functools.cache
@@ -189,7 +189,7 @@ def run(
 
 def fingerprints(model: Any, variables: Variables) -> np.ndarray:
   """Return one row per tensor in state-dict order, f64[T, 10]."""
-  state = torch_names.to_torch(model, variables)
+  state = pytorch_names.to_torch(model, variables)
   return np.stack([rules.fingerprint(value) for value in state.values()])
 
 
@@ -203,11 +203,11 @@ def parameter_fingerprints(model: Any, tree: Any) -> np.ndarray:
 def parameters(model: Any, tree: Any) -> dict[str, np.ndarray]:
   """Return a tree like the parameters by PyTorch name, in its layout."""
   found = {}
-  for leaf in torch_names.parameters(model):
+  for leaf in pytorch_names.parameters(model):
     value = tree
     for name in leaf.path.split('/'):
       value = value[name]
-    found[leaf.torch] = np.asarray(torch_names.torch_layout(leaf, value))
+    found[leaf.torch] = np.asarray(pytorch_names.torch_layout(leaf, value))
   return found
 
 

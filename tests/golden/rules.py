@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxmu.core.types import Dataset, Split, Transform
-from jaxmu.models import torch_names
+from jaxmu.models import pytorch_names
+from jaxmu.types import Dataset, Split, Transform
 
 CLASSES = 10
 MEAN = (0.4914, 0.4822, 0.4465)
@@ -53,13 +53,13 @@ def state_dict(
   """
   shapes = {
     name: value.shape
-    for name, value in torch_names.to_torch(model, variables).items()
+    for name, value in pytorch_names.to_torch(model, variables).items()
   }
   return {
     leaf.torch: _weight(
       f'{tag}/{leaf.torch}', leaf, shapes[leaf.torch], convolution_gain
     )
-    for leaf in torch_names.leaves(model)
+    for leaf in pytorch_names.leaves(model)
   }
 
 
@@ -83,7 +83,7 @@ def noisy_state_dict(
 ) -> dict[str, np.ndarray]:
   """Return the bad teacher of a set: fresh weights, BatchNorm at rest."""
   state = state_dict(model, variables, f'{set_name}/noisy')
-  for leaf in torch_names.leaves(model):
+  for leaf in pytorch_names.leaves(model):
     if leaf.kind == 'batch_norm':
       ones = leaf.torch.endswith(('.weight', '.running_var'))
       state[leaf.torch] = np.full_like(state[leaf.torch], float(ones))

@@ -5,14 +5,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from jaxmu.attacks import (
-  competition,
-  log_odds,
-  logistic,
-  population,
-  reference_ulira,
-)
-from jaxmu.metrics import distances, indiscernibility, retention, runtime
+from jaxmu.attacks import likelihood, log_odds, single_model, versus_retrained
+from jaxmu.metrics import utility
 from tests.golden import replay, rules
 
 SCORED, UNUSED = 1, np.inf
@@ -49,17 +43,17 @@ def _recorded(request):
 def test_scalars(recorded):
   u0, u1, u2, u3 = recorded['scal_in'].T
   np.testing.assert_allclose(
-    indiscernibility.indiscernibility(u0),
+    utility.indiscernibility(u0),
     recorded['scal_indiscernibility'],
     atol=1e-15,
   )
   np.testing.assert_allclose(
-    retention.ratio(u1, u2), recorded['scal_retention'], rtol=1e-15
+    utility.accuracy_ratio(u1, u2), recorded['scal_retention'], rtol=1e-15
   )
   np.testing.assert_allclose(
-    retention.sape(u1, u3), recorded['scal_sape'], rtol=1e-14
+    utility.sape(u1, u3), recorded['scal_sape'], rtol=1e-14
   )
-  got = [runtime.rte(r, u) for u, r in zip(u2, u3, strict=True)]
+  got = [utility.rte(r, u) for u, r in zip(u2, u3, strict=True)]
   np.testing.assert_allclose(got, recorded['scal_rte'], rtol=1e-15)
 
 
@@ -68,23 +62,23 @@ def test_population_attack(recorded, attacked):
     key: recorded[f'{attacked}_{key}']
     for key in ('first', 'second', 'X', 'members', 'train_idx', 'test_idx')
   }
-  x, target = population.balanced_sample(part['second'], part['first'])
+  x, target = single_model.balanced_sample(part['second'], part['first'])
   np.testing.assert_array_equal(x, part['X'])
   np.testing.assert_array_equal(target, part['members'])
   # The recorded fits stopped early: up to 1e-3 from the optimum, which may
   # flip one test example of one fold.
   for fold, train in enumerate(part['train_idx']):
-    fit = logistic.fit(x[train], target[train])
+    fit = single_model.fit_logistic(x[train], target[train])
     np.testing.assert_allclose(
       fit, recorded[f'{attacked}_coef_intercept'][fold], atol=2e-3
     )
   gap = abs(
-    population.cross_validated_accuracy(x, target)
+    single_model.cross_validated_accuracy(x, target)
     - recorded[f'{attacked}_scores']
   )
   assert gap.max() <= 1 / part['test_idx'].shape[1] + 1e-12
   assert (gap > 1e-12).sum() <= 1
-  mia = population.population_mia(part['second'], part['first'])
+  mia = single_model.population_mia(part['second'], part['first'])
   assert mia == pytest.approx(recorded[f'{attacked}_scores'].mean(), abs=0.005)
 
 
@@ -115,13 +109,13 @@ def test_distances(recorded, golden_folder):
   ]
   first, second = parameters
   for measure, recorded_name, rtol in (
-    (distances.relative_l2, 'relative', 1e-12),
-    (distances.l2, 'l2', 1e-12),
-    (distances.normalised_l2, 'normalized', 1e-6),  # accumulated in float32
+    (utility.relative_l2, 'relative', 1e-12),
+    (utility.l2, 'l2', 1e-12),
+    (utility.normalised_l2, 'normalized', 1e-6),  # accumulated in float32
   ):
     found = measure(first, second)
     np.testing.assert_allclose(found, recorded[f'dist_{recorded_name}'], rtol)
-  found = distances.norm(first)
+  found = utility.norm(first)
   np.testing.assert_allclose(found, recorded['dist_norm_a'], 1e-6)
 
 
@@ -129,7 +123,7 @@ def test_ulira_as_released(recorded):
   state, target = recorded['lira_state'], recorded['lira_targets']
   correct = recorded['lira_probas'].argmax(axis=-1) == target[:, None, None]
   rows = (len(target), -1)  # points by models
-  found = reference_ulira.reference_ulira(
+  found = likelihood.reference_ulira(
     correct.reshape(rows).T, state.reshape(rows).T
   )
   golden = recorded['lira_membership'].reshape(rows).T
@@ -140,8 +134,8 @@ def test_ulira_as_released(recorded):
 
 def test_competition(recorded, competed):
   unlearned, retrained = (recorded[f'{competed}_{k}'] for k in ('U', 'R'))
-  found = competition.epsilon_per_example(unlearned, retrained)
+  found = versus_retrained.epsilon_per_example(unlearned, retrained)
   # Recorded in float32.
   np.testing.assert_allclose(found, recorded[f'{competed}_eps'], 1e-6)
-  score = competition.forget_score(found, len(unlearned))
+  score = versus_retrained.forget_score(found, len(unlearned))
   np.testing.assert_allclose(score, recorded[f'{competed}_score'], 1e-12)

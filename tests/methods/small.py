@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmu import hparams as hp
+from jaxmu import method as method_lib
 from jaxmu import methods
-from jaxmu.core import hparams as hp
-from jaxmu.core import method as core_method
-from jaxmu.core.draws import Draws
-from jaxmu.core.types import Problem
+from jaxmu.draws import Draws
+from jaxmu.types import Problem
 from tests import tiny_problem
 
 BATCH = 8
@@ -42,7 +42,7 @@ def run(name: str, **values: Any) -> tuple[Any, list[Any]]:
   compiled = method._replace(
     init=jax.jit(method.init), epoch=jax.jit(method.epoch)
   )
-  return core_method.run(compiled, hparams(name, **values), draws(), problem())
+  return method_lib.run(compiled, hparams(name, **values), draws(), problem())
 
 
 def state(name: str, **values: Any) -> tuple[Any, Any]:

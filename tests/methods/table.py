@@ -1,10 +1,10 @@
 """The table of methods of docs/methods.md, made from the registry."""
 
-from jaxmu.core import hparams as hp
-from jaxmu.core import method as core_method
+from jaxmu import hparams as hp
+from jaxmu import method as method_lib
 from jaxmu.methods import METHODS
 
-SIZES = core_method.Sizes(retain=45_000, forget=5_000, val=7_500, classes=10)
+SIZES = method_lib.Sizes(retain=45_000, forget=5_000, val=7_500, classes=10)
 HEAD = '| name | method | reads | cost | options |\n|---|---|---|---|---|\n'
 
 

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxmu import method as method_lib
 from jaxmu import models
-from jaxmu.core import method as core_method
-from jaxmu.core.types import Problem
 from jaxmu.methods import ff, get, iu, salun
-from jaxmu.models import interface, layers, norm
-from jaxmu.ops import surgery
+from jaxmu.methods.parts import weights
+from jaxmu.models import interface
+from jaxmu.models import layers as layers_lib
+from jaxmu.types import Problem
 from tests import tiny_problem
 from tests.methods import small
 
@@ -37,10 +38,10 @@ class _Biased(nn.Module):
 
   @nn.compact
   def __call__(self, images, *, train):
-    x = layers.Conv(4, 3, 2, 1, name='conv1')(images)
-    x = norm.BatchNorm(name='bn1')(x, train=train).mean((1, 2))
+    x = layers_lib.Conv(4, 3, 2, 1, name='conv1')(images)
+    x = layers_lib.BatchNorm(name='bn1')(x, train=train).mean((1, 2))
     x = jax.nn.relu(_Biases(name='attn')(x))
-    return layers.Linear(self.num_classes, name='fc')(x)
+    return layers_lib.Linear(self.num_classes, name='fc')(x)
 
   @property
   def blocks(self):
@@ -76,13 +77,13 @@ def _trained(name: str, **values) -> jax.Array:
   compiled = method._replace(
     init=jax.jit(method.init), epoch=jax.jit(method.epoch)
   )
-  found, _ = core_method.run(
+  found, _ = method_lib.run(
     compiled,
     small.hparams(name, num_epochs=1, learning_rate=0.1, **values),
     small.draws(),
     problem,
   )
-  return surgery.by_path(found['params'])[PATH]
+  return weights.by_path(found['params'])[PATH]
 
 
 @pytest.mark.parametrize('name', ['neggrad_plus', 'cfk', 'euk'])
@@ -123,5 +124,5 @@ def test_gradients_see_them_or_not(name, default, measure):
     (other, {'attn_bias_mode': other}),
   ):
     found = jax.jit(measure)(small.hparams(name, **values), _problem())
-    seen = np.any(surgery.by_path(found)[PATH] != 0)
+    seen = np.any(weights.by_path(found)[PATH] != 0)
     assert seen == (mode == 'live'), mode

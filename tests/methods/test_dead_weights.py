@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from jaxmu import methods, models
-from jaxmu.core.types import Problem
 from jaxmu.methods import msg, prmq, salun
-from jaxmu.models import live_taps
-from jaxmu.ops import surgery, taps
+from jaxmu.methods.parts import weights
+from jaxmu.models import dead_weights
+from jaxmu.types import Problem
 from tests import tiny_problem
 from tests.methods import small
 
@@ -41,7 +41,7 @@ def _count(name: str, pixels: int) -> dict[str, int]:
   task = tiny_problem.task()
   image = np.zeros((1, pixels, pixels, 3), np.uint8)
   dataset = task.dataset.replace(image=image)
-  return taps.count_dead(task.replace(model=model, dataset=dataset), params)
+  return weights.count_dead(task.replace(model=model, dataset=dataset), params)
 
 
 def test_dead_weights_of_resnet18_are_those_measured():
@@ -82,14 +82,16 @@ def test_a_report_finds_the_count_in_the_info(name):
 
 def test_a_three_by_three_kernel_on_one_pixel_uses_its_centre():
   model = models.build('resnet18', num_classes=10)
-  alive = live_taps.live_taps(model, (32, 32, 3))['layer4_1/conv2/kernel']
+  alive = dead_weights.live_taps(model, (32, 32, 3))['layer4_1/conv2/kernel']
   assert alive.sum() == 1 and alive[1, 1]
 
 
 def test_dead_taps_have_no_gradient_and_live_ones_have():
   problem = _problem()
   gradient = salun.saliency(small.hparams('salun'), small.draws(), problem)
-  alive = taps.live(problem.task, gradient)['conv2']['kernel'][:, :, 0, 0]
+  alive = weights.live_weights(problem.task, gradient)['conv2']['kernel'][
+    :, :, 0, 0
+  ]
   moved = np.abs(gradient['conv2']['kernel']).sum(axis=(2, 3)) > 0
   np.testing.assert_array_equal(moved, alive)
   assert alive.sum() == 1
@@ -97,7 +99,9 @@ def test_dead_taps_have_no_gradient_and_live_ones_have():
 
 def _dead(problem, chosen) -> int:
   """Count dead weights among chosen ones, one by one."""
-  alive = surgery.by_path(taps.live(problem.task, problem.original['params']))
+  alive = weights.by_path(
+    weights.live_weights(problem.task, problem.original['params'])
+  )
   found = 0
   for path, mask in chosen.items():
     found += int((np.asarray(mask) & ~np.asarray(alive[path])).sum())
@@ -107,7 +111,7 @@ def _dead(problem, chosen) -> int:
 @pytest.mark.parametrize('live_only', [False, True])
 def test_salun(live_only):
   hparams, state = _init(salun, 'salun', mask_fraction=0.9, live_only=live_only)
-  chosen = surgery.by_path(jax.tree.map(lambda m: m > 0, state.mask))
+  chosen = weights.by_path(jax.tree.map(lambda m: m > 0, state.mask))
   dead = _dead(_problem(), chosen)
   assert dead == int(state.dead)
   assert (dead == 0) == live_only
@@ -127,7 +131,7 @@ def test_prmq(live_only):
 @pytest.mark.parametrize('live_only', [False, True])
 def test_msg(live_only):
   hparams, state = _init(msg, 'msg', reinit_fraction=0.5, live_only=live_only)
-  kernels = surgery.conv_kernels(state.grad_scale)
+  kernels = weights.conv_kernels(state.grad_scale)
   chosen = {path: scale == 1 for path, scale in kernels.items()}
   for path, mask in chosen.items():
     assert int(mask.sum()) == int(hparams.counts[path])

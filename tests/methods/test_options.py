@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxmu import hparams as hp
 from jaxmu import methods
-from jaxmu.core import hparams as hp
-from jaxmu.core.method import Sizes
+from jaxmu.method import Sizes
 from jaxmu.methods import euk, prmq, rni, salun
-from jaxmu.ops import forward, relabel, surgery
+from jaxmu.methods.parts import forward, training, weights
 from tests import tiny_problem
 from tests.methods import small
 
@@ -101,7 +101,7 @@ def test_labels_of_the_reference_are_the_same_every_epoch():
 
   def labels(epoch, source):
     place = small.draws().at('epoch', epoch)
-    full, tail = relabel.epoch_batches(problem, place, 8, source)
+    full, tail = training.relabelled_batches(problem, place, 8, source)
     index, label = (
       np.concatenate([a.reshape(-1), b])
       for a, b in zip(full, tail, strict=True)
@@ -121,9 +121,9 @@ def test_cfw_confuses_the_stem_or_every_convolution():
   start = small.problem().original['params']
   _, stem = small.state('cfw', first_noise=0.5)
   _, every = small.state('cfw', first_noise=0.5, confuse_scope='all_conv')
-  for path, leaf in surgery.by_path(start).items():
-    one = surgery.by_path(stem.variables['params'])[path]
-    both = surgery.by_path(every.variables['params'])[path]
+  for path, leaf in weights.by_path(start).items():
+    one = weights.by_path(stem.variables['params'])[path]
+    both = weights.by_path(every.variables['params'])[path]
     assert np.array_equal(one, leaf) == (path != 'conv1/kernel')
     assert np.array_equal(both, leaf) == (leaf.ndim != 4)
 
@@ -174,9 +174,9 @@ def test_rni_trains_the_chosen_alone():
   names = {'num_epochs': 1, 'fine_num_epochs': 0, 'reset_num_epochs': 1}
   found, _ = small.run('rni', **names, learning_rate=0.1)
   prepared, state = small.state('rni', **names)
-  tensors = surgery.tensors(small.problem().task.model)
-  before = surgery.by_path(state.variables['params'])
-  after = surgery.by_path(found['params'])
+  tensors = weights.torch_tensors(small.problem().task.model)
+  before = weights.by_path(state.variables['params'])
+  after = weights.by_path(found['params'])
   for tensor, on in zip(tensors, prepared.trained[0], strict=True):
     still = np.array_equal(before[tensor.path], after[tensor.path])
     assert still != on, tensor.path

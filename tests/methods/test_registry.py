@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
+from jaxmu import hparams as hp
+from jaxmu import method as method_lib
 from jaxmu import methods
-from jaxmu.core import hparams as hp
-from jaxmu.core import method as core_method
-from jaxmu.core.types import Problem
 from jaxmu.methods import _skeleton
+from jaxmu.types import Problem
 from tests import tiny_problem
 from tests.methods import small, table
 
@@ -33,7 +33,7 @@ def test_the_skeleton_runs():
     method.Hparams, {'batch_size': 8, 'num_epochs': 1, 'learning_rate': 0.1}
   )
   problem = small.problem()
-  found, infos = core_method.run(method, hparams, small.draws(), problem)
+  found, infos = method_lib.run(method, hparams, small.draws(), problem)
   assert len(infos) == 1 and np.isfinite(infos[0]['loss']).all()
   assert not small.same(found, problem.original)
 
@@ -110,7 +110,7 @@ def test_a_missing_validation_set_is_refused(name):
   split = problem.split.replace(val=problem.split.val[:0])
   problem = problem.replace(split=split)
   with pytest.raises(ValueError, match='needs a val set'):
-    core_method.run(
+    method_lib.run(
       methods.get(name), small.hparams(name), small.draws(), problem
     )
 
@@ -131,7 +131,7 @@ def test_a_model_without_the_layers_it_edits_is_refused(name, need):
   task = problem.task.replace(model=_Without(problem.task.model))
   problem = Problem(task, problem.split, problem.original)
   with pytest.raises(ValueError, match=f'kind {need}; the model has none'):
-    core_method.check(methods.get(name), problem)
+    method_lib.check(methods.get(name), problem)
 
 
 @pytest.mark.parametrize('name', ['cfk', 'euk'])
@@ -156,7 +156,7 @@ def test_shapes_are_enough_to_prepare():
   )
   abstract = Problem(tiny_problem.task(), *abstract)
   for name, method in methods.METHODS.items():
-    core_method.check(method, abstract)
+    method_lib.check(method, abstract)
     hparams = small.hparams(name)
     a = method.prepare(hparams, abstract)
     b = method.prepare(hparams, problem)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxmu.methods import scrub
-from jaxmu.ops import teacher
+from jaxmu.methods.parts import forward
 from tests.methods import small
 
 EPOCHS = 3
@@ -76,7 +76,7 @@ def test_errors_are_those_of_the_forget_set_and_of_its_classes():
   found = scrub.measure(hparams, problem, problem.original)
 
   def wrong(index):
-    logits = teacher.table(problem.task, problem.original, index, 8)
+    logits = forward.teacher_table(problem.task, problem.original, index, 8)
     return np.asarray(logits).argmax(axis=1) != label[np.asarray(index)]
 
   val = np.asarray(problem.split.val)

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from jaxmu import method as method_lib
 from jaxmu import methods, models
-from jaxmu.core import method as core_method
-from jaxmu.core.types import Problem
+from jaxmu.types import Problem
 from tests.methods import small
 
 SMALL = {'widths': (32, 32, 32, 32), 'depths': (1, 1, 1, 1)}
@@ -30,7 +30,7 @@ def _problem() -> Problem:
 @pytest.mark.parametrize('name', ['ff', 'iu', 'srl'])
 def test_takes_a_transformer(name):
   method, problem, draws = methods.get(name), _problem(), small.draws()
-  core_method.check(method, problem)
+  method_lib.check(method, problem)
   hparams = method.prepare(small.hparams(name), problem)
   state = jax.eval_shape(method.init, hparams, draws.at('init'), problem)
   place = draws.at('epoch', jnp.int32(0))

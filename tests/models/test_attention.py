@@ -5,17 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmu.models import attention
+from jaxmu.models import tiny_vit
 
 HEADS = 2
-CHANNELS = HEADS * attention.HEAD
+CHANNELS = HEADS * tiny_vit.HEAD
 # Side of the map and of the window: fewer tokens than a window, exactly one,
 # several whole windows, and a border of incomplete ones.
 CASES = [(4, 7), (2, 14), (1, 7), (3, 3), (4, 2), (5, 3)]
 
 
 def _module_and_params(side, window, form):
-  module = attention.Attention(HEADS, window, form)
+  module = tiny_vit.Attention(HEADS, window, form)
   shapes = jax.eval_shape(
     module.init, jax.random.key(0), jnp.zeros((1, side, side, CHANNELS))
   )
@@ -59,7 +59,7 @@ def _naive(variables, x, window):
   return out[:, :side, :side]
 
 
-@pytest.mark.parametrize('form', attention.FORMS)
+@pytest.mark.parametrize('form', tiny_vit.FORMS)
 @pytest.mark.parametrize(('side', 'window'), CASES)
 def test_equals_the_naive_loop(x64, side, window, form):
   module, params, x = _module_and_params(side, window, form)
@@ -74,7 +74,7 @@ def test_equals_the_naive_loop(x64, side, window, form):
 @pytest.mark.parametrize(('side', 'window'), CASES)
 def test_gradients_equal_those_of_the_padded_form(x64, side, window):
   gradients = []
-  for form in attention.FORMS:
+  for form in tiny_vit.FORMS:
     module, params, x = _module_and_params(side, window, form)
     loss = lambda params, x, module=module: (  # noqa: E731
       module.apply(params, x) ** 2

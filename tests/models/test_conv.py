@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxmu.models import batch_slices, conv, conv_patches, conv_winograd
+from jaxmu.models.conv import choose, patches, winograd
+from jaxmu.models.conv import slices as slices_lib
 
 WIDTH, BATCH = 3, 4
 # Every kind of layer of ResNet-18 at 32x32 (the stem on a smaller map, for
@@ -75,7 +76,10 @@ def _assert_close(ours, theirs):
 def test_equals_the_plain_convolution(x64, name, impl):
   x, kernel, dy, options = _layer(name)
   ours = _all(
-    lambda x, kernel: conv.conv(x, kernel, impl=impl, **options), x, kernel, dy
+    lambda x, kernel: choose.conv(x, kernel, impl=impl, **options),
+    x,
+    kernel,
+    dy,
   )
   theirs = _all(lambda x, kernel: _plain(x, kernel, **options), x, kernel, dy)
   _assert_close(ours, theirs)
@@ -90,7 +94,7 @@ def test_what_a_gpu_is_given_equals_the_plain_convolution(
   plain = lambda x, kernel: _plain(x, kernel, **options)  # noqa: E731
   theirs = [_all(plain, *member) for member in zip(x, kernel, dy, strict=True)]
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
-  function = lambda x, kernel: conv.conv(x, kernel, **options)  # noqa: E731
+  function = lambda x, kernel: choose.conv(x, kernel, **options)  # noqa: E731
   ours = jax.vmap(lambda *member: _all(function, *member))(x, kernel, dy)
   _assert_close(ours, [jnp.stack(part) for part in zip(*theirs, strict=True)])
 
@@ -99,7 +103,7 @@ def test_a_gpu_is_given_products_on_small_maps(monkeypatch):
   # Under vmap the library's convolution is a grouped one.
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
   chosen = {
-    (side, taps): conv.choose(
+    (side, taps): choose.choose(
       (256, side, side, 64), (taps, taps, 64, 64), 1, taps // 2, jnp.bfloat16
     )
     for side in (1, 2, 4, 8, 56)
@@ -108,14 +112,14 @@ def test_a_gpu_is_given_products_on_small_maps(monkeypatch):
   assert chosen.pop((56, 3)) == 'library'
   assert set(chosen.values()) == {'patches', 'dense'}
   stem = (256, 32, 32, 3), (7, 7, 3, 64), 2, 3
-  assert conv.choose(*stem, jnp.bfloat16) == 'blocks'
+  assert choose.choose(*stem, jnp.bfloat16) == 'blocks'
 
 
 @pytest.mark.parametrize('impl', IMPLS)
 @pytest.mark.parametrize('name', ['stage2', 'stage2_entry', 'stage3'])
 def test_equals_the_plain_convolution_for_many_members(x64, name, impl):
   x, kernel, dy, options = _layer(name, members=(2,))
-  function = lambda x, kernel: conv.conv(x, kernel, impl=impl, **options)  # noqa: E731
+  function = lambda x, kernel: choose.conv(x, kernel, impl=impl, **options)  # noqa: E731
   plain = lambda x, kernel: _plain(x, kernel, **options)  # noqa: E731
   theirs = [_all(plain, *member) for member in zip(x, kernel, dy, strict=True)]
   theirs = [jnp.stack(part) for part in zip(*theirs, strict=True)]
@@ -129,7 +133,7 @@ def test_gradient_inside_a_scan_has_no_slow_convolution(impl):
   x, kernel, dy, options = _layer('stage2_entry')
 
   def body(carry, _):
-    function = lambda x, k: conv.conv(x, k, impl=impl, **options)  # noqa: E731
+    function = lambda x, k: choose.conv(x, k, impl=impl, **options)  # noqa: E731
     return carry, _all(function, *carry)
 
   text = str(
@@ -147,11 +151,13 @@ def test_gradient_inside_a_scan_has_no_slow_convolution(impl):
   ('name', 'impl'), [('stem', 'blocks'), ('stage2', 'winograd')]
 )
 def test_slices_of_the_batch_add_up(x64, monkeypatch, name, impl):
-  monkeypatch.setattr(batch_slices, 'NUMBERS', 16 * 4 * 4 * WIDTH)
+  monkeypatch.setattr(slices_lib, 'NUMBERS', 16 * 4 * 4 * WIDTH)
   x, kernel, dy, options = _layer(name)
   x, dy = jnp.tile(x, (12, 1, 1, 1)), jnp.tile(dy, (12, 1, 1, 1))
   x = x * jnp.arange(48.0).reshape(-1, 1, 1, 1)
-  ours = _all(lambda x, k: conv.conv(x, k, impl=impl, **options), x, kernel, dy)
+  ours = _all(
+    lambda x, k: choose.conv(x, k, impl=impl, **options), x, kernel, dy
+  )
   theirs = _all(lambda x, k: _plain(x, k, **options), x, kernel, dy)
   for a, b in zip(ours, theirs, strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-8)
@@ -164,16 +170,16 @@ def test_slices_of_the_batch_add_up(x64, monkeypatch, name, impl):
 def test_slices_are_large_or_whole(monkeypatch, batch, most, slices):
   monkeypatch.setattr(jax, 'default_backend', lambda: 'cpu')
   x = jnp.arange(batch * 3).reshape(batch, 3)
-  cut = batch_slices.cut(x, most)
+  cut = slices_lib.split_batch(x, most)
   assert cut.shape == (slices, batch // slices, 3)
-  np.testing.assert_array_equal(batch_slices.join(cut), x)
+  np.testing.assert_array_equal(slices_lib.join_batch(cut), x)
 
 
 @pytest.mark.parametrize('impl', IMPLS)
 def test_stem_has_no_input_gradient(x64, impl):
   x, kernel, dy, options = _layer('stem')
   _, dx, dkernel = _all(
-    lambda x, kernel: conv.conv(
+    lambda x, kernel: choose.conv(
       x, kernel, impl=impl, input_grad=False, **options
     ),
     x,
@@ -192,7 +198,10 @@ def test_stem_has_no_input_gradient(x64, impl):
 def test_dead_taps_have_exactly_zero_gradient(impl, name, dead):
   x, kernel, dy, options = _layer(name)
   gradient = _all(
-    lambda x, kernel: conv.conv(x, kernel, impl=impl, **options), x, kernel, dy
+    lambda x, kernel: choose.conv(x, kernel, impl=impl, **options),
+    x,
+    kernel,
+    dy,
   )[2]
   taps = np.asarray(gradient).reshape(9, -1)
   assert np.sum(np.all(taps == 0, axis=1)) == dead
@@ -201,18 +210,18 @@ def test_dead_taps_have_exactly_zero_gradient(impl, name, dead):
 def test_auto_multiplies_less_in_single_precision_only(monkeypatch):
   monkeypatch.setattr(jax, 'default_backend', lambda: 'cpu')
   wide = (256, 8, 8, 64), (3, 3, 64, 64), 1, 1
-  assert conv.choose(*wide, jnp.float32) == 'winograd'
-  assert conv.choose(*wide, jnp.float64) == 'library'
-  assert conv.choose(*wide, jnp.bfloat16) == 'library'
+  assert choose.choose(*wide, jnp.float32) == 'winograd'
+  assert choose.choose(*wide, jnp.float64) == 'library'
+  assert choose.choose(*wide, jnp.bfloat16) == 'library'
   few = (16, *wide[0][1:]), *wide[1:]
-  assert conv.choose(*few, jnp.float32) == 'library'
+  assert choose.choose(*few, jnp.float32) == 'library'
 
 
 @pytest.mark.parametrize('name', ['stage1', 'stage2', 'four_tiles_wide'])
 def test_fewer_multiplications_keep_single_precision(name):
   x, kernel, dy, options = _layer(name)
   ours = _all(
-    lambda x, k: conv.conv(x, k, impl='winograd', **options), x, kernel, dy
+    lambda x, k: choose.conv(x, k, impl='winograd', **options), x, kernel, dy
   )
   theirs = _all(lambda x, k: _plain(x, k, **options), x, kernel, dy)
   for a, b in zip(ours, theirs, strict=True):
@@ -223,7 +232,7 @@ def test_fewer_multiplications_keep_single_precision(name):
 def test_refuses_to_tile_what_has_no_whole_tiles():
   x, kernel, _, _ = _layer('odd')
   with pytest.raises(ValueError, match='multiples of 4'):
-    conv_winograd.conv(x, kernel, 1, 1, True)
+    winograd.conv(x, kernel, 1, 1, True)
 
 
 @pytest.mark.parametrize('size', range(1, 6))
@@ -234,16 +243,16 @@ def test_live_taps_are_those_that_meet_pixels(size, taps, stride):
   pixels = np.pad(np.ones(size), padding)
   windows = np.lib.stride_tricks.sliding_window_view(pixels, taps)[::stride]
   live = np.flatnonzero(windows.any(0))
-  assert list(conv_patches.live_taps(size, taps, stride, padding)) == list(live)
+  assert list(patches.live_taps(size, taps, stride, padding)) == list(live)
 
 
 def test_refuses_an_unknown_formulation():
   x, kernel, _, options = _layer('stage4')
   with pytest.raises(ValueError, match="'fft'; choose one of: auto, library"):
-    conv.conv(x, kernel, impl='fft', **options)
+    choose.conv(x, kernel, impl='fft', **options)
 
 
 def test_refuses_other_channels():
   x, kernel, _, options = _layer('stage4')
   with pytest.raises(ValueError, match='3 channels'):
-    conv.conv(x, kernel[:, :, :2], **options)
+    choose.conv(x, kernel[:, :, :2], **options)

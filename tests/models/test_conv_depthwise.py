@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxmu.models import batch_slices, conv_depthwise
+from jaxmu.models.conv import depthwise, slices
 
 CHANNELS = 5
 
@@ -26,7 +26,7 @@ def _draw(side, stride):
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _all(impl, stride, x, kernel, dy):
   y, pull = jax.vjp(
-    lambda x, kernel: conv_depthwise.depthwise(
+    lambda x, kernel: depthwise.depthwise(
       x, kernel, stride=stride, padding=1, impl=impl
     ),
     x,
@@ -51,7 +51,7 @@ def test_slices_of_the_batch_add_up(x64, monkeypatch):
   x, kernel, dy = _draw(4, 1)
   x, dy = (jnp.repeat(a, 4, axis=0) for a in (x, dy))
   x = x * jnp.arange(12.0).reshape(-1, 1, 1, 1)
-  monkeypatch.setattr(batch_slices, 'NUMBERS', 2 * 4 * 4 * CHANNELS)
+  monkeypatch.setattr(slices, 'NUMBERS', 2 * 4 * 4 * CHANNELS)
   for a, b in zip(
     _all('auto', 1, x, kernel, dy),
     _all('library', 1, x, kernel, dy),
@@ -79,4 +79,4 @@ def test_members_under_vmap_and_map_agree(x64):
 def test_refuses_an_unknown_formulation():
   x, kernel, _ = _draw(2, 1)
   with pytest.raises(ValueError, match='fft'):
-    conv_depthwise.depthwise(x, kernel, padding=1, impl='fft')
+    depthwise.depthwise(x, kernel, padding=1, impl='fft')

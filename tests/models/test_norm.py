@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmu.models import norm
+from jaxmu.models import layers
 
 SHAPE = (5, 3, 2, 4)
 
@@ -19,7 +19,7 @@ def _variables(rng):
 
 
 def _apply(variables, x):
-  return norm.BatchNorm().apply(
+  return layers.BatchNorm().apply(
     variables, x, train=True, mutable=['batch_stats']
   )
 
@@ -53,7 +53,7 @@ def test_eval_mode(x64):
   params, stats = jax.tree.map(
     np.asarray, (variables['params'], variables['batch_stats'])
   )
-  y = norm.BatchNorm().apply(variables, jnp.asarray(x), train=False)
+  y = layers.BatchNorm().apply(variables, jnp.asarray(x), train=False)
   normal = (x - stats['mean']) / np.sqrt(stats['var'] + 1e-5)
   np.testing.assert_allclose(
     y, normal * params['scale'] + params['bias'], rtol=1e-12
@@ -74,7 +74,7 @@ def test_gradient_flows_through_the_batch_statistics(x64):
     return (weight * (normal * spread(scale) + spread(bias))).sum()
 
   def ours(x, scale, bias):
-    return (weight * norm.batch_norm(x, scale, bias)[0]).sum()
+    return (weight * layers.batch_norm(x, scale, bias)[0]).sum()
 
   over = (0, 1, 2)
   for a, b in zip(
@@ -89,7 +89,7 @@ def test_running_statistics_take_no_gradient():
   x = jnp.asarray(np.random.default_rng(3).standard_normal(SHAPE))
   scale = jnp.ones(SHAPE[-1])
   gradient = jax.grad(
-    lambda x: sum(part.sum() for part in norm.batch_norm(x, scale, scale)[1:])
+    lambda x: sum(part.sum() for part in layers.batch_norm(x, scale, scale)[1:])
   )(x)
   np.testing.assert_array_equal(gradient, jnp.zeros_like(x))
 
@@ -97,7 +97,7 @@ def test_running_statistics_take_no_gradient():
 def test_large_means_do_not_spoil_the_variance():
   x = 1000 + np.random.default_rng(4).standard_normal((64, 1, 1, 2))
   x = x.astype(np.float32)
-  var = norm.batch_norm(jnp.asarray(x), jnp.ones(2), jnp.zeros(2))[2]
+  var = layers.batch_norm(jnp.asarray(x), jnp.ones(2), jnp.zeros(2))[2]
   np.testing.assert_allclose(
     var, x.astype(np.float64).var((0, 1, 2)), rtol=1e-5
   )

@@ -6,12 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxmu import hparams as hp
+from jaxmu import method as method_lib
 from jaxmu import methods, models
-from jaxmu.core import hparams as hp
-from jaxmu.core import method as core_method
-from jaxmu.core.draws import Draws
-from jaxmu.core.types import Problem
-from jaxmu.models import own, torch_names
+from jaxmu.draws import Draws
+from jaxmu.models import custom, pytorch_names
+from jaxmu.types import Problem
 from tests import tiny_problem
 
 SHAPE = (8, 8, 3)
@@ -53,7 +53,7 @@ class Field(nn.Module):
 
 
 def _wrap(module, **options):
-  return own.wrap(module, num_classes=CLASSES, image_shape=SHAPE, **options)
+  return custom.wrap(module, num_classes=CLASSES, image_shape=SHAPE, **options)
 
 
 def _images(seed=0, size=4):
@@ -115,9 +115,9 @@ def test_dropout_follows_the_draws():
 def test_every_array_is_listed_once(module):
   model = _wrap(module)
   variables = models.init(model, jax.random.key(0), SHAPE)
-  state = torch_names.to_torch(model, variables)
+  state = pytorch_names.to_torch(model, variables)
   assert len(state) == len(jax.tree.leaves(variables))
-  back = torch_names.from_torch(model, state)
+  back = pytorch_names.from_torch(model, state)
   jax.tree.map(np.testing.assert_array_equal, back, variables)
   # RNI tells BatchNorm by its name.
   norms = {leaf.torch for leaf in model.leaves if leaf.kind == 'batch_norm'}
@@ -230,7 +230,7 @@ def _hparams(name):
 def _trace(name, problem):
   """Follow a method to its end by shapes alone."""
   method = methods.get(name)
-  core_method.check(method, problem)
+  method_lib.check(method, problem)
   hparams = method.prepare(_hparams(name), problem)
 
   def run(problem, hparams):
@@ -272,7 +272,7 @@ def test_the_last_block_alone_is_retrained():
     cfk.Hparams, {'num_blocks': 1, 'num_epochs': 1, 'batch_size': 8}
   )
   compiled = cfk._replace(init=jax.jit(cfk.init), epoch=jax.jit(cfk.epoch))
-  found, _ = core_method.run(
+  found, _ = method_lib.run(
     compiled, settings, Draws(jax.random.key(0)), problem
   )
   changed = {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxmu import models
-from jaxmu.models import torch_files
+from jaxmu.models import pytorch
 
 PAGE = pathlib.Path(__file__).parents[2] / 'docs' / 'own_model.md'
 
@@ -47,11 +47,11 @@ def test_checkpoints_go_in_and_come_out(tmp_path, monkeypatch):
   model = models.build('tiny', num_classes=10)
   for seed in range(3):
     variables = models.init(model, jax.random.key(seed), (16, 16, 3))
-    torch_files.save(model, variables, f'seed{seed}.safetensors')
+    pytorch.save(model, variables, f'seed{seed}.safetensors')
   found: dict = {}
   for block in _blocks():
     exec(block, found)
-  loaded = torch_files.load(model, 'unlearned0.safetensors')
+  loaded = pytorch.load(model, 'unlearned0.safetensors')
   member = jax.tree.map(lambda x: x[0], found['trained'].variables)
   assert _same(loaded, member) and not _same(loaded, found['original'])
   assert found['trained'].losses.shape == (3, 2)

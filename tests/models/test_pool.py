@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmu.models import pool
+from jaxmu.models import layers
 
 
 def _naive(x, dy):
@@ -33,17 +33,17 @@ def test_equals_the_naive_loop(x64, shape, ties):
     x = np.maximum(np.round(x), 0)
   dy = rng.standard_normal((shape[0], shape[1] // 2, shape[2] // 2, shape[3]))
   y, dx = _naive(x, dy)
-  ours, pull = jax.vjp(pool.max_pool, jnp.asarray(x))
+  ours, pull = jax.vjp(layers.max_pool, jnp.asarray(x))
   np.testing.assert_array_equal(ours, y)
   np.testing.assert_allclose(pull(jnp.asarray(dy))[0], dx, rtol=0, atol=1e-12)
 
 
 def test_members_under_vmap_and_map_agree():
   x = jax.random.normal(jax.random.key(0), (3, 2, 4, 4, 2))
-  gradient = jax.grad(lambda x: (pool.max_pool(x) ** 2).sum())
+  gradient = jax.grad(lambda x: (layers.max_pool(x) ** 2).sum())
   np.testing.assert_array_equal(jax.vmap(gradient)(x), jax.lax.map(gradient, x))
 
 
 def test_refuses_odd_maps():
   with pytest.raises(ValueError, match='got 7x8'):
-    pool.max_pool(jnp.zeros((1, 7, 8, 1)))
+    layers.max_pool(jnp.zeros((1, 7, 8, 1)))

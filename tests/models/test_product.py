@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxmu.models import product
+from jaxmu.models.conv import products
 
 
 @pytest.mark.parametrize('shape', [(6, 3, 4), (6, 4, 3), (6, 1, 5), (6, 5, 1)])
@@ -15,7 +15,7 @@ def test_equals_the_sum_of_outer_products(x64, shape):
   x = rng.standard_normal((2, count // 2, inputs))
   kernel = rng.standard_normal((inputs, outputs))
   dy = rng.standard_normal((2, count // 2, outputs))
-  y, pull = jax.vjp(product.product, jnp.asarray(x), jnp.asarray(kernel))
+  y, pull = jax.vjp(products.product, jnp.asarray(x), jnp.asarray(kernel))
   dx, dkernel = pull(jnp.asarray(dy))
   flat = x.reshape(count, inputs), dy.reshape(count, outputs)
   outer = sum(np.outer(a, b) for a, b in zip(*flat, strict=True))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxmu import models
-from jaxmu.models import tiny_vit, torch_names
+from jaxmu.models import pytorch_names, tiny_vit
 
 IMAGE = (32, 32, 3)
 SMALL = {'widths': (4, 32, 32, 64), 'depths': (1, 1, 1, 1)}
@@ -53,7 +53,7 @@ def test_parameter_counts_of_groups():
 
 
 def test_kinds_of_tensors():
-  leaves = torch_names.parameters(_build())
+  leaves = pytorch_names.parameters(_build())
   assert sum('bn' in leaf.torch for leaf in leaves) == 54
   kinds = [leaf.kind for leaf in leaves]
   assert kinds.count('conv') + kinds.count('depthwise') == 27
@@ -242,5 +242,5 @@ def test_sizes_may_be_lists():
   )
   assert model.num_drop_paths == 8
   assert len(jax.tree.leaves(_shapes(model)['params'])) == len(
-    torch_names.parameters(model)
+    pytorch_names.parameters(model)
   )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxmu import models
-from jaxmu.models import torch_files, torch_names
+from jaxmu.models import pytorch, pytorch_names
 
 SAFETENSORS = 'safetensors is not installed: pip install safetensors'
 TORCH = 'torch is not installed: pip install torch'
@@ -50,8 +50,8 @@ def test_what_is_saved_is_loaded(name, tmp_path):
   pytest.importorskip('safetensors', reason=SAFETENSORS)
   model = models.build(name, num_classes=10)
   variables = _variables(model)
-  torch_files.save(model, variables, tmp_path / 'a.safetensors')
-  _same(torch_files.load(model, tmp_path / 'a.safetensors'), variables)
+  pytorch.save(model, variables, tmp_path / 'a.safetensors')
+  _same(pytorch.load(model, tmp_path / 'a.safetensors'), variables)
 
 
 def test_a_file_in_torch_layout_means_what_it_says(write):
@@ -70,7 +70,7 @@ def test_a_file_in_torch_layout_means_what_it_says(write):
     state[f'{norm}.num_batches_tracked'] = np.array(7)
   image = rng.standard_normal((4, 4, 3), np.float32)
   model = _tiny(width=width)
-  variables = torch_files.load(model, write(state))
+  variables = pytorch.load(model, write(state))
   logits, _ = models.apply(model, variables, image[None], train=False)
   np.testing.assert_allclose(logits[0], _naive(state, image), atol=1e-5)
 
@@ -98,11 +98,11 @@ def _naive(state, image):
 
 def test_half_precision_is_widened(write):
   model = _tiny()
-  state = torch_names.to_torch(model, _variables(model))
+  state = pytorch_names.to_torch(model, _variables(model))
   path = write(
     {name: value.astype(np.float16) for name, value in state.items()}
   )
-  found = torch_files.load(model, path)
+  found = pytorch.load(model, path)
   assert {x.dtype.name for x in jax.tree.leaves(found)} == {'float32'}
 
 
@@ -112,27 +112,27 @@ def test_a_population_is_its_files_in_order(tmp_path):
   members = [_variables(model, seed) for seed in range(3)]
   stacked = jax.tree.map(lambda *x: np.stack(x), *members)
   paths = [tmp_path / f'{i}.safetensors' for i in range(3)]
-  torch_files.save_population(model, stacked, paths)
-  _same(torch_files.load(model, paths[1]), members[1])
-  _same(torch_files.load_population(model, paths), stacked)
+  pytorch.save_population(model, stacked, paths)
+  _same(pytorch.load(model, paths[1]), members[1])
+  _same(pytorch.load_population(model, paths), stacked)
   with pytest.raises(ValueError, match='3 members and 2 files'):
-    torch_files.save_population(model, stacked, paths[:2])
+    pytorch.save_population(model, stacked, paths[:2])
   with pytest.raises(ValueError, match='no files'):
-    torch_files.load_population(model, [])
+    pytorch.load_population(model, [])
 
 
 @pytest.mark.parametrize('prefix', ['module.', '_orig_mod.module.', 'model.'])
 def test_prefixes_of_wrappers_are_taken_off(write, prefix):
   model = _tiny()
   variables = _variables(model)
-  state = torch_names.to_torch(model, variables)
+  state = pytorch_names.to_torch(model, variables)
   path = write({prefix + name: value for name, value in state.items()})
-  _same(torch_files.load(model, path), variables)
+  _same(pytorch.load(model, path), variables)
 
 
 def _edited(change):
   model = _tiny()
-  state = torch_names.to_torch(model, _variables(model))
+  state = pytorch_names.to_torch(model, _variables(model))
   change(state)
   return state
 
@@ -155,26 +155,26 @@ def _edited(change):
 def test_files_of_another_network_are_refused(write, change, message):
   path = write(_edited(change))
   with pytest.raises(ValueError, match=message) as error:
-    torch_files.load(_tiny(), path)
+    pytorch.load(_tiny(), path)
   assert str(path) in str(error.value)
 
 
 def test_another_number_of_classes_is_said_plainly(write):
   model = _tiny(classes=7)
-  path = write(torch_names.to_torch(model, _variables(model)))
+  path = write(pytorch_names.to_torch(model, _variables(model)))
   with pytest.raises(ValueError, match='has 7 classes, the model 5'):
-    torch_files.load(_tiny(), path)
+    pytorch.load(_tiny(), path)
 
 
 def test_files_that_are_none_are_refused(tmp_path):
   with pytest.raises(FileNotFoundError, match='no file'):
-    torch_files.read(tmp_path / 'none.safetensors')
+    pytorch.read(tmp_path / 'none.safetensors')
   with pytest.raises(ValueError, match='known endings'):
-    torch_files.read('weights.npz')
+    pytorch.read('weights.npz')
   pytest.importorskip('safetensors', reason=SAFETENSORS)
   (tmp_path / 'broken.safetensors').write_bytes(b'not one')
   with pytest.raises(ValueError, match='cannot be read as safetensors'):
-    torch_files.read(tmp_path / 'broken.safetensors')
+    pytorch.read(tmp_path / 'broken.safetensors')
 
 
 @pytest.mark.parametrize(
@@ -188,10 +188,10 @@ def test_a_package_that_is_not_installed_is_named(
   path = tmp_path / f'a.{ending}'
   path.write_bytes(b'')
   with pytest.raises(ImportError, match=f'pip install {package}'):
-    torch_files.read(path)
+    pytorch.read(path)
   model = _tiny()
   with pytest.raises(ImportError, match=f'pip install {package}'):
-    torch_files.save(model, _variables(model), path)
+    pytorch.save(model, _variables(model), path)
 
 
 @pytest.mark.parametrize(
@@ -207,10 +207,10 @@ def test_files_of_torch_are_unwrapped(wrapped, tmp_path):
   torch = pytest.importorskip('torch', reason=TORCH)
   model = _tiny()
   variables = _variables(model)
-  state = torch_names.to_torch(model, variables)
+  state = pytorch_names.to_torch(model, variables)
   state = {name: torch.tensor(value) for name, value in state.items()}
   torch.save(wrapped(state), tmp_path / 'a.pth')
-  _same(torch_files.load(model, tmp_path / 'a.pth'), variables)
+  _same(pytorch.load(model, tmp_path / 'a.pth'), variables)
 
 
 def test_files_of_torch_without_weights_are_refused(tmp_path):
@@ -218,10 +218,10 @@ def test_files_of_torch_without_weights_are_refused(tmp_path):
   path = tmp_path / 'a.pth'
   torch.save({'epoch': 3, 'model': [1.0]}, path)
   with pytest.raises(ValueError, match="holds entries .'epoch', 'model'"):
-    torch_files.read(path)
+    pytorch.read(path)
   torch.save(torch.nn.Linear(2, 2), path)  # a pickled class is never run
   with pytest.raises(ValueError, match='torch.save.model.state_dict'):
-    torch_files.read(path)
+    pytorch.read(path)
 
 
 def test_logits_are_those_of_pytorch(tmp_path):
@@ -233,14 +233,14 @@ def test_logits_are_those_of_pytorch(tmp_path):
     expected = twin.eval()(torch.tensor(images)).numpy()
   model = models.build('resnet18', num_classes=10, options={'width': 8})
   torch.save({'state_dict': twin.state_dict()}, tmp_path / 'a.pth')
-  variables = torch_files.load(model, tmp_path / 'a.pth')
+  variables = pytorch.load(model, tmp_path / 'a.pth')
   ours, _ = jax.jit(lambda v, x: models.apply(model, v, x, train=False))(
     variables, images.transpose(0, 2, 3, 1)
   )
   np.testing.assert_allclose(ours, expected, atol=1e-5)
   assert np.std(expected) > 1e-2
 
-  torch_files.save(model, variables, tmp_path / 'b.pth')
+  pytorch.save(model, variables, tmp_path / 'b.pth')
   back = _twin(torch, width=8, classes=10)
   back.load_state_dict(torch.load(tmp_path / 'b.pth'))
   with torch.no_grad():

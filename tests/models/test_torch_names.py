@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxmu import models
-from jaxmu.models import torch_names
+from jaxmu.models import pytorch_names
 
 NAMES = list(models.MODELS)
 
@@ -24,23 +24,23 @@ def _model_and_variables(name):
 @pytest.mark.parametrize('name', NAMES)
 def test_there_and_back_again(name):
   model, variables = _model_and_variables(name)
-  state = torch_names.to_torch(model, variables)
-  back = torch_names.from_torch(model, state)
+  state = pytorch_names.to_torch(model, variables)
+  back = pytorch_names.from_torch(model, state)
   jax.tree.map(np.testing.assert_array_equal, back, variables)
-  assert list(state) == [leaf.torch for leaf in torch_names.leaves(model)]
+  assert list(state) == [leaf.torch for leaf in pytorch_names.leaves(model)]
 
 
 @pytest.mark.parametrize('name', NAMES)
 def test_parameters_are_all_leaves_of_params(name):
   model, variables = _model_and_variables(name)
-  assert len(torch_names.parameters(model)) == len(
+  assert len(pytorch_names.parameters(model)) == len(
     jax.tree.leaves(variables['params'])
   )
 
 
 def test_resnet_names_and_layouts():
   model, variables = _model_and_variables('resnet18')
-  state = torch_names.to_torch(model, variables)
+  state = pytorch_names.to_torch(model, variables)
   assert list(state)[:6] == [
     'conv1.weight',
     'bn1.weight',
@@ -64,21 +64,21 @@ def test_resnet_names_and_layouts():
 
 def test_counters_of_batches_are_ignored():
   model, variables = _model_and_variables('tiny')
-  state = torch_names.to_torch(model, variables)
+  state = pytorch_names.to_torch(model, variables)
   state['bn1.num_batches_tracked'] = np.array(3)
-  torch_names.from_torch(model, state)
+  pytorch_names.from_torch(model, state)
 
 
 def test_a_missing_tensor_is_named():
   model, variables = _model_and_variables('tiny')
-  state = torch_names.to_torch(model, variables)
+  state = pytorch_names.to_torch(model, variables)
   del state['fc.bias']
   with pytest.raises(ValueError, match='fc.bias'):
-    torch_names.from_torch(model, state)
+    pytorch_names.from_torch(model, state)
 
 
 def test_variables_of_another_model_are_refused():
   model, _ = _model_and_variables('resnet18')
   _, variables = _model_and_variables('tiny')
   with pytest.raises(ValueError, match='another model'):
-    torch_names.to_torch(model, variables)
+    pytorch_names.to_torch(model, variables)

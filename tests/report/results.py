@@ -2,7 +2,7 @@
 
 import math
 
-from jaxmu.report import records
+from jaxmu.report import results
 
 METHODS = ('original', 'retrain', 'ft', 'ga', 'neggrad_plus', 'msg', 'ct')
 
@@ -22,7 +22,7 @@ _NUMBERS = {
 }
 
 
-def rows(methods=METHODS, half_width: float = 0.01) -> list[records.Row]:
+def rows(methods=METHODS, half_width: float = 0.01) -> list[results.Row]:
   """Return one row per method and metric, the retrained at chance."""
   found = []
   for i, method in enumerate(methods):
@@ -39,7 +39,7 @@ def rows(methods=METHODS, half_width: float = 0.01) -> list[records.Row]:
 
 
 def _row(method, metric, value, retrained, half_width):
-  return records.Row(
+  return results.Row(
     method=method,
     metric=metric,
     value=value,

@@ -4,15 +4,15 @@ import datetime
 
 from benchmarks import digits_page
 from jaxmu import methods
-from jaxmu.report import names, paper_table
+from jaxmu.report import results, tables
 
 
 def test_the_page_has_a_row_for_every_method_and_all_columns():
   lines = digits_page.PAGE.read_text().splitlines()
   rows = [[cell.strip() for cell in line.split('|')[1:-1]] for line in lines]
-  rows = [row for row in rows if len(row) == 1 + len(paper_table.COLUMNS)]
+  rows = [row for row in rows if len(row) == 1 + len(tables.COLUMNS)]
   labels = {row[0].split(' (')[0] for row in rows}
-  assert {names.label(method) for method in methods.METHODS} <= labels
+  assert {results.label(method) for method in methods.METHODS} <= labels
 
 
 def test_filling_replaces_the_table_and_nothing_else():

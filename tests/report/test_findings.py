@@ -3,12 +3,13 @@
 import dataclasses
 import math
 
-from jaxmu.report import findings, records
+from jaxmu.report import results as results_lib
+from jaxmu.report import summary
 from tests.report import results
 
 
 def _text(rows, **kwargs):
-  return '\n'.join(findings.findings(rows, **kwargs))
+  return '\n'.join(summary.summarise(rows, **kwargs))
 
 
 def _change(rows, method, metric, **fields):
@@ -55,7 +56,7 @@ def test_unlearners_are_sorted_by_their_excess():
   rows = _change(
     rows, 'msg', 'excess_ulira_auc', value=-0.1, low=-0.2, high=-0.05
   )
-  sentences = findings.findings(rows)
+  sentences = summary.summarise(rows)
   leaks = next(s for s in sentences if 'still leaks' in s)
   same = next(s for s in sentences if 'cannot be told from retraining' in s)
   below = next(s for s in sentences if 'below the retrained' in s)
@@ -116,13 +117,13 @@ def test_slow_methods_and_failures_are_named():
 
 
 def test_missing_numbers_are_passed_over():
-  assert findings.findings([]) == []
-  assert findings.findings([records.Row('ft', 'fa', math.nan)]) == []
+  assert summary.summarise([]) == []
+  assert summary.summarise([results_lib.Row('ft', 'fa', math.nan)]) == []
   nothing = [
     dataclasses.replace(row, value=math.nan, low=math.nan, high=math.nan)
     for row in results.rows()
   ]
-  assert findings.findings(nothing) == []
+  assert summary.summarise(nothing) == []
   no_intervals = [
     dataclasses.replace(row, low=math.nan, high=math.nan)
     for row in results.rows()
@@ -139,14 +140,14 @@ def test_one_method():
 
 def test_attacks_on_stored_scores():
   rows = [
-    records.AttackRow('ulira', 'auc', 0.6, 0.55, 0.65, 8),
-    records.AttackRow('kde', 'auc', 0.5, 0.45, 0.55, 8),
-    records.AttackRow('rmia', 'auc', 0.4, 0.35, 0.45, 8),
-    records.AttackRow('rmia', 'tpr_0.01', math.nan),
+    results_lib.AttackRow('ulira', 'auc', 0.6, 0.55, 0.65, 8),
+    results_lib.AttackRow('kde', 'auc', 0.5, 0.45, 0.55, 8),
+    results_lib.AttackRow('rmia', 'auc', 0.4, 0.35, 0.45, 8),
+    results_lib.AttackRow('rmia', 'tpr_0.01', math.nan),
   ]
-  first, below, refused = findings.attack_findings(rows)
+  first, below, refused = summary.summarise_attacks(rows)
   assert first.startswith('1 of 3 attacks tells')
   assert 'U-LiRA with AUC 0.600 [0.550, 0.650]' in first
   assert below.startswith('Below chance: RMIA')
   assert refused.startswith('1 of 4 numbers')
-  assert findings.attack_findings(rows[1:2])[0].startswith('No attack of 1')
+  assert summary.summarise_attacks(rows[1:2])[0].startswith('No attack of 1')

@@ -2,13 +2,7 @@
 
 import pytest
 
-from jaxmu.report import (
-  attack_terms,
-  glossary,
-  page_tables,
-  paper_table,
-  terms,
-)
+from jaxmu.report import glossary, tables
 from tests.report import results
 
 # What the benchmark, the issue of attacks and the default run speak of.
@@ -27,8 +21,8 @@ NAMES = (
 def test_every_name_in_use_has_an_entry():
   used = {
     *NAMES,
-    *paper_table.COLUMNS,
-    *(key for key, _ in page_tables.OVERVIEW),
+    *tables.COLUMNS,
+    *(key for key, _ in tables.OVERVIEW),
     *(row.metric for row in results.rows()),
   }
   assert glossary.missing(used) == []
@@ -45,9 +39,7 @@ def test_names_without_an_entry_are_found():
   assert glossary.describe('nonsense').title == 'nonsense'
 
 
-@pytest.mark.parametrize(
-  'name', [*NAMES, *terms.METRICS, *attack_terms.SPECIAL]
-)
+@pytest.mark.parametrize('name', [*NAMES, *glossary.METRICS, *glossary.SPECIAL])
 def test_entries_are_complete(name):
   entry = glossary.describe(name)
   assert entry.name == name
@@ -58,9 +50,9 @@ def test_entries_are_complete(name):
 
 
 def test_attacks_and_statistics_compose():
-  for attack in attack_terms.ATTACKS:
+  for attack in glossary.ATTACKS:
     assert not glossary.missing(
-      f'{attack}_{statistic}' for statistic in attack_terms.STATISTICS
+      f'{attack}_{statistic}' for statistic in glossary.STATISTICS
     )
   entry = glossary.describe('tpr_0.01', attack='rmia')
   assert entry == glossary.describe('rmia_tpr_0.01')

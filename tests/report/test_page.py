@@ -9,7 +9,9 @@ import re
 import numpy as np
 import pytest
 
-from jaxmu.report import bundle, glossary, page, page_tables, plots, records
+from jaxmu.report import glossary, plots, tables
+from jaxmu.report import html as html_lib
+from jaxmu.report import results as results_lib
 from tests.report import results
 
 EVIL = '<script>alert("1")</script>'
@@ -40,7 +42,7 @@ class Reader(html.parser.HTMLParser):
 
 def _read(report):
   reader = Reader()
-  reader.feed(page.html(report))
+  reader.feed(html_lib.render(report))
   assert not reader.open
   return reader, ' '.join(''.join(reader.text).split())
 
@@ -54,13 +56,13 @@ def _report(**fields):
     'title': 'Does it leak?',
     'lead': ['Sixteen models were trained.'],
     'rows': results.rows(),
-    'pictures': [page.Picture('bars', 'Bars of accuracies.', _figure())],
+    'pictures': [html_lib.Picture('bars', 'Bars of accuracies.', _figure())],
     'provenance': {'data': 'digits', 'versions': {'numpy': '2.4'}},
     'command': 'python -m jaxmu.main --config=configs/msg_resnet.py',
     'warnings': ['TPR at 0.1% FPR was refused.'],
     'failed': {'ga': (2, 16)},
   }
-  return page.Report(**{**content, **fields})
+  return html_lib.Report(**{**content, **fields})
 
 
 def test_nothing_is_fetched_and_nothing_runs():
@@ -72,7 +74,7 @@ def test_nothing_is_fetched_and_nothing_runs():
     for name in ('src', 'href', 'srcset', 'action'):
       value = attributes.get(name)
       assert value is None or value.startswith(('data:image/png', '#'))
-  style = page.html(_report()).split('<style>')[1].split('</style>')[0]
+  style = html_lib.render(_report()).split('<style>')[1].split('</style>')[0]
   assert 'url(' not in style and '@import' not in style
   policy = [a['content'] for t, a in reader.tags if 'http-equiv' in a]
   assert policy and "default-src 'none'" in policy[0]
@@ -116,15 +118,15 @@ def test_every_metric_shows_the_reference():
 
 def test_what_users_name_is_escaped():
   rows = [
-    records.Row(EVIL, EVIL, 0.5, 0.4, 0.6, 0.45, 0.05, 3),
-    records.Row(EVIL, 'fa', 0.5),
+    results_lib.Row(EVIL, EVIL, 0.5, 0.4, 0.6, 0.45, 0.05, 3),
+    results_lib.Row(EVIL, 'fa', 0.5),
   ]
   reader, text = _read(
     _report(
       title=EVIL,
       lead=[EVIL],
       rows=rows,
-      pictures=[page.Picture('a', EVIL, _figure())],
+      pictures=[html_lib.Picture('a', EVIL, _figure())],
       provenance={EVIL: EVIL, 'deep': {EVIL: {EVIL: [EVIL]}}},
       command=EVIL,
       warnings=[EVIL],
@@ -133,7 +135,7 @@ def test_what_users_name_is_escaped():
   )
   assert 'script' not in {tag for tag, _ in reader.tags}
   assert text.count(EVIL) > 10
-  attack = [records.AttackRow(EVIL, EVIL, 0.5)]
+  attack = [results_lib.AttackRow(EVIL, EVIL, 0.5)]
   reader, _ = _read(_report(rows=attack))
   assert 'script' not in {tag for tag, _ in reader.tags}
 
@@ -142,28 +144,33 @@ def test_what_users_name_is_escaped():
   'rows',
   [
     [],
-    [records.Row('ft', 'fa', math.nan)],
-    [records.Row('ft', 'rte_counted', math.inf, retrained=1.0, gap=math.inf)],
-    [records.AttackRow('ulira', 'auc', math.nan)],
+    [results_lib.Row('ft', 'fa', math.nan)],
+    [
+      results_lib.Row(
+        'ft', 'rte_counted', math.inf, retrained=1.0, gap=math.inf
+      )
+    ],
+    [results_lib.AttackRow('ulira', 'auc', math.nan)],
     results.rows(('ft',)),
     results.rows(('original', 'retrain', *(f'm{i}' for i in range(20)))),
   ],
 )
 def test_missing_one_and_many(rows):
-  reader, text = _read(page.Report(title='t', lead=[], rows=rows))
-  assert re.search(r'\bnan\b', page.html(page.Report('t', [], rows))) is None
+  reader, text = _read(html_lib.Report(title='t', lead=[], rows=rows))
+  assert (
+    re.search(r'\bnan\b', html_lib.render(html_lib.Report('t', [], rows)))
+    is None
+  )
 
 
 def test_the_overview_has_no_empty_cell_for_the_reference():
-  overview = page_tables.overview(
-    results.rows(('ft',)), 'retrain', 'original', {}
-  )
+  overview = tables.overview(results.rows(('ft',)), 'retrain', 'original', {})
   assert overview.count('<td') == 2 * 9  # a name and eight metrics each
   assert '<td></td>' not in overview
 
 
 def test_attack_rows_are_explained():
-  rows = [records.AttackRow('rmia', 'auc', 0.6, 0.55, 0.65, 8)]
+  rows = [results_lib.AttackRow('rmia', 'auc', 0.6, 0.55, 0.65, 8)]
   _, text = _read(_report(rows=rows, failed={}))
   assert 'RMIA' in text
   assert glossary.describe('rmia_auc').sentence in text
@@ -173,7 +180,7 @@ def test_attack_rows_are_explained():
 def test_bundle_writes_all_files_the_same_way_twice(tmp_path):
   contents = []
   for name in ('a', 'b'):
-    paths = bundle.write(tmp_path / name, _report())
+    paths = html_lib.write_report(tmp_path / name, _report())
     contents.append([path.read_bytes() for path in paths])
   assert contents[0] == contents[1]
   written = [path.relative_to(tmp_path / 'b').as_posix() for path in paths]
@@ -184,7 +191,7 @@ def test_bundle_writes_all_files_the_same_way_twice(tmp_path):
     'plots/bars.png',
     'report.html',
   ]
-  steady, clocked = map(records.read_csv, paths[:2])
+  steady, clocked = map(results_lib.read_csv, paths[:2])
   assert {row.metric for row in clocked} == {'rte'}
   assert len(steady) + len(clocked) == len(results.rows())
   content = json.loads(paths[2].read_text())
@@ -194,6 +201,6 @@ def test_bundle_writes_all_files_the_same_way_twice(tmp_path):
 
 
 def test_bundle_of_an_attack_has_the_attack_columns(tmp_path):
-  rows = [records.AttackRow('rmia', 'auc', 0.6, 0.55, 0.65, 8)]
-  paths = bundle.write(tmp_path, _report(rows=rows))
+  rows = [results_lib.AttackRow('rmia', 'auc', 0.6, 0.55, 0.65, 8)]
+  paths = html_lib.write_report(tmp_path, _report(rows=rows))
   assert paths[0].read_text().startswith('attack,metric,value,low,high,n\n')

@@ -9,13 +9,14 @@ import pathlib
 import numpy as np
 import pytest
 
-from jaxmu.report import files, records
+from jaxmu import files
+from jaxmu.report import results as results_lib
 from tests.report import results
 
 
 def test_csv_has_exactly_the_promised_columns(tmp_path):
-  main = records.write_csv(tmp_path / 'a.csv', [])
-  attack = records.write_csv(tmp_path / 'b.csv', [], records.AttackRow)
+  main = results_lib.write_csv(tmp_path / 'a.csv', [])
+  attack = results_lib.write_csv(tmp_path / 'b.csv', [], results_lib.AttackRow)
   assert main.read_text() == ('method,metric,value,low,high,retrained,gap,n\n')
   assert attack.read_text() == 'attack,metric,value,low,high,n\n'
 
@@ -23,12 +24,12 @@ def test_csv_has_exactly_the_promised_columns(tmp_path):
 def test_csv_round_trip_is_exact(tmp_path):
   rows = [
     *results.rows(),
-    records.Row(
+    results_lib.Row(
       'a,"b"\n', 'fa', 0.1 + 0.2, -math.inf, math.inf, 1e-300, 5e-324, 3
     ),
-    records.Row('x', 'fa', np.float32(0.1), n=np.int64(7)),  # type: ignore[arg-type]
+    results_lib.Row('x', 'fa', np.float32(0.1), n=np.int64(7)),  # type: ignore[arg-type]
   ]
-  got = records.read_csv(records.write_csv(tmp_path / 'r.csv', rows))
+  got = results_lib.read_csv(results_lib.write_csv(tmp_path / 'r.csv', rows))
   assert len(got) == len(rows)
   for a, b in zip(got, rows, strict=True):
     assert (a.method, a.metric, a.n) == (b.method, b.metric, b.n)
@@ -37,29 +38,31 @@ def test_csv_round_trip_is_exact(tmp_path):
 
 
 def test_attack_csv_round_trip(tmp_path):
-  rows = [records.AttackRow('ulira', 'auc', 0.6, 0.5, 0.7, 8)]
-  path = records.write_csv(tmp_path / 'r.csv', rows, records.AttackRow)
-  assert records.read_csv(path, records.AttackRow) == rows
+  rows = [results_lib.AttackRow('ulira', 'auc', 0.6, 0.5, 0.7, 8)]
+  path = results_lib.write_csv(tmp_path / 'r.csv', rows, results_lib.AttackRow)
+  assert results_lib.read_csv(path, results_lib.AttackRow) == rows
 
 
 def test_equal_results_give_equal_bytes(tmp_path):
   contents = []
   for name in ('a', 'b'):
-    path = records.write_csv(tmp_path / name, results.rows())
+    path = results_lib.write_csv(tmp_path / name, results.rows())
     contents.append(path.read_bytes())
   assert contents[0] == contents[1]
   assert b'\r' not in contents[0]
 
 
 def test_reading_a_file_of_another_kind_names_both(tmp_path):
-  path = records.write_csv(tmp_path / 'r.csv', [], records.AttackRow)
+  path = results_lib.write_csv(tmp_path / 'r.csv', [], results_lib.AttackRow)
   with pytest.raises(ValueError, match=r"\['attack'.*expected \['method'"):
-    records.read_csv(path)
+    results_lib.read_csv(path)
 
 
 def test_writing_rows_of_another_kind_names_the_remedy(tmp_path):
   with pytest.raises(TypeError, match='pass kind=AttackRow'):
-    records.write_csv(tmp_path / 'r.csv', [records.AttackRow('a', 'auc', 0.5)])
+    results_lib.write_csv(
+      tmp_path / 'r.csv', [results_lib.AttackRow('a', 'auc', 0.5)]
+    )
   assert not list(tmp_path.iterdir())
 
 
@@ -72,14 +75,14 @@ def test_json_is_valid_sorted_and_complete(tmp_path):
     'z': [math.nan, math.inf, -math.inf, 0.1],
     'a': {
       'array': np.arange(3, dtype=np.int8),
-      'row': records.Row('m', 'fa', 0.5),
+      'row': results_lib.Row('m', 'fa', 0.5),
     },
     'inner': Inner(pathlib.Path('x/y')),
     'none': None,
     'flag': np.bool_(True),
     'set': {'b', 'a'},
   }
-  text = records.write_json(tmp_path / 'r.json', value).read_text()
+  text = results_lib.write_json(tmp_path / 'r.json', value).read_text()
 
   def refuse(name):
     raise AssertionError(f'{name} is not JSON')
@@ -96,7 +99,7 @@ def test_json_is_valid_sorted_and_complete(tmp_path):
 
 def test_json_refuses_what_has_no_form(tmp_path):
   with pytest.raises(TypeError, match='convert it'):
-    records.write_json(tmp_path / 'r.json', {'f': object()})
+    results_lib.write_json(tmp_path / 'r.json', {'f': object()})
   assert not list(tmp_path.iterdir())
 
 
@@ -116,12 +119,12 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(
 
 
 def test_the_reference_is_added_where_only_its_value_is_known():
-  rows = [records.Row('ft', 'excess_ulira_auc', 0.1, retrained=0.0)]
-  got = records.with_reference(rows, 'retrain')
+  rows = [results_lib.Row('ft', 'excess_ulira_auc', 0.1, retrained=0.0)]
+  got = results_lib.with_reference(rows, 'retrain')
   assert [(row.method, row.value) for row in got] == [
     ('retrain', 0.0),
     ('ft', 0.1),
   ]
-  assert records.with_reference(got, 'retrain') == got
-  unknown = [records.Row('ft', 'fa', 0.1)]
-  assert records.with_reference(unknown, 'retrain') == unknown
+  assert results_lib.with_reference(got, 'retrain') == got
+  unknown = [results_lib.Row('ft', 'fa', 0.1)]
+  assert results_lib.with_reference(unknown, 'retrain') == unknown

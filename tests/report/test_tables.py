@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import rich.console
 
-from jaxmu.report import glossary, numbers, paper_table, records, table
+from jaxmu.report import glossary, tables
+from jaxmu.report import results as results_lib
 from tests.report import results
 
 
@@ -15,18 +16,18 @@ from tests.report import results
 @pytest.mark.parametrize('by', ['metric', 'method'])
 def test_fits_the_width_and_shows_every_row(width, by):
   rows = results.rows()
-  lines = table.text(rows, width=width, by=by).splitlines()
+  lines = tables.table_text(rows, width=width, by=by).splitlines()
   assert max(map(len, lines)) <= width
   for row in rows:
     if not math.isnan(row.low):
       unit = glossary.describe(row.metric).unit
-      interval = numbers.interval(row.low, row.high, unit)
+      interval = results_lib.format_interval(row.low, row.high, unit)
       assert any(interval in line for line in lines), row
 
 
 def test_a_line_has_value_retrained_gap_interval_and_count():
-  rows = [records.Row('ft', 'fa', 0.9, 0.88, 0.92, 0.87, 0.03, 16)]
-  text = table.text(rows)
+  rows = [results_lib.Row('ft', 'fa', 0.9, 0.88, 0.92, 0.87, 0.03, 16)]
+  text = tables.table_text(rows)
   line = next(line for line in text.splitlines() if line.startswith('FT'))
   assert line.split() == [
     'FT', '0.9000', '0.8700', '+0.0300*', '[0.8800,', '0.9200]', '16',
@@ -36,12 +37,14 @@ def test_a_line_has_value_retrained_gap_interval_and_count():
 
 
 def test_no_star_where_the_interval_holds_the_retrained_value():
-  text = table.text([records.Row('ft', 'fa', 0.9, 0.86, 0.94, 0.87, 0.03, 16)])
+  text = tables.table_text(
+    [results_lib.Row('ft', 'fa', 0.9, 0.86, 0.94, 0.87, 0.03, 16)]
+  )
   assert '*' not in text
 
 
 def test_the_reference_leads_every_block():
-  lines = table.text(results.rows()).splitlines()
+  lines = tables.table_text(results.rows()).splitlines()
   heads = [i for i, line in enumerate(lines) if '·' in line]
   assert len(heads) == 12
   for i in heads:
@@ -50,10 +53,10 @@ def test_the_reference_leads_every_block():
 
 def test_failed_members_and_missing_numbers_are_flagged():
   rows = [
-    records.Row('ga', 'fa', math.nan, retrained=0.8),
-    records.Row('ft', 'fa', 0.8),
+    results_lib.Row('ga', 'fa', math.nan, retrained=0.8),
+    results_lib.Row('ft', 'fa', 0.8),
   ]
-  text = table.text(rows, failed={'ga': (2, 16), 'ft': (0, 16)})
+  text = tables.table_text(rows, failed={'ga': (2, 16), 'ft': (0, 16)})
   assert 'GA !2/16' in text
   assert '! GA: 2 of 16 models failed' in text
   assert '! FT' not in text
@@ -62,34 +65,34 @@ def test_failed_members_and_missing_numbers_are_flagged():
 
 
 def test_the_headline_keeps_what_to_read_first():
-  kept = {row.metric for row in table.headline(results.rows())}
+  kept = {row.metric for row in tables.headline(results.rows())}
   assert 'ulira_auc' in kept and 'va' not in kept
-  other = [records.Row('ft', 'mine', 0.5)]
-  assert table.headline(other) == other
+  other = [results_lib.Row('ft', 'mine', 0.5)]
+  assert tables.headline(other) == other
 
 
 def test_names_are_shown_as_they_are_not_as_markup():
-  text = table.text([records.Row('[red]mine[/red]', 'fa', 0.5)])
+  text = tables.table_text([results_lib.Row('[red]mine[/red]', 'fa', 0.5)])
   assert '[red]mine[/red]' in text
 
 
 def test_one_method_and_twenty_methods():
-  assert 'FT' in table.text(results.rows(('ft',)))
+  assert 'FT' in tables.table_text(results.rows(('ft',)))
   methods = [f'method_{i}' for i in range(20)]
-  text = table.text(results.rows(('original', 'retrain', *methods)))
+  text = tables.table_text(results.rows(('original', 'retrain', *methods)))
   assert all(method in text for method in methods)
 
 
 def test_attack_rows_are_grouped_by_attack():
   rows = [
-    records.AttackRow('ulira', 'auc', 0.6, 0.5, 0.7, 8),
-    records.AttackRow('x', 'auc', 1),
+    results_lib.AttackRow('ulira', 'auc', 0.6, 0.5, 0.7, 8),
+    results_lib.AttackRow('x', 'auc', 1),
   ]
-  text = table.text(rows)
+  text = tables.table_text(rows)
   assert 'U-LiRA  ulira' in text
   assert '[0.5000, 0.7000]' in text
   with pytest.raises(TypeError, match='two kinds'):
-    table.text([*rows, records.Row('ft', 'fa', 0.5)])
+    tables.table_text([*rows, results_lib.Row('ft', 'fa', 0.5)])
 
 
 def test_show_colours_terminals_only():
@@ -102,7 +105,7 @@ def test_show_colours_terminals_only():
       color_system='standard' if tty else None,
       width=100,
     )
-    table.show(results.rows(), console=console)
+    tables.show_table(results.rows(), console=console)
     shown[tty] = file.getvalue()
   assert '\x1b[' in shown[True]
   assert '\x1b[' not in shown[False]
@@ -116,42 +119,42 @@ def test_show_writes_ascii_where_nothing_else_can_be_written():
     width=100,
   )
   for by in ('metric', 'method'):
-    table.show(results.rows(), console=console, by=by)
+    tables.show_table(results.rows(), console=console, by=by)
   assert b'Original' in buffer.getvalue()
 
 
 def test_numbers_read_well():
-  assert numbers.value(math.nan) == 'n/a'
-  assert numbers.value(-math.inf) == '-∞'
-  assert numbers.value(0.87341) == '0.8734'
-  assert numbers.value(1e-6) == '1.0e-06'
-  assert numbers.value(390.3, 'times') == '390×'
-  assert numbers.value(7.378, 'times') == '7.38×'
-  assert numbers.value(1.234e8, 'count') == '123M'
-  assert numbers.value(1234, 'count') == '1,234'
-  assert numbers.gap(0.25) == '+0.2500'
-  assert numbers.gap(-0.25) == '-0.2500'
-  assert numbers.interval(math.nan, math.nan) == ''
-  assert numbers.duration(59.4) == '59 s'
-  assert numbers.duration(200) == '3 min 20 s'
-  assert numbers.duration(7500) == '2 h 05 min'
+  assert results_lib.format_value(math.nan) == 'n/a'
+  assert results_lib.format_value(-math.inf) == '-∞'
+  assert results_lib.format_value(0.87341) == '0.8734'
+  assert results_lib.format_value(1e-6) == '1.0e-06'
+  assert results_lib.format_value(390.3, 'times') == '390×'
+  assert results_lib.format_value(7.378, 'times') == '7.38×'
+  assert results_lib.format_value(1.234e8, 'count') == '123M'
+  assert results_lib.format_value(1234, 'count') == '1,234'
+  assert results_lib.format_gap(0.25) == '+0.2500'
+  assert results_lib.format_gap(-0.25) == '-0.2500'
+  assert results_lib.format_interval(math.nan, math.nan) == ''
+  assert results_lib.format_duration(59.4) == '59 s'
+  assert results_lib.format_duration(200) == '3 min 20 s'
+  assert results_lib.format_duration(7500) == '2 h 05 min'
 
 
 def _per_seed():
   rng = np.random.default_rng(0)
   return {
-    method: {key: rng.uniform(0.8, 1, 10) for key in paper_table.COLUMNS}
+    method: {key: rng.uniform(0.8, 1, 10) for key in tables.COLUMNS}
     for method in ('ft', 'retrain', 'ga')
   }
 
 
 def _results(per_seed, **options):
-  return paper_table.Results(per_seed, **options)
+  return tables.PaperTable(per_seed, **options)
 
 
 def test_paper_table_gives_mean_and_sample_deviation():
   per_seed = _per_seed()
-  text = paper_table.text(_results(per_seed), width=200)
+  text = tables.paper_table_text(_results(per_seed), width=200)
   fa = per_seed['ft']['fa']
   mean = sum(fa) / 10
   deviation = math.sqrt(sum((x - mean) ** 2 for x in fa) / 9)
@@ -161,10 +164,10 @@ def test_paper_table_gives_mean_and_sample_deviation():
 
 
 def test_paper_table_splits_where_it_is_too_wide():
-  text = paper_table.text(_results(_per_seed()), width=80)
+  text = tables.paper_table_text(_results(_per_seed()), width=80)
   assert max(map(len, text.splitlines())) <= 80
   words = text.split()
-  assert all(title in words for title in paper_table.COLUMNS.values())
+  assert all(title in words for title in tables.COLUMNS.values())
   assert words.count('FT') > 1
 
 
@@ -173,7 +176,7 @@ def test_paper_table_counts_values_that_are_not_finite():
   per_seed['ga']['mia_test'][:3] = np.nan
   per_seed['ga']['rte'][:] = np.nan
   del per_seed['ft']['rte']
-  lines = paper_table.markdown(_results(per_seed)).splitlines()
+  lines = tables.paper_table_markdown(_results(per_seed)).splitlines()
   lines = [line for line in lines if line.startswith('|')]
   cells = {line.split('|')[1].strip(): line.split('|') for line in lines}
   assert cells['GA'][11].strip() == 'n/a'
@@ -183,14 +186,14 @@ def test_paper_table_counts_values_that_are_not_finite():
 
 
 def test_paper_table_with_one_seed_has_no_deviation():
-  text = paper_table.text(_results({'ft': {'fa': 0.5}}), width=200)
+  text = tables.paper_table_text(_results({'ft': {'fa': 0.5}}), width=200)
   line = next(line for line in text.splitlines() if line.startswith('FT'))
   assert '0.500' in line
   assert '±' not in line
 
 
 def test_paper_table_says_which_direction_is_better():
-  head = paper_table.markdown(_results(_per_seed())).splitlines()[0]
+  head = tables.paper_table_markdown(_results(_per_seed())).splitlines()[0]
   titles = [cell.strip() for cell in head.split('|')[2:-1]]
   assert titles == [
     'RA →R', 'FA →R', 'TA →R', 'RR →1', 'FR →1', 'TR →1', 'RetDev ↓',
@@ -201,7 +204,7 @@ def test_paper_table_says_which_direction_is_better():
 def test_paper_table_shows_the_noise_floor_below_the_reference():
   floor = {'ret_dev': [0.1, 0.3]}
   table = _results(_per_seed(), floor=floor)
-  lines = paper_table.text(table, width=200).splitlines()
+  lines = tables.paper_table_text(table, width=200).splitlines()
   assert lines[1].startswith('Retrained ')
   assert lines[2].split()[:3] == ['Retrained,', 'next', 'seed']
   assert '0.200 ± 0.141' in lines[2]
@@ -212,14 +215,17 @@ def test_paper_table_in_ascii_where_nothing_else_can_be_written():
   buffer = io.BytesIO()
   file = io.TextIOWrapper(buffer, encoding='ascii', write_through=True)
   console = rich.console.Console(file=file)
-  paper_table.show(_results(_per_seed()), console=console)
+  tables.show_paper_table(_results(_per_seed()), console=console)
   assert b'RetDev v' in buffer.getvalue()
 
 
 def test_paper_table_shows_failed_members():
   failed = {'ga': (2, 6), 'ft': (0, 6)}
   table = _results(_per_seed(), failed=failed)
-  for text in (paper_table.text(table), paper_table.markdown(table)):
+  for text in (
+    tables.paper_table_text(table),
+    tables.paper_table_markdown(table),
+  ):
     assert 'GA (2 of 6 failed)' in text
     assert 'FT (' not in text
     assert 'not finite' in text

@@ -6,15 +6,20 @@ which colour-blind readers tell apart, and never carry a meaning alone. Equal
 arrays give equal bytes, whatever the user's matplotlib settings are.
 """
 
-from jaxmu.report.plots.accuracy import accuracy_bars
-from jaxmu.report.plots.curves import training_curves
-from jaxmu.report.plots.fronts import pareto
-from jaxmu.report.plots.histograms import log_odds
-from jaxmu.report.plots.points import vulnerability
-from jaxmu.report.plots.ranking import critical_difference
-from jaxmu.report.plots.roc import Roc, roc
+from jaxmu.report.plots.curves import (
+  Roc,
+  log_odds,
+  roc,
+  trade_off,
+  training_curves,
+)
+from jaxmu.report.plots.methods import (
+  accuracy_bars,
+  critical_difference,
+  pareto,
+  vulnerability,
+)
 from jaxmu.report.plots.style import DPI, png, save
-from jaxmu.report.plots.trade_off import trade_off
 
 __all__ = [
   'DPI',

@@ -12,7 +12,8 @@ import matplotlib.style
 from matplotlib import axes, figure
 from matplotlib.backends import backend_agg
 
-from jaxmu.report import files, names
+from jaxmu import files
+from jaxmu.report import results
 
 # Okabe & Ito 2008; their yellow is too pale for lines on white.
 INK = '#222222'
@@ -82,8 +83,8 @@ def styled(draw: Callable[P, T]) -> Callable[P, T]:
 
 def looks(
   methods: Iterable[str],
-  reference: str = names.REFERENCE,
-  original: str = names.ORIGINAL,
+  reference: str = results.REFERENCE,
+  original: str = results.ORIGINAL,
 ) -> dict[str, Look]:
   """Return the look of each method, by its place among the unlearners."""
   result, i = {}, 0
@@ -100,9 +101,9 @@ def looks(
   return result
 
 
-def label(method: str, reference: str = names.REFERENCE) -> str:
+def label(method: str, reference: str = results.REFERENCE) -> str:
   """Return a method's name for a picture, the reference marked as such."""
-  name = escape(names.label(method))
+  name = escape(results.label(method))
   return f'{name} (reference)' if method == reference else name
 
 

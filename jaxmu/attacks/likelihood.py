@@ -1,0 +1,361 @@
+"""U-LiRA: is this example forgotten, or was it never seen?
+
+For each example, Gaussians are fitted to the scores of the models that forgot
+it (F) and of those that never saw it (N); the log-likelihood ratio of a model's
+score is large where the model looks like one that once knew the example. The
+scored model's whole split stays out of the fit. Specification: Carlini et al.
+2022 (LiRA), Hayes et al. 2024 (U-LiRA), Kurmanji et al. 2023.
+
+Which pair of hypotheses is tested is a matter of what is put into `state`; see
+`jaxmu.attacks.log_odds` for retrained models as the null, for members of the
+training set, and for leakage of the retain set.
+
+Unlike the reference, scores are log-odds instead of 0/1 correctness, the scored
+observation is not part of its own fit, never-seen observations are scored too
+(so that there is an FPR), and densities stay on the log scale. The reference's
+own rule is `jaxmu.attacks.likelihood`.
+
+LiRA and its relatives (Carlini et al. 2022; Pawelczyk et al. 2023).
+
+`online` fits in- and out-distributions as the public code does: per-example
+Gaussians with a median location. `offline` needs models without the example
+only. `lira_forget` compares unlearned with retrained models. All are
+`ulira`'s machinery with other options; the scored model's group stays out.
+
+Unlike the public LiRA code, whose fixed-variance mode takes the deviation of
+all in-scores together (which adds the spread between examples) and uses it for
+the out-distribution too, `variance='global'` pools deviations within examples,
+separately for in and out.
+
+The membership score of the benchmark's released code, for comparison only.
+
+Not a calibrated test, and named apart for that reason: the statistic is 0/1
+correctness; Gaussians with population deviations are fitted to it; the scored
+observation is inside its own fit, which finds a leak where there is none; only
+forgotten observations are scored, so there is no false-positive rate; and where
+all models of a kind agree the deviation is 0 and the score is NaN (more than
+half of CIFAR-10's examples at its accuracies).
+"""
+
+import dataclasses
+import math
+from typing import Literal
+
+import numpy as np
+from scipy import special, stats
+
+from jaxmu.attacks import leave_out, log_odds
+
+
+@dataclasses.dataclass(frozen=True)
+class _Options:
+  variance: leave_out.Variance
+  location: leave_out.Location
+  prior_strength: float | None
+  prior_count: float
+
+
+def ulira(
+  score: np.ndarray,
+  state: np.ndarray,
+  group: np.ndarray,
+  *,
+  mode: leave_out.Mode = 'logo',
+  variance: leave_out.Variance = 'shrink',
+  location: leave_out.Location = 'mean',
+  prior_strength: float | None = 6.0,
+  prior_count: float = 1.0,
+  target: np.ndarray | None = None,
+  threads: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Compute the log-likelihood ratio of every (model, example).
+
+  Args:
+    score: float[P, N] or float[P, N, A] (A augmentations, whose ratios are
+      averaged), finite; log-odds unless the caller chose another statistic.
+    state: int8[P, N], 1 forgotten (F), 2 never seen (N); others are ignored.
+    group: int[P], what is left out together: the split or, in the design of
+      complementary split pairs, the pair. May be coarser than the groups used
+      for intervals, or equal to them.
+    mode: see `moments.make_units`; only 'logo' is a valid test.
+    variance: 'per_example'; 'global', pooled within examples; 'shrink',
+      per-example shrunk towards the median over examples; 'student', the
+      predictive t distribution with the shrunk scale; 'normal_inverse_gamma',
+      the fully conjugate predictive t, which also shrinks the location towards
+      the mean of F and N together.
+    location: 'mean', or 'median' as in the public LiRA code.
+    prior_strength: nu_0, the observations that the median variance counts for;
+      None for empirical Bayes.
+    prior_count: kappa_0, the same for the location, 'normal_inverse_gamma'.
+    target: float, like `score`: models to be judged by the fit on `score`, for
+      attackers whose shadow models differ from their target. Row p of it is
+      judged without the group of p. Defaults to `score`.
+    threads: worker threads; defaults to the number of processors.
+
+  Returns:
+    Ratios f64[P, N], NaN where unscored, and bool[P, N] where scored: state 1
+    or 2, with two observations of each kind outside the left-out group. Decide
+    "forgotten" above 0.
+
+  Raises:
+    ValueError: shapes that do not fit, unknown options, non-finite scores.
+  """
+  if variance not in leave_out.VARIANCES:
+    raise ValueError(
+      f'variance is {variance!r}; choose one of {leave_out.VARIANCES}'
+    )
+  options = _Options(variance, location, prior_strength, prior_count)
+
+  def begin(view: leave_out.View) -> leave_out.Work:
+    priors = leave_out.priors(view, variance, prior_strength)
+    return lambda part: _slab_ratio(view, options, priors, part)
+
+  return leave_out.run_in_slices(
+    begin, score, state, group, mode=mode, target=target, threads=threads
+  )
+
+
+def posterior(ratio: np.ndarray, *, prior: float = 0.5) -> np.ndarray:
+  """Return P(member) = sigmoid(ratio + logit(prior))."""
+  return special.expit(ratio + special.logit(prior))
+
+
+def _slab_ratio(view, options, priors, part):
+  x, target, c = view.slab(part)
+  fits = [
+    leave_out.leave_out(x, c, view.units, kind, location=options.location)
+    for kind in leave_out.KINDS
+  ]
+  scorable = (fits[0].count >= 2) & (fits[1].count >= 2)
+  with np.errstate(invalid='ignore', divide='ignore'):
+    if options.variance in ('student', 'normal_inverse_gamma'):
+      densities = _student_densities(fits, priors, options)
+      evaluate = _student_ratio
+    else:
+      densities = _quadratic(fits, priors, options)
+      evaluate = _quadratic_ratio
+    out = np.empty_like(x)
+    for u, rows in enumerate(view.units.slices()):
+      ratio = evaluate(target[rows], densities, u)
+      used = leave_out.scored(c[rows]) & scorable[u]
+      out[rows] = np.where(used, ratio, np.nan)
+  return out
+
+
+def _quadratic(fits, priors, options):
+  """Coefficients of the Gaussian ratio as a x^2 + b x + c, f64[U, K] each."""
+  a = b = c = 0.0
+  for sign, fit, prior in zip((1, -1), fits, priors, strict=True):
+    v = leave_out.shrink(fit, prior, options.variance)
+    a = a - sign * 0.5 / v
+    b = b + sign * fit.mean / v
+    c = c - sign * 0.5 * (np.log(v) + fit.mean**2 / v)
+  return a, b, c
+
+
+def _quadratic_ratio(x, coefficients, u):
+  a, b, c = coefficients
+  return (a[u] * x + b[u]) * x + c[u]
+
+
+def _student_densities(fits, priors, options):
+  """Degrees, location, scale^2 and log constant of both predictive t's."""
+  both = []
+  pooled = sum(f.count * f.mean for f in fits) / sum(f.count for f in fits)
+  for fit, prior in zip(fits, priors, strict=True):
+    k, nu = fit.count, prior.strength[:, None]
+    if options.variance == 'student':
+      degrees = nu + k - 1
+      location = fit.mean
+      scale2 = leave_out.shrink(fit, prior, 'student') * (1 + 1 / k)
+    else:
+      kappa0 = options.prior_count
+      degrees = nu + k
+      gap2 = (fit.mean - pooled) ** 2
+      beta = 0.5 * (
+        nu * prior.variance[:, None]
+        + (k - 1) * fit.variance
+        + kappa0 * k * gap2 / (kappa0 + k)
+      )
+      location = (kappa0 * pooled + k * fit.mean) / (kappa0 + k)
+      kappa = kappa0 + k
+      scale2 = beta * (kappa + 1) / (0.5 * degrees * kappa)
+      scale2 = np.maximum(scale2, prior.floor)
+    constant = (
+      special.gammaln((degrees + 1) / 2)
+      - special.gammaln(degrees / 2)
+      - 0.5 * np.log(degrees * math.pi * scale2)
+    )
+    both.append((degrees, location, scale2, constant))
+  return both
+
+
+def _student_ratio(x, densities, u):
+  total = 0.0
+  for sign, density in zip((1, -1), densities, strict=True):
+    degrees, location, scale2, constant = (part[u] for part in density)
+    tail = np.log1p((x - location) ** 2 / (degrees * scale2))
+    total = total + sign * (constant - 0.5 * (degrees + 1) * tail)
+  return total
+
+
+Side = Literal['one', 'two']
+
+
+def lira_online(
+  score: np.ndarray,
+  state: np.ndarray,
+  group: np.ndarray,
+  *,
+  variance: leave_out.Variance = 'per_example',
+  location: leave_out.Location = 'median',
+  mode: leave_out.Mode = 'logo',
+  target: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Compute the log-likelihood ratio of training members against others.
+
+  Args:
+    score: float[P, N] or float[P, N, A] of *trained* models.
+    state: int8[P, N]; retained and forgotten are both members of training.
+    group: int[P], left out together.
+    variance: 'per_example' or 'global' in the paper.
+    location: 'median' in the public code, 'mean' in the paper.
+    mode: see `moments.make_units`.
+    target: float like `score`, judged instead of it. With originals as `score`
+      and unlearned models as `target` this is the attack of the SCRUB paper
+      (Kurmanji et al. 2023).
+
+  Returns:
+    Ratios f64[P, N], NaN where unscored, and bool[P, N]. To score forgotten
+    examples alone, mask with the original `state`.
+  """
+  return ulira(
+    score,
+    log_odds.members(state),
+    group,
+    mode=mode,
+    variance=variance,
+    location=location,
+    target=target,
+  )
+
+
+def lira_forget(
+  score: np.ndarray,
+  retrained: np.ndarray,
+  state: np.ndarray,
+  group: np.ndarray,
+  *,
+  variance: leave_out.Variance = 'shrink',
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Compute the log-likelihood ratio of unlearned against retrained models.
+
+  Args:
+    score: float[P, N] or float[P, N, A] of unlearned models: the negative loss
+      in the paper (`log_odds.statistic`).
+    retrained: the same of models retrained without the same forget sets.
+    state: int8[P, N].
+    group: int[P].
+    variance: see `ulira`.
+
+  Returns:
+    Ratios f64[2P, N], unlearned models first, then the states int8[2P, N] and
+    groups int[2P] to report them with. Success of unlearning is a ROC on the
+    diagonal.
+  """
+  both, states, groups = log_odds.against_retrained(
+    score, retrained, state, group
+  )
+  ratio, _ = ulira(both, states, groups, variance=variance)
+  return ratio, states, groups
+
+
+def lira_offline(
+  score: np.ndarray,
+  state: np.ndarray,
+  group: np.ndarray,
+  *,
+  side: Side = 'two',
+  variance: leave_out.Variance = 'shrink',
+  location: leave_out.Location = 'mean',
+  prior_strength: float = 6.0,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Compute how unlikely a score is among models that never saw the example.
+
+  Args:
+    score: float[P, N] or float[P, N, A]; scores of state 2 are fitted, of
+      states 1 and 2 judged.
+    state: int8[P, N].
+    group: int[P], left out together.
+    side: 'one' gives (phi - mu) / sigma, of which the published score is the
+      normal distribution function (which ties at 1); 'two' its absolute value,
+      which also sees over-unlearned examples, *below* the never-seen ones.
+    variance: 'per_example', 'global' or 'shrink'.
+    location: 'mean' or 'median'.
+    prior_strength: nu_0 of 'shrink'.
+
+  Returns:
+    Scores f64[P, N], NaN where unscored, and bool[P, N] where scored. No
+    threshold is known beforehand.
+
+  Raises:
+    ValueError: as `ulira`, or an unknown side.
+  """
+  if side not in ('one', 'two'):
+    raise ValueError(f"side is {side!r}; use 'one' or 'two'")
+  if variance not in ('per_example', 'global', 'shrink'):
+    raise ValueError(
+      f"variance is {variance!r}; offline takes 'per_example', 'global' or "
+      "'shrink'"
+    )
+
+  def begin(view: leave_out.View) -> leave_out.Work:
+    prior = leave_out.priors(view, variance, prior_strength)[1]
+
+    def work(part: slice) -> np.ndarray:
+      x, _, c = view.slab(part)
+      kind = log_odds.NEVER_SEEN
+      fit = leave_out.leave_out(x, c, view.units, kind, location=location)
+      with np.errstate(invalid='ignore', divide='ignore'):
+        sigma = np.sqrt(leave_out.shrink(fit, prior, variance))
+        z = np.empty_like(x)
+        for u, rows in enumerate(view.units.slices()):
+          z[rows] = (x[rows] - fit.mean[u]) / sigma[u]
+          used = leave_out.scored(c[rows]) & (fit.count[u] >= 2)
+          z[rows] = np.where(used, z[rows], np.nan)
+      return abs(z) if side == 'two' else z
+
+    return work
+
+  return leave_out.run_in_slices(begin, score, state, group, mode='logo')
+
+
+def reference_ulira(correct: np.ndarray, state: np.ndarray) -> np.ndarray:
+  """Compute P(member) = N(z; F) / (N(z; F) + N(z; N)) as released.
+
+  Args:
+    correct: bool[P, N], whether the model classifies the example correctly.
+    state: int8[P, N].
+
+  Returns:
+    f64[P, N]; for forgotten observations the score, or NaN where a deviation
+    is 0 (or no never-seen model exists); NaN everywhere else. Count the loss
+    with `unscored_share`.
+  """
+  z = np.asarray(correct, np.float64)
+  forgotten = state == log_odds.FORGOTTEN
+  densities = []
+  with np.errstate(invalid='ignore', divide='ignore'):
+    for kind in (forgotten, state == log_odds.NEVER_SEEN):
+      count = kind.sum(axis=0)
+      mean = np.where(kind, z, 0.0).sum(axis=0) / count
+      square = np.where(kind, (z - mean) ** 2, 0.0).sum(axis=0) / count
+      densities.append(stats.norm.pdf(z, mean, np.sqrt(square)))
+    member = densities[0] / (densities[0] + densities[1])
+  return np.where(forgotten, member, np.nan)
+
+
+def unscored_share(score: np.ndarray, state: np.ndarray) -> float:
+  """Return the share of forgotten observations whose score is NaN."""
+  forgotten = state == log_odds.FORGOTTEN
+  return float(np.isnan(score[forgotten]).mean())

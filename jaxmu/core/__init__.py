@@ -1,1 +1,0 @@
-"""The nouns every other package speaks: types, hyper-parameters, draws."""

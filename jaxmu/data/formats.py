@@ -1,0 +1,490 @@
+"""The plain form of a data set: a folder with two NumPy archives.
+
+  <data_dir>/<name>/train.npz   image: uint8 [N, H, W, C], label: integer [N]
+  <data_dir>/<name>/test.npz    the same for the official test set
+  <data_dir>/<name>/meta.json   optional: size, num_classes, class_names,
+                                flip, crop_padding
+
+The easiest form to write by hand, and what `python -m jaxmu.prepare` makes of
+a user's own arrays or image folder.
+
+A data set as it is found on disk, before it is brought to model input.
+
+Open what tensorflow-datasets prepared, here or elsewhere, TensorFlow-free.
+
+  <data_dir>/<name>/[<config>/]<version>/dataset_info.json, features.json, ...
+
+Needs a file format with random access (array_record or parquet). Records that
+tfds shuffled are put back into the official order where they carry their number
+(`id`: `train_00042`, as in tfds' own cifar10 and cifar100).
+"""
+
+import dataclasses
+import hashlib
+import json
+import lzma
+import pathlib
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from jaxmu.data import catalog
+from jaxmu.data.catalog import CATALOG
+
+Block = tuple[np.ndarray, np.ndarray]  # u8[n, H, W, C], integer [n]
+
+_NAMED = 5  # absent classes that are named one by one
+
+
+@dataclasses.dataclass(frozen=True)
+class Raw:
+  """Images and labels in their native form, read block by block.
+
+  Attributes:
+    num_dev: examples of the development part, which come first.
+    num_test: examples of the test part.
+    blocks: starts an iteration over blocks that join to all examples; images
+      within one block have one shape.
+    size: height and width of the model input, in pixels.
+    num_classes: number of labels, C.
+    origin: where it was read, for messages.
+  """
+
+  num_dev: int
+  num_test: int
+  blocks: Callable[[], Iterator[Block]]
+  size: int
+  num_classes: int
+  origin: str
+
+  @property
+  def num_examples(self) -> int:
+    return self.num_dev + self.num_test
+
+
+def check_labels(
+  label: np.ndarray, *, num_classes: int | None, origin: str
+) -> None:
+  """Raise ValueError unless labels are integers in [0, num_classes).
+
+  With None, any upper limit will do.
+  """
+  if label.ndim != 1 or label.dtype.kind not in 'iu':
+    raise ValueError(
+      f'{origin}: labels have dtype {label.dtype} and shape {label.shape}, '
+      'expected one integer per image'
+    )
+  most = int(label.max(initial=0)) if num_classes is None else num_classes - 1
+  wrong = np.flatnonzero((label < 0) | (label > most))
+  if wrong.size:
+    raise ValueError(
+      f'{origin}: {wrong.size} labels lie outside 0..{most}, first '
+      f'at position {wrong[0]} with value {label[wrong[0]]}: count classes '
+      'from 0, or correct num_classes'
+    )
+
+
+def count_classes(label: np.ndarray, *, origin: str) -> int:
+  """Return the largest label + 1, C, unless that cannot be meant.
+
+  Args:
+    label: non-negative integers [N].
+    origin: where they were read, for the message.
+
+  Raises:
+    ValueError: there would be more classes than examples.
+  """
+  num_classes = int(label.max()) + 1
+  if num_classes > len(label):
+    raise ValueError(
+      f'{origin}: label {num_classes - 1} at position {label.argmax()} makes '
+      f'{num_classes} classes of {len(label)} examples: count labels from 0 '
+      'without gaps, or confirm with num_classes (--num_classes in `python -m '
+      'jaxmu.prepare`)'
+    )
+  return num_classes
+
+
+def absent_classes(label: np.ndarray, *, num_classes: int) -> str:
+  """Say which of the classes have no label, or return an empty string."""
+  seen = set(np.unique(label).tolist())
+  count = num_classes - len(seen)
+  if not count:
+    return ''
+  # No more numbers than these need be tried, however many classes there are.
+  tried = range(min(num_classes, len(seen) + _NAMED))
+  named = [str(c) for c in tried if c not in seen][:_NAMED]
+  more = f' and {count - len(named)} more' * (count > len(named))
+  return (
+    f'{count} of {num_classes} classes never occur among the {len(label)} '
+    f'training examples: {", ".join(named)}{more}; number labels from 0 '
+    'without gaps if that is not meant'
+  )
+
+
+def label_digest(label: np.ndarray) -> str:
+  """Return 16 hex digits of the sha256 of labels as little-endian int32."""
+  return hashlib.sha256(label.astype('<i4').tobytes()).hexdigest()[:16]
+
+
+PARTS = ('train', 'test')
+# What NumPy raises on archives that are cut short or hold something else.
+_BROKEN = (
+  zipfile.BadZipFile,
+  zlib.error,
+  lzma.LZMAError,
+  EOFError,
+  OSError,
+  ValueError,
+)
+_INT32 = 2**31 - 1  # labels are stored so
+META_KEYS = ('size', 'num_classes', 'class_names', 'flip', 'crop_padding')
+
+
+def is_plain(folder: pathlib.Path) -> bool:
+  """Return whether `folder` holds a data set in the plain form, or half one."""
+  return any((folder / f'{split}.npz').exists() for split in PARTS)
+
+
+def remove_plain(folder: pathlib.Path) -> None:
+  """Remove the files of the plain form, and nothing else, from `folder`."""
+  for name in (*(f'{split}.npz' for split in PARTS), 'meta.json'):
+    (folder / name).unlink(missing_ok=True)
+
+
+def read_meta(folder: pathlib.Path) -> dict:
+  """Return the contents of `meta.json`, or nothing if there is none."""
+  path = folder / 'meta.json'
+  if not path.exists():
+    return {}
+  try:
+    meta = json.loads(path.read_text())
+  except ValueError as error:
+    raise ValueError(f'{path} is not JSON ({error}): repair it') from error
+  if not isinstance(meta, dict):
+    raise ValueError(
+      f'{path} holds {meta!r}, expected an object with some of {META_KEYS}'
+    )
+  unknown = sorted(set(meta) - set(META_KEYS))
+  if unknown:
+    raise ValueError(f'{path}: unknown keys {unknown}, known are {META_KEYS}')
+  for key, least in (('size', 1), ('num_classes', 1), ('crop_padding', 0)):
+    value = meta.get(key, least)
+    if type(value) is not int or not least <= value <= _INT32:
+      raise ValueError(
+        f'{path}: {key} is {value!r}, expected an integer of at least {least}'
+        f' and at most {_INT32}'
+      )
+  if not isinstance(meta.get('flip', False), bool):
+    raise ValueError(
+      f'{path}: flip is {meta["flip"]!r}, expected true or false'
+    )
+  names = meta.get('class_names', [])
+  if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+    raise ValueError(
+      f'{path}: class_names is {names!r}, expected a list of strings'
+    )
+  return meta
+
+
+def open_plain(name: str, folder: pathlib.Path) -> Raw:
+  """Read both archives of a plain data set.
+
+  Args:
+    name: the name of the set; constants of named sets come from the catalog.
+    folder: holds `train.npz` and `test.npz`.
+
+  Raises:
+    ValueError: an archive is missing, damaged or of the wrong form.
+  """
+  parts = [read_npz(folder / f'{split}.npz') for split in PARTS]
+  (train_image, train_label), (test_image, test_label) = parts
+  if train_image.shape[1:] != test_image.shape[1:]:
+    raise ValueError(
+      f'{folder}: train images have shape {train_image.shape[1:]}, test images '
+      f'{test_image.shape[1:]}: both need one shape'
+    )
+  meta = read_meta(folder)
+  names = meta.get('class_names', [])
+  labels = np.concatenate([train_label, test_label])
+  if name in CATALOG:
+    size, num_classes = CATALOG[name].size, CATALOG[name].num_classes
+  else:
+    size = meta.get('size') or max(train_image.shape[1:3])
+    num_classes = meta.get('num_classes') or len(names)
+  for label, split in zip((train_label, test_label), PARTS, strict=True):
+    check_labels(
+      label,
+      num_classes=num_classes or None,
+      origin=str(folder / f'{split}.npz'),
+    )
+  num_classes = num_classes or count_classes(labels, origin=str(folder))
+  if names and len(names) != num_classes:
+    raise ValueError(
+      f'{folder / "meta.json"}: {len(names)} class_names for {num_classes} '
+      'classes: give one for each, or none'
+    )
+  return Raw(
+    num_dev=len(train_label),
+    num_test=len(test_label),
+    blocks=lambda: iter(parts),
+    size=size,
+    num_classes=num_classes,
+    origin=str(folder),
+  )
+
+
+def read_npz(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+  """Return image u8[N, H, W, C] and label [N] of one archive.
+
+  Raises:
+    ValueError: the file is missing, cut short, lacks an array, or an array is
+      of the wrong form; the message names the file and the remedy.
+  """
+  if not path.exists():
+    raise ValueError(
+      f'{path} is missing: a plain data set needs train.npz and test.npz, each '
+      "with arrays 'image' (uint8 [N, H, W, C]) and 'label' (integer [N])"
+    )
+  arrays = read_archive(path, needed=('image', 'label'))
+  image, label = arrays['image'], arrays['label']
+  try:
+    catalog.check_images(image)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from error
+  if label.shape != image.shape[:1]:
+    raise ValueError(
+      f'{path}: {len(image)} images but labels of shape {label.shape}'
+    )
+  return image, label
+
+
+def read_array(path: pathlib.Path) -> np.ndarray:
+  """Return the array of a `.npy`.
+
+  Raises:
+    ValueError: the file is missing, damaged, holds Python objects or is an
+      archive of several arrays.
+  """
+  try:
+    array = np.load(path, allow_pickle=False)
+  except _BROKEN as error:
+    raise ValueError(f'{path}: {error}') from error
+  if not isinstance(array, np.ndarray):
+    array.close()
+    raise ValueError(f'{path} is an archive, expected one array')
+  return array
+
+
+def read_archive(
+  path: pathlib.Path, *, needed: tuple[str, ...]
+) -> dict[str, np.ndarray]:
+  """Return all arrays of a `.npz`, which must hold those that are needed.
+
+  Raises:
+    ValueError: the file is damaged, holds Python objects, or lacks an array.
+  """
+  try:
+    archive = np.load(path, allow_pickle=False)
+    arrays = {}
+    if not isinstance(archive, np.ndarray):
+      with archive:
+        arrays = {name: archive[name] for name in archive.files}
+  except _BROKEN as error:
+    raise ValueError(
+      f'{path} cannot be read ({error}): it is damaged or cut short, copy it '
+      'again'
+    ) from error
+  if isinstance(archive, np.ndarray):
+    raise ValueError(f'{path} is one array: write an archive with np.savez')
+  if not set(needed) <= set(arrays):
+    raise ValueError(
+      f'{path} holds the arrays {sorted(arrays)}, expected {list(needed)}'
+    )
+  return arrays
+
+
+FORMATS = ('array_record', 'parquet')  # of random access
+_BLOCK = 1024  # examples decoded at a time
+
+
+def find_prepared(folder: pathlib.Path) -> list[pathlib.Path]:
+  """Return the folders of all prepared versions below `folder`, oldest first.
+
+  Folders that tfds has not finished carry another name and do not count.
+  """
+  infos = [*folder.glob('*/dataset_info.json')]
+  infos += folder.glob('*/*/dataset_info.json')
+  complete = [p.parent for p in infos if 'incomplete' not in p.parent.name]
+  return sorted(complete, key=lambda path: _version(path.name))
+
+
+def newest_prepared(folder: pathlib.Path) -> pathlib.Path:
+  """Return the folder of the version to read below `folder`.
+
+  Our own, in the official order, goes before any other; then one that can be
+  read without TensorFlow; then the highest version.
+
+  Raises:
+    ValueError: several configurations were prepared, so that the name alone
+      does not say which one is meant.
+  """
+  versions = find_prepared(folder)
+  configs = sorted({version.parent for version in versions})
+  if len(configs) > 1:
+    names = [f'{folder.name}/{c.name}' for c in configs if c != folder]
+    raise ValueError(
+      f'{folder} holds several configurations: ask for one of {names}'
+    )
+
+  def preference(version: pathlib.Path):
+    info = _read_info(version)
+    ours = info.get('moduleName') == 'jaxmu.data.official'
+    return ours, info.get('fileFormat') in FORMATS, _version(version.name)
+
+  return max(versions, key=preference)
+
+
+def open_prepared(
+  name: str,
+  folder: pathlib.Path,
+  *,
+  size: int | None = None,
+  need_test: bool = True,
+) -> Raw:
+  """Open one prepared version as a data source of random access.
+
+  Args:
+    name: the name of the set; constants of named sets come from the catalog.
+    folder: holds `dataset_info.json`.
+    size: height and width of the model input; default that of the catalog,
+      else that of the images.
+    need_test: whether a set without the split `test` is an error.
+
+  Raises:
+    ValueError: the set has no random access, no `train` or `test` split, or is
+      not one of images with one class label each.
+  """
+  import tensorflow_datasets as tfds  # slow to import, and often not needed
+
+  file_format = _read_info(folder).get('fileFormat', 'tfrecord')
+  if file_format not in FORMATS:
+    raise ValueError(
+      f'{folder} was prepared as {file_format}, which only TensorFlow reads: '
+      f'prepare it again with `python -m jaxmu.prepare {name} --overwrite`'
+    )
+  builder = tfds.builder_from_directory(folder)
+  names = ['train', 'test']
+  if not need_test and 'test' not in builder.info.splits:
+    names = ['train']
+  missing = set(names) - set(builder.info.splits)
+  if missing:
+    raise ValueError(
+      f'{folder} has no split {sorted(missing)}, only '
+      f'{sorted(builder.info.splits)}: cut a test part off with `python '
+      f'-m jaxmu.prepare my_{name} --from_tfds={name} --test_fraction=0.2`'
+    )
+  features = builder.info.features
+  assert features is not None
+  num_classes = _num_classes(name, folder, features)
+  side = size or _native_size(name, folder, features)
+  every: Any = builder.as_data_source()  # by split
+  sources = [every[split] for split in names]
+  return Raw(
+    num_dev=len(sources[0]),
+    num_test=sum(len(source) for source in sources[1:]),
+    blocks=lambda: _blocks(sources, side, folder),
+    size=side,
+    num_classes=num_classes,
+    origin=str(folder),
+  )
+
+
+def _num_classes(name: str, folder: pathlib.Path, features) -> int:
+  if not {'image', 'label'} <= set(features):
+    raise ValueError(
+      f'{folder} has the features {sorted(features)}: only sets with an '
+      "'image' and one class 'label' can be used"
+    )
+  if name in CATALOG:
+    return CATALOG[name].num_classes
+  num_classes = getattr(features['label'], 'num_classes', None)
+  if num_classes is None:
+    raise ValueError(
+      f'{folder}: its label is not one of a known set of classes'
+    )
+  return num_classes
+
+
+def _native_size(name: str, folder: pathlib.Path, features) -> int:
+  if name in CATALOG:
+    return CATALOG[name].size
+  height, width, _ = features['image'].shape
+  if height is None or width is None:
+    raise ValueError(
+      f'{folder}: its images differ in size: choose one with `python -m '
+      f'jaxmu.prepare my_{name} --from_tfds={name} --image_size=64`'
+    )
+  return max(height, width)
+
+
+def _blocks(sources, size: int, folder: pathlib.Path) -> Iterator[Block]:
+  for source in sources:
+    order = _official_order(source, folder)
+    for start in range(0, len(order), _BLOCK):
+      records = _read(source, order[start : start + _BLOCK], folder)
+      image = [
+        catalog.to_model_input(record['image'][None], size=size)
+        for record in records
+      ]
+      label = np.array([record['label'] for record in records])
+      yield np.concatenate(image), label
+
+
+def _official_order(source, folder: pathlib.Path) -> np.ndarray:
+  """Return the positions of the records in the order of their numbers.
+
+  Records without numbers stay in the order in which they are stored.
+  """
+  stored = np.arange(len(source))
+  if len(source) == 0 or 'id' not in _read(source, stored[:1], folder)[0]:
+    return stored
+  numbers = []
+  for start in range(0, len(stored), _BLOCK):
+    for record in _read(source, stored[start : start + _BLOCK], folder):
+      match = re.fullmatch(rb'[a-z]+_(\d+)', record['id'])
+      if match is None:
+        return stored
+      numbers.append(int(match[1]))
+  return np.argsort(numbers, kind='stable')
+
+
+def _read(source, positions: np.ndarray, folder: pathlib.Path) -> list[dict]:
+  """Decode records; whatever goes wrong there is the fault of the files."""
+  try:
+    # The batched read that tfds offers to loaders, several times faster.
+    return source.__getitems__(positions.tolist())
+  except Exception as error:  # tfds and its readers raise all sorts
+    raise ValueError(
+      f'{folder} cannot be read ({type(error).__name__}: {error}): it is '
+      'damaged or cut short, remove it and prepare it again'
+    ) from error
+
+
+def _read_info(version: pathlib.Path) -> dict:
+  path = version / 'dataset_info.json'
+  try:
+    return json.loads(path.read_text())
+  except ValueError as error:
+    raise ValueError(
+      f'{path} is damaged ({error}): remove {version} and prepare it again'
+    ) from error
+
+
+def _version(text: str) -> tuple[int, ...]:
+  parts = text.split('.')
+  return tuple(int(p) if p.isdigit() else -1 for p in parts)

@@ -1,1 +1,0 @@
-"""How a population uses the machine: the plan, its memory, and running out."""

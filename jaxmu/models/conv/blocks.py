@@ -1,0 +1,174 @@
+"""Convolution by patches that several neighbouring outputs share.
+
+With few input channels (the stem: 3) a patch is gathered in pieces too short
+to copy fast, and a product with few output channels runs far below the
+machine's speed. Here one patch holds the pixels of `g` neighbouring outputs of
+a row, and the kernel becomes a banded matrix `f[h * pixels * C, g * K]`: more
+multiplications than needed, but longer copies, fewer of them, and a product of
+a better shape. On CPU the batch is worked off in slices, so that the patches
+of one slice stay in the cache between their making and their use.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxmu.models.conv import slices as slices_lib
+from jaxmu.types import Array
+
+_MOST_COLUMNS = 128  # of the banded matrix
+_MOST_OUTPUTS = 4  # per patch
+_SLICE_IMAGES = 16  # images whose patches fit the cache of a CPU core
+
+
+class _Plan(NamedTuple):
+  """Sizes of one layer."""
+
+  stride: int
+  padding: int
+  height: int  # outputs
+  blocks: int  # patches per row of outputs
+  outputs: int  # per patch
+  pixels: int  # width of a patch
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def conv(
+  x: Array,  # f[B, H, W, C]
+  kernel: Array,  # f[h, w, C, K]
+  stride: int,
+  padding: int,
+  input_grad: bool,
+) -> Array:  # f[B, Ho, Wo, K]
+  """Convolve by shared patches; see `jaxmu.models.conv.choose.conv`."""
+  return _forward(x, kernel, stride, padding, input_grad)[0]
+
+
+def _forward(x, kernel, stride, padding, input_grad):
+  plan = _plan(x.shape, kernel.shape, stride, padding)
+  matrix = _band(kernel, plan)
+
+  def product(images):
+    patches = _patches(images, kernel.shape[0], plan)
+    return lax.dot_general(patches, matrix, (((3,), (0,)), ((), ())))
+
+  y = lax.map(product, slices_lib.split_batch(x, _SLICE_IMAGES))
+  shape = (x.shape[0], plan.height, plan.blocks * plan.outputs, -1)
+  return y.reshape(shape), (x, kernel)
+
+
+def _backward(stride, padding, input_grad, saved, dy):
+  x, kernel = saved
+  plan = _plan(x.shape, kernel.shape, stride, padding)
+  matrix = _band(kernel, plan)
+  dy = dy.reshape(x.shape[0], plan.height, plan.blocks, -1)
+  over = ((0, 1, 2), (0, 1, 2))
+
+  def add(total, pair):
+    patches = _patches(pair[0], kernel.shape[0], plan)
+    # In this order XLA transposes the slopes, not the larger patches.
+    return total + lax.dot_general(pair[1], patches, (over, ((), ()))), None
+
+  slices = (
+    slices_lib.split_batch(x, _SLICE_IMAGES),
+    slices_lib.split_batch(dy, _SLICE_IMAGES),
+  )
+  dmatrix, _ = lax.scan(add, jnp.zeros_like(matrix.T), slices)
+  dkernel = _unband(dmatrix.T, kernel.shape, plan)
+  if not input_grad:
+    return jnp.zeros_like(x), dkernel
+  dpatches = lax.dot_general(dy, matrix, (((3,), (1,)), ((), ())))
+  return _scatter(dpatches, x.shape, kernel.shape[0], plan), dkernel
+
+
+conv.defvjp(_forward, _backward)
+
+
+def _plan(x_shape, kernel_shape, stride, padding) -> _Plan:
+  height, width = (
+    (size + 2 * padding - taps) // stride + 1
+    for size, taps in zip(x_shape[1:3], kernel_shape[:2], strict=True)
+  )
+  outputs = 1
+  while (
+    width % (2 * outputs) == 0
+    and 2 * outputs <= _MOST_OUTPUTS
+    and 2 * outputs * kernel_shape[3] <= _MOST_COLUMNS
+  ):
+    outputs *= 2
+  pixels = stride * (outputs - 1) + kernel_shape[1]
+  return _Plan(stride, padding, height, width // outputs, outputs, pixels)
+
+
+def _patches(x, taps, plan):
+  """Gather f[B, Ho, blocks, taps * pixels * C], rows first."""
+  batch, _, width, channels = x.shape
+  side = (plan.padding, plan.padding, 0)
+  zero = jnp.zeros((), x.dtype)
+  x = lax.pad(x, zero, ((0, 0, 0), side, side, (0, 0, 0)))
+  x = x.reshape(batch, x.shape[1], x.shape[2] * channels)
+  last = plan.stride * (plan.height - 1) + 1
+  rows = [x[:, tap : tap + last : plan.stride] for tap in range(taps)]
+  # Two short stages of long copies; fused they would be many short ones.
+  rows = lax.optimization_barrier(jnp.stack(rows, axis=2))
+  step = plan.stride * plan.outputs * channels
+  size = plan.pixels * channels
+  columns = [
+    rows[..., block * step : block * step + size]
+    for block in range(plan.blocks)
+  ]
+  return jnp.stack(columns, axis=2).reshape(
+    batch, plan.height, plan.blocks, taps * size
+  )
+
+
+def _band(kernel, plan):
+  """Shift the kernel once for each output of a patch."""
+  zero = jnp.zeros((), kernel.dtype)
+  shifted = []
+  for output in range(plan.outputs):
+    low = plan.stride * output
+    high = plan.pixels - low - kernel.shape[1]
+    pads = ((0, 0, 0), (low, high, 0), (0, 0, 0), (0, 0, 0))
+    shifted.append(lax.pad(kernel, zero, pads))
+  band = jnp.stack(shifted, axis=3)  # f[h, pixels, C, g, K]
+  return band.reshape(-1, plan.outputs * kernel.shape[3])
+
+
+def _unband(dmatrix, kernel_shape, plan):
+  """Sum the gradients of the shifted kernels."""
+  height, width, channels, features = kernel_shape
+  band = dmatrix.reshape(height, plan.pixels, channels, plan.outputs, features)
+  return functools.reduce(
+    jnp.add,
+    (
+      band[:, plan.stride * i : plan.stride * i + width, :, i]
+      for i in range(plan.outputs)
+    ),
+  )
+
+
+def _scatter(dpatches, shape, taps, plan):
+  """Add the gradients of all patches back onto the pixels they came from."""
+  batch, height, width, channels = shape
+  dpatches = dpatches.reshape(
+    batch, plan.height, plan.blocks, taps, plan.pixels, channels
+  )
+  zero = jnp.zeros((), dpatches.dtype)
+  total = jnp.zeros(shape, dpatches.dtype)
+  for block in range(plan.blocks):
+    left = plan.stride * plan.outputs * block - plan.padding
+    for tap in range(taps):
+      low = tap - plan.padding
+      high = height - low - plan.stride * (plan.height - 1) - 1
+      pads = (
+        (0, 0, 0),
+        (low, high, plan.stride - 1),
+        (left, width - left - plan.pixels, 0),
+        (0, 0, 0),
+      )
+      total += lax.pad(dpatches[:, :, block, tap], zero, pads)
+  return total

@@ -1,0 +1,118 @@
+"""One convolution, several formulations, one setting to choose.
+
+`library` is XLA's convolution, `patches` gathers patches for one matrix
+product, `blocks` lets neighbouring outputs share a patch, `dense` unrolls the
+kernel into a structured matrix, `winograd` multiplies less. All are equal in
+value and gradient; which is fastest depends on map size, channels and
+platform, and `auto` knows what was measured. Each has its own gradient, so
+that nothing slows down inside compiled loops.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxmu.models.conv import blocks, dense, library, patches, winograd
+from jaxmu.types import Array
+
+_FORMULATIONS = {
+  'library': library.conv,
+  'patches': patches.conv,
+  'blocks': blocks.conv,
+  'dense': dense.conv,
+  'winograd': winograd.conv,
+}
+
+# With smaller maps f[H, W, C] or batches f[B, H, W, C], moving tiles and
+# kernels takes longer than it saves.
+_WINOGRAD_MAP = 2**11
+_WINOGRAD_BATCH = 2**17
+
+
+def conv(
+  x: Array,  # f[B, H, W, C]
+  kernel: Array,  # f[h, w, C, K]
+  *,
+  stride: int = 1,
+  padding: int = 0,
+  impl: str = 'auto',
+  input_grad: bool = True,
+) -> Array:  # f[B, Ho, Wo, K]
+  """Convolve images with a kernel (cross-correlation, as everywhere).
+
+  Args:
+    x: images, f[B, H, W, C].
+    kernel: weights, f[h, w, C, K], of the same dtype.
+    stride: step of the window, both axes.
+    padding: zeros on each of the four sides.
+    impl: formulation; 'auto' chooses by shape, dtype and platform, and what
+      'winograd' cannot do is done as by 'auto'.
+    input_grad: False promises that nobody needs the gradient with respect to
+      `x` (the stem of a network), which is then zero and costs nothing.
+
+  Returns:
+    f[B, Ho, Wo, K] with Ho = (H + 2 padding - h) // stride + 1.
+
+  Raises:
+    ValueError: if `impl` is unknown or the channels do not match.
+  """
+  check_impl(impl)
+  if x.shape[3] != kernel.shape[2]:
+    raise ValueError(
+      f'images of shape {x.shape} have {x.shape[3]} channels, but the kernel '
+      f'of shape {kernel.shape} reads {kernel.shape[2]}; make them equal'
+    )
+  if impl == 'winograd' and not winograd.fits(
+    x.shape, kernel.shape, stride, padding
+  ):
+    impl = 'auto'
+  if impl == 'auto':
+    impl = choose(x.shape, kernel.shape, stride, padding, x.dtype)
+  # Without the barriers XLA fuses (hence recomputes) whatever produced `x`
+  # into every slice of the patches.
+  x, kernel = lax.optimization_barrier((x, kernel))
+  y = _FORMULATIONS[impl](x, kernel, stride, padding, input_grad)
+  return lax.optimization_barrier(y)
+
+
+def check_impl(impl: str) -> None:
+  """Raise a ValueError if there is no such formulation."""
+  if impl not in ('auto', *_FORMULATIONS):
+    known = ', '.join(('auto', *_FORMULATIONS))
+    raise ValueError(f'conv cannot be {impl!r}; choose one of: {known}')
+
+
+def choose(
+  x_shape: tuple[int, ...],
+  kernel_shape: tuple[int, ...],
+  stride: int,
+  padding: int,
+  dtype: jnp.dtype,
+) -> str:
+  """Name the formulation measured fastest for a layer on a CPU.
+
+  Elsewhere nothing was measured; small maps get products, for under `vmap` the
+  library's convolution is a grouped one.
+
+  Only float32 takes `winograd`: float64 asks for exactness (a gradient that is
+  zero stays zero), and halves lack the digits.
+  """
+  pixels = x_shape[1] * x_shape[2]
+  if kernel_shape[:2] == (1, 1):
+    return 'patches'
+  if pixels <= 4:
+    return 'dense'
+  if x_shape[3] < 8:
+    return 'blocks'
+  if jax.default_backend() != 'cpu':
+    return 'library' if pixels > 64 else 'patches'
+  if (
+    dtype == jnp.float32
+    and pixels * x_shape[3] >= _WINOGRAD_MAP
+    and math.prod(x_shape) >= _WINOGRAD_BATCH
+    and winograd.fits(x_shape, kernel_shape, stride, padding)
+  ):
+    return 'winograd'
+  return 'patches' if stride > 1 else 'library'

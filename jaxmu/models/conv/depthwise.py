@@ -1,0 +1,152 @@
+"""Depthwise convolution as a sum of shifted products.
+
+Each channel has a kernel of its own, so there is no matrix product in it. The
+library's grouped convolution and its gradient are very slow on CPU; here every
+tap is one multiplication of a shifted view, fused into one loop over the
+channels. Taps that only meet padding are left out. The batch is worked off in
+slices: in the gradient XLA makes the views of all taps, nine times the input.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxmu.models.conv import choose, patches, slices
+from jaxmu.types import Array
+
+
+def depthwise(
+  x: Array,  # f[B, H, W, C]
+  kernel: Array,  # f[h, w, 1, C]
+  *,
+  stride: int = 1,
+  padding: int = 0,
+  impl: str = 'auto',
+) -> Array:  # f[B, Ho, Wo, C]
+  """Convolve each channel with its own kernel.
+
+  Args:
+    x: images, f[B, H, W, C].
+    kernel: weights, f[h, w, 1, C], of the same dtype.
+    stride: step of the window, both axes.
+    padding: zeros on each of the four sides.
+    impl: 'library' for XLA's grouped convolution; every other formulation of
+      `jaxmu.models.conv.choose` means the shifted products.
+
+  Returns:
+    f[B, Ho, Wo, C] with Ho = (H + 2 padding - h) // stride + 1.
+
+  Raises:
+    ValueError: if `impl` is unknown.
+  """
+  choose.check_impl(impl)
+  if impl == 'library':
+    return lax.conv_general_dilated(
+      x,
+      kernel,
+      (stride, stride),
+      ((padding, padding), (padding, padding)),
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+      feature_group_count=x.shape[3],
+    )
+  return _depthwise(x, kernel, stride, padding)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _depthwise(x, kernel, stride, padding):
+  return _forward(x, kernel, stride, padding)[0]
+
+
+def _forward(x, kernel, stride, padding):
+  def part(images):
+    return _convolve(images, kernel, stride, padding)
+
+  y = slices.join_batch(
+    lax.map(part, slices.split_batch(x, slices.images_per_slice(x.shape)))
+  )
+  return lax.optimization_barrier(y), (x, kernel)
+
+
+def _convolve(x, kernel, stride, padding):
+  """Sum, over the taps, the pixels it meets times the tap."""
+  taps = _taps(x, kernel, stride, padding)
+  return functools.reduce(
+    jnp.add,
+    (
+      view * kernel[row, column].reshape(1, 1, 1, -1)
+      for (row, column), view in _views(x, kernel, stride, padding, taps)
+    ),
+  )
+
+
+def _backward(stride, padding, saved, dy):
+  x, kernel = saved
+  taps = _taps(x, kernel, stride, padding)
+
+  def add(dkernel, pair):
+    images, slopes = pair
+    views = _views(images, kernel, stride, padding, taps)
+    dtaps = jnp.stack([(view * slopes).sum((0, 1, 2)) for _, view in views])
+    dx = _input_gradient(images.shape, slopes, kernel, stride, padding, taps)
+    return dkernel + dtaps.astype(kernel.dtype), dx
+
+  dy = lax.optimization_barrier(dy)
+  zero = jnp.zeros((len(taps), kernel.shape[3]), kernel.dtype)
+  most = slices.images_per_slice(x.shape)
+  pairs = slices.split_batch(x, most), slices.split_batch(dy, most)
+  dtaps, dx = lax.scan(add, zero, pairs)
+  rows, columns = np.array(taps).T
+  dkernel = jnp.zeros_like(kernel).at[rows, columns, 0].set(dtaps)
+  return slices.join_batch(dx), dkernel
+
+
+_depthwise.defvjp(_forward, _backward)
+
+
+def _taps(x, kernel, stride, padding):
+  rows, columns = (
+    patches.live_taps(x.shape[1 + i], kernel.shape[i], stride, padding)
+    for i in range(2)
+  )
+  return [(row, column) for row in rows for column in columns]
+
+
+def _views(x, kernel, stride, padding, taps):
+  """Yield for each live tap the pixels it meets, f[B, Ho, Wo, C]."""
+  side = (padding, padding, 0)
+  zero = jnp.zeros((), x.dtype)
+  # Padded once and kept: a pad fused into the products would test every
+  # element for being outside.
+  padded = lax.optimization_barrier(
+    lax.pad(x, zero, ((0, 0, 0), side, side, (0, 0, 0)))
+  )
+  last = [
+    stride * ((x.shape[1 + i] + 2 * padding - kernel.shape[i]) // stride) + 1
+    for i in range(2)
+  ]
+  for row, column in taps:
+    rows = slice(row, row + last[0], stride)
+    columns = slice(column, column + last[1], stride)
+    yield (row, column), padded[:, rows, columns]
+
+
+def _input_gradient(shape, dy, kernel, stride, padding, taps):
+  """Sum, over the taps, the shifted output gradient times the tap."""
+  pads = [(0, 0, 0)]
+  for axis in (1, 2):
+    size = kernel.shape[axis - 1]
+    low = size - 1 - padding
+    spread = stride * (dy.shape[axis] - 1) + 1
+    pads.append((low, shape[axis] + padding - spread, stride - 1))
+  zero = jnp.zeros((), dy.dtype)
+  padded = lax.optimization_barrier(lax.pad(dy, zero, (*pads, (0, 0, 0))))
+  height, width = kernel.shape[:2]
+  parts = []
+  for row, column in taps:
+    top, left = height - 1 - row, width - 1 - column
+    view = padded[:, top : top + shape[1], left : left + shape[2]]
+    parts.append(view * kernel[row, column].reshape(1, 1, 1, -1))
+  return lax.optimization_barrier(functools.reduce(jnp.add, parts))

@@ -1,1 +1,0 @@
-"""Stages from splits to report, with content-addressed storage."""

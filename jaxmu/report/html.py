@@ -1,0 +1,351 @@
+"""A report as one HTML file that needs nothing else, now or in ten years.
+
+Style and pictures are inside the file; there are no scripts and nothing is
+fetched, which a content security policy in its head also enforces. All text
+that comes from outside is escaped.
+
+The style sheet of the HTML report: no images, fonts or scripts from afar.
+
+All files of a report in one call.
+"""
+
+import base64
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib import figure
+
+from jaxmu import files
+from jaxmu.report import plots, results, summary, tables
+
+_POLICY = (
+  "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+  "base-uri 'none'; form-action 'none'"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+  """A figure of the report.
+
+  Attributes:
+    name: name of its file, without ending.
+    caption: what one sees, in a sentence or two; also read out to the blind.
+    figure: the figure.
+  """
+
+  name: str
+  caption: str
+  figure: figure.Figure
+
+  @functools.cached_property
+  def png(self) -> bytes:
+    """The figure as PNG, drawn once."""
+    return plots.png(self.figure)
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+  """Everything that a report shows.
+
+  Attributes:
+    title: headline.
+    lead: paragraphs on what was run, in plain words.
+    rows: the numbers: rows of the main job, or of attacks on stored scores.
+    pictures: figures in the order of the page.
+    provenance: configuration, versions, hardware, seeds, data fingerprint;
+      nested mappings are folded away on the page.
+    command: the command that reproduces the run.
+    warnings: whatever a reader must know before believing a number.
+    failed: method -> (failed members, all members), where there are any.
+    reference: key of the retrained models.
+    original: key of the original models.
+  """
+
+  title: str
+  lead: Sequence[str]
+  rows: Sequence[results.Row] | Sequence[results.AttackRow]
+  pictures: Sequence[Picture] = ()
+  provenance: Mapping[str, object] = dataclasses.field(default_factory=dict)
+  command: str = ''
+  warnings: Sequence[str] = ()
+  failed: Mapping[str, tuple[int, int]] = dataclasses.field(
+    default_factory=dict
+  )
+  reference: str = results.REFERENCE
+  original: str = results.ORIGINAL
+
+  @property
+  def findings(self) -> list[str]:
+    """The key findings, computed from the rows."""
+    main, attacks = _kinds(self.rows)
+    if attacks:
+      return summary.summarise_attacks(attacks)
+    return summary.summarise(
+      main,
+      reference=self.reference,
+      original=self.original,
+      failed=self.failed,
+    )
+
+
+def write_page(path: files.Path, report: Report) -> pathlib.Path:
+  """Write a report as HTML, atomically; returns the path."""
+  return files.write_text(path, render(report))
+
+
+def render(report: Report) -> str:
+  """Return a report as one self-contained HTML document."""
+  escape = tables.escape
+  sections = [
+    ('findings', 'Key findings', _findings(report)),
+    ('pictures', 'Pictures', _pictures(report)),
+    ('numbers', 'Every number', _numbers(report)),
+    ('provenance', 'How it was made', _provenance(report)),
+  ]
+  sections = [section for section in sections if section[2]]
+  links = ''.join(f'<a href="#{key}">{title}</a>' for key, title, _ in sections)
+  lead = ''.join(
+    f'<p class="lead">{escape(text)}</p>\n' for text in report.lead
+  )
+  body = '\n'.join(
+    f'<section id="{key}">\n<h2>{title}</h2>\n{content}\n</section>'
+    for key, title, content in sections
+  )
+  return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{escape(_POLICY)}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(report.title)}</title>
+<style>{CSS}</style>
+</head>
+<body>
+<main>
+<header>
+<h1>{escape(report.title)}</h1>
+{lead}<nav>{links}</nav>
+</header>
+{body}
+</main>
+</body>
+</html>
+"""
+
+
+def _kinds(
+  rows: Sequence[results.Row] | Sequence[results.AttackRow],
+) -> tuple[list[results.Row], list[results.AttackRow]]:
+  main = [row for row in rows if isinstance(row, results.Row)]
+  attacks = [row for row in rows if isinstance(row, results.AttackRow)]
+  return main, attacks
+
+
+def _findings(report: Report) -> str:
+  parts = []
+  if report.warnings:
+    items = _items(report.warnings)
+    parts.append(
+      '<div class="warnings" role="note"><strong>Before you rely on these '
+      f'numbers</strong><ul>{items}</ul></div>'
+    )
+  sentences = report.findings
+  if sentences:
+    parts.append(f'<ul class="findings">{_items(sentences)}</ul>')
+  table = tables.overview(
+    _kinds(report.rows)[0], report.reference, report.original, report.failed
+  )
+  if table:
+    parts.append(table)
+    parts.append(
+      '<p class="soft">Second line: the direction that is better (↑ higher, ↓ '
+      'lower, →R closer to the retrained models, →0 or →½ closer to that '
+      'number). Coloured: the 95% interval excludes the value of the '
+      'retrained models.</p>'
+    )
+  return '\n'.join(parts)
+
+
+def _items(texts: Sequence[str]) -> str:
+  return ''.join(f'<li>{tables.escape(text)}</li>' for text in texts)
+
+
+def _pictures(report: Report) -> str:
+  parts = []
+  for picture in report.pictures:
+    data = base64.b64encode(picture.png).decode('ascii')
+    caption = tables.escape(picture.caption)
+    parts.append(
+      f'<figure><img width="{_width(picture.png)}" alt="{caption}" '
+      f'src="data:image/png;base64,{data}">\n'
+      f'<figcaption>{caption}</figcaption></figure>'
+    )
+  return '\n'.join(parts)
+
+
+def _width(png: bytes) -> int:
+  """Return the CSS pixels that show a figure at its size in inches."""
+  pixels = int.from_bytes(png[16:20], 'big')  # from the header, IHDR
+  return round(96 * pixels / plots.DPI)
+
+
+def _numbers(report: Report) -> str:
+  main, attacks = _kinds(report.rows)
+  parts = []
+  if main:
+    parts.append(
+      '<p>One section per metric. The retrained models come first: they are '
+      'what perfect unlearning would give, and the dashed line in the small '
+      'pictures. The gap is the value minus theirs; n says how many models, '
+      'splits or seeds a number rests on.</p>'
+    )
+    parts.append(
+      tables.metric_sections(
+        main, report.reference, report.original, report.failed
+      )
+    )
+  if attacks:
+    parts.append(tables.attack_sections(attacks))
+  return '\n'.join(parts)
+
+
+def _provenance(report: Report) -> str:
+  parts = []
+  if report.command:
+    parts.append(
+      '<p>This command makes the same numbers again, run times aside:</p>'
+      f'<pre>{tables.escape(report.command)}</pre>'
+    )
+  if report.provenance:
+    parts.append(tables.facts(report.provenance))
+  return '\n'.join(parts)
+
+
+CSS = """
+:root {
+  --ink: #1c1f23; --soft: #5b626b; --line: #dcdfe3; --paper: #ffffff;
+  --wash: #f5f6f8; --mark: #0072b2; --differs: #b34700; --warn: #fff4e0;
+  --warn-line: #e69f00;
+  color-scheme: light dark;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --ink: #e6e8eb; --soft: #a0a8b2; --line: #363c44; --paper: #16191d;
+    --wash: #1f2328; --mark: #56b4e9; --differs: #f0a060; --warn: #33270f;
+    --warn-line: #b37b00;
+  }
+}
+* { box-sizing: border-box; }
+html { -webkit-text-size-adjust: 100%; }
+body {
+  margin: 0; background: var(--paper); color: var(--ink);
+  font: 16px/1.6 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue",
+    Arial, "DejaVu Sans", sans-serif;
+}
+main { max-width: 60rem; margin: 0 auto; padding: 2.5rem 1.25rem 5rem; }
+h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .75rem;
+  letter-spacing: -.01em; overflow-wrap: anywhere; }
+h2 { font-size: 1.3rem; line-height: 1.3; margin: 3rem 0 .75rem;
+  padding-top: .75rem; border-top: 1px solid var(--line); }
+h3 { font-size: 1.05rem; line-height: 1.35; margin: 2rem 0 .25rem; }
+p, li { max-width: 44rem; }
+p { margin: .5rem 0; }
+.lead { font-size: 1.08rem; }
+.soft, figcaption, .source { color: var(--soft); }
+.source, .key { font-size: .82rem; }
+.key { font-family: ui-monospace, "DejaVu Sans Mono", monospace;
+  font-weight: 400; color: var(--soft); }
+.findings { padding-left: 1.2rem; }
+.findings li { margin: .55rem 0; }
+.warnings { background: var(--warn); border-left: 4px solid var(--warn-line);
+  padding: .6rem 1rem; margin: 1rem 0; }
+.warnings ul { margin: .25rem 0; padding-left: 1.1rem; }
+nav { margin: 1rem 0 0; font-size: .92rem; display: flex; flex-wrap: wrap;
+  gap: .2rem 1.1rem; }
+a { color: var(--mark); }
+.scroll { overflow-x: auto; margin: .75rem 0; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums;
+  font-size: .9rem; line-height: 1.4; }
+th, td { padding: .3rem .8rem .3rem 0; text-align: right; white-space: nowrap;
+  border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child, td.words, th.words { text-align: left; }
+td.words { white-space: normal; min-width: 15rem; color: var(--soft); }
+thead th { color: var(--soft); font-weight: 500; border-bottom-width: 2px;
+  vertical-align: bottom; }
+tr.reference td { background: var(--wash); font-weight: 600; }
+tr.reference td:first-child { box-shadow: inset 3px 0 var(--soft);
+  padding-left: .6rem; }
+td.differs { color: var(--differs); font-weight: 600; }
+.failed { color: var(--differs); font-size: .82rem; }
+svg.range { display: block; width: 11rem; height: 1.1rem; }
+svg.range .whole { stroke: var(--line); }
+svg.range .null { stroke: var(--soft); stroke-dasharray: 2 2; }
+svg.range .interval { stroke: var(--mark); stroke-width: 2; }
+svg.range .value { fill: var(--mark); }
+tr.reference svg .interval { stroke: var(--soft); }
+tr.reference svg .value { fill: var(--soft); }
+figure { margin: 2rem 0; }
+figure img { display: block; max-width: 100%; height: auto; background: #fff;
+  border: 1px solid var(--line); border-radius: 6px; padding: .5rem; }
+figcaption { font-size: .92rem; max-width: 44rem; margin-top: .5rem; }
+pre { background: var(--wash); padding: .8rem 1rem; border-radius: 6px;
+  overflow-x: auto; font: .85rem/1.5 ui-monospace, "DejaVu Sans Mono",
+  monospace; }
+details { margin: .5rem 0; }
+summary { cursor: pointer; font-weight: 600; }
+table.facts td { text-align: left; white-space: normal; vertical-align: top;
+  overflow-wrap: anywhere; }
+table.facts td:first-child { color: var(--soft); white-space: nowrap; }
+@media (max-width: 40rem) {
+  body { font-size: 15px; }
+  main { padding: 1.5rem .9rem 3rem; }
+  svg.range { width: 7rem; }
+  table.facts td:first-child { white-space: normal; }
+}
+@media print { nav { display: none; } details { display: block; } }
+"""
+
+
+# Metrics that go to timing.csv, so that results.csv is the same in every run.
+CLOCKED = ('rte', 'rte_cold', 'seconds', 'seconds_cold')
+
+
+def write_report(directory: files.Path, report: Report) -> list[pathlib.Path]:
+  """Write results.csv, timing.csv, results.json, plots/*.png and report.html.
+
+  Args:
+    directory: where to; created if absent. Files of an earlier report are
+      replaced one by one, each atomically.
+    report: what to write.
+
+  Returns:
+    The paths written.
+  """
+  directory = pathlib.Path(directory)
+  attack = any(isinstance(row, results.AttackRow) for row in report.rows)
+  kind = results.AttackRow if attack else results.Row
+  content: dict[str, Any] = {
+    'title': report.title,
+    'command': report.command,
+    'provenance': report.provenance,
+    'findings': report.findings,
+    'warnings': report.warnings,
+    'failed': report.failed,
+    'results': report.rows,
+  }
+  # What a clock measured differs from run to run; the rest does not.
+  clocked = [row for row in report.rows if row.metric in CLOCKED]
+  steady = [row for row in report.rows if row.metric not in CLOCKED]
+  paths = [results.write_csv(directory / 'results.csv', steady, kind)]
+  if clocked:
+    paths.append(results.write_csv(directory / 'timing.csv', clocked, kind))
+  paths.append(results.write_json(directory / 'results.json', content))
+  for picture in report.pictures:
+    path = directory / 'plots' / f'{picture.name}.png'
+    paths.append(files.write_bytes(path, picture.png))
+  paths.append(write_page(directory / 'report.html', report))
+  return paths

@@ -1,0 +1,548 @@
+"""Accuracies beside those of the retrained models.
+
+Pareto fronts: methods by two numbers that should both be small.
+
+Critical-difference diagrams: which methods cannot be told apart.
+
+Which points are exposed: before against after unlearning, one by one.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import axes, colors, figure
+from numpy.typing import ArrayLike
+
+from jaxmu.report import glossary, results
+from jaxmu.report.plots import style
+
+SETS = ('Retain (RA)', 'Forget (FA)', 'Validation (VA)', 'Test (TA)')
+
+
+@style.styled
+def accuracy_bars(
+  methods: Sequence[str],
+  values: ArrayLike,
+  low: ArrayLike | None = None,
+  high: ArrayLike | None = None,
+  *,
+  sets: Sequence[str] = SETS,
+  reference: str = results.REFERENCE,
+  original: str = results.ORIGINAL,
+  title: str = 'Accuracy on each set, with the gap to retrained models',
+) -> figure.Figure:
+  """Draw one panel per set with one bar per method.
+
+  A dashed line through each panel continues the retrained models' bar; beside
+  each bar stand the accuracy and its gap to that line.
+
+  Args:
+    methods: M keys; the reference may be absent.
+    values: f64[M, K] accuracies in [0, 1], NaN where unknown.
+    low: f64[M, K] lower ends of intervals, or None.
+    high: f64[M, K] upper ends of intervals, or None.
+    sets: K titles.
+    reference: key of the retrained models.
+    original: key of the original models.
+    title: headline.
+
+  Returns:
+    The figure.
+
+  Raises:
+    ValueError: `values` is not of shape [M, K].
+  """
+  values = np.asarray(values, np.float64)
+  if values.shape != (len(methods), len(sets)):
+    raise ValueError(
+      f'values has shape {values.shape}, expected {len(methods)} methods × '
+      f'{len(sets)} sets'
+    )
+  low = values if low is None else np.asarray(low, np.float64)
+  high = values if high is None else np.asarray(high, np.float64)
+  order = results.ordered(methods, reference, original)
+  rows = [list(methods).index(name) for name in order]
+  width = 1.5 + 2.1 * len(sets)
+  fig = style.canvas(width, 1.0 + 0.25 * len(order))
+  panels = fig.subplots(1, len(sets), sharex=True, sharey=True, squeeze=False)
+  bars = np.stack([values[rows], low[rows], high[rows]])  # f64[3, M, K]
+  for k, panel in enumerate(panels.flat):
+    _panel(panel, order, bars[:, :, k], reference, original)
+    panel.set_title(sets[k])
+  first = panels[0, 0]
+  first.set_yticks(
+    range(len(order)), [style.label(name, reference) for name in order]
+  )
+  first.set_ylim(len(order) - 0.5, -0.5)
+  style.title(fig, title)
+  return fig
+
+
+def _panel(
+  panel: axes.Axes,
+  order: Sequence[str],
+  bars: np.ndarray,
+  reference: str,
+  original: str,
+) -> None:
+  value, low, high = bars
+  target = value[order.index(reference)] if reference in order else np.nan
+  for i, name in enumerate(order):
+    if np.isnan(value[i]):
+      panel.text(0.02, i, 'n/a', va='center', fontsize=8, color=style.QUIET)
+      continue
+    _bar(panel, i, value[i], name, reference, original)
+    if np.isfinite(low[i]) and np.isfinite(high[i]) and high[i] > low[i]:
+      panel.plot([low[i], high[i]], [i, i], color=style.INK, lw=1.2, zorder=6)
+    _number(panel, i, value[i], target, name == reference)
+  if np.isfinite(target):
+    panel.axvline(target, color=style.INK, linestyle=(0, (4, 2)), lw=1.0)
+  panel.set_xlim(0, 1.85)  # room for the numbers
+  panel.set_xticks([0, 0.5, 1])
+  panel.grid(axis='y', visible=False)
+  panel.tick_params(axis='y', length=0)
+  panel.spines['left'].set_visible(False)
+
+
+def _bar(
+  panel: axes.Axes,
+  i: int,
+  value: float,
+  name: str,
+  reference: str,
+  original: str,
+) -> None:
+  if name == reference:
+    panel.barh(
+      i,
+      value,
+      height=0.66,
+      facecolor='white',
+      edgecolor=style.INK,
+      linestyle=(0, (4, 2)),
+      linewidth=1.0,
+    )
+    return
+  color = style.VERMILION if name == original else style.BLUE
+  panel.barh(i, value, height=0.66, color=color, alpha=0.75)
+
+
+def _number(
+  panel: axes.Axes, i: int, value: float, target: float, is_reference: bool
+) -> None:
+  panel.text(1.04, i, f'{value:.3f}', va='center', fontsize=7.5)
+  gap = value - target
+  if is_reference or not np.isfinite(gap):
+    return
+  panel.text(
+    1.85,
+    i,
+    f'{gap:+.3f}',
+    va='center',
+    ha='right',
+    fontsize=6.5,
+    color='#555555',
+  )
+
+
+@style.styled
+def pareto(
+  methods: Sequence[str],
+  x: ArrayLike,
+  y: ArrayLike,
+  front: ArrayLike,
+  *,
+  x_metric: str = 'ret_dev',
+  y_metric: str = 'excess_ulira_auc',
+  reference: str = results.REFERENCE,
+  original: str = results.ORIGINAL,
+  title: str | None = None,
+) -> figure.Figure:
+  """Draw methods by two numbers that should both be small.
+
+  Args:
+    methods: M keys.
+    x: f64[M], smaller is better.
+    y: f64[M], smaller is better.
+    front: bool[M], whom no other beats in both numbers; drawn filled.
+    x_metric: key of the first number, for the axis.
+    y_metric: key of the second number, for the axis.
+    reference: key of the retrained models.
+    original: key of the original models.
+    title: headline.
+
+  Returns:
+    The figure. The retrained and original models do not compete.
+  """
+  x, y = (np.ravel(np.asarray(side, np.float64)) for side in (x, y))
+  known = np.isfinite(x) & np.isfinite(y)
+  order = list(methods)
+  competes = np.array([name not in (reference, original) for name in order])
+  front = np.flatnonzero(np.asarray(front, bool) & known & competes)
+  fig = style.canvas(6.0, 4.6)
+  panel = fig.add_subplot()
+  path = front[np.argsort(x[front])]
+  if path.size > 1:
+    panel.step(x[path], y[path], where='post', color=style.QUIET, lw=1)
+  for i in np.flatnonzero(known):
+    hollow = bool(competes[i]) and i not in front
+    _point(panel, order[i], x[i], y[i], hollow, reference, original)
+  panel.set_xlabel(f'{glossary.describe(x_metric).title} (lower is better)')
+  panel.set_ylabel(f'{glossary.describe(y_metric).title}\n(lower is better)')
+  panel.margins(0.12)
+  shown = [name for name, k in zip(order, known, strict=True) if k]
+  _labels(fig, panel, shown, x[known], y[known])
+  missing = [results.label(name) for name in order if name not in shown]
+  if missing:
+    style.note(panel, f'not shown: {", ".join(missing)}', x=0.98, ha='right')
+  style.title(
+    fig, title or 'Two goals at once; filled: no method beats it in both'
+  )
+  return fig
+
+
+def _point(
+  panel: axes.Axes,
+  name: str,
+  x: float,
+  y: float,
+  hollow: bool,
+  reference: str,
+  original: str,
+) -> None:
+  color = {reference: style.INK, original: style.VERMILION}.get(
+    name, style.BLUE
+  )
+  panel.plot(
+    x,
+    y,
+    marker='D' if name == reference else 'o',
+    ms=6.5,
+    color=color,
+    markerfacecolor='white' if hollow else color,
+    linestyle='none',
+  )
+  if name == reference:
+    for line, at in ((panel.axvline, x), (panel.axhline, y)):
+      line(at, color=style.INK, lw=0.9, linestyle=(0, (4, 2)), zorder=1)
+
+
+def _labels(
+  fig: figure.Figure,
+  panel: axes.Axes,
+  methods: Sequence[str],
+  x: np.ndarray,
+  y: np.ndarray,
+) -> None:
+  """Write each name beside its point, on the side with the most room."""
+  fig.draw_without_rendering()
+  points = panel.transData.transform(np.column_stack([x, y]))
+  taken = [(px - 5, py - 5, px + 5, py + 5) for px, py in points]
+  scale = fig.dpi / 72
+  frame = panel.bbox.extents
+  for name, (px, py), at in zip(
+    methods, points, zip(x, y, strict=True), strict=True
+  ):
+    text = style.escape(results.label(name))
+    width, height = 5.2 * len(text) * scale, 9 * scale
+    sides = []
+    for ha, va, dx, dy in _SIDES:
+      left = (
+        px + dx * scale - width * {'left': 0, 'center': 0.5, 'right': 1}[ha]
+      )
+      low = (
+        py + dy * scale - height * {'bottom': 0, 'center': 0.5, 'top': 1}[va]
+      )
+      box = (left, low, left + width, low + height)
+      cost = sum(_overlap(box, other) for other in taken)
+      inside = _overlap(box, frame)
+      sides.append((cost + width * height - inside, box))
+    best = min(range(len(sides)), key=lambda i: sides[i][0])
+    ha, va, dx, dy = _SIDES[best]
+    taken.append(sides[best][1])
+    panel.annotate(
+      text,
+      at,
+      xytext=(dx, dy),
+      textcoords='offset points',
+      ha=ha,
+      va=va,
+      fontsize=8,
+      bbox={'facecolor': 'white', 'alpha': 0.8, 'linewidth': 0, 'pad': 0.6},
+      zorder=6,
+    )
+
+
+_SIDES = (
+  ('left', 'center', 6, 0),
+  ('left', 'bottom', 4, 4),
+  ('right', 'center', -6, 0),
+  ('center', 'bottom', 0, 6),
+  ('center', 'top', 0, -6),
+  ('left', 'top', 4, -4),
+  ('right', 'bottom', -4, 4),
+  ('right', 'top', -4, -4),
+)
+
+_Box = tuple[float, float, float, float]
+
+
+def _overlap(a: _Box, b: _Box) -> float:
+  width = min(a[2], b[2]) - max(a[0], b[0])
+  height = min(a[3], b[3]) - max(a[1], b[1])
+  return max(width, 0) * max(height, 0)
+
+
+@style.styled
+def critical_difference(
+  methods: Sequence[str],
+  mean_rank: ArrayLike,
+  difference: float,
+  *,
+  reference: str = results.REFERENCE,
+  title: str = 'Mean rank of each method (1 is best)',
+) -> figure.Figure:
+  """Draw mean ranks, with a bar over methods that cannot be told apart.
+
+  The diagram of Demšar (2006): methods joined by a bar differ by less than the
+  critical difference.
+
+  Args:
+    methods: M keys.
+    mean_rank: f64[M] mean ranks, 1 the best.
+    difference: the critical difference of mean ranks, NaN for none.
+    reference: key of the retrained models, led to by a dashed line.
+    title: headline.
+
+  Returns:
+    The figure.
+
+  Raises:
+    ValueError: not one rank per method.
+  """
+  rank = np.ravel(np.asarray(mean_rank, np.float64))
+  if rank.size != len(methods):
+    raise ValueError(f'{len(methods)} methods but {rank.size} mean ranks')
+  keep = np.flatnonzero(np.isfinite(rank))
+  order = keep[np.argsort(rank[keep], kind='stable')]
+  rank, labels = rank[order], [list(methods)[i] for i in order]
+  bars = _cliques(rank, difference)
+  half = -(-len(labels) // 2)
+  top = 0.9 + 0.22 * len(bars)  # depth of the first name below the axis
+  depth = top + 0.42 * half
+  fig = style.canvas(7.6, 1.2 + 0.52 * depth)
+  panel = fig.add_subplot()
+  panel.set_axis_off()
+  worst = max(len(methods), 2)
+  pad = 0.28 * (worst - 1)
+  panel.set(xlim=(1 - pad, worst + pad), ylim=(depth, -1.5))
+  _axis(panel, worst, difference)
+  for i, (first, last) in enumerate(bars):
+    y = 0.45 + 0.22 * i
+    ends = [rank[first] - 0.008 * worst, rank[last] + 0.008 * worst]
+    panel.plot(ends, [y, y], color=style.BLUE, lw=4, solid_capstyle='butt')
+  _names(panel, rank, labels, worst, top, reference)
+  missing = len(methods) - len(labels)
+  if missing:
+    style.note(panel, f'{missing} methods without a rank', y=0.02, va='bottom')
+  style.title(fig, title)
+  return fig
+
+
+def _axis(panel: axes.Axes, worst: int, difference: float) -> None:
+  panel.plot([1, worst], [0, 0], color=style.INK, lw=1.2)
+  step = 1 if worst <= 12 else 2
+  for tick in range(1, worst + 1, step):
+    panel.plot([tick, tick], [-0.14, 0], color=style.INK, lw=1)
+    panel.text(tick, -0.24, str(tick), ha='center', va='bottom', fontsize=8)
+  if np.isfinite(difference):
+    end = min(1 + difference, worst)
+    panel.plot([1, end], [-1.05, -1.05], color=style.INK, lw=1.4)
+    for x in (1, end):
+      panel.plot([x, x], [-1.15, -0.95], color=style.INK, lw=1.4)
+    panel.text(
+      end + 0.015 * worst,
+      -1.05,
+      f'critical difference {difference:.2f}',
+      va='center',
+      fontsize=8,
+    )
+
+
+def _names(
+  panel: axes.Axes,
+  rank: np.ndarray,
+  labels: Sequence[str],
+  worst: int,
+  top: float,
+  reference: str,
+) -> None:
+  """Lead from each rank to its name: the better half left, the rest right."""
+  half = -(-len(labels) // 2)
+  for i, (x, label) in enumerate(zip(rank, labels, strict=True)):
+    left = i < half
+    y = top + 0.42 * (i if left else len(labels) - 1 - i)
+    edge = 1 - 0.03 * worst if left else worst + 0.03 * worst
+    name = style.label(label, reference)
+    line = (0, (4, 2)) if label == reference else '-'
+    panel.plot([x, x, edge], [0, y, y], color='#666666', lw=0.8, ls=line)
+    panel.plot(x, 0, 'o', color=style.INK, ms=3.5)
+    panel.text(
+      edge + (-0.01 if left else 0.01) * worst,
+      y,
+      f'{name}  {x:.1f}' if left else f'{x:.1f}  {name}',
+      ha='right' if left else 'left',
+      va='center',
+    )
+
+
+def _cliques(rank: np.ndarray, difference: float) -> list[tuple[int, int]]:
+  """Return the maximal runs of sorted ranks within the critical difference."""
+  runs: list[tuple[int, int]] = []
+  for first in range(rank.size):
+    last = int(np.flatnonzero(rank <= rank[first] + difference).max(initial=0))
+    if last > first and (not runs or last > runs[-1][1]):
+      runs.append((first, last))
+  return runs
+
+
+_MANY = 4000  # more points than this are drawn as a density
+_EXPOSED = 0.6
+
+
+@style.styled
+def vulnerability(
+  original: ArrayLike,
+  unlearned: ArrayLike,
+  *,
+  method: str,
+  retrained: ArrayLike | None = None,
+  title: str | None = None,
+) -> figure.Figure:
+  """Draw the AUC of each point under the original and the unlearned models.
+
+  Args:
+    original: f64[N] AUC per point under the original models, NaN where unknown.
+    unlearned: f64[N] AUC per point under the unlearned models.
+    method: key of the unlearning method.
+    retrained: f64[N] AUC per point under retrained models: where nothing leaks
+      it spreads around 0.5 by chance, and the dashed lines hold 95% of it.
+    title: headline, or None for one with the method's name.
+
+  Returns:
+    The figure.
+
+  Raises:
+    ValueError: the two arrays do not have the same length.
+  """
+  x = np.ravel(np.asarray(original, np.float64))
+  y = np.ravel(np.asarray(unlearned, np.float64))
+  if x.shape != y.shape:
+    raise ValueError(
+      f'original has {x.size} points and unlearned {y.size}; give one AUC per '
+      'point for both, NaN where a point was not scored'
+    )
+  known = np.isfinite(x) & np.isfinite(y)
+  fig = style.canvas(5.4, 5.2)
+  panel = fig.add_subplot()
+  _cloud(panel, x[known], y[known])
+  panel.plot([0, 1], [0, 1], color=style.QUIET, lw=0.8, zorder=2)
+  _null(panel, retrained)
+  _shares(panel, x[known], y[known])
+  name = style.escape(results.label(method))
+  panel.set(
+    xlim=(-0.02, 1.02),
+    ylim=(-0.02, 1.02),
+    xlabel='AUC of the point, original models',
+    ylabel=f'AUC of the point, {name}',
+  )
+  panel.set_box_aspect(1)
+  if missing := int((~known).sum()):
+    style.note(
+      panel,
+      f'{missing:,} points not scored',
+      x=0.98,
+      y=0.02,
+      ha='right',
+      va='bottom',
+    )
+  style.title(
+    fig, title or f'Exposure of single points before and after {name}'
+  )
+  return fig
+
+
+def _cloud(panel: axes.Axes, x: np.ndarray, y: np.ndarray) -> None:
+  if x.size > _MANY:
+    shades = colors.LinearSegmentedColormap.from_list(
+      'blues', ['#d6e9f5', style.BLUE, '#00324f']
+    )
+    panel.hexbin(
+      x,
+      y,
+      gridsize=50,
+      extent=(0, 1, 0, 1),
+      mincnt=1,
+      bins='log',
+      cmap=shades,
+      linewidths=0,
+    )
+    return
+  size = float(np.clip(4000 / max(x.size, 1), 5, 22))
+  panel.scatter(x, y, s=size, color=style.BLUE, alpha=0.45, linewidths=0)
+
+
+def _null(panel: axes.Axes, retrained: ArrayLike | None) -> None:
+  """Mark where 95% of the points fall when nothing leaks."""
+  if retrained is None:
+    return
+  null = np.ravel(np.asarray(retrained, np.float64))
+  null = null[np.isfinite(null)]
+  if not null.size:
+    return
+  low, high = np.percentile(null, [2.5, 97.5])
+  panel.axhspan(low, high, color=style.QUIET, alpha=0.13, zorder=0)
+  for i, level in enumerate((low, high)):
+    panel.axhline(
+      level,
+      color=style.INK,
+      linestyle=(0, (4, 2)),
+      lw=1,
+      zorder=3,
+      label=None if i else '95% of points, retrained (reference)',
+    )
+  panel.legend(loc='lower left')
+
+
+def _shares(panel: axes.Axes, x: np.ndarray, y: np.ndarray) -> None:
+  """Write how many points are exposed in each corner."""
+  if not x.size:
+    style.note(panel, 'no point was scored')
+    return
+  for line in (panel.axvline, panel.axhline):
+    line(_EXPOSED, color=style.QUIET, lw=0.6, linestyle=':', zorder=1)
+  before, after = x > _EXPOSED, y > _EXPOSED
+  corners = (
+    (0.98, 0.97, 'right', 'top', before & after, 'still exposed'),
+    (
+      0.02,
+      0.97,
+      'left',
+      'top',
+      ~before & after,
+      f'newly exposed (AUC > {_EXPOSED})',
+    ),
+    (0.98, 0.08, 'right', 'bottom', before & ~after, 'no longer exposed'),
+  )
+  for px, py, ha, va, chosen, words in corners:
+    panel.text(
+      px,
+      py,
+      f'{chosen.mean():.1%} {words}',
+      transform=panel.transAxes,
+      ha=ha,
+      va=va,
+      fontsize=8.5,
+      bbox={'facecolor': 'white', 'alpha': 0.75, 'linewidth': 0, 'pad': 1.5},
+      zorder=7,
+    )

@@ -1,0 +1,345 @@
+"""Rows of results, and the CSV and JSON files that hold them.
+
+The files are a function of their content alone: no dates, floats in their
+shortest exact form, keys sorted. Two identical runs write identical bytes.
+
+How methods are written in tables and plots.
+
+Numbers as people read them: few digits, a sign for gaps, n/a for NaN.
+"""
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+from jaxmu import files
+
+NAN = float('nan')
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One number of the main job, beside that of the retrained models.
+
+  Attributes:
+    method: key of the method, e.g. 'original', 'retrain', 'msg'.
+    metric: key of the metric; see `jaxmu.report.glossary`.
+    value: the number; NaN where it could not be computed.
+    low: lower end of its 95% interval, or NaN.
+    high: upper end of its 95% interval, or NaN.
+    retrained: the same number for the retrained models, or NaN.
+    gap: value minus retrained, paired where the metric allows, or NaN.
+    n: how many models, splits or seeds the number rests on.
+  """
+
+  method: str
+  metric: str
+  value: float
+  low: float = NAN
+  high: float = NAN
+  retrained: float = NAN
+  gap: float = NAN
+  n: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackRow:
+  """One number of one attack on stored scores; fields as in `Row`."""
+
+  attack: str
+  metric: str
+  value: float
+  low: float = NAN
+  high: float = NAN
+  n: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Observation:
+  """One number of one independent cluster: an initialisation, or splits."""
+
+  method: str
+  metric: str
+  cluster: int
+  value: float
+
+
+_PARSERS: dict[Any, Callable[[str], Any]] = {str: str, float: float, int: int}
+
+R = TypeVar('R', Row, AttackRow, Observation)
+
+
+def with_reference(rows: Iterable[Row], reference: str) -> list[Row]:
+  """Return the rows of one metric, the reference's own row added if it lacks.
+
+  The retrained models are shown with every number, also where only their value
+  is known, or follows from the metric, as the 0 of an excess over them.
+
+  Args:
+    rows: rows of one metric.
+    reference: key of the retrained models.
+
+  Returns:
+    The rows, the new one first.
+  """
+  rows = list(rows)
+  known = [row for row in rows if not math.isnan(row.retrained)]
+  if not known or any(row.method == reference for row in rows):
+    return rows
+  return [Row(reference, known[0].metric, known[0].retrained), *rows]
+
+
+def write_csv(
+  path: files.Path,
+  rows: Iterable[Row | AttackRow | Observation],
+  kind: type = Row,
+) -> pathlib.Path:
+  """Write rows as CSV; the columns are the fields of `kind`, in order.
+
+  Args:
+    path: the file to write, atomically.
+    rows: instances of `kind`, written in the order given.
+    kind: `Row`, `AttackRow` or `Observation`.
+
+  Returns:
+    The path written.
+
+  Raises:
+    TypeError: a row is not of this kind.
+  """
+  text = io.StringIO(newline='')
+  writer = csv.writer(text, lineterminator='\n')
+  columns = [field.name for field in dataclasses.fields(kind)]
+  writer.writerow(columns)
+  for row in rows:
+    if not isinstance(row, kind):
+      raise TypeError(
+        f'{row!r} is not a {kind.__name__}; pass kind={type(row).__name__}'
+      )
+    writer.writerow([_cell(getattr(row, column)) for column in columns])
+  return files.write_text(path, text.getvalue())
+
+
+def _cell(value: Any) -> str:
+  if isinstance(value, str):
+    return value
+  if isinstance(value, int | np.integer):
+    return str(int(value))
+  return repr(float(value))
+
+
+def read_csv(path: files.Path, kind: type[R] = Row) -> list[R]:
+  """Read what `write_csv` wrote.
+
+  Args:
+    path: the file to read.
+    kind: `Row`, `AttackRow` or `Observation`.
+
+  Returns:
+    The rows in file order.
+
+  Raises:
+    ValueError: the columns are not those of `kind`.
+  """
+  fields = dataclasses.fields(kind)
+  with open(path, newline='', encoding='utf-8') as file:
+    header, *lines = list(csv.reader(file)) or [[]]
+  expected = [field.name for field in fields]
+  if header != expected:
+    raise ValueError(
+      f'{path} has columns {header}, expected {expected}; '
+      f'is it a file of another kind than {kind.__name__}?'
+    )
+  parse = [_PARSERS[field.type] for field in fields]
+  return [
+    kind(*(read(cell) for read, cell in zip(parse, line, strict=True)))
+    for line in lines
+  ]
+
+
+def write_json(path: files.Path, value: Any) -> pathlib.Path:
+  """Write results as JSON: keys sorted, NaN as null, infinity as a string.
+
+  Args:
+    path: the file to write, atomically.
+    value: any nesting of mappings, sequences, dataclasses, NumPy arrays and
+      scalars, paths, strings, numbers and None.
+
+  Returns:
+    The path written.
+
+  Raises:
+    TypeError: something that JSON has no form for.
+  """
+  text = json.dumps(
+    to_plain(value),
+    indent=1,
+    sort_keys=True,
+    ensure_ascii=False,
+    allow_nan=False,
+  )
+  return files.write_text(path, text + '\n')
+
+
+def to_plain(value: Any) -> Any:
+  """Return a value as plain dicts, lists, strings and finite numbers."""
+  if value is None or isinstance(value, str | bool):
+    return value
+  if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    fields = dataclasses.fields(value)
+    return {
+      field.name: to_plain(getattr(value, field.name)) for field in fields
+    }
+  if isinstance(value, Mapping):
+    return {str(key): to_plain(item) for key, item in value.items()}
+  if isinstance(value, np.ndarray | np.generic):
+    return to_plain(value.tolist())
+  if isinstance(value, list | tuple):
+    return [to_plain(item) for item in value]
+  if isinstance(value, set | frozenset):
+    return sorted(to_plain(item) for item in value)
+  if isinstance(value, int):
+    return value
+  if isinstance(value, float):
+    if math.isnan(value):
+      return None
+    return value if math.isfinite(value) else str(value)
+  if isinstance(value, os.PathLike):
+    return os.fspath(value)
+  raise TypeError(
+    f'cannot write {value!r} of type {type(value).__name__} as JSON; '
+    'convert it to a number, string, list or mapping first'
+  )
+
+
+REFERENCE = 'retrain'
+ORIGINAL = 'original'
+
+_LABELS = {
+  'original': 'Original',
+  'retrain': 'Retrained',
+  'ft': 'FT',
+  'ga': 'GA',
+  'neggrad_plus': 'NG+',
+  'srl': 'SRL',
+  'salun': 'SalUN',
+  'scrub': 'SCRUB',
+  'bt': 'BT',
+  'ff': 'FF',
+  'iu': 'IU',
+  'cfk': 'CF-k',
+  'euk': 'EU-k',
+  'fcs': 'FCS',
+  'msg': 'MSG',
+  'cfw': 'CFW',
+  'prmq': 'PRMQ',
+  'ct': 'CT',
+  'kde': 'KDE',
+  'rni': 'RNI',
+}
+
+
+def label(method: str) -> str:
+  """Return a method as tables show it; unknown names stay as they are."""
+  return _LABELS.get(method, method)
+
+
+def ordered(
+  methods: Iterable[str],
+  reference: str = REFERENCE,
+  original: str = ORIGINAL,
+) -> list[str]:
+  """Return distinct methods: the reference, the original, then as given."""
+  distinct = list(dict.fromkeys(methods))
+  first = [name for name in (reference, original) if name in distinct]
+  return first + [name for name in distinct if name not in first]
+
+
+MISSING = 'n/a'
+
+
+def format_value(number: float, unit: str = '', decimals: int = 4) -> str:
+  """Return a number in the digits that its unit deserves.
+
+  Args:
+    number: any float; NaN becomes 'n/a'.
+    unit: a unit of `glossary.Metric`.
+    decimals: digits after the point of fractions and of numbers without unit.
+
+  Returns:
+    For instance '0.8734', '12.4×', '3.2 s', '1.25M'.
+  """
+  if math.isnan(number):
+    return MISSING
+  if math.isinf(number):
+    return '∞' if number > 0 else '-∞'
+  if unit == 'times':
+    return f'{_significant(number)}×'
+  if unit == 'seconds':
+    return f'{_significant(number)} s'
+  if unit == 'percent':
+    return f'{_significant(number)}%'
+  if unit == 'count':
+    return _count(number)
+  if number and (abs(number) < 0.5 * 10**-decimals or abs(number) >= 1e4):
+    return f'{number:.1e}'
+  return f'{number:.{decimals}f}'
+
+
+def format_gap(number: float, unit: str = '', decimals: int = 4) -> str:
+  """Return a difference, with its sign even when positive."""
+  if math.isnan(number):
+    return MISSING
+  text = format_value(number, unit, decimals)
+  return text if number < 0 else f'+{text}'
+
+
+def format_interval(
+  low: float, high: float, unit: str = '', decimals: int = 4
+) -> str:
+  """Return '[low, high]', or '' where there is no interval."""
+  if math.isnan(low) and math.isnan(high):
+    return ''
+  return f'[{format_value(low, unit, decimals)}, {format_value(high, unit, decimals)}]'
+
+
+def format_spread(mean: float, deviation: float, decimals: int = 3) -> str:
+  """Return 'mean ± sd', without the sd where it is NaN."""
+  if math.isnan(mean):
+    return MISSING
+  if abs(mean) >= 10:
+    decimals = min(decimals, 1)
+  if math.isnan(deviation):
+    return f'{mean:.{decimals}f}'
+  return f'{mean:.{decimals}f} ± {deviation:.{decimals}f}'
+
+
+def format_duration(seconds: float) -> str:
+  """Return a time as '45 s', '3 min 20 s' or '2 h 05 min'."""
+  seconds = round(seconds)
+  if seconds < 60:
+    return f'{seconds} s'
+  if seconds < 3600:
+    return f'{seconds // 60} min {seconds % 60:02d} s'
+  return f'{seconds // 3600} h {seconds % 3600 // 60:02d} min'
+
+
+def _significant(number: float) -> str:
+  if abs(number) >= 100:
+    return f'{number:,.0f}'
+  return f'{number:.1f}' if abs(number) >= 10 else f'{number:.2f}'
+
+
+def _count(number: float) -> str:
+  for size, suffix in ((1e12, 'T'), (1e9, 'G'), (1e6, 'M')):
+    if abs(number) >= size:
+      return f'{number / size:.3g}{suffix}'
+  return f'{number:,.0f}' if number == round(number) else f'{number:,.1f}'

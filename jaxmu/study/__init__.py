@@ -1,0 +1,14 @@
+"""A study: from a configuration to trained populations, scores and a report.
+
+Modules in the order of the work:
+
+  settings   checks a configuration
+  job        data, populations and the addresses of their results
+  store      finished shards on disk
+  execution  memory, speed and devices of this machine
+  stages     training, prediction and timing, shard by shard
+  evaluate   from predictions to numbers
+  planner    what a job would cost, and which chunks it runs in
+  publish    tables, plots and pages in the work directory
+  run        all stages in order
+"""

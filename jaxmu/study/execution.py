@@ -1,0 +1,584 @@
+"""Which execution plan is best: measurements in, choice out.
+
+Nothing here runs or times anything. A plan says how many devices share the
+members and how many members run as one vmapped chunk on each; it changes
+rounding, never a draw.
+
+What the machine has: processor, cores and memory.
+
+The memory that a population's program needs on each device.
+
+What a device holds in an epoch is the data, the loaded members, and from XLA's
+account of the compiled program its results (the states, in the place of the old
+ones) and temporaries. All but the data and the temporaries of a chunk grow with
+the members of a shard.
+
+When memory runs out: half the chunk, the same work again.
+
+The work that failed is started anew, because its state was given away to the
+program that failed; nothing that was finished is lost.
+
+What probes found on this machine, kept for later jobs.
+
+  <root>/plans/<key>.json    facts, measurements, chunks that ran out of memory
+
+One file per model, batch size, image shape, precision, hardware and versions;
+the key is a digest of these facts, which the file repeats in clear. Deleting
+the folder is always safe.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import os
+import pathlib
+import platform
+import tempfile
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import jax
+
+from jaxmu import population
+
+_USABLE = 0.9  # of a device's or a machine's memory, by default
+
+
+def cores() -> int:
+  """Return how many cores this process may use."""
+  if hasattr(os, 'sched_getaffinity'):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def processor() -> str:
+  """Return the name of the processor, of its kind where that is unknown."""
+  try:
+    lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
+  except OSError:
+    lines = []
+  names = [line for line in lines if line.startswith('model name')]
+  return names[0].split(':', 1)[1].strip() if names else platform.machine()
+
+
+def peak_memory() -> int:
+  """Return the largest measured use of the first device, 0 if unreported."""
+  stats = jax.devices()[0].memory_stats() or {}
+  return int(stats.get('peak_bytes_in_use', 0))
+
+
+def memory_limit(devices: int, gigabytes: float = 0.0) -> float:
+  """Return the bytes each device may take.
+
+  Args:
+    devices: how many are used; on a CPU they share the machine's memory.
+    gigabytes: what the user allows: of each accelerator, or of the machine
+      where devices are its cores; 0 for 90 % of what there is.
+  """
+  if jax.default_backend() == 'cpu':
+    return (gigabytes * 1e9 or _USABLE * machine_bytes()) / devices
+  stats = jax.devices()[0].memory_stats() or {}
+  return gigabytes * 1e9 or stats.get('bytes_limit', float('inf'))
+
+
+def machine_bytes() -> float:
+  """Return the memory of this machine, or of the container if that is less."""
+  installed = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+  return min([installed, *_container_limits()])
+
+
+def _container_limits() -> list[float]:
+  found = []
+  for path in ('memory.max', 'memory/memory.limit_in_bytes'):
+    try:
+      text = (pathlib.Path('/sys/fs/cgroup') / path).read_text().strip()
+    except OSError:
+      continue
+    if text.isdigit():
+      found.append(float(text))
+  return found
+
+
+# Measured peaks exceed XLA's account, by up to 33 % on a CPU (see
+# benchmarks/memory.csv): a prediction times this must stay within the limit.
+# On accelerators they were not compared, and a failed allocation is caught.
+MARGIN = {'cpu': 4 / 3}
+
+
+class MemoryEstimate(NamedTuple):
+  """Memory of one device, in bytes.
+
+  Attributes:
+    resident: of each member: starting model, state, index sets, key.
+    copied: of each member again, while chunks run one after another: the new
+      states are collected beside the old ones.
+    working: of one chunk in flight: activations, gradients, new weights.
+  """
+
+  resident: float
+  copied: float
+  working: float
+
+  def total(self, members: int, chunk: int, shared: float) -> float:
+    """Return the predicted peak.
+
+    Args:
+      members: how many the device holds, padding included.
+      chunk: how many of them run together.
+      shared: bytes of what all members see.
+    """
+    several = members > chunk
+    each = self.resident + (self.copied if several else 0)
+    return shared + members * each + self.working
+
+
+def memory_margin(platform: str) -> float:
+  """Return what predictions are multiplied by before limits are applied.
+
+  Args:
+    platform: 'cpu', 'gpu' or 'tpu'.
+  """
+  return MARGIN.get(platform, 1.0)
+
+
+def check_memory(
+  programs: Iterable[Any], held: float, shared: float, allowance: float
+) -> None:
+  """Refuse to start programs that need more memory than they may take.
+
+  Args:
+    programs: compiled; see `total_of`.
+    held: as in `total_of`.
+    shared: as in `total_of`.
+    allowance: bytes that each device may take.
+
+  Raises:
+    fallback.TooLarge: by XLA's account of a program and the margin.
+  """
+  needed = max(total_bytes(program, held, shared) for program in programs)
+  needed *= memory_margin(jax.default_backend())
+  if needed > allowance:
+    raise DoesNotFit(
+      f'{readable_bytes(needed)} needed and {readable_bytes(allowance)} allowed on each '
+      'device'
+    )
+
+
+def total_bytes(program: Any, held: float, shared: float) -> float:
+  """Return the bytes that a compiled epoch needs on each device.
+
+  Args:
+    program: compiled epoch, whose results reuse the state it is given, or
+      compiled start.
+    held: bytes of the loaded members on each device. Their starting models stay
+      there even where no epoch reads them, hence are no argument of it.
+    shared: bytes of what all members see.
+  """
+  found = program.memory_analysis()
+  results = found.output_size_in_bytes + found.temp_size_in_bytes
+  return shared + held + results
+
+
+def estimate_memory(
+  program: Any, held: float, members: int, chunk: int
+) -> MemoryEstimate:
+  """Divide the memory of a compiled epoch into what grows and what does not.
+
+  Args:
+    program: as in `total_of`.
+    held: as in `total_of`.
+    members: how many each device holds, padding included.
+    chunk: how many of them run together.
+  """
+  found = program.memory_analysis()
+  state = found.alias_size_in_bytes
+  copies = state if members > chunk else 0
+  return MemoryEstimate(
+    resident=(held + found.output_size_in_bytes) / members,
+    copied=state / members,
+    working=max(found.temp_size_in_bytes - copies, 0),
+  )
+
+
+def bytes_of(tree: Any) -> int:
+  """Return the bytes of all arrays of a tree, over all devices."""
+  return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def readable_bytes(count: float) -> str:
+  """Return bytes in decimal units, e.g. '1.5 MB'."""
+  for unit in ('B', 'kB', 'MB', 'GB'):
+    if count < 1000:
+      return f'{count:.0f} {unit}' if unit == 'B' else f'{count:.1f} {unit}'
+    count /= 1000
+  return f'{count:.1f} TB'
+
+
+T = TypeVar('T')
+
+_SIGNS = ('RESOURCE_EXHAUSTED', 'OUT_OF_MEMORY', 'Out of memory')
+
+
+class DoesNotFit(Exception):
+  """A program needs more memory than it may take; it was not started."""
+
+
+class Narrowable(Protocol):
+  """A compiled program that can be made anew for smaller chunks."""
+
+  layout: population.Layout
+
+  def narrow(self) -> None:
+    """Halve the chunk and forget what was compiled."""
+    ...
+
+
+def ran_out(error: BaseException) -> bool:
+  """Whether an error means that memory ran out."""
+  if isinstance(error, DoesNotFit | MemoryError):
+    return True
+  text = str(error)
+  return isinstance(error, jax.errors.JaxRuntimeError) and any(
+    sign in text for sign in _SIGNS
+  )
+
+
+def retry_smaller(
+  work: Callable[[], T],
+  program: Narrowable,
+  *,
+  on_smaller: Callable[[int], None] = lambda chunk: None,
+) -> T:
+  """Do work, with half the chunk as often as memory runs out.
+
+  Args:
+    work: uses `program` and may be started again.
+    program: what is made smaller.
+    on_smaller: called with the new chunk before each new start.
+
+  Raises:
+    ValueError: memory ran out at a chunk of 1; the message says what helps.
+  """
+  while True:
+    try:
+      return work()
+    except Exception as error:
+      if not ran_out(error):
+        raise
+      if program.layout.chunk == 1:
+        raise ValueError(_remedy(program.layout, error)) from error
+    # Outside the handler, whose traceback would keep the arrays alive.
+    program.narrow()
+    on_smaller(program.layout.chunk)
+
+
+def _remedy(layout: population.Layout, error: Exception) -> str:
+  cause = str(error).strip().split('\n')[0][:200]
+  return (
+    f'memory ran out with one model at a time on {layout.devices} device(s) '
+    f'({cause}); hold fewer models at once (config.run.shard), use smaller '
+    'batches (batch_size) or a smaller model, or allow more memory '
+    '(config.run.memory)'
+  )
+
+
+GAIN = 1.05  # a doubled chunk must be this much faster for another doubling
+CLOSE = 0.97  # of the fastest speed; among plans so close the smallest wins
+SHARE = 0.02  # of the estimated time of a job that its own probe may take
+LEAST_SECONDS = 300  # at the ceiling of the machine, below which none probes
+
+# Floating-point operations per second and device, only used to tell small jobs
+# from large ones before anything was measured: of a CPU core twice the largest
+# in benchmarks/shares.csv (128e9), of an accelerator a guess.
+CEILING = {'cpu': 2.5e11, 'gpu': 4e14, 'tpu': 4e14}
+
+
+class Plan(NamedTuple):
+  """A way to lay out members.
+
+  Attributes:
+    devices: how many share the members.
+    chunk: members vmapped together on each; 1 for one after another.
+  """
+
+  devices: int
+  chunk: int
+
+  def padded(self, members: int) -> int:
+    """Return how many members run where `members` are wanted."""
+    width = self.devices * self.chunk
+    return -(-members // width) * width
+
+
+class Measured(NamedTuple):
+  """What the probe of one plan found.
+
+  Attributes:
+    plan: what was tried.
+    images: training images per second over all devices; 0 if memory ran out.
+    compile_seconds: time to compile the training program.
+    need: memory on each device.
+    peak: bytes that one device had in use at most since the process began, 0
+      where devices do not report it.
+  """
+
+  plan: Plan
+  images: float
+  compile_seconds: float
+  need: MemoryEstimate
+  peak: int
+
+
+class Budget(NamedTuple):
+  """What a plan must fit into.
+
+  Attributes:
+    members: models of the largest shard.
+    shared: bytes of what all members see, on each device.
+    limit: of a number of devices, the bytes each of them may take.
+    margin: what a prediction is multiplied by before it is compared with it.
+  """
+
+  members: int
+  shared: int
+  limit: Callable[[int], float]
+  margin: float = 1.0
+
+
+class Choice(NamedTuple):
+  """The decision.
+
+  Attributes:
+    best: the chosen measurement, None if no plan fits.
+    why: of every plan, in the order given, what speaks for or against it.
+  """
+
+  best: Measured | None
+  why: list[str]
+
+
+def choose_fastest(measured: Sequence[Measured], room: Budget) -> Choice:
+  """Choose the fastest plan that fits; of those that are close, the smallest.
+
+  Speed counts without the models that only fill up the last chunk.
+  """
+  faults = [_fault(one, room) for one in measured]
+  fitting = [
+    one for one, fault in zip(measured, faults, strict=True) if not fault
+  ]
+  if not fitting:
+    return Choice(None, faults)
+  speeds = [useful_images(one, room.members) for one in fitting]
+  close = [
+    one
+    for one, speed in zip(fitting, speeds, strict=True)
+    if speed >= CLOSE * max(speeds)
+  ]
+  best = min(
+    close,
+    key=lambda one: one.plan.devices * bytes_per_device(one, room),
+  )
+  fastest = useful_images(best, room.members) == max(speeds)
+  reason = 'chosen: fastest' if fastest else 'chosen: as fast, less memory'
+  why = [
+    fault or (reason if one is best else 'slower or larger')
+    for one, fault in zip(measured, faults, strict=True)
+  ]
+  return Choice(best, why)
+
+
+def _fault(one: Measured, room: Budget) -> str:
+  if not one.images:
+    return 'ran out of memory'
+  needed = room.margin * bytes_per_device(one, room)
+  if needed > room.limit(one.plan.devices):
+    return 'exceeds the memory limit'
+  return ''
+
+
+def bytes_per_device(one: Measured, room: Budget) -> float:
+  """Return the predicted peak on each device for the largest shard."""
+  here = one.plan.padded(room.members) // one.plan.devices
+  return one.need.total(here, one.plan.chunk, room.shared)
+
+
+def useful_images(one: Measured, members: int) -> float:
+  """Return images per second without those of padding."""
+  return one.images * members / one.plan.padded(members)
+
+
+def next_plan(
+  measured: Sequence[Measured],
+  *,
+  devices: int,
+  chunk: int,
+  visible: int,
+  members: int,
+  on_cpu: bool,
+) -> Plan | None:
+  """Say what to measure next, None if enough is known.
+
+  All devices with chunks of 1, 2, 4, ... while a doubling pays and a shard
+  fills the chunks; on a CPU then one device, whose operations use all cores.
+
+  Args:
+    measured: what was measured so far.
+    devices: number of devices the user set, 0 for open.
+    chunk: chunk the user set, 0 for open.
+    visible: devices there are.
+    members: models of the largest shard.
+    on_cpu: whether devices share cores and memory.
+  """
+  known = {one.plan: one.images for one in measured}
+  all_of_them = devices or min(visible, members)
+  if chunk:
+    wanted = [Plan(all_of_them, chunk)]
+  else:
+    wanted = _doublings(known, all_of_them, math.ceil(members / all_of_them))
+  if on_cpu and not devices and all_of_them > 1:
+    wanted.append(Plan(1, chunk or 1))
+  return next((plan for plan in wanted if plan not in known), None)
+
+
+def _doublings(known: dict[Plan, float], devices: int, most: int) -> list[Plan]:
+  plans = [Plan(devices, 1)]
+  while plans[-1] in known and 2 * plans[-1].chunk <= most:
+    speed = known[plans[-1]]
+    before = known[plans[-2]] if len(plans) > 1 else 0.0
+    if speed < GAIN * before or not speed:
+      break
+    plans.append(Plan(devices, 2 * plans[-1].chunk))
+  return plans
+
+
+def is_large(operations: float, devices: int, platform: str) -> bool:
+  """Whether a job is so large that it probes without being asked.
+
+  Args:
+    operations: floating-point operations of all that is to be trained.
+    devices: how many there are.
+    platform: 'cpu', 'gpu' or 'tpu'.
+  """
+  ceiling = CEILING.get(platform, max(CEILING.values()))
+  return operations >= LEAST_SECONDS * devices * ceiling
+
+
+def may_go_on(spent: float, last: float, estimate: float) -> bool:
+  """Whether a job may probe another plan of its own accord.
+
+  Args:
+    spent: seconds of probing so far.
+    last: seconds of the last plan, taken for those of the next.
+    estimate: seconds of the job at the best speed so far.
+  """
+  return spent + last <= SHARE * estimate
+
+
+log = logging.getLogger(__name__)
+
+
+class Measurements(NamedTuple):
+  """What is known.
+
+  Attributes:
+    measured: probed plans.
+    most_chunk: of a stage, e.g. 'train scrub', the chunk it was left with
+      after running out of memory.
+  """
+
+  measured: tuple[Measured, ...] = ()
+  most_chunk: Mapping[str, int] = types.MappingProxyType({})
+
+
+class MeasurementCache:
+  """The file of one set of facts.
+
+  Args:
+    root: cache folder.
+    facts: JSON-able; whatever the measurements depend on.
+  """
+
+  def __init__(self, root: pathlib.Path, facts: dict[str, Any]):
+    text = json.dumps(facts, sort_keys=True)
+    key = hashlib.sha256(text.encode()).hexdigest()[:16]
+    self.path = root / 'plans' / f'{key}.json'
+    self._facts = json.loads(text)
+    # What was added here is known here even if it cannot be written.
+    self._added = Measurements()
+
+  def read(self) -> Measurements:
+    """Return what the file says, if it can be read, and what was added."""
+    return _merge(self._on_disk(), self._added)
+
+  def _on_disk(self) -> Measurements:
+    try:
+      found = json.loads(self.path.read_text())
+      return Measurements(
+        tuple(_measured(entry) for entry in found['measured']),
+        {name: int(chunk) for name, chunk in found['most_chunk'].items()},
+      )
+    except FileNotFoundError:
+      return Measurements()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+      log.warning('%s is unreadable (%s); it is made again', self.path, error)
+      return Measurements()
+
+  def add(self, one: Measured) -> Measurements:
+    """Remember a measurement in place of an older one of the same plan."""
+    return self._add(Measurements((one,)))
+
+  def ran_out(self, stage: str, chunk: int) -> Measurements:
+    """Remember that a stage had to be content with a chunk."""
+    return self._add(Measurements(most_chunk={stage: chunk}))
+
+  def _add(self, notes: Measurements) -> Measurements:
+    self._added = _merge(self._added, notes)
+    return self._write(self.read())
+
+  def _write(self, notes: Measurements) -> Measurements:
+    content = {
+      'facts': self._facts,
+      'measured': [_entry(one) for one in notes.measured],
+      'most_chunk': dict(notes.most_chunk),
+    }
+    try:
+      self.path.parent.mkdir(parents=True, exist_ok=True)
+      with tempfile.NamedTemporaryFile(
+        'w', dir=self.path.parent, suffix='.draft', delete=False
+      ) as draft:
+        json.dump(content, draft, indent=1)
+      os.replace(draft.name, self.path)
+    except OSError as error:
+      # A job must not fail because its notes cannot be kept.
+      log.warning('%s cannot be written (%s)', self.path, error)
+    return notes
+
+
+def _merge(old: Measurements, new: Measurements) -> Measurements:
+  """Join notes: the newer measurement of a plan, the smaller chunk."""
+  again = {one.plan for one in new.measured}
+  others = [one for one in old.measured if one.plan not in again]
+  chunks = dict(old.most_chunk)
+  for stage, chunk in new.most_chunk.items():
+    chunks[stage] = min(chunk, chunks.get(stage, chunk))
+  return Measurements((*others, *new.measured), chunks)
+
+
+def _entry(one: Measured) -> dict[str, Any]:
+  return {
+    **one._asdict(),
+    'plan': one.plan._asdict(),
+    'need': one.need._asdict(),
+  }
+
+
+def _measured(entry: dict[str, Any]) -> Measured:
+  return Measured(
+    **{
+      **entry,
+      'plan': Plan(**entry['plan']),
+      'need': MemoryEstimate(**entry['need']),
+    }
+  )

@@ -1,0 +1,415 @@
+"""What a job would do: stages, models, time, memory, disk, what is there.
+
+Nothing is trained. The time is an estimate: counted work divided by the speed
+of the chosen execution plan, which a probe measured on this machine once, plus
+the time the probe took to compile, per program.
+
+The probe: a few training steps of a job's own model under one plan.
+
+Settles how a job uses the machine: asked for, measured or remembered.
+
+1. `config.run.devices` and `config.run.chunk` hold where they are set.
+2. What is open is chosen from what probes measured on this machine before, for
+   this model, batch size, image shape and precision.
+3. `--plan` measures what is not known yet. A job does so by itself only if the
+   work left would take five minutes at the high speed of `choice.CEILING`, and
+   only while probing stays below 2 % of its estimate.
+4. Otherwise: all devices, chunks of 1 on a CPU and of 8 elsewhere.
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxmu import methods, population
+from jaxmu.study import evaluate, execution
+from jaxmu.study import job as job_lib
+from jaxmu.study import stages as stages_lib
+from jaxmu.types import Split
+
+_STEPS = {'cpu': 4}  # of an epoch; where steps are short, more are needed
+_MORE_STEPS = 16
+_EPOCHS = 4  # the first, which warms up, does not count
+
+
+def run_probe(job: job_lib.Job, plan: execution.Plan) -> execution.Measured:
+  """Train under a plan for a moment.
+
+  Args:
+    job: gives model, images, batch size and hyper-parameters.
+    plan: what to try.
+
+  Returns:
+    The median speed of a few epochs, and the memory of their program; a speed
+    of 0 if memory ran out.
+  """
+  try:
+    return _measure(job, plan)
+  except Exception as error:
+    if not execution.ran_out(error):
+      raise
+  return execution.Measured(
+    plan, 0.0, 0.0, execution.MemoryEstimate(0.0, 0.0, 0.0), 0
+  )
+
+
+def _measure(job: job_lib.Job, plan: execution.Plan) -> execution.Measured:
+  layout = population.Layout(plan.devices, plan.chunk)
+  trainer = population.Trainer(methods.get('retrain'), job.task, layout)
+  loaded, images = _load(job, trainer)
+  times = [time.perf_counter()]
+  trainer.train(loaded, on_epoch=lambda _: times.append(time.perf_counter()))
+  held = execution.bytes_of(loaded.members) / plan.devices
+  members = len(loaded.epochs) // plan.devices
+  return execution.Measured(
+    plan=plan,
+    images=images / float(np.median(np.diff(times)[1:])),
+    compile_seconds=trainer.compile_seconds,
+    need=execution.estimate_memory(loaded.epoch, held, members, plan.chunk),
+    peak=execution.peak_memory(),
+  )
+
+
+def _load(
+  job: job_lib.Job, trainer: population.Trainer
+) -> tuple[population.Loaded, int]:
+  """Load two chunks per device, or one if it holds a whole shard.
+
+  Returns:
+    The population and the images that one of its epochs trains on.
+  """
+  width = trainer.layout.width
+  size = width * min(2, -(-largest_shard(job) // width))
+  batch = job.settings.train['batch_size']
+  count = batch * _STEPS.get(jax.default_backend(), _MORE_STEPS)
+  people = job.populations['retrain']
+  members = stages_lib.select_members(people.members, np.zeros(size, np.int32))
+  index = np.tile(np.resize(job.design.retain[0], count), (size, 1))
+  one = np.tile(job.design.val[:1], (size, 1))
+  hparams = job_lib.hyper_parameters(people).replace(
+    num_epochs=np.asarray(_EPOCHS, np.int32)
+  )
+  loaded = trainer.load(
+    [hparams] * size,
+    job_lib.draw_keys(job.root, 'probe', members, False),
+    Split(index, one, one),
+    stages_lib.starting_models(job, people, members),
+  )
+  return loaded, size * count
+
+
+def largest_shard(job: job_lib.Job) -> int:
+  """Return how many models of a population are held at once."""
+  largest = max(p.members.size for p in job.populations.values())
+  return min(job.settings.run.shard, largest)
+
+
+def operations_per_image(job: job_lib.Job) -> float:
+  """Return the operations of one forward pass, without compiling it."""
+  shape = job.task.dataset.image.shape[1:]
+  image = jax.ShapeDtypeStruct((1, *shape), np.float32)
+  one = stages_lib.one_model_shapes(job)
+  apply = jax.jit(lambda v, x: job.task.model.apply(v, x, train=False))
+  found = apply.lower(one, image).cost_analysis() or {}
+  return float(found.get('flops', 0.0))
+
+
+Tell = Callable[[str], None]
+
+
+def choose_plan(job: job_lib.Job, work: float, tell: Tell) -> job_lib.Job:
+  """Return the job with the layout it is to run with.
+
+  Args:
+    job: as opened.
+    work: forward passes of one example still to be done in training.
+    tell: takes a line about a probe.
+
+  Raises:
+    ValueError: every plan that was measured exceeds the memory limit.
+  """
+  run = job.settings.run
+  if not work or (run.devices and run.chunk):
+    return job
+  known = stages_lib.measurement_cache(job).read()
+  if not allowed_plans(job, known.measured) and _is_large(job, work):
+    known = probe_missing(job, tell, work=work)
+  measured = allowed_plans(job, known.measured)
+  if not measured:
+    return job
+  best = execution.choose_fastest(measured, memory_budget(job)).best
+  if best is None:
+    raise ValueError(does_not_fit(job))
+  return dataclasses.replace(job, layout=population.Layout(*best.plan))
+
+
+def does_not_fit(job: job_lib.Job) -> str:
+  """Say that no plan fits, and what helps."""
+  run = job.settings.run
+  allowance = execution.readable_bytes(execution.memory_limit(1, run.memory))
+  return (
+    f'a shard of {largest_shard(job)} models does not fit into '
+    f'{allowance} under any plan measured; lower config.run.shard '
+    f'(= {run.shard}), or allow more with config.run.memory (in GB)'
+  )
+
+
+def probe_missing(
+  job: job_lib.Job, tell: Tell, *, work: float | None = None
+) -> execution.Measurements:
+  """Probe the plans worth knowing that are not known yet.
+
+  Args:
+    job: the job.
+    tell: takes a line about each.
+    work: forward passes of one example to be done, to stop where probing
+      costs too large a share of them; None to measure all.
+  """
+  book = stages_lib.measurement_cache(job)
+  known = book.read()
+  begin = time.perf_counter()
+  while plan := _next(job, known):
+    last = time.perf_counter()
+    tell(f'probing {describe_plan(plan)}')
+    known = book.add(run_probe(job, plan))
+    now = time.perf_counter()
+    best = max(one.images for one in allowed_plans(job, known.measured))
+    estimate = (work or 0.0) / max(3 * best, 1.0)
+    if work is not None and not execution.may_go_on(
+      now - begin, now - last, estimate
+    ):
+      break
+  return known
+
+
+def _next(
+  job: job_lib.Job, known: execution.Measurements
+) -> execution.Plan | None:
+  return execution.next_plan(
+    known.measured,
+    devices=job.settings.run.devices,
+    chunk=job.settings.run.chunk,
+    visible=len(jax.devices()),
+    members=largest_shard(job),
+    on_cpu=jax.default_backend() == 'cpu',
+  )
+
+
+def allowed_plans(
+  job: job_lib.Job, measured: tuple[execution.Measured, ...]
+) -> list[execution.Measured]:
+  """Return the measurements that agree with the settings and this process."""
+  run = job.settings.run
+  return [
+    one
+    for one in measured
+    if one.plan.devices <= len(jax.devices())
+    and run.devices in (0, one.plan.devices)
+    and run.chunk in (0, one.plan.chunk)
+  ]
+
+
+def memory_budget(job: job_lib.Job) -> execution.Budget:
+  """Return what a plan must fit into."""
+  return execution.Budget(
+    members=largest_shard(job),
+    shared=execution.bytes_of(job.task.dataset),
+    limit=functools.partial(
+      execution.memory_limit, gigabytes=job.settings.run.memory
+    ),
+    margin=execution.memory_margin(jax.default_backend()),
+  )
+
+
+def _is_large(job: job_lib.Job, work: float) -> bool:
+  platform = jax.default_backend()
+  count = len(jax.devices())
+  return execution.is_large(work * operations_per_image(job), count, platform)
+
+
+def describe_plan(plan: execution.Plan) -> str:
+  """Return a plan in words."""
+  devices = '1 device' if plan.devices == 1 else f'{plan.devices} devices'
+  return f'{devices}, chunks of {plan.chunk}'
+
+
+_SCORE_BYTES = 6  # log-odds in float32, two flags
+
+
+class Step(NamedTuple):
+  """One stage of the plan.
+
+  Attributes:
+    stage: what is done.
+    models: how many models it concerns.
+    missing: how many of them are still to be done.
+    work: forward passes of one example still to be done.
+    disk: bytes still to be written.
+  """
+
+  stage: str
+  models: int
+  missing: int
+  work: float
+  disk: int
+
+
+def plan_steps(job: job_lib.Job) -> list[Step]:
+  """Return the stages of a job in order."""
+  verify = job.settings.run.verify
+  examples = len(job.source.label)
+  model = stages_lib.bytes_per_model(job)
+  found = []
+  for name, people in job.populations.items():
+    left = _left(people, people.models.missing(verify=verify))
+    work = left * evaluate.counted_cost(job, name)
+    size = people.members.size
+    found.append(Step(f'train {name}', size, left, work, left * model))
+  for name, people in job.populations.items():
+    left = _left(people, people.scores.missing(verify=verify))
+    disk = left * examples * _SCORE_BYTES
+    found.append(
+      Step(f'predict {name}', people.members.size, left, left * examples, disk)
+    )
+  for name in job.populations:
+    left = len(stages_lib.timing_shelf(job, name).missing())
+    # One member on one device, so all others wait.
+    runs = left * (job.settings.timing.repeats + 1) * job.layout.devices
+    work = runs * evaluate.counted_cost(job, name)
+    found.append(Step(f'time {name}', 1, left, work, 0))
+  return found
+
+
+def _left(people: job_lib.Population, missing: list[int]) -> int:
+  return sum(len(people.positions(shard)) for shard in missing)
+
+
+def bytes_to_write(stages: list[Step]) -> int:
+  """Return the bytes that the missing stages will write."""
+  return sum(step.disk for step in stages)
+
+
+def training_work(stages: list[Step]) -> float:
+  """Return the forward passes of one example still to be done in training."""
+  return sum(step.work for step in stages if step.stage.startswith('train '))
+
+
+def plan_text(job: job_lib.Job, tell: Tell = lambda line: None) -> str:
+  """Measure what is not known yet and describe the plan, with totals.
+
+  Args:
+    job: the job.
+    tell: takes a line about each probe.
+  """
+  known = probe_missing(job, tell)
+  measured = allowed_plans(job, known.measured)
+  room = memory_budget(job)
+  chosen = execution.choose_fastest(measured, room)
+  if chosen.best is None:
+    raise ValueError(does_not_fit(job))
+  layout = population.Layout(*chosen.best.plan)
+  job = dataclasses.replace(job, layout=layout)
+  return '\n'.join(
+    [
+      *_plans(measured, chosen, room),
+      *_settled(job, known),
+      '',
+      *_stages(job, chosen.best, room),
+    ]
+  )
+
+
+def _plans(
+  measured: list[execution.Measured],
+  chosen: execution.Choice,
+  room: execution.Budget,
+) -> list[str]:
+  """The plans that were tried, one a line."""
+  lines = [
+    f'{"devices":>7}{"chunk":>7}{"images/s":>10}{"compile":>9}'
+    f'{"memory/model":>14}{"of a shard":>12}'
+  ]
+  for one, why in zip(measured, chosen.why, strict=True):
+    total = one.plan.devices * execution.bytes_per_device(one, room)
+    each = one.need.resident + one.need.copied
+    lines.append(
+      f'{one.plan.devices:>7}{one.plan.chunk:>7}{one.images:>10,.0f}'
+      f'{_duration(one.compile_seconds):>9}{execution.readable_bytes(each):>14}'
+      f'{execution.readable_bytes(total):>12}  {why}'
+      + (
+        f'; {execution.readable_bytes(one.peak)} seen in use'
+        if one.peak
+        else ''
+      )
+    )
+  return lines
+
+
+def _settled(job: job_lib.Job, known: execution.Measurements) -> list[str]:
+  """What the choice was bound by."""
+  run, room = job.settings.run, memory_budget(job)
+  limit = room.limit(1)
+  lines = [
+    f'limit   {execution.readable_bytes(limit)} '
+    + ('as config.run.memory says' if run.memory else 'as the machine has it')
+    + f', for a shard of {room.members} models (config.run.shard)'
+  ]
+  fixed = [
+    f'config.run.{name} = {value}'
+    for name, value in (('devices', run.devices), ('chunk', run.chunk))
+    if value
+  ]
+  if fixed:
+    lines.append(f'fixed   {", ".join(fixed)}')
+  lines += [
+    f'before  {stage}: memory ran out, chunks of {chunk} were left'
+    for stage, chunk in sorted(known.most_chunk.items())
+  ]
+  return lines
+
+
+def _stages(
+  job: job_lib.Job, best: execution.Measured, room: execution.Budget
+) -> list[str]:
+  """The stages, one a line, and the totals."""
+  forwards = 3 * best.images
+  lines = [
+    f'{"stage":<24}{"models":>8}{"cached":>8}{"to do":>8}{"time":>12}'
+    f'{"disk":>12}'
+  ]
+  total = 0.0
+  stages = plan_steps(job)
+  for step in stages:
+    seconds = step.work / forwards
+    if step.missing:
+      seconds += best.compile_seconds
+    total += seconds
+    lines.append(
+      f'{step.stage:<24}{step.models:>8}{step.models - step.missing:>8}'
+      f'{step.missing:>8}{_duration(seconds):>12}'
+      f'{execution.readable_bytes(step.disk):>12}'
+    )
+  needed = best.plan.devices * execution.bytes_per_device(best, room)
+  return [
+    *lines,
+    '',
+    f'time    about {_duration(total)} on {describe_plan(best.plan)}, '
+    'compilation included',
+    f'memory  about {execution.readable_bytes(needed)} for a shard of {room.members} '
+    'models and the data',
+    f'disk    {execution.readable_bytes(bytes_to_write(stages))} to write in '
+    f'{job.folder}',
+  ]
+
+
+def _duration(seconds: float) -> str:
+  if seconds < 90:
+    return f'{seconds:.0f} s'
+  if seconds < 5400:
+    return f'{seconds / 60:.0f} min'
+  return f'{seconds / 3600:.1f} h'

@@ -1,0 +1,325 @@
+"""The settings of a job: names, types and ranges, checked before anything runs.
+
+Configuration objects stop here; the rest of the project sees these classes.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from flax import struct
+
+from jaxmu import hparams as hp
+from jaxmu import methods, models
+from jaxmu import precision as precision_lib
+from jaxmu.data import catalog
+from jaxmu.data import splits as splits_lib
+
+_SHARE = hp.Interval(0.0, 1.0, low_open=True, high_open=True)
+
+
+@struct.dataclass
+class Data:
+  """Which data set, and where prepared data lies ('' for the usual places)."""
+
+  name: str = hp.static('digits')
+  folder: str = hp.static('')
+
+
+@struct.dataclass
+class Splits:
+  """How the development data is cut.
+
+  Attributes:
+    design: 'audit' (complementary pairs of splits, forget sets by partition),
+      'reference' (the benchmark's U-LiRA splits) or 'main' (its single split).
+    num_splits: training sets, each half of the pool; even for 'audit'.
+    forget_sets: forget sets per split.
+    forget_fraction: share of a training set in one forget set.
+    pool: points that splits are cut from; 0 for all but 5 % validation.
+    seeds: initialisations per split.
+    forget: which points of design 'main' to forget: 'random', 'class:3,5',
+      'file:PATH', 'most:SCORES' or 'least:SCORES'; see docs/data.md.
+    seed: of the random cuts of 'audit'.
+  """
+
+  design: str = hp.static('audit', valid=('audit', 'reference', 'main'))
+  num_splits: int = hp.static(16, valid=hp.AT_LEAST_ONE)
+  forget_sets: int = hp.static(2, valid=hp.AT_LEAST_ONE)
+  forget_fraction: float = hp.static(0.1, valid=_SHARE)
+  pool: int = hp.static(0, valid=hp.COUNT)
+  seeds: int = hp.static(1, valid=hp.AT_LEAST_ONE)
+  forget: str = hp.static('random')
+  seed: int = hp.static(0, valid=hp.COUNT)
+
+
+@struct.dataclass
+class Attack:
+  """How the models are attacked; changing this retrains nothing.
+
+  Attributes:
+    variance: how U-LiRA estimates variances.
+    mode: what U-LiRA leaves out of its fit when it scores a model.
+    leave_out: 'pair' or 'split', for mode 'logo'; see docs/attacks.md.
+    location: 'mean' or 'median'.
+  """
+
+  variance: str = hp.static(
+    'shrink',
+    valid=(
+      'shrink',
+      'per_example',
+      'global',
+      'student',
+      'normal_inverse_gamma',
+    ),
+  )
+  mode: str = hp.static('logo', valid=('logo', 'loo', 'in_sample'))
+  leave_out: str = hp.static('pair', valid=('pair', 'split'))
+  location: str = hp.static('mean', valid=('mean', 'median'))
+
+
+@struct.dataclass
+class Curve:
+  """Accuracy while originals and retrained models are trained.
+
+  Changing this retrains nothing: models trained before stay without a curve.
+
+  Attributes:
+    every: epochs between two scorings; 0 for no curves.
+  """
+
+  every: int = hp.static(0, valid=hp.COUNT)
+
+
+@struct.dataclass
+class Timing:
+  """How run time is measured: single member, median of `repeats` warm runs."""
+
+  repeats: int = hp.static(3, valid=hp.AT_LEAST_ONE)
+
+
+@struct.dataclass
+class Run:
+  """How the job uses the machine; none of it changes a draw.
+
+  Attributes:
+    devices: devices to share the members; 0 to let the plan choose (on a CPU
+      there is one per core).
+    chunk: members vmapped together on a device; 0 to let the plan choose; see
+      `jaxmu.study.planner`.
+    memory: GB that each accelerator, or the machine where devices are its
+      cores, may hold; 0 for 90 % of what there is.
+    shard: members trained and saved together, the unit of resuming.
+    verify: compare checksums of finished shards, not just sizes.
+  """
+
+  devices: int = hp.static(0, valid=hp.COUNT)
+  chunk: int = hp.static(0, valid=hp.COUNT)
+  memory: float = hp.static(0.0, valid=hp.NON_NEGATIVE)
+  shard: int = hp.static(8, valid=hp.AT_LEAST_ONE)
+  verify: bool = hp.static(True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Unlearner:
+  """An unlearning method with its hyper-parameters as plain numbers."""
+
+  method: str
+  hparams: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """Everything that defines a job.
+
+  Attributes:
+    seed: root of all draws.
+    seed_mode: 'independent' gives every member its own initial weights, data
+      order and noise. 'reference' shares the draws between members and the
+      weights between splits, as the benchmark does; it understates spread.
+    model: name of the architecture and its options.
+    precision: of the products of the network, see `jaxmu.precision`;
+      it changes results, hence it is never chosen for the user.
+    train: hyper-parameters of the original and the retrained models.
+    unlearners: the methods to compare.
+  """
+
+  workdir: str
+  seed: int
+  seed_mode: str
+  data: Data
+  splits: Splits
+  model: str
+  model_options: Mapping[str, Any]
+  precision: str
+  train: Mapping[str, Any]
+  unlearners: tuple[Unlearner, ...]
+  attack: Attack
+  curve: Curve
+  timing: Timing
+  run: Run
+
+  @property
+  def all_model_options(self) -> dict[str, Any]:
+    """The options of the model with what the precision asks of it."""
+    asked = precision_lib.model_options(self.precision)
+    return {**self.model_options, **asked}
+
+
+def from_config(config: Mapping[str, Any]) -> Settings:
+  """Check a configuration and turn it into settings.
+
+  Args:
+    config: nested plain mapping with the fields of `configs/common.py`.
+
+  Raises:
+    ValueError: an unknown name, a value of the wrong type or out of range; the
+      message names the field, the value and the remedy.
+  """
+  sections = ('data', 'splits', 'attack', 'curve', 'timing', 'run')
+  plain = ('workdir', 'seed', 'seed_mode', 'model', 'train')
+  _check_fields(config, 'config', (*sections, *plain, 'unlearn'), ('compare',))
+  _check_fields(
+    config['model'], 'config.model', ('name',), ('options', 'precision')
+  )
+  _check_fields(config['unlearn'], 'config.unlearn', ('method', 'hparams'))
+  classes = dict(
+    data=Data,
+    splits=Splits,
+    attack=Attack,
+    curve=Curve,
+    timing=Timing,
+    run=Run,
+  )
+  parts = {
+    name: hp.from_config(classes[name], config[name], f'config.{name}.')
+    for name in sections
+  }
+  settings = Settings(
+    workdir=str(config['workdir']),
+    seed=_whole(config, 'seed'),
+    seed_mode=_choice(config, 'seed_mode', ('independent', 'reference')),
+    model=config['model']['name'],
+    model_options=dict(config['model'].get('options', {})),
+    precision=config['model'].get('precision', precision_lib.DEFAULT),
+    train=_train(config['train']),
+    unlearners=_unlearners(config),
+    **parts,
+  )
+  _check_names(settings)
+  return settings
+
+
+def _check_fields(
+  values: Mapping[str, Any],
+  where: str,
+  needed: tuple[str, ...],
+  optional: tuple[str, ...] = (),
+) -> None:
+  known = sorted({*needed, *optional})
+  for name in values:
+    if name == 'fidelity':
+      raise ValueError(
+        f'{where}.fidelity is unknown, as hyper-parameters are already filled '
+        "in; choose the cited works' with --config=FILE:SCALE,paper"
+      )
+    if name not in known:
+      raise ValueError(
+        f'{where}.{name} is unknown; choose from: {", ".join(known)}'
+      )
+  for name in needed:
+    if name not in values:
+      raise ValueError(
+        f'{where}.{name} is missing; add it, see configs/common.py'
+      )
+
+
+def _train(values: Mapping[str, Any]) -> Mapping[str, Any]:
+  cls = methods.get('original').Hparams
+  hp.from_config(cls, values, 'config.train.')
+  return {**hp.defaults(cls), **values}
+
+
+def _unlearners(config: Mapping[str, Any]) -> tuple[Unlearner, ...]:
+  chosen = [(config['unlearn'], 'config.unlearn.')]
+  for name, hparams in config.get('compare', {}).items():
+    entry = {'method': name, 'hparams': hparams}
+    chosen.append((entry, f'config.compare.{name}.'))
+  found = {}
+  for entry, where in chosen:
+    name = entry['method']
+    try:
+      method = methods.get(name)
+    except ValueError as error:
+      raise ValueError(f'{where}method: {error}') from None
+    if name in methods.BASELINES:
+      raise ValueError(
+        f'{where}method = {name!r} is trained in every job anyway; choose an '
+        'unlearning method'
+      )
+    if name in found:
+      raise ValueError(f'{where} repeats the method {name!r}; list it once')
+    hp.from_config(method.Hparams, entry['hparams'], f'{where}hparams.')
+    hparams = {**hp.defaults(method.Hparams), **entry['hparams']}
+    found[name] = Unlearner(name, hparams)
+  return tuple(found.values())
+
+
+def _whole(config: Mapping[str, Any], name: str) -> int:
+  value = config[name]
+  if not isinstance(value, int) or value < 0:
+    raise ValueError(f'config.{name} = {value!r}; give a whole number from 0')
+  return value
+
+
+def _choice(
+  config: Mapping[str, Any], name: str, allowed: tuple[str, ...]
+) -> str:
+  if config[name] not in allowed:
+    raise ValueError(
+      f'config.{name} = {config[name]!r}; choose one of {list(allowed)}'
+    )
+  return config[name]
+
+
+def _check_names(settings: Settings) -> None:
+  if settings.model not in models.MODELS:
+    raise ValueError(
+      f'config.model.name = {settings.model!r}; choose one of '
+      f'{", ".join(models.MODELS)}'
+    )
+  _check_precision(settings)
+  try:
+    splits_lib.check_forget_choice(settings.splits.forget)
+  except ValueError as error:
+    raise ValueError(f'config.splits.forget: {error}') from None
+  if settings.splits.forget != 'random' and settings.splits.design != 'main':
+    raise ValueError(
+      f'config.splits.forget = {settings.splits.forget!r} needs one split; '
+      "set config.splits.design='main'"
+    )
+  if not settings.workdir:
+    raise ValueError('config.workdir is empty; name a folder to write to')
+  if settings.data.name in catalog.CATALOG:
+    # Fails here, not after minutes of loading, on a wrong option.
+    models.build(
+      settings.model,
+      num_classes=catalog.CATALOG[settings.data.name].num_classes,
+      options=settings.all_model_options,
+    )
+
+
+def _check_precision(settings: Settings) -> None:
+  try:
+    precision_lib.check(settings.precision)
+  except ValueError as error:
+    raise ValueError(f'config.model.{error}') from None
+  if settings.precision != precision_lib.DEFAULT and (
+    'dtype' in settings.model_options
+  ):
+    raise ValueError(
+      f'config.model.precision = {settings.precision!r} and '
+      f'config.model.options.dtype = {settings.model_options["dtype"]!r} both '
+      'say how to compute; drop the option'
+    )

@@ -1,0 +1,99 @@
+"""The nouns of the project and the legend of array shapes.
+
+Shape legend, used in every trailing comment:
+
+  P  members of a population        N  examples
+  C  classes                        B  examples of one batch
+  R, F, V  sizes of the retain, forget and validation sets
+  H, W     image height and width
+
+A *member* is one model of a population. Everything here describes one member;
+only `jaxmu.population` knows that there are several.
+
+What a model did with an example: the codes of every `state` array [P, N].
+
+They are written into score files, so they never change.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+from flax import struct
+
+Array = Any  # of JAX inside programs, of NumPy on the host
+Key = jax.Array  # a typed key of `jax.random.key`
+Params = Any  # nested dict of arrays
+Variables = dict[str, Any]  # {'params': Params, 'batch_stats': nested dict}
+
+
+@struct.dataclass
+class Dataset:
+  """All images of a data set, on the device once, shared by all members.
+
+  Indices run over the development part (the official training set) first and
+  the official test set after it.
+  """
+
+  image: Array  # u8[N, H, W, 3]
+  label: Array  # i32[N]
+
+
+@dataclasses.dataclass(frozen=True)
+class Transform:
+  """How bytes become network input (hashable, hence static under `jit`).
+
+  Attributes:
+    mean: per-channel mean of the pixels in [0, 1].
+    std: per-channel standard deviation of the pixels in [0, 1].
+    flip: mirror training images with probability one half.
+    crop_padding: zero-pad training images by this many pixels and crop back at
+      a random offset; 0 for no crop. Padding is black, before normalisation.
+  """
+
+  mean: tuple[float, ...]
+  std: tuple[float, ...]
+  flip: bool = False
+  crop_padding: int = 0
+
+
+@struct.dataclass
+class Split:
+  """Which examples one member retains, forgets and validates on.
+
+  There are no test indices: a method cannot leak what it cannot see.
+  """
+
+  retain: Array  # i32[R]
+  forget: Array  # i32[F]
+  val: Array  # i32[V]
+
+
+@struct.dataclass
+class Task:
+  """What all members share: data, architecture, transform and precision."""
+
+  dataset: Dataset
+  model: Any = struct.field(pytree_node=False)  # see jaxmu.models
+  transform: Transform = struct.field(pytree_node=False)
+  # Of the products of the network, see jaxmu.precision.
+  precision: str = struct.field(pytree_node=False, default='float32')
+
+
+@struct.dataclass
+class Problem:
+  """All that a method may look at.
+
+  `original` is the starting point: the trained original model for unlearning
+  methods, freshly initialised variables for `original` and `retrain`.
+  """
+
+  task: Task
+  split: Split
+  original: Variables
+
+
+RETAINED = 0  # trained on, and kept
+FORGOTTEN = 1  # trained on, and to be unlearned
+NEVER_SEEN = 2  # in the pool, but not in this model's training set
+EXCLUDED = 3  # in no set: validation, test

@@ -1,0 +1,41 @@
+"""What a report says of failed members and of weights without influence."""
+
+import numpy as np
+import pytest
+
+from jaxmu import method
+from jaxmu.study import evaluate, job
+
+
+def _members(size: int) -> job.Members:
+  places = np.arange(size, dtype=np.int32)
+  return job.Members(places % 2, places // 2, 10 + places, places)
+
+
+def test_failed_members_are_named_with_their_epochs():
+  failed = np.array([-1, 3, -1, 0])
+  (found,) = evaluate.failure_warnings('ga', failed, _members(4))
+  assert found == (
+    'ga: 2 of 4 models were no longer finite, from epoch 3 (initialisation 1, '
+    'split 0, forget set 11); epoch 0 (initialisation 1, split 1, forget set '
+    '13); the others went on undisturbed'
+  )
+  (found,) = evaluate.failure_warnings('original', np.array([1]), _members(1))
+  assert 'epoch 1 (initialisation 0, split 0);' in found
+  assert not evaluate.failure_warnings('ga', np.full(4, -1), _members(4))
+
+
+def test_many_failures_are_counted():
+  (found,) = evaluate.failure_warnings('ga', np.zeros(9, int), _members(9))
+  assert found.count('epoch 0') == 5 and 'and 4 more;' in found
+
+
+@pytest.mark.parametrize(('anew', 'mean'), [(False, 200), (True, 300)])
+def test_dead_weights_are_averaged_over_models(anew, mean):
+  counts = np.array([[100.0, 100.0, 100.0], [300.0, np.nan, np.nan]])
+  chosen = method.Chosen('replaced', 'dead_renewed', anew)
+  found = evaluate.dead_weight_warning('msg', chosen, counts, 1000, 5000)
+  assert found.startswith(
+    f'msg: of the weights that it replaced, {mean} (the mean'
+  )
+  assert '1,000 of the 5,000 weights' in found

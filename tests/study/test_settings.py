@@ -1,0 +1,129 @@
+"""Wrong settings stop a job before it starts, with the value and a remedy."""
+
+import os
+import re
+
+import pytest
+
+from jaxmu import files, precision
+from jaxmu.study import job as job_lib
+from jaxmu.study import run, settings
+from tests.study import small_job
+
+WRONG = [
+  ('unlearn__method', 'mgs', "unknown method 'mgs'; choose one of"),
+  ('unlearn__method', 'retrain', 'choose an unlearning method'),
+  ('unlearn__hparams__learning_rate', -0.1, r'learning_rate = -0.1; give'),
+  ('unlearn__hparams__batch_size', 0, 'batch_size = 0; give a value in'),
+  ('splits__forget_fraction', 0.0, r'forget_fraction = 0.0; give a value in'),
+  ('splits__forget_fraction', 1.0, r'forget_fraction = 1.0; give a value in'),
+  ('splits__design', 'half', r"design = 'half'; choose one of"),
+  ('model__name', 'resnet19', "model.name = 'resnet19'; choose one of"),
+  (
+    'model__precision',
+    'float16',
+    "model.precision cannot be 'float16'; choose",
+  ),
+  ('splits__forget', 'some', "splits.forget: forget set 'some': choose"),
+  ('splits__forget', 'class:3', 'needs one split; set config.splits.design'),
+  ('seed', -1, 'seed = -1; give a whole number'),
+  ('seed_mode', 'shared', "seed_mode = 'shared'; choose one of"),
+  ('attack__variance', 'none', "variance = 'none'; choose one of"),
+  ('curve__every', -1, 'every = -1; give'),
+  ('timing__repeats', 0, 'repeats = 0; give'),
+  ('run__devices', -1, r'config.run.devices = -1; give a value in \[0, inf'),
+  ('train__weight_decay', float('nan'), 'weight_decay = nan; give a finite'),
+]
+
+
+@pytest.mark.parametrize(('name', 'value', 'message'), WRONG)
+def test_wrong_values_are_refused(tmp_path, name, value, message):
+  with pytest.raises(ValueError, match=message):
+    small_job.make(tmp_path, **{name: value})
+
+
+def test_two_ways_to_say_how_to_compute_are_refused(tmp_path):
+  model = {'name': 'tiny', 'options': {'dtype': 'float32'}}
+  with pytest.raises(ValueError, match='both say how to compute; drop'):
+    small_job.make(tmp_path, model={**model, 'precision': 'bfloat16'})
+
+
+def test_precision_addresses_the_models(tmp_path):
+  jobs = [
+    job_lib.open_job(small_job.make(tmp_path, model__precision=name))
+    for name in precision.PRECISIONS
+  ]
+  addresses = {job.populations['original'].digest for job in jobs}
+  assert len(addresses) == len(precision.PRECISIONS)
+  assert jobs[2].task.model.dtype == 'bfloat16'
+
+
+def test_unknown_names_are_refused_and_known_ones_listed(tmp_path):
+  values = small_job.config(tmp_path).to_dict()
+  values['splits']['fraction'] = 0.1
+  with pytest.raises(ValueError, match='fraction is unknown.*forget_fraction'):
+    settings.from_config(values)
+  values = small_job.config(tmp_path).to_dict()
+  values['unlearn']['hparams']['rate'] = 0.1
+  with pytest.raises(ValueError, match='rate is unknown.*learning_rate'):
+    settings.from_config(values)
+
+
+def test_fidelity_is_refused_with_the_way_to_choose_it(tmp_path):
+  values = small_job.config(tmp_path).to_dict()
+  with pytest.raises(ValueError, match='fidelity is unknown.*FILE:SCALE,paper'):
+    settings.from_config({**values, 'fidelity': 'paper'})
+
+
+def test_unknown_options_of_a_section_are_refused(tmp_path):
+  values = small_job.config(tmp_path).to_dict()
+  values['model']['width'] = 8
+  with pytest.raises(ValueError, match='model.width is unknown.*options'):
+    settings.from_config(values)
+
+
+@pytest.mark.parametrize('name', ['run', 'model', 'workdir', 'unlearn'])
+def test_missing_sections_are_named(tmp_path, name):
+  values = small_job.config(tmp_path).to_dict()
+  del values[name]
+  with pytest.raises(ValueError, match=f'config.{name} is missing; add it'):
+    settings.from_config(values)
+
+
+def test_unknown_data_set_names_those_there_are(tmp_path):
+  chosen = small_job.make(tmp_path, data__name='dgits')
+  with pytest.raises(ValueError, match='dgits.*digits'):
+    job_lib.open_job(chosen)
+
+
+def test_forget_sets_beyond_the_training_set_are_refused(tmp_path):
+  chosen = small_job.make(tmp_path, splits__forget_sets=11)
+  with pytest.raises(ValueError, match='11'):
+    job_lib.open_job(chosen)
+
+
+def test_work_directory_that_is_a_file_is_refused(tmp_path):
+  path = tmp_path / 'file'
+  path.write_text('in the way')
+  with pytest.raises(ValueError, match=re.escape(str(path))):
+    run.run(small_job.make(path))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root may write anywhere')
+def test_work_directory_without_permission_is_refused(tmp_path):
+  tmp_path.chmod(0o500)
+  with pytest.raises(ValueError, match='cannot be written'):
+    run.run(small_job.make(tmp_path / 'job'))
+
+
+def test_two_runs_in_one_directory_are_refused(tmp_path):
+  with files.hold_workdir(tmp_path):
+    with pytest.raises(ValueError, match='in use by another run'):
+      run.run(small_job.make(tmp_path))
+
+
+def test_full_disk_is_refused_before_training(tmp_path, monkeypatch):
+  monkeypatch.setattr(files, 'free_bytes', lambda folder: 1000)
+  with pytest.raises(ValueError, match='GB free and the job needs'):
+    run.run(small_job.make(tmp_path))
+  assert not list(tmp_path.glob('store/models/*/shard_*'))
