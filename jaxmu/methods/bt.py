@@ -135,11 +135,18 @@ METHOD = Method(
   epoch=epoch,
   card=Card(
     title='Bad teacher',
+    label='BT',
     citation='Chundawat et al. 2023, arXiv 2205.08096',
     # With a noisy teacher that costs as much as the student.
     cost=lambda h, n: 5 * h['num_epochs'] * (n.retain + n.forget),
     reads=('retain', 'forget'),
     small={'noisy_arch': 'same', 'learning_rate': 1e-3},
     paper={'noisy_arch': 'same'},
+    digits={
+      'learning_rate': 0.0036,
+      'weight_decay': 0.00017,
+      'num_epochs': 1,
+      'batch_size': 64,
+    },
   ),
 )

@@ -129,10 +129,18 @@ METHOD = Method(
   epoch=epoch,
   card=Card(
     title='Confuse-Finetune-Weaken',
+    label='CFW',
     citation='Cadet et al. 2024, arXiv 2410.01276 (challenge: 3rd place)',
     cost=lambda h, n: n.retain + 3 * h['num_epochs'] * n.retain,
     reads=('retain',),
     needs=('conv',),
-    chosen=Chosen('added noise to', 'dead_noised'),
+    chosen=Chosen('noised', 'dead_noised'),
+    digits={
+      'learning_rate': 0.08,
+      'weight_decay': 0.00037,
+      'first_noise': 0.49,
+      'second_noise': 0.68,
+      'num_epochs': 3,
+    },
   ),
 )

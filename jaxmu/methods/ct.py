@@ -65,9 +65,14 @@ METHOD = Method(
   epoch=epoch,
   card=Card(
     title='Convolution Transpose',
+    label='CT',
     citation='Cadet et al. 2024, arXiv 2410.01276 (challenge: 5th place)',
     cost=lambda h, n: 3 * h['num_epochs'] * n.retain,
     reads=('retain',),
     needs=('conv',),
+    digits={
+      'learning_rate': 0.035,
+      'weight_decay': 1e-05,
+    },
   ),
 )

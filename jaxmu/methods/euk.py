@@ -116,10 +116,18 @@ METHOD = Method(
   prepare=prepare,
   card=Card(
     title='Exact unlearning, last k blocks',
+    label='EU-k',
     citation='Goel et al. 2022, arXiv 2201.06640',
     cost=lambda h, n: 3 * h['num_epochs'] * n.retain,
     reads=('retain',),
     small={'num_epochs': 3, 'num_blocks': 0},
     paper={'bn_mode': 'train'},
+    digits={
+      'learning_rate': 0.048,
+      'pull': 0.001,
+      'decay_rate': 0.008,
+      'num_epochs': 3,
+      'batch_size': 64,
+    },
   ),
 )

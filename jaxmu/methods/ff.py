@@ -156,10 +156,15 @@ METHOD = Method(
   num_epochs=lambda hparams: 0,
   card=Card(
     title='Fisher forgetting',
+    label='FF',
     citation='Golatkar et al. 2020, arXiv 1911.04933',
     cost=lambda h, n: n.retain * (1 + 2 * n.classes),
     reads=('retain',),
     small={'alpha': 1e-6},
-    chosen=Chosen('added noise to'),
+    chosen=Chosen('noised'),
+    digits={
+      'alpha': 2.4e-07,
+      'batch_size': 64,
+    },
   ),
 )

@@ -167,11 +167,15 @@ METHOD = Method(
   num_epochs=lambda hparams: 0,
   card=Card(
     title='Influence unlearning',
+    label='IU',
     citation='Izzo et al. 2021, arXiv 2002.10077',
     cost=lambda h, n: (
       3 * (n.forget + n.retain + min(h['num_samples'] + 2, n.retain))
     ),
     reads=('retain', 'forget'),
     exempt={'different_keys_differ': 'nothing is drawn'},
+    # Not searched: no step along its direction changes networks of this
+    # scale much.
+    digits={},
   ),
 )

@@ -184,10 +184,19 @@ METHOD = Method(
   num_epochs=lambda hparams: hparams.num_epochs + hparams.retain_num_epochs,
   card=Card(
     title='Knowledge-Distillation-Entropy',
+    label='KDE',
     citation='Cadet et al. 2024, arXiv 2410.01276 (challenge: 6th place)',
     cost=lambda h, n: (
       4 * h['num_epochs'] * n.val + 4 * h['retain_num_epochs'] * n.retain
     ),
     reads=('retain', 'val'),
+    digits={
+      'learning_rate': 0.031,
+      'weight_decay': 0.087,
+      'retain_learning_rate': 0.019,
+      'retain_weight_decay': 0.00011,
+      'temperature': 3.9,
+      'num_epochs': 2,
+    },
   ),
 )

@@ -261,11 +261,18 @@ METHOD = Method(
   num_epochs=lambda hparams: hparams.num_passes,
   card=Card(
     title='Prune, renew, match entropy, quantise',
+    label='PRMQ',
     citation='Cadet et al. 2024, arXiv 2410.01276 (challenge: 4th place)',
     cost=_cost,
     reads=('retain',),
     small={'prune_fraction': 0.5},
     paper={'extra_step': False},
     chosen=Chosen('pruned', 'dead_pruned'),
+    digits={
+      'learning_rate': 0.033,
+      'weight_decay': 0.00017,
+      'prune_fraction': 0.8,
+      'num_epochs': 1.9,
+    },
   ),
 )

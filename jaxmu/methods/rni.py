@@ -203,6 +203,7 @@ METHOD = Method(
   prepare=prepare,
   card=Card(
     title='Repeated Noise Injection',
+    label='RNI',
     citation='Cadet et al. 2024, arXiv 2410.01276 (challenge: 7th place)',
     cost=lambda h, n: h['num_epochs'] * (3 * n.retain + n.val),
     reads=('retain',),
@@ -213,6 +214,17 @@ METHOD = Method(
       'fine_num_epochs': 1,
       'reset_num_epochs': 0,
     },
-    chosen=Chosen('added noise to', 'dead_noised', anew=True),
+    chosen=Chosen('noised', 'dead_noised', every_epoch=True),
+    digits={
+      'learning_rate': 1.1e-05,
+      'weight_decay': 0.0018,
+      'fine_learning_rate': 0.011,
+      'fine_weight_decay': 0.0066,
+      'noise_fraction': 0.3,
+      'noise': 0.45,
+      'fine_num_epochs': 1,
+      'num_epochs': 3,
+      'batch_size': 64,
+    },
   ),
 )

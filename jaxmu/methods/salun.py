@@ -161,12 +161,21 @@ METHOD = Method(
   prepare=prepare,
   card=Card(
     title='Saliency unlearning',
+    label='SalUN',
     citation='Fan et al. 2024, arXiv 2310.12508',
     cost=lambda h, n: (
       3 * n.forget + 3 * h['num_epochs'] * (n.retain + n.forget)
     ),
     reads=('retain', 'forget'),
     paper={'mask_grad': 'sum', 'relabel_stream': 'key'},
-    chosen=Chosen('selected for training', 'dead_in_mask'),
+    chosen=Chosen('selected', 'dead_in_mask'),
+    digits={
+      'learning_rate': 0.0016,
+      'momentum': 0.9,
+      'weight_decay': 0.011,
+      'mask_fraction': 0.17,
+      'num_epochs': 2,
+      'batch_size': 64,
+    },
   ),
 )

@@ -276,6 +276,7 @@ METHOD = Method(
   prepare=prepare,
   card=Card(
     title='SCRUB',
+    label='SCRUB',
     citation='Kurmanji et al. 2023, arXiv 2302.09880',
     cost=lambda h, n: (
       4 * h['num_epochs'] * n.retain
@@ -285,5 +286,15 @@ METHOD = Method(
     reads=('retain', 'forget', 'val'),
     small={'snapshots': 3, 'num_ascents': 1},
     paper={'rewind_zero': 'original'},
+    digits={
+      'learning_rate': 0.067,
+      'weight_decay': 5.2e-05,
+      'gamma': 0.95,
+      'alpha': 0.66,
+      'temperature': 1.6,
+      'num_ascents': 1,
+      'num_epochs': 2,
+      'retain_batch_size': 64,
+    },
   ),
 )

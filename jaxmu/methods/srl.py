@@ -66,9 +66,16 @@ METHOD = Method(
   epoch=epoch,
   card=Card(
     title='Successive random labels',
+    label='SRL',
     citation='Hayase et al. 2020, arXiv 2003.02960',
     cost=lambda h, n: 3 * h['num_epochs'] * (n.retain + n.forget),
     reads=('retain', 'forget'),
     paper={'relabel_stream': 'key'},
+    digits={
+      'learning_rate': 0.011,
+      'weight_decay': 1.5e-05,
+      'num_epochs': 3,
+      'batch_size': 64,
+    },
   ),
 )
