@@ -47,7 +47,7 @@ def programs(task: Task) -> dict[str, Any]:
   """Return loops of a growing part of the step: (carry, batches) -> carry."""
   draws = Draws(jax.random.key(3)).at('epoch', 0)
   optimiser = training.sgd(0.01, 0.9, 5e-4)
-  cross_entropy = training.augmented_cross_entropy(task, draws)
+  cross_entropy = training.cross_entropy(task, augment=draws)
 
   def read(carry, index):
     variables, opt, total = carry
@@ -73,10 +73,10 @@ def programs(task: Task) -> dict[str, Any]:
 
   def descend(carry, index):
     variables, opt, total = carry
-    variables, opt, value = training.descend(
-      cross_entropy, optimiser, variables, opt, index, draws
+    fit, value = training.descend(
+      cross_entropy, optimiser, training.Fit(variables, opt), index, draws
     )
-    return variables, opt, total + value
+    return *fit, total + value
 
   return dict(zip(PARTS, (read, run, differentiate, descend), strict=True))
 

@@ -246,9 +246,9 @@ def _trace(name, problem):
 def test_every_method_takes_ones_own_network(name):
   problem = _problem(_wrap(Net()))
   found = _trace(name, problem)
-  assert jax.tree.structure(found) == jax.tree.structure(problem.original)
+  assert jax.tree.structure(found) == jax.tree.structure(problem.start)
   assert [x.shape for x in jax.tree.leaves(found)] == [
-    x.shape for x in jax.tree.leaves(problem.original)
+    x.shape for x in jax.tree.leaves(problem.start)
   ]
 
 
@@ -282,7 +282,7 @@ def test_the_last_block_alone_is_retrained():
       not np.array_equal(a, b)
       for a, b in zip(
         jax.tree.leaves(layer),
-        jax.tree.leaves(problem.original['params'][name]),
+        jax.tree.leaves(problem.start['params'][name]),
         strict=True,
       )
     )
