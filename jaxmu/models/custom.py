@@ -22,7 +22,7 @@ from flax import nnx
 
 from jaxmu.models import adapters, interface, order
 from jaxmu.models.pytorch_names import Leaf
-from jaxmu.types import Array, Key, Params, Variables
+from jaxmu.types import Array, Key, Variables
 
 _DROPOUT_DRAWS = 2  # uniforms that one key of dropout is made of
 _WITH_KERNEL = ('conv', 'depthwise', 'linear')
@@ -148,8 +148,8 @@ def check_is_network(network: Any) -> None:
   if good or _is_factory(network):
     return
   raise ValueError(
-    f'{_name(network)} is not a network; give a Flax linen module, a Flax NNX class, models.PureModel('
-    'init, apply), or a function that returns one of these'
+    f'{_name(network)} is not a network; give a Flax linen module, a Flax NNX '
+    'class, models.PureModel(init, apply), or a function that returns one'
   )
 
 
@@ -194,8 +194,8 @@ def _adapter(
     check_is_network(network)
   if options:
     raise ValueError(
-      f'{_name(network)} is already built, so that options {sorted(options)} come too '
-      'late; give its class'
+      f'{_name(network)} is already built and takes no options '
+      f'{sorted(options)}; give its class'
     )
   if isinstance(network, nn.Module):
     return adapters.LinenNetwork.of(network)
@@ -429,8 +429,8 @@ def _check_blocks(model: CustomModel, flat: Shapes) -> None:
     if kernel is None or kernel.shape[1:] != (model.num_classes,):
       raise ValueError(
         f'the classifier {path!r} is not a linear layer of '
-        f'{model.num_classes} outputs (kernel f[in, {model.num_classes}]); name '
-        f'that layer in blocks.classifier (top-level modules: '
+        f'{model.num_classes} outputs (kernel f[in, {model.num_classes}]); '
+        'name that layer in blocks.classifier (top-level modules: '
         f'{", ".join(tops)})'
       )
 
