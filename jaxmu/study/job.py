@@ -202,6 +202,7 @@ def open_job(settings: Settings) -> Job:
     models.build(
       settings.model,
       num_classes=source.num_classes,
+      image_shape=tuple(source.image.shape[1:]),
       options=settings.all_model_options,
     ),
     source.transform,
@@ -277,6 +278,7 @@ def _populations(
     dict(settings.model_options),
     settings.precision,
     settings.run.shard,
+    *filter(None, [models.fingerprint(settings.model)]),  # code of a plug-in
   )
 
   def make(name, hparams, members, *upstream):

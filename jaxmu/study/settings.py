@@ -284,11 +284,10 @@ def _choice(
 
 
 def _check_names(settings: Settings) -> None:
-  if settings.model not in models.MODELS:
-    raise ValueError(
-      f'config.model.name = {settings.model!r}; choose one of '
-      f'{", ".join(models.MODELS)}'
-    )
+  try:
+    models.MODELS.resolve(settings.model)
+  except ValueError as error:
+    raise ValueError(f'config.model.name: {error}') from None
   _check_precision(settings)
   try:
     splits_lib.check_forget_choice(settings.splits.forget)
@@ -303,9 +302,11 @@ def _check_names(settings: Settings) -> None:
     raise ValueError('config.workdir is empty; name a folder to write to')
   if settings.data.name in catalog.CATALOG:
     # Fails here, not after minutes of loading, on a wrong option.
+    entry = catalog.CATALOG[settings.data.name]
     models.build(
       settings.model,
-      num_classes=catalog.CATALOG[settings.data.name].num_classes,
+      num_classes=entry.num_classes,
+      image_shape=(entry.size, entry.size, 3),
       options=settings.all_model_options,
     )
 
