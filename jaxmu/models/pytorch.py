@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmu import files
 from jaxmu.models import interface, pytorch_names
 from jaxmu.types import Variables
 
@@ -124,11 +125,12 @@ def save(model: interface.Model, variables: Variables, path: PathLike) -> None:
     for name, value in pytorch_names.to_torch(model, variables).items()
   }
   if path.suffix == _SAFE:
-    _package('safetensors.numpy').save_file(state, path)
+    files.write_bytes(path, _package('safetensors.numpy').save(state))
     return
   torch = _package('torch')
   tensors = {name: torch.tensor(value) for name, value in state.items()}
-  torch.save(tensors, path)
+  with files.replacing(path) as file:
+    torch.save(tensors, file)
 
 
 def save_population(
