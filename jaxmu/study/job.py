@@ -313,9 +313,8 @@ def _populations(
   ) -> Population:
     method = methods.get(spec)
     code = code_fingerprint(methods, spec)
-    models_address = address(
-      'train', method.name, code, common, dict(hparams), *upstream
-    )
+    inputs = common, members.names, code, dict(hparams), *upstream
+    models_address = address('train', method.name, *inputs)
     places = {
       'models': models_address,
       'scores': address('predict', models_address),

@@ -85,8 +85,9 @@ def read(
       the file.
   """
   # Imported here: most jobs read no such files.
-  checkpoints = importlib.import_module('jaxmu.models.checkpoints')
   try:
+    # Imported here: most jobs read no such files.
+    checkpoints = importlib.import_module('jaxmu.models.checkpoints')
     found = checkpoints.read_population(model, list(paths))
   except (OSError, ImportError, ValueError) as error:
     raise ValueError(f'{_FIELD}: {error}') from error
