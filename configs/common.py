@@ -48,6 +48,8 @@ def base(name: str, model: str, scale: str = '') -> config_dict.ConfigDict:
   config.seed_mode = 'independent'
 
   config.data = {'name': data, 'folder': ''}
+  config.originals = {'checkpoints': ''}
+  config.retrained = {'train': True}
   config.model = {'name': model, 'options': {}, 'precision': 'float32'}
   config.splits = {
     'design': 'audit',
@@ -82,6 +84,7 @@ def base(name: str, model: str, scale: str = '') -> config_dict.ConfigDict:
     'memory': 0.0,
     'shard': 8,
     'verify': True,
+    'cache_teacher': True,
   }
   if data == 'digits':
     _digits(config)
