@@ -54,16 +54,36 @@ class Splits:
 
 
 @struct.dataclass
+class Originals:
+  """Where the original models come from.
+
+  Attributes:
+    checkpoints: file or pattern of files to read them from; '' to train them.
+  """
+
+  checkpoints: str = hp.static('')
+
+
+@struct.dataclass
+class Retrained:
+  """Whether models are retrained without the forget sets, as the reference."""
+
+  train: bool = hp.static(True)
+
+
+@struct.dataclass
 class Attack:
   """How the models are attacked; changing this retrains nothing.
 
   Attributes:
+    which: names of attacks, separated by commas; '' for the default ones.
     variance: how U-LiRA estimates variances.
     mode: what U-LiRA leaves out of its fit when it scores a model.
     leave_out: 'pair' or 'split', for mode 'logo'; see docs/attacks.md.
     location: 'mean' or 'median'.
   """
 
+  which: str = hp.static('')
   variance: str = hp.static(
     'shrink',
     valid=(
@@ -112,6 +132,7 @@ class Run:
       cores, may hold; 0 for 90 % of what there is.
     shard: members trained and saved together, the unit of resuming.
     verify: compare checksums of finished shards, not just sizes.
+    cache_teacher: compute a teacher's outputs once instead of in every step.
   """
 
   devices: int = hp.static(0, valid=hp.COUNT)
@@ -119,6 +140,7 @@ class Run:
   memory: float = hp.static(0.0, valid=hp.NON_NEGATIVE)
   shard: int = hp.static(8, valid=hp.AT_LEAST_ONE)
   verify: bool = hp.static(True)
+  cache_teacher: bool = hp.static(True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +165,7 @@ class Settings:
       it changes results, hence it is never chosen for the user.
     train: hyper-parameters of the original and the retrained models.
     unlearners: the methods to compare.
+    metrics: further metrics, by name or as plug-ins.
   """
 
   workdir: str
@@ -159,6 +182,9 @@ class Settings:
   curve: Curve
   timing: Timing
   run: Run
+  originals: Originals = Originals()
+  retrained: Retrained = Retrained()
+  metrics: tuple[str, ...] = ()
 
   @property
   def all_model_options(self) -> dict[str, Any]:
@@ -171,7 +197,8 @@ def from_config(config: Mapping[str, Any]) -> Settings:
   """Check a configuration and turn it into settings.
 
   Args:
-    config: nested plain mapping with the fields of `configs/common.py`.
+    config: nested plain mapping with the fields that
+      `jaxmu.study.recipes.job_config` returns.
 
   Raises:
     ValueError: an unknown name, a value of the wrong type or out of range; the
@@ -179,7 +206,13 @@ def from_config(config: Mapping[str, Any]) -> Settings:
   """
   sections = ('data', 'splits', 'attack', 'curve', 'timing', 'run')
   plain = ('workdir', 'seed', 'seed_mode', 'model', 'train')
-  _check_fields(config, 'config', (*sections, *plain, 'unlearn'), ('compare',))
+  optional = ('originals', 'retrained')  # files written before they existed
+  _check_fields(
+    config,
+    'config',
+    (*sections, *plain, 'unlearn'),
+    (*optional, 'compare', 'metrics'),
+  )
   _check_fields(
     config['model'], 'config.model', ('name',), ('options', 'precision')
   )
@@ -191,10 +224,12 @@ def from_config(config: Mapping[str, Any]) -> Settings:
     curve=Curve,
     timing=Timing,
     run=Run,
+    originals=Originals,
+    retrained=Retrained,
   )
   parts = {
-    name: hp.from_config(classes[name], config[name], f'config.{name}.')
-    for name in sections
+    name: hp.from_config(cls, config.get(name, {}), f'config.{name}.')
+    for name, cls in classes.items()
   }
   settings = Settings(
     workdir=str(config['workdir']),
@@ -205,6 +240,7 @@ def from_config(config: Mapping[str, Any]) -> Settings:
     precision=config['model'].get('precision', precision_lib.DEFAULT),
     train=_train(config['train']),
     unlearners=_unlearners(config),
+    metrics=tuple(config.get('metrics', ())),
     **parts,
   )
   _check_names(settings)
@@ -231,7 +267,8 @@ def _check_fields(
   for name in needed:
     if name not in values:
       raise ValueError(
-        f'{where}.{name} is missing; add it, see configs/common.py'
+        f'{where}.{name} is missing; add it, as in what '
+        'jaxmu.study.recipes.job_config returns'
       )
 
 
