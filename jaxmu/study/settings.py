@@ -232,7 +232,9 @@ def from_config(config: Mapping[str, Any]) -> Settings:
     ValueError: an unknown name, a value of the wrong type or out of range; the
       message names the field, the value and the remedy.
   """
-  _check_fields(config, 'config', _NEEDED, (*_SECTIONS, 'originals', 'compare', 'metrics'))
+  _check_fields(
+    config, 'config', _NEEDED, (*_SECTIONS, 'originals', 'compare', 'metrics')
+  )
   for name in config:
     if name not in _PLAIN and not isinstance(config[name], Mapping):
       raise ValueError(
