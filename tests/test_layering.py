@@ -39,6 +39,7 @@ MAY_IMPORT = {
   'report': {'report', 'methods', 'attacks', 'metrics', *_BASE},
   'methods': {'methods', 'models', 'data', *_BASE},
   'population': {'methods', 'models', 'data', *_BASE},
+  'testing': {'testing', 'population', 'methods', 'models', 'data', *_BASE},
   'study': None,  # everything but the commands
   'main': {'study'},
   'attack': {'attacks', 'metrics', 'report', *_BASE},
