@@ -171,7 +171,7 @@ class LinenNetwork:
     """See `Network.init`."""
     module, options = self._in_mode(False)
     with _scope_errors():
-      variables = module.init(rngs, images, **options)
+      variables = module.init(dict(rngs), images, **options)
     _refuse_others(variables)
     return {'params': {}, 'batch_stats': {}, **variables}
 
@@ -319,7 +319,8 @@ def _structure(network: NnxNetwork) -> tuple[Any, Any, Any, Any]:
 
 def _split(module: nnx.Module) -> tuple[Any, Any, Any, Any, Any]:
   """Return structure, parameters, statistics, random streams, other state."""
-  return nnx.split(module, nnx.Param, nnx.BatchStat, nnx.RngState, ...)
+  parts: Any = nnx.split(module, nnx.Param, nnx.BatchStat, nnx.RngState, ...)
+  return parts
 
 
 def _with_names(tree: Any) -> Any:

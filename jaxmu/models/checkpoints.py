@@ -163,7 +163,7 @@ def _files(paths: str | Sequence[Path]) -> list[Path]:
   matches = glob.glob(os.path.expanduser(paths))
   if not matches:
     raise FileNotFoundError(f'no file matches {str(paths)!r}')
-  return sorted(matches, key=_natural)
+  return [*sorted(matches, key=_natural)]
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:
@@ -534,19 +534,18 @@ def _shapes(model: interface.Model) -> dict[tuple[str, str], tuple[int, ...]]:
   shapes = jax.eval_shape(
     lambda key: interface.init(model, key, image_shape), jax.random.key(0)
   )
-  return {
-    (collection, path): leaf.shape
-    for collection, part in shapes.items()
-    for path, leaf in flax.traverse_util.flatten_dict(part, sep='/').items()
-  }
+  return {key: leaf.shape for key, leaf in _by_path(shapes)}
+
+
+def _by_path(variables: Variables) -> Iterator[tuple[tuple[str, str], Any]]:
+  for collection, part in variables.items():
+    flat = flax.traverse_util.flatten_dict(part, sep='/')
+    for path, leaf in flat.items():
+      yield (collection, path), leaf
 
 
 def _flat(variables: Variables) -> dict[tuple[str, str], np.ndarray]:
-  return {
-    (collection, path): np.asarray(leaf)
-    for collection, part in variables.items()
-    for path, leaf in flax.traverse_util.flatten_dict(part, sep='/').items()
-  }
+  return {key: np.asarray(leaf) for key, leaf in _by_path(variables)}
 
 
 def _check_variables(

@@ -184,7 +184,7 @@ def _of_training(
       'train mode does not change its statistics; pass the train mode on to '
       'BatchNorm.'
     )
-  flat = flax.traverse_util.flatten_dict(gradient, sep='/')
+  flat: dict[str, Any] = flax.traverse_util.flatten_dict(gradient, sep='/')
   spoilt = [path for path, x in flat.items() if not np.isfinite(x).all()]
   if spoilt:
     yield f'gradients are not finite, in {", ".join(spoilt[:3])}.'

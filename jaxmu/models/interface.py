@@ -68,7 +68,10 @@ class Layer(NamedTuple):
 class Model(Protocol):
   """A classifier f[B, H, W, 3] -> f[B, C]."""
 
-  num_classes: int
+  @property
+  def num_classes(self) -> int:
+    """Number of logits C."""
+    ...
 
   @property
   def num_drop_paths(self) -> int:

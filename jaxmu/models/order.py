@@ -7,7 +7,6 @@ import jax
 import jax.extend.core
 import jax.numpy as jnp
 
-from jaxmu.models import interface
 from jaxmu.types import Variables
 
 # Operations that only hand an array on; using their result is using the array.
@@ -23,23 +22,21 @@ _VIEWS = (
 _WITHIN = ('kernel', 'scale', 'bias', 'mean', 'var')
 
 
-def of_use(
-  model: interface.Model, variables: Variables
-) -> dict[str, list[str]]:
+def of_use(model: Any, variables: Variables) -> dict[str, list[str]]:
   """List the paths of each collection in the order of their first use.
 
   The arrays of a layer stay together: kernel or scale, bias, statistics.
   Arrays that are never used come last.
 
   Args:
-    model: has `image_shape`; nothing is run.
+    model: has `image_shape` and `apply`; nothing is run.
     variables: arrays or shapes.
   """
   flat = {
     name: flax.traverse_util.flatten_dict(tree, sep='/')
     for name, tree in variables.items()
   }
-  images = jnp.zeros((2, *model.image_shape))  # type: ignore[attr-defined]
+  images = jnp.zeros((2, *model.image_shape))
 
   def run(flat):
     nested = {
