@@ -54,7 +54,7 @@ OWNED = {
   'flax.linen': ('models/',),
   'matplotlib': ('report/',),
   'ml_collections': ('main.py',),
-  'orbax': ('study/store.py',),
+  'orbax': ('study/store.py', 'models/checkpoint_files.py'),
   'rich': ('report/',),
   'sklearn': ('data/catalog.py', 'attacks/single_model.py'),
   'tensorflow_datasets': ('data/',),
