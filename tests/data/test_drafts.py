@@ -59,7 +59,7 @@ def test_kill_while_publishing_loses_nothing(tmp_path, count, kept):
   (target / 'old').write_text('')
   code = (
     'import os, pathlib, signal\n'
-    'from jaxmu.data import drafts\n'
+    'from jaxmu import files\n'
     f'folder = pathlib.Path({str(tmp_path)!r})\n'
     'done, rename = [], pathlib.Path.rename\n'
     'def killed(*args):\n'
@@ -67,9 +67,9 @@ def test_kill_while_publishing_loses_nothing(tmp_path, count, kept):
     '    os.kill(os.getpid(), signal.SIGKILL)\n'
     '  done.append(rename(*args))\n'
     'pathlib.Path.rename = killed\n'
-    'with drafts.draft(folder) as draft:\n'
+    'with files.atomic_folder(folder) as draft:\n'
     '  (draft / "new").write_text("")\n'
-    '  drafts.publish(draft, folder / "set")\n'
+    '  files.publish_folder(draft, folder / "set")\n'
     '  os.kill(os.getpid(), signal.SIGKILL)\n'
   )
   _run_until_killed(code)
@@ -98,8 +98,8 @@ def test_drafts_of_others_stay_while_they_are_written(tmp_path):
 def test_draft_of_a_killed_writer_is_removed_by_the_next(tmp_path):
   code = (
     'import os, pathlib, signal\n'
-    'from jaxmu.data import drafts\n'
-    f'with drafts.draft(pathlib.Path({str(tmp_path)!r})) as draft:\n'
+    'from jaxmu import files\n'
+    f'with files.atomic_folder(pathlib.Path({str(tmp_path)!r})) as draft:\n'
     '  (draft / "half").write_text("")\n'
     '  os.kill(os.getpid(), signal.SIGKILL)\n'
   )

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 
-from jaxmu.data import datasets
+from jaxmu.data import cache, datasets
 from jaxmu.types import Transform
 
 
@@ -22,7 +22,7 @@ def _source(**changes) -> datasets.Source:
     **changes,
   }
   fields.setdefault(
-    'fingerprint', datasets.fingerprint(fields['image'], fields['label'])
+    'fingerprint', cache.fingerprint(fields['image'], fields['label'])
   )
   return datasets.Source(**fields)
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from jaxmu import prepare
-from jaxmu.data import custom, datasets
+from jaxmu.data import datasets, pictures
 from tests.data import standins, stock
 
 
@@ -110,7 +110,7 @@ def test_arrays_become_a_data_set(run, tmp_path):
 @pytest.mark.parametrize(
   'image, label, message',
   [
-    (np.zeros((4, 6, 6, 3)), [0, 1, 0, 1], 'float64.*np.round'),
+    (np.full((4, 6, 6, 3), 2.0), [0, 1, 0, 1], 'float64.*from 2 to 2.*divide'),
     (np.zeros((4, 6, 6, 3), np.uint8), [0, 1, 0], 'labels .* shape'),
     (np.zeros((4, 6, 6, 3), np.uint8), ['a', 'b', 'a', 'b'], 'counted from 0'),
     (np.zeros((4, 6, 6, 3), np.uint8), [0, -1, 0, 1], r'y\.npy.*position 1 '),
@@ -175,7 +175,7 @@ def test_options_out_of_range_are_refused(run, tmp_path, option):
   status, _, err = run(*command, f'--{option}')
   name, _, value = option.partition('=')
   assert status == 1
-  assert f'--{name} is {value}: give at least' in err
+  assert f'--{name} is {value}, expected an integer of at least' in err
 
 
 def test_two_archives_are_refused(run, tmp_path):
@@ -223,7 +223,7 @@ def test_broken_and_missing_pictures_are_named(run, tmp_path):
     file.unlink()
   assert 'has no images' in run('pets', '--from_images', tmp_path / 'pets')[2]
   with pytest.raises(ValueError, match='class folders'):
-    custom.read_image_folder(tmp_path / 'pets' / 'cat', size=None)
+    pictures.list_folder(tmp_path / 'pets' / 'cat')
 
 
 @pytest.mark.parametrize('mode', ['F', 'I', 'I;16'])
@@ -252,7 +252,7 @@ def test_parts_need_the_same_classes(tmp_path):
   _pictures(tmp_path / 'train', ['cat', 'dog'], 2)
   _pictures(tmp_path / 'test', ['cat', 'owl'], 2)
   with pytest.raises(ValueError, match='owl'):
-    custom.read_image_folder(tmp_path, size=None)
+    pictures.list_folder(tmp_path)
 
 
 def test_official_set_from_archives_of_the_user(run, tmp_path, monkeypatch):
@@ -357,7 +357,7 @@ def test_left_out_faces_are_listed(run, tmp_path):
 def test_digits_need_nothing(run):
   status, out, _ = run('digits')
   assert status == 0
-  assert 'digits: 1437 + 360 examples' in out
+  assert 'digits: 1,437 + 360 examples' in out
 
 
 def test_unknown_name_is_an_error(run):
