@@ -22,7 +22,8 @@ SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 # By content. Others are not tried: Pillow hands PostScript to a program.
 _FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'TIFF', 'WEBP')
 _LARGEST = 89_478_485  # pixels of one picture, Pillow's own limit
-_ORIENTATION = 0x0112  # tag of EXIF
+# Tags of EXIF and TIFF.
+_ORIENTATION, _TIFF_WIDTH, _TIFF_HEIGHT = 0x0112, 0x0100, 0x0101
 _SHOWN = 8  # kinds of left-out files that are named one by one
 
 
@@ -287,6 +288,9 @@ def _check_header(image: Image.Image, file: pathlib.Path) -> tuple[int, int]:
     exif = _named_errors(file, image.getexif)
     turned = exif.get(_ORIENTATION, 1) in (5, 6, 7, 8)
   height, width = image.height, image.width
+  if image.format == 'TIFF':  # Pillow turns these itself, in some versions
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    height, width = tags[_TIFF_HEIGHT], tags[_TIFF_WIDTH]
   return (width, height) if turned else (height, width)
 
 

@@ -1,5 +1,6 @@
 """Loading by name: constants, plain folders, cache, official order, errors."""
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -152,6 +153,47 @@ def test_another_order_than_the_official_one_is_noticed(tmp_path, monkeypatch):
     )
 
 
+def test_what_is_not_compared_with_the_official_set_is_said(
+  tmp_path, monkeypatch, load, recwarn
+):
+  assert [n for n, e in CATALOG.items() if not e.label_digest] == [
+    'digits',  # comes with scikit-learn
+    'utkface',
+  ]
+  small = dataclasses.replace(CATALOG['utkface'], num_dev=8, num_test=4, size=6)
+  monkeypatch.setitem(CATALOG, 'utkface', small)
+  _write_plain(tmp_path / 'data' / 'utkface', _arrays(8), _arrays(4, seed=1))
+  with pytest.warns(UserWarning) as caught:
+    load('utkface')
+  [warning] = caught
+  for text in (
+    'UTKFace: only the number of examples was compared',
+    'neither their order nor their labels',
+    'jaxmu.prepare utkface --manual_dir=DIR --overwrite',
+  ):
+    assert text in str(warning.message)
+  recwarn.clear()
+  monkeypatch.setattr(formats, 'is_plain', lambda folder: False)
+  monkeypatch.setattr(formats, 'find_prepared', lambda folder: [folder])
+  monkeypatch.setattr(formats, 'newest_prepared', lambda folder: folder)
+  monkeypatch.setattr(formats, 'is_ours', lambda folder: True)
+  monkeypatch.setattr(formats, 'open_prepared', formats.open_plain)
+  load('utkface')  # of an official archive, by jaxmu
+  assert not recwarn.list
+
+
+def test_names_that_leave_the_data_folder_are_refused(tmp_path, load):
+  (tmp_path / 'data').mkdir()
+  _write_plain(tmp_path / 'other' / 'mine', _arrays(20), _arrays(8))
+  accepted = []
+  for name in ('../other/mine', f'{tmp_path}/other/mine', '..', '', 'a\0b'):
+    with pytest.raises(ValueError, match='cannot name a data set'):
+      accepted.append(load(name).name)
+  with pytest.raises(ValueError, match='cannot name a data set'):
+    load('x' * 300)
+  assert not accepted
+
+
 def test_conversion_happens_once_and_again_when_the_source_changes(
   tmp_path, load, monkeypatch
 ):
@@ -184,7 +226,7 @@ def test_damaged_cache_is_converted_again(tmp_path, load, victim):
   content = bytearray(path.read_bytes())
   content[-3] ^= 1
   path.write_bytes(bytes(content[:-1]) if victim == 'record.json' else content)
-  with pytest.warns(UserWarning, match=r'damaged \(.*\); it is converted again'):
+  with pytest.warns(UserWarning, match='damaged .*; it is converted'):
     assert load('mine').fingerprint == good
   assert [p.name for p in (tmp_path / 'cache').iterdir()] == [folder.name]
 
