@@ -206,6 +206,29 @@ def change_method(
   _rename(config, old, methods.get(method).name)
 
 
+def add_method(
+  config: dict[str, Any], method: str, fidelity: str = 'reference'
+) -> None:
+  """Add a method to compare, and its name to that of the folder.
+
+  Args:
+    config: fields of a job; changed in place.
+    method: by name or as a plug-in.
+    fidelity: 'reference' or 'paper', see `jaxmu.methods.hparams_for`.
+
+  Raises:
+    ValueError: there is no such method, or the job has it already.
+  """
+  specs = [config['unlearn']['method'], *config['compare']]
+  if method in specs:
+    raise ValueError(f'the job has the method {method!r} already')
+  config['compare'][method] = method_hparams(
+    method, data=config['data']['name'], fidelity=fidelity
+  )
+  last, new = methods.get(specs[-1]).name, methods.get(method).name
+  _rename(config, last, f'{last}_{new}')
+
+
 def change_model(config: dict[str, Any], model: str) -> None:
   """Replace the model, its options and the folder; see `change_method`."""
   _check_model(model)
