@@ -12,9 +12,9 @@ import sys
 import pytest
 
 import jaxmu
-from jaxmu import cli
+from jaxmu import cli, main
 from jaxmu.cli import arguments
-from jaxmu.study import recipes
+from jaxmu.study import recipes, run
 
 ROOT = pathlib.Path(jaxmu.__file__).parent.parent
 
@@ -285,7 +285,29 @@ def test_compared_methods_bring_their_settings_and_can_be_changed():
   assert request.config == wanted
 
 
-@pytest.mark.xdist_group('killed')
+def test_a_shell_reads_the_printed_command_as_it_was_given(monkeypatch):
+  given = [
+    '--config=msg_resnet',
+    '--workdir=a {blank}\'s "folder" $HOME *',
+    "--config.model.options={'width': 4}",
+  ]
+  calls = []
+  monkeypatch.setattr(main, 'set_up_jax', lambda config: None)
+  monkeypatch.setattr(
+    run, 'run', lambda chosen, command: calls.append((chosen.workdir, command))
+  )
+  main.main(given)
+  ((workdir, command),) = calls
+  assert workdir == given[1].partition('=')[2]
+  program = 'import json, sys; print(json.dumps(sys.argv[1:]))'
+  line = command.replace(
+    'python -m jaxmu.main', shlex.join([sys.executable, '-c', program]), 1
+  )
+  done = subprocess.run(['sh', '-c', line], capture_output=True, check=True)
+  assert json.loads(done.stdout) == given
+
+
+@pytest.mark.slow
 def test_printed_command_makes_the_same_numbers_again(folder):
   command = [
     'run',
