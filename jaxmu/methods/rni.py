@@ -16,7 +16,6 @@ and a network of fewer than nine tensors has all of them chosen.
 """
 
 import dataclasses
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -54,10 +53,6 @@ class Hparams:
   batch_size: int = hp.static(64, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
   trained: Array | None = hp.derived()  # bool[LONGEST, tensors]
   noisy: Array | None = hp.derived()  # bool[LONGEST, tensors]
-
-
-class State(NamedTuple):
-  variables: Variables
 
 
 def prepare(hparams: Hparams, problem: Problem) -> Hparams:
@@ -111,20 +106,20 @@ def choices(
   return trained, noisy
 
 
-def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
+def init(hparams: Hparams, draws: Draws, problem: Problem) -> training.Edited:
   """Draw the classifier anew."""
   del hparams
   params = weights.fresh_torch_default(
-    draws, problem.original['params'], problem.task.model.blocks.classifier
+    draws, problem.start['params'], problem.task.model.blocks.classifier
   )
-  return State({**problem.original, 'params': params})
+  return training.Edited({**problem.start, 'params': params})
 
 
 def disturb(
   hparams: Hparams,
   draws: Draws,
   problem: Problem,
-  state: State,
+  state: training.Edited,
   epoch: Array,
 ) -> Variables:
   """Add noise to what was drawn for it in this epoch."""
@@ -157,9 +152,9 @@ def epoch(
   hparams: Hparams,
   draws: Draws,
   problem: Problem,
-  state: State,
+  state: training.Edited,
   epoch: Array,
-) -> tuple[State, Info]:
+) -> tuple[training.Edited, Info]:
   """Take one shuffled pass over the retain set, most tensors frozen."""
   variables = disturb(hparams, draws, problem, state, epoch)
   past = epoch - (hparams.num_epochs - hparams.fine_num_epochs)
@@ -177,12 +172,13 @@ def epoch(
     jnp.where(fine, hparams.fine_weight_decay, hparams.weight_decay),
     trainable=free,
   )
-  variables, _, info = training.retain_epoch(
-    problem,
+  fit, info = training.pass_over(
+    'retain',
+    hparams,
     draws,
-    *training.start(variables),
+    problem,
+    training.start(variables),
     optimiser,
-    hparams.batch_size,
   )
   noisy = _of_epoch(hparams.noisy, problem, epoch)
   dead = [
@@ -191,8 +187,8 @@ def epoch(
       problem.task, variables['params']
     ).items()
   ]
-  info = {**info, 'learning_rate': rate, 'dead_noised': sum(dead, jnp.int32(0))}
-  return State(variables), info
+  info = {**info, 'dead_noised': sum(dead, jnp.int32(0))}
+  return training.Edited(fit.variables), info
 
 
 METHOD = Method(

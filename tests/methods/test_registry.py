@@ -36,7 +36,7 @@ def test_the_skeleton_runs():
   problem = small.problem()
   found, infos = method_lib.run(method, hparams, small.draws(), problem)
   assert len(infos) == 1 and np.isfinite(infos[0]['loss']).all()
-  assert not small.same(found, problem.original)
+  assert not small.same(found, problem.start)
 
 
 def test_fidelity_sets_exactly_the_named_options():
@@ -56,7 +56,6 @@ def test_options_default_to_what_the_reference_does():
   expected = {
     'attn_bias_mode': 'cached',
     'bn_mode': 'eval',
-    'cache_teacher': True,
     'confuse_scope': 'top_level_conv',
     'epochs_cast_int': False,
     'extra_step': True,
@@ -166,7 +165,7 @@ class _Without:
 def test_a_model_without_the_layers_it_edits_is_refused(name, need):
   problem = small.problem()
   task = problem.task.replace(model=_Without(problem.task.model))
-  problem = Problem(task, problem.split, problem.original)
+  problem = Problem(task, problem.split, problem.start)
   with pytest.raises(ValueError, match=f'kind {need}; the model has none'):
     method_lib.check(methods.get(name), problem)
 
@@ -189,7 +188,7 @@ def test_shapes_are_enough_to_prepare():
   problem = small.problem()
   abstract = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype),
-    (problem.split, problem.original),
+    (problem.split, problem.start),
   )
   abstract = Problem(tiny_problem.task(), *abstract)
   for name, method in methods.METHODS.items():

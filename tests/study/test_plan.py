@@ -1,4 +1,4 @@
-"""How a job settles on a plan, without timing anything, and keeps to it."""
+"""How a job chooses its plan, without timing anything, and keeps to it."""
 
 import dataclasses
 import json
@@ -45,16 +45,16 @@ def test_a_small_job_does_not_probe(probed, tmp_path):
   job = _job(tmp_path)
   work = planner.training_work(planner.plan_steps(job))
   assert work > 0
-  settled = planner.choose_plan(job, work, print)
-  assert settled.layout == job.layout == population.Layout(2, 1)
+  chosen = planner.choose_plan(job, work, print)
+  assert chosen.layout == job.layout == population.Layout(2, 1)
   assert not probed
 
 
 def test_a_large_job_probes_once_and_remembers(probed, tmp_path):
   work = 1e14
-  settled = planner.choose_plan(_job(tmp_path), work, print)
+  chosen = planner.choose_plan(_job(tmp_path), work, print)
   assert probed == [(2, 1), (2, 2), (2, 4)]
-  assert settled.layout == population.Layout(2, 2)
+  assert chosen.layout == population.Layout(2, 2)
   # Another work directory, another day: nothing is left to find out.
   other = _job(tmp_path / 'other')
   assert planner.choose_plan(other, 1.0, print).layout == population.Layout(
@@ -76,11 +76,11 @@ def test_settings_override_the_plan(probed, tmp_path):
 def test_the_plan_changes_no_address(probed, tmp_path):
   job = _job(tmp_path)
   planner.probe_missing(job, print)
-  settled = planner.choose_plan(job, 1e14, print)
-  for changed in (settled, _job(tmp_path, run__chunk=4, run__memory=1.0)):
+  chosen = planner.choose_plan(job, 1e14, print)
+  for changed in (chosen, _job(tmp_path, run__chunk=4, run__memory=1.0)):
     assert changed.layout != job.layout
-    for name, people in job.populations.items():
-      assert changed.populations[name].digest == people.digest
+    for name, one in job.populations.items():
+      assert changed.populations[name].digest == one.digest
 
 
 def test_a_memory_limit_is_respected_or_refused(probed, tmp_path):
@@ -108,6 +108,12 @@ def test_plan_shows_what_was_tried_and_why(probed, tmp_path):
   assert len(probed) == 3
 
 
+def test_a_job_without_retrained_models_is_planned_too(probed, tmp_path):
+  job = _job(tmp_path, retrained__train=False)
+  assert 'retrain' not in planner.plan_text(job)
+  assert probed
+
+
 def test_the_probe_measures_speed_and_memory(monkeypatch, tmp_path):
   job = _job(tmp_path)
   found = planner.run_probe(job, execution.Plan(2, 2))
@@ -131,7 +137,7 @@ def _raise(error):
 @pytest.fixture
 def little_memory(monkeypatch):
   """Chunks above 1 run out of memory after the first epoch; counts it."""
-  original, failures = population.Trainer.train, []
+  train, failures = population.Trainer.train, []
 
   def train_once(self, loaded, *, on_epoch, watch=None):
     def fail(count):
@@ -140,7 +146,7 @@ def little_memory(monkeypatch):
         failures.append(self.layout.chunk)
         raise jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: no')
 
-    return original(self, loaded, on_epoch=fail, watch=watch)
+    return train(self, loaded, on_epoch=fail, watch=watch)
 
   monkeypatch.setattr(population.Trainer, 'train', train_once)
   return failures
@@ -152,14 +158,15 @@ def test_training_goes_on_in_smaller_chunks(little_memory, tmp_path, capsys):
     job = job_lib.open_job(
       small_job.make(tmp_path / str(chunk), run__devices=1, run__chunk=chunk)
     )
-    people = job.populations['original']
-    trainer = population.Trainer(people.method, job.task, job.layout)
+    original = job.populations['original']
+    trainer = population.Trainer(original.method, job.task, job.layout)
     with progress.Progress() as bars:
       stages.train(job, 'original', trainer, bars)
     results[chunk] = [
-      np.load(path) for path in sorted(people.models.folder.glob('*/loss.npy'))
+      np.load(path)
+      for path in sorted(original.models.folder.glob('*/loss.npy'))
     ]
-    stored = people.models.models(0, stages.model_shapes(job, 4))
+    stored = original.models.models(0, stages.model_shapes(job, 4))
     results[chunk] += jax.tree.leaves(stored)
   assert little_memory == [2]
   for a, b in zip(results[1], results[2], strict=True):
@@ -184,15 +191,15 @@ def test_chunks_that_ran_out_are_remembered(probed, tmp_path):
 
 def test_a_program_beyond_the_limit_is_not_started(tmp_path):
   job = _job(tmp_path, run__memory=0.001)
-  people = job.populations['original']
-  trainer = population.Trainer(people.method, job.task, job.layout)
+  original = job.populations['original']
+  trainer = population.Trainer(original.method, job.task, job.layout)
   with progress.Progress() as bars:
     with pytest.raises(ValueError, match='500.0 kB allowed'):
       stages.train(job, 'original', trainer, bars)
-  assert not people.models.folder.exists()
+  assert not original.models.folder.exists()
 
 
-def test_the_file_of_notes_names_model_and_machine(probed, tmp_path):
+def test_the_file_of_measurements_names_model_and_machine(probed, tmp_path):
   job = _job(tmp_path)
   planner.probe_missing(job, print)
   found = json.loads(stages.measurement_cache(job).path.read_text())['facts']
@@ -204,9 +211,9 @@ def test_run_time_is_that_of_one_member_also_where_members_are_vmapped(
   tmp_path,
 ):
   job = _job(tmp_path, run__chunk=4)
-  people = job.populations['original']
-  trainer = population.Trainer(people.method, job.task, job.layout)
-  alone, loaded, only = stages._load(job, 'original', trainer)
+  original = job.populations['original']
+  trainer = population.Trainer(original.method, job.task, job.layout)
+  alone, loaded, only = stages._load_one(job, 'original', trainer)
   assert alone.layout == population.Layout(1, 1)
   assert only is None
   assert loaded.members.key.shape == (1,)

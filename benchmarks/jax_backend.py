@@ -1,7 +1,7 @@
-"""jaxmu's side of a comparison: a population in one compiled program.
+"""jaxmu's backend of a comparison: a population in one compiled program.
 
-It writes down the weights and the draws of every member, so that the other side
-can train the same models on the same batches.
+It writes the weights and the draws of every member to files, so that the other
+backend can train the same models on the same batches.
 """
 
 import pathlib
@@ -40,7 +40,7 @@ _EVERY_EPOCH = {
 def make(
   workload: Workload, folder: str, devices: int = 2, chunk: int = 1
 ) -> 'JaxSide':
-  """Build the side in a process that has not used JAX yet."""
+  """Build the backend in a process that has not used JAX yet."""
   if devices > 1:
     jax.config.update('jax_num_cpu_devices', devices)
   return JaxSide(workload, population.Layout(devices, chunk), folder)
@@ -93,7 +93,7 @@ class JaxSide:
     return self.trainer.train(self._load(epochs)).losses
 
   def facts(self) -> dict[str, Any]:
-    """Return what else there is to say about this side."""
+    """Return what else there is to say about this backend."""
     return {'compile_seconds': self.compile_seconds}
 
   def _load(self, epochs: int) -> population.Loaded:
@@ -129,7 +129,7 @@ def record(
   original: Variables,
   epochs: int = RECORDED,
 ) -> None:
-  """Write weights, index sets and draws of one member for the other side.
+  """Write weights, index sets and draws of one member for the other backend.
 
   Args:
     path: of the archive.

@@ -46,7 +46,7 @@ def load(
 
 
 def read(path: pathlib.Path, device: str = 'cpu') -> Member:
-  """Read a member that jaxmu's side wrote."""
+  """Read a member that jaxmu's backend wrote."""
   with np.load(path) as found:
     tensors = {name: torch.from_numpy(found[name]).to(device) for name in found}
   weights = {

@@ -2,7 +2,7 @@
 
 Written as published code does it: no sharing between models, the teacher asked
 in every step, masks as tensors of the size of the weights. Draws are those that
-jaxmu's side wrote down, so fresh weights cost nothing here.
+jaxmu's backend wrote down, so fresh weights cost nothing here.
 """
 
 import copy
@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from peer.data import Data, Member
-from peer.train import cosine, descend, epoch, set_rate, sgd
+from pytorch.data import Data, Member
+from pytorch.train import cosine, descend, epoch, set_rate, sgd
 
 SUBSET_BATCH = 64  # of the gradients of MSG
 SLOW = 0.1  # gradient factor of the weights that MSG keeps

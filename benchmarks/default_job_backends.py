@@ -1,7 +1,7 @@
-"""Both sides of `benchmarks/default_job.py`: the job's shards, one at a time.
+"""Backends of `benchmarks/default_job.py`: the job's shards, one at a time.
 
-jaxmu's side opens the real job; it trains the originals beforehand, for MSG to
-start from, and writes weights, index sets and draws for PyTorch's side.
+The jaxmu backend opens the real job. It trains the originals first, from which
+MSG starts, and writes weights, index sets and draws for PyTorch's backend.
 """
 
 import pathlib
@@ -9,12 +9,12 @@ import sys
 from typing import Any
 
 import jax
-import jax_side
+import jax_backend
 import numpy as np
 import torch
-import torch_side
-from peer import data as data_lib
-from peer import resnet
+import torch_backend
+from pytorch import data as data_lib
+from pytorch import resnet
 from workload import Workload
 
 from jaxmu import population
@@ -43,7 +43,7 @@ class JaxJob:
     self.originals: Any = None
 
   def prepare(self, rounds: int) -> dict[str, dict[str, Any]]:
-    """Train the originals, compile all, write members for the other side.
+    """Train the originals, compile all, write members for the other backend.
 
     Returns:
       Per population its hyper-parameters, size and number of shards.
@@ -74,7 +74,7 @@ class JaxJob:
     """Return data and width of the networks."""
     transform = self.job.task.transform
     if transform.flip or transform.crop_padding:
-      raise ValueError('the other side does not augment')
+      raise ValueError('the other backend does not augment')
     source = self.job.source
     return {
       'data': (source.image, source.label, transform.mean, transform.std),
@@ -138,7 +138,7 @@ class JaxJob:
     )
     for number in range(len(keys)):
       one = lambda x, i=number: x[i]  # noqa: E731
-      jax_side.record(
+      jax_backend.record(
         self.folder / f'{name}_{shard}_{number}.npz',
         workload,
         self.job.task.model,
@@ -163,7 +163,7 @@ class TorchJob:
     part: tuple[int, int],
   ):
     torch.set_num_threads(threads)
-    memory_format = torch_side.FORMATS[layout]
+    memory_format = torch_backend.FORMATS[layout]
     image, label, mean, std = data
     self.data = data_lib.load(
       np.asarray(image), np.asarray(label), mean, std, memory_format
@@ -193,7 +193,7 @@ class TorchJob:
     """Train them."""
     hparams = self.settings
     self.losses = [
-      torch_side.METHODS[self.name](
+      torch_backend.METHODS[self.name](
         model, self.data, member, hparams, hparams['num_epochs'], False
       )
       for model, member in self.pairs

@@ -1,17 +1,16 @@
-"""A population against PyTorch: check that they agree, then time them in turn.
+"""jaxmu and PyTorch on one workload: check that they agree, then time them.
 
-Sides of a match, on the same cores:
+Backends, on the same cores:
 
   jaxmu                the population as one compiled program, one device a core
   torch contiguous     one model after another, operations on all cores
   torch channels_last  the same with the other layout of images in memory
   torch, n processes   the better layout, models split over processes of one
-                       thread each: not how one trains a model, but how one
-                       could train a population
+                       thread each
   torch, compiled      the better layout through `torch.compile`, on request
 
-The ratio of a row is a side's time by jaxmu's, round by round. The better
-layout is found by two turns each; it alone goes on, and is the one that counts.
+`speed_up` is a backend's time divided by jaxmu's, round by round. The faster
+layout is chosen by two turns each; only that one is measured further.
 """
 
 import contextlib
@@ -19,10 +18,10 @@ import os
 import tempfile
 from typing import Any
 
-import duel
-import jax_side
+import jax_backend
 import numpy as np
-import torch_side
+import take_turns
+import torch_backend
 from workload import Workload
 
 from jaxmu import hparams as hp
@@ -45,7 +44,7 @@ def cores() -> int:
   return len(os.sched_getaffinity(0))
 
 
-def play(
+def run(
   workload: Workload,
   *,
   rounds: int = ROUNDS,
@@ -55,26 +54,26 @@ def play(
   compiled: bool = False,
   devices: int = 0,
 ) -> list[dict[str, Any]]:
-  """Compare the sides on one workload; rows of a table, jaxmu first.
+  """Compare the backends on one workload; rows of a table, jaxmu first.
 
   Args:
     workload: what to run.
-    rounds: turns of each side that count.
+    rounds: turns of each backend that count.
     checked: epochs whose losses are compared.
     form: of PyTorch's attention.
-    processes: whether to run the side of several processes.
-    compiled: whether to run the side of `torch.compile`.
+    processes: whether to run the backend of several processes.
+    compiled: whether to run the backend of `torch.compile`.
     devices: CPU devices of jaxmu; 0 for one per core.
 
   Raises:
-    RuntimeError: the sides do not compute the same.
+    RuntimeError: the backends do not compute the same.
   """
   with contextlib.ExitStack() as stack:
     folder = stack.enter_context(tempfile.TemporaryDirectory())
     ours = stack.enter_context(
-      duel.Side(
+      take_turns.Backend(
         'jaxmu',
-        jax_side.make,
+        jax_backend.make,
         [
           {
             'workload': workload,
@@ -88,19 +87,21 @@ def play(
       stack.enter_context(_torch(workload, folder, layout, form))
       for layout in LAYOUTS
     ]
-    trial = duel.rounds(theirs, 'run', TRIALS)
-    best = min(theirs, key=lambda side: min(trial[side.name]))
-    layout, sides = best.name.split()[1], [best]
+    trial = take_turns.rounds(theirs, 'run', TRIALS)
+    best = min(theirs, key=lambda backend: min(trial[backend.name]))
+    layout, backends = best.name.split()[1], [best]
     if processes and cores() > 1:
       many = _torch(workload, folder, layout, form, cores())
-      sides.append(stack.enter_context(many))
+      backends.append(stack.enter_context(many))
     if compiled:
       quick = _torch(workload, folder, layout, form, compiled=True)
-      sides.append(stack.enter_context(quick))
+      backends.append(stack.enter_context(quick))
     (expected,) = ours.call('losses', checked)
-    apart = [differ(expected, side.call('losses', checked)) for side in sides]
+    apart = [
+      differ(expected, backend.call('losses', checked)) for backend in backends
+    ]
     check(workload, max(apart))
-    seconds = trial | duel.rounds([ours, *sides], 'run', rounds)
+    seconds = trial | take_turns.rounds([ours, *backends], 'run', rounds)
     (facts,) = ours.call('facts')
   return rows(workload, seconds, best.name, max(apart), facts, form)
 
@@ -112,8 +113,8 @@ def _torch(
   form: str,
   processes: int = 1,
   compiled: bool = False,
-) -> duel.Side:
-  """Start a side of PyTorch that shares the cores among its processes."""
+) -> take_turns.Backend:
+  """Start a backend of PyTorch that shares the cores among its processes."""
   threads = cores() // processes
   parts = [(first, processes) for first in range(processes)]
   options = {
@@ -128,9 +129,9 @@ def _torch(
   name = f'torch {layout}' + (', compiled' if compiled else '')
   if processes > 1:
     name += f', {processes} processes'
-  return duel.Side(
+  return take_turns.Backend(
     name,
-    torch_side.TorchSide,
+    torch_backend.TorchSide,
     [{**options, 'part': part} for part in parts],
     {'OMP_NUM_THREADS': str(threads)},
   )
@@ -139,7 +140,7 @@ def _torch(
 def settings(workload: Workload) -> dict[str, Any]:
   """Return all hyper-parameters of a workload's method."""
   known = hp.defaults(methods.get(workload.method).Hparams)
-  return {**known, **jax_side.hyper_parameters(workload, 1)}
+  return {**known, **jax_backend.hyper_parameters(workload, 1)}
 
 
 def differ(expected: np.ndarray, answers: list[dict[int, np.ndarray]]) -> float:
@@ -171,13 +172,13 @@ def rows(
   facts: dict[str, Any],
   form: str,
 ) -> list[dict[str, Any]]:
-  """Make the rows of a table from the seconds of each side's turns."""
+  """Make the rows of a table from the seconds of each backend's turns."""
   images = workload.members * workload.retain
   ours, found = seconds.pop('jaxmu'), []
   for name, spent in {'jaxmu': ours, **seconds}.items():
     alone = name == 'jaxmu'
-    speed = duel.spread([images / s for s in spent])
-    times = duel.ratios(spent, ours)
+    speed = take_turns.spread([images / s for s in spent])
+    times = take_turns.ratios(spent, ours)
     found.append(
       {
         'method': workload.method,
@@ -185,11 +186,11 @@ def rows(
         'attention': form if workload.model == 'vit11m' and not alone else '',
         'population': workload.members,
         'batch': workload.batch,
-        'side': name + (' (counted)' if name == best else ''),
+        'backend': name + (' (counted)' if name == best else ''),
         'images_per_s': f'{speed.median:.0f}',
         'low': f'{speed.low:.0f}',
         'high': f'{speed.high:.0f}',
-        'times_as_slow': '' if alone else f'{times.median:.2f}',
+        'speed_up': '' if alone else f'{times.median:.2f}',
         'ratio_low': '' if alone else f'{times.low:.2f}',
         'ratio_high': '' if alone else f'{times.high:.2f}',
         'rounds': len(spent),

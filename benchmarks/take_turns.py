@@ -1,8 +1,8 @@
 """Several programs in turn on the same cores.
 
-Every side lives in processes of its own and sleeps on a pipe while another one
-works; a round lets each side work once, so that what the machine does beside
-them falls on all alike. A side answers to method names: `call` returns what
+Every backend has its own processes and waits on a pipe while another one works.
+A round lets each backend work once, so that other load on the machine affects
+all of them alike. A backend answers to method names: `call` returns what
 the method returns, `rounds` times it.
 """
 
@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 PAUSE = 0.2  # seconds between turns, for threads that spin before they sleep
 
 
-class Side:
-  """One side: a few processes, each with an object that `make` built there.
+class Backend:
+  """One backend: a few processes, each with an object that `make` built there.
 
   Attributes:
     name: as it stands in tables.
@@ -69,7 +69,7 @@ class Side:
         pipe.send(None)
       process.join()
 
-  def __enter__(self) -> 'Side':
+  def __enter__(self) -> 'Backend':
     return self
 
   def __exit__(self, *_: Any) -> None:
@@ -107,20 +107,20 @@ def _serve(pipe: Any, make: Callable[..., Any], options: dict) -> None:
 
 
 def rounds(
-  sides: Sequence[Side], method: str, count: int, *args: Any
+  backends: Sequence[Backend], method: str, count: int, *args: Any
 ) -> dict[str, list[float]]:
-  """Let the sides work in turn, `count` times after one turn to warm up.
+  """Let the backends work in turn, `count` times after one turn to warm up.
 
   Returns:
-    Seconds of each turn, by side.
+    Seconds of each turn, by backend.
   """
-  seconds: dict[str, list[float]] = {side.name: [] for side in sides}
+  seconds: dict[str, list[float]] = {backend.name: [] for backend in backends}
   for turn in range(count + 1):
-    for side in sides:
+    for backend in backends:
       time.sleep(PAUSE)
-      spent = side.seconds(method, *args)
+      spent = backend.seconds(method, *args)
       if turn:
-        seconds[side.name].append(spent)
+        seconds[backend.name].append(spent)
   return seconds
 
 
@@ -141,7 +141,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def ratios(slow: Sequence[float], fast: Sequence[float]) -> Spread:
-  """Compare two sides round by round: how many times as fast the second is.
+  """Compare two backends round by round: how many times as fast the second is.
 
   Turns that were not taken in the same rounds are compared with the median.
   """

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from peer.data import Data, Member
+from pytorch.data import Data, Member
 
 
 def sgd(model: nn.Module, hparams: dict[str, Any]) -> torch.optim.SGD:

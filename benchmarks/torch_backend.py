@@ -1,12 +1,12 @@
-"""PyTorch's side of a comparison: the same models, one after another."""
+"""PyTorch's backend of a comparison: the same models, one after another."""
 
 import pathlib
 from typing import Any
 
 import numpy as np
 import torch
-from peer import data as data_lib
-from peer import resnet, tiny_vit, train, unlearn
+from pytorch import data as data_lib
+from pytorch import resnet, tiny_vit, train, unlearn
 from workload import MEAN, STD, Workload
 
 FORMATS = {
@@ -43,16 +43,16 @@ class TorchSide:
     device: str = 'cpu',
     compiled: bool = False,
   ):
-    """Build the side.
+    """Build the backend.
 
     Args:
       workload: what to train.
-      folder: where jaxmu's side wrote its members.
+      folder: where jaxmu's backend wrote its members.
       hparams: of the method, all of them.
       threads: of an operation.
       layout: of images in memory, see `FORMATS`.
       part: which members: every n-th from the first, as (first, n).
-      form: of attention, see `peer.tiny_vit`.
+      form: of attention, see `pytorch.tiny_vit`.
       device: where models and data lie.
       compiled: whether to use `torch.compile`.
     """

@@ -1,10 +1,13 @@
-"""Networks of a user's own: what is read off them, and that methods run."""
+"""Custom networks: what is read off them, and that methods run on them."""
+
+import re
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from jaxmu import hparams as hp
 from jaxmu import method as method_lib
@@ -126,7 +129,7 @@ def test_every_array_is_listed_once(module):
 
 def test_a_field_can_switch_the_mode():
   model, images = _wrap(Field()), _images()
-  assert model.mode == 'deterministic'
+  assert model.network.mode == 'deterministic'
   variables = models.init(model, jax.random.key(0), SHAPE)
   trained, stats = models.apply(model, variables, images, train=True)
   plain, _ = models.apply(model, variables, images, train=False)
@@ -153,6 +156,155 @@ def test_blocks_may_be_given():
     _wrap(Mlp(), blocks=blocks._replace(classifier=('Dense_1',)))
 
 
+class NnxNet(nnx.Module):
+  """Defined in another order than it is used in."""
+
+  def __init__(self, num_classes: int, width: int = 4, *, rngs: nnx.Rngs):
+    self.a_head = nnx.Linear(width, num_classes, rngs=rngs)
+    self.blocks = nnx.List(
+      nnx.Linear(width, width, rngs=rngs) for _ in range(2)
+    )
+    self.dropout = nnx.Dropout(0.5, rngs=rngs)
+    self.norm = nnx.BatchNorm(width, rngs=rngs)
+    self.z_first = nnx.Conv(3, width, (3, 3), rngs=rngs)
+
+  def __call__(self, x):
+    x = nnx.relu(self.norm(self.z_first(x))).mean((1, 2))
+    for block in self.blocks:
+      x = block(x)
+    return self.a_head(self.dropout(x))
+
+
+def test_nnx_layers_are_in_the_order_of_the_forward_pass():
+  model = _wrap(NnxNet, options={'width': 5})
+  assert [(layer.path, layer.kind) for layer in model.layers] == [
+    ('z_first', 'conv'),
+    ('norm', 'batch_norm'),
+    ('blocks/0', 'linear'),
+    ('blocks/1', 'linear'),
+    ('a_head', 'linear'),
+  ]
+  assert model.blocks == models.Blocks(
+    stem=('z_first', 'norm'),
+    body=(('blocks/0',), ('blocks/1',)),
+    neck=(),
+    classifier=('a_head',),
+    stem_conv=('z_first',),
+  )
+  assert model == _wrap(NnxNet, options={'width': 5})
+  assert model != _wrap(NnxNet, options={'width': 6})
+
+
+def test_nnx_logits_and_statistics_are_those_of_the_module():
+  model, images = _wrap(NnxNet), _images()
+  variables = models.init(model, jax.random.key(0), SHAPE)
+  plain = NnxNet(CLASSES, rngs=nnx.Rngs(jax.random.key(0)))
+  plain.eval()
+  logits, stats = models.apply(model, variables, images, train=False)
+  np.testing.assert_array_equal(logits, plain(images))
+  assert stats is variables['batch_stats']
+  plain.train()
+  plain(images)
+  _, stats = models.apply(
+    model, variables, images, train=True, drop_path=jnp.full((2, 4), 0.3)
+  )
+  np.testing.assert_array_equal(stats['norm']['mean'], plain.norm.mean[...])
+  np.testing.assert_array_equal(stats['norm']['var'], plain.norm.var[...])
+
+
+def _pure_init(key):
+  kernel = 0.1 * jax.random.normal(key, (3, 3, 3, 4))
+  head = {'w': jnp.eye(4, CLASSES), 'b': jnp.zeros(CLASSES)}
+  return {'z_first': {'w': kernel, 'b': jnp.zeros(4)}, 'a_head': head}
+
+
+def _pure_apply(params, images):
+  first, head = params['z_first'], params['a_head']
+  x = jax.lax.conv_general_dilated(
+    images,
+    first['w'],
+    (1, 1),
+    'SAME',
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+  )
+  x = jax.nn.relu(x + first['b'].reshape(1, 1, 1, -1)).mean((1, 2))
+  return x @ head['w'] + head['b'].reshape(1, -1)
+
+
+PURE = models.PureModel(_pure_init, _pure_apply)
+
+
+def test_pure_functions_are_read_by_their_tree_and_their_use():
+  model, images = _wrap(PURE), _images()
+  assert [(layer.path, layer.kind) for layer in model.layers] == [
+    ('z_first', 'conv'),
+    ('a_head', 'linear'),
+  ]
+  assert model.blocks.classifier == ('a_head',)
+  variables = models.init(model, jax.random.key(0), SHAPE)
+  assert set(variables['params']['a_head']) == {'kernel', 'bias'}
+  logits, stats = models.apply(model, variables, images, train=True)
+  expected = jax.jit(_pure_apply)(_pure_init(jax.random.key(0)), images)
+  np.testing.assert_allclose(logits, expected, rtol=1e-6)
+  assert stats == {}
+
+
+def test_pure_functions_may_hold_pairs_and_lists():
+  def init(key):
+    params = _pure_init(key)
+    return [tuple(layer.values()) for layer in params.values()]
+
+  def apply(params, images):
+    named = zip(('z_first', 'a_head'), params, strict=True)
+    pairs = {n: dict(zip('wb', pair, strict=True)) for n, pair in named}
+    return _pure_apply(pairs, images)
+
+  model = _wrap((init, apply))
+  variables = models.init(model, jax.random.key(0), SHAPE)
+  assert model.blocks.classifier == ('1',)
+  np.testing.assert_allclose(
+    models.apply(model, variables, _images(), train=False)[0],
+    apply(init(jax.random.key(0)), _images()),
+    rtol=1e-6,
+  )
+
+
+def _with_statistics(returned):
+  def init(key):
+    stats = {'norm': {'mean': jnp.zeros(CLASSES)}}
+    return {'params': _pure_init(key), 'batch_stats': stats}
+
+  def apply(variables, images, train):
+    logits = _pure_apply(variables['params'], images)
+    mean = variables['batch_stats']['norm']['mean']
+    if not train:
+      return logits - mean.reshape(1, -1)
+    return returned(logits, {'norm': {'mean': mean + 1}})
+
+  return init, apply
+
+
+def test_pure_functions_may_have_statistics():
+  model = _wrap(_with_statistics(lambda logits, stats: (logits, stats)))
+  variables = models.init(model, jax.random.key(0), SHAPE)
+  _, stats = models.apply(model, variables, _images(), train=True)
+  np.testing.assert_array_equal(stats['norm']['mean'], np.ones(CLASSES))
+  with pytest.raises(ValueError, match=r'must return \(logits, batch_stats\)'):
+    _wrap(_with_statistics(lambda logits, stats: logits))
+
+
+def _factory(num_classes, scale):
+  del scale
+  return Field if num_classes else None
+
+
+def test_functions_may_return_networks():
+  model = _wrap(_factory, options={'scale': 2})
+  assert model == _wrap(Field) == _wrap(Field())
+  with pytest.raises(ValueError, match="no option 'depth'; it has: scale"):
+    _wrap(_factory, options={'depth': 2})
+
+
 class Stateful(nn.Module):
   what: str = ''
 
@@ -164,6 +316,16 @@ class Stateful(nn.Module):
       self.variable('cache', 'count', jnp.zeros, ())
     if self.what == 'noise':
       x = nn.Dropout(0.5, deterministic=False)(x)
+    if self.what == 'error':
+      raise RuntimeError('first line\nsecond line')
+    x = nn.Dense(CLASSES)(x.mean((1, 2)))
+    return {'tuple': (x, x), 'dict': {'logits': x}}.get(self.what, x)
+
+
+class Named(nn.Module):
+  @nn.compact
+  def __call__(self, x, train=False):
+    x = nn.BatchNorm(not train, axis_name='batch')(x)
     return nn.Dense(CLASSES)(x.mean((1, 2)))
 
 
@@ -181,23 +343,38 @@ class Pooled(nn.Module):
     return nn.Conv(CLASSES, (3, 3))(x).mean((1, 2))
 
 
-@pytest.mark.parametrize(
-  'module, error, message',
-  [
-    (Stateful('never'), ValueError, 'has BatchNorm but no train mode'),
-    (Stateful('always'), ValueError, 'updates statistics in evaluation mode'),
-    (Stateful('cache'), ValueError, "keeps 'cache'"),
-    (Stateful('noise'), ValueError, 'draws random numbers or updates'),
-    (Noisy(), ValueError, "a stream that is not 'dropout'"),
-    (Pooled(), ValueError, 'is not a linear layer of 4 outputs'),
-    (nn.Sequential([nn.Dense(4)]), ValueError, 'give tuples for lists'),
-    (nn.Dense(4), ValueError, r'to \(1, 8, 8, 4\), not to \(1, 4\)'),
-    (len, TypeError, 'not a linen module'),
-  ],
-)
-def test_what_cannot_work_is_refused(module, error, message):
-  with pytest.raises(error, match=message):
-    _wrap(module)
+REFUSED = [
+  (Stateful('never'), 'has BatchNorm but no train mode'),
+  (Stateful('always'), 'updates statistics in evaluation mode'),
+  (Stateful('cache'), "keeps 'cache'"),
+  (Stateful('noise'), 'draws random numbers or updates'),
+  (Stateful('tuple'), 'Stateful returns a tuple; return the logits alone'),
+  (Stateful('dict'), 'Stateful returns a dict; return the logits alone'),
+  (Stateful('error'), 'fails on images .*: RuntimeError: first line'),
+  (Named(), 'Named names an axis .*drop axis_name'),
+  (Noisy(), "a stream that is not 'dropout'"),
+  (Pooled(), 'is not a linear layer of 4 outputs'),
+  (nn.Sequential([nn.Dense(4)]), 'give tuples for lists'),
+  (nn.Dense(4), r'to \(2, 8, 8, 4\), not to \(2, 4\)'),
+  (nn.Dense, "'features'"),
+  (len, 'len is not a network'),
+  (dict, 'dict is not a network'),
+  (PURE._replace(init=lambda key: jnp.zeros(3)), 'are a single array'),
+  (nnx.Linear(3, 4, rngs=nnx.Rngs(0)), 'an instance of an NNX module'),
+  (lambda rngs: 3, 'does not return an nnx.Module'),
+]
+
+
+def test_what_cannot_work_is_refused_in_one_line():
+  wrong = []
+  for network, message in REFUSED:
+    try:
+      _wrap(network)
+      wrong.append(f'accepted: {message}')
+    except ValueError as error:
+      if not re.search(message, str(error)) or '\n' in str(error):
+        wrong.append(f'{message}: {error}')
+  assert not wrong
 
 
 def _problem(model):
@@ -246,9 +423,9 @@ def _trace(name, problem):
 def test_every_method_takes_ones_own_network(name):
   problem = _problem(_wrap(Net()))
   found = _trace(name, problem)
-  assert jax.tree.structure(found) == jax.tree.structure(problem.original)
+  assert jax.tree.structure(found) == jax.tree.structure(problem.start)
   assert [x.shape for x in jax.tree.leaves(found)] == [
-    x.shape for x in jax.tree.leaves(problem.original)
+    x.shape for x in jax.tree.leaves(problem.start)
   ]
 
 
@@ -282,7 +459,7 @@ def test_the_last_block_alone_is_retrained():
       not np.array_equal(a, b)
       for a, b in zip(
         jax.tree.leaves(layer),
-        jax.tree.leaves(problem.original['params'][name]),
+        jax.tree.leaves(problem.start['params'][name]),
         strict=True,
       )
     )
