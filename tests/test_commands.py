@@ -65,7 +65,9 @@ SLIPS = [
   (['--config=msg_resnet:cifar11'], ["'cifar11'", "did you mean 'cifar10'"]),
   (['--config=msg_resnet:cifar10,papr'], ["'papr'", "',paper'"]),
   (['--config=unlearn:mgs,resnet18'], ["'mgs'", "did you mean 'msg'"]),
-  (['--config=unlearn:ct,resnet'], []),  # accepted: the end of a name
+  (['--config=nameless.py'], ['config.unlearn.method is missing']),
+  (['--config=part.py'], ['config.seed is missing', 'job_config']),
+  (['msg_resnet', 'ct_resnet'], ["'msg_resnet' and 'ct_resnet'; give one"]),
   (['--confg=msg_resnet'], ['--confg', "did you mean '--config'"]),
   (
     ['--config=msg_resnet', '--config.trian.num_epochs=3'],
@@ -121,6 +123,12 @@ FILES = {
   'empty.py': '',
   'broken.py': 'def get_config():\n  return 1 / 0\n',
   'text.py': "def get_config():\n  return 'text'\n",
+  'part.py': "def get_config():\n  return {'workdir': 'a'}\n",
+  'nameless.py': (
+    'from jaxmu.study import recipes\n'
+    'def get_config():\n'
+    '  return recipes.job_config("ft") | {"unlearn": {}}\n'
+  ),
   'configs/__init__.py': '',
   'configs/common.py': "raise RuntimeError('of another project')",
 }
@@ -149,13 +157,12 @@ def _process(*command: str, folder: pathlib.Path, **options):
 
 
 def test_every_slip_gives_one_line_with_the_remedy(folder):
-  slips = [slip for slip in SLIPS if slip[1]]
-  asked = json.dumps([argv for argv, _ in slips])
+  asked = json.dumps([argv for argv, _ in SLIPS])
   done = _process('-c', _RUNNER, folder=folder, input=asked)
   assert done.returncode == 0, done.stderr
   wrong = []
   for (argv, wanted), (code, text) in zip(
-    slips, json.loads(done.stdout.splitlines()[-1]), strict=True
+    SLIPS, json.loads(done.stdout.splitlines()[-1]), strict=True
   ):
     lines = text.strip().splitlines()
     fine = code and len(lines) == 1 and lines[0].startswith('error: ')

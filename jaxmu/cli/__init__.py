@@ -14,6 +14,8 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jaxmu
+
 
 class Command(NamedTuple):
   """A command: the module that `python -m` runs, and a line of help."""
@@ -44,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   name, *rest = given or ['--help']
   if name in ('-h', '--help', 'help'):
     print(usage())
+    return 0
+  if name == '--version':
+    print(jaxmu.__version__)
     return 0
   if name not in COMMANDS:
     near = difflib.get_close_matches(name, COMMANDS, n=1)

@@ -21,6 +21,7 @@ from jaxmu import methods, plugins
 from jaxmu.study import recipes
 
 FLAGS = ('config', 'workdir', 'compare', 'plan')
+_NAMES = (('data', 'name'), ('model', 'name'), ('unlearn', 'method'))
 _METHOD, _MODEL = 'config.unlearn.method', 'config.model.name'
 _TRUE, _FALSE = ('true', '1', 'yes'), ('false', '0', 'no')
 
@@ -68,6 +69,11 @@ def read(argv: Sequence[str]) -> Request:
   spec = ''
   for one in given:
     if one.name == 'config':
+      if spec:
+        raise ValueError(
+          f'two configurations, {spec!r} and {one.value()!r}; give one, and '
+          'flags as --name=VALUE'
+        )
       spec = one.value()
     elif one.name not in FLAGS and not one.name.startswith('config.'):
       raise ValueError(
@@ -249,6 +255,9 @@ def _complete(config: dict[str, Any], place: str) -> dict[str, Any]:
       )
     elif name in ('attack', 'run'):
       config[name] = {**fields, **config[name]}
+  for section, field in _NAMES:
+    if field not in config[section]:
+      raise ValueError(f'{place}: config.{section}.{field} is missing; add it')
   return config
 
 
