@@ -41,19 +41,21 @@ MAY_IMPORT = {
   'population': {'methods', 'models', 'data', *_BASE},
   'testing': {'testing', 'population', 'methods', 'models', 'data', *_BASE},
   'study': None,  # everything but the commands
-  'main': {'study'},
+  '__main__': {'cli'},
+  'cli': {'cli', 'study', 'methods', *_BASE},
+  'main': {'cli', 'study'},
   'attack': {'attacks', 'metrics', 'report', *_BASE},
   'prepare': {'data', *_BASE},
   'rank': {'metrics', 'report', *_BASE},
 }
-COMMANDS = ('main', 'attack', 'prepare', 'rank')
+COMMANDS = ('__main__', 'cli', 'main', 'attack', 'prepare', 'rank')
 
 # Outside packages and where alone they may be imported.
 OWNED = {
   'absl': ('main.py', 'attack.py', 'prepare.py', 'rank.py'),
   'flax.linen': ('models/',),
   'matplotlib': ('report/',),
-  'ml_collections': ('main.py',),
+  'ml_collections': (),
   'orbax': ('study/store.py', 'models/checkpoint_files.py'),
   'rich': ('report/',),
   'sklearn': ('data/catalog.py', 'attacks/single_model.py'),
