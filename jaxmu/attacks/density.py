@@ -210,11 +210,13 @@ def density_ratio(
       for rows in view.units.slices():
         rest = np.ones(len(x), bool)
         rest[rows] = not view.units.left_out
-        log_f, log_n = densities(x[rows], x[rest], c[rest])
+        with np.errstate(invalid='ignore'):  # excluded entries may be NaN
+          log_f, log_n = densities(x[rows], x[rest], c[rest])
+          ratio = log_f - log_n
         enough = leave_out.scored(c[rows])
         for kind in (log_odds.FORGOTTEN, log_odds.NEVER_SEEN):
           enough = enough & ((c[rest] == kind).sum(axis=0) >= 2)
-        out[rows] = np.where(enough, log_f - log_n, np.nan)
+          out[rows] = np.where(enough, ratio, np.nan)
       return out
 
     return work

@@ -47,7 +47,11 @@ POPULATIONS = ('original', 'retrained', 'unlearned')
 
 # What an attack may need of the scores: (is it there?, how to name it).
 NEEDS: Mapping[str, tuple[Callable[[Scores], bool], str]] = {
-  'logits': (lambda data: bool(data.unlearned.signals), "'logits'"),
+  'logits': (lambda data: 'entropy' in data.unlearned.signals, "'logits'"),
+  'correctness': (
+    lambda data: 'correctness' in data.unlearned.signals,
+    "'logits'",
+  ),
   'retrained': (
     lambda data: data.retrained is not None,
     'scores of retrained models',

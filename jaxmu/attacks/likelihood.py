@@ -543,7 +543,7 @@ ULIRA_REFERENCE = Attack(
       ),
       'unscored': UNSCORED,
     },
-    needs=('logits',),
+    needs=('correctness',),
     populations=('unlearned',),
   ),
 )

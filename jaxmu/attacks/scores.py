@@ -263,8 +263,8 @@ def from_populations(
       of all its forget sets as forgotten ones.
 
   Raises:
-    ValueError: populations that are not of the same examples, or retrained
-      models that do not stand row by row beside the unlearned ones.
+    ValueError: populations that are not of the same examples or signals, or
+      retrained models that are not row by row those of the unlearned ones.
   """
   for name, other in _present(original, retrained, unlearned).items():
     rows = slice(1 if name == 'original' else 0, 2)
@@ -278,6 +278,11 @@ def from_populations(
           if name == 'original'
           else 'row p must belong to the split and forget set of row p'
         )
+      )
+    if other.signals.keys() != unlearned.signals.keys():
+      raise ValueError(
+        f'{name} models have the signals {sorted(other.signals)}, unlearned '
+        f'ones {sorted(unlearned.signals)}; expected the same'
       )
   data = Scores(unlearned, retrained, original, ())
   return dataclasses.replace(data, warnings=tuple(_warnings(data)))

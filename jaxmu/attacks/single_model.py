@@ -378,8 +378,8 @@ def _combined_score(
 
 
 _POOLED = (
-  'scores of five fits enter one ROC, and the offset of a fold runs against the '
-  'share of members in it: the AUC without a leak is about .48'
+  'scores of five fits enter one ROC, and the offset of a fold runs against '
+  'the share of members in it: the AUC without a leak is about .48'
 )
 _BY_PLACE = 'examples are assigned to folds by their place in the data set'
 POPULATION = Attack(
@@ -434,7 +434,9 @@ COMBINED = from_score(
 )
 
 
-def _signal(name: str, title: str, subject: str, source: str) -> Attack:
+def _signal(
+  name: str, title: str, subject: str, source: str, *, need: str = 'logits'
+) -> Attack:
   return from_score(
     name,
     lambda population, data, options: population.signals[name],
@@ -444,7 +446,7 @@ def _signal(name: str, title: str, subject: str, source: str) -> Attack:
       source=source,
       question='forgotten_or_unseen',
       terms=ROC_TERMS,
-      needs=('logits',),
+      needs=(need,),
     ),
   )
 
@@ -478,4 +480,5 @@ CORRECTNESS = _signal(
   'Correctness attack',
   'calling every correctly classified example forgotten',
   'Yeom et al. 2018',
+  need='correctness',
 )
