@@ -198,11 +198,15 @@ def population(
   )
 
 
+# Beyond these lies no log-odds. Older files have the most negative float32 in
+# place of scores that were not finite.
+_LOWEST, _HIGHEST = -3e38, float(np.finfo(np.float32).max)
+
+
 def _usable(score: np.ndarray) -> np.ndarray:
-  """Say which scores are finite and no stand-ins; no log-odds is so large."""
-  largest = float(np.finfo(np.float32).max)
+  """Say which scores are finite and no stand-ins for others."""
   with np.errstate(invalid='ignore'):
-    return (score > -largest * (1 - 1e-6)) & (score <= largest)
+    return (score > _LOWEST) & (score <= _HIGHEST)
 
 
 def _replaced(
