@@ -198,7 +198,7 @@ def population(
   )
 
 
-# Beyond these lies no log-odds. Older files have the most negative float32 in
+# No log-odds are beyond these. Older files have the most negative float32 in
 # place of scores that were not finite.
 _LOWEST, _HIGHEST = -3e38, float(np.finfo(np.float32).max)
 
@@ -338,16 +338,16 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Scores:
   pairs = log_odds_lib.complementary_pairs(state, split)
   group = split if pairs is None else pairs
   populations = {}
-  for prefix, found in given.items():
-    if found is None:
+  for prefix, one in given.items():
+    if one is None:
       if f'{prefix}failed' in arrays:
         raise ValueError(
           f'{prefix}failed is given without {prefix}log_odds or {prefix}logits'
         )
       populations[prefix] = None
       continue
-    score, signals = found
-    _check_beside(prefix, found, given[''])
+    score, signals = one
+    _check_beside(prefix, one, given[''])
     failed = _checked_failed(arrays, prefix, len(split))
     populations[prefix] = population(
       score, state, split, group, failed=failed, signals=signals
@@ -487,39 +487,39 @@ def _warnings(data: Scores) -> list[str]:
 
 
 def _scores_warnings(populations: Mapping[str, PopulationScores]) -> list[str]:
-  found = []
+  warnings = []
   for name, one in populations.items():
     if one.failures:
-      found.append(f'{name.capitalize()} models: {one.failures}.')
+      warnings.append(f'{name.capitalize()} models: {one.failures}.')
     if one.non_finite:
-      found.append(
+      warnings.append(
         f'{one.non_finite} scores of {name} models were not finite and count '
         'as the most wrong finite score.'
       )
-  return found
+  return warnings
 
 
 def _design_warnings(one: PopulationScores) -> list[str]:
-  found = []
+  warnings = []
   groups, splits = len(np.unique(one.group)), len(np.unique(one.split))
   if splits < CALIBRATED_SPLITS:
-    found.append(
+    warnings.append(
       f'{groups} independent groups of models: attacks are reliably calibrated '
       f'from {CALIBRATED_SPLITS} splits on.'
     )
   if groups < splits:
-    found.append(
+    warnings.append(
       'Splits come in complementary pairs; each pair is left out together and '
       'counts as one in the intervals.'
     )
   forgotten = (one.state == FORGOTTEN).sum(axis=0)
   few = int(((forgotten > 0) & (forgotten < 3)).sum())
   if few:
-    found.append(
+    warnings.append(
       f'{few} examples are forgotten by fewer than 3 models and cannot be '
       'scored by per-example attacks.'
     )
-  return found
+  return warnings
 
 
 def observations(

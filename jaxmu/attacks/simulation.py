@@ -108,12 +108,12 @@ def arrays(
   number = examples + excluded
   labels = rng.integers(0, classes, number)
   mean, scale = locations(rng, number)
-  found = {'labels': labels, 'state': state, 'split': split}
+  contents = {'labels': labels, 'state': state, 'split': split}
   for key, leak in (('logits', shift), ('retrained_logits', 0.0)):
     z = rng.normal(0, 0.1, (*state.shape, classes))
     noisy = noise(rng, split, number)
     z[:, np.arange(number), labels] = mean + scale * (
       noisy + leak * (state == 1)
     )
-    found[key] = z.astype(np.float32)
-  return found
+    contents[key] = z.astype(np.float32)
+  return contents

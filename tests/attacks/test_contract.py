@@ -18,29 +18,26 @@ from jaxmu.attacks import (
 )
 
 PLUGIN = '''
-"""How much surer a model is than the median model."""
+"""One threshold on bounded log-odds."""
 import numpy as np
 
 from jaxmu.attacks import interface
 
 
 def _score(population, data, options):
-  z = np.where(population.state == 3, np.nan, population.mean)
-  return population.mean - np.nanmedian(z, axis=0)
+  return np.tanh(population.mean / options.settings.get('scale', 4.0))
 
 
 ATTACK = interface.from_score(
-  'median_gap',
+  'bounded',
   _score,
   interface.Card(
-    title='Median gap',
-    subject='the distance from the median model',
+    title='Bounded log-odds',
+    subject='one threshold on bounded log-odds',
     source='a test',
     question='forgotten_or_unseen',
     terms=interface.ROC_TERMS,
-    exempt={
-      'null': 'the median is over all models, the scored one among them',
-    },
+    settings=('scale',),
   ),
 )
 '''
@@ -56,18 +53,18 @@ def test_every_attack_keeps_the_contract(name):
 def test_a_plug_in_keeps_it_and_runs_beside_built_in_attacks(tmp_path):
   path = tmp_path / 'my_attack.py'
   path.write_text(PLUGIN)
-  with warnings.catch_warnings():
-    warnings.simplefilter('ignore', RuntimeWarning)  # nanmedian of no model
-    contract.check_attack(str(path))
+  contract.check_attack(str(path))
   data = scores.from_arrays(simulation.arrays(shift=2.0))
   results = registry.run(data, ['ulira', str(path)], fprs=(0.1,))
   assert [r.metric for r in results if r.population == 'original'] == []
   found = {r.metric: r for r in results if r.population == 'unlearned'}
-  assert found['median_gap_auc'].estimate.low > 0.5
-  assert found['median_gap_auc'].excess.low > 0
-  term = registry.term('median_gap_tpr_0.1')
-  assert term.title == 'Median gap: TPR at 10% FPR' and term.source == 'a test'
-  assert registry.resolve('median_gap') is registry.resolve(str(path))
+  assert found['bounded_auc'].estimate.low > 0.5
+  assert found['bounded_auc'].excess.low > 0
+  term = registry.term('bounded_tpr_0.1')
+  assert (
+    term.title == 'Bounded log-odds: TPR at 10% FPR' and term.source == 'a test'
+  )
+  assert registry.resolve('bounded') is registry.resolve(str(path))
   assert registry.ATTACKS.fingerprint(str(path)) != ''
 
 
@@ -146,8 +143,8 @@ def test_broken_attacks_are_told_what_is_wrong():
 def test_what_is_no_attack_is_refused(tmp_path: pathlib.Path):
   for name, code, message in (
     ('number', 'ATTACK = 3', 'expected a jaxmu.attacks.interface.Attack'),
-    ('name', PLUGIN.replace("'median_gap'", "'Median Gap'"), 'lower-case'),
-    ('builtin', PLUGIN.replace("'median_gap'", "'ulira'"), 'choose another'),
+    ('name', PLUGIN.replace("'bounded'", "'Bounded Log'"), 'lower-case'),
+    ('builtin', PLUGIN.replace("'bounded'", "'ulira'"), 'choose another'),
     ('empty', '', 'has no ATTACK'),
   ):
     path = tmp_path / f'{name}.py'
