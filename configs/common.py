@@ -73,7 +73,9 @@ def base(name: str, model: str, scale: str = '') -> config_dict.ConfigDict:
     'mode': 'logo',
     'leave_out': 'pair',
     'location': 'mean',
+    'which': '',
   }
+  config.metrics = ()
   config.curve = {'every': 0}
   config.timing = {'repeats': 3}
   config.run = {

@@ -14,6 +14,8 @@ from jaxmu import methods, models
 from jaxmu import precision as precision_lib
 from jaxmu.data import catalog
 from jaxmu.data import splits as splits_lib
+from jaxmu.metrics import METRICS
+from jaxmu.report import glossary
 
 _SHARE = hp.Interval(0.0, 1.0, low_open=True, high_open=True)
 
@@ -62,6 +64,8 @@ class Attack:
     mode: what U-LiRA leaves out of its fit when it scores a model.
     leave_out: 'pair' or 'split', for mode 'logo'; see docs/attacks.md.
     location: 'mean' or 'median'.
+    which: names of attacks, separated by commas; '' for all cheap ones that the
+      scores allow. The other options are those of U-LiRA.
   """
 
   variance: str = hp.static(
@@ -77,6 +81,7 @@ class Attack:
   mode: str = hp.static('logo', valid=('logo', 'loo', 'in_sample'))
   leave_out: str = hp.static('pair', valid=('pair', 'split'))
   location: str = hp.static('mean', valid=('mean', 'median'))
+  which: str = hp.static('')
 
 
 @struct.dataclass
@@ -143,6 +148,7 @@ class Settings:
       it changes results, hence it is never chosen for the user.
     train: hyper-parameters of the original and the retrained models.
     unlearners: the methods to compare.
+    metrics: plug-ins that are computed besides the built-in metrics.
   """
 
   workdir: str
@@ -159,6 +165,7 @@ class Settings:
   curve: Curve
   timing: Timing
   run: Run
+  metrics: tuple[str, ...] = ()
 
   @property
   def all_model_options(self) -> dict[str, Any]:
@@ -179,7 +186,9 @@ def from_config(config: Mapping[str, Any]) -> Settings:
   """
   sections = ('data', 'splits', 'attack', 'curve', 'timing', 'run')
   plain = ('workdir', 'seed', 'seed_mode', 'model', 'train')
-  _check_fields(config, 'config', (*sections, *plain, 'unlearn'), ('compare',))
+  _check_fields(
+    config, 'config', (*sections, *plain, 'unlearn'), ('compare', 'metrics')
+  )
   _check_fields(
     config['model'], 'config.model', ('name',), ('options', 'precision')
   )
@@ -192,6 +201,7 @@ def from_config(config: Mapping[str, Any]) -> Settings:
     timing=Timing,
     run=Run,
   )
+  config = {**config, 'attack': _named_attacks(config['attack'])}
   parts = {
     name: hp.from_config(classes[name], config[name], f'config.{name}.')
     for name in sections
@@ -205,6 +215,7 @@ def from_config(config: Mapping[str, Any]) -> Settings:
     precision=config['model'].get('precision', precision_lib.DEFAULT),
     train=_train(config['train']),
     unlearners=_unlearners(config),
+    metrics=_metrics(config.get('metrics', ())),
     **parts,
   )
   _check_names(settings)
@@ -264,6 +275,40 @@ def _unlearners(config: Mapping[str, Any]) -> tuple[Unlearner, ...]:
     hparams = {**hp.defaults(method.Hparams), **entry['hparams']}
     found[name] = Unlearner(name, hparams)
   return tuple(found.values())
+
+
+# Attacks that a job cannot run: it keeps log-odds, not logits.
+_NEED_LOGITS = (
+  *('entropy', 'modified_entropy', 'correctness', 'confidence'),
+  *('combined', 'ulira_reference'),
+)
+
+
+def _named_attacks(section: Mapping[str, Any]) -> dict[str, Any]:
+  """Accept names of attacks as one text or as a sequence."""
+  which = section.get('which', '')
+  if not isinstance(which, str):
+    which = ','.join(map(str, which))
+  names = [name.strip() for name in which.split(',') if name.strip()]
+  allowed = [n for n in glossary.attacks() if n not in _NEED_LOGITS]
+  for name in names:
+    if name not in allowed:
+      raise ValueError(
+        f'config.attack.which = {name!r} is no attack on log-odds; choose from '
+        f'{", ".join(allowed)}'
+      )
+  return {**section, 'which': ','.join(names)}
+
+
+def _metrics(specs: Any) -> tuple[str, ...]:
+  """Check that the metrics of plug-ins can be loaded."""
+  specs = (specs,) if isinstance(specs, str) else tuple(specs)
+  for spec in filter(None, specs):
+    try:
+      METRICS.resolve(spec)
+    except ValueError as error:
+      raise ValueError(f'config.metrics: {error}') from None
+  return tuple(filter(None, specs))
 
 
 def _whole(config: Mapping[str, Any], name: str) -> int:
