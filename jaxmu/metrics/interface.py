@@ -181,10 +181,11 @@ def run(metric: Metric, population: Evaluated) -> dict[str, Number]:
   for name, value in given.items():
     if isinstance(value, intervals.Estimate):
       continue
-    given[name] = np.asarray(value, np.float64)
-    if given[name].shape != (population.size,):
+    values = np.asarray(value, np.float64)
+    if values.shape != (population.size,):
       raise ValueError(
-        f'{name} has shape {given[name].shape}; expected one number for each '
-        f'of {population.size} models'
+        f'{name} has shape {values.shape}; expected one number for each of '
+        f'{population.size} models'
       )
+    given[name] = values
   return {name: given[name] for name in metric.card.terms}

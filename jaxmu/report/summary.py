@@ -420,33 +420,35 @@ def _detected(lines: Sequence[AttackLine]) -> str:
   detected = [
     line for line, p in zip(lines, adjusted, strict=True) if p <= _LEVEL
   ]
-  compared = any(not math.isnan(line.excess) for line in lines)
-  against = 'retrained models' if compared else 'chance'
-  methods = list(dict.fromkeys(line.method for line in lines))
   parts = []
-  for method in methods:
-    own = [line for line in detected if line.method == method]
-    total = sum(line.method == method for line in lines)
-    if not own:
-      parts.append(f'{results_lib.label(method)}, {_none_of(total)} {against}')
-      continue
-    best = max(own, key=lambda line: abs(_effect(line)))
-    interval = results_lib.format_interval(best.low, best.high, '', _DECIMALS)
-    parts.append(
-      f'{results_lib.label(method)}, {len(own)} of {total} attacks differ from '
-      f'{against}, most {best.attack} ({_signed(_effect(best))} in AUC, '
-      f'interval {interval})'
-    )
-  return (
-    f"{'; '.join(parts)}. Tested at 5% with Holm's correction for "
-    f'{len(lines)} tests.'
-  )
+  for method in dict.fromkeys(line.method for line in lines):
+    own = [line for line in lines if line.method == method]
+    parts.append(_of_method(method, own, [x for x in detected if x in own]))
+  correction = ''
+  if len(lines) > 1:
+    correction = f" with Holm's correction for {len(lines)} tests"
+  return f'{"; ".join(parts)}. Tested at 5%{correction}.'
 
 
-def _none_of(total: int) -> str:
-  if total == 1:
-    return 'the one attack does not differ from'
-  return f'none of {total} attacks differs from'
+def _of_method(
+  method: str, lines: Sequence[AttackLine], detected: Sequence[AttackLine]
+) -> str:
+  compared = not math.isnan(lines[0].excess)
+  against = 'retrained models' if compared else 'chance'
+  name = results_lib.label(method)
+  if not detected:
+    if len(lines) == 1:
+      return f'{name}, {lines[0].attack} does not differ from {against}'
+    return f'{name}, none of {len(lines)} attacks differs from {against}'
+  best = max(detected, key=lambda line: abs(_effect(line)))
+  value = f'AUC {_short(best.row.value)}'
+  if compared:
+    value = f'excess {_signed(best.excess)}'
+  interval = results_lib.format_interval(best.low, best.high, '', _DECIMALS)
+  count = f'{len(detected)} of {len(lines)} attacks differ from {against}, most'
+  if len(lines) == 1:
+    count = f'the attack differs from {against},'
+  return f'{name}, {count} {best.attack} ({value} {interval})'
 
 
 def _effect(line: AttackLine) -> float:
@@ -476,8 +478,8 @@ def explain_missing(missing: results_lib.Missing) -> list[str]:
 
 def _some(words: Sequence[str], most: int = 6) -> str:
   if len(words) <= most:
-    return ', '.join(words)
-  return f'{", ".join(words[: most - 1])} and {len(words) - most + 1} more'
+    return '; '.join(words)
+  return f'{"; ".join(words[: most - 1])} and {len(words) - most + 1} more'
 
 
 def _with_interval(row: results_lib.Row) -> str:

@@ -1,18 +1,17 @@
 """From predictions to rows of numbers, each with interval and reference.
 
 Metrics and attacks see one population at a time, beside the retrained models
-where there are any. A metric gives one number per model; it is averaged over the
-models of a cluster, and its interval is a t-interval over clusters. Clusters are
-what is independent: pairs of complementary splits, or initialisations where
-there is one split. A number that cannot be computed is left out with a reason
-and never ends a report.
+where there are any. A metric gives one number per model; it is averaged over
+the models of a cluster, and its interval is a t-interval over clusters.
+Clusters are what is independent: pairs of complementary splits, or
+initialisations where there is one split. A number that cannot be computed is
+left out with a reason and never ends a report.
 """
 
 import dataclasses
 import logging
 import math
 import pathlib
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -239,8 +238,10 @@ def measure(
       collected.refuse(population.name, name, reason, clusters)
     return
   for name, value in given.items():
-    estimate, absent = value, 0
-    if not isinstance(value, intervals.Estimate):
+    absent = 0
+    if isinstance(value, intervals.Estimate):
+      estimate = value
+    else:
       estimate = over_clusters(value, population.cluster)
       absent = int(np.sum(~np.isfinite(value)))
     collected.add(population.name, name, estimate, metric.card.undefined)
@@ -457,10 +458,8 @@ def add_excess(collected: Collected) -> None:
       ):
         continue
       excess = intervals.paired_difference(estimate, beside)
-      collected.excess.setdefault(name, {})[metric] = excess
-      if math.isnan(excess.value):
-        key = f'{glossary.EXCESS}{metric}'
-        collected.missing[name, key] = excess.note or 'not a number'
+      if not math.isnan(excess.value):
+        collected.excess.setdefault(name, {})[metric] = excess
 
 
 def rows(job: job_lib.Job, collected: Collected) -> list[results.Row]:
