@@ -92,7 +92,7 @@ def _mia(title: str, outside: str) -> Term:
 def _indisc(title: str, outside: str) -> Term:
   return Term(
     title,
-    '1 when the population attack only guesses, 0 when it always tells '
+    'Is 1 when the population attack only guesses, 0 when it always tells '
     f'forgotten from {outside} images.',
     'fraction',
     'higher',
@@ -109,6 +109,9 @@ METRIC = Metric(
       f'the attack needs {single_model.FOLDS} forgotten and as many other '
       'examples'
     ),
+    exempt={
+      'order of examples': 'a seeded shuffle draws the examples of the fits'
+    },
     terms={
       'mia_val': _mia('Population attack vs validation (MIA)', 'validation'),
       'indisc_val': _indisc('Indiscernibility vs validation', 'validation'),
