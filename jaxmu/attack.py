@@ -27,7 +27,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from absl import app, flags
-from matplotlib import figure
 
 from jaxmu import files
 from jaxmu.attacks import intervals, likelihood, log_odds, registry, roc
@@ -397,7 +396,7 @@ def pictures(
 
 def _roc(
   data: scores_lib.Scores, ratios: Mapping[str, np.ndarray]
-) -> figure.Figure | None:
+) -> plots.Figure | None:
   curves = {}
   for population, ratio in ratios.items():
     if not _scored(ratio, data):
@@ -415,7 +414,7 @@ def _roc(
 
 def _trade_off(
   data: scores_lib.Scores, ratios: Mapping[str, np.ndarray]
-) -> figure.Figure | None:
+) -> plots.Figure | None:
   errors = {}
   for population, ratio in ratios.items():
     if _scored(ratio, data):
@@ -439,7 +438,7 @@ def _scored(ratio: np.ndarray, data: scores_lib.Scores) -> bool:
   )
 
 
-def _log_odds(data: scores_lib.Scores) -> figure.Figure:
+def _log_odds(data: scores_lib.Scores) -> plots.Figure:
   forgotten = data.state == log_odds.FORGOTTEN
   unseen = data.audited_state == log_odds.NEVER_SEEN
   return plots.log_odds(
@@ -450,7 +449,7 @@ def _log_odds(data: scores_lib.Scores) -> figure.Figure:
   )
 
 
-def _exposure(data: scores_lib.Scores) -> figure.Figure | None:
+def _exposure(data: scores_lib.Scores) -> plots.Figure | None:
   if data.original is None:
     return None
   auc = {name: found.auc for name, found in registry.exposure(data).items()}
@@ -463,14 +462,14 @@ def _exposure(data: scores_lib.Scores) -> figure.Figure | None:
   )
 
 
-def command() -> str:
+def command(
+  scores: str, out: str, attacks: Sequence[str], fprs: Sequence[str]
+) -> str:
   """Return the command line that makes the same report again."""
-  words = ['python', '-m', 'jaxmu.attack']
-  words += [f'--scores={_SCORES.value}', f'--out={_OUT.value}']
-  for flag in (_ATTACKS, _FPRS):
-    if flag.value != flag.default:
-      words.append(f'--{flag.name}={",".join(flag.value or [])}')
-  return shlex.join(words)
+  words = ['python', '-m', 'jaxmu.attack', f'--scores={scores}', f'--out={out}']
+  if attacks:
+    words.append(f'--attacks={",".join(attacks)}')
+  return shlex.join([*words, f'--fprs={",".join(fprs)}'])
 
 
 def main(argv: list[str]) -> None:
@@ -489,7 +488,18 @@ def main(argv: list[str]) -> None:
   with progress.Progress() as bars:
     with bars.stage('attack', total=len(chosen), unit='attacks') as stage:
       attacked = run_attacks(data, chosen, fprs, lambda: stage.advance(1))
-  report = make_report(data, attacked, arrays, failed)
+  report = make_report(
+    data,
+    attacked,
+    [] if _ATTACKS.value else output_rows(arrays, data.group),
+    failed,
+    command(
+      str(_SCORES.value),
+      str(_OUT.value),
+      _ATTACKS.value or (),
+      _FPRS.value or (),
+    ),
+  )
   html.write_report(directory, report)
   if 'per_example' in chosen and 'per_example' not in attacked.failed:
     files.write_text(directory / 'per_example.csv', exposure_csv(data))
@@ -508,26 +518,34 @@ def main(argv: list[str]) -> None:
 def make_report(
   data: scores_lib.Scores,
   attacked: Attacked,
-  arrays: Mapping[str, np.ndarray],
-  failed: Mapping[str, tuple[int, int]],
+  outputs: Sequence[results.Row] = (),
+  failed: Mapping[str, tuple[int, int]] | None = None,
+  command: str = '',
 ) -> html.Report:
-  """Return the report on a file."""
+  """Return the report on a file.
+
+  Args:
+    data: the scores.
+    attacked: numbers of the attacks.
+    outputs: of `output_rows`.
+    failed: of `failures`.
+    command: makes the same report again.
+  """
   problems: list[str] = []
   drawn = pictures(data, problems)
-  outputs = [] if _ATTACKS.value else output_rows(arrays, data.group)
   return html.Report(
     title='Attacks on stored scores',
     lead=_lead(data),
-    rows=rows(attacked) + outputs,
+    rows=[*rows(attacked), *outputs],
     pictures=drawn,
-    command=command(),
+    command=command,
     warnings=[
-      *_failure_warnings(failed),
+      *_failure_warnings(failed or {}),
       *data.warnings,
       *notes(attacked),
       *problems,
     ],
-    failed=failed,
+    failed=failed or {},
     missing=attacked.missing,
   )
 

@@ -13,7 +13,6 @@ import pathlib
 from collections.abc import Mapping
 
 import numpy as np
-from matplotlib import figure
 
 from jaxmu import files
 from jaxmu.metrics import METRICS, cost, ranking, retention
@@ -223,7 +222,7 @@ def pictures(
   ]
 
 
-def _roc(evaluation: evaluate.Evaluation) -> figure.Figure | None:
+def _roc(evaluation: evaluate.Evaluation) -> plots.Figure | None:
   if not evaluation.curves:
     return None
   auc = {r.method: r.value for r in evaluation.rows if r.metric == 'ulira_auc'}
@@ -241,7 +240,7 @@ def _roc(evaluation: evaluate.Evaluation) -> figure.Figure | None:
   return plots.roc(curves)
 
 
-def _accuracy_bars(rows: list[results_lib.Row]) -> figure.Figure:
+def _accuracy_bars(rows: list[results_lib.Row]) -> plots.Figure:
   methods = list(dict.fromkeys(row.method for row in rows))
   by_name = {(row.method, row.metric): row for row in rows}
   absent = results_lib.Row('', '', math.nan)
@@ -343,7 +342,7 @@ def ranking_pictures(
   return drawn
 
 
-def _front(rows: list[results_lib.Row]) -> figure.Figure | None:
+def _front(rows: list[results_lib.Row]) -> plots.Figure | None:
   value = {(row.method, row.metric): row.value for row in rows}
   methods = results_lib.ordered(row.method for row in rows)
 
