@@ -40,14 +40,31 @@ if TYPE_CHECKING:
 
 __version__ = '0.1.0'
 
-_API = (
-  *('Audit', 'Data', 'Design', 'JobResult', 'Models', 'Predictions'),
-  *('audit', 'load', 'load_data', 'predict', 'retrain', 'run', 'split'),
-  *('train', 'unlearn'),
-)
-# Where each name is defined.
-_MODULES = {
-  **dict.fromkeys(_API, 'jaxmu.api'),
+__all__ = [
+  'ATTACKS',
+  'DATASETS',
+  'METHODS',
+  'METRICS',
+  'MODELS',
+  'Audit',
+  'Data',
+  'Design',
+  'JobResult',
+  'Models',
+  'Predictions',
+  'audit',
+  'load',
+  'load_data',
+  'predict',
+  'retrain',
+  'run',
+  'split',
+  'train',
+  'unlearn',
+]
+
+# Where names are defined; the others are in jaxmu.api.
+_REGISTRIES = {
   'ATTACKS': 'jaxmu.attacks.registry',
   'DATASETS': 'jaxmu.data.datasets',
   'METHODS': 'jaxmu.methods',
@@ -55,16 +72,15 @@ _MODULES = {
   'MODELS': 'jaxmu.models',
 }
 
-__all__ = ['__version__', *_MODULES]  # noqa: PLE0604
-
 
 def __getattr__(name: str) -> Any:
-  if name not in _MODULES:
+  if name not in __all__:
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-  value = getattr(importlib.import_module(_MODULES[name]), name)
+  module = importlib.import_module(_REGISTRIES.get(name, 'jaxmu.api'))
+  value = getattr(module, name)
   globals()[name] = value
   return value
 
 
 def __dir__() -> list[str]:
-  return sorted({*globals(), *_MODULES})
+  return sorted({*globals(), *__all__})

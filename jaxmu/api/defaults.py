@@ -96,4 +96,5 @@ def resolve_method(spec: Any) -> Method:
     return spec
   if isinstance(spec, types.ModuleType) and hasattr(spec, 'METHOD'):
     return spec.METHOD
-  return methods.get(spec)
+  get: Any = methods.get
+  return get(spec)

@@ -21,7 +21,7 @@ from jaxmu.report import results, tables
 from jaxmu.report.results import Row
 
 Estimates = dict[str, intervals.Estimate]
-Arrays = Mapping[str, np.ndarray]
+Arrays = Mapping[str, Any]  # of NumPy
 
 # Keys of rows for the populations of a file of scores.
 _KEYS = {
@@ -55,9 +55,7 @@ class Audit(printing.Tabular):
   failed: Mapping[str, tuple[int, int]] = dataclasses.field(
     default_factory=dict
   )
-  curves: Mapping[str, Mapping[str, np.ndarray]] = dataclasses.field(
-    default_factory=dict
-  )
+  curves: Mapping[str, Arrays] = dataclasses.field(default_factory=dict)
   scores: Mapping[str, Arrays] = dataclasses.field(default_factory=dict)
   title: str = 'Audit'
 
@@ -347,7 +345,7 @@ def _audit_models(
       'the same jaxmu.train'
     )
   numbers: dict[str, Estimates] = {}
-  curves: dict[str, Mapping[str, np.ndarray]] = {}
+  curves: dict[str, Arrays] = {}
   stored: dict[str, Arrays] = {}
   failed: dict[str, tuple[int, int]] = {}
   warnings: list[str] = []

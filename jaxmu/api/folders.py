@@ -95,6 +95,10 @@ def _write(models: Models, folder: pathlib.Path, *, with_data: bool) -> None:
     _write(models.original, folder / 'original', with_data=False)
 
 
+def _save(path: pathlib.Path, arrays: dict[str, Any]) -> None:
+  np.savez(path, **arrays)
+
+
 def read(path: pathlib.Path, *, data: Any = None, model: Any = None) -> Models:
   """Read what `save` wrote; see `jaxmu.load`."""
   try:
