@@ -169,8 +169,23 @@ class Audit(printing.Tabular):
 
 
 def _headline(rows: Sequence[Row]) -> list[Row]:
+  """Return the rows to read first, without metrics that are not available."""
   first = {row.metric for row in tables.headline(rows)}
-  return [r for r in rows if r.metric in first or r.metric.endswith('_auc')]
+  shown = {
+    row.metric
+    for row in rows
+    if np.isfinite(row.value) and row.method != results.REFERENCE
+  }
+  return [
+    row
+    for row in rows
+    if row.metric in shown and (row.metric in first or _is_auc(row.metric))
+  ]
+
+
+def _is_auc(metric: str) -> bool:
+  beside = metric.startswith('excess_') or metric.endswith('_retain_auc')
+  return metric.endswith('_auc') and not beside
 
 
 def audit(
@@ -203,8 +218,7 @@ def audit(
     >>> import jaxmu
     >>> data = jaxmu.load_data('digits')
     >>> design = jaxmu.split(data, splits=2, pool=400)
-    >>> original = jaxmu.train(
-    ...   data, design, model='tiny', num_epochs=[2, 2])
+    >>> original = jaxmu.train(data, design, model='tiny', num_epochs=2)
     >>> unlearned = jaxmu.unlearn('ga', original, num_epochs=1)
     >>> found = jaxmu.audit(unlearned, against=jaxmu.retrain(original))
     >>> found['ga', 'ta'].value >= 0

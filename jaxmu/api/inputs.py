@@ -8,6 +8,7 @@ import dataclasses
 import os
 import pathlib
 import re
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,15 @@ _DIGITS_POOL = 1280
 _ARRAYS = 'arrays'
 
 
+class Programs(dict[Any, Any]):
+  """Compiled programs by what they depend on; a dict with weak references."""
+
+
+_programs: weakref.WeakValueDictionary[Any, Programs] = (
+  weakref.WeakValueDictionary()
+)
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Data(datasets.Source):
   """A data set on the host; made by `load_data`.
@@ -30,10 +40,10 @@ class Data(datasets.Source):
   Beside the attributes of `jaxmu.data.datasets.Source`:
 
   Attributes:
-    programs: compiled programs for this data set, filled while it is used.
+    programs: compiled programs for these images; equal data sets share them.
   """
 
-  programs: dict[Any, Any] = dataclasses.field(default_factory=dict)
+  programs: 'Programs' = dataclasses.field(default_factory=lambda: Programs())
 
   def __repr__(self) -> str:
     height, width = self.image.shape[1:3]
@@ -162,7 +172,9 @@ def _as_data(source: datasets.Source, changes: dict[str, Any]) -> Data:
     f.name: getattr(source, f.name) for f in dataclasses.fields(datasets.Source)
   }
   fields['transform'] = dataclasses.replace(source.transform, **changes)
-  return Data(**fields)
+  key = source.fingerprint, source.num_dev, source.num_classes
+  programs = _programs.setdefault(key, Programs())
+  return Data(**fields, programs=programs)
 
 
 def _three(name: str, values: Any) -> tuple[float, ...]:

@@ -193,8 +193,7 @@ def delete(
     >>> from jaxmu.api import request
     >>> data = jaxmu.load_data('digits')
     >>> design = jaxmu.split(data, splits=2, pool=400)
-    >>> original = jaxmu.train(
-    ...   data, design, model='tiny', num_epochs=[2, 2])
+    >>> original = jaxmu.train(data, design, model='tiny', num_epochs=2)
     >>> found = request.delete(
     ...   'ga', original.model(0), data=data, forget=[3, 14], model='tiny',
     ...   num_epochs=1)

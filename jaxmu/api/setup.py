@@ -85,7 +85,8 @@ class Setup:
     """Return the programs of a method, compiled once per data set."""
     task = self.task()
     layout = choose_layout()
-    key = ('train', id(method), self.model, self.precision, layout)
+    model = self.model, self.data.transform, self.precision
+    key = ('train', id(method), *model, layout)
     trainer = self.data.programs.get(key)
     # The trainer keeps the method alive, so that its id stays its own.
     if trainer is None:
