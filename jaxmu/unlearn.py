@@ -93,7 +93,10 @@ def _hint(parser: argparse.ArgumentParser, word: str) -> str:
 
   known = [o for action in parser._actions for o in action.option_strings]
   known += ['--hparams.NAME=VALUE', '--model_options.NAME=VALUE']
-  near = difflib.get_close_matches(word.partition('=')[0], known, n=1)
+  name = word.partition('=')[0]
+  if '.' in name:  # of which only the section counts
+    name = f'{name.partition(".")[0]}.NAME=VALUE'
+  near = difflib.get_close_matches(name, known, n=1)
   return f', did you mean {near[0]}?' if near else ''
 
 

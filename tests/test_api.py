@@ -34,7 +34,7 @@ def _data():
 
 @functools.cache
 def _design():
-  return jaxmu.split(_data(), splits=4, pool=400)
+  return jaxmu.split(_data(), splits=4)
 
 
 @functools.cache
@@ -270,7 +270,7 @@ def test_a_job_and_the_functions_train_the_same_bits(tmp_path, capsys):
     'model.options': {},
     'splits.num_splits': 4,
     'splits.forget_sets': 1,
-    'splits.pool': 400,
+    'splits.pool': 1280,
     'splits.seed': 0,
     'train.num_epochs': 2,
     'unlearn.hparams.num_epochs': 1,
@@ -487,7 +487,7 @@ def test_wrong_calls_are_refused_before_training():
       (('needs data=',), unlearn, ('ft', one), {}),
       (('int', 'params'), unlearn, ('ft', 3), single),
       (
-        ('fc', 'model_options'),
+        ('has shape', 'model_options'),
         unlearn,
         ('ft', one),
         {**single, 'model_options': {'width': 3}},

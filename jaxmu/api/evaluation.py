@@ -241,7 +241,8 @@ def audit(
     return _audit_scores(read_scores(models), attacks, fprs, str(models))
   if isinstance(models, Mapping):
     return _audit_scores(models, attacks, fprs, 'the arrays')
-  if not models or not all(isinstance(one, Models) for one in models):
+  several = isinstance(models, list | tuple) and models
+  if not several or not all(isinstance(one, Models) for one in models):
     raise ValueError(
       f'models is a {type(models).__name__}; give what jaxmu.unlearn returned, '
       'a list of that, an .npz file of scores or arrays by name'

@@ -19,7 +19,7 @@ import numpy as np
 from flax import traverse_util
 
 from jaxmu import files
-from jaxmu.api import defaults, inputs
+from jaxmu.api import defaults, inputs, sweeps
 from jaxmu.api import setup as setup_lib
 from jaxmu.api.populations import Models
 from jaxmu.data import catalog, datasets, splits
@@ -128,12 +128,15 @@ def _read(
     method = defaults.resolve_method(record['name'])
   except ValueError:
     method = None  # a plug-in that was given as an object
+  hparams = record['hparams']
+  if method is not None:
+    hparams = [sweeps.in_order(method.Hparams, h) for h in hparams]
   return Models(
     name=record['name'],
     method=method,
     setup=setup,
     members=Members(*(arrays[name] for name in Members._fields)),
-    hparams=record['hparams'],
+    hparams=hparams,
     variant=record['variant'],
     variables={'batch_stats': {}, **variables},
     infos={

@@ -101,9 +101,11 @@ class Models(printing.Tabular):
     """Return some of the models.
 
     Args:
-      where: bool[P], or positions int[n].
+      where: bool[P], positions int[n], or a slice.
     """
-    index = np.arange(len(self))[np.asarray(where)]
+    if not isinstance(where, slice):
+      where = np.asarray(where)
+    index = np.arange(len(self))[where]
     source = None if self.source is None else self.source[index]
     return dataclasses.replace(
       self,

@@ -75,7 +75,7 @@ def expand(
   }
   single = {k: _plain(v) for k, v in given.items() if k not in lists}
   _check_lengths(lists)
-  common = {**defaults, **single}
+  common = in_order(cls, {**defaults, **single, **lists})
   count = len(next(iter(lists.values()), [None]))
   if not lists or (count == size and not sweep):
     chosen = [
@@ -93,6 +93,12 @@ def expand(
     np.tile(np.arange(size), count),
     [_words(values) for values in each for _ in range(size)],
   )
+
+
+def in_order(cls: type, values: Mapping[str, Any]) -> Values:
+  """Return values in the order in which a method declares them."""
+  names = [field.name for field in hp.declared(cls)]
+  return {name: values[name] for name in names if name in values}
 
 
 def _check(cls: type, members: Sequence[Values]) -> None:

@@ -472,7 +472,7 @@ def _given(setup: Setup, variables: Any) -> Variables:
   )
   wrong = [k for k in {**wanted, **found} if found.get(k) != wanted.get(k)]
   if wrong:
-    name = wrong[0]
+    name = wrong[-1]  # the parameters come last
     raise ValueError(
       f'the variables do not fit {setup.describe()}: {name} has shape '
       f'{found.get(name, "none")}, expected {wanted.get(name, "none")}; give '
