@@ -74,7 +74,13 @@ def test_report_of_a_file(tmp_path):
   found = registry.run(
     attack.read(str(path)), attacks=['ulira', 'per_example', 'klom']
   )
-  by_name = {(f.attack, f.metric): f.estimate for f in found}
+  by_name = {
+    (row.attack, row.metric): estimate
+    for one in found
+    for row, estimate in zip(
+      attack.rows([one]), attack._named(one).values(), strict=True
+    )
+  }
   assert [(row.attack, row.metric) for row in rows] == list(by_name)
   for row in rows:
     estimate = by_name[row.attack, row.metric]
@@ -87,7 +93,7 @@ def test_report_of_a_file(tmp_path):
   for name in ('roc', 'trade_off', 'log_odds', 'vulnerability'):
     assert (out / 'plots' / f'{name}.png').stat().st_size > 1000
   data = attack.read(str(path))
-  ratio = registry.ratios(data)['unlearned']
+  ratio = registry.score('ulira', data)['unlearned']
   with np.load(out / 'membership.npz') as said:
     np.testing.assert_array_equal(said['log_ratio'], ratio.astype(np.float32))
     np.testing.assert_allclose(
@@ -132,7 +138,7 @@ def test_a_refusal_is_one_line_and_an_exit_code(tmp_path):
     f'--scores={path}', f'--out={tmp_path / "out"}', '--attacks=magic'
   )
   assert done.returncode == 1
-  assert 'no such attack' in done.stderr and 'Traceback' not in done.stderr
+  assert 'unknown attack' in done.stderr and 'Traceback' not in done.stderr
 
 
 def test_refused_and_pooled_numbers_are_explained():
@@ -169,5 +175,5 @@ def test_the_page_on_defects_names_tests_that_exist():
 def test_every_number_has_a_glossary_entry():
   data = scores.from_arrays(test_suite.make_arrays())
   found = registry.run(data, fprs=(0.01,))
-  names = {f'{f.attack}_{f.metric}' for f in found}
+  names = {f.metric for f in found}
   assert not glossary.missing(names)

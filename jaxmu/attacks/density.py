@@ -1,21 +1,20 @@
-"""KDE attack: likelihood ratios of kernel density estimates (RULI, 2025).
+"""Density attacks: ratios of kernel densities (KDE) and of histograms.
 
-    log p_s(phi) = logsumexp_i(-(phi - phi_i)^2 / (2 h^2)) - log(k h sqrt(2 pi))
+KDE (RULI, 2025):
+
+    log p_s(x) = logsumexp_i(-(x - x_i)^2 / (2 h^2)) - log(k h sqrt(2 pi))
 
 over the k models of kind s outside the scored model's unit, with
 `h = 0.9 min(sd, IQR / 1.34) k^(-1/5)` per example and kind (Silverman), or a
 fixed h: 1.0 in RULI's code.
 
-Histogram attack: log ratio of smoothed bin counts.
-
-Per example, both kinds share bins over the pooled range of the models outside
-the scored model's unit; counts get one half added, so that no ratio is
-infinite. Scores beyond the range fall into the outermost bins.
-
-What density attacks share: samples of an example without the left-out unit.
+Histogram: log ratio of smoothed bin counts. Per example, both kinds share bins
+over the pooled range of the models outside the scored model's unit; counts get
+one half added, so that no ratio is infinite. Scores beyond the range fall into
+the outermost bins.
 
 Density estimates cannot be updated by subtracting sums, so each left-out unit
-meets all other models: P^2 comparisons per example, in slabs.
+is compared with all other models: P^2 comparisons per example, in slabs.
 """
 
 from collections.abc import Callable
@@ -23,6 +22,8 @@ from collections.abc import Callable
 import numpy as np
 
 from jaxmu.attacks import leave_out, log_odds
+from jaxmu.attacks.interface import ROC_TERMS, Card, ScoreFunction, from_score
+from jaxmu.terms import PROJECT
 
 _SMALLEST_BANDWIDTH = 1e-6
 
@@ -240,3 +241,40 @@ def neighbour_quantile(
     np.take_along_axis(ordered, index[None], axis=0)[0] for index in (low, high)
   )
   return a + (place - low) * (b - a)
+
+
+def _score_by(function: Callable) -> ScoreFunction:
+  return lambda population, data, options: function(
+    population.log_odds, population.audited_state, population.group
+  )[0]
+
+
+KDE = from_score(
+  'kde',
+  _score_by(kde),
+  Card(
+    title='Kernel density attack',
+    subject='the attack with kernel densities',
+    source='RULI 2025',
+    question='forgotten_or_unseen',
+    terms=ROC_TERMS,
+    cost='costly',
+  ),
+  threshold=0.0,
+  cross_fitted=True,
+)
+
+HISTOGRAM = from_score(
+  'histogram',
+  _score_by(histogram),
+  Card(
+    title='Histogram attack',
+    subject='the attack with histograms',
+    source=PROJECT,
+    question='forgotten_or_unseen',
+    terms=ROC_TERMS,
+    cost='costly',
+  ),
+  threshold=0.0,
+  cross_fitted=True,
+)

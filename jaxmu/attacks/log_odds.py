@@ -28,6 +28,7 @@ second also fires on global side effects such as lower test accuracy.
 from typing import Literal
 
 import numpy as np
+from scipy import special
 
 from jaxmu.types import EXCLUDED, FORGOTTEN, NEVER_SEEN, RETAINED
 
@@ -90,6 +91,50 @@ def statistic(
   if kind == 'correctness':
     return _over_classes(logits, labels, _is_correct)
   raise ValueError(f'kind is {kind!r}; choose one of {STATISTICS}')
+
+
+def signals(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+  """Compute the classical one-model attack scores.
+
+  Args:
+    logits: float[N, C], float[P, N, C] or float[P, N, A, C].
+    labels: int[N].
+
+  Returns:
+    Arrays without the last axis of `logits`, all larger for more member-like:
+    'loss' (negative cross-entropy), 'confidence' (p of the true class),
+    'entropy' and 'modified_entropy' (negated; Song and Mittal 2021) and
+    'correctness'. Non-finite logits give non-finite values.
+  """
+  phi = log_odds(logits, labels)
+  z = np.asarray(logits, np.float64)
+  label = np.asarray(labels)
+  label = label[:, None] if z.ndim == 4 else label
+  label = np.broadcast_to(label, phi.shape)
+  with np.errstate(invalid='ignore'):
+    log_p = special.log_softmax(z, axis=-1)
+  p = np.exp(log_p)
+  return {
+    'loss': log_confidence(phi),
+    'confidence': special.expit(phi),
+    'entropy': special.xlogy(p, p).sum(-1),
+    'modified_entropy': _modified_entropy(z, p, label, phi),
+    'correctness': statistic(logits, labels, kind='correctness'),
+  }
+
+
+def _modified_entropy(z, p, label, phi) -> np.ndarray:
+  """Return (1 - p_y) log p_y + sum_{k != y} p_k log(1 - p_k)."""
+  with np.errstate(divide='ignore', invalid='ignore'):
+    log_not_p = np.log1p(-p)
+    # 1 - p cancels for the largest class alone; its log-odds do not.
+    top = z.argmax(-1)
+    log_not_top = log_confidence(-of_class(z, top))
+  np.put_along_axis(log_not_p, top[..., None], log_not_top[..., None], -1)
+  terms = p * log_not_p
+  np.put_along_axis(terms, label[..., None], 0.0, -1)
+  true_term = special.expit(-phi) * log_confidence(phi)
+  return true_term + terms.sum(-1)
 
 
 def loss_from_log_odds(log_odds: np.ndarray) -> np.ndarray:
@@ -209,6 +254,7 @@ def against_retrained(
   retrained: np.ndarray,
   state: np.ndarray,
   group: np.ndarray,
+  retrained_state: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Stack unlearned and retrained models: forgotten by U against R.
 
@@ -220,6 +266,8 @@ def against_retrained(
       the forget set of row p.
     state: int8[P, N].
     group: int[P].
+    retrained_state: int8[P, N] where it differs from `state`, which it does for
+      models that failed.
 
   Returns:
     Score [2P, N(, A)], state int8[2P, N] (1 for U and 2 for R on forgotten
@@ -235,11 +283,11 @@ def against_retrained(
       f'retrained scores have shape {retrained.shape}, unlearned ones '
       f'{score.shape}; expected one retrained model for each unlearned one'
     )
-  forgotten = state == FORGOTTEN
+  other = state if retrained_state is None else retrained_state
   stacked = np.concatenate(
     [
-      np.where(forgotten, FORGOTTEN, EXCLUDED),
-      np.where(forgotten, NEVER_SEEN, EXCLUDED),
+      np.where(state == FORGOTTEN, FORGOTTEN, EXCLUDED),
+      np.where(other == FORGOTTEN, NEVER_SEEN, EXCLUDED),
     ]
   )
   return (

@@ -16,7 +16,18 @@ from concurrent import futures
 import numpy as np
 from scipy import stats
 
-from jaxmu.attacks import leave_out, log_odds, roc
+from jaxmu.attacks import intervals, leave_out, log_odds, roc
+from jaxmu.attacks.interface import (
+  Attack,
+  Card,
+  Options,
+  Report,
+  quantile_term,
+)
+from jaxmu.attacks.scores import PopulationScores, Scores
+from jaxmu.terms import PROJECT, Term
+
+QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +52,7 @@ class Summary:
   Attributes:
     examples: tested examples.
     mean: of the AUCs.
-    quantiles: f64[5] of the AUCs at 1, 25, 50, 75 and 99 %.
+    quantiles: f64[5] of the AUCs at `QUANTILES`.
     above: share with AUC > 0.6; large by chance alone with few models, compare
       with the retrained models.
     below: share with AUC < 0.4.
@@ -71,7 +82,7 @@ def per_example(
     score: float[P, N] a single score, larger for more member-like (log-odds,
       not a likelihood ratio: nothing is fitted here).
     state: int8[P, N], 1 forgotten, 2 never seen, others ignored. Use
-      `arrange.retained` for leakage of the retain set.
+      `log_odds.retained` for leakage of the retain set.
     group: int[P] splits.
     false_discovery_rate: of the discoveries among all tested examples.
   """
@@ -108,7 +119,7 @@ def summarise(result: PerExample) -> Summary:
   return Summary(
     examples=len(auc),
     mean=float(auc.mean()),
-    quantiles=np.quantile(auc, [0.01, 0.25, 0.5, 0.75, 0.99]),
+    quantiles=np.quantile(auc, QUANTILES),
     above=float((auc > 0.6).mean()),
     below=float((auc < 0.4).mean()),
     exposed=float((found & (auc > 0.5)).mean()),
@@ -132,3 +143,79 @@ def _distinct(kind: np.ndarray, group: np.ndarray) -> np.ndarray:
   """Number of distinct groups with an observation of a kind, f64[N]."""
   seen = np.stack([kind[group == g].any(axis=0) for g in np.unique(group)])
   return np.count_nonzero(seen, axis=0).astype(np.float64)
+
+
+def exposure(population: PopulationScores) -> PerExample:
+  """Return the exposure of each example in a population."""
+  return per_example(population.mean, population.state, population.split)
+
+
+def _report(
+  population: PopulationScores, data: Scores, options: Options
+) -> Report:
+  del data, options
+  summary = summarise(exposure(population))
+  values = {
+    'mean': summary.mean,
+    'above': summary.above,
+    'below': summary.below,
+    'exposed': summary.exposed,
+    'over_unlearned': summary.over_unlearned,
+  }
+  for level, value in zip(QUANTILES, summary.quantiles, strict=True):
+    values[f'quantile_{level:g}'] = value
+  n = summary.examples
+  return {name: intervals.point(v, n) for name, v in values.items()}
+
+
+_CORRECTED = 'Benjamini & Hochberg 1995'
+PER_EXAMPLE = Attack(
+  'per_example',
+  _report,
+  Card(
+    title='Per-example AUC',
+    subject='the AUC of each example over the models',
+    source=PROJECT,
+    question='exposure',
+    terms={
+      'mean': Term(
+        'mean',
+        'Mean over the examples of the AUC of each, which says how well its '
+        'own scores tell models that forgot it from models that never saw it.',
+        'fraction',
+        'half',
+      ),
+      'above': Term(
+        'share above 0.6',
+        'Share of the examples with an AUC above 0.6; with few models many '
+        'are, by chance alone, so compare with the retrained models.',
+        'fraction',
+        'retrained',
+      ),
+      'below': Term(
+        'share below 0.4',
+        'Share of the examples with an AUC below 0.4, pushed further away than '
+        'an unseen example; compare with the retrained models.',
+        'fraction',
+        'retrained',
+      ),
+      'exposed': Term(
+        'share exposed',
+        'Share of the examples that are still remembered, beyond chance even '
+        'after correction for the number of examples tested.',
+        'fraction',
+        'lower',
+        _CORRECTED,
+      ),
+      'over_unlearned': Term(
+        'share over-unlearned',
+        'Share of the examples pushed further away than unseen ones, which '
+        'exposes them as well, corrected for the number of examples tested.',
+        'fraction',
+        'lower',
+        _CORRECTED,
+      ),
+      'quantile_{}': quantile_term('fraction'),
+    },
+  ),
+)

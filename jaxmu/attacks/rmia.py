@@ -18,7 +18,14 @@ from typing import Literal
 
 import numpy as np
 
-from jaxmu.attacks import leave_out, log_odds, roc
+from jaxmu.attacks import leave_out, log_odds
+from jaxmu.attacks.interface import (
+  ROC_TERMS,
+  UNSCORED,
+  Card,
+  from_score,
+  unscored,
+)
 
 Rule = Literal['online', 'offline']
 
@@ -44,7 +51,7 @@ def rmia(
       None.
     rule: 'online', pbar = (mean_in p + mean_out p) / 2; 'offline' needs out
       models only, with mean_in p taken as a mean_out p + 1 - a.
-    a: of the offline rule, 0.3 by default; `choose_a` searches it.
+    a: of the offline rule, 0.3 as in the paper's experiments.
     gamma: threshold of the ratio.
     mode: see `moments.make_units`.
 
@@ -78,62 +85,30 @@ def rmia(
   return total, ~np.isnan(total)
 
 
-def choose_a(
-  phi: np.ndarray,
-  state: np.ndarray,
-  group: np.ndarray,
-  *,
-  attacked: int,
-  population: np.ndarray | None = None,
-) -> float:
-  """Search the offline `a` on 0, 0.1, ..., 1 by attacking one group.
-
-  Args:
-    phi: as in `rmia`.
-    state: as in `rmia`.
-    group: as in `rmia`.
-    attacked: the group whose AUC decides; leave its models out of the report,
-      or the search has seen the answer.
-    population: as in `rmia`.
-  """
-  chosen = np.asarray(group) == attacked
-  if not chosen.any():
-    raise ValueError(f'no model is of group {attacked}')
-
-  def value(a: float) -> float:
-    score, valid = rmia(phi, state, group, population=population, a=a)
-    each = [
-      roc.auc(
-        s[v & (c == log_odds.FORGOTTEN)], s[v & (c == log_odds.NEVER_SEEN)]
-      )
-      for s, v, c in zip(
-        score[chosen], valid[chosen], state[chosen], strict=True
-      )
-    ]
-    return float(np.nanmean(each))
-
-  return max(np.linspace(0, 1, 11), key=value).item()
-
-
 def _one_view(phi, state, group, population, rule, a, gamma, mode):
   log_p = log_odds.log_confidence(phi)
   units = leave_out.make_units(group, mode)
   out = np.full(state.shape, np.nan)
-  unseen = (state == log_odds.NEVER_SEEN) | population
+  # Population examples may lack scores, of models that failed for example.
+  unseen = (state == log_odds.NEVER_SEEN) | (population & np.isfinite(log_p))
   log_out = _log_mean(log_p, unseen, units)
   if rule == 'online':
     log_in = _log_mean(log_p, state == log_odds.FORGOTTEN, units)
-    with np.errstate(invalid='ignore'):
-      both = np.logaddexp(log_in, log_out) - np.log(2)
+    both = _log_sum(log_in, log_out) - np.log(2)
     log_bar = np.where(population, log_out, both)
   else:
-    log_bar = np.logaddexp(np.log((1 + a) / 2) + log_out, _log((1 - a) / 2))
+    log_bar = _log_sum(np.log((1 + a) / 2) + log_out, _log((1 - a) / 2))
   for u, rows in enumerate(units.slices()):
     for m in units.order[rows]:
       rho = log_p[m] - log_bar[u]
       used = leave_out.scored(state[m]) & np.isfinite(rho)
       out[m, used] = _dominance(rho[used], rho[population], gamma)
   return out
+
+
+def _log_sum(first: np.ndarray, second: np.ndarray | float) -> np.ndarray:
+  with np.errstate(invalid='ignore'):  # NaN where there is no reference model
+    return np.logaddexp(first, second)
 
 
 def _log(x: float) -> float:
@@ -181,3 +156,25 @@ def _check(rule: str, a: float, gamma: float) -> None:
     raise ValueError(f'a is {a}; it must lie in [0, 1]')
   if not gamma > 0:
     raise ValueError(f'gamma is {gamma}; it must be positive')
+
+
+RMIA = from_score(
+  'rmia',
+  lambda population, data, options: rmia(
+    population.log_odds,
+    population.audited_state,
+    population.group,
+    population=population.population_examples,
+  )[0],
+  Card(
+    title='RMIA',
+    subject='the attack RMIA, one-sided,',
+    source='Zarifzadeh et al. 2024',
+    question='forgotten_or_unseen',
+    terms={**ROC_TERMS, 'unscored': UNSCORED},
+    needs=('population_examples',),
+  ),
+  more=lambda score, population, options: {
+    'unscored': unscored(score, population)
+  },
+)

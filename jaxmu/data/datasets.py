@@ -25,6 +25,7 @@ import os
 import pathlib
 import shutil
 import warnings
+from typing import Any
 
 import numpy as np
 
@@ -57,6 +58,25 @@ class Source:
   num_classes: int
   transform: Transform
   fingerprint: str
+
+  def identity(self) -> dict[str, Any]:
+    """Return everything that a result can depend on, as plain JSON values.
+
+    Two sources with equal identities give equal results. Addresses of stored
+    work are made of it.
+    """
+    transform = dataclasses.asdict(self.transform)
+    return {
+      'name': self.name,
+      'fingerprint': self.fingerprint,
+      'shape': [int(length) for length in self.image.shape],
+      'num_dev': int(self.num_dev),
+      'num_classes': int(self.num_classes),
+      'transform': {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in transform.items()
+      },
+    }
 
 
 def load(

@@ -13,10 +13,10 @@ change it, add a line to `jaxmu/methods/__init__.py`; see docs/methods.md.
 from flax import struct
 
 from jaxmu import hparams as hp
-from jaxmu.data import batches
 from jaxmu.draws import Draws
 from jaxmu.method import Card, Info, Method
 from jaxmu.methods.parts import training
+from jaxmu.methods.parts.training import Fit
 from jaxmu.types import Array, Problem
 
 
@@ -31,37 +31,19 @@ class Hparams:
   batch_size: int = hp.static(64, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
 
 
-def init(hparams: Hparams, draws: Draws, problem: Problem) -> training.Fit:
-  """Prepare the model: surgery, masks, teachers."""
-  del hparams, draws
-  return training.start(problem.original)
-
-
 def epoch(
-  hparams: Hparams,
-  draws: Draws,
-  problem: Problem,
-  state: training.Fit,
-  epoch: Array,
-) -> tuple[training.Fit, Info]:
-  """Take one pass over the data."""
-  del epoch  # schedules need it, see `jaxmu.methods.parts.training`
-  rate = hparams.learning_rate
-  order = batches.shuffled(draws, 'retain', problem.split.retain)
-  variables, opt, info = training.run_epoch(
-    training.clean_cross_entropy(problem.task),
-    training.sgd(rate, hparams.momentum, hparams.weight_decay),
-    *state,
-    batches.make_batches(order, hparams.batch_size),
-    draws,
-  )
-  return training.Fit(variables, opt), {**info, 'learning_rate': rate}
+  hparams: Hparams, draws: Draws, problem: Problem, state: Fit, epoch: Array
+) -> tuple[Fit, Info]:
+  """Take one shuffled pass over the retain set."""
+  del epoch  # for schedules, such as `training.cosine`
+  sgd = training.sgd_from(hparams, hparams.learning_rate)
+  return training.pass_over('retain', hparams, draws, problem, state, sgd)
 
 
 METHOD = Method(
   name='skeleton',
   Hparams=Hparams,
-  init=init,
+  init=training.init,
   epoch=epoch,
   card=Card(
     title='Name of the method',

@@ -13,6 +13,22 @@ import jax.numpy as jnp
 from jaxmu.types import Array, Key, Params, Variables
 
 
+class Card(NamedTuple):
+  """What a table of models says of one.
+
+  Attributes:
+    title: the published name.
+    source: paper that it comes from.
+    images: sides of the images that it accepts.
+    note: what else a user should know, in a few words.
+  """
+
+  title: str
+  source: str
+  images: str
+  note: str = ''
+
+
 class Blocks(NamedTuple):
   """Parts of a network from stem to head, as prefixes of parameter paths.
 

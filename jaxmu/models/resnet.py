@@ -70,6 +70,13 @@ class ResNet18(nn.Module):
       parameters.
   """
 
+  card = interface.Card(
+    title='ResNet-18',
+    source='He et al. 2016, arXiv 1512.03385',
+    images='multiples of 4',
+    note='11.2 million parameters',
+  )
+
   num_classes: int
   width: int = 64
   stem: str = 'imagenet'

@@ -24,6 +24,13 @@ class Tiny(nn.Module):
       parameters.
   """
 
+  card = interface.Card(
+    title='Two convolutions',
+    source='this project',
+    images='any',
+    note='1,200 parameters, for tests and dry runs',
+  )
+
   num_classes: int
   width: int = 6
   conv: str = 'auto'

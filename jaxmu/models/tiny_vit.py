@@ -216,6 +216,13 @@ class TinyViT(nn.Module):
       that of the parameters.
   """
 
+  card = interface.Card(
+    title='TinyViT-11M',
+    source='Wu et al. 2022, arXiv 2207.10666',
+    images='multiples of 32',
+    note='10.5 million parameters',
+  )
+
   num_classes: int
   widths: tuple[int, ...] = _WIDTHS
   depths: tuple[int, ...] = _DEPTHS

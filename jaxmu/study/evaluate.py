@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxmu import method
+from jaxmu import files, method
 from jaxmu.attacks import intervals, likelihood, log_odds, roc, single_model
 from jaxmu.data import splits as splits_lib
 from jaxmu.methods.parts import weights
@@ -336,8 +336,7 @@ def _counted_work(job: job_lib.Job, name: str) -> results.Row:
 
 def counted_cost(job: job_lib.Job, name: str) -> float:
   """Return the work of one member in forward passes of one example."""
-  people = job.populations[name]
-  return float(people.method.card.cost(people.hparams, job.sizes))
+  return job.counted_cost(name)
 
 
 def _observations(
@@ -416,6 +415,14 @@ def failure_warnings(
   ]
 
 
+_DONE_TO_WEIGHTS = {
+  'replaced': 'replaced',
+  'selected': 'selected for training',
+  'pruned': 'pruned',
+  'noised': 'added noise to',
+}
+
+
 def dead_weight_warning(
   name: str,
   chosen: method.Chosen,
@@ -433,9 +440,9 @@ def dead_weight_warning(
     dead: dead weights of the network.
     total: all weights of the network.
   """
-  over = np.nansum if chosen.anew else np.nanmax
+  over = np.nansum if chosen.every_epoch else np.nanmax
   return (
-    f'{name}: of the weights that it {chosen.verb}, '
+    f'{name}: of the weights that it {_DONE_TO_WEIGHTS[chosen.action]}, '
     f'{over(counts, axis=1).mean():,.0f} (the mean over models) only ever meet '
     f'padding and have no influence, as do {dead:,} of the {total:,} weights '
     'of this network at this image size'
@@ -515,14 +522,11 @@ def write_scores(job: job_lib.Job, name: str, path: pathlib.Path) -> None:
   people = {
     key: read_scored(job, key, []) for key in ('original', 'retrain', name)
   }
-  path.parent.mkdir(parents=True, exist_ok=True)
-  draft = path.with_suffix('.draft.npz')
-  np.savez(
-    draft,
+  arrays = dict(
     log_odds=people[name].phi.astype(np.float32),
     original_log_odds=people['original'].phi.astype(np.float32),
     retrained_log_odds=people['retrain'].phi.astype(np.float32),
     state=people[name].state,
     split=people[name].split,
   )
-  draft.replace(path)
+  files.write_arrays(path, arrays)

@@ -9,7 +9,6 @@ The benchmark's table of a job: what it shows and where it lies.
 """
 
 import dataclasses
-import hashlib
 import pathlib
 from typing import Any
 
@@ -19,7 +18,7 @@ from jaxmu import files
 from jaxmu.metrics import ranking, utility
 from jaxmu.report import html, plots, tables
 from jaxmu.report import results as results_lib
-from jaxmu.study import evaluate, stages, store
+from jaxmu.study import curves, evaluate, stages, store
 from jaxmu.study import job as job_lib
 
 ACCURACIES = ('ra', 'fa', 'va', 'ta')
@@ -33,7 +32,11 @@ def report_shelf(job: job_lib.Job) -> store.Shelf:
     dataclasses.asdict(job.settings.attack),
     dataclasses.asdict(job.settings.timing),
     {
-      n: (p.digest, stages.shards_with_curves(p))
+      n: (
+        p.digest,
+        curves.recorded_shards(p),
+        stages.timing_shelf(job, n).address,
+      )
       for n, p in job.populations.items()
     },
   )
@@ -68,7 +71,7 @@ def publish(job: job_lib.Job, command: str) -> None:
     failed={n: f for n, f in found.failed.items() if f[0]},
   )
   paths = html.write_report(job.folder, report)
-  paths += stages.write_curves(job)
+  paths += curves.write(job)
   paths.append(
     results_lib.write_csv(
       job.folder / PER_CLUSTER_FILE,
@@ -108,6 +111,8 @@ def clock_rows(job: job_lib.Job) -> list[results_lib.Row]:
     'seconds_cold': stages.cold_seconds(job, 'retrain'),
   }
   for name in job.populations:
+    if not stages.is_timed(job, name):
+      continue
     own = {
       'seconds': stages.warm_seconds(job, name),
       'seconds_cold': stages.cold_seconds(job, name),
@@ -216,8 +221,8 @@ def _pictures(found: evaluate.Evaluation) -> list[html.Picture]:
 
 
 def _learning_curves(job: job_lib.Job) -> list[html.Picture]:
-  curves = {n: stages.read_curves(p) for n, p in job.populations.items()}
-  recorded = {name: found for name, found in curves.items() if found}
+  read = {n: curves.read(p) for n, p in job.populations.items()}
+  recorded = {name: found for name, found in read.items() if found}
   if not recorded:
     return []
   titles = {'test': 'Test images', 'retain': 'Retained images'}
@@ -253,7 +258,7 @@ def _accuracy_bars(rows: list[results_lib.Row]) -> Any:
 def _checksum(path: pathlib.Path) -> str:
   if not path.is_file():
     return ''
-  return hashlib.sha256(path.read_bytes()).hexdigest()
+  return files.sha256(path)
 
 
 PER_CLUSTER_FILE = 'per_cluster.csv'
@@ -413,6 +418,8 @@ def unpack_table(packed: dict) -> tables.PaperTable:
 
 
 def _speed_ups(job: job_lib.Job, name: str) -> np.ndarray:
+  if not stages.is_timed(job, name):
+    return np.array([])
   reference = stages.warm_seconds(job, results_lib.REFERENCE)
   seconds = stages.timing_shelf(job, name).info()['warm_seconds']
   return np.array([utility.rte(reference, one) for one in seconds])

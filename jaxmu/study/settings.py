@@ -1,9 +1,11 @@
 """The settings of a job: names, types and ranges, checked before anything runs.
 
-Configuration objects stop here; the rest of the project sees these classes.
+A configuration ends here; the rest of the project sees these classes. A field
+that a result depends on enters the result's address, see `jaxmu.study.job`.
 """
 
 import dataclasses
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,14 +18,49 @@ from jaxmu.data import catalog
 from jaxmu.data import splits as splits_lib
 
 _SHARE = hp.Interval(0.0, 1.0, low_open=True, high_open=True)
+# Beyond these, a job would take years or its tables not fit into memory; they
+# catch slips of the keyboard before anything is allocated.
+_SEED = hp.Interval(0, 2**32 - 1)  # jax.random.key cuts larger ones to 32 bits
+_FEW = hp.Interval(1, 10_000)
+_MANY = hp.Interval(1, 1_000_000)
 
 
 @struct.dataclass
 class Data:
-  """Which data set, and where prepared data lies ('' for the usual places)."""
+  """Which data set.
+
+  Attributes:
+    name: of the set.
+    folder: of prepared sets; '' for the usual places.
+  """
 
   name: str = hp.static('digits')
   folder: str = hp.static('')
+
+
+@dataclasses.dataclass(frozen=True)
+class Originals:
+  """Where the original models come from.
+
+  Attributes:
+    checkpoints: files to read them from instead of training them: paths, or
+      patterns such as `seed*.pth` or `runs/{seed}_{split}.safetensors`; see
+      `jaxmu.study.originals`. Empty to train them.
+  """
+
+  checkpoints: tuple[str, ...] = ()
+
+
+@struct.dataclass
+class Retrained:
+  """The reference that unlearned models are compared with.
+
+  Attributes:
+    train: train retrained models. Without them a report leaves out the numbers
+      that need them.
+  """
+
+  train: bool = hp.static(True)
 
 
 @struct.dataclass
@@ -44,13 +81,13 @@ class Splits:
   """
 
   design: str = hp.static('audit', valid=('audit', 'reference', 'main'))
-  num_splits: int = hp.static(16, valid=hp.AT_LEAST_ONE)
-  forget_sets: int = hp.static(2, valid=hp.AT_LEAST_ONE)
+  num_splits: int = hp.static(16, valid=_FEW)
+  forget_sets: int = hp.static(2, valid=_FEW)
   forget_fraction: float = hp.static(0.1, valid=_SHARE)
   pool: int = hp.static(0, valid=hp.COUNT)
-  seeds: int = hp.static(1, valid=hp.AT_LEAST_ONE)
+  seeds: int = hp.static(1, valid=_FEW)
   forget: str = hp.static('random')
-  seed: int = hp.static(0, valid=hp.COUNT)
+  seed: int = hp.static(0, valid=_SEED)
 
 
 @struct.dataclass
@@ -58,12 +95,14 @@ class Attack:
   """How the models are attacked; changing this retrains nothing.
 
   Attributes:
+    which: names of attacks, separated by commas; '' for the default ones.
     variance: how U-LiRA estimates variances.
     mode: what U-LiRA leaves out of its fit when it scores a model.
     leave_out: 'pair' or 'split', for mode 'logo'; see docs/attacks.md.
     location: 'mean' or 'median'.
   """
 
+  which: str = hp.static('')
   variance: str = hp.static(
     'shrink',
     valid=(
@@ -96,7 +135,7 @@ class Curve:
 class Timing:
   """How run time is measured: single member, median of `repeats` warm runs."""
 
-  repeats: int = hp.static(3, valid=hp.AT_LEAST_ONE)
+  repeats: int = hp.static(3, valid=_FEW)
 
 
 @struct.dataclass
@@ -112,18 +151,27 @@ class Run:
       cores, may hold; 0 for 90 % of what there is.
     shard: members trained and saved together, the unit of resuming.
     verify: compare checksums of finished shards, not just sizes.
+    cache_teacher: keep the outputs of teacher models, where a method has one,
+      instead of computing them in every epoch. The results are the same; it
+      costs memory and saves time.
   """
 
   devices: int = hp.static(0, valid=hp.COUNT)
   chunk: int = hp.static(0, valid=hp.COUNT)
   memory: float = hp.static(0.0, valid=hp.NON_NEGATIVE)
-  shard: int = hp.static(8, valid=hp.AT_LEAST_ONE)
+  shard: int = hp.static(8, valid=_MANY)
   verify: bool = hp.static(True)
+  cache_teacher: bool = hp.static(True)
 
 
 @dataclasses.dataclass(frozen=True)
 class Unlearner:
-  """An unlearning method with its hyper-parameters as plain numbers."""
+  """An unlearning method with its hyper-parameters as plain numbers.
+
+  Attributes:
+    method: a name, or what else names a plug-in; see `jaxmu.plugins`.
+    hparams: all hyper-parameters.
+  """
 
   method: str
   hparams: Mapping[str, Any]
@@ -143,6 +191,7 @@ class Settings:
       it changes results, hence it is never chosen for the user.
     train: hyper-parameters of the original and the retrained models.
     unlearners: the methods to compare.
+    metrics: further metrics, by name or as plug-ins.
   """
 
   workdir: str
@@ -150,6 +199,8 @@ class Settings:
   seed_mode: str
   data: Data
   splits: Splits
+  originals: Originals
+  retrained: Retrained
   model: str
   model_options: Mapping[str, Any]
   precision: str
@@ -159,56 +210,77 @@ class Settings:
   curve: Curve
   timing: Timing
   run: Run
+  originals: Originals = Originals()
+  retrained: Retrained = Retrained()
+  metrics: tuple[str, ...] = ()
 
   @property
   def all_model_options(self) -> dict[str, Any]:
-    """The options of the model with what the precision asks of it."""
-    asked = precision_lib.model_options(self.precision)
-    return {**self.model_options, **asked}
+    """The options of the model, with those that the precision implies."""
+    implied = precision_lib.model_options(self.precision)
+    return {**self.model_options, **implied}
 
 
 def from_config(config: Mapping[str, Any]) -> Settings:
   """Check a configuration and turn it into settings.
 
   Args:
-    config: nested plain mapping with the fields of `configs/common.py`.
+    config: nested plain mapping with the fields that
+      `jaxmu.study.recipes.job_config` returns.
 
   Raises:
     ValueError: an unknown name, a value of the wrong type or out of range; the
       message names the field, the value and the remedy.
   """
-  sections = ('data', 'splits', 'attack', 'curve', 'timing', 'run')
-  plain = ('workdir', 'seed', 'seed_mode', 'model', 'train')
-  _check_fields(config, 'config', (*sections, *plain, 'unlearn'), ('compare',))
+  _check_fields(
+    config, 'config', _NEEDED, (*_SECTIONS, 'originals', 'compare', 'metrics')
+  )
+  for name in config:
+    if name not in _PLAIN and not isinstance(config[name], Mapping):
+      raise ValueError(
+        f'config.{name} = {config[name]!r}; give a section with fields, see '
+        'jaxmu/study/recipes.py'
+      )
   _check_fields(
     config['model'], 'config.model', ('name',), ('options', 'precision')
   )
   _check_fields(config['unlearn'], 'config.unlearn', ('method', 'hparams'))
-  classes = dict(
-    data=Data,
-    splits=Splits,
-    attack=Attack,
-    curve=Curve,
-    timing=Timing,
-    run=Run,
-  )
-  parts = {
-    name: hp.from_config(classes[name], config[name], f'config.{name}.')
-    for name in sections
+  sections = {
+    name: hp.from_config(cls, config.get(name, {}), f'config.{name}.')
+    for name, cls in _SECTIONS.items()
   }
   settings = Settings(
     workdir=str(config['workdir']),
-    seed=_whole(config, 'seed'),
+    seed=_seed(config['seed']),
     seed_mode=_choice(config, 'seed_mode', ('independent', 'reference')),
+    originals=_originals(config.get('originals', {})),
     model=config['model']['name'],
     model_options=dict(config['model'].get('options', {})),
     precision=config['model'].get('precision', precision_lib.DEFAULT),
     train=_train(config['train']),
     unlearners=_unlearners(config),
-    **parts,
+    metrics=tuple(config.get('metrics', ())),
+    **sections,
   )
   _check_names(settings)
   return settings
+
+
+# Sections without checks beyond those of their fields.
+_SECTIONS = {
+  'data': Data,
+  'splits': Splits,
+  'retrained': Retrained,
+  'attack': Attack,
+  'curve': Curve,
+  'timing': Timing,
+  'run': Run,
+}
+_NEEDED = (
+  *('workdir', 'seed', 'seed_mode', 'data', 'splits', 'model', 'train'),
+  *('unlearn', 'attack', 'curve', 'timing', 'run'),
+)
+_PLAIN = ('workdir', 'seed', 'seed_mode')
 
 
 def _check_fields(
@@ -218,6 +290,10 @@ def _check_fields(
   optional: tuple[str, ...] = (),
 ) -> None:
   known = sorted({*needed, *optional})
+  if not isinstance(values, Mapping):
+    raise ValueError(
+      f'{where} = {values!r}; give a section with the fields {", ".join(known)}'
+    )
   for name in values:
     if name == 'fidelity':
       raise ValueError(
@@ -225,14 +301,32 @@ def _check_fields(
         "in; choose the cited works' with --config=FILE:SCALE,paper"
       )
     if name not in known:
+      near = difflib.get_close_matches(name, known, n=1)
+      hint = f'did you mean {near[0]!r}? ' if near else ''
       raise ValueError(
-        f'{where}.{name} is unknown; choose from: {", ".join(known)}'
+        f'{where}.{name} is unknown; {hint}choose from: {", ".join(known)}'
       )
   for name in needed:
     if name not in values:
       raise ValueError(
-        f'{where}.{name} is missing; add it, see configs/common.py'
+        f'{where}.{name} is missing; add it, as in what '
+        'jaxmu.study.recipes.job_config returns'
       )
+
+
+def _originals(values: Mapping[str, Any]) -> Originals:
+  _check_fields(values, 'config.originals', (), ('checkpoints',))
+  chosen = values.get('checkpoints', '')
+  if isinstance(chosen, str):
+    chosen = [part.strip() for part in chosen.split(',') if part.strip()]
+  if not isinstance(chosen, list | tuple) or not all(
+    isinstance(part, str) and part for part in chosen
+  ):
+    raise ValueError(
+      f'config.originals.checkpoints = {chosen!r}; give a path or a pattern, '
+      "several divided by commas, or '' to train the originals"
+    )
+  return Originals(tuple(chosen))
 
 
 def _train(values: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -246,13 +340,13 @@ def _unlearners(config: Mapping[str, Any]) -> tuple[Unlearner, ...]:
   for name, hparams in config.get('compare', {}).items():
     entry = {'method': name, 'hparams': hparams}
     chosen.append((entry, f'config.compare.{name}.'))
-  found = {}
+  found: dict[str, Unlearner] = {}
   for entry, where in chosen:
-    name = entry['method']
     try:
-      method = methods.get(name)
+      method = methods.get(entry['method'])
     except ValueError as error:
       raise ValueError(f'{where}method: {error}') from None
+    name = method.name
     if name in methods.BASELINES:
       raise ValueError(
         f'{where}method = {name!r} is trained in every job anyway; choose an '
@@ -260,16 +354,22 @@ def _unlearners(config: Mapping[str, Any]) -> tuple[Unlearner, ...]:
       )
     if name in found:
       raise ValueError(f'{where} repeats the method {name!r}; list it once')
+    if not isinstance(entry['hparams'], Mapping):
+      raise ValueError(
+        f'{where}hparams = {entry["hparams"]!r}; give names and values'
+      )
     hp.from_config(method.Hparams, entry['hparams'], f'{where}hparams.')
     hparams = {**hp.defaults(method.Hparams), **entry['hparams']}
-    found[name] = Unlearner(name, hparams)
+    found[name] = Unlearner(entry['method'], hparams)
   return tuple(found.values())
 
 
-def _whole(config: Mapping[str, Any], name: str) -> int:
-  value = config[name]
-  if not isinstance(value, int) or value < 0:
-    raise ValueError(f'config.{name} = {value!r}; give a whole number from 0')
+def _seed(value: Any) -> int:
+  whole = isinstance(value, int) and not isinstance(value, bool)
+  if not whole or value not in _SEED:
+    raise ValueError(
+      f'config.seed = {value!r}; give a whole number from 0 to 2**32 - 1'
+    )
   return value
 
 
@@ -284,12 +384,8 @@ def _choice(
 
 
 def _check_names(settings: Settings) -> None:
-  if settings.model not in models.MODELS:
-    raise ValueError(
-      f'config.model.name = {settings.model!r}; choose one of '
-      f'{", ".join(models.MODELS)}'
-    )
   _check_precision(settings)
+  _check_model(settings)
   try:
     splits_lib.check_forget_choice(settings.splits.forget)
   except ValueError as error:
@@ -301,13 +397,25 @@ def _check_names(settings: Settings) -> None:
     )
   if not settings.workdir:
     raise ValueError('config.workdir is empty; name a folder to write to')
-  if settings.data.name in catalog.CATALOG:
-    # Fails here, not after minutes of loading, on a wrong option.
+
+
+def _check_model(settings: Settings) -> None:
+  """Build the model, so that a wrong option fails before data are loaded."""
+  entry = catalog.CATALOG.get(settings.data.name)
+  try:
+    if entry is None and settings.model not in models.MODELS:
+      models.MODELS.resolve(settings.model)  # the size of images is not known
+      return
     models.build(
       settings.model,
-      num_classes=catalog.CATALOG[settings.data.name].num_classes,
+      num_classes=entry.num_classes if entry else 2,
+      image_shape=(entry.size, entry.size, 3) if entry else None,
       options=settings.all_model_options,
     )
+  except ValueError as error:
+    raise ValueError(
+      f'config.model.name = {settings.model!r}: {error}'
+    ) from None
 
 
 def _check_precision(settings: Settings) -> None:

@@ -41,3 +41,14 @@ def scores(rng, state, group, *, shift=0.0, within=0.7):
   mean, scale = locations(rng, examples)
   noisy = noise(rng, group, examples, within=within)
   return mean + scale * (noisy + shift * (state == 1))
+
+
+def by_name(results):
+  """Estimates by attack and name: 'auc', 'retrained_auc', 'excess_auc', …"""
+  found = {}
+  for result in results:
+    prefix = '' if result.population == 'unlearned' else f'{result.population}_'
+    found[result.attack, prefix + result.statistic] = result.estimate
+    if result.population == 'unlearned' and result.excess is not None:
+      found[result.attack, f'excess_{result.statistic}'] = result.excess
+  return found

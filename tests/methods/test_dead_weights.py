@@ -100,7 +100,7 @@ def test_dead_taps_have_no_gradient_and_live_ones_have():
 def _dead(problem, chosen) -> int:
   """Count dead weights among chosen ones, one by one."""
   alive = weights.by_path(
-    weights.live_weights(problem.task, problem.original['params'])
+    weights.live_weights(problem.task, problem.start['params'])
   )
   found = 0
   for path, mask in chosen.items():

@@ -5,13 +5,13 @@ import re
 
 import pytest
 
-from jaxmu import files, precision
+from jaxmu import precision
 from jaxmu.study import job as job_lib
-from jaxmu.study import run, settings
+from jaxmu.study import run, settings, store
 from tests.study import small_job
 
 WRONG = [
-  ('unlearn__method', 'mgs', "unknown method 'mgs'; choose one of"),
+  ('unlearn__method', 'mgs', "unknown method 'mgs'; did you mean 'msg'"),
   ('unlearn__method', 'retrain', 'choose an unlearning method'),
   ('unlearn__hparams__learning_rate', -0.1, r'learning_rate = -0.1; give'),
   ('unlearn__hparams__batch_size', 0, 'batch_size = 0; give a value in'),
@@ -117,13 +117,13 @@ def test_work_directory_without_permission_is_refused(tmp_path):
 
 
 def test_two_runs_in_one_directory_are_refused(tmp_path):
-  with files.hold_workdir(tmp_path):
+  with store.hold_workdir(tmp_path):
     with pytest.raises(ValueError, match='in use by another run'):
       run.run(small_job.make(tmp_path))
 
 
 def test_full_disk_is_refused_before_training(tmp_path, monkeypatch):
-  monkeypatch.setattr(files, 'free_bytes', lambda folder: 1000)
-  with pytest.raises(ValueError, match='GB free and the job needs'):
+  monkeypatch.setattr(store, 'free_bytes', lambda folder: 1000)
+  with pytest.raises(ValueError, match='MB free and the job needs'):
     run.run(small_job.make(tmp_path))
   assert not list(tmp_path.glob('store/models/*/shard_*'))
