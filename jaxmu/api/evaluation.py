@@ -31,6 +31,8 @@ _KEYS = {
 }
 _ACCURACIES = ('ra', 'fa', 'va', 'ta')
 _FPR_GRID = np.geomspace(1e-3, 1.0, 61)
+# An attack that leaves one group out needs two others to be fitted on.
+_MIN_GROUPS = 3
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -274,14 +276,11 @@ def _audit_scores(
     data = scores_lib.from_arrays(arrays)
   except ValueError as error:
     raise ValueError(f'{origin}: {error}') from error
-  found = _run_attacks(data, attacks, fprs)
-  numbers = {_KEYS[name]: values for name, values in found.items()}
+  found, curves = _run_attacks(data, attacks, fprs, {})
   return Audit(
-    rows=_rows(numbers),
+    rows=_rows({_KEYS[name]: values for name, values in found.items()}),
     warnings=list(data.warnings),
-    curves={
-      _KEYS[k]: v for k, v in _curves(data, attacks, numbers.values()).items()
-    },
+    curves={_KEYS[name]: curve for name, curve in curves.items()},
     scores={'unlearned': dict(arrays)},
     title='Attacks on stored scores',
   )
@@ -364,29 +363,29 @@ def _audit_models(
   stored: dict[str, Arrays] = {}
   failed: dict[str, tuple[int, int]] = {}
   warnings: list[str] = []
-  for key, members in _by_variant(populations):
-    evaluated = _evaluated(key, members, against)
-    parts = _with_references(evaluated, members)
+  known: registry.Known = {}
+  references: dict[Any, Evaluated] = {}
+  for key, models in _by_variant(populations):
+    parts = _with_references(key, models, against, references)
     for part in parts.values():
-      numbers.setdefault(part.name, _metrics(part))
-      bad = int(part.failed.sum())
-      if bad:
-        failed[part.name] = (bad, len(part.failed))
+      if part.name not in numbers:
+        numbers[part.name] = _metrics(part)
+        if part.failed.any():
+          failed[part.name] = (int(part.failed.sum()), len(part.failed))
     stored[key] = _arrays(parts)
-    try:
-      data = scores_lib.from_arrays(stored[key])
-    except ValueError as error:
+    data = _scores(parts)
+    if isinstance(data, str):
       if attacks:
-        raise
-      _note(warnings, f'attacks were not run: {error}')
+        raise ValueError(data)
+      _note(warnings, f'Attacks were not run: {data}')
       continue
-    found = _run_attacks(data, attacks, fprs)
+    found, drawn = _run_attacks(data, attacks, fprs, known)
     for side, values in found.items():
-      known = numbers[parts[side].name]
-      known |= {k: v for k, v in values.items() if k not in known}
-    for side, curve in _curves(data, attacks, [*found.values()]).items():
+      own = numbers[parts[side].name]
+      own |= {k: v for k, v in values.items() if k not in own}
+    for side, curve in drawn.items():
       curves.setdefault(parts[side].name, curve)
-    for warning in data.warnings:
+    for warning in data.warnings if found else ():
       _note(warnings, warning)
   names = ', '.join(dict.fromkeys(one.name for one in populations))
   return Audit(
@@ -425,57 +424,62 @@ def _by_variant(
       )
 
 
-def _evaluated(key: str, models: Models, against: Models | None) -> Evaluated:
-  """Predict, one row per seed and forget set, beside the retrained models."""
-  if models.original is None:  # an original serves all sets of its split
-    members, index = training._per_forget_set(models)
-  else:
-    members, index = models.members, np.arange(len(models))
-  retrained = None
-  if against is not None and against is not models:
-    reference = against.select(_match(models, index, members, against))
-    retrained = _evaluated(results.REFERENCE, reference, None)
+def _evaluated(
+  key: str, models: Models, retrained: Evaluated | None = None
+) -> Evaluated:
+  """Predict with all models, one row per seed and forget set."""
+  members, index = _forget_sets(models)
   found = training.predict(models)
   state = splits_lib.membership(models.design, len(models.data.label))
-  pair = models.design.pair[members.row]
-  one_pair = len(np.unique(models.design.pair)) == 1
   return Evaluated(
     name=key,
     log_odds=found.log_odds[index].astype(np.float64),
     correct=found.correct[index],
     state=state[members.row],
-    validation=models.design.val.astype(np.int64),
-    test=np.arange(models.data.num_dev, len(models.data.label)),
-    cluster=members.seed if one_pair else pair,
     split=members.split,
-    classes=models.data.num_classes,
     failed=models.failed[index] >= 0,
     retrained=retrained,
+    **_design_columns(models, members),
   )
 
 
-def _match(
-  models: Models, index: np.ndarray, members: Any, against: Models
-) -> np.ndarray:
+def _design_columns(models: Models, members: Any) -> dict[str, Any]:
+  """Return the fields of `Evaluated` that follow from design and data."""
+  pair = models.design.pair[members.row]
+  one_pair = len(np.unique(models.design.pair)) == 1
+  return {
+    'validation': models.design.val.astype(np.int64),
+    'test': np.arange(models.data.num_dev, len(models.data.label)),
+    'cluster': members.seed if one_pair else pair,
+    'classes': models.data.num_classes,
+  }
+
+
+def _forget_sets(models: Models) -> tuple[Any, np.ndarray]:
+  """Return members per forget set, and the position of the model of each."""
+  if models.name == results.ORIGINAL:  # one model for all sets of its split
+    return training.per_forget_set(models)
+  return models.members, np.arange(len(models))
+
+
+def _match(models: Models, against: Models) -> np.ndarray:
   """Return the position of each member's retrained model, i64[P]."""
+  members, index = _forget_sets(models)
   swept = len(against.variants) > 1
 
-  def name(seed: int, split: int, forget_set: int, variant: str) -> Any:
-    return int(seed), int(split), int(forget_set), variant if swept else ''
+  def name(of: Any, p: int, variant: str) -> Any:
+    numbers = (int(field[p]) for field in (of.seed, of.split, of.forget_set))
+    return (*numbers, variant if swept else '')
 
-  own = against.members
   position = {
-    name(own.seed[k], own.split[k], own.forget_set[k], against.variant[k]): k
-    for k in range(len(against))
+    name(against.members, k, against.variant[k]): k for k in range(len(against))
   }
   found = []
   for p, k in enumerate(index.tolist()):
     variant = models.variant[k]
     if models.original is not None and models.source is not None:
       variant = models.original.variant[models.source[k]]
-    wanted = name(
-      members.seed[p], members.split[p], members.forget_set[p], variant
-    )
+    wanted = name(members, p, variant)
     if wanted not in position:
       raise ValueError(
         f'no model was retrained for seed {wanted[0]}, split {wanted[1]}, '
@@ -487,24 +491,101 @@ def _match(
 
 
 def _with_references(
-  evaluated: Evaluated, models: Models
+  key: str,
+  models: Models,
+  against: Models | None,
+  known: dict[Any, Evaluated],
 ) -> dict[str, Evaluated]:
-  """Return the populations of one audit by their names in attacks."""
-  parts = {'unlearned': evaluated}
-  retrained = evaluated.retrained
-  if retrained is not None:
-    parts['retrained'] = dataclasses.replace(retrained, retrained=retrained)
-  if models.original is not None and models.source is not None:
-    originals = models.original.select(models.source)
-    members = dict(zip(models.members._fields, models.members, strict=True))
-    # One row per forget set of the unlearned models.
-    originals = dataclasses.replace(
-      originals, members=type(models.members)(**members), original=originals
-    )
-    parts['original'] = dataclasses.replace(
-      _evaluated(results.ORIGINAL, originals, None), retrained=retrained
-    )
+  """Return the populations of one audit by their names in attacks.
+
+  Retrained and original models that were evaluated before are looked up.
+  """
+  parts: dict[str, Evaluated] = {}
+  retrained = None
+  if against is not None and against is not models:
+    index = _match(models, against)
+    place = ('retrained', *index.tolist())
+    if place not in known:
+      one = _evaluated(results.REFERENCE, against.select(index))
+      known[place] = dataclasses.replace(one, retrained=one)
+    retrained = parts['retrained'] = known[place]
+  parts['unlearned'] = _evaluated(key, models, retrained)
+  original = models.original
+  if original is not None and models.name != results.REFERENCE:
+    source = models.source
+    assert source is not None
+    place = ('original', id(original), *source.tolist())
+    if place not in known:
+      known[place] = dataclasses.replace(
+        _originals(original, source, models), retrained=retrained
+      )
+    parts['original'] = known[place]
   return parts
+
+
+def _originals(
+  original: Models, source: np.ndarray, models: Models
+) -> Evaluated:
+  """Evaluate originals, repeated for each forget set of unlearned models."""
+  found = training.predict(original)
+  state = splits_lib.membership(models.design, len(models.data.label))
+  members = models.members
+  return Evaluated(
+    name=results.ORIGINAL,
+    log_odds=found.log_odds[source].astype(np.float64),
+    correct=found.correct[source],
+    state=state[members.row],
+    split=members.split,
+    failed=original.failed[source] >= 0,
+    **_design_columns(models, members),
+  )
+
+
+def _once_per_split(part: Evaluated) -> Evaluated:
+  """Return originals without repetition, all their forget sets as one."""
+  rows: dict[bytes, list[int]] = {}
+  for p, row in enumerate(part.log_odds):
+    rows.setdefault(row.tobytes(), []).append(p)
+  first = np.array([same[0] for same in rows.values()])
+  state = part.state[first].copy()
+  for k, same in enumerate(rows.values()):
+    forgotten = part.state[same] == splits_lib.FORGOTTEN
+    state[k, forgotten.any(axis=0)] = splits_lib.FORGOTTEN
+  return dataclasses.replace(
+    part,
+    log_odds=part.log_odds[first],
+    correct=part.correct[first],
+    state=state,
+    cluster=part.cluster[first],
+    split=part.split[first],
+    failed=part.failed[first],
+    retrained=None,
+  )
+
+
+def _scores(parts: Mapping[str, Evaluated]) -> scores_lib.Scores | str:
+  """Return what attacks read, or why they cannot be run."""
+  own = parts['unlearned']
+  groups = len(np.unique(own.cluster)) if len(np.unique(own.split)) > 1 else 1
+  if groups < _MIN_GROUPS:
+    return (
+      f'they need {_MIN_GROUPS} independent groups of splits, and this design '
+      f'has {groups}; give jaxmu.split more splits, such as splits=16'
+    )
+  populations = {
+    side: scores_lib.population(
+      part.log_odds, part.state, part.split, part.cluster, failed=part.failed
+    )
+    for side, part in {
+      **parts,
+      **(
+        {'original': _once_per_split(parts['original'])}
+        if 'original' in parts
+        else {}
+      ),
+    }.items()
+  }
+  return scores_lib.from_populations(**populations)
 
 
 def _arrays(parts: Mapping[str, Evaluated]) -> dict[str, np.ndarray]:
@@ -514,8 +595,7 @@ def _arrays(parts: Mapping[str, Evaluated]) -> dict[str, np.ndarray]:
   for side, part in parts.items():
     prefix = '' if side == 'unlearned' else f'{side}_'
     found[f'{prefix}log_odds'] = part.log_odds.astype(np.float32)
-    if f'{prefix}failed' in scores_lib.KEYS:
-      found[f'{prefix}failed'] = part.failed
+    found[f'{prefix}failed'] = part.failed
   return found
 
 
@@ -586,70 +666,30 @@ def _mask(part: Evaluated, columns: np.ndarray) -> np.ndarray:
 
 
 def _run_attacks(
-  data: scores_lib.Scores, attacks: Sequence[Any] | None, fprs: Sequence[float]
-) -> dict[str, Estimates]:
-  """Return the numbers of all attacks by population."""
-  if attacks is None:
-    attacks = _cheap(data)
-  given: dict[str, Estimates] = {name: {} for name in _sides(data)}
-  for one in registry.run(data, attacks=attacks, fprs=fprs) if attacks else []:
-    # Before attacks reported populations apart, the statistic named them.
-    population = getattr(one, 'population', '')
-    statistic = getattr(one, 'statistic', '') or getattr(one, 'metric', '')
-    excess = getattr(one, 'excess', None)
-    if not population:
-      population, statistic, is_excess = _divide(statistic)
-      if is_excess:
-        excess, statistic = one.estimate, statistic
-    metric = f'{one.attack}_{statistic}'.replace('@', '_')
-    if excess is not one.estimate:
-      given[population][metric] = one.estimate
-    if excess is not None:
-      given[population][f'excess_{metric}'] = excess
-  return given
-
-
-def _cheap(data: scores_lib.Scores) -> tuple[str, ...]:
-  possible: Any = registry.possible_attacks
-  try:
-    return possible(data, costly=False)
-  except TypeError:
-    costly = ('kde', 'histogram', 'combined', 'per_example')
-    return tuple(name for name in possible(data) if name not in costly)
-
-
-def _sides(data: scores_lib.Scores) -> Mapping[str, Any]:
-  return getattr(data, 'populations', None) or data.sides
-
-
-def _divide(metric: str) -> tuple[str, str, bool]:
-  for prefix in ('retrained', 'original'):
-    if metric.startswith(f'{prefix}_'):
-      return prefix, metric.removeprefix(f'{prefix}_'), False
-  excess = metric.startswith('excess_')
-  return 'unlearned', metric.removeprefix('excess_'), excess
-
-
-def _curves(
   data: scores_lib.Scores,
   attacks: Sequence[Any] | None,
-  numbers: Iterable[Estimates],
-) -> dict[str, dict[str, np.ndarray]]:
-  """Return U-LiRA's curves, where it was run."""
-  if not any('ulira_auc' in values for values in numbers):
-    return {}
-  score: Any = getattr(registry, 'score', None)
-  ratios = score('ulira', data) if score else registry.ratios(data)
-  found = {}
-  for side, ratio in ratios.items():
-    one = _sides(data)[side]
-    state = getattr(one, 'audited_state', None)
-    state = data.audited_state if state is None else state
-    group = getattr(one, 'group', data.group)
-    curve = roc.curves(ratio, state, group, fpr=_FPR_GRID)
-    names = ('fpr', 'tpr', 'low', 'high', 'supported')
-    found[side] = {name: curve[name] for name in names}
-  return found
+  fprs: Sequence[float],
+  known: registry.Known,
+) -> tuple[dict[str, Estimates], dict[str, Arrays]]:
+  """Return the numbers of all attacks, and U-LiRA's curves, by population."""
+  if attacks is None:
+    attacks = registry.possible_attacks(data, costly=False)
+  if not attacks:
+    return {}, {}
+  found: dict[str, Estimates] = {name: {} for name in data.populations}
+  for one in registry.run(data, attacks=attacks, fprs=fprs, known=known):
+    metric = one.metric.replace('@', '_')
+    found[one.population][metric] = one.estimate
+    if one.excess is not None:
+      found[one.population][f'excess_{metric}'] = one.excess
+  curves: dict[str, Arrays] = {}
+  if any('ulira_auc' in values for values in found.values()):
+    for side, ratio in registry.score('ulira', data).items():
+      part = data.populations[side]
+      curve = roc.curves(ratio, part.audited_state, part.group, fpr=_FPR_GRID)
+      names = ('fpr', 'tpr', 'low', 'high', 'supported')
+      curves[side] = {name: curve[name] for name in names}
+  return found, curves
 
 
 def _rows(numbers: Mapping[str, Estimates]) -> list[Row]:

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-from jaxmu import files
-from jaxmu.api import defaults, inputs, sweeps
+from jaxmu import files, methods
+from jaxmu.api import inputs, sweeps
 from jaxmu.api import setup as setup_lib
 from jaxmu.api.populations import Models
 from jaxmu.data import catalog, datasets, splits
@@ -125,7 +125,7 @@ def _read(
   if (path / 'original').is_dir():
     original = _read(path / 'original', data, model, setup)
   try:
-    method = defaults.resolve_method(record['name'])
+    method = methods.get(record['name'])
   except ValueError:
     method = None  # a plug-in that was given as an object
   hparams = record['hparams']

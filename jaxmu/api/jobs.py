@@ -17,15 +17,16 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxmu import methods
 from jaxmu.api import defaults, inputs, printing
 from jaxmu.api import setup as setup_lib
 from jaxmu.api.populations import Models
 from jaxmu.report import results, tables
 from jaxmu.report.results import Row
 from jaxmu.study import job as job_lib
+from jaxmu.study import recipes, stages
 from jaxmu.study import run as run_lib
 from jaxmu.study import settings as settings_lib
-from jaxmu.study import stages
 
 _RECORD = 'results.json'
 
@@ -288,11 +289,11 @@ def make_config(
       'prepare them once with `python -m jaxmu.prepare`, or use jaxmu.train'
     )
   source = inputs.load_data(data)
-  chosen = defaults.resolve_method(method)
+  chosen = methods.get(method)
   name = method if isinstance(method, str) else chosen.name
   for one in compare:
-    defaults.resolve_method(one)
-  config = defaults.job_config(
+    methods.get(one)
+  config = recipes.job_config(
     name, model=model, scale=defaults.scale_of(source), compare=compare
   )
   config['data']['name'] = data

@@ -8,7 +8,6 @@ original.export('seed{seed}_split{split}.safetensors')
 
 import dataclasses
 import functools
-import importlib
 import os
 import pathlib
 import string
@@ -24,7 +23,7 @@ from jaxmu.api import inputs, printing
 from jaxmu.api.setup import Setup
 from jaxmu.method import Method
 from jaxmu.methods.parts import forward
-from jaxmu.models import pytorch
+from jaxmu.models import checkpoints
 from jaxmu.study.job import Members
 from jaxmu.types import Task, Variables
 
@@ -224,7 +223,7 @@ class Models(printing.Tabular):
     paths = [pathlib.Path(name).expanduser() for name in names]
     for p, file in zip(chosen, paths, strict=True):
       file.parent.mkdir(parents=True, exist_ok=True)
-      write_checkpoint(self.setup.model, self.model(p), file, like)
+      checkpoints.write(self.setup.model, self.model(p), file, like=like)
     return paths
 
   def _named(self, member: int) -> dict[str, int]:
@@ -374,45 +373,3 @@ def _logits_of_one(task: Task, variables: Variables) -> Any:
 
     _, logits = jax.lax.scan(body, None, index.reshape(-1, _BATCH))
   return logits.reshape(-1, logits.shape[-1])[:count].astype(jnp.float32)
-
-
-def read_checkpoint(model: Any, path: str | os.PathLike) -> Variables:
-  """Read the variables of one model from a checkpoint.
-
-  Raises:
-    ValueError: the file is missing, of another kind or of another model.
-  """
-  try:
-    return _checkpoints().read(model, path)
-  except FileNotFoundError as error:
-    raise ValueError(str(error)) from error
-
-
-def write_checkpoint(
-  model: Any,
-  variables: Variables,
-  path: str | os.PathLike,
-  like: str | os.PathLike | None = None,
-) -> None:
-  """Write the variables of one model, in the form of the file `like`."""
-  _checkpoints().write(model, variables, path, like=like)
-
-
-class _PyTorchOnly:
-  """Reads and writes what `jaxmu.models.pytorch` can."""
-
-  @staticmethod
-  def read(model: Any, path: str | os.PathLike) -> Variables:
-    return pytorch.load(model, path)
-
-  @staticmethod
-  def write(model: Any, variables: Variables, path: Any, like: Any) -> None:
-    del like
-    pytorch.save(model, variables, path)
-
-
-def _checkpoints() -> Any:
-  try:
-    return importlib.import_module('jaxmu.models.checkpoints')
-  except ImportError:
-    return _PyTorchOnly

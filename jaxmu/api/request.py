@@ -23,7 +23,8 @@ from scipy import stats
 
 from jaxmu import __version__, files
 from jaxmu.api import defaults, inputs, printing, training
-from jaxmu.api.populations import Models, Predictions, write_checkpoint
+from jaxmu.api.populations import Models, Predictions
+from jaxmu.models import checkpoints
 from jaxmu.report import results
 
 _SETS = ('retain', 'forget', 'test')
@@ -136,7 +137,7 @@ class Deletion(printing.Tabular):
         f'{target} is the original checkpoint, which would be replaced; choose '
         'another folder'
       )
-    write_checkpoint(
+    checkpoints.write(
       self.models.setup.model, self.models.model(0), target, like
     )
     results.write_json(

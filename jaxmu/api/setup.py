@@ -3,7 +3,6 @@
 import dataclasses
 import difflib
 import functools
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +13,6 @@ from jaxmu import models, population
 from jaxmu import precision as precision_lib
 from jaxmu.api import inputs
 from jaxmu.method import Method
-from jaxmu.models import custom
 from jaxmu.study import execution
 from jaxmu.types import Dataset, Key, Task
 
@@ -143,25 +141,12 @@ def build_model(
   precision_lib.check(precision)
   options = {**options, **precision_lib.model_options(precision)}
   shape = data.image.shape[1:]
-  build: Any = models.build
-  model: Any
-  if 'image_shape' in inspect.signature(build).parameters:
-    model = build(
-      spec,
-      num_classes=data.num_classes,
-      image_shape=(shape[0], shape[1], shape[2]),
-      options=options,
-    )
-  elif isinstance(spec, str):
-    model = build(spec, num_classes=data.num_classes, options=options)
-  elif hasattr(spec, 'num_drop_paths'):
-    model = spec
-  else:
-    model = custom.wrap(
-      spec,
-      num_classes=data.num_classes,
-      image_shape=(shape[0], shape[1], shape[2]),
-    )
+  model = models.build(
+    spec,
+    num_classes=data.num_classes,
+    image_shape=(shape[0], shape[1], shape[2]),
+    options=options,
+  )
   if model.num_classes != data.num_classes:
     raise ValueError(
       f'the model has {model.num_classes} classes and {data.name} has '

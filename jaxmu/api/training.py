@@ -27,9 +27,10 @@ from jaxmu import methods, models, population
 from jaxmu import precision as precision_lib
 from jaxmu.api import defaults, folders, inputs, sweeps
 from jaxmu.api import setup as setup_lib
-from jaxmu.api.populations import Models, Predictions, read_checkpoint
+from jaxmu.api.populations import Models, Predictions
 from jaxmu.api.setup import Setup
 from jaxmu.method import Method
+from jaxmu.models import checkpoints
 from jaxmu.report import progress as progress_lib
 from jaxmu.study import execution
 from jaxmu.study import job as job_lib
@@ -142,7 +143,7 @@ def retrain(
   """
   _check_originals(original)
   setup, method = original.setup, methods.get('retrain')
-  members, source = _per_forget_set(original)
+  members, source = per_forget_set(original)
   suited, _ = defaults.for_training(setup.data, setup.model_name)
   own = [{**suited, **original.hparams[k]} for k in source]
   for name, value in hparams.items():
@@ -241,14 +242,14 @@ def _unlearn(
   progress: bool | None,
 ) -> Models:
   _check_originals(original)
-  method = defaults.resolve_method(spec)
+  method = methods.get(spec)
   if method.name in methods.BASELINES:
     raise ValueError(
       f'method = {method.name!r} is no unlearning method; call jaxmu.train for '
       'originals and jaxmu.retrain for the reference'
     )
   setup = original.setup
-  members, source = _per_forget_set(original)
+  members, source = per_forget_set(original)
   suited = defaults.for_method(method, setup.data)
   chosen = sweeps.expand(
     method.Hparams, suited, hparams, members.size, sweep=sweep
@@ -404,11 +405,18 @@ def _from_checkpoints(
     precision=precision,
   )
   members = [
-    jax.tree.map(np.asarray, read_checkpoint(setup.model, path))
+    jax.tree.map(np.asarray, _read_checkpoint(setup.model, path))
     for path in files
   ]
   stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *members)
   return _untrained(setup, stacked)
+
+
+def _read_checkpoint(model: Any, path: pathlib.Path) -> Variables:
+  try:
+    return checkpoints.read(model, path)
+  except FileNotFoundError as error:
+    raise ValueError(str(error)) from error
 
 
 def _untrained(setup: Setup, variables: Variables) -> Models:
@@ -446,7 +454,7 @@ def _single_model(
   design = inputs.split(data, forget=forget, val=val, splits=1)
   setup = _setup(data, design, model, options, seed=seed)
   if isinstance(source, str | os.PathLike):
-    variables = read_checkpoint(setup.model, pathlib.Path(source).expanduser())
+    variables = _read_checkpoint(setup.model, pathlib.Path(source).expanduser())
   else:
     variables = _given(setup, source)
   one = jax.tree.map(lambda x: np.asarray(x)[None], variables)
@@ -552,7 +560,7 @@ def _check_originals(original: Any) -> None:
     )
 
 
-def _per_forget_set(original: Models) -> tuple[Members, np.ndarray]:
+def per_forget_set(original: Models) -> tuple[Members, np.ndarray]:
   """Return one member per seed, forget set and variant, and their originals."""
   setup = original.setup
   base = job_lib.members_per_forget_set(setup.design, setup.seeds)
