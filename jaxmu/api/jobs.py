@@ -190,12 +190,9 @@ def _read_population(
 def config_of(saved: Mapping[str, Any]) -> dict[str, Any]:
   """Return the configuration of a job from the settings in its record."""
   first, *others = saved['unlearners']
-  sections = ('data', 'splits', 'train', 'attack', 'curve', 'timing', 'run')
+  gathered = ('model', 'model_options', 'precision', 'unlearners')
   return {
-    **{name: dict(saved[name]) for name in sections},
-    'workdir': saved['workdir'],
-    'seed': saved['seed'],
-    'seed_mode': saved['seed_mode'],
+    **{name: value for name, value in saved.items() if name not in gathered},
     'model': {
       'name': saved['model'],
       'options': _tuples(saved['model_options']),
@@ -212,9 +209,9 @@ def _tuples(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run(
-  method: Any,
+  method: str,
   *,
-  data: Any = 'digits',
+  data: str = 'digits',
   model: str = 'resnet18',
   workdir: str | os.PathLike | None = None,
   compare: Sequence[str] = (),
@@ -227,9 +224,9 @@ def run(
   trains nothing again; a call after an interruption goes on where it stopped.
 
   Args:
-    method: unlearning method, as for `unlearn`.
+    method: unlearning method: a name, import path or file.
     data: name of a data set, as for `load_data`.
-    model: name of the architecture.
+    model: the architecture: a name, import path or file.
     workdir: folder of models, scores and the report; default
       `workdir/<method>_<model>_<data>`.
     compare: further methods for the same table.
@@ -274,9 +271,9 @@ def run(
 
 
 def make_config(
-  method: Any,
+  method: str,
   *,
-  data: Any = 'digits',
+  data: str = 'digits',
   model: str = 'resnet18',
   workdir: str | os.PathLike | None = None,
   compare: Sequence[str] = (),
@@ -288,15 +285,21 @@ def make_config(
       f'data is a {type(data).__name__}; a job reads its data by name, so '
       'prepare them once with `python -m jaxmu.prepare`, or use jaxmu.train'
     )
+  for one in (method, model, *compare):
+    if not isinstance(one, str):
+      raise ValueError(
+        f'{one!r} is an object; a job names its methods and its model, so that '
+        'it can be run again: give an import path or a file such as '
+        "'my_method.py'"
+      )
   source = inputs.load_data(data)
   chosen = methods.get(method)
-  name = method if isinstance(method, str) else chosen.name
-  for one in compare:
-    methods.get(one)
   config = recipes.job_config(
-    name, model=model, scale=defaults.scale_of(source), compare=compare
+    method, model=model, scale=defaults.scale_of(source), compare=compare
   )
-  config['data']['name'] = data
+  if data not in recipes.DATA:
+    config['data']['name'] = data
+    config['splits']['pool'] = 0  # all but the validation examples
   config['workdir'] = str(workdir or f'workdir/{chosen.name}_{model}_{data}')
   for path, value in (overrides or {}).items():
     _override(config, path, value)
@@ -337,10 +340,9 @@ def _override(config: dict[str, Any], path: str, value: Any) -> None:
       place = place[name]
 
 
-def _command(method: Any, config: Mapping[str, Any]) -> str:
-  name = method if isinstance(method, str) else getattr(method, 'name', '')
+def _command(method: str, config: Mapping[str, Any]) -> str:
   return (
-    f'jaxmu.run({name!r}, data={config["data"]["name"]!r}, '
+    f'jaxmu.run({method!r}, data={config["data"]["name"]!r}, '
     f'model={config["model"]["name"]!r}, workdir={config["workdir"]!r}, ...), '
     'with the configuration below'
   )
