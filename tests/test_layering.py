@@ -39,15 +39,18 @@ MAY_IMPORT = {
   'report': {'report', 'methods', 'attacks', 'metrics', *_BASE},
   'methods': {'methods', 'models', 'data', *_BASE},
   'population': {'methods', 'models', 'data', *_BASE},
+  'testing': {'testing', 'population', 'methods', 'models', 'data', *_BASE},
   'study': None,  # everything but the commands
   'api': None,
+  '__main__': {'cli'},
+  'cli': {'cli', 'study', 'methods', *_BASE},
+  'main': {'cli', 'study'},
   'unlearn': {'api'},
-  'main': {'study'},
   'attack': {'attacks', 'metrics', 'report', *_BASE},
   'prepare': {'data', *_BASE},
   'rank': {'metrics', 'report', *_BASE},
 }
-COMMANDS = ('main', 'attack', 'prepare', 'rank', 'unlearn')
+COMMANDS = ('__main__', 'cli', 'main', 'attack', 'prepare', 'rank', 'unlearn')
 # What `jaxmu/__init__.py` names for type checkers.
 FRONT_DOOR = {'api', 'methods', 'models', 'attacks', 'metrics', 'data'}
 # The front door, which the rooms below it do not use.
@@ -58,8 +61,8 @@ OWNED = {
   'absl': ('main.py', 'attack.py', 'prepare.py', 'rank.py'),
   'flax.linen': ('models/',),
   'matplotlib': ('report/',),
-  'ml_collections': ('main.py',),
-  'orbax': ('study/store.py',),
+  'ml_collections': (),
+  'orbax': ('study/store.py', 'models/checkpoint_files.py'),
   'rich': ('report/',),
   'sklearn': ('data/catalog.py', 'attacks/single_model.py'),
   'tensorflow_datasets': ('data/',),

@@ -67,7 +67,7 @@ def test_rni_acts_where_a_tensor_gets_noise(
   rni = methods.get('rni')
   used = {**values, 'noise_fraction': float(f'{fraction:.2g}')}
   hparams = rni.prepare(
-    hp.from_config(rni.Hparams, used), Problem(task, split=None, original={})
+    hp.from_config(rni.Hparams, used), Problem(task, split=None, start={})
   )
   noise = any(bool(row.any()) for row in hparams.noisy[:epochs])
   assert search_digits.acts(values, 'rni', task) == noise

@@ -25,7 +25,6 @@ from jaxmu.api.populations import Models
 from jaxmu.data import catalog, datasets, splits
 from jaxmu.report import results
 from jaxmu.study.job import Members
-from jaxmu.types import Transform
 
 _FORMAT = 'jaxmu models 1'
 
@@ -190,16 +189,14 @@ def _read_setup(
 
 def _stored_data(path: pathlib.Path, facts: dict[str, Any]) -> inputs.Data:
   arrays = np.load(path / 'data.npz')
-  transform = facts['transform']
-  for name in ('mean', 'std'):
-    transform[name] = tuple(transform[name])
-  image, label = arrays['image'], arrays['label']
-  return inputs.Data(
+  image, label, cut = arrays['image'], arrays['label'], facts['num_dev']
+  source = datasets.from_arrays(
+    image[:cut],
+    label[:cut],
+    test_images=image[cut:],
+    test_labels=label[cut:],
     name=facts['name'],
-    image=image,
-    label=label,
-    num_dev=facts['num_dev'],
     num_classes=facts['num_classes'],
-    transform=Transform(**transform),
-    fingerprint=datasets.fingerprint(image, label),
+    size=image.shape[1],
   )
+  return inputs.load_data(source, **facts['transform'])

@@ -21,7 +21,6 @@ from jaxmu.types import Transform
 
 _SEED = 123  # of test and validation parts that are cut off at random
 _DIGITS_POOL = 1280
-_ARRAYS = 'arrays'
 
 
 class Programs(dict[Any, Any]):
@@ -90,11 +89,11 @@ def load_data(
   source: Any = 'digits',
   *,
   test: tuple[Any, Any] | None = None,
-  test_fraction: float = 0.2,
+  test_fraction: float | None = None,
   image_size: int | None = None,
   num_classes: int | None = None,
-  mean: Sequence[float] | None = None,
-  std: Sequence[float] | None = None,
+  mean: float | Sequence[float] | None = None,
+  std: float | Sequence[float] | None = None,
   flip: bool | None = None,
   crop_padding: int | None = None,
   data_dir: str | os.PathLike | None = None,
@@ -104,22 +103,23 @@ def load_data(
   Args:
     source: one of
 
-      a name: 'digits' (no download), 'cifar10' or any other set that
-        `python -m jaxmu.prepare` has prepared;
-      arrays: `(images, labels)` with images uint8[N, H, W], [N, H, W, 1] or
-        [N, H, W, 3] in 0..255 and labels int[N] in 0..C-1;
+      a name: 'digits' (no download), 'cifar10' or any other of
+        `jaxmu.DATASETS`;
+      arrays: `(images, labels)` with images [N, H, W], [N, H, W, 1] or
+        [N, H, W, 3], uint8 in 0..255 or float in [0, 1], and labels int[N] in
+        0..C-1;
       a folder: one sub-folder of pictures per class, below `train/` and
-        `test/` or alone; or a folder that `jaxmu.prepare` wrote;
+        `test/` or alone; or a folder that `python -m jaxmu.prepare` wrote;
       a file: `.npz` with `image` and `label`, and possibly `test_image` and
         `test_label`.
     test: `(images, labels)` of the test part, where `source` is arrays.
     test_fraction: share of the examples to set aside for testing, at random,
-      where there is no test part.
+      where there is no test part; default 0.2.
     image_size: height and width of the model's input in pixels, for arrays,
       pictures and files; default that of the images.
-    num_classes: C; default the largest label + 1.
-    mean: per-channel mean of the pixels in [0, 1] for normalisation, 3 numbers;
-      default that of a named set, or measured on the training part.
+    num_classes: C, for arrays and files; default the largest label + 1.
+    mean: per-channel mean of the pixels in [0, 1] for normalisation, 3 numbers
+      or 1; default that of a named set, or measured on the training part.
     std: per-channel standard deviation, as `mean`.
     flip: mirror training images at random; default as published for a named
       set, else False.
@@ -145,21 +145,64 @@ def load_data(
     >>> images = rng.integers(0, 256, (100, 8, 8), np.uint8)
     >>> labels = np.arange(100) % 4
     >>> jaxmu.load_data((images, labels))
-    arrays: 80 images to train on and 20 test images of 8 x 8 pixels, 4 classes
+    custom: 80 images to train on and 20 test images of 8 x 8 pixels, 4 classes
   """
   if isinstance(source, datasets.Source):
     loaded = source
   elif isinstance(source, tuple | list):
-    given = _labelled(source, test, image_size)
-    loaded = _from_labelled(
-      _ARRAYS, given, test_fraction, image_size, num_classes
+    loaded = _of_arrays(source, test, test_fraction, image_size, num_classes)
+  elif isinstance(source, str | os.PathLike):
+    loaded = _of_path_or_name(
+      source, test_fraction, image_size, num_classes, data_dir
     )
   else:
-    loaded = _from_path_or_name(
-      source, test_fraction, image_size, num_classes, data_dir
+    raise ValueError(
+      f'data is a {type(source).__name__}; give a name, (images, labels), a '
+      'folder or an .npz file'
     )
   changes = dict(mean=mean, std=std, flip=flip, crop_padding=crop_padding)
   return _as_data(loaded, {k: v for k, v in changes.items() if v is not None})
+
+
+def _of_arrays(
+  arrays: Sequence[Any],
+  test: tuple[Any, Any] | None,
+  test_fraction: float | None,
+  size: int | None,
+  num_classes: int | None,
+) -> datasets.Source:
+  if len(arrays) != 2:
+    raise ValueError(
+      f'{len(arrays)} arrays; give (images, labels), and the test part as '
+      'test=(images, labels)'
+    )
+  test_images, test_labels = test or (None, None)
+  return datasets.from_arrays(
+    *arrays,
+    test_images=test_images,
+    test_labels=test_labels,
+    test_fraction=test_fraction,
+    size=size,
+    num_classes=num_classes,
+  )
+
+
+def _of_path_or_name(
+  source: str | os.PathLike,
+  test_fraction: float | None,
+  size: int | None,
+  num_classes: int | None,
+  data_dir: str | os.PathLike | None,
+) -> datasets.Source:
+  path = pathlib.Path(source).expanduser()
+  if str(source) in catalog.CATALOG or not path.exists():
+    return datasets.load(str(source), data_dir=data_dir)
+  if formats.is_plain(path) or formats.find_prepared(path):
+    return datasets.load(path.name, data_dir=path.resolve().parent)
+  if path.is_dir():
+    return datasets.from_folder(path, size=size, test_fraction=test_fraction)
+  given = custom.read_arrays([path])
+  return _of_arrays(given.train, given.test, test_fraction, size, num_classes)
 
 
 def _as_data(source: datasets.Source, changes: dict[str, Any]) -> Data:
@@ -188,107 +231,6 @@ def _three(name: str, values: Any) -> tuple[float, ...]:
       '[0, 1]'
     )
   return tuple(float(x) for x in numbers)
-
-
-def _from_path_or_name(
-  source: Any,
-  test_fraction: float,
-  image_size: int | None,
-  num_classes: int | None,
-  data_dir: str | os.PathLike | None,
-) -> datasets.Source:
-  if not isinstance(source, str | os.PathLike):
-    raise ValueError(
-      f'data = {type(source).__name__}; give a name, (images, labels), a '
-      'folder or an .npz file'
-    )
-  path = pathlib.Path(source).expanduser()
-  named = str(source) in catalog.CATALOG
-  if named or not path.exists():
-    return datasets.load(str(source), data_dir=data_dir)
-  if formats.is_plain(path) or formats.find_prepared(path):
-    return datasets.load(path.name, data_dir=path.resolve().parent)
-  if path.is_dir():
-    given = custom.read_image_folder(path, size=image_size)
-  else:
-    given = custom.read_arrays([path], num_classes=num_classes)
-  classes = num_classes or len(given.class_names) or None
-  return _from_labelled(path.stem, given, test_fraction, image_size, classes)
-
-
-def _labelled(
-  arrays: Sequence[Any], test: tuple[Any, Any] | None, size: int | None
-) -> custom.Labelled:
-  if len(arrays) != 2:
-    raise ValueError(
-      f'{len(arrays)} arrays; give (images, labels), and the test part as '
-      'test=(images, labels)'
-    )
-  del size
-  train = _pair('training', *arrays)
-  return custom.Labelled(train, _pair('test', *test) if test else None)
-
-
-def _pair(part: str, image: Any, label: Any) -> tuple[np.ndarray, np.ndarray]:
-  image, label = np.asarray(image), np.asarray(label)
-  if image.ndim == 3:
-    image = image[..., None]
-  if image.ndim == 4 and image.shape[-1] not in (1, 3):
-    if image.shape[1] in (1, 3):
-      raise ValueError(
-        f'the {part} images have shape {image.shape}, channels first; give '
-        'np.moveaxis(images, 1, -1)'
-      )
-  try:
-    catalog.check_images(image)
-  except ValueError as error:
-    raise ValueError(f'the {part} {error}') from error
-  if label.shape != image.shape[:1] or label.dtype.kind not in 'iu':
-    raise ValueError(
-      f'{len(image)} {part} images, but labels of dtype {label.dtype} and '
-      f'shape {label.shape}; give one integer per image, counted from 0'
-    )
-  return image, label.astype(np.int32)
-
-
-def _from_labelled(
-  name: str,
-  data: custom.Labelled,
-  test_fraction: float,
-  size: int | None,
-  num_classes: int | None,
-) -> datasets.Source:
-  data = custom.divide(data, test_fraction=test_fraction, seed=_SEED)
-  assert data.test is not None
-  parts = (data.train, data.test)
-  height, width = data.train[0].shape[1:3]
-  if size is None and height != width:
-    raise ValueError(
-      f'the images have {height} x {width} pixels, and models take squares; '
-      'give image_size, for example image_size=32'
-    )
-  side = size or height
-  image = np.concatenate(
-    [catalog.to_model_input(part[0], size=side) for part in parts]
-  )
-  label = np.concatenate([part[1] for part in parts]).astype(np.int32)
-  if num_classes is None:
-    num_classes = formats.count_classes(label, origin=name)
-  else:
-    formats.check_labels(label, num_classes=num_classes, origin=name)
-  num_dev = len(data.train[1])
-  mean, std = catalog.channel_moments(image[:num_dev])
-  image.setflags(write=False)
-  label.setflags(write=False)
-  return datasets.Source(
-    name=name,
-    image=image,
-    label=label,
-    num_dev=num_dev,
-    num_classes=num_classes,
-    transform=Transform(mean, std),
-    fingerprint=datasets.fingerprint(image, label),
-  )
 
 
 def split(
@@ -541,7 +483,7 @@ def unsplit(image: Any, label: Any, *, size: int, num_classes: int) -> Data:
   """Return arrays as data without a test part, for prediction alone.
 
   Args:
-    image: uint8[N, H, W], [N, H, W, 1] or [N, H, W, 3].
+    image: [N, H, W], [N, H, W, 1] or [N, H, W, 3]; uint8, or float in [0, 1].
     label: int[N] in 0..num_classes - 1.
     size: height and width to resize to, in pixels.
     num_classes: C.
@@ -549,13 +491,14 @@ def unsplit(image: Any, label: Any, *, size: int, num_classes: int) -> Data:
   Raises:
     ValueError: arrays that are not of this form.
   """
-  image, label = _pair('given', image, label)
+  image = custom.as_images(image, origin='images')
+  label = custom.as_labels(label, count=len(image), origin='labels')
   formats.check_labels(label, num_classes=num_classes, origin='labels')
   image = catalog.to_model_input(image, size=size)
   return Data(
-    name=_ARRAYS,
+    name='images',
     image=image,
-    label=label,
+    label=label.astype(np.int32),
     num_dev=len(label),
     num_classes=num_classes,
     transform=Transform((0.0,) * 3, (1.0,) * 3),  # that of the models is used

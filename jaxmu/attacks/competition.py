@@ -24,7 +24,7 @@ from concurrent import futures
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 
 from jaxmu.attacks import intervals, log_odds
 from jaxmu.attacks.interface import Attack, Card, Options, Report
@@ -54,13 +54,13 @@ _MARGIN = 2.0  # the interval attack searches this far around the narrow sample
 
 
 def epsilon_per_example(
-  unlearned: np.ndarray,
-  retrained: np.ndarray,
+  unlearned: Float[np.ndarray, 'M S'],
+  retrained: Float[np.ndarray, 'Q S'],
   *,
   rule: Rule = 'competition_grid',
   delta: float = DELTA,
   threads: int | None = None,
-) -> np.ndarray:
+) -> Float64[np.ndarray, ' S']:
   """Compute the epsilon of each forgotten example.
 
   Args:
@@ -101,7 +101,9 @@ def epsilon_per_example(
     return np.array(list(pool.map(one, range(unlearned.shape[1]))))
 
 
-def epsilon(fpr: np.ndarray, fnr: np.ndarray, delta: float) -> np.ndarray:
+def epsilon(
+  fpr: Float64[np.ndarray, '*S'], fnr: Float64[np.ndarray, '*S'], delta: float
+) -> Float64[np.ndarray, '*S']:
   """Return the epsilon of attacks: infinite if both rates are 0.
 
   Attacks with exactly one rate of 0 are discarded (0): a finite sample says
@@ -118,7 +120,7 @@ def epsilon(fpr: np.ndarray, fnr: np.ndarray, delta: float) -> np.ndarray:
 
 
 def forget_score(
-  epsilons: np.ndarray, models: int, *, bins: int | None = None
+  epsilons: Float64[np.ndarray, ' S'], models: int, *, bins: int | None = None
 ) -> float:
   """Return F, the mean of 2^-floor(2 epsilon), 0 beyond the last bin.
 
@@ -145,17 +147,17 @@ def final_score(score: float, retain_ratio: float, test_ratio: float) -> float:
 
 
 def lower_bound(
-  unlearned: np.ndarray,
-  retrained: np.ndarray,
+  unlearned: Float[np.ndarray, 'M S'],
+  retrained: Float[np.ndarray, 'Q S'],
   *,
   delta: float = DELTA,
   level: float = 0.95,
-) -> np.ndarray:
+) -> Float64[np.ndarray, ' S']:
   """Compute a lower bound on epsilon that is valid at the given level.
 
-  The threshold (and side) is chosen on the even models and judged on the odd
-  ones with Clopper-Pearson upper limits for FPR and FNR, each at half the
-  allowed error.
+  The threshold and its direction are chosen on the even models and judged on
+  the odd ones, with Clopper-Pearson upper limits for FPR and FNR, each at half
+  the allowed error.
 
   Args:
     unlearned: float[M, S], finite; models in random order.
@@ -172,15 +174,15 @@ def lower_bound(
     u, r = np.sort(unlearned[::2, s]), np.sort(retrained[::2, s])
     cuts = np.unique(np.concatenate([u, r]))
     chosen = _certified(u, r, cuts, delta, level)  # f64[2, cuts]
-    side, place = np.unravel_index(np.argmax(chosen), chosen.shape)
+    direction, place = np.unravel_index(np.argmax(chosen), chosen.shape)
     u, r = np.sort(unlearned[1::2, s]), np.sort(retrained[1::2, s])
-    out[s] = _certified(u, r, cuts[[place]], delta, level)[side, 0]
+    out[s] = _certified(u, r, cuts[[place]], delta, level)[direction, 0]
   return out
 
 
 def check_scores(
-  unlearned: np.ndarray, retrained: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+  unlearned: Float[np.ndarray, 'M S'], retrained: Float[np.ndarray, 'Q S']
+) -> tuple[Float64[np.ndarray, 'M S'], Float64[np.ndarray, 'Q S']]:
   """Return both as float64 after checking shapes and finiteness."""
   u, r = (np.asarray(z, np.float64) for z in (unlearned, retrained))
   if u.ndim != 2 or r.ndim != 2 or u.shape[1] != r.shape[1]:
@@ -228,7 +230,7 @@ def _higher_first(u, r):
 
 
 def _threshold_rates(positive, negative, cuts):
-  """FPR and FNR of "positive if phi >= cut"."""
+  """FPR and FNR of "positive if the log-odds are >= cut"."""
   fpr = 1 - np.searchsorted(np.sort(negative), cuts, 'left') / len(negative)
   fnr = np.searchsorted(np.sort(positive), cuts, 'left') / len(positive)
   return fpr, fnr
@@ -249,7 +251,7 @@ def _grid_rates(u, r):
 
 
 def _inside_rates(positive, negative, left, right):
-  """FPR and FNR of "positive if left <= phi <= right"."""
+  """FPR and FNR of "positive if left <= log-odds <= right"."""
   shares = []
   for x in (positive, negative):
     x = np.sort(x)
@@ -295,10 +297,12 @@ def _report(
   if not unlearned.size:
     note = f'no example is forgotten by {MIN_MODELS} models'
     keys = ('forget_score', 'relative_score', 'epsilon', 'lower_bound')
-    found = {key: intervals.point(np.nan, 0, note) for key in keys}
+    report = {key: intervals.point(np.nan, 0, note) for key in keys}
   else:
-    found = _scores(unlearned, retrained)
-  return found | _final_score(found['forget_score'], population, data.retrained)
+    report = _scores(unlearned, retrained)
+  return report | _final_score(
+    report['forget_score'], population, data.retrained
+  )
 
 
 def _scores(
@@ -349,11 +353,9 @@ def _accuracy(one: PopulationScores, seen: bool) -> float:
   if not seen:
     where = (one.state == log_odds.NEVER_SEEN) | one.population_examples
     where &= ~one.failed[:, None]
-  return (
-    float((one.signals['correctness'] > 0.5)[where].mean())
-    if (where.any())
-    else np.nan
-  )
+  if not where.any():
+    return math.nan
+  return float((one.signals['correctness'] > 0.5)[where].mean())
 
 
 _SOURCE = 'Triantafillou et al. 2024'

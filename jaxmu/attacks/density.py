@@ -20,6 +20,7 @@ is compared with all other models: P^2 comparisons per example, in slabs.
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Bool, Float, Float64, Int, Int8, Integer
 
 from jaxmu.attacks import leave_out, log_odds
 from jaxmu.attacks.interface import ROC_TERMS, Card, ScoreFunction, from_score
@@ -29,14 +30,14 @@ _SMALLEST_BANDWIDTH = 1e-6
 
 
 def kde(
-  score: np.ndarray,
-  state: np.ndarray,
-  group: np.ndarray,
+  score: Float[np.ndarray, 'P N *A'],
+  state: Int8[np.ndarray, 'P N'],
+  group: Integer[np.ndarray, ' P'],
   *,
   bandwidth: float | None = None,
   mode: leave_out.Mode = 'logo',
   threads: int | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Float64[np.ndarray, 'P N'], Bool[np.ndarray, 'P N']]:
   """Compute log density ratios of forgotten against never seen.
 
   Args:
@@ -44,7 +45,7 @@ def kde(
     state: int8[P, N], 1 forgotten, 2 never seen, others ignored.
     group: int[P], left out together.
     bandwidth: h in units of the score; None for Silverman's rule.
-    mode: see `moments.make_units`.
+    mode: see `leave_out.make_units`.
     threads: worker threads; the number of processors if None.
 
   Returns:
@@ -88,7 +89,9 @@ def _log_density(target, sample, bandwidth) -> np.ndarray:
     return top + np.log(mass) - np.log(count * h * np.sqrt(2 * np.pi))
 
 
-def silverman(ordered: np.ndarray, count: np.ndarray) -> np.ndarray:
+def silverman(
+  ordered: Float64[np.ndarray, 'M K'], count: Int[np.ndarray, ' K']
+) -> Float64[np.ndarray, ' K']:
   """Return 0.9 min(sd, IQR / 1.34) k^(-1/5) of columns.
 
   Args:
@@ -108,14 +111,14 @@ def silverman(ordered: np.ndarray, count: np.ndarray) -> np.ndarray:
 
 
 def histogram(
-  score: np.ndarray,
-  state: np.ndarray,
-  group: np.ndarray,
+  score: Float[np.ndarray, 'P N *A'],
+  state: Int8[np.ndarray, 'P N'],
+  group: Integer[np.ndarray, ' P'],
   *,
   bins: int | None = 20,
   mode: leave_out.Mode = 'logo',
   threads: int | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Float64[np.ndarray, 'P N'], Bool[np.ndarray, 'P N']]:
   """Compute log ratios of bin frequencies, forgotten against never seen.
 
   Args:
@@ -124,7 +127,7 @@ def histogram(
     group: int[P], left out together.
     bins: number of bins; None for the rule of Freedman and Diaconis, which
       makes bins 2 IQR k^(-1/3) wide (2 to 200 of them).
-    mode: see `moments.make_units`.
+    mode: see `leave_out.make_units`.
     threads: worker threads; the number of processors if None.
 
   Returns:
@@ -181,13 +184,13 @@ Densities = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 def density_ratio(
   densities: Densities,
-  score: np.ndarray,
-  state: np.ndarray,
-  group: np.ndarray,
+  score: Float[np.ndarray, 'P N *A'],
+  state: Int8[np.ndarray, 'P N'],
+  group: Integer[np.ndarray, ' P'],
   *,
   mode: leave_out.Mode,
   threads: int | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Float64[np.ndarray, 'P N'], Bool[np.ndarray, 'P N']]:
   """Compute log density ratios of forgotten against never seen.
 
   Args:
@@ -195,8 +198,8 @@ def density_ratio(
     score: float[P, N] or float[P, N, A].
     state: int8[P, N].
     group: int[P], left out together.
-    mode: see `moments.make_units`.
-    threads: as in `streaming.run`.
+    mode: see `leave_out.make_units`.
+    threads: as in `leave_out.run_in_slices`.
 
   Returns:
     Ratios f64[P, N], NaN where unscored (fewer than two observations of a kind
@@ -210,11 +213,13 @@ def density_ratio(
       for rows in view.units.slices():
         rest = np.ones(len(x), bool)
         rest[rows] = not view.units.left_out
-        log_f, log_n = densities(x[rows], x[rest], c[rest])
+        with np.errstate(invalid='ignore'):  # excluded entries may be NaN
+          log_f, log_n = densities(x[rows], x[rest], c[rest])
+          ratio = log_f - log_n
         enough = leave_out.scored(c[rows])
         for kind in (log_odds.FORGOTTEN, log_odds.NEVER_SEEN):
           enough = enough & ((c[rest] == kind).sum(axis=0) >= 2)
-        out[rows] = np.where(enough, log_f - log_n, np.nan)
+          out[rows] = np.where(enough, ratio, np.nan)
       return out
 
     return work
@@ -225,8 +230,8 @@ def density_ratio(
 
 
 def neighbour_quantile(
-  ordered: np.ndarray, count: np.ndarray, q: float
-) -> np.ndarray:
+  ordered: Float64[np.ndarray, 'M K'], count: Int[np.ndarray, ' K'], q: float
+) -> Float64[np.ndarray, ' K']:
   """Return linearly interpolated quantiles of columns.
 
   Args:

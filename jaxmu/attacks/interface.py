@@ -10,20 +10,18 @@ Most attacks give a score to every (model, example) and report its ROC.
 `from_score` makes those from the score alone:
 
     ATTACK = interface.from_score(
-      'median_gap',
-      lambda population, data, options: (
-        population.mean - np.median(population.mean, axis=0)
-      ),
+      'bounded',
+      lambda population, data, options: np.tanh(population.mean / 4),
       interface.Card(
-        title='Median gap',
-        subject='the distance from the median model',
+        title='Bounded log-odds',
+        subject='one threshold on bounded log-odds',
         source='this page',
         question='forgotten_or_unseen',
         terms=interface.ROC_TERMS,
       ),
     )
 
-An attack of your own is named as `my_attack.py`, as `my_package.my_attack` or
+A custom attack is named as `my_attack.py`, as `my_package.my_attack` or
 by an entry point of the group `jaxmu.attacks`, wherever a name is accepted;
 `jaxmu.attacks.contract.check_attack` says what is wrong with it.
 """
@@ -47,7 +45,11 @@ POPULATIONS = ('original', 'retrained', 'unlearned')
 
 # What an attack may need of the scores: (is it there?, how to name it).
 NEEDS: Mapping[str, tuple[Callable[[Scores], bool], str]] = {
-  'logits': (lambda data: bool(data.unlearned.signals), "'logits'"),
+  'logits': (lambda data: 'entropy' in data.unlearned.signals, "'logits'"),
+  'correctness': (
+    lambda data: 'correctness' in data.unlearned.signals,
+    "'logits'",
+  ),
   'retrained': (
     lambda data: data.retrained is not None,
     'scores of retrained models',
@@ -205,22 +207,22 @@ def _entry(terms: Terms, statistic: str) -> Term | None:
   return None
 
 
-def checked(found: Any) -> Attack:
+def checked(entry: Any) -> Attack:
   """Return what a plug-in gave as an attack.
 
   Raises:
     ValueError: it is not one, or its name cannot be part of a metric's.
   """
-  if not isinstance(found, Attack):
+  if not isinstance(entry, Attack):
     raise ValueError(
-      f'expected a jaxmu.attacks.interface.Attack, got {type(found).__name__}'
+      f'expected a jaxmu.attacks.interface.Attack, got {type(entry).__name__}'
     )
-  if not re.fullmatch(r'[a-z][a-z0-9_]*', found.name):
+  if not re.fullmatch(r'[a-z][a-z0-9_]*', entry.name):
     raise ValueError(
-      f'its name is {found.name!r}; use lower-case letters, digits and '
+      f'its name is {entry.name!r}; use lower-case letters, digits and '
       'underscores'
     )
-  return found
+  return entry
 
 
 def from_score(
@@ -250,7 +252,7 @@ def from_score(
     population: PopulationScores, data: Scores, options: Options
   ) -> Report:
     value = score(population, data, options)
-    found = roc.roc_report(
+    numbers = roc.roc_report(
       value,
       population.audited_state,
       population.group,
@@ -258,8 +260,8 @@ def from_score(
       threshold=threshold,
     )
     if cross_fitted:
-      found = {k: intervals.cross_fitted(v) for k, v in found.items()}
-    return found | (more(value, population, options) if more else {})
+      numbers = {k: intervals.cross_fitted(v) for k, v in numbers.items()}
+    return numbers | (more(value, population, options) if more else {})
 
   return Attack(name, report, card, score)
 

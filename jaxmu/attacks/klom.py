@@ -12,6 +12,7 @@ pooled range after clipping, with one half added to every count.
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float, Float64
 
 from jaxmu.attacks import intervals
 from jaxmu.attacks.interface import (
@@ -47,14 +48,14 @@ class Summary(NamedTuple):
 
 
 def klom(
-  unlearned: np.ndarray,
-  retrained: np.ndarray,
+  unlearned: Float[np.ndarray, 'P N'],
+  retrained: Float[np.ndarray, 'Q N'],
   *,
-  where: np.ndarray | None = None,
-  where_retrained: np.ndarray | None = None,
+  where: Bool[np.ndarray, 'P N'] | None = None,
+  where_retrained: Bool[np.ndarray, 'Q N'] | None = None,
   bins: int = 20,
   clip: float = 100.0,
-) -> np.ndarray:
+) -> Float64[np.ndarray, ' N']:
   """Compute KL(R || U) of the margins of each example.
 
   Never 0 by chance alone: read it next to `klom(R', R)`, two retrained
@@ -96,7 +97,7 @@ def klom(
   return np.where(enough, divergence, np.nan)
 
 
-def summarise(divergence: np.ndarray) -> Summary:
+def summarise(divergence: Float64[np.ndarray, ' N']) -> Summary:
   """Return mean and quantiles over the scored examples."""
   known = divergence[np.isfinite(divergence)]
   unscored = len(divergence) - len(known)
@@ -131,8 +132,8 @@ def _report(
     note = f'no example is forgotten by {MIN_MODELS} models'
     return {key: intervals.point(np.nan, 0, note) for key in keys}
   half = (len(margins) // 2) * 2
-  found = summarise(klom(margins[:half:2], retrained[1:half:2]))
-  values = (found.mean, *found.quantiles)
+  summary = summarise(klom(margins[:half:2], retrained[1:half:2]))
+  values = (summary.mean, *summary.quantiles)
   return {
     key: intervals.point(value, margins.shape[1])
     for key, value in zip(keys, values, strict=True)

@@ -13,9 +13,9 @@ code, `lira_offline` needs never-seen scores only, `lira_forget` compares
 unlearned with retrained models.
 
 Unlike the reference, scores are log-odds instead of 0/1 correctness, the scored
-observation is not part of its own fit, never-seen observations are scored too
-(so that there is an FPR), and densities stay on the log scale.
-`reference_ulira` is the reference's own rule, for comparison only.
+observation is not part of the fit that judges it, never-seen observations are
+scored too (so that there is an FPR), and densities stay on the log scale.
+`reference_ulira` is the reference's rule, for comparison only.
 
 Unlike the public LiRA code, whose fixed-variance mode takes the deviation of
 all in-scores together (which adds the spread between examples) and uses it for
@@ -77,7 +77,7 @@ def ulira(
     group: int[P], what is left out together: the split or, in the design of
       complementary split pairs, the pair. May be coarser than the groups used
       for intervals, or equal to them.
-    mode: see `moments.make_units`; only 'logo' is a valid test.
+    mode: see `leave_out.make_units`; only 'logo' is a valid test.
     variance: 'per_example'; 'global', pooled within examples; 'shrink',
       per-example shrunk towards the median over examples; 'student', the
       predictive t distribution with the shrunk scale; 'normal_inverse_gamma',
@@ -222,7 +222,7 @@ def lira_online(
     group: int[P], left out together.
     variance: 'per_example' or 'global' in the paper.
     location: 'median' in the public code, 'mean' in the paper.
-    mode: see `moments.make_units`.
+    mode: see `leave_out.make_units`.
     target: float like `score`, judged instead of it. With originals as `score`
       and unlearned models as `target` this is the attack of the SCRUB paper
       (Kurmanji et al. 2023).
@@ -295,7 +295,7 @@ def lira_offline(
       states 1 and 2 judged.
     state: int8[P, N].
     group: int[P], left out together.
-    side: 'one' gives (phi - mu) / sigma, of which the published score is the
+    side: 'one' gives (score - mu) / sigma, of which the published score is the
       normal distribution function (which ties at 1); 'two' its absolute value,
       which also sees over-unlearned examples, *below* the never-seen ones.
     variance: 'per_example', 'global' or 'shrink'.
@@ -344,9 +344,9 @@ def reference_ulira(
   """Compute P(member) = N(z; F) / (N(z; F) + N(z; N)) as released.
 
   Not a calibrated test: the statistic is 0/1 correctness; the scored
-  observation is inside its own fit, which finds a leak where there is none;
-  only forgotten observations are scored, so there is no false-positive rate;
-  and where all models of a kind agree the deviation is 0 and the score is NaN
+  observation is inside the fit that judges it, which shows a leak where there
+  is none; only forgotten observations are scored, so there is no
+  false-positive rate; and where all models of a kind agree the deviation is 0 and the score is NaN
   (more than half of CIFAR-10's examples at its accuracies).
 
   Args:
@@ -543,7 +543,7 @@ ULIRA_REFERENCE = Attack(
       ),
       'unscored': UNSCORED,
     },
-    needs=('logits',),
+    needs=('correctness',),
     populations=('unlearned',),
   ),
 )

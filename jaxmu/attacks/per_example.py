@@ -1,19 +1,20 @@
-"""Which examples are exposed: one AUC per example over the models.
+"""Exposure of single examples: one AUC per example over the models.
 
-Averages over examples hide that unlearning fails for some. For each example,
-AUC_n says how well a single score tells the models that forgot it from those
-that never saw it (above one half: still remembered; below: pushed further away
-than an unseen example, which exposes it as well).
+An average over examples hides examples for which unlearning fails. AUC_n says
+how well a score tells the models that forgot example n from those that never
+saw it: above one half it is still remembered; below, it is pushed further away
+than an unseen example, which exposes it as well.
 
 Models of one split are not independent observations. The test counts distinct
-splits instead of models, which makes it conservative, and many examples are
-tested at once, so shares are controlled at a false-discovery rate.
+splits instead of models, which makes it conservative. Many examples are tested
+at once, so shares are controlled at a false-discovery rate.
 """
 
 import dataclasses
 from concurrent import futures
 
 import numpy as np
+from jaxtyping import Bool, Float, Float64, Int8, Integer
 from scipy import stats
 
 from jaxmu.attacks import intervals, leave_out, log_odds, roc
@@ -37,7 +38,7 @@ class PerExample:
   Attributes:
     auc: of forgotten against never-seen models.
     p_value: two-sided, of AUC = 1/2.
-    discovered: bool[N], significant at the asked false-discovery rate.
+    discovered: bool[N], significant at the given false-discovery rate.
   """
 
   auc: np.ndarray
@@ -70,9 +71,9 @@ class Summary:
 
 
 def per_example(
-  score: np.ndarray,
-  state: np.ndarray,
-  group: np.ndarray,
+  score: Float[np.ndarray, 'P N'],
+  state: Int8[np.ndarray, 'P N'],
+  group: Integer[np.ndarray, ' P'],
   *,
   false_discovery_rate: float = 0.05,
 ) -> PerExample:
@@ -113,7 +114,7 @@ def per_example(
 def summarise(result: PerExample) -> Summary:
   """Return the distribution of exposure over the tested examples."""
   known = np.isfinite(result.auc)
-  auc, found = result.auc[known], result.discovered[known]
+  auc, discovered = result.auc[known], result.discovered[known]
   if not len(auc):
     return Summary(0, np.nan, np.full(5, np.nan), *[np.nan] * 4)
   return Summary(
@@ -122,12 +123,14 @@ def summarise(result: PerExample) -> Summary:
     quantiles=np.quantile(auc, QUANTILES),
     above=float((auc > 0.6).mean()),
     below=float((auc < 0.4).mean()),
-    exposed=float((found & (auc > 0.5)).mean()),
-    over_unlearned=float((found & (auc < 0.5)).mean()),
+    exposed=float((discovered & (auc > 0.5)).mean()),
+    over_unlearned=float((discovered & (auc < 0.5)).mean()),
   )
 
 
-def benjamini_hochberg(p_value: np.ndarray, rate: float) -> np.ndarray:
+def benjamini_hochberg(
+  p_value: Float64[np.ndarray, ' N'], rate: float
+) -> Bool[np.ndarray, ' N']:
   """Return bool[N]: discoveries at a false-discovery rate (NaN never)."""
   known = np.flatnonzero(np.isfinite(p_value))
   out = np.zeros(len(p_value), bool)
@@ -181,7 +184,7 @@ PER_EXAMPLE = Attack(
       'mean': Term(
         'mean',
         'Mean over the examples of the AUC of each, which says how well its '
-        'own scores tell models that forgot it from models that never saw it.',
+        'scores tell models that forgot it from models that never saw it.',
         'fraction',
         'half',
       ),

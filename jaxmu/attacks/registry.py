@@ -59,8 +59,8 @@ _BUILTIN = (
 _plugins: dict[str, Attack] = {}  # plug-ins that were resolved, by name
 
 
-def _check(found: Any) -> Attack:
-  attack = checked(found)
+def _check(entry: Any) -> Attack:
+  attack = checked(entry)
   builtin = {one.name: one for one in _BUILTIN}
   if builtin.get(attack.name, attack) is not attack:
     raise ValueError(
@@ -246,14 +246,14 @@ def score(
 def _settings(
   attack: Attack, settings: Mapping[str, Mapping[str, Any]]
 ) -> Mapping[str, Any]:
-  own = settings.get(attack.name, {})
-  for name in own:
+  chosen = settings.get(attack.name, {})
+  for name in chosen:
     if name not in attack.card.settings:
       allowed = ', '.join(attack.card.settings) or 'none'
       raise ValueError(
         f'attack {attack.name!r} has no setting {name!r}; it has {allowed}'
       )
-  return own
+  return chosen
 
 
 def _run_one(

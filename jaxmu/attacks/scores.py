@@ -198,11 +198,15 @@ def population(
   )
 
 
+# No log-odds are beyond these. Older files have the most negative float32 in
+# place of scores that were not finite.
+_LOWEST, _HIGHEST = -3e38, float(np.finfo(np.float32).max)
+
+
 def _usable(score: np.ndarray) -> np.ndarray:
-  """Say which scores are finite and no stand-ins; no log-odds is so large."""
-  largest = float(np.finfo(np.float32).max)
+  """Say which scores are finite and no stand-ins for others."""
   with np.errstate(invalid='ignore'):
-    return (score > -largest * (1 - 1e-6)) & (score <= largest)
+    return (score > _LOWEST) & (score <= _HIGHEST)
 
 
 def _replaced(
@@ -263,8 +267,8 @@ def from_populations(
       of all its forget sets as forgotten ones.
 
   Raises:
-    ValueError: populations that are not of the same examples, or retrained
-      models that do not stand row by row beside the unlearned ones.
+    ValueError: populations that are not of the same examples or signals, or
+      retrained models that are not row by row those of the unlearned ones.
   """
   for name, other in _present(original, retrained, unlearned).items():
     rows = slice(1 if name == 'original' else 0, 2)
@@ -278,6 +282,11 @@ def from_populations(
           if name == 'original'
           else 'row p must belong to the split and forget set of row p'
         )
+      )
+    if other.signals.keys() != unlearned.signals.keys():
+      raise ValueError(
+        f'{name} models have the signals {sorted(other.signals)}, unlearned '
+        f'ones {sorted(unlearned.signals)}; expected the same'
       )
   data = Scores(unlearned, retrained, original, ())
   return dataclasses.replace(data, warnings=tuple(_warnings(data)))
@@ -329,16 +338,16 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Scores:
   pairs = log_odds_lib.complementary_pairs(state, split)
   group = split if pairs is None else pairs
   populations = {}
-  for prefix, found in given.items():
-    if found is None:
+  for prefix, one in given.items():
+    if one is None:
       if f'{prefix}failed' in arrays:
         raise ValueError(
           f'{prefix}failed is given without {prefix}log_odds or {prefix}logits'
         )
       populations[prefix] = None
       continue
-    score, signals = found
-    _check_beside(prefix, found, given[''])
+    score, signals = one
+    _check_beside(prefix, one, given[''])
     failed = _checked_failed(arrays, prefix, len(split))
     populations[prefix] = population(
       score, state, split, group, failed=failed, signals=signals
@@ -478,39 +487,39 @@ def _warnings(data: Scores) -> list[str]:
 
 
 def _scores_warnings(populations: Mapping[str, PopulationScores]) -> list[str]:
-  found = []
+  warnings = []
   for name, one in populations.items():
     if one.failures:
-      found.append(f'{name.capitalize()} models: {one.failures}.')
+      warnings.append(f'{name.capitalize()} models: {one.failures}.')
     if one.non_finite:
-      found.append(
+      warnings.append(
         f'{one.non_finite} scores of {name} models were not finite and count '
         'as the most wrong finite score.'
       )
-  return found
+  return warnings
 
 
 def _design_warnings(one: PopulationScores) -> list[str]:
-  found = []
+  warnings = []
   groups, splits = len(np.unique(one.group)), len(np.unique(one.split))
   if splits < CALIBRATED_SPLITS:
-    found.append(
+    warnings.append(
       f'{groups} independent groups of models: attacks are reliably calibrated '
       f'from {CALIBRATED_SPLITS} splits on.'
     )
   if groups < splits:
-    found.append(
+    warnings.append(
       'Splits come in complementary pairs; each pair is left out together and '
       'counts as one in the intervals.'
     )
   forgotten = (one.state == FORGOTTEN).sum(axis=0)
   few = int(((forgotten > 0) & (forgotten < 3)).sum())
   if few:
-    found.append(
+    warnings.append(
       f'{few} examples are forgotten by fewer than 3 models and cannot be '
       'scored by per-example attacks.'
     )
-  return found
+  return warnings
 
 
 def observations(

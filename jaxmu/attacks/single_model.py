@@ -4,7 +4,7 @@ Members are the forget set, non-members validation or test examples. These
 attacks are weak by design: the accuracy can be one half while single examples
 are exposed, so read them beside U-LiRA.
 
-`population_mia` is the benchmark's own attack: a logistic regression on the raw
+`population_mia` is the benchmark's attack: a logistic regression on the raw
 loss, ten stratified 90/10 splits. Its target is the *retrained* model's value,
 not exactly one half; `metrics.utility.noise_floor` says how far from one half
 it is without any signal. `combined` fits a classifier on several signals. The
@@ -17,7 +17,7 @@ losses are replaced and counted by the caller instead of raising.
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float, Float64, Int, Integer
 from scipy import special
 from sklearn import model_selection
 
@@ -42,31 +42,37 @@ _STEPS = 50
 
 
 def population_mia(
-  forget: np.ndarray, nonmember: np.ndarray, *, seed: int = SEED
-) -> np.ndarray:
+  forget: Float[np.ndarray, '*P F'],
+  nonmember: Float[np.ndarray, '*P V'],
+  *,
+  seed: int = SEED,
+) -> Float64[np.ndarray, '*P']:
   """Compute the benchmark's MIA: accuracy of a one-feature classifier.
 
   Args:
     forget: float[..., F] one feature per example (raw cross-entropy in the
       benchmark); leading axes are models, all attacked at once.
     nonmember: float[..., V], same leading axes.
-    seed: of the shuffle that truncates both sides to the shorter one, and of
+    seed: of the shuffle that truncates both to the shorter one, and of
       the ten stratified splits.
 
   Returns:
     Accuracy, f64[...].
 
   Raises:
-    ValueError: a feature is not finite, or fewer than ten examples a side.
+    ValueError: a feature is not finite, or fewer than ten examples of either.
   """
   x, target = balanced_sample(forget, nonmember, seed=seed)
   return cross_validated_accuracy(x, target, seed=seed).mean(-1)
 
 
 def balanced_sample(
-  forget: np.ndarray, nonmember: np.ndarray, *, seed: int = SEED
-) -> tuple[np.ndarray, np.ndarray]:
-  """Shuffle both sides and cuts them to the length of the shorter one.
+  forget: Float[np.ndarray, '*P F'],
+  nonmember: Float[np.ndarray, '*P V'],
+  *,
+  seed: int = SEED,
+) -> tuple[Float64[np.ndarray, '*P n'], Int[np.ndarray, ' n']]:
+  """Shuffle both and cut them to the length of the shorter one.
 
   Returns:
     Feature f64[..., 2n], forget first, and target int[2n]: 1 for non-members,
@@ -81,14 +87,17 @@ def balanced_sample(
       f'{len(first)} forget and {len(second)} non-member examples; the '
       f'population attack needs at least {FOLDS} of each'
     )
-  sides = [forget[..., first[:n]], nonmember[..., second[:n]]]
-  x = np.concatenate([np.asarray(s, np.float64) for s in sides], -1)
+  both = [forget[..., first[:n]], nonmember[..., second[:n]]]
+  x = np.concatenate([np.asarray(s, np.float64) for s in both], -1)
   return x, np.repeat([0, 1], n)
 
 
 def cross_validated_accuracy(
-  feature: np.ndarray, target: np.ndarray, *, seed: int = SEED
-) -> np.ndarray:
+  feature: Float[np.ndarray, '*P n'],
+  target: Int[np.ndarray, ' n'],
+  *,
+  seed: int = SEED,
+) -> Float64[np.ndarray, '*P folds']:
   """Score logistic regressions on ten stratified random 90/10 splits.
 
   Args:
@@ -111,12 +120,12 @@ def cross_validated_accuracy(
 
 
 def null_mia(
-  forget: np.ndarray,
-  nonmember: np.ndarray,
+  forget: Float[np.ndarray, ' F'],
+  nonmember: Float[np.ndarray, ' V'],
   *,
   repeats: int = 100,
   seed: int = SEED,
-) -> np.ndarray:
+) -> Float64[np.ndarray, ' repeats']:
   """Compute the MIA of shuffled labels: its noise floor on these features.
 
   Args:
@@ -135,9 +144,9 @@ def null_mia(
 
 
 def population_report(
-  forget: np.ndarray,
-  nonmember: np.ndarray,
-  group: np.ndarray,
+  forget: Float[np.ndarray, 'P F'],
+  nonmember: Float[np.ndarray, 'P V'],
+  group: Integer[np.ndarray, ' P'],
   *,
   fprs: Sequence[float] = roc.FPRS,
 ) -> dict[str, intervals.Estimate]:
@@ -186,7 +195,7 @@ def combined(
     whatever their numbers.
 
   Raises:
-    ValueError: fewer than five examples of a side.
+    ValueError: fewer than five members or five others.
   """
   member = np.asarray(member, bool)
   if min(member.sum(), (~member).sum()) < COMBINED_FOLDS:
@@ -197,7 +206,7 @@ def combined(
   folds = model_selection.StratifiedKFold(
     COMBINED_FOLDS, shuffle=True, random_state=seed
   )
-  # Both sides weigh the same, so that 0 is the even threshold.
+  # Both kinds weigh the same, so that 0 is the even threshold.
   weight = np.where(member, 0.5 / member.mean(), 0.5 / (1 - member.mean()))
   out = np.empty(len(member))
   for train, test in folds.split(features, member):
@@ -245,8 +254,11 @@ _HALVINGS = 40
 
 
 def fit_logistic(
-  feature: np.ndarray, target: np.ndarray, *, c: float = 1.0
-) -> tuple[np.ndarray, np.ndarray]:
+  feature: Float[np.ndarray, '*P n'],
+  target: Int[np.ndarray, '*P n'],
+  *,
+  c: float = 1.0,
+) -> tuple[Float64[np.ndarray, '*P'], Float64[np.ndarray, '*P']]:
   """Fit slope and intercept of each problem.
 
   Args:
@@ -378,8 +390,8 @@ def _combined_score(
 
 
 _POOLED = (
-  'scores of five fits enter one ROC, and the offset of a fold runs against the '
-  'share of members in it: the AUC without a leak is about .48'
+  'scores of five fits enter one ROC, and the offset of a fold runs against '
+  'the share of members in it: the AUC without a leak is about .48'
 )
 _BY_PLACE = 'examples are assigned to folds by their place in the data set'
 POPULATION = Attack(
@@ -434,7 +446,9 @@ COMBINED = from_score(
 )
 
 
-def _signal(name: str, title: str, subject: str, source: str) -> Attack:
+def _signal(
+  name: str, title: str, subject: str, source: str, *, need: str = 'logits'
+) -> Attack:
   return from_score(
     name,
     lambda population, data, options: population.signals[name],
@@ -444,7 +458,7 @@ def _signal(name: str, title: str, subject: str, source: str) -> Attack:
       source=source,
       question='forgotten_or_unseen',
       terms=ROC_TERMS,
-      needs=('logits',),
+      needs=(need,),
     ),
   )
 
@@ -478,4 +492,5 @@ CORRECTNESS = _signal(
   'Correctness attack',
   'calling every correctly classified example forgotten',
   'Yeom et al. 2018',
+  need='correctness',
 )

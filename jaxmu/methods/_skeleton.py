@@ -1,13 +1,9 @@
-"""Name of the method (ABBREVIATION): what it does in one line.
+"""Name of the method: what it does in one line.
 
-How it works and why, in a paragraph a newcomer can follow. Source: authors
-year, arXiv number.
+How it works and why, for a reader who is new to it. Source: authors year.
 
-As in the reference: quirks that published numbers depend on, and the option
-that switches each of them off. Unlike the reference, where we depart and why.
-
-This file is a working method, plain fine-tuning at a constant rate: copy it,
-change it, add a line to `jaxmu/methods/__init__.py`; see docs/methods.md.
+This file is a working method, fine-tuning at a constant rate. Copy it out of
+the package, change it, and run `jaxmu.testing.check_method('my_method.py')`.
 """
 
 from flax import struct
@@ -23,31 +19,31 @@ from jaxmu.types import Array, Problem
 @struct.dataclass
 class Hparams:
   # A leaf may differ per member and never costs a compilation.
-  learning_rate: Array = hp.leaf(1e-3, valid=hp.POSITIVE, search=hp.RATE)
+  learning_rate: Array = hp.leaf(1e-3, valid=hp.POSITIVE)
   momentum: Array = hp.leaf(0.9, valid=hp.FRACTION)
-  weight_decay: Array = hp.leaf(5e-4, valid=hp.NON_NEGATIVE, search=hp.RATE)
-  num_epochs: Array = hp.leaf(3, valid=hp.COUNT, search=hp.EPOCHS)
+  weight_decay: Array = hp.leaf(5e-4, valid=hp.NON_NEGATIVE)
+  num_epochs: Array = hp.leaf(3, valid=hp.COUNT)
   # A static decides a shape or a branch; members of one program share it.
-  batch_size: int = hp.static(64, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
+  batch_size: int = hp.static(64, valid=hp.AT_LEAST_ONE)
 
 
 def epoch(
   hparams: Hparams, draws: Draws, problem: Problem, state: Fit, epoch: Array
 ) -> tuple[Fit, Info]:
   """Take one shuffled pass over the retain set."""
-  del epoch  # for schedules, such as `training.cosine`
+  del epoch  # a schedule needs it, such as `training.cosine`
   sgd = training.sgd_from(hparams, hparams.learning_rate)
   return training.pass_over('retain', hparams, draws, problem, state, sgd)
 
 
 METHOD = Method(
-  name='skeleton',
+  name='my_method',
   Hparams=Hparams,
   init=training.init,
   epoch=epoch,
   card=Card(
     title='Name of the method',
-    citation='Authors year, arXiv number',
+    citation='authors year, where it is published',
     cost=lambda h, n: 3 * h['num_epochs'] * n.retain,
     reads=('retain',),
   ),

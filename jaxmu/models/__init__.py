@@ -84,18 +84,12 @@ def build(
     >>> models.build('resnet18', num_classes=10).blocks.classifier
     ('fc',)
   """
-  entry = MODELS.resolve(spec)
-  if inspect.isclass(entry) and _is_model(entry):
-    return _build_class(spec, entry, num_classes, dict(options or {}))
+  entry: Any = MODELS.resolve(spec)
   name = _name(spec)
+  if _is_model(entry) and inspect.isclass(entry):
+    return _build_class(name, entry, num_classes, dict(options or {}))
   if _is_model(entry):
-    if options or entry.num_classes != num_classes:
-      raise ValueError(
-        f'model {name!r} is already built with num_classes = '
-        f'{entry.num_classes}; ask for {num_classes} classes and for options '
-        'when you build it'
-      )
-    return entry
+    return _ready(name, entry, num_classes, options)
   if image_shape is None:
     raise ValueError(
       f'model {name!r} is read with images of one shape; give image_shape='
@@ -142,16 +136,26 @@ def _name(spec: Any) -> str:
 
 
 def _build_class(
-  spec: Any, entry: Any, num_classes: int, options: dict[str, Any]
+  name: str, cls: Any, num_classes: int, options: dict[str, Any]
 ) -> Model:
   known = [
-    name
-    for name in inspect.signature(entry).parameters
-    if name not in ('num_classes', 'parent', 'name')
+    argument
+    for argument in inspect.signature(cls).parameters
+    if argument not in ('num_classes', 'parent', 'name')
   ]
   for option in options:
     if option not in known:
       raise ValueError(
-        f'model {spec!r} has no option {option!r}; it has: ' + ', '.join(known)
+        f'model {name!r} has no option {option!r}; it has: ' + ', '.join(known)
       )
-  return entry(num_classes=num_classes, **options)
+  return cls(num_classes=num_classes, **options)
+
+
+def _ready(name: str, model: Any, num_classes: int, options: Any) -> Model:
+  if options or model.num_classes != num_classes:
+    raise ValueError(
+      f'model {name!r} is already built with num_classes = '
+      f'{model.num_classes}; ask for {num_classes} classes and for options '
+      'when you build it'
+    )
+  return model

@@ -171,7 +171,7 @@ class LinenNetwork:
     """See `Network.init`."""
     module, options = self._in_mode(False)
     with _scope_errors():
-      variables = module.init(rngs, images, **options)
+      variables = module.init(dict(rngs), images, **options)
     _refuse_others(variables)
     return {'params': {}, 'batch_stats': {}, **variables}
 
@@ -219,7 +219,7 @@ def _refuse_others(variables: Mapping[str, Any]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class NnxNetwork:
-  """A Flax NNX module, made anew wherever it is needed.
+  """A Flax NNX module, built whenever the network is traced.
 
   Attributes:
     make: the class, or a function, that takes `rngs`.
@@ -319,7 +319,8 @@ def _structure(network: NnxNetwork) -> tuple[Any, Any, Any, Any]:
 
 def _split(module: nnx.Module) -> tuple[Any, Any, Any, Any, Any]:
   """Return structure, parameters, statistics, random streams, other state."""
-  return nnx.split(module, nnx.Param, nnx.BatchStat, nnx.RngState, ...)
+  parts: Any = nnx.split(module, nnx.Param, nnx.BatchStat, nnx.RngState, ...)
+  return parts
 
 
 def _with_names(tree: Any) -> Any:
@@ -431,13 +432,13 @@ def _has_collections(tree: Any) -> bool:
 
 def _to_dict(tree: Any) -> Params:
   """Turn a tree of dicts, lists and tuples into nested dicts, renamed."""
-  found: Params = {}
+  nested: Params = {}
   for path, leaf in _named_leaves(tree):
-    place = found
+    place = nested
     for name in path[:-1]:
       place = place.setdefault(name, {})
     place[path[-1]] = leaf
-  return found
+  return nested
 
 
 def _from_dict(shapes: Any, values: Params) -> Any:
@@ -456,7 +457,7 @@ def _named_leaves(tree: Any) -> list[tuple[list[str], Any]]:
   leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
   plain = [[_component(part) for part in path] for path, _ in leaves]
   taken = {tuple(path) for path in plain}
-  found = []
+  renamed = []
   for path, (_, leaf) in zip(plain, leaves, strict=True):
     if not path:
       raise ValueError(
@@ -467,10 +468,10 @@ def _named_leaves(tree: Any) -> list[tuple[list[str], Any]]:
     if last in ('0', '1') and len(path) > 1:  # a pair (weights, bias)
       last = 'kernel' if len(leaf.shape) > 1 else 'bias'
     other = [*path[:-1], _SPELLINGS.get(last, last)]
-    found.append((path if tuple(other) in taken else other, leaf))
-  if len({tuple(path) for path, _ in found}) < len(found):
+    renamed.append((path if tuple(other) in taken else other, leaf))
+  if len({tuple(path) for path, _ in renamed}) < len(renamed):
     return [(p, leaf) for p, (_, leaf) in zip(plain, leaves, strict=True)]
-  return found
+  return renamed
 
 
 def _component(part: Any) -> str:

@@ -52,7 +52,7 @@ _SAFE_DTYPES = {
 }
 _PICKLE_PROTOCOLS = (b'\x02', b'\x03', b'\x04', b'\x05')
 _MOST_HEADER = 100_000_000  # bytes of a safetensors header, as its authors say
-# Beginnings of files that people give by mistake.
+# How files of other kinds begin.
 _OTHERS = {
   b'\x89HDF': 'an HDF5 file (Keras)',
   b'\x1f\x8b': 'compressed (gzip); unpack it first',
@@ -122,11 +122,11 @@ def _other(begin: bytes) -> str:
 def _guarded(path: pathlib.Path, form: str, reader: Any) -> Contents:
   """Call a reader; whatever goes wrong is said in one line."""
   try:
-    found = reader(path)
+    read = reader(path)
   except Exception as error:  # damaged bytes raise nearly everything
     first = str(error).strip().partition('\n')[0] or type(error).__name__
     raise ValueError(f'{path} cannot be read ({form}): {first}') from error
-  return found if isinstance(found, Contents) else Contents(form, found)
+  return read if isinstance(read, Contents) else Contents(form, read)
 
 
 def _read_zip(path: pathlib.Path) -> Contents:
@@ -159,6 +159,13 @@ def _read_safetensors(path: pathlib.Path) -> Contents:
       raise ValueError(f'its header claims {length} bytes')
     header = json.loads(file.read(length))
   note = header.pop('__metadata__', None)
+  end = 8 + length
+  for low, high in sorted(e['data_offsets'] for e in header.values()):
+    if 8 + length + low != end:
+      raise ValueError('its arrays leave gaps or overlap')
+    end = 8 + length + high
+  if end != size:
+    raise ValueError(f'it has {size} bytes, its header describes {end}')
   tree = {
     name: _safe_array(path, name, entry, 8 + length, size)
     for name, entry in header.items()
@@ -256,17 +263,17 @@ def _read_orbax(path: pathlib.Path) -> Tree:
 
 
 def _orbax_folder(path: pathlib.Path) -> pathlib.Path:
-  """Find the folder of arrays below a step or the only step of a run."""
+  """Return the folder that holds the arrays, itself or its only step."""
   if (path / '_METADATA').exists():
     return path.absolute()
   below = sorted(p for p in path.iterdir() if p.is_dir())
   with_arrays = [p for p in below if (p / '_METADATA').exists()]
   steps = [p for p in below if p.name.isdigit()]
-  for found in (with_arrays, steps):
-    if len(found) == 1:
-      return _orbax_folder(found[0])
-    if found:
-      names = ', '.join(p.name for p in found)
+  for folders in (with_arrays, steps):
+    if len(folders) == 1:
+      return _orbax_folder(folders[0])
+    if folders:
+      names = ', '.join(p.name for p in folders)
       raise ValueError(f'it holds {names}; name one of them')
   raise ValueError(f'it is not a folder of Orbax; {_KNOWN}')
 

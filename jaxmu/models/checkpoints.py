@@ -10,6 +10,7 @@ ResNet-18), or paths of Flax variables, with or without `params`. PyTorch is
 never needed, and pickled code is never run.
 """
 
+import functools
 import glob
 import os
 import pathlib
@@ -159,10 +160,10 @@ def _files(paths: str | Sequence[Path]) -> list[Path]:
     return list(paths)
   if _place(paths).exists():
     return [paths]
-  found = glob.glob(os.path.expanduser(paths))
-  if not found:
+  matches = glob.glob(os.path.expanduser(paths))
+  if not matches:
     raise FileNotFoundError(f'no file matches {str(paths)!r}')
-  return sorted(found, key=_natural)
+  return [*sorted(matches, key=_natural)]
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:
@@ -192,11 +193,11 @@ class _Match(NamedTuple):
     contents: of the file.
     wrapper: keys that lead to the weights.
     naming: the naming that fits best.
-    keys: place of each leaf that was found, below the wrapper, by its name.
+    keys: place of each leaf in the file, below the wrapper, by its name.
     prefixes: what was taken off the names.
     ignored: places of buffers that hold no weights.
     left_over: places of arrays that no leaf is named like.
-    twice: places of arrays whose name was found before.
+    twice: places of further arrays of the same name.
     others: further wrappers that hold weights of this model.
   """
 
@@ -242,7 +243,7 @@ def _match(
   path: pathlib.Path,
   contents: checkpoint_files.Contents,
 ) -> _Match:
-  """Find the wrapper and the naming under which most leaves are found.
+  """Choose the wrapper and the naming that fit most leaves.
 
   Raises:
     ValueError: no tensor has the name of a leaf.
@@ -526,25 +527,25 @@ def _load(path: pathlib.Path, name: str, array: Stored) -> np.ndarray:
     raise ValueError(f'{path}: {name} cannot be read: {first}') from error
 
 
+@functools.lru_cache(maxsize=16)
 def _shapes(model: interface.Model) -> dict[tuple[str, str], tuple[int, ...]]:
   """Shapes by collection and path."""
   image_shape = getattr(model, 'image_shape', (32, 32, 3))
   shapes = jax.eval_shape(
     lambda key: interface.init(model, key, image_shape), jax.random.key(0)
   )
-  return {
-    (collection, path): leaf.shape
-    for collection, part in shapes.items()
-    for path, leaf in flax.traverse_util.flatten_dict(part, sep='/').items()
-  }
+  return {key: leaf.shape for key, leaf in _by_path(shapes)}
+
+
+def _by_path(variables: Variables) -> Iterator[tuple[tuple[str, str], Any]]:
+  for collection, part in variables.items():
+    flat = flax.traverse_util.flatten_dict(part, sep='/')
+    for path, leaf in flat.items():
+      yield (collection, path), leaf
 
 
 def _flat(variables: Variables) -> dict[tuple[str, str], np.ndarray]:
-  return {
-    (collection, path): np.asarray(leaf)
-    for collection, part in variables.items()
-    for path, leaf in flax.traverse_util.flatten_dict(part, sep='/').items()
-  }
+  return {key: np.asarray(leaf) for key, leaf in _by_path(variables)}
 
 
 def _check_variables(

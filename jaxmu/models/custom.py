@@ -119,9 +119,10 @@ def wrap(
       parameter.
   """
   adapter = _adapter(network, num_classes, dict(options or {}))
-  model = CustomModel(adapter, num_classes, tuple(image_shape))
+  height, width, channels = image_shape
+  model = CustomModel(adapter, num_classes, (height, width, channels))
   flat = _shapes(model)
-  leaves = _leaves(flat, image_shape[2])
+  leaves = _leaves(flat, channels)
   kinds = {_layer_of(leaf): leaf.kind for leaf in leaves}
   layers = tuple(
     interface.Layer(path, _torch_name(path, kind), kind)
@@ -180,7 +181,8 @@ def _adapter(
     if 'num_classes' in accepted:
       options = {'num_classes': num_classes, **options}
     if 'rngs' in accepted:
-      return adapters.NnxNetwork.of(network, options)
+      make: Any = network
+      return adapters.NnxNetwork.of(make, options)
     try:
       made = network(**options)
     except Exception as error:
@@ -247,7 +249,7 @@ def _shapes(model: CustomModel) -> Shapes:
   with _one_line(model):
     variables = jax.eval_shape(start, jax.random.key(0))
   _check_logits(model, variables)
-  flat = {
+  flat: dict[str, dict[str, Any]] = {
     name: flax.traverse_util.flatten_dict(variables[name], sep='/')
     for name in variables
   }

@@ -1,4 +1,4 @@
-"""In which order a network uses its parameters, read off its traced program."""
+"""The order in which a network uses its parameters, read off its program."""
 
 from typing import Any
 
@@ -7,7 +7,6 @@ import jax
 import jax.extend.core
 import jax.numpy as jnp
 
-from jaxmu.models import interface
 from jaxmu.types import Variables
 
 # Operations that only hand an array on; using their result is using the array.
@@ -23,23 +22,21 @@ _VIEWS = (
 _WITHIN = ('kernel', 'scale', 'bias', 'mean', 'var')
 
 
-def of_use(
-  model: interface.Model, variables: Variables
-) -> dict[str, list[str]]:
+def of_use(model: Any, variables: Variables) -> dict[str, list[str]]:
   """List the paths of each collection in the order of their first use.
 
   The arrays of a layer stay together: kernel or scale, bias, statistics.
   Arrays that are never used come last.
 
   Args:
-    model: has `image_shape`; nothing is run.
+    model: has `image_shape` and `apply`; nothing is run.
     variables: arrays or shapes.
   """
   flat = {
     name: flax.traverse_util.flatten_dict(tree, sep='/')
     for name, tree in variables.items()
   }
-  images = jnp.zeros((2, *model.image_shape))  # type: ignore[attr-defined]
+  images = jnp.zeros((2, *model.image_shape))
 
   def run(flat):
     nested = {
@@ -58,10 +55,10 @@ def of_use(
     layer = places[index][1].rpartition('/')[0]
     if layer not in layers:
       layers.append(layer)
-  found: dict[str, list[str]] = {}
-  for name, part in flat.items():
-    found[name] = sorted(part, key=lambda path: _rank(path, layers))
-  return found
+  return {
+    name: sorted(part, key=lambda path: _rank(path, layers))
+    for name, part in flat.items()
+  }
 
 
 def _with_paths(tree: Any) -> list[tuple[Any, Any]]:
@@ -109,13 +106,13 @@ def _visit(jaxpr: Any, inputs: dict[Any, int], used: list[int]) -> None:
 
 
 def _inner(equation: Any) -> Any:
-  """The program inside an operation that is a call and nothing else."""
-  found = [
+  """Return the program inside an operation that is a call and nothing else."""
+  programs = [
     getattr(value, 'jaxpr', value)
     for value in equation.params.values()
     if hasattr(getattr(value, 'jaxpr', value), 'eqns')
   ]
-  if len(found) != 1 or len(found[0].invars) != len(equation.invars):
+  if len(programs) != 1 or len(programs[0].invars) != len(equation.invars):
     return None
-  same = len(found[0].outvars) == len(equation.outvars)
-  return found[0] if same else None
+  same = len(programs[0].outvars) == len(equation.outvars)
+  return programs[0] if same else None

@@ -117,6 +117,8 @@ def read_legacy(path: pathlib.Path) -> Tree:
       (count,) = struct.unpack('<q', file.read(8))
       places[str(key)] = file.tell()
       file.seek(count * unpickler.item_sizes[str(key)], io.SEEK_CUR)
+    if file.tell() != path.stat().st_size:
+      raise ValueError('its size is not that of its storages')
   return tree
 
 

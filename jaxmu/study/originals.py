@@ -84,17 +84,18 @@ def read(
     ValueError: a file cannot be read or is of another model; the message names
       the file.
   """
-  # Imported here: most jobs read no such files.
   try:
     # Imported here: most jobs read no such files.
     checkpoints = importlib.import_module('jaxmu.models.checkpoints')
     found = checkpoints.read_population(model, list(paths))
   except (OSError, ImportError, ValueError) as error:
     raise ValueError(f'{_FIELD}: {error}') from error
-  expected, got = (jax.tree.structure(tree) for tree in (like, found))
+  expected, got = _names(like), _names(found)
   if expected != got:
+    differ = ', '.join(sorted(expected ^ got)[:3])
     raise ValueError(
-      f'{_FIELD}: {paths[0]} holds {got}, the model needs {expected}'
+      f'{_FIELD}: {paths[0]} and the model differ in the arrays they have '
+      f'({differ}); choose config.model as it was when the file was written'
     )
 
   def convert(path: Any, leaf: Any, one: Any) -> np.ndarray:
@@ -107,6 +108,11 @@ def read(
     return np.asarray(leaf, one.dtype)
 
   return jax.tree_util.tree_map_with_path(convert, found, like)
+
+
+def _names(tree: Any) -> set[str]:
+  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+  return {jax.tree_util.keystr(path) for path, _ in leaves}
 
 
 def all_finite(variables: Variables) -> np.ndarray:

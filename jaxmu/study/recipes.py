@@ -18,7 +18,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from jaxmu import methods, models, plugins
+from jaxmu import methods, models
 
 # Epochs and batch size of the benchmark (arXiv 2410.01276), per data set.
 _RECIPES = {
@@ -206,6 +206,29 @@ def change_method(
   _rename(config, old, methods.get(method).name)
 
 
+def add_method(
+  config: dict[str, Any], method: str, fidelity: str = 'reference'
+) -> None:
+  """Add a method to compare, and its name to that of the folder.
+
+  Args:
+    config: fields of a job; changed in place.
+    method: by name or as a plug-in.
+    fidelity: 'reference' or 'paper', see `jaxmu.methods.hparams_for`.
+
+  Raises:
+    ValueError: there is no such method, or the job has it already.
+  """
+  specs = [config['unlearn']['method'], *config['compare']]
+  if method in specs:
+    raise ValueError(f'the job has the method {method!r} already')
+  config['compare'][method] = method_hparams(
+    method, data=config['data']['name'], fidelity=fidelity
+  )
+  last, new = methods.get(specs[-1]).name, methods.get(method).name
+  _rename(config, last, f'{last}_{new}')
+
+
 def change_model(config: dict[str, Any], model: str) -> None:
   """Replace the model, its options and the folder; see `change_method`."""
   _check_model(model)
@@ -325,15 +348,11 @@ def _is_plug_in(spec: str) -> bool:
   return any(mark in spec for mark in './:')
 
 
-def _installed(registry: Any) -> list[str]:
-  return registry.installed() if isinstance(registry, plugins.Registry) else []
-
-
 def _kind(name: str) -> str:
   """Return what a name in METHOD,MODEL,SCALE stands for."""
   known = {
-    'method': [*methods.METHODS, *_installed(methods.METHODS)],
-    'model': [*models.MODELS, *_installed(models.MODELS), *_MODELS],
+    'method': [*methods.METHODS, *methods.METHODS.installed()],
+    'model': [*models.MODELS, *models.MODELS.installed(), *_MODELS],
     'scale': DATA,
     'suffix': ['paper'],
   }
@@ -359,7 +378,7 @@ def _choose(chosen: dict[str, str], kind: str, name: str) -> None:
 
 
 def _check_model(model: str) -> None:
-  known = [*models.MODELS, *_installed(models.MODELS)]
+  known = [*models.MODELS, *models.MODELS.installed()]
   if model not in known and not _is_plug_in(model):
     raise ValueError(
       f'unknown model {model!r}; {nearest(model, [*known, *_MODELS])}choose '

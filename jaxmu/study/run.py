@@ -80,6 +80,8 @@ def train_and_predict(job: job_lib.Job, bars: progress.Progress) -> None:
   predictors: dict[population_lib.Layout, population_lib.Predictor] = {}
   for name in job.populations:
     stages.predict(job, name, bars, predictors)
+  if job.populations['original'].checkpoints:
+    bars.line(stages.checkpoints_line(job))
 
 
 def check_job(job: job_lib.Job, steps: list[planner.Step]) -> None:

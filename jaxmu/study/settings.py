@@ -210,8 +210,6 @@ class Settings:
   curve: Curve
   timing: Timing
   run: Run
-  originals: Originals = Originals()
-  retrained: Retrained = Retrained()
   metrics: tuple[str, ...] = ()
 
   @property
@@ -236,7 +234,7 @@ def from_config(config: Mapping[str, Any]) -> Settings:
     config, 'config', _NEEDED, (*_SECTIONS, 'originals', 'compare', 'metrics')
   )
   for name in config:
-    if name not in _PLAIN and not isinstance(config[name], Mapping):
+    if name not in (*_PLAIN, 'metrics') and not isinstance(config[name], Mapping):
       raise ValueError(
         f'config.{name} = {config[name]!r}; give a section with fields, see '
         'jaxmu/study/recipes.py'

@@ -447,6 +447,21 @@ def read_predictions(population: job_lib.Population) -> Predictions:
   )
 
 
+def checkpoints_line(job: job_lib.Job) -> str:
+  """Say how well the originals that were read from files classify."""
+  population = job.populations['original']
+  correct = read_predictions(population).correct
+  seen = job.design.retain[population.members.row]
+  trained = np.mean(np.take_along_axis(correct, seen, axis=1))
+  val = np.mean(correct[:, job.design.val])
+  return (
+    f'original: the models read classify {trained:.1%} of the images that they '
+    f'should have been trained on, and {val:.1%} of the validation images; if '
+    'both are low, their classes or normalisation differ from those of '
+    f'{job.source.name}, and if they are equal, their training images may'
+  )
+
+
 def measurement_cache(job: job_lib.Job) -> execution.MeasurementCache:
   """Open the measurements of this job's model on this machine.
 

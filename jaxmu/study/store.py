@@ -22,6 +22,7 @@ by `hold_workdir`, which keeps other runs out.
 
 import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import pathlib
@@ -91,9 +92,8 @@ class Shelf:
         continue
       fault = self.fault(number, verify=verify)
       if fault:
-        log.warning(
-          '%s is damaged (%s); it is made again', self.shard(number), fault
-        )
+        folder = self.shard(number)
+        _warn(folder, fault, folder.stat().st_mtime_ns)
         found.append(number)
     return found
 
@@ -344,6 +344,13 @@ def shards(names: Sequence[Name], size: int) -> tuple[tuple[Name, ...], ...]:
   count = -(-len(names) // size)
   parts = np.array_split(np.arange(len(names)), count)
   return tuple(tuple(names[i] for i in part) for part in parts)
+
+
+@functools.lru_cache
+def _warn(folder: pathlib.Path, fault: str, written: int) -> None:
+  """Name a damaged shard, once however often it is looked at."""
+  del written
+  log.warning('%s is damaged (%s); it is made again', folder, fault)
 
 
 def _manifest(folder: pathlib.Path) -> dict[str, tuple[int, str]]:

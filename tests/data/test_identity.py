@@ -2,10 +2,11 @@
 
 import dataclasses
 import json
+import os
 
 import numpy as np
 
-from jaxmu.data import datasets
+from jaxmu.data import cache, datasets, formats
 from jaxmu.types import Transform
 
 
@@ -22,7 +23,7 @@ def _source(**changes) -> datasets.Source:
     **changes,
   }
   fields.setdefault(
-    'fingerprint', datasets.fingerprint(fields['image'], fields['label'])
+    'fingerprint', cache.fingerprint(fields['image'], fields['label'])
   )
   return datasets.Source(**fields)
 
@@ -67,3 +68,69 @@ def test_pixels_of_another_shape_are_another_identity():
   flat = _source(image=image.reshape(6, 2, 8, 3))
   assert flat.fingerprint == _source().fingerprint
   assert flat.identity() != _source().identity()
+
+
+def _write(folder, meta):
+  folder.mkdir(parents=True, exist_ok=True)
+  generator = np.random.default_rng(0)
+  for part in formats.PARTS:
+    image = generator.integers(0, 256, (8, 6, 6, 3), np.uint8)
+    np.savez(folder / f'{part}.npz', image=image, label=np.arange(8) % 4)
+  (folder / 'meta.json').write_text(json.dumps(meta))
+
+
+def test_every_key_of_meta_changes_the_identity_or_does_not_matter(
+  tmp_path, load
+):
+  changes = {
+    'size': 8,
+    'num_classes': 5,
+    'flip': True,
+    'crop_padding': 2,
+    'class_names': ['a', 'b', 'c', 'd', 'e'],
+  }
+  assert set(changes) == set(formats.META_KEYS)
+  folder = tmp_path / 'data' / 'mine'
+  _write(folder, {})
+  plain, silent = load('mine').identity(), []
+  stamp = (folder / 'meta.json').stat()
+  for key, value in changes.items():
+    (folder / 'meta.json').write_text(json.dumps({key: value}))
+    # Contents count, not the time of the last change.
+    os.utime(folder / 'meta.json', ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    if load('mine').identity() == plain:
+      silent.append(key)
+  assert not silent
+  # Names of classes give their number and nothing else.
+  for names in ('wxyz', 'dcba'):
+    (folder / 'meta.json').write_text(json.dumps({'class_names': list(names)}))
+    assert load('mine').identity() == plain
+
+
+def test_pixels_labels_and_parts_change_the_identity(tmp_path, load):
+  folder = tmp_path / 'data' / 'mine'
+  _write(folder, {})
+  first = load('mine').identity()
+  with np.load(folder / 'train.npz') as arrays:
+    image, label = arrays['image'], arrays['label']
+  image[3, 2, 1, 0] ^= 1
+  np.savez(folder / 'train.npz', image=image, label=label)
+  second = load('mine').identity()
+  image[3, 2, 1, 0] ^= 1
+  label[5] ^= 1
+  np.savez(folder / 'train.npz', image=image, label=label)
+  third = load('mine').identity()
+  # The same examples in the same order, one of them in the other part.
+  label[5] ^= 1
+  with np.load(folder / 'test.npz') as arrays:
+    test_image, test_label = arrays['image'], arrays['label']
+  np.savez(folder / 'train.npz', image=image[:-1], label=label[:-1])
+  np.savez(
+    folder / 'test.npz',
+    image=np.concatenate([image[-1:], test_image]),
+    label=np.concatenate([label[-1:], test_label]),
+  )
+  fourth = load('mine').identity()
+  assert fourth['fingerprint'] == first['fingerprint']
+  texts = [json.dumps(one) for one in (first, second, third, fourth)]
+  assert len(set(texts)) == 4

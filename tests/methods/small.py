@@ -3,15 +3,14 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxmu import hparams as hp
 from jaxmu import method as method_lib
 from jaxmu import methods
 from jaxmu.draws import Draws
+from jaxmu.testing import tiny_problem
 from jaxmu.types import Problem
-from tests import tiny_problem
 
 BATCH = 8
 BATCHES = ('batch_size', 'retain_batch_size', 'forget_batch_size')
@@ -19,9 +18,7 @@ BATCHES = ('batch_size', 'retain_batch_size', 'forget_batch_size')
 
 def problem() -> Problem:
   """Return the problem of one member, without augmentation."""
-  split = jax.tree.map(lambda x: jnp.asarray(x[0]), tiny_problem.splits(1))
-  start = jax.tree.map(lambda x: x[0], tiny_problem.originals(1))
-  return Problem(tiny_problem.task(flip=False), split, start)
+  return tiny_problem.problem(flip=False)
 
 
 def draws() -> Draws:

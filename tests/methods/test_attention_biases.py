@@ -16,8 +16,8 @@ from jaxmu.methods import ff, get, iu, salun
 from jaxmu.methods.parts import weights
 from jaxmu.models import interface
 from jaxmu.models import layers as layers_lib
+from jaxmu.testing import tiny_problem
 from jaxmu.types import Problem
-from tests import tiny_problem
 from tests.methods import small
 
 PATH = 'attn/attention_biases'

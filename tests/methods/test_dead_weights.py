@@ -9,8 +9,8 @@ from jaxmu import methods, models
 from jaxmu.methods import msg, prmq, salun
 from jaxmu.methods.parts import weights
 from jaxmu.models import dead_weights
+from jaxmu.testing import tiny_problem
 from jaxmu.types import Problem
-from tests import tiny_problem
 from tests.methods import small
 
 # At 2x2 pixels the second 3x3 kernel of the tiny model sees a single pixel.

@@ -13,7 +13,7 @@ from jaxmu import methods
 from jaxmu.method import Sizes
 from jaxmu.methods import euk, prmq, rni, salun
 from jaxmu.methods.parts import forward, training, weights
-from tests import tiny_problem
+from jaxmu.testing import tiny_problem
 from tests.methods import small
 
 

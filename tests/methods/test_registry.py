@@ -2,6 +2,8 @@
 
 import dataclasses
 import pathlib
+import re
+import textwrap
 
 import jax
 import numpy as np
@@ -11,11 +13,9 @@ from jaxmu import hparams as hp
 from jaxmu import method as method_lib
 from jaxmu import methods
 from jaxmu.methods import _skeleton
+from jaxmu.testing import tiny_problem
 from jaxmu.types import Problem
-from tests import tiny_problem
 from tests.methods import small, table
-
-DOCS = pathlib.Path(__file__).parents[2] / 'docs' / 'methods.md'
 
 
 def test_eighteen_methods_and_two_baselines():
@@ -25,7 +25,20 @@ def test_eighteen_methods_and_two_baselines():
 
 
 def test_the_documented_table_is_that_of_the_registry():
-  assert table.markdown() in DOCS.read_text(), table.markdown()
+  assert table.markdown() in table.PAGE.read_text(), (
+    'renew docs/methods.md with `python -m tests.methods.table`'
+  )
+
+
+def test_the_code_of_the_page_runs(tmp_path, monkeypatch):
+  (tmp_path / 'my_method.py').write_text(
+    pathlib.Path(_skeleton.__file__).read_text()
+  )
+  monkeypatch.chdir(tmp_path)
+  blocks = re.findall(r'```python\n(.*?)```', table.PAGE.read_text(), re.S)
+  assert len(blocks) == 2
+  for block in blocks:
+    exec(textwrap.dedent(block), {})
 
 
 def test_the_skeleton_runs():

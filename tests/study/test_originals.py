@@ -102,7 +102,14 @@ def test_files_become_the_originals_of_their_splits(tmp_path, capsys):
   jax.tree.map(np.testing.assert_array_equal, start, stored)
   for one in job.populations.values():
     assert one.scores.missing() == []
-  assert 'read original: 4 models' in capsys.readouterr().out
+  printed = capsys.readouterr().out
+  assert 'read original: 4 models' in printed
+  correct = stages.read_predictions(population).correct
+  retain = job.design.retain[population.members.row]
+  share = np.mean(
+    [row[index] for row, index in zip(correct, retain, strict=True)]
+  )
+  assert f'original: the models read classify {share:.1%}' in printed
   # Nothing is left to do, and nothing is timed.
   assert not any(step.missing for step in planner.plan_steps(job))
 
