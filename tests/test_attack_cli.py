@@ -143,8 +143,8 @@ def test_failed_models_are_said(tmp_path):
   found = attack.failures(data)
   assert found == {'unlearned': (5, 32), 'retrain': (32, 32)}
   texts = {text.split(':')[0]: text for text in attack._failure_warnings(found)}
-  assert '5 of 32 models failed' in texts['unlearned']
-  assert 'nothing' not in texts['unlearned']
+  assert '5 of 32 models failed' in texts['Unlearned']
+  assert 'nothing' not in texts['Unlearned']
   assert 'all of 32 models failed' in texts['Retrained']
   assert 'nothing can be concluded' in texts['Retrained']
   with pytest.raises(ValueError, match=r'failed is int64\[2\]; expected'):
