@@ -143,7 +143,7 @@ class Trainer:
       (members, state),
     )
     self._finish = jit(finish, donate_argnums=1)
-    self._look = jit(finish)  # compiled only for a `watch` that asks
+    self._look = jit(finish)  # compiled only if a `watch` needs it
 
   def _init_one(self, task: Task, member: MemberInputs) -> Any:
     problem = Problem(task, member.split, member.start)
@@ -259,7 +259,7 @@ class Trainer:
         part in it.
       watch: called after every epoch with its number, from 0, and a function
         that returns the models as they are then, leaves [P, ...] that live
-        until `watch` returns. Nothing is computed unless it asks.
+        until `watch` returns. Nothing is computed unless it is called.
 
     Returns:
       The trained models, the infos of the method, and failures.
