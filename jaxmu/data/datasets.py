@@ -488,8 +488,9 @@ def _transform(
 def _folder_of(name: str, data_dir: PathLike | None) -> pathlib.Path:
   """Return the folder of a set, which is inside the data folder."""
   root = find_data_dir(data_dir)
-  parts = pathlib.PurePath(name).parts
-  if not parts or name.startswith('/') or '\0' in name or '..' in parts:
+  plain = pathlib.PurePath(name)
+  outside = plain.is_absolute() or '..' in plain.parts or not plain.parts
+  if outside or '\0' in name or str(plain) != name:
     raise ValueError(
       f'{name!r} cannot name a data set: give the name of a folder inside '
       f'{root}, or another folder with --data_dir'

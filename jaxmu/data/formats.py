@@ -42,7 +42,7 @@ META_KEYS = ('size', 'num_classes', 'class_names', 'flip', 'crop_padding')
 # allocating more memory than any machine has.
 LIMITS = {
   'size': (1, 4096),
-  'num_classes': (1, 1_000_000),
+  'num_classes': (2, 1_000_000),
   'crop_padding': (0, 1024),
 }
 
@@ -130,9 +130,13 @@ def count_classes(label: np.ndarray, *, origin: str) -> int:
 
   Raises:
     ValueError: there would be more classes than examples, which is rarely
-      what is meant.
+      what is meant, or only one.
   """
   num_classes = int(label.max()) + 1
+  if num_classes == 1:
+    raise ValueError(
+      f'{origin}: all labels are 0: a classifier needs at least two classes'
+    )
   if num_classes > len(label):
     raise ValueError(
       f'{origin}: label {num_classes - 1} at position {label.argmax()} makes '
@@ -457,7 +461,7 @@ def open_prepared(
       f'{folder} was prepared as {file_format}, which only TensorFlow reads: '
       f'prepare it again with `python -m jaxmu.prepare {name} --overwrite`'
     )
-  builder = tfds.builder_from_directory(folder)
+  builder = _builder(folder, tfds.builder_from_directory)
   names = ['train', 'test']
   if not need_test and 'test' not in builder.info.splits:
     names = ['train']
@@ -482,6 +486,18 @@ def open_prepared(
     num_classes=num_classes,
     origin=str(folder),
   )
+
+
+def _builder(folder: pathlib.Path, open_folder: Callable[..., Any]) -> Any:
+  """Read the description of a prepared version."""
+  try:
+    return open_folder(folder)
+  except Exception as error:  # the readers of tfds raise many kinds
+    text = ' '.join(str(error).split())[:200]
+    raise ValueError(
+      f'{folder} cannot be read ({type(error).__name__}: {text}): a file that '
+      'describes it is damaged, remove it and prepare it again'
+    ) from error
 
 
 def _num_classes(name: str, folder: pathlib.Path, features) -> int:

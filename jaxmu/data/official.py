@@ -2,7 +2,7 @@
 
 The builders of tfds encode images with TensorFlow and store them in shuffled
 order. Those here write array_record files in the official order, without
-TensorFlow. Archives come from a folder of the user's or from tfds' download
+TensorFlow. Archives come from the user's folder or from tfds' download
 manager; both are compared with the published checksums.
 
 A set is prepared in a draft folder and moved to its place when it is complete.
@@ -355,10 +355,10 @@ class _Cifar(_Builder, skip_registration=True):
     if folder is None or not (folder / filename).exists():
       return None
     with (folder / filename).open('rb') as file:
-      found = hashlib.file_digest(file, 'md5').hexdigest()
-    if found != md5:
+      actual = hashlib.file_digest(file, 'md5').hexdigest()
+    if actual != md5:
       raise ValueError(
-        f'{folder / filename} has the md5 checksum {found}, expected {md5}: it '
+        f'{folder / filename} has the md5 checksum {actual}, expected {md5}: it '
         'is damaged or cut short, fetch it again'
       )
     return folder / filename
@@ -393,8 +393,8 @@ class Utkface(_Builder, skip_registration=True):
 
   def _split_generators(self, dl_manager):
     folder = self.manual_dir
-    found = [s for s in self.SOURCES if folder and (folder / s).exists()]
-    if not found:
+    present = [s for s in self.SOURCES if folder and (folder / s).exists()]
+    if not present:
       raise ValueError(
         f'UTKFace has no address to download from. Put one of '
         f'{", ".join(self.SOURCES)} (aligned and cropped faces, '
@@ -402,17 +402,17 @@ class Utkface(_Builder, skip_registration=True):
         '--manual_dir; docs/data.md tells where to get it'
       )
     assert folder is not None
-    files = archives.utkface_files(folder / found[0])
-    bands = {name: archives.utkface_age_band(name) for name in files}
+    faces = archives.utkface_files(folder / present[0])
+    bands = {name: archives.utkface_age_band(name) for name in faces}
     self.skipped = tuple(n for n, band in bands.items() if band is None)
     names = [name for name, band in bands.items() if band is not None]
-    self._check_count(folder / found[0], len(names))
+    self._check_count(folder / present[0], len(names))
     order = np.random.default_rng(123).permutation(len(names))
     num_test = int(0.2 * len(names))
     parts = {'train': order[num_test:], 'test': order[:num_test]}
     return {
       split: self._generate_examples(
-        split, [(names[i], files[names[i]], bands[names[i]]) for i in part]
+        split, [(names[i], faces[names[i]], bands[names[i]]) for i in part]
       )
       for split, part in parts.items()
     }

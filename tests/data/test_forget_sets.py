@@ -51,6 +51,31 @@ def test_index_files_of_both_kinds(tmp_path):
     assert splits.from_file(path, num_dev=10).tolist() == [3, 9]
 
 
+def test_index_files_of_other_programs(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  np.savetxt(tmp_path / 'saved.txt', np.array([3, 9]))
+  (tmp_path / 'marked.txt').write_bytes(b'\xef\xbb\xbf3\r\n9\r\n')
+  for name in ('saved.txt', 'marked.txt'):
+    assert splits.from_file(f'~/{name}', num_dev=10).tolist() == [3, 9], name
+  read = []
+  for text in (
+    '1_0',
+    '３',
+    '0x3',
+    '3.5',
+    '3.5e+00',
+    '1e400',
+    '9' * 5000,
+    'nan',
+  ):
+    (tmp_path / 'odd.txt').write_text(text)
+    try:
+      read.append((text, splits.from_file('~/odd.txt', num_dev=100)))
+    except ValueError as error:
+      assert 'odd.txt' in str(error) and len(str(error)) < 300
+  assert not read
+
+
 def test_bad_index_files_are_named(tmp_path):
   for path in (tmp_path / 'absent.txt', tmp_path):
     with pytest.raises(ValueError, match='does not exist, or is a folder'):

@@ -186,7 +186,14 @@ def test_names_that_leave_the_data_folder_are_refused(tmp_path, load):
   (tmp_path / 'data').mkdir()
   _write_plain(tmp_path / 'other' / 'mine', _arrays(20), _arrays(8))
   accepted = []
-  for name in ('../other/mine', f'{tmp_path}/other/mine', '..', '', 'a\0b'):
+  for name in (
+    '../other/mine',
+    f'{tmp_path}/other/mine',
+    '..',
+    '',
+    'a\0b',
+    'a/',
+  ):
     with pytest.raises(ValueError, match='cannot name a data set'):
       accepted.append(load(name).name)
   with pytest.raises(ValueError, match='cannot name a data set'):
