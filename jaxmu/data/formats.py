@@ -461,7 +461,7 @@ def open_prepared(
       f'{folder} was prepared as {file_format}, which only TensorFlow reads: '
       f'prepare it again with `python -m jaxmu.prepare {name} --overwrite`'
     )
-  builder = _builder(folder, tfds.builder_from_directory)
+  builder = _open(folder, lambda: tfds.builder_from_directory(folder))
   names = ['train', 'test']
   if not need_test and 'test' not in builder.info.splits:
     names = ['train']
@@ -476,7 +476,7 @@ def open_prepared(
   assert features is not None
   num_classes = _num_classes(name, folder, features)
   side = size or _native_size(name, folder, features)
-  every: Any = builder.as_data_source()  # by split
+  every = _open(folder, builder.as_data_source)  # by split
   sources = [every[split] for split in names]
   return Raw(
     num_dev=len(sources[0]),
@@ -488,10 +488,10 @@ def open_prepared(
   )
 
 
-def _builder(folder: pathlib.Path, open_folder: Callable[..., Any]) -> Any:
-  """Read the description of a prepared version."""
+def _open(folder: pathlib.Path, step: Callable[[], Any]) -> Any:
+  """Run a step of opening a prepared version; its errors name the folder."""
   try:
-    return open_folder(folder)
+    return step()
   except Exception as error:  # the readers of tfds raise many kinds
     text = ' '.join(str(error).split())[:200]
     raise ValueError(

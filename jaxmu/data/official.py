@@ -358,8 +358,8 @@ class _Cifar(_Builder, skip_registration=True):
       actual = hashlib.file_digest(file, 'md5').hexdigest()
     if actual != md5:
       raise ValueError(
-        f'{folder / filename} has the md5 checksum {actual}, expected {md5}: it '
-        'is damaged or cut short, fetch it again'
+        f'{folder / filename} has the md5 checksum {actual}, expected {md5}: '
+        'it is damaged or cut short, fetch it again'
       )
     return folder / filename
 
