@@ -106,9 +106,8 @@ def load(
       the remedy.
 
   Example:
-    >>> load('digits')
-    digits: 1,437 + 360 examples of 32 x 32, 10 classes, fingerprint \
-66a4656fd8a46d23
+    >>> load('digits').image.shape
+    (1797, 32, 32, 3)
   """
   if name == 'digits':
     return _load_digits()
