@@ -458,12 +458,9 @@ def _transform(
     ValueError: a value is not finite, a deviation not positive, or crops could
       show nothing of the image.
   """
-  size = image.shape[1]
-  if crop_padding >= size:
-    raise ValueError(
-      f'{origin}crop_padding is {crop_padding} for images of {size} x {size}: '
-      f'a crop may show nothing of the image; choose at most {size - 1}'
-    )
+  formats.check_crop(
+    crop_padding, size=image.shape[1], origin=f'{origin}crop_padding'
+  )
   channels = image.shape[-1]
   values = {}
   for key, value in (('mean', mean), ('std', std)):

@@ -121,6 +121,15 @@ def check_number(key: str, value: Any, *, origin: str) -> None:
     )
 
 
+def check_crop(crop_padding: int, *, size: int, origin: str) -> None:
+  """Raise ValueError if random crops could show nothing of the image."""
+  if crop_padding >= size:
+    raise ValueError(
+      f'{origin} is {crop_padding} for images of {size} x {size}: a crop may '
+      f'show nothing of the image; choose at most {size - 1}'
+    )
+
+
 def count_classes(label: np.ndarray, *, origin: str) -> int:
   """Return the largest label + 1, C.
 
@@ -270,6 +279,11 @@ def open_plain(
   else:
     size = meta.get('size') or max(train_image.shape[1:3])
     num_classes = meta.get('num_classes') or len(names)
+    check_crop(
+      meta.get('crop_padding', 0),
+      size=size,
+      origin=f'{folder / "meta.json"}: crop_padding',
+    )
   for label, split in zip((train_label, test_label), PARTS, strict=True):
     check_labels(
       label,

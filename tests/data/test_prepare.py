@@ -255,6 +255,15 @@ def test_numbers_and_taken_names_are_refused_before_anything_is_read(
   assert (status, 'test_fraction is 1.5' in err) == (1, True)
 
 
+def test_crops_larger_than_the_images_leave_nothing(run, tmp_path):
+  command = _two_arrays(tmp_path, [0, 1] * 6)
+  status, _, err = run(*command, '--crop_padding=6')
+  message = 'crop_padding is 6 for images of 6 x 6: '
+  assert (status, message in err) == (1, True)
+  assert not (tmp_path / 'data' / 'mine').exists()
+  assert run(*command, '--crop_padding=5')[0] == 0
+
+
 def test_left_out_files_are_said_in_one_line(run, tmp_path):
   for part in ('train', 'test', 'validation'):
     _pictures(tmp_path / 'pets' / part, ['cat', 'dog'], 3)
