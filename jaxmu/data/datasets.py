@@ -242,17 +242,24 @@ def from_folder(
       names.
     size: height and width of the model input; needed if pictures differ in
       size.
-    test_fraction: see `from_arrays`, like all other arguments.
-    name: likewise.
-    mean: likewise.
-    std: likewise.
-    flip: likewise.
-    crop_padding: likewise.
-    seed: likewise.
+    test_fraction: this and all other arguments are as in `from_arrays`.
 
   Raises:
     ValueError: an argument is out of range, or the folder or a picture is not
       of the right form; the message names the file and the remedy.
+
+  Example:
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...   for name in ('cat', 'dog'):
+    ...     (pathlib.Path(folder) / name).mkdir()
+    ...     for k in range(5):
+    ...       picture = Image.effect_noise((8, 8), 50)
+    ...       picture.save(f'{folder}/{name}/{k}.png')
+    ...   source = from_folder(folder, size=16)
+    >>> source.image.shape
+    (10, 16, 16, 3)
   """
   custom.check_name(name)
   _check_numbers(size=size, num_classes=None, crop_padding=crop_padding)

@@ -20,6 +20,7 @@ import pathlib
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -62,7 +63,7 @@ def prepare(
     ValueError: an archive is missing, damaged, or not the official one.
   """
 
-  def make(data_dir: pathlib.Path):
+  def make(data_dir: pathlib.Path) -> Any:
     builder = BUILDERS[name](data_dir=data_dir, file_format='array_record')
     builder.any_size = any_size
     builder.manual_dir = manual_dir
@@ -107,12 +108,12 @@ def prepare_other(
 
 def _install(
   name: str,
-  make: Callable,
+  make: Callable[..., Any],
   *,
   data_dir: pathlib.Path,
   manual_dir: pathlib.Path | None,
   overwrite: bool,
-):
+) -> tuple[pathlib.Path, Any]:
   """Prepare with `make(data_dir=...)`; return the folder and the builder."""
   if manual_dir is not None and not manual_dir.is_dir():
     raise ValueError(
@@ -132,7 +133,7 @@ def _install(
 
 
 def _run(
-  builder,
+  builder: Any,
   draft: pathlib.Path,
   *,
   downloads: pathlib.Path,
@@ -185,7 +186,7 @@ def _run(
 
 
 def _missing(
-  builder, downloads: pathlib.Path, manual: pathlib.Path | None
+  builder: Any, downloads: pathlib.Path, manual: pathlib.Path | None
 ) -> dict[str, str]:
   """Return file names, by address, of the archives that are not here."""
   if manual and builder.name in archives.PYTHON_ARCHIVES:
@@ -246,7 +247,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   skipped: tuple[str, ...] = ()
 
   @property
-  def url_infos(self):
+  def url_infos(self) -> dict[str, checksums.UrlInfo]:
     """Checksums for tfds' download manager, which looks them up by address."""
     return {
       remote.url: checksums.UrlInfo(
