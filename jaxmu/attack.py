@@ -23,7 +23,14 @@ import numpy as np
 from absl import app, flags
 
 from jaxmu import files
-from jaxmu.attacks import intervals, likelihood, log_odds, registry, roc
+from jaxmu.attacks import (
+  intervals,
+  likelihood,
+  log_odds,
+  per_example,
+  registry,
+  roc,
+)
 from jaxmu.attacks import scores as scores_lib
 from jaxmu.metrics import utility
 from jaxmu.report import html, plots, progress, results, tables
@@ -134,14 +141,26 @@ def rows(findings: list[registry.AttackResult]) -> list[results.AttackRow]:
   return [
     results.AttackRow(
       attack=finding.attack,
-      metric=finding.metric,
-      value=finding.estimate.value,
-      low=finding.estimate.low,
-      high=finding.estimate.high,
-      n=finding.estimate.n,
+      metric=name,
+      value=estimate.value,
+      low=estimate.low,
+      high=estimate.high,
+      n=estimate.n,
     )
     for finding in findings
+    for name, estimate in _named(finding).items()
   ]
+
+
+def _named(finding: registry.AttackResult) -> dict[str, intervals.Estimate]:
+  """Return the estimates of a result by their names in results.csv."""
+  if finding.population != 'unlearned':
+    name = f'{finding.population}_{finding.statistic}'
+    return {name: finding.estimate}
+  named = {finding.statistic: finding.estimate}
+  if finding.excess is not None:
+    named[f'excess_{finding.statistic}'] = finding.excess
+  return named
 
 
 def output_rows(
@@ -204,7 +223,7 @@ def notes(findings: list[registry.AttackResult]) -> list[str]:
         'few never-seen examples'
       )
     if reason:
-      name = f'{finding.attack} {finding.metric}'
+      name = f'{finding.attack} {finding.statistic}'
       found.setdefault(reason, []).append(name)
   return [
     f'{", ".join(names[:4])}'
@@ -215,7 +234,9 @@ def notes(findings: list[registry.AttackResult]) -> list[str]:
 
 def exposure_csv(data: scores_lib.Scores) -> str:
   """List the exposure of every tested example, most exposed first."""
-  found = registry.exposure(data)
+  found = {
+    name: per_example.exposure(one) for name, one in data.populations.items()
+  }
   own, null = found['unlearned'], found.get('retrained')
   tested = np.flatnonzero(np.isfinite(own.auc))
   lines = ['example,auc,p_value,discovered,retrained_auc']
@@ -235,7 +256,7 @@ def membership(data: scores_lib.Scores) -> bytes:
   never seen, and `probability` f32[P, N] of having been forgotten where both
   are as likely beforehand; NaN where an example could not be scored.
   """
-  ratio = registry.ratios(data)['unlearned']
+  ratio = registry.score('ulira', data)['unlearned']
   found = io.BytesIO()
   np.savez_compressed(
     found,
@@ -247,7 +268,7 @@ def membership(data: scores_lib.Scores) -> bytes:
 
 def pictures(data: scores_lib.Scores) -> list[html.Picture]:
   """Draw ROC, trade-off, log-odds and exposure of all populations."""
-  ratios = registry.ratios(data)
+  ratios = registry.score('ulira', data)
   curves, errors, confidences = {}, {}, {}
   forgotten, unseen = (
     data.state == code for code in (log_odds.FORGOTTEN, log_odds.NEVER_SEEN)
@@ -267,7 +288,7 @@ def pictures(data: scores_lib.Scores) -> list[html.Picture]:
     errors[name] = roc.trade_off(
       ratio[known & forgotten], ratio[known & unseen]
     )
-    z = data.sides[side].mean
+    z = data.populations[side].mean
     confidences[name] = z[forgotten], z[unseen & audited]
   found = [
     html.Picture(
@@ -304,7 +325,10 @@ def _mu(errors: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, str]:
 
 
 def _exposure_picture(data: scores_lib.Scores) -> html.Picture:
-  auc = {name: found.auc for name, found in registry.exposure(data).items()}
+  auc = {
+    name: per_example.exposure(one).auc
+    for name, one in data.populations.items()
+  }
   return html.Picture(
     'vulnerability',
     'Each point is an example: how well its score tells models that had it '
@@ -348,9 +372,10 @@ def main(argv: list[str]) -> None:
     reference=_PICTURED['retrained'],
   )
   html.write_report(directory, report)
-  if 'per_example' in chosen:
+  names = [one.name for one in chosen]
+  if 'per_example' in names:
     files.write_text(directory / 'per_example.csv', exposure_csv(data))
-  if 'ulira' in chosen:
+  if 'ulira' in names:
     files.write_bytes(directory / 'membership.npz', membership(data))
   tables.show_table(report.rows)
   for line in (*report.findings, *data.warnings):

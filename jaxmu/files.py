@@ -40,6 +40,27 @@ _SUFFIX = '.tmp'
 _DRAFT = '.draft-'
 _DRAFTS_LOCK = '.drafts.lock'
 
+def path(text: Path) -> pathlib.Path:
+  """Return a path with `~` and `$NAME` expanded, as a shell would.
+
+  Every path that a user gives passes through here: flags, configurations,
+  environment variables and arguments of functions.
+
+  Raises:
+    ValueError: the home folder of `~name` is not known, or the text holds a
+      null character.
+  """
+  expanded = os.path.expandvars(os.fspath(text))
+  try:
+    if '\0' in expanded:
+      raise ValueError('null character')
+    return pathlib.Path(expanded).expanduser()
+  except (RuntimeError, ValueError) as error:
+    raise ValueError(
+      f'{os.fspath(text)!r} is no usable path ({error}): write it in full'
+    ) from None
+
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:

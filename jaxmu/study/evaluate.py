@@ -415,6 +415,14 @@ def failure_warnings(
   ]
 
 
+_DONE_TO_WEIGHTS = {
+  'replaced': 'replaced',
+  'selected': 'selected for training',
+  'pruned': 'pruned',
+  'noised': 'added noise to',
+}
+
+
 def dead_weight_warning(
   name: str,
   chosen: method.Chosen,
@@ -432,9 +440,9 @@ def dead_weight_warning(
     dead: dead weights of the network.
     total: all weights of the network.
   """
-  over = np.nansum if chosen.anew else np.nanmax
+  over = np.nansum if chosen.every_epoch else np.nanmax
   return (
-    f'{name}: of the weights that it {chosen.verb}, '
+    f'{name}: of the weights that it {_DONE_TO_WEIGHTS[chosen.action]}, '
     f'{over(counts, axis=1).mean():,.0f} (the mean over models) only ever meet '
     f'padding and have no influence, as do {dead:,} of the {total:,} weights '
     'of this network at this image size'

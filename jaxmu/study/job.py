@@ -248,6 +248,7 @@ def _task(settings: Settings, source: datasets.Source) -> Task:
     models.build(
       settings.model,
       num_classes=source.num_classes,
+      image_shape=tuple(source.image.shape[1:]),
       options=settings.all_model_options,
     ),
     source.transform,

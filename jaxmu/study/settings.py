@@ -95,12 +95,14 @@ class Attack:
   """How the models are attacked; changing this retrains nothing.
 
   Attributes:
+    which: names of attacks, separated by commas; '' for the default ones.
     variance: how U-LiRA estimates variances.
     mode: what U-LiRA leaves out of its fit when it scores a model.
     leave_out: 'pair' or 'split', for mode 'logo'; see docs/attacks.md.
     location: 'mean' or 'median'.
   """
 
+  which: str = hp.static('')
   variance: str = hp.static(
     'shrink',
     valid=(
@@ -189,6 +191,7 @@ class Settings:
       it changes results, hence it is never chosen for the user.
     train: hyper-parameters of the original and the retrained models.
     unlearners: the methods to compare.
+    metrics: further metrics, by name or as plug-ins.
   """
 
   workdir: str
@@ -207,6 +210,7 @@ class Settings:
   curve: Curve
   timing: Timing
   run: Run
+  metrics: tuple[str, ...] = ()
 
   @property
   def all_model_options(self) -> dict[str, Any]:
@@ -219,18 +223,21 @@ def from_config(config: Mapping[str, Any]) -> Settings:
   """Check a configuration and turn it into settings.
 
   Args:
-    config: nested plain mapping with the fields of `configs/common.py`.
+    config: nested plain mapping with the fields that
+      `jaxmu.study.recipes.job_config` returns.
 
   Raises:
     ValueError: an unknown name, a value of the wrong type or out of range; the
       message names the field, the value and the remedy.
   """
-  _check_fields(config, 'config', _NEEDED, (*_SECTIONS, 'originals', 'compare'))
+  _check_fields(
+    config, 'config', _NEEDED, (*_SECTIONS, 'originals', 'compare', 'metrics')
+  )
   for name in config:
-    if name not in _PLAIN and not isinstance(config[name], Mapping):
+    if name not in (*_PLAIN, 'metrics') and not isinstance(config[name], Mapping):
       raise ValueError(
         f'config.{name} = {config[name]!r}; give a section with fields, see '
-        'configs/common.py'
+        'jaxmu/study/recipes.py'
       )
   _check_fields(
     config['model'], 'config.model', ('name',), ('options', 'precision')
@@ -250,6 +257,7 @@ def from_config(config: Mapping[str, Any]) -> Settings:
     precision=config['model'].get('precision', precision_lib.DEFAULT),
     train=_train(config['train']),
     unlearners=_unlearners(config),
+    metrics=tuple(config.get('metrics', ())),
     **sections,
   )
   _check_names(settings)
@@ -299,7 +307,8 @@ def _check_fields(
   for name in needed:
     if name not in values:
       raise ValueError(
-        f'{where}.{name} is missing; add it, see configs/common.py'
+        f'{where}.{name} is missing; add it, as in what '
+        'jaxmu.study.recipes.job_config returns'
       )
 
 
@@ -392,9 +401,13 @@ def _check_model(settings: Settings) -> None:
   """Build the model, so that a wrong option fails before data are loaded."""
   entry = catalog.CATALOG.get(settings.data.name)
   try:
+    if entry is None and settings.model not in models.MODELS:
+      models.MODELS.resolve(settings.model)  # the size of images is not known
+      return
     models.build(
       settings.model,
       num_classes=entry.num_classes if entry else 2,
+      image_shape=(entry.size, entry.size, 3) if entry else None,
       options=settings.all_model_options,
     )
   except ValueError as error:

@@ -30,10 +30,10 @@ def test_many_failures_are_counted():
   assert found.count('epoch 0') == 5 and 'and 4 more;' in found
 
 
-@pytest.mark.parametrize(('anew', 'mean'), [(False, 200), (True, 300)])
-def test_dead_weights_are_averaged_over_models(anew, mean):
+@pytest.mark.parametrize(('every_epoch', 'mean'), [(False, 200), (True, 300)])
+def test_dead_weights_are_averaged_over_models(every_epoch, mean):
   counts = np.array([[100.0, 100.0, 100.0], [300.0, np.nan, np.nan]])
-  chosen = method.Chosen('replaced', 'dead_renewed', anew)
+  chosen = method.Chosen('replaced', 'dead_renewed', every_epoch)
   found = evaluate.dead_weight_warning('msg', chosen, counts, 1000, 5000)
   assert found.startswith(
     f'msg: of the weights that it replaced, {mean} (the mean'

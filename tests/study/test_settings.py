@@ -11,7 +11,7 @@ from jaxmu.study import run, settings, store
 from tests.study import small_job
 
 WRONG = [
-  ('unlearn__method', 'mgs', "unknown method 'mgs'; choose one of"),
+  ('unlearn__method', 'mgs', "unknown method 'mgs'; did you mean 'msg'"),
   ('unlearn__method', 'retrain', 'choose an unlearning method'),
   ('unlearn__hparams__learning_rate', -0.1, r'learning_rate = -0.1; give'),
   ('unlearn__hparams__batch_size', 0, 'batch_size = 0; give a value in'),
