@@ -234,7 +234,9 @@ def from_config(config: Mapping[str, Any]) -> Settings:
     config, 'config', _NEEDED, (*_SECTIONS, 'originals', 'compare', 'metrics')
   )
   for name in config:
-    if name not in (*_PLAIN, 'metrics') and not isinstance(config[name], Mapping):
+    if name not in (*_PLAIN, 'metrics') and not isinstance(
+      config[name], Mapping
+    ):
       raise ValueError(
         f'config.{name} = {config[name]!r}; give a section with fields, see '
         'jaxmu/study/recipes.py'
