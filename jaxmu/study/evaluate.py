@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 FPR_GRID = np.geomspace(1e-3, 1.0, 61)
 # An attack that leaves one cluster out needs at least two others to fit on.
 MIN_CLUSTERS = 3
+ALL_FAILED = 'all models failed'
 
 Estimates = dict[str, intervals.Estimate]
 
@@ -227,8 +228,14 @@ def chosen_metrics(settings: Settings) -> list[Metric]:
 def measure(
   population: Evaluated, metric: Metric, collected: Collected
 ) -> None:
-  """Compute a metric of a population; one that fails costs only itself."""
+  """Compute a metric of a population; one that fails costs only itself.
+
+  Where all models failed, accuracies alone are given: other numbers of the
+  stand-ins for what is not finite would look like those of perfect unlearning.
+  """
   try:
+    if population.failed.all() and metric is not METRICS['accuracy']:
+      raise ValueError(ALL_FAILED)
     given = interface.run(metric, population)
   except Exception as error:  # whatever values a model gave
     log.debug('metric %s of %s', metric.name, population.name, exc_info=True)
@@ -295,6 +302,8 @@ def attack(
   curve = None
   for name in chosen_attacks(job, population):
     try:
+      if population.failed.all():
+        raise ValueError(ALL_FAILED)
       report, drawn = _attack_report(job, name, population)
     except Exception as error:  # whatever values a model gave
       log.debug('attack %s of %s', name, population.name, exc_info=True)

@@ -76,6 +76,12 @@ def test_all_models_diverge(finished, tmp_path):
   assert 'msg: all 16 models failed, at epoch' in text
   value = _value(folder)
   assert value['msg', 'ta'] == 0
+  # Nothing looks like perfect and fast unlearning.
+  for name in ('indisc_test', 'ulira_auc', 'ret_dev', 'loss_auc'):
+    assert np.isnan(value['msg', name])
+  clock = results.read_csv(folder / 'timing.csv')
+  assert {row.method for row in clock} == {'original', 'retrain'}
+  assert 'all models failed' in text
   assert np.isnan(value['msg', 'distance_original'])
   assert np.isfinite(value['retrain', 'ulira_auc'])
   path = str(folder / 'scores' / 'msg.npz')
