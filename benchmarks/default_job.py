@@ -8,9 +8,9 @@ unlearned by MSG; ResNet-18 of width 8, digits at 32x32, batch 64. jaxmu trains
 a shard (8 models) at a time; PyTorch trains the same models one after another,
 from the same weights on the same batches, with operations on all cores (the
 better of two layouts of images) and, as a further row, with the models spread
-over processes of one thread each. Sides take turns, a shard at a time; a
+over processes of one thread each. Backends take turns, a shard at a time; a
 population's time is that of the shards that were run, scaled to all of them.
-Before that both sides train an epoch at a rate so small that it does not
+Before that both backends train an epoch at a rate so small that it does not
 amplify rounding, and must agree on its loss; losses of the last epoch are
 shown. PyTorch's images are normalised before the clock starts. The table is
 printed and written to benchmarks/default_job.csv.
@@ -23,25 +23,28 @@ import tempfile
 import time
 from typing import Any
 
-import duel
-import match
+import compare
 import numpy as np
 import table
-from default_job_sides import POPULATIONS, JaxJob, TorchJob
+import take_turns
+from default_job_backends import POPULATIONS, JaxJob, TorchJob
 
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
-TOLERANCE = {'original': 1e-3, 'retrain': 1e-3, **match.LOOSE}  # relative
+TOLERANCE = {'original': 1e-3, 'retrain': 1e-3, **compare.LOOSE}  # relative
 CHECK_RATE = 1e-4  # the job's own rate makes 1e-1 of 1e-7 within ten steps
 
 
-def sides_of(
-  stack: contextlib.ExitStack, folder: str, ours: duel.Side, facts: dict
-) -> list[duel.Side]:
-  """Start PyTorch's sides; of the two layouts the one that is faster."""
+def backends_of(
+  stack: contextlib.ExitStack,
+  folder: str,
+  ours: take_turns.Backend,
+  facts: dict,
+) -> list[take_turns.Backend]:
+  """Start PyTorch's backends; of the two layouts the one that is faster."""
   (shared,) = ours.call('shared')
-  cores = match.cores()
+  cores = compare.cores()
 
-  def start(layout: str, processes: int) -> duel.Side:
+  def start(layout: str, processes: int) -> take_turns.Backend:
     threads = cores // processes
     options = {
       **shared,
@@ -54,13 +57,13 @@ def sides_of(
     name += f', {processes} processes' if processes > 1 else ' (counted)'
     each = [{**options, 'part': (i, processes)} for i in range(processes)]
     environment = {'OMP_NUM_THREADS': str(threads)}
-    return duel.Side(name, TorchJob, each, environment)
+    return take_turns.Backend(name, TorchJob, each, environment)
 
   tried = {}
-  for layout in match.LAYOUTS:
-    with start(layout, 1) as side:
-      side.call('load', 'retrain', 0, 1)
-      tried[layout] = min(side.seconds('run') for _ in range(2))
+  for layout in compare.LAYOUTS:
+    with start(layout, 1) as backend:
+      backend.call('load', 'retrain', 0, 1)
+      tried[layout] = min(backend.seconds('run') for _ in range(2))
   best = min(tried, key=tried.__getitem__)
   return [
     stack.enter_context(start(best, processes))
@@ -68,75 +71,80 @@ def sides_of(
   ]
 
 
-def play(rounds: int) -> list[dict[str, Any]]:
+def run(rounds: int) -> list[dict[str, Any]]:
   """Run the comparison; rows of the table."""
   with contextlib.ExitStack() as stack:
     folder = stack.enter_context(tempfile.TemporaryDirectory())
-    options = [{'folder': folder, 'devices': match.cores()}]
-    ours = stack.enter_context(duel.Side('jaxmu', JaxJob, options))
+    options = [{'folder': folder, 'devices': compare.cores()}]
+    ours = stack.enter_context(take_turns.Backend('jaxmu', JaxJob, options))
     (facts,) = ours.call('prepare', rounds)
-    sides = [ours, *sides_of(stack, folder, ours, facts)]
+    backends = [ours, *backends_of(stack, folder, ours, facts)]
     rows = []
     for name in POPULATIONS:
-      rows += _population(sides, name, facts[name], rounds)
+      rows += _population(backends, name, facts[name], rounds)
     (compiled,) = ours.call('compile_seconds')
   return [*rows, *_totals(rows, compiled)]
 
 
 def _population(
-  sides: list[duel.Side], name: str, facts: dict[str, Any], rounds: int
+  backends: list[take_turns.Backend],
+  name: str,
+  facts: dict[str, Any],
+  rounds: int,
 ) -> list[dict[str, Any]]:
-  """Let all sides train the first shards of a population in turn."""
+  """Let all backends train the first shards of a population in turn."""
   shards = facts['members'][:rounds]
-  apart = _differ(sides, name, len(shards[0]))
-  seconds: dict[str, list[float]] = {side.name: [] for side in sides}
-  last: dict[str, list[float]] = {side.name: [] for side in sides}
+  apart = _differ(backends, name, len(shards[0]))
+  seconds: dict[str, list[float]] = {backend.name: [] for backend in backends}
+  last: dict[str, list[float]] = {backend.name: [] for backend in backends}
   for shard, members in enumerate(shards):
-    for side in sides:
-      _load(side, name, shard, len(members))
-      time.sleep(duel.PAUSE)
-      seconds[side.name].append(side.seconds('run'))
-      last[side.name] += [curve[-1] for curve in _curves(side).values()]
+    for backend in backends:
+      _load(backend, name, shard, len(members))
+      time.sleep(take_turns.PAUSE)
+      seconds[backend.name].append(backend.seconds('run'))
+      last[backend.name] += [curve[-1] for curve in _curves(backend).values()]
   scale = sum(map(len, facts['members'])) / sum(map(len, shards))
   return [
     {
       'population': name,
       'models': sum(map(len, facts['members'])),
-      'side': side,
+      'backend': backend,
       'seconds': f'{scale * sum(spent):.1f}',
-      'times_as_slow': _ratio(spent, seconds['jaxmu']),
-      'of_a_shard': str(duel.spread(spent)),
+      'speed_up': _ratio(spent, seconds['jaxmu']),
+      'of_a_shard': str(take_turns.spread(spent)),
       'shards_run': f'{len(shards)} of {facts["shards"]}',
-      'last_loss': f'{np.mean(last[side]):.4f}',
+      'last_loss': f'{np.mean(last[backend]):.4f}',
       'losses_apart': f'{apart:.0e}',
       'compile_s': '',
     }
-    for side, spent in seconds.items()
+    for backend, spent in seconds.items()
   ]
 
 
-def _load(side: duel.Side, name: str, shard: int, size: int, *rate: float):
-  side.call(
-    'load', name, shard, *(() if side.name == 'jaxmu' else (size,)), *rate
+def _load(
+  backend: take_turns.Backend, name: str, shard: int, size: int, *rate: float
+):
+  backend.call(
+    'load', name, shard, *(() if backend.name == 'jaxmu' else (size,)), *rate
   )
 
 
-def _curves(side: duel.Side) -> dict[int, np.ndarray]:
+def _curves(backend: take_turns.Backend) -> dict[int, np.ndarray]:
   """Return the losses of the last run, f64[E] by member."""
-  return {k: v for found in side.call('curve') for k, v in found.items()}
+  return {k: v for found in backend.call('curve') for k, v in found.items()}
 
 
-def _differ(sides: list[duel.Side], name: str, size: int) -> float:
-  """Return how far apart the sides are after an epoch at a small rate.
+def _differ(backends: list[take_turns.Backend], name: str, size: int) -> float:
+  """Return how far apart the backends are after an epoch at a small rate.
 
   Raises:
     RuntimeError: further than rounding explains.
   """
   first = []
-  for side in sides:
-    _load(side, name, 0, size, CHECK_RATE)
-    side.call('run')
-    curves = _curves(side)
+  for backend in backends:
+    _load(backend, name, 0, size, CHECK_RATE)
+    backend.call('run')
+    curves = _curves(backend)
     first.append(np.array([curves[number][0] for number in range(size)]))
   apart = float(max(np.max(np.abs(x / first[0] - 1)) for x in first))
   if not apart < TOLERANCE[name]:
@@ -151,10 +159,10 @@ def _ratio(spent: list[float], ours: list[float]) -> str:
 def _totals(
   rows: list[dict[str, Any]], compiled: float
 ) -> list[dict[str, Any]]:
-  """Sum the populations for each side."""
+  """Sum the populations for each backend."""
   found, ours = [], 0.0
-  for side in dict.fromkeys(row['side'] for row in rows):
-    mine = [row for row in rows if row['side'] == side]
+  for backend in dict.fromkeys(row['backend'] for row in rows):
+    mine = [row for row in rows if row['backend'] == backend]
     total = sum(float(row['seconds']) for row in mine)
     ours = ours or total
     found.append(
@@ -162,10 +170,10 @@ def _totals(
         **dict.fromkeys(rows[0], ''),
         'population': 'all',
         'models': sum(row['models'] for row in mine),
-        'side': side,
+        'backend': backend,
         'seconds': f'{total:.1f}',
-        'times_as_slow': f'{total / ours:.2f}',
-        'compile_s': f'{compiled:.1f}' if side == 'jaxmu' else '',
+        'speed_up': f'{total / ours:.2f}',
+        'compile_s': f'{compiled:.1f}' if backend == 'jaxmu' else '',
       }
     )
   return found
@@ -175,7 +183,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--rounds', type=int, default=2)
   options = parser.parse_args()
-  table.save(TABLE, play(options.rounds))
+  table.save(TABLE, run(options.rounds))
 
 
 if __name__ == '__main__':

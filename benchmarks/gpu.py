@@ -10,7 +10,7 @@ NOT YET RUN ON A GPU: no figure of one has been published here. Those of
 Works from a checkout: jaxmu need not be installed; jax, flax, optax and torch
 must be. Every row is printed and stored at once in benchmarks/gpu.csv
 (gpu_small.csv with --small, or --out). Called again, it keeps the rows it finds
-there and measures the others; delete the file to begin anew. No row is begun
+there and measures the others; delete the file to start again. No row is started
 after --seconds, and one takes a minute or two. JAX_COMPILATION_CACHE_DIR, if
 set, keeps compiled programs from call to call.
 
@@ -24,11 +24,11 @@ Steps, bfloat16 first, then TF32 and float32:
              one vmapped batch): images/s, memory per model by XLA's account,
              the process's peak, share of the ceiling (counting kernel taps that
              meet a pixel)
-  match      the best chunk and PyTorch in turn; `times_as_slow` is the median
-             over rounds of a side's time per image by jaxmu's. PyTorch's sides
-             are checked as above, `losses_apart`: eager, `torch.compile`, the
-             same with CUDA graphs (mode reduce-overhead), and four processes
-             that share the GPU, each eager with one model
+  match      the best chunk and PyTorch in turn; `speed_up` is the median over
+             rounds of PyTorch's time per image divided by jaxmu's. PyTorch's
+             losses are checked as above, `losses_apart`: eager,
+             `torch.compile`, the same with CUDA graphs (mode reduce-overhead),
+             and four processes that share the GPU, each eager with one model
   augmented  the best chunk with the recipe's random crops and flips, which
              none of the rows above has
   conv=...   the best chunk with one formulation for all convolutions, in place
@@ -37,7 +37,7 @@ Steps, bfloat16 first, then TF32 and float32:
 
 PyTorch has channels_last, TF32 or bfloat16 autocast, a fused optimiser,
 cuDNN's search for the best kernels, normalised images on the device, and no
-wait for the device within a turn. A turn of both sides starts from the given
+wait for the device within a turn. A turn of both backends starts from the given
 weights and takes the same number of steps for each model; PyTorch repeats it
 for one model, jaxmu takes it for all. Both are warmed up by a whole turn, so
 compilation is not counted; `compile_s` is jaxmu's, and rows after the first
@@ -61,8 +61,8 @@ import tempfile
 import time
 from typing import Any
 
-import duel
 import numpy as np
+import take_turns
 from gpu_rows import Rows
 from workload import RATE, Workload
 
@@ -94,7 +94,7 @@ class Scale:
   steps: int = 16
   chunks: tuple[int, ...] = (8, 16, 32, 4, 1)
   repeats: int = 4  # turns of one model that PyTorch takes in a row
-  product: int = 8192  # side of the matrices that find the ceiling
+  product: int = 8192  # backend of the matrices that find the ceiling
   rounds: int = 5
   on_gpu: bool = True  # what else would take hours
 
@@ -102,9 +102,9 @@ class Scale:
 SMALL = Scale(4, 8, 4, 2, (2, 1), 1, 256, 2, on_gpu=False)
 
 
-# Sides are made in processes of their own, each of which imports only what it
-# needs: this file is imported by all of them, and JAX and PyTorch in one
-# process would load each other's CUDA libraries.
+# Each backend has its own process, which imports only what it needs: JAX and
+# PyTorch in one process would load each other's CUDA libraries. All of them
+# import this file.
 
 
 def probe() -> Any:
@@ -146,7 +146,7 @@ def population(scale: Scale, precision: str, members: int = 0) -> Workload:
 
 def speeds(images: int, spent: list[float]) -> dict[str, str]:
   """Turn seconds of turns into the columns about speed."""
-  speed = duel.spread([images / s for s in spent])
+  speed = take_turns.spread([images / s for s in spent])
   return {
     'images_per_s': f'{speed.median:.0f}',
     'low': f'{speed.low:.0f}',
@@ -161,9 +161,9 @@ def ratio(
 ) -> dict[str, str]:
   """Compare seconds per image, round by round."""
   each = [s / images for s in spent]
-  times = duel.ratios(each, [s / our_images for s in our_spent])
+  times = take_turns.ratios(each, [s / our_images for s in our_spent])
   return {
-    'times_as_slow': f'{times.median:.2f}',
+    'speed_up': f'{times.median:.2f}',
     'ratio_low': f'{times.low:.2f}',
     'ratio_high': f'{times.high:.2f}',
   }
@@ -174,21 +174,25 @@ class Bench:
 
   def __init__(self, scale: Scale, rows: Rows, folder: str):
     self.scale, self.rows, self.folder = scale, rows, folder
-    with duel.Side('probe', probe, [{}], self.environment()) as side:
-      (self.platform,) = side.call('platform')
+    with take_turns.Backend(
+      'probe', probe, [{}], self.environment()
+    ) as backend:
+      (self.platform,) = backend.call('platform')
       if self.platform == 'cpu' and scale.on_gpu:
         raise RuntimeError(
           'JAX finds no GPU; install jax[cuda13], or give --small'
         )
-      (rows.hardware,) = side.call('device')
+      (rows.hardware,) = backend.call('device')
       for precision in PRECISIONS:
-        work = functools.partial(self.ceiling, side, precision)
+        work = functools.partial(self.ceiling, backend, precision)
         rows.add('ceiling', precision, work)
     options = {'workload': population(scale, 'float32', 2), 'folder': folder}
     on_cpu = self.environment() | {'JAX_PLATFORMS': 'cpu'}
-    with duel.Side('reference', reference, [options], on_cpu) as side:
-      (self.expected,) = side.call('losses')
-      (self.hparams,) = side.call('hparams')
+    with take_turns.Backend(
+      'reference', reference, [options], on_cpu
+    ) as backend:
+      (self.expected,) = backend.call('losses')
+      (self.hparams,) = backend.call('hparams')
 
   def environment(self) -> dict[str, str]:
     """Return what processes of JAX need to share the GPU and what they know."""
@@ -200,49 +204,53 @@ class Bench:
       ),
     }
 
-  def start(self, workload: Workload, chunk: int) -> duel.Side:
-    """Start jaxmu's side."""
+  def start(self, workload: Workload, chunk: int) -> take_turns.Backend:
+    """Start jaxmu's backend."""
     options = [{'workload': workload, 'chunk': chunk}]
-    return duel.Side('jaxmu', ours, options, self.environment())
+    return take_turns.Backend('jaxmu', ours, options, self.environment())
 
-  def ceiling(self, side: duel.Side, precision: str) -> dict[str, str]:
-    (found,) = side.call('ceiling', self.scale.product, precision)
+  def ceiling(
+    self, backend: take_turns.Backend, precision: str
+  ) -> dict[str, str]:
+    (found,) = backend.call('ceiling', self.scale.product, precision)
     return {'tflops_ceiling': f'{found:.3g}'}
 
-  def apart(self, side: duel.Side, precision: str) -> dict[str, str]:
+  def apart(
+    self, backend: take_turns.Backend, precision: str
+  ) -> dict[str, str]:
     """Compare the losses of two models, or of the first, with a CPU's.
 
     Raises:
       RuntimeError: they are further apart than rounding explains.
     """
     worst = 0.0
-    for found in side.call('losses'):
+    for found in backend.call('losses'):
       gap = np.abs(found / self.expected[: len(found)] - 1)
       # Not max(): a NaN has to come through.
       worst = float(np.max(np.append(gap, worst)))
     if not worst < TOLERANCE[precision]:
       raise RuntimeError(
-        f'{side.name}, {precision}: losses differ from a CPU by {worst:.1e}, '
-        f'more than {TOLERANCE[precision]}'
+        f'{backend.name}, {precision}: losses differ from a CPU by '
+        f'{worst:.1e}, more than {TOLERANCE[precision]}'
       )
     return {'losses_apart': f'{worst:.0e}'}
 
   def check(self, precision: str) -> dict[str, str]:
     workload = population(self.scale, precision, 2)
-    with self.start(workload, 2) as side:
-      return self.apart(side, precision)
+    with self.start(workload, 2) as backend:
+      return self.apart(backend, precision)
 
   def time(self, workload: Workload, chunk: int) -> dict[str, str]:
     """Time one way to lay a population out."""
-    with self.start(workload, chunk) as side:
-      spent = duel.rounds([side], 'run', self.scale.rounds)['jaxmu']
-      return self.speed(side, workload, spent)
+    with self.start(workload, chunk) as backend:
+      spent = take_turns.rounds([backend], 'run', self.scale.rounds)['jaxmu']
+      return self.speed(backend, workload, spent)
 
   def speed(
-    self, side: duel.Side, workload: Workload, spent: list[float]
+    self, backend: take_turns.Backend, workload: Workload, spent: list[float]
   ) -> dict[str, str]:
-    """Return what there is to say about jaxmu's side."""
-    (facts,) = side.call('facts')
+    """Return what there is to say about jaxmu's backend."""
+    (facts,) = backend.call('facts')
     found = speeds(workload.members * workload.retain, spent)
     live = facts['live_flops'] * float(found['images_per_s']) / 1e12
     ceiling = self.rows.find('ceiling', workload.precision)['tflops_ceiling']
@@ -263,8 +271,8 @@ class Bench:
     ]
     return max(found)[1] if found else 0
 
-  def peer(self, name: str, precision: str) -> duel.Side:
-    """Start a side of PyTorch and compare its losses."""
+  def pytorch(self, name: str, precision: str) -> take_turns.Backend:
+    """Start a backend of PyTorch and compare its losses."""
     mode, processes = next(p[1:] for p in PEERS if p[0] == name)
     options = {
       'workload': population(self.scale, precision, 1),
@@ -274,18 +282,18 @@ class Bench:
       'mode': mode,
       'repeats': self.scale.repeats,
     }
-    return duel.Side(name, theirs, [options] * processes)
+    return take_turns.Backend(name, theirs, [options] * processes)
 
   def match(self, name: str, precision: str, chunk: int) -> dict[str, str]:
-    """Let one side of PyTorch and jaxmu work in turn."""
+    """Let one backend of PyTorch and jaxmu work in turn."""
     workload = population(self.scale, precision)
     processes = next(p[2] for p in PEERS if p[0] == name)
     with (
-      self.peer(name, precision) as other,
-      self.start(workload, chunk) as side,
+      self.pytorch(name, precision) as other,
+      self.start(workload, chunk) as backend,
     ):
       apart = self.apart(other, precision)
-      spent = duel.rounds([side, other], 'run', self.scale.rounds)
+      spent = take_turns.rounds([backend, other], 'run', self.scale.rounds)
     images = processes * self.scale.repeats * workload.retain
     all_images = workload.members * workload.retain
     compared = ratio(images, spent[name], all_images, spent['jaxmu'])
@@ -306,9 +314,9 @@ class Bench:
 
   def profile(self, precision: str, chunk: int) -> dict[str, str]:
     """Say where the time goes."""
-    with self.start(population(self.scale, precision), chunk) as side:
-      side.call('run')
-      (text,) = side.call('profile')
+    with self.start(population(self.scale, precision), chunk) as backend:
+      backend.call('run')
+      (text,) = backend.call('profile')
     return {'note': text}
 
   def run(self, precision: str) -> None:
@@ -348,7 +356,7 @@ def main() -> None:
   parser.add_argument('--out', type=pathlib.Path)
   options = parser.parse_args()
   end = time.monotonic() + options.seconds
-  sys.path.insert(0, str(HERE.parent))  # for the sides, that import jaxmu
+  sys.path.insert(0, str(HERE.parent))  # for the backends, that import jaxmu
   scale = SMALL if options.small else Scale()
   if options.chunks:
     chunks = tuple(map(int, options.chunks.split(',')))

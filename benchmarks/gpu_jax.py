@@ -1,4 +1,4 @@
-"""jaxmu's side of `benchmarks/gpu.py`, the probe of the machine, the check."""
+"""The jaxmu backend of `benchmarks/gpu.py`, the probe and the check."""
 
 import pathlib
 import tempfile
@@ -8,7 +8,7 @@ from typing import Any
 import flops
 import jax
 import jax.numpy as jnp
-import jax_side
+import jax_backend
 import kernels
 import numpy as np
 from workload import Workload
@@ -34,10 +34,10 @@ class Probe:
     """Return the name of the device."""
     return jax.devices()[0].device_kind
 
-  def ceiling(self, side: int, name: str) -> float:
+  def ceiling(self, backend: int, name: str) -> float:
     """Return the TFLOP/s of a large matrix product in a precision."""
     dtype = jnp.bfloat16 if name == 'bfloat16' else jnp.float32
-    a = jax.random.normal(jax.random.key(0), (side, side), dtype)
+    a = jax.random.normal(jax.random.key(0), (backend, backend), dtype)
     with precision.products(name):
       product = jax.jit(lambda a: a @ a).lower(a).compile()
     times = []
@@ -45,10 +45,10 @@ class Probe:
       begin = time.perf_counter()
       jax.block_until_ready([product(a) for _ in range(PRODUCTS)])
       times.append((time.perf_counter() - begin) / PRODUCTS)
-    return 2 * side**3 / min(times[1:]) / 1e12
+    return 2 * backend**3 / min(times[1:]) / 1e12
 
 
-class JaxGpu(jax_side.JaxSide):
+class JaxGpu(jax_backend.JaxSide):
   """A population on one device, some models vmapped together."""
 
   def __init__(self, workload: Workload, chunk: int, folder: str = ''):
@@ -56,7 +56,7 @@ class JaxGpu(jax_side.JaxSide):
 
   def losses(self) -> np.ndarray:
     """Train an epoch at a small rate; mean loss of each member, f64[P, 1]."""
-    changed = jax_side.hyper_parameters(self.workload, 1)
+    changed = jax_backend.hyper_parameters(self.workload, 1)
     changed['learning_rate'] = CHECK_RATE
     hparams = hp.from_config(self.method.Hparams, changed)
     loaded = self.trainer.load(
@@ -107,7 +107,7 @@ class JaxGpu(jax_side.JaxSide):
 
 
 class Reference(JaxGpu):
-  """What a CPU computes in float32; writes its members for the other sides."""
+  """Losses of a CPU in float32; writes its members for the other backends."""
 
   def __init__(self, workload: Workload, folder: str):
     super().__init__(workload, 1, folder)
@@ -115,5 +115,5 @@ class Reference(JaxGpu):
   def hparams(self) -> dict[str, Any]:
     """Return all hyper-parameters of the workload, for PyTorch."""
     known = hp.defaults(self.method.Hparams)
-    given = jax_side.hyper_parameters(self.workload, 1)
+    given = jax_backend.hyper_parameters(self.workload, 1)
     return {**known, **given, 'check_rate': CHECK_RATE}

@@ -9,13 +9,13 @@ from typing import Any
 import table
 
 COLUMNS = (
-  'side',
+  'backend',
   'precision',
   'chunk',
   'images_per_s',
   'low',
   'high',
-  'times_as_slow',
+  'speed_up',
   'ratio_low',
   'ratio_high',
   'losses_apart',
@@ -55,18 +55,18 @@ class Rows:
         self._rows = list(csv.DictReader(file))
       print(f'{len(self._rows)} rows kept from {path}')
 
-  def all(self, side: str, precision: str) -> list[dict[str, str]]:
-    """Return the rows of a side in a precision."""
-    key = side, precision
-    return [r for r in self._rows if (r['side'], r['precision']) == key]
+  def all(self, backend: str, precision: str) -> list[dict[str, str]]:
+    """Return the rows of a backend in a precision."""
+    key = backend, precision
+    return [r for r in self._rows if (r['backend'], r['precision']) == key]
 
-  def find(self, side: str, precision: str) -> dict[str, str]:
-    """Return the first row of a side in a precision."""
-    return self.all(side, precision)[0]
+  def find(self, backend: str, precision: str) -> dict[str, str]:
+    """Return the first row of a backend in a precision."""
+    return self.all(backend, precision)[0]
 
   def add(
     self,
-    side: str,
+    backend: str,
     precision: str,
     work: Callable[[], dict[str, Any]],
     chunk: int | str = '',
@@ -80,7 +80,7 @@ class Rows:
     Returns:
       The row, None if there is no time left for it.
     """
-    kept = [r for r in self.all(side, precision) if r['chunk'] == str(chunk)]
+    kept = [r for r in self.all(backend, precision) if r['chunk'] == str(chunk)]
     if kept and not kept[0]['note'].startswith(FAILED):
       return kept[0]
     if time.monotonic() > self.end:
@@ -91,7 +91,12 @@ class Rows:
     except RuntimeError as error:
       last = str(error).strip().splitlines()[-1]
       found = {'note': FAILED + last[:200]}
-    known = {'side': side, 'precision': precision, 'chunk': chunk, **found}
+    known = {
+      'backend': backend,
+      'precision': precision,
+      'chunk': chunk,
+      **found,
+    }
     row = {name: str(known.get(name, '')) for name in COLUMNS}
     table.show([{k: v for k, v in row.items() if v}])
     self._rows = [r for r in self._rows if r not in kept]

@@ -1,10 +1,10 @@
-"""PyTorch's side of `benchmarks/gpu.py`: one model at its best settings."""
+"""PyTorch's backend of `benchmarks/gpu.py`: one model at its best settings."""
 
 from typing import Any
 
 import numpy as np
 import torch
-import torch_side
+import torch_backend
 from torch import nn
 from workload import Workload
 
@@ -26,7 +26,7 @@ class Autocast(nn.Module):
       return self.model(x, noise).float()
 
 
-class TorchGpu(torch_side.TorchSide):
+class TorchGpu(torch_backend.TorchSide):
   """The first member of a population, trained over and over."""
 
   def __init__(
@@ -38,7 +38,7 @@ class TorchGpu(torch_side.TorchSide):
     mode: str,
     repeats: int,
   ):
-    """Build the side.
+    """Build the backend.
 
     Args:
       workload: a population of one.

@@ -13,7 +13,7 @@ benchmarks/growth.csv.
 import argparse
 import pathlib
 
-import match
+import compare
 import table
 from workload import RATE, Workload
 
@@ -39,12 +39,12 @@ def main() -> None:
       steps * batch,
       hparams={'learning_rate': RATE},
     )
-    rows += match.play(
+    rows += compare.run(
       workload,
       rounds=options.rounds,
       checked=1,
       processes=False,
-      devices=min(members, match.cores()),
+      devices=min(members, compare.cores()),
     )
   table.save(TABLE, rows)
 

@@ -61,7 +61,7 @@ def read(task: Task, index, draws: Draws):
 def step(task: Task, state: training.Fit, index, key):
   """Take `STEPS` training steps as the originals take them."""
   draws = Draws(key)
-  loss = training.augmented_cross_entropy(task, draws)
+  loss = training.cross_entropy(task, augment=draws)
   return descend(loss, state, batches_lib.Batches(index, None), draws)
 
 
@@ -79,7 +79,7 @@ def ready_step(task: Task, state: training.Fit, batches, key):
 def descend(loss: training.Loss, state: training.Fit, batches, draws: Draws):
   """Run one pass; return all of its results, so that nothing is left out."""
   sgd = training.sgd(0.01, 0.9, 5e-4)
-  return training.run_epoch(loss, sgd, *state, batches, draws)
+  return training.run_epoch(loss, sgd, state, batches, draws)
 
 
 def input_alone(task: Task, state: training.Fit, index, key):

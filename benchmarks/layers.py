@@ -6,8 +6,8 @@ Each number is the forward pass and the needed gradients of one layer inside a
 compiled loop, as training runs it, in milliseconds of processor time on one
 core: the least of several runs. `gflops` counts all taps, also those that only
 meet padding, so that a formulation which skips them may exceed the machine.
-The column `auto` marks what `jaxmu.models.conv.choose` chooses. The table is printed
-and written to benchmarks/layers.csv.
+The column `auto` marks what `jaxmu.models.conv.choose` takes. The table is
+printed and written to benchmarks/layers.csv.
 """
 
 import argparse

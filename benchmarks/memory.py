@@ -84,8 +84,8 @@ def measure(width: int, batch: int, chunk: int, members: int) -> dict:
   )
   probe = min(2 * chunk, members)
   loaded = _load(trainer, probe, batch)
-  held = execution.bytes_of(loaded.members)
-  need = execution.estimate_memory(loaded.epoch, held, probe, chunk)
+  resident = execution.bytes_of(loaded.members)
+  need = execution.estimate_memory(loaded.epoch, resident, probe, chunk)
   loaded = _load(trainer, members, batch)
   account = execution.total_bytes(
     loaded.epoch, execution.bytes_of(loaded.members), 0

@@ -1,4 +1,4 @@
-"""Where do the digits settings of the methods in `configs/digits.py` come from?
+"""Where do the digits settings on the cards of the methods come from?
 
     python -m benchmarks.search_digits [--methods=ft,ga] [--trials=48]
 
@@ -143,7 +143,7 @@ def acts(values: dict, name: str, task: types.Task) -> bool:
 
 
 def rounded(value):
-  """Round to two digits what is not a count, as `configs/digits.py` does."""
+  """Round to two digits what is not a count, as the cards do."""
   return float(f'{value:.2g}') if isinstance(value, float) else value
 
 

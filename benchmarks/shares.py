@@ -20,12 +20,12 @@ import pathlib
 import time
 from typing import Any
 
-import duel
 import flops
 import jax
 import jax.numpy as jnp
-import jax_side
+import jax_backend
 import table
+import take_turns
 from jax import lax
 from workload import Workload
 
@@ -47,7 +47,7 @@ def programs(task: Task) -> dict[str, Any]:
   """Return loops of a growing part of the step: (carry, batches) -> carry."""
   draws = Draws(jax.random.key(3)).at('epoch', 0)
   optimiser = training.sgd(0.01, 0.9, 5e-4)
-  cross_entropy = training.augmented_cross_entropy(task, draws)
+  cross_entropy = training.cross_entropy(task, augment=draws)
 
   def read(carry, index):
     variables, opt, total = carry
@@ -73,10 +73,10 @@ def programs(task: Task) -> dict[str, Any]:
 
   def descend(carry, index):
     variables, opt, total = carry
-    variables, opt, value = training.descend(
-      cross_entropy, optimiser, variables, opt, index, draws
+    fit, value = training.descend(
+      cross_entropy, optimiser, training.Fit(variables, opt), index, draws
     )
-    return variables, opt, total + value
+    return *fit, total + value
 
   return dict(zip(PARTS, (read, run, differentiate, descend), strict=True))
 
@@ -124,7 +124,7 @@ def rows_of(width: int, rounds: int) -> list[dict[str, Any]]:
   """Build up the step of one network."""
   batch = BATCHES.get(width, 64)
   workload = Workload('resnet18', {'width': width}, 1, batch, 4 * batch)
-  task = jax.tree.map(jnp.asarray, jax_side.task(workload))
+  task = jax.tree.map(jnp.asarray, jax_backend.task(workload))
   task = task.replace(
     transform=dataclasses.replace(task.transform, flip=True, crop_padding=4)
   )
@@ -145,8 +145,8 @@ def rows_of(width: int, rounds: int) -> list[dict[str, Any]]:
     for part, loop in loops.items():
       spent[part].append(loop.milliseconds())
   counts = flops.training_step(task.model)
-  whole = duel.spread(spent['update']).median
-  limit = duel.spread(limits).median
+  whole = take_turns.spread(spent['update']).median
+  limit = take_turns.spread(limits).median
   naive, live = (batch * n / whole / 1e6 for n in counts)
   compiled = loops['update'].compile_seconds
   common = {
@@ -168,11 +168,11 @@ def _parts(
   common: dict[str, str],
 ) -> list[dict[str, Any]]:
   """Turn times of growing programs into those of their parts."""
-  whole = duel.spread(spent['update'])
+  whole = take_turns.spread(spent['update'])
   before, rows = [0.0] * len(spent['update']), []
   for part in PARTS:
     parts = [b - a for a, b in zip(before, spent[part], strict=True)]
-    each = duel.spread(parts)
+    each = take_turns.spread(parts)
     rows.append(_row(model, batch, part, each, each.median / whole.median, {}))
     before = spent[part]
   rows.append(_row(model, batch, 'step', whole, 1, common))

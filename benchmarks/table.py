@@ -13,7 +13,7 @@ PACKAGES = ('jax', 'torch')
 
 
 def versions() -> str:
-  """Return the versions of Python and of both sides."""
+  """Return the versions of Python and of both backends."""
   found = [f'python {platform.python_version()}']
   for name in PACKAGES:
     try:

@@ -3,14 +3,15 @@
     pip install -e '.[torch]'
     python benchmarks/training.py [--only=targets --rounds=5 --compiled]
 
-Both sides train the same models from the same weights on the same batches at
-32x32 pixels in float32, in turn on the same cores; before that their losses are
-compared (`losses_apart`, relative). `benchmarks/match.py` says what the sides
-are. `times_as_slow` is the median over rounds of a side's time by jaxmu's, with
-the lowest and the highest round. jaxmu's time of compilation is apart and not
-counted. PyTorch's images are normalised before the clock starts, jaxmu's in
-every step. A turn is one epoch from the given weights; it has 2 to 20 steps, an
-epoch of the paper's recipe 150, so setting up weighs more here. The table is
+Both backends train the same models from the same weights on the same batches at
+32x32 pixels in float32, in turn on the same cores. Their losses are compared
+first (`losses_apart`, relative). `benchmarks/compare.py` describes the
+backends. `speed_up` is the median over rounds of PyTorch's time divided by
+jaxmu's, with the lowest and the highest round. Compilation is reported
+separately and not counted. PyTorch's images are normalised before the clock
+starts, jaxmu's in every step. A turn is one epoch from the given weights. It has
+2 to 20 steps, where an epoch of the paper's recipe has 150, so set-up costs
+weigh more here. The table is
 printed and written to benchmarks/training.csv; `--only` leaves rows of other
 groups there as they are.
 """
@@ -19,7 +20,7 @@ import argparse
 import csv
 import pathlib
 
-import match
+import compare
 import table
 from workload import RATE, Workload
 
@@ -80,7 +81,7 @@ def others(names: list[str]) -> list[dict[str, str]]:
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--only', choices=MATCHES)
-  parser.add_argument('--rounds', type=int, default=match.ROUNDS)
+  parser.add_argument('--rounds', type=int, default=compare.ROUNDS)
   parser.add_argument('--compiled', action='store_true')
   parser.add_argument('--devices', type=int, default=0)
   options = parser.parse_args()
@@ -89,10 +90,10 @@ def main() -> None:
   for name in names:
     for workload, form in MATCHES[name]:
       slow = form == 'padded'
-      found = match.play(
+      found = compare.run(
         workload,
         rounds=2 if slow else options.rounds,
-        checked=1 if slow else match.CHECKED,
+        checked=1 if slow else compare.CHECKED,
         form=form or 'padded',
         processes=not slow,
         compiled=options.compiled,

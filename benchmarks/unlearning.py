@@ -5,8 +5,8 @@
 
 One epoch of each method with its surgery (masks, renewed kernels, saliency,
 teacher, choice of the epoch) on a population of ResNet-18, against the plain
-loop of `benchmarks/peer/unlearn.py`, from the same weights on the same draws;
-the losses are compared first. Sides and columns are those of
+loop of `benchmarks/pytorch/unlearn.py`, from the same weights on the same
+draws. The losses are compared first. Backends and columns are those of
 `benchmarks/training.py`; an image of the retain set counts once, whatever the
 method does with it. The table is printed and written to
 benchmarks/unlearning.csv.
@@ -15,7 +15,7 @@ benchmarks/unlearning.csv.
 import argparse
 import pathlib
 
-import match
+import compare
 import table
 from workload import RATE, Workload
 
@@ -29,7 +29,7 @@ def main() -> None:
   parser.add_argument('--width', type=int, default=16)
   parser.add_argument('--batch', type=int, default=64)
   parser.add_argument('--members', type=int, default=8)
-  parser.add_argument('--rounds', type=int, default=match.ROUNDS)
+  parser.add_argument('--rounds', type=int, default=compare.ROUNDS)
   options = parser.parse_args()
   rows = []
   for method in options.methods.split(','):
@@ -44,7 +44,7 @@ def main() -> None:
       method=method,
       hparams={'learning_rate': RATE},
     )
-    found = match.play(workload, rounds=options.rounds, checked=2)
+    found = compare.run(workload, rounds=options.rounds, checked=2)
     table.show(found)
     rows += found
   table.save(TABLE, rows)

@@ -1,7 +1,7 @@
-"""What both sides are given: a model, a population, a method, data.
+"""What both backends are given: a model, a population, a method, data.
 
 Images and labels are random, which costs a training step exactly what real ones
-cost. Neither side's package is imported here.
+cost. Neither backend's package is imported here.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ class Workload:
     classes: number of classes.
     side: height and width of the images.
     precision: of the products, see `jaxmu.precision`.
-    augment: whether jaxmu crops and mirrors images; PyTorch's side does not.
+    augment: whether jaxmu crops and mirrors images; PyTorch's backend does not.
   """
 
   model: str

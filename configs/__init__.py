@@ -1,1 +1,1 @@
-"""Configurations: one file per method and architecture."""
+"""Example configurations; `jaxmu.study.recipes` has the others by name."""

@@ -9,7 +9,7 @@ or `logits` with a last axis of classes and `labels` int [examples]; `state` int
 int [models]; and, for the comparison with retraining, `retrained_log_odds` or
 `retrained_logits` of the same form, and `original_...` for the models before
 unlearning. `failed`, `retrained_failed` and `original_failed` bool [models]
-mark models whose scores stand in for what is not finite. docs/attacks.md
+mark models that diverged. docs/attacks.md
 explains every number.
 """
 
@@ -29,8 +29,16 @@ import numpy as np
 from absl import app, flags
 
 from jaxmu import files
-from jaxmu.attacks import intervals, likelihood, log_odds, registry, roc
+from jaxmu.attacks import (
+  intervals,
+  likelihood,
+  log_odds,
+  per_example,
+  registry,
+  roc,
+)
 from jaxmu.attacks import scores as scores_lib
+from jaxmu.attacks.interface import Attack
 from jaxmu.metrics import distances
 from jaxmu.report import (
   glossary,
@@ -61,12 +69,6 @@ METHODS = {
   'original': results.ORIGINAL,
   'retrained': results.REFERENCE,
   'unlearned': results.UNLEARNED,
-}
-# Which models failed, per population: not read by every attack.
-FAILED_KEYS = {
-  'unlearned': 'failed',
-  'retrained': 'retrained_failed',
-  'original': 'original_failed',
 }
 
 
@@ -105,37 +107,19 @@ def check(path: str, arrays: Mapping[str, np.ndarray]) -> scores_lib.Scores:
   Raises:
     ValueError: they are refused by `scores.from_arrays`.
   """
-  unread = set(FAILED_KEYS.values()) - set(scores_lib.KEYS)
   try:
-    return scores_lib.from_arrays(
-      {key: value for key, value in arrays.items() if key not in unread}
-    )
+    return scores_lib.from_arrays(arrays)
   except ValueError as error:
     raise ValueError(f'--scores={path}: {error}') from error
 
 
-def failures(
-  path: str, arrays: Mapping[str, np.ndarray]
-) -> dict[str, tuple[int, int]]:
-  """Return how many models failed and how many there are, per population.
-
-  Raises:
-    ValueError: a mark of failure is not bool [models].
-  """
-  found = {}
-  for population, key in FAILED_KEYS.items():
-    if key not in arrays:
-      continue
-    failed = arrays[key]
-    models = len(arrays['state'])
-    if failed.dtype != bool or failed.shape != (models,):
-      raise ValueError(
-        f'--scores={path}: {key} is {failed.dtype}{list(failed.shape)}; '
-        f'expected bool [models] = [{models}]'
-      )
-    if failed.any():
-      found[METHODS[population]] = (int(failed.sum()), models)
-  return found
+def failures(data: scores_lib.Scores) -> dict[str, tuple[int, int]]:
+  """Return how many models failed and how many there are, where any did."""
+  return {
+    METHODS[name]: (int(one.failed.sum()), len(one.failed))
+    for name, one in data.populations.items()
+    if one.failed.any()
+  }
 
 
 def parse_fprs(texts: list[str]) -> tuple[float, ...]:
@@ -180,14 +164,14 @@ class Attacked:
 
   Attributes:
     estimates: by (method, number), in the order of the report.
-    excess: paired differences to the retrained models, by number.
+    excess: paired differences to the retrained models, by the same.
     failed: the reason why an attack gave nothing, by its name.
   """
 
   estimates: dict[tuple[str, str], intervals.Estimate] = dataclasses.field(
     default_factory=dict
   )
-  excess: dict[str, intervals.Estimate] = dataclasses.field(
+  excess: dict[tuple[str, str], intervals.Estimate] = dataclasses.field(
     default_factory=dict
   )
   failed: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -195,14 +179,9 @@ class Attacked:
   def add(self, found: Sequence[registry.AttackResult]) -> None:
     """Keep what an attack gave."""
     for one in found:
-      population, _, statistic = one.metric.partition('_')
-      if population == 'excess':
-        self.excess[f'{one.attack}_{statistic}'] = one.estimate
-        continue
-      if population not in METHODS:
-        population, statistic = 'unlearned', one.metric
-      key = METHODS[population], f'{one.attack}_{statistic}'
-      self.estimates[key] = one.estimate
+      self.estimates[METHODS[one.population], one.metric] = one.estimate
+      if one.excess is not None and not np.isnan(one.excess.value):
+        self.excess[METHODS[one.population], one.metric] = one.excess
 
   @property
   def missing(self) -> results.Missing:
@@ -217,18 +196,18 @@ class Attacked:
 
 def run_attacks(
   data: scores_lib.Scores,
-  attacks: Sequence[str],
+  attacks: Sequence[Attack],
   fprs: Sequence[float],
   advance: Callable[[], None] = lambda: None,
 ) -> Attacked:
   """Run attacks one by one; one that fails costs only its own numbers."""
   attacked = Attacked()
-  for name in attacks:
+  for attack in attacks:
     try:
-      attacked.add(registry.run(data, attacks=[name], fprs=fprs))
+      attacked.add(registry.run(data, [attack], fprs=fprs))
     except Exception as error:  # whatever values the scores have
-      log.debug('attack %s', name, exc_info=True)
-      attacked.failed[name] = str(error) or type(error).__name__
+      log.debug('attack %s', attack.name, exc_info=True)
+      attacked.failed[attack.name] = str(error) or type(error).__name__
     advance()
   return attacked
 
@@ -238,19 +217,15 @@ def rows(attacked: Attacked) -> list[results.Row]:
 
   Methods are 'unlearned', 'original' and 'retrain'; metrics are named
   `<attack>_<statistic>`, and `excess_<attack>_<statistic>` is the paired
-  difference of unlearned to retrained models.
+  difference to retrained models.
   """
   found = []
   for (method, metric), estimate in attacked.estimates.items():
     beside = attacked.estimates.get((results.REFERENCE, metric))
     retrained = np.nan if beside is None else beside.value
     found.append(_row(method, metric, estimate, retrained))
-    excess = attacked.excess.get(metric)
-    if (
-      method == results.UNLEARNED
-      and excess is not None
-      and not np.isnan(excess.value)
-    ):
+    excess = attacked.excess.get((method, metric))
+    if excess is not None:
       name = f'{glossary.EXCESS}{metric}'
       found.append(_row(method, name, excess, 0.0))
   return found
@@ -346,7 +321,9 @@ def notes(attacked: Attacked) -> list[str]:
 
 def exposure_csv(data: scores_lib.Scores) -> str:
   """List the exposure of every tested example, most exposed first."""
-  found = registry.exposure(data)
+  found = {
+    name: per_example.exposure(one) for name, one in data.populations.items()
+  }
   own, null = found['unlearned'], found.get('retrained')
   tested = np.flatnonzero(np.isfinite(own.auc))
   lines = ['example,auc,p_value,discovered,retrained_auc']
@@ -366,7 +343,7 @@ def membership(data: scores_lib.Scores) -> bytes:
   never seen, and `probability` f32[P, N] of having been forgotten where both
   are as likely beforehand; NaN where an example could not be scored.
   """
-  ratio = registry.ratios(data)['unlearned']
+  ratio = registry.score('ulira', data)['unlearned']
   content = io.BytesIO()
   np.savez_compressed(
     content,
@@ -385,7 +362,7 @@ def pictures(
     data: the scores.
     problems: gets a sentence for each picture that cannot be drawn.
   """
-  ratios = functools.cache(lambda: registry.ratios(data))
+  ratios = functools.cache(lambda: registry.score('ulira', data))
   return [
     *html.draw('roc', lambda: _roc(data, ratios()), problems),
     *html.draw('trade_off', lambda: _trade_off(data, ratios()), problems),
@@ -398,11 +375,12 @@ def _roc(
   data: scores_lib.Scores, ratios: Mapping[str, np.ndarray]
 ) -> plots.Figure | None:
   curves = {}
-  for population, ratio in ratios.items():
-    if not _scored(ratio, data):
+  for name, ratio in ratios.items():
+    one = data.populations[name]
+    if not all(map(len, _by_kind(ratio, one))):
       continue
-    curve = roc.curves(ratio, data.state, data.group, fpr=_GRID)
-    curves[METHODS[population]] = plots.Roc(
+    curve = roc.curves(ratio, one.audited_state, one.group, fpr=_GRID)
+    curves[METHODS[name]] = plots.Roc(
       fpr=curve['fpr'],
       tpr=curve['tpr'],
       low=curve['low'],
@@ -416,35 +394,32 @@ def _trade_off(
   data: scores_lib.Scores, ratios: Mapping[str, np.ndarray]
 ) -> plots.Figure | None:
   errors = {}
-  for population, ratio in ratios.items():
-    if _scored(ratio, data):
-      known = np.isfinite(ratio)
-      errors[METHODS[population]] = roc.trade_off(
-        ratio[known & (data.state == log_odds.FORGOTTEN)],
-        ratio[known & (data.state == log_odds.NEVER_SEEN)],
-      )
+  for name, ratio in ratios.items():
+    kinds = _by_kind(ratio, data.populations[name])
+    if all(map(len, kinds)):
+      errors[METHODS[name]] = roc.trade_off(*kinds)
   remarks = {
     name: f'μ = {roc.gaussian_mu(*curve):.2f}' for name, curve in errors.items()
   }
   return plots.trade_off(errors, remarks=remarks) if errors else None
 
 
-def _scored(ratio: np.ndarray, data: scores_lib.Scores) -> bool:
-  """Say whether points of both kinds have a score."""
-  known = np.isfinite(ratio)
-  return all(
-    (known & (data.state == kind)).any()
-    for kind in (log_odds.FORGOTTEN, log_odds.NEVER_SEEN)
+def _by_kind(
+  score: np.ndarray, one: scores_lib.PopulationScores
+) -> tuple[np.ndarray, np.ndarray]:
+  """Return known scores of forgotten and of never-seen points."""
+  known, state = np.isfinite(score), one.audited_state
+  return (
+    score[known & (state == log_odds.FORGOTTEN)],
+    score[known & (state == log_odds.NEVER_SEEN)],
   )
 
 
 def _log_odds(data: scores_lib.Scores) -> plots.Figure:
-  forgotten = data.state == log_odds.FORGOTTEN
-  unseen = data.audited_state == log_odds.NEVER_SEEN
   return plots.log_odds(
     {
-      METHODS[name]: (side.mean[forgotten], side.mean[unseen])
-      for name, side in data.sides.items()
+      METHODS[name]: _by_kind(one.mean, one)
+      for name, one in data.populations.items()
     }
   )
 
@@ -452,7 +427,10 @@ def _log_odds(data: scores_lib.Scores) -> plots.Figure:
 def _exposure(data: scores_lib.Scores) -> plots.Figure | None:
   if data.original is None:
     return None
-  auc = {name: found.auc for name, found in registry.exposure(data).items()}
+  auc = {
+    name: per_example.exposure(one).auc
+    for name, one in data.populations.items()
+  }
   return plots.vulnerability(
     auc['original'],
     auc['unlearned'],
@@ -480,7 +458,6 @@ def main(argv: list[str]) -> None:
     fprs = parse_fprs(_FPRS.value or [])
     arrays = load(str(_SCORES.value))
     data = check(str(_SCORES.value), arrays)
-    failed = failures(str(_SCORES.value), arrays)
     chosen = registry.choose(data, _ATTACKS.value or None)
     directory = check_directory(str(_OUT.value))
   except ValueError as error:
@@ -492,7 +469,6 @@ def main(argv: list[str]) -> None:
     data,
     attacked,
     [] if _ATTACKS.value else output_rows(arrays, data.group),
-    failed,
     command(
       str(_SCORES.value),
       str(_OUT.value),
@@ -501,9 +477,10 @@ def main(argv: list[str]) -> None:
     ),
   )
   html.write_report(directory, report)
-  if 'per_example' in chosen and 'per_example' not in attacked.failed:
+  worked = {attack.name for attack in chosen} - attacked.failed.keys()
+  if 'per_example' in worked:
     files.write_text(directory / 'per_example.csv', exposure_csv(data))
-  if 'ulira' in chosen and 'ulira' not in attacked.failed:
+  if 'ulira' in worked:
     files.write_bytes(directory / 'membership.npz', membership(data))
   tables.show_attacks(report.rows)
   for line in (*report.findings, *report.warnings):
@@ -519,7 +496,6 @@ def make_report(
   data: scores_lib.Scores,
   attacked: Attacked,
   outputs: Sequence[results.Row] = (),
-  failed: Mapping[str, tuple[int, int]] | None = None,
   command: str = '',
 ) -> html.Report:
   """Return the report on a file.
@@ -528,7 +504,6 @@ def make_report(
     data: the scores.
     attacked: numbers of the attacks.
     outputs: of `output_rows`.
-    failed: of `failures`.
     command: makes the same report again.
   """
   problems: list[str] = []
@@ -540,23 +515,13 @@ def make_report(
     pictures=drawn,
     command=command,
     warnings=[
-      *_failure_warnings(failed or {}),
       *data.warnings,
       *notes(attacked),
       *problems,
     ],
-    failed=failed or {},
+    failed=failures(data),
     missing=attacked.missing,
   )
-
-
-def _failure_warnings(failed: Mapping[str, tuple[int, int]]) -> list[str]:
-  return [
-    f'{results.label(method)}: {bad if bad < total else "all"} of {total} '
-    'models failed; their scores stand in for what is not finite'
-    + (', and nothing can be concluded from their numbers.' * (bad == total))
-    for method, (bad, total) in failed.items()
-  ]
 
 
 def _lead(data: scores_lib.Scores) -> list[str]:

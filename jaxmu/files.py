@@ -1,21 +1,24 @@
-"""Files that are either complete or absent.
+"""Write files and folders atomically, lock them, hash them.
 
-Folders that appear complete or not at all.
+Everything in jaxmu that replaces a file, keeps other processes out or
+fingerprints what is on the disk calls this module.
 
-  <parent>/.draft-<random>/new      what is being written
-                           old      what stood at the target, set aside
-                           target   where that was, until it is replaced
-                           lock     held while the writer lives
+  write_text, write_bytes, write_arrays, replacing    one file
+  atomic_folder, publish_folder                       one folder
+  sweep                                               after killed writers
+  lock                                                between processes
+  sha256, digest                                      of files, of JSON
 
-A draft is written next to its final place and renamed. Drafts without a living
-writer are removed by the next one, which first puts back what a kill between
-the two renames left aside.
+A file or folder is either the old one or the new one, never a part, whatever
+happens to its writer. It is written under a temporary name beside its place,
 
-Locks between processes that leave no file behind.
+  .<name>.<random>.tmp             a file
+  .draft-<random>/new              a folder
+                  /old, target     what it replaces, and where that was
+                  /lock
 
-The work directory: can it be written, is it ours, is there room?
-
-Addresses made of content: equal inputs, equal digest, equal folder.
+and moved there as the last act. Temporaries are locked while their writer
+lives, so that `sweep` removes only those of dead ones.
 """
 
 import contextlib
@@ -26,72 +29,122 @@ import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from jaxmu import __version__
-
 Path = str | os.PathLike[str]
 
+_SUFFIX = '.tmp'
+_DRAFT = '.draft-'
+_DRAFTS_LOCK = '.drafts.lock'
 
-def write_bytes(path: Path, content: bytes) -> pathlib.Path:
-  """Write a file atomically, creating its folder.
+def path(text: Path) -> pathlib.Path:
+  """Return a path with `~` and `$NAME` expanded, as a shell would.
 
-  Readers see the old file or the new one, never a part: the bytes go to a
-  temporary file in the same folder, which then replaces the target.
+  Every path that a user gives passes through here: flags, configurations,
+  environment variables and arguments of functions.
+
+  Raises:
+    ValueError: the home folder of `~name` is not known, or the text holds a
+      null character.
+  """
+  expanded = os.path.expandvars(os.fspath(text))
+  try:
+    if '\0' in expanded:
+      raise ValueError('null character')
+    return pathlib.Path(expanded).expanduser()
+  except (RuntimeError, ValueError) as error:
+    raise ValueError(
+      f'{os.fspath(text)!r} is no usable path ({error}): write it in full'
+    ) from None
+
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+  """Open a file whose content replaces `path` when the block ends well.
+
+  Readers see the old file or the new one, never a part. Missing folders are
+  made.
 
   Args:
     path: the file to write.
-    content: its bytes.
 
-  Returns:
-    The path written.
+  Yields:
+    A binary file to write to.
 
   Raises:
-    OSError: the folder cannot be written or the disk is full; the target is
-      then unchanged.
+    OSError: the folder cannot be written or the disk is full; `path` is then
+      unchanged.
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   handle, temporary = tempfile.mkstemp(
-    dir=path.parent, prefix=f'.{path.name}.', suffix='.tmp'
+    dir=path.parent, prefix=f'.{path.name[:60]}.', suffix=_SUFFIX
   )
   try:
     with os.fdopen(handle, 'wb') as file:
-      file.write(content)
+      fcntl.flock(file, fcntl.LOCK_EX)
+      yield file
       file.flush()
       os.fsync(file.fileno())
-    os.chmod(temporary, 0o644)  # mkstemp makes files private to their owner
-    os.replace(temporary, path)
+      os.chmod(temporary, 0o644)  # mkstemp makes files private to their owner
+      os.replace(temporary, path)
   except BaseException:
     pathlib.Path(temporary).unlink(missing_ok=True)
     raise
-  return path
+
+
+def write_bytes(path: Path, content: bytes) -> pathlib.Path:
+  """Write a file atomically and return its path; see `replacing`.
+
+  Example:
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> write_bytes(f'{folder}/new/file', b'content').read_bytes()
+    b'content'
+  """
+  with replacing(path) as file:
+    file.write(content)
+  return pathlib.Path(path)
 
 
 def write_text(path: Path, content: str) -> pathlib.Path:
-  """Write a UTF-8 text file atomically; see `write_bytes`."""
+  """Write a UTF-8 text file atomically and return its path."""
   return write_bytes(path, content.encode('utf-8'))
 
 
-_PREFIX = '.draft-'
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> pathlib.Path:
+  """Write named arrays as one `.npz` file atomically and return its path."""
+  with replacing(path) as file:
+    np.savez(file, **arrays)  # type: ignore[arg-type]
+  return pathlib.Path(path)
 
 
 @contextlib.contextmanager
 def atomic_folder(parent: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Give a new folder below `parent`, and remove it at the end.
+  """Give an empty folder to fill; `publish_folder` moves it to its place.
+
+  What was not published is removed at the end.
+
+  Args:
+    parent: where the draft is made: on the disk of its final place, which is
+      `parent` or below. Made if missing.
+
+  Yields:
+    The folder.
 
   Raises:
     OSError: `parent` cannot be written.
   """
   parent.mkdir(parents=True, exist_ok=True)
   with contextlib.ExitStack() as stack:
-    with lock(parent / '.drafts.lock'):
-      _sweep(parent)
-      home = pathlib.Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-      stack.callback(_remove, home)
+    with lock(parent / _DRAFTS_LOCK):
+      _sweep_drafts(parent)
+      home = pathlib.Path(tempfile.mkdtemp(prefix=_DRAFT, dir=parent))
+      stack.callback(_remove_draft, home)
       file = stack.enter_context((home / 'lock').open('w'))
       fcntl.flock(file, fcntl.LOCK_EX)
     (home / 'new').mkdir()
@@ -104,7 +157,7 @@ def publish_folder(folder: pathlib.Path, target: pathlib.Path) -> None:
   What is there is set aside first and put back if the move fails: a kill at
   any moment leaves the old folder or the new one.
   """
-  home = next(p for p in folder.parents if p.name.startswith(_PREFIX))
+  home = next(p for p in folder.parents if p.name.startswith(_DRAFT))
   target.parent.mkdir(parents=True, exist_ok=True)
   (home / 'target').write_text(os.path.relpath(target, home.parent))
   if target.exists():
@@ -113,18 +166,30 @@ def publish_folder(folder: pathlib.Path, target: pathlib.Path) -> None:
   (home / 'target').unlink()
 
 
-def _sweep(parent: pathlib.Path) -> None:
-  """Remove drafts whose writer is gone."""
-  for home in parent.glob(_PREFIX + '*'):
-    try:
-      with (home / 'lock').open('a') as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _remove(home)
-    except OSError:  # being written, or not ours to remove
-      continue
+def sweep(folder: pathlib.Path) -> None:
+  """Remove what killed writers left anywhere below a folder.
+
+  What a living process is writing stays, and so does what cannot be removed.
+  """
+  for path in list(folder.rglob(f'.*{_SUFFIX}')):
+    with contextlib.suppress(OSError), path.open('rb') as file:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      path.unlink()
+  left = [*folder.rglob(f'{_DRAFT}*'), *folder.rglob(_DRAFTS_LOCK)]
+  for parent in {path.parent for path in left}:
+    with contextlib.suppress(OSError), lock(parent / _DRAFTS_LOCK):
+      _sweep_drafts(parent)
 
 
-def _remove(home: pathlib.Path) -> None:
+def _sweep_drafts(parent: pathlib.Path) -> None:
+  """Remove the drafts of a folder whose writers are gone."""
+  for home in parent.glob(f'{_DRAFT}*'):
+    with contextlib.suppress(OSError), (home / 'lock').open('a') as file:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      _remove_draft(home)
+
+
+def _remove_draft(home: pathlib.Path) -> None:
   """Put back what was set aside and not replaced; remove the rest."""
   note = home / 'target'
   if note.exists() and (home / 'old').exists():
@@ -135,22 +200,31 @@ def _remove(home: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def lock(path: pathlib.Path) -> Iterator[None]:
-  """Hold the lock `path` alone; others wait until it is given back or dropped.
+def lock(path: pathlib.Path, *, wait: bool = True) -> Iterator[None]:
+  """Keep other processes and threads out of a block.
 
-  The system drops the lock of a process that ends in any way. The file, whose
-  folder must exist, is removed at the end.
+  The system drops the lock of a process that ends in any way.
+
+  Args:
+    path: the lock's file, whose folder must exist; removed at the end.
+    wait: wait for another holder to end, instead of raising.
+
+  Raises:
+    BlockingIOError: another holds the lock, and `wait` is False.
+    OSError: the folder cannot be written.
   """
+  how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
   while True:
     with path.open('w') as file:
-      fcntl.flock(file, fcntl.LOCK_EX)
+      fcntl.flock(file, how)
       # Who held it before may have removed the file that we were waiting for.
       if not _is_at(file.fileno(), path):
         continue
       try:
         yield
       finally:
-        path.unlink(missing_ok=True)
+        if _is_at(file.fileno(), path):
+          path.unlink(missing_ok=True)
       return
 
 
@@ -161,82 +235,40 @@ def _is_at(descriptor: int, path: pathlib.Path) -> bool:
     return False
 
 
-_ROOM = 1.1  # safety factor on the estimated need
-
-
-@contextlib.contextmanager
-def hold_workdir(folder: pathlib.Path) -> Iterator[None]:
-  """Create the work directory and keep other runs out of it meanwhile.
-
-  The lock is the operating system's and goes with the process, however that
-  ends.
+def sha256(path: Path) -> str:
+  """Return the SHA-256 of a file, or of a folder's files and their names.
 
   Raises:
-    ValueError: it cannot be written, or another run holds it.
+    OSError: there is no such file, or it cannot be read.
   """
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = open(folder / '.lock', 'w')
-  except OSError as error:
-    raise ValueError(
-      f'config.workdir = {str(folder)!r} cannot be written '
-      f'({error.strerror}); choose a folder you may write to with '
-      '--config.workdir=PATH'
-    ) from None
-  with lock:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-      raise ValueError(
-        f'config.workdir = {str(folder)!r} is in use by another run; wait for '
-        'it to end, or choose another folder with --config.workdir=PATH'
-      ) from None
-    yield
+  path = pathlib.Path(path)
+  if path.is_dir():
+    found = sorted(p for p in path.rglob('*') if p.is_file())
+    names = [[p.relative_to(path).as_posix(), sha256(p)] for p in found]
+    return digest(names, digits=64)
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
-def check_space(folder: pathlib.Path, needed: int) -> None:
-  """Refuse to start what the disk cannot hold.
+def digest(*inputs: Any, digits: int = 12) -> str:
+  """Return hex digits that change with any of the inputs.
 
   Args:
-    folder: where results go; the nearest existing parent is asked.
-    needed: bytes that are still to be written.
+    *inputs: plain values, as JSON takes them, and NumPy arrays and scalars. The
+      order of a dict's keys does not matter.
+    digits: how many to return, at most 64.
 
   Raises:
-    ValueError: the disk has less room.
-  """
-  free = free_bytes(folder)
-  if needed * _ROOM > free:
-    raise ValueError(
-      f'config.workdir = {str(folder)!r} has {free / 1e9:.2f} GB free and the '
-      f'job needs about {needed * _ROOM / 1e9:.2f} GB more; free some, choose '
-      'another disk with --config.workdir=PATH, or train fewer models '
-      '(config.splits)'
-    )
+    TypeError: an input is of another type.
 
-
-def free_bytes(folder: pathlib.Path) -> int:
-  """Return the free bytes of the disk that holds a folder."""
-  while not folder.exists():
-    folder = folder.parent
-  return shutil.disk_usage(folder).free
-
-
-def digest(stage: str, version: int, *inputs: Any) -> str:
-  """Return the address of a stage's output, 12 hex digits.
-
-  Args:
-    stage: name of the stage.
-    version: number raised by hand when the stage's results change meaning.
-    *inputs: everything the output depends on: plain settings, fingerprints of
-      data, digests of earlier stages.
+  Example:
+    >>> digest({'x': 1, 'y': 2}) == digest({'y': 2, 'x': 1})
+    True
   """
   text = json.dumps(
-    [__version__, stage, version, *inputs],
-    sort_keys=True,
-    separators=(',', ':'),
-    default=_plain,
+    inputs, sort_keys=True, separators=(',', ':'), default=_plain
   )
-  return hashlib.sha256(text.encode()).hexdigest()[:12]
+  return hashlib.sha256(text.encode()).hexdigest()[:digits]
 
 
 def _plain(value: Any) -> Any:

@@ -1,57 +1,89 @@
-"""Train, unlearn, attack and report: `python -m jaxmu.main --config=FILE`."""
+"""Train, unlearn, attack and report: `python -m jaxmu.main --config=NAME`.
+
+  --config=NAME[:SCALE]            msg_resnet, ct_tinyvit:cifar10, benchmark
+  --config=unlearn:METHOD,MODEL,SCALE    in any order; plug-ins as my_method.py
+  --config=FILE.py[:ARGUMENT]      a file with a function get_config
+  --config.SECTION.FIELD=VALUE     change a field of the configuration
+  --workdir=DIR                    the folder to write to
+  --compare=METHOD,METHOD          further methods to compare
+  --plan                           print stages, models, time, memory and disk;
+                                   train nothing
+
+A scale is digits (the default), mnist, fashion_mnist, cifar10, cifar100 or
+utkface; with -ulira for 64 splits and 10 forget sets; with ,paper for methods
+as in the works that they come from.
+"""
 
 import pathlib
+import shlex
 import sys
-
-import jax
-from absl import app, flags, logging
-from ml_collections import config_flags
-
-from jaxmu.study import execution
-
-CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'Configuration, e.g. configs/msg_resnet.py or FILE:SCALE.'
-)
-PLAN = flags.DEFINE_bool(
-  'plan', False, 'Print stages, models, time, memory and disk; train nothing.'
-)
+import textwrap
+from collections.abc import Sequence
+from typing import Any
 
 
-def main(argv: list[str]) -> None:
-  """Run the job that the configuration describes."""
-  if len(argv) > 1:
-    raise app.UsageError(f'unexpected arguments: {argv[1:]}')
+def main(argv: Sequence[str]) -> None:
+  """Run the job that the arguments describe.
+
+  Args:
+    argv: arguments without the name of the program.
+
+  Raises:
+    SystemExit: with a line that says what is wrong and what to do.
+  """
+  if {'-h', '--help', '--helpfull'} & set(argv):
+    print(_help())
+    return
+  # Imported late: help needs no JAX.
+  from absl import logging
+
+  from jaxmu.cli import arguments
+
   logging.set_verbosity(logging.WARNING)
-  config = CONFIG.value.to_dict()
-  set_up_jax(config)
-  # Imported late: the number of devices must be set before JAX starts.
-  from jaxmu.study import job, planner, run, settings
-
   try:
-    chosen = settings.from_config(config)
-    if PLAN.value:
+    request = arguments.read(argv)
+    for note in request.notes:
+      print(note)
+    set_up_jax(request.config)
+    # Imported late: the number of devices must be set before JAX starts.
+    from jaxmu.study import job, planner, run, settings
+
+    chosen = settings.from_config(request.config)
+    if request.plan:
       opened = job.open_job(chosen)
       run.check_job(opened, planner.plan_steps(opened))
       print(planner.plan_text(opened, tell=print))
     else:
-      run.run(chosen, command=' '.join(['python -m jaxmu.main', *sys.argv[1:]]))
+      command = shlex.join(['python', '-m', 'jaxmu.main', *argv])
+      run.run(chosen, command=command)
   except ValueError as error:
     logging.debug('refused', exc_info=True)
     sys.exit(f'error: {error}')
 
 
-def set_up_jax(config: dict) -> None:
+def set_up_jax(config: dict[str, Any]) -> None:
   """Choose the number of CPU devices and keep compiled programs."""
+  import jax
+
+  from jaxmu.study import execution
+
   # Not checked yet; what is wrong is refused with all other settings.
-  asked = config.get('run', {}).get('devices', 0)
+  run = config.get('run')
+  asked = run.get('devices', 0) if isinstance(run, dict) else 0
   given = isinstance(asked, int) and asked > 0
   devices = asked if given else execution.cores()
   jax.config.update('jax_num_cpu_devices', devices)
-  cache = pathlib.Path(config.get('workdir', '')).expanduser() / 'cache' / 'jax'
-  jax.config.update('jax_compilation_cache_dir', str(cache))
+  workdir = pathlib.Path(str(config.get('workdir', ''))).expanduser()
+  jax.config.update('jax_compilation_cache_dir', str(workdir / 'cache' / 'jax'))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
 
 
+def _help() -> str:
+  from jaxmu.study import recipes
+
+  names = textwrap.fill(', '.join(recipes.names()), 78)
+  return f'{__doc__}\nThe names:\n\n{names}'
+
+
 if __name__ == '__main__':
-  flags.mark_flag_as_required('config')
-  app.run(main)
+  main(sys.argv[1:])

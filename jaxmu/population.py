@@ -193,7 +193,7 @@ class MemberInputs(NamedTuple):
   hparams: Any
   key: Key
   split: Split
-  original: Variables
+  start: Variables
 
 
 class Trained(NamedTuple):
@@ -270,7 +270,7 @@ class Trainer:
     self._look = jit(finish)  # compiled only if somebody watches
 
   def _init_one(self, task: Task, member: MemberInputs) -> Any:
-    problem = Problem(task, member.split, member.original)
+    problem = Problem(task, member.split, member.start)
     draws = Draws(member.key).at('init')
     with precision.products(task.precision):
       return self.method.init(member.hparams, draws, problem)
@@ -281,7 +281,7 @@ class Trainer:
 
   def _epoch_one(self, shared: Any, pair: Any) -> Any:
     (task, epoch), (member, state) = shared, pair
-    problem = Problem(task, member.split, member.original)
+    problem = Problem(task, member.split, member.start)
     draws = Draws(member.key).at('epoch', epoch)
     with precision.products(task.precision):
       state, info = self.method.epoch(

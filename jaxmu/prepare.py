@@ -1,4 +1,4 @@
-"""Put a data set where jaxmu finds it.
+"""Put a data set where jaxmu looks for it.
 
   python -m jaxmu.prepare cifar10                      download and prepare
   python -m jaxmu.prepare cifar10 --manual_dir=DIR     from archives in DIR
@@ -7,7 +7,7 @@
   python -m jaxmu.prepare mine --from_arrays x.npy y.npy
   python -m jaxmu.prepare small --from_tfds=stl10 --image_size=32
 
-Afterwards the set is loaded once, which checks it and fills the cache.
+The set is then loaded once, which checks it and fills the cache.
 """
 
 import argparse
@@ -15,24 +15,32 @@ import pathlib
 import sys
 import warnings
 
-from jaxmu.data import custom, datasets, formats
+from jaxmu import files
+from jaxmu.data import custom, datasets, formats, pictures
 from jaxmu.data.catalog import CATALOG
 
 _OFFICIAL = tuple(sorted(set(CATALOG) - {'digits'}))
-_OWN = {'image_size', 'test_fraction', 'flip', 'crop_padding', 'overwrite'}
+_CUSTOM = {'image_size', 'test_fraction', 'flip', 'crop_padding', 'overwrite'}
+# What a flag is called in `formats.LIMITS`.
+_LIMITED = {
+  'image_size': 'size',
+  'num_classes': 'num_classes',
+  'crop_padding': 'crop_padding',
+}
 
 
 def main(argv: list[str] | None = None) -> int:
   """Run the command; return its exit status."""
   args = _parser().parse_args(argv)
-  data_dir = datasets.find_data_dir(args.data_dir)
   try:
-    _check(args)
+    data_dir = datasets.find_data_dir(args.data_dir)
+    _expand_paths(args)
     _check_flags(args)
-    if args.from_images or args.from_arrays or args.from_tfds:
-      _own(args, data_dir)
+    if _is_custom(args):
+      _check_custom(args, data_dir)
+      _prepare_custom(args, data_dir)
     elif args.name != 'digits':  # which comes with scikit-learn
-      _named(args, args.name, data_dir, overwrite=args.overwrite)
+      _prepare_named(args, args.name, data_dir, overwrite=args.overwrite)
     with warnings.catch_warnings(record=True) as caught:
       warnings.simplefilter('always')
       source = datasets.load(args.name, data_dir=data_dir)
@@ -41,57 +49,68 @@ def main(argv: list[str] | None = None) -> int:
     return 1
   for warning in caught:
     print(f'warning: {warning.message}')
-  absent = formats.absent_classes(
-    source.label[: source.num_dev], num_classes=source.num_classes
-  )
-  if absent:
-    print(f'warning: {absent}')
-  num_test = len(source.label) - source.num_dev
-  print(
-    f'{source.name}: {source.num_dev} + {num_test} examples of '
-    f'{source.image.shape[1]} x {source.image.shape[2]}, '
-    f'{source.num_classes} classes, fingerprint {source.fingerprint[:16]}\n'
-    f'data set: {data_dir}\ncache: {datasets.default_cache_dir()}'
-  )
+  _print_doubts(source)
+  print(f'{source!r}\ndata set: {data_dir}\ncache: {_cache_dir()}')
   return 0
 
 
-def _check(args: argparse.Namespace) -> None:
-  """Raise ValueError for options out of range, before anything is read."""
-  for name, least in (
-    ('image_size', 1),
-    ('num_classes', 1),
-    ('crop_padding', 0),
+def _cache_dir() -> pathlib.Path:
+  return datasets.default_cache_dir()
+
+
+def _print_doubts(source: datasets.Source) -> None:
+  """Print what is accepted but rarely meant."""
+  dev_label = source.label[: source.num_dev]
+  for line in (
+    formats.absent_classes(dev_label, num_classes=source.num_classes),
+    formats.duplicates(source.image, source.label, source.num_dev),
   ):
-    value = getattr(args, name)
-    if value is not None and value < least:
-      raise ValueError(f'--{name} is {value}: give at least {least}')
+    if line:
+      print(f'warning: {line}')
+
+
+def _is_custom(args: argparse.Namespace) -> bool:
+  return bool(args.from_images or args.from_arrays or args.from_tfds)
+
+
+def _expand_paths(args: argparse.Namespace) -> None:
+  """Expand `~` and `$NAME` in every path that was given."""
+  for flag in ('manual_dir', 'from_images'):
+    if getattr(args, flag) is not None:
+      setattr(args, flag, files.path(getattr(args, flag)))
+  if args.from_arrays:
+    args.from_arrays = [files.path(path) for path in args.from_arrays]
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+  """Refuse flags out of range, and flags that would have no effect."""
+  for flag, key in _LIMITED.items():
+    value = getattr(args, flag)
+    if value is not None:
+      formats.check_number(key, value, origin=f'--{flag}')
   if args.num_classes and not args.from_arrays:
     raise ValueError(
       '--num_classes goes with --from_arrays: elsewhere the classes are known'
     )
-
-
-def _check_flags(args: argparse.Namespace) -> None:
-  """Refuse flags that would have no effect."""
   if args.from_tfds:
-    form, known = '--from_tfds', _OWN | _fetch_flags(args.from_tfds)
-  elif args.from_images or args.from_arrays:
+    form, known = '--from_tfds', _CUSTOM | _fetch_flags(args.from_tfds)
+  elif _is_custom(args):
     form = '--from_images' if args.from_images else '--from_arrays'
-    known = _OWN
+    known = _CUSTOM
   else:
     form, known = args.name, {'overwrite'} | _fetch_flags(args.name)
     if args.name == 'digits':
       known = set()
-  optional = _OWN | {'manual_dir', 'any_size'}
-  idle = sorted(
+  optional = _CUSTOM | {'manual_dir', 'any_size'}
+  without_effect = sorted(
     f'--{flag}'
     for flag in optional - known
     if getattr(args, flag) not in (None, False)
   )
-  if idle:
+  if without_effect:
     raise ValueError(
-      f'{", ".join(idle)} would have no effect with {form}: leave it out'
+      f'{", ".join(without_effect)} would have no effect with {form}: leave it '
+      'out'
     )
 
 
@@ -99,7 +118,15 @@ def _fetch_flags(name: str) -> set[str]:
   return {'manual_dir', 'any_size'} if name in _OFFICIAL else {'manual_dir'}
 
 
-def _named(
+def _check_custom(args: argparse.Namespace, data_dir: pathlib.Path) -> None:
+  """Refuse what can be refused before any image is read."""
+  custom.check_name(args.name)
+  custom.check_free(args.name, data_dir=data_dir, overwrite=args.overwrite)
+  if args.test_fraction is not None:
+    custom.check_fraction(args.test_fraction)
+
+
+def _prepare_named(
   args: argparse.Namespace,
   name: str,
   data_dir: pathlib.Path,
@@ -111,10 +138,10 @@ def _named(
   if not overwrite and (
     formats.is_plain(folder) or formats.find_prepared(folder)
   ):
-    anew = '; --overwrite prepares it anew' if name in _OFFICIAL else ''
-    print(f'{folder} is there and is used as it is{anew}')
+    again = '; --overwrite prepares it again' if name in _OFFICIAL else ''
+    print(f'{folder} is there and is used as it is{again}')
     return
-  # tfds is slow to import and not needed for a user's own data.
+  # tfds is slow to import and not needed for custom data.
   from jaxmu.data import official
 
   if name not in _OFFICIAL:
@@ -134,21 +161,23 @@ def _named(
     print('\n'.join(f'  {file}' for file in skipped))
 
 
-def _own(args: argparse.Namespace, data_dir: pathlib.Path) -> None:
-  """Make a plain data set of the user's images, arrays or tfds set."""
+def _prepare_custom(args: argparse.Namespace, data_dir: pathlib.Path) -> None:
+  """Make a plain data set of images, arrays or a set of tfds."""
   size = args.image_size
   meta = {'flip': args.flip, 'crop_padding': args.crop_padding or 0}
   if args.from_images:
-    data = custom.read_image_folder(args.from_images, size=size)
+    data = _read_pictures(args)
   elif args.from_arrays:
-    classes = args.num_classes
-    data = custom.read_arrays(args.from_arrays, num_classes=classes)
+    data = custom.read_arrays(args.from_arrays)
+    custom.count_classes(
+      data, num_classes=args.num_classes, origin=str(args.from_arrays[-1])
+    )
     meta |= {'size': size} if size else {}
-    meta |= {'num_classes': classes} if classes else {}
+    meta |= {'num_classes': args.num_classes} if args.num_classes else {}
   else:
     folder = data_dir / args.from_tfds
     # --overwrite means the new set here, not the one it is made of.
-    _named(args, args.from_tfds, data_dir, overwrite=False)
+    _prepare_named(args, args.from_tfds, data_dir, overwrite=False)
     opened = formats.open_prepared(
       args.from_tfds,
       formats.newest_prepared(folder),
@@ -157,15 +186,29 @@ def _own(args: argparse.Namespace, data_dir: pathlib.Path) -> None:
     )
     data = custom.collect(opened)
     meta['num_classes'] = opened.num_classes
-  if data.test is not None and args.test_fraction is not None:
-    raise ValueError(
-      f'--test_fraction={args.test_fraction} would have no effect: the set has '
-      'a test part of its own; leave the flag out'
-    )
-  fraction = 0.2 if args.test_fraction is None else args.test_fraction
-  data = custom.divide(data, test_fraction=fraction)
   custom.write_plain(
-    args.name, data, data_dir=data_dir, meta=meta, overwrite=args.overwrite
+    args.name,
+    custom.divide(data, test_fraction=args.test_fraction),
+    data_dir=data_dir,
+    meta=meta,
+    overwrite=args.overwrite,
+  )
+
+
+def _read_pictures(args: argparse.Namespace) -> custom.Labelled:
+  listing = pictures.list_folder(args.from_images)
+  if len(listing.parts) == 2 and args.test_fraction is not None:
+    raise ValueError(
+      f'--test_fraction={args.test_fraction} would have no effect: '
+      f'{args.from_images} has a test part of its own; leave the flag out'
+    )
+  if listing.left_out:
+    print(f'warning: {listing.left_out_line()}')
+  blocks = pictures.read(listing, size=args.image_size)
+  return custom.Labelled(
+    train=blocks[0],
+    test=blocks[1] if len(blocks) == 2 else None,
+    class_names=listing.class_names,
   )
 
 
@@ -176,15 +219,13 @@ def _parser() -> argparse.ArgumentParser:
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
   add = parser.add_argument
-  add('name', help=f'{", ".join(sorted(CATALOG))}, a set of tfds, or your own')
+  add('name', help=f'{", ".join(sorted(CATALOG))}, a set of tfds, or a new one')
   add('--data_dir', help='folder of data sets (default $JAXMU_DATA_DIR)')
-  add('--manual_dir', type=pathlib.Path, help='folder that holds archives')
+  add('--manual_dir', metavar='DIR', help='folder that holds archives')
   add('--any_size', action='store_true', help='accept an incomplete archive')
   form = parser.add_mutually_exclusive_group()
-  form.add_argument('--from_images', type=pathlib.Path, metavar='DIR')
-  form.add_argument(
-    '--from_arrays', type=pathlib.Path, nargs='+', metavar='FILE'
-  )
+  form.add_argument('--from_images', metavar='DIR')
+  form.add_argument('--from_arrays', nargs='+', metavar='FILE')
   form.add_argument('--from_tfds', metavar='NAME')
   add('--image_size', type=int, help='resize to this height and width')
   add('--num_classes', type=int, help='of arrays (default largest label + 1)')

@@ -1,6 +1,6 @@
-"""The nouns of the project and the legend of array shapes.
+"""Data, tasks and problems, and the legend of array shapes.
 
-Shape legend, used in every trailing comment:
+Shapes in docstrings and comments, such as f[P, N] or i32[B]:
 
   P  members of a population        N  examples
   C  classes                        B  examples of one batch
@@ -8,11 +8,7 @@ Shape legend, used in every trailing comment:
   H, W     image height and width
 
 A *member* is one model of a population. Everything here describes one member;
-only `jaxmu.population` knows that there are several.
-
-What a model did with an example: the codes of every `state` array [P, N].
-
-They are written into score files, so they never change.
+only `jaxmu.population` maps over several.
 """
 
 import dataclasses
@@ -71,28 +67,43 @@ class Split:
 
 @struct.dataclass
 class Task:
-  """What all members share: data, architecture, transform and precision."""
+  """What all members share: data, architecture, and how to compute.
+
+  Attributes:
+    dataset: all images and labels.
+    model: the architecture, see `jaxmu.models`.
+    transform: how bytes become network input.
+    precision: of the products of the network, see `jaxmu.precision`.
+    cache_teacher: whether methods compute a teacher's logits of all examples
+      once before training, which takes N x C floats per member, or in every
+      step; it changes time and memory, not the algorithm.
+  """
 
   dataset: Dataset
-  model: Any = struct.field(pytree_node=False)  # see jaxmu.models
+  model: Any = struct.field(pytree_node=False)
   transform: Transform = struct.field(pytree_node=False)
-  # Of the products of the network, see jaxmu.precision.
   precision: str = struct.field(pytree_node=False, default='float32')
+  cache_teacher: bool = struct.field(pytree_node=False, default=True)
 
 
 @struct.dataclass
 class Problem:
-  """All that a method may look at.
+  """All that a method may read.
 
-  `original` is the starting point: the trained original model for unlearning
-  methods, freshly initialised variables for `original` and `retrain`.
+  Attributes:
+    task: data and architecture.
+    split: which examples to retain, to forget and to validate on.
+    start: the weights to start from: the trained original model for unlearning
+      methods, freshly initialised variables for `original` and `retrain`.
   """
 
   task: Task
   split: Split
-  original: Variables
+  start: Variables
 
 
+# The role of an example in the training of a model: the codes of every `state`
+# array [P, N]. They are written into score files, so they never change.
 RETAINED = 0  # trained on, and kept
 FORGOTTEN = 1  # trained on, and to be unlearned
 NEVER_SEEN = 2  # in the pool, but not in this model's training set

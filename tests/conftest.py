@@ -48,10 +48,6 @@ def _few_programs(request):
   group = _group(request.node) or request.node.path.name
   if group != _last_group[0]:
     _last_group[0] = group
-    for name in ('_run', '_trainer', '_variants'):
-      cached = getattr(request.module, name, None)
-      if hasattr(cached, 'cache_clear'):
-        cached.cache_clear()
     jax.clear_caches()
 
 

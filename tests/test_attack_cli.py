@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxmu import attack
-from jaxmu.attacks import log_odds, registry, scores
+from jaxmu.attacks import registry, scores
 from jaxmu.report import glossary, results, tables
 from jaxmu.report import html as html_lib
 from tests.attacks import populations, test_suite
@@ -65,6 +65,13 @@ def test_outputs_are_compared_with_those_of_retrained_models():
   assert attack.output_rows({'state': state}, group) == []
 
 
+def _same(row, estimate, retrained):
+  np.testing.assert_array_equal(
+    [row.value, row.low, row.high, row.n, row.retrained],
+    [estimate.value, estimate.low, estimate.high, estimate.n, retrained],
+  )
+
+
 def test_report_of_a_file(tmp_path):
   out = tmp_path / 'with blank'
   before = test_suite.make_arrays(shift=2.0)['logits']
@@ -74,38 +81,26 @@ def test_report_of_a_file(tmp_path):
   )
   assert done.returncode == 0, done.stderr
   rows = results.read_csv(out / 'results.csv')
-  found = registry.run(
-    attack.read(str(path)), attacks=['ulira', 'per_example', 'klom']
-  )
-  by_name = {(f.attack, f.metric): f.estimate for f in found}
   value = {(row.method, row.metric): row for row in rows}
-  methods = {'unlearned': '', 'retrain': 'retrained_', 'original': 'original_'}
-  seen = set()
-  for (method, metric), row in value.items():
-    name = glossary.attack_of(metric)
-    statistic = metric.removeprefix('excess_').removeprefix(f'{name}_')
-    prefix = methods[method]
-    if metric.startswith('excess_'):
-      prefix, beside = 'excess_', 0.0
-    else:
-      null = by_name.get((name, f'retrained_{statistic}'))
-      beside = null.value if null else np.nan
-    seen.add((name, f'{prefix}{statistic}'))
-    estimate = by_name[name, f'{prefix}{statistic}']
-    np.testing.assert_array_equal(
-      [row.value, row.low, row.high, row.n, row.retrained],
-      [estimate.value, estimate.low, estimate.high, estimate.n, beside],
+  for one in registry.run(
+    attack.read(str(path)), attacks=['ulira', 'per_example', 'klom']
+  ):
+    method = attack.METHODS[one.population]
+    null = value.get(('retrain', one.metric))
+    _same(
+      value.pop((method, one.metric)) if method != 'retrain' else null,
+      one.estimate,
+      null.value if null else np.nan,
     )
-  # What is left out are differences of numbers that were refused.
-  left = {key: estimate for key, estimate in by_name.items() if key not in seen}
-  assert all(metric.startswith('excess_') for _, metric in left)
-  assert all(np.isnan(estimate.value) for estimate in left.values())
+    if one.excess is not None and np.isfinite(one.excess.value):
+      _same(value.pop((method, f'excess_{one.metric}')), one.excess, 0.0)
+  assert {method for method, _ in value} == {'retrain'}
   html = (out / 'report.html').read_text()
   assert 'U-LiRA' in html and 'complementary pairs' in html
   for name in ('roc', 'trade_off', 'log_odds', 'vulnerability'):
     assert (out / 'plots' / f'{name}.png').stat().st_size > 1000
   data = attack.read(str(path))
-  ratio = registry.ratios(data)['unlearned']
+  ratio = registry.score('ulira', data)['unlearned']
   with np.load(out / 'membership.npz') as said:
     np.testing.assert_array_equal(said['log_ratio'], ratio.astype(np.float32))
     np.testing.assert_allclose(
@@ -141,18 +136,17 @@ def test_failed_models_are_said(tmp_path):
   failed = np.zeros(32, bool)
   failed[:5] = True
   path = write(tmp_path, failed=failed, retrained_failed=~np.zeros(32, bool))
-  arrays = attack.load(str(path))
-  assert attack.failures(str(path), arrays) == {
-    'unlearned': (5, 32),
-    'retrain': (32, 32),
-  }
-  assert attack.check(str(path), arrays).state.shape == (32, 88)
-  first, second = attack._failure_warnings(attack.failures(str(path), arrays))
-  assert '5 of 32 models failed' in first and 'nothing' not in first
-  assert 'all of 32 models failed' in second
-  assert 'nothing can be concluded' in second
-  with pytest.raises(ValueError, match=r'failed is int64\[2\]; expected bool'):
-    attack.failures('x', {**arrays, 'failed': np.zeros(2, int)})
+  data = attack.read(str(path))
+  report = attack.make_report(
+    data, attack.run_attacks(data, registry.choose(data, ['loss']), (0.1,))
+  )
+  assert report.failed == {'unlearned': (5, 32), 'retrain': (32, 32)}
+  text = ' '.join([*report.warnings, *report.findings])
+  assert '5 of 32 models failed' in text and 'all 32 models failed' in text
+  value = {(row.method, row.metric): row.value for row in report.rows}
+  assert np.isfinite(value['unlearned', 'loss_auc'])
+  assert np.isnan(value['retrain', 'loss_auc'])
+  assert ('unlearned', 'excess_loss_auc') not in value
 
 
 CONSTANT = np.zeros((8, 40))
@@ -184,7 +178,7 @@ def test_no_value_of_scores_ends_a_report(tmp_path, scores_of):
   html_lib.write_report(tmp_path, report)
   tables.show_attacks(report.rows)
   shown = {glossary.attack_of(row.metric) for row in report.rows}
-  assert shown | set(attacked.failed) == set(chosen)
+  assert shown | set(attacked.failed) == {one.name for one in chosen}
   for name, reason in attacked.failed.items():
     assert any(reason in text for text in report.warnings), name
 
@@ -221,7 +215,7 @@ def test_a_refusal_is_one_line_and_an_exit_code(tmp_path):
     f'--scores={path}', f'--out={tmp_path / "out"}', '--attacks=magic'
   )
   assert done.returncode == 1
-  assert 'no such attack' in done.stderr and 'Traceback' not in done.stderr
+  assert 'unknown attack' in done.stderr and 'Traceback' not in done.stderr
 
 
 def test_refused_and_pooled_numbers_are_explained():
@@ -236,16 +230,14 @@ def test_refused_and_pooled_numbers_are_explained():
 def test_the_page_on_attacks_shows_code_that_runs(capsys):
   page = pathlib.Path(__file__).parent.parent / 'docs' / 'attacks.md'
   blocks = re.findall(r'```python\n(.*?)```', page.read_text(), re.DOTALL)
-  arrays = test_suite.make_arrays()
-  names = {key: arrays[key] for key in ('logits', 'labels', 'state', 'split')}
-  names['phi'] = log_odds.log_odds(arrays['logits'], arrays['labels'])
   ran = 0
   for block in blocks:
     if 'torch' not in block:
-      exec(block, {**names})
+      exec(block, {})
       ran += 1
-  assert ran == 2
-  assert 'ulira auc Estimate(value=0.' in capsys.readouterr().out
+  assert ran == 3
+  printed = capsys.readouterr().out
+  assert 'unlearned ulira_auc 0.' in printed and 'bounded_auc 0.' in printed
 
 
 def test_the_page_on_defects_names_tests_that_exist():
@@ -259,7 +251,6 @@ def test_the_page_on_defects_names_tests_that_exist():
 
 def test_every_number_has_a_glossary_entry():
   data = scores.from_arrays(test_suite.make_arrays())
-  found = registry.run(data, fprs=(0.01,))
-  attacked = attack.Attacked()
-  attacked.add(found)
+  attacked = attack.run_attacks(data, registry.choose(data, None), (0.01,))
+  assert not attacked.failed
   assert not glossary.missing(row.metric for row in attack.rows(attacked))

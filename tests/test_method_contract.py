@@ -1,140 +1,33 @@
-"""What every method must satisfy, checked over the whole registry.
+"""All methods satisfy the contract, and the contract sees what breaks it.
 
-A method's exemptions are data beside the method (`Card.exempt`), each with its
-reason; there is no list of names here.
+Exemptions are data beside a method (`Card.exempt`), each with its reason; there
+is no list of names here.
 """
 
-import collections
 import dataclasses
-import functools
 import inspect
+import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
 
 from jaxmu import hparams as hp
 from jaxmu import method as method_lib
-from jaxmu import population
-from jaxmu.draws import Draws
+from jaxmu import testing
 from jaxmu.methods import METHODS
-from jaxmu.types import Problem
-from tests import tiny_problem
-
-BATCH = 8  # 20 retained examples: two full batches and a tail of four
-NARROW = population.Layout(devices=1, chunk=1)
-WIDE = population.Layout(devices=2, chunk=8)
+from jaxmu.methods.parts import training, weights
+from jaxmu.types import Array
 
 
-def _small(name: str) -> dict:
-  """Defaults of a method, scaled to the tiny problem."""
-  defaults = hp.defaults(METHODS[name].Hparams)
-  small = {k: v for k, v in defaults.items()}
-  for key, value in defaults.items():
-    if key.endswith('epochs'):
-      small[key] = type(value)(2)
-    elif 'batch_size' in key:
-      small[key] = BATCH
-  return {**small, **METHODS[name].card.small}
-
-
-def _changed(field: dataclasses.Field, value):
-  """Another value of a leaf, inside its valid range."""
-  if isinstance(value, tuple):
-    return tuple(_changed(field, one) for one in value)
-  if isinstance(hp.meta(field)['default'], int):
-    return value + 1 if value + 1 in hp.meta(field)['valid'] else value - 1
-  for other in (value * 0.5, value + 0.25):
-    if other != value and other in hp.meta(field)['valid']:
-      return other
-  raise AssertionError(f'no other value for {field.name}')
-
-
-def _leaves(name: str) -> list[dataclasses.Field]:
-  fields = hp.declared(METHODS[name].Hparams)
-  return [f for f in fields if not hp.is_static(f)]
-
-
-@functools.cache
-def _variants(name: str) -> tuple:
-  """Hyper-parameters: twice the base, then one variant per leaf."""
-  base = _small(name)
-  values = [base, base]
-  for field in _leaves(name):
-    values.append({**base, field.name: _changed(field, base[field.name])})
-  values += [base] * (-len(values) % WIDE.width)
-  return tuple(hp.from_config(METHODS[name].Hparams, v) for v in values)
-
-
-@functools.cache
-def _trainer(name: str, layout: population.Layout) -> population.Trainer:
-  return population.Trainer(METHODS[name], tiny_problem.task(), layout)
-
-
-def _same(tree, size: int, member: int = 0):
-  """Give every member of a population what `member` has."""
-  index = np.full(size, member)
-  return jax.tree.map(lambda x: x[index], tree)
-
-
-@functools.cache
-def _run(name: str, layout: population.Layout, case: str = 'same'):
-  """Train the variants; all members share data, start and key."""
-  size = len(_variants(name))
-  keys = _same(tiny_problem.keys(2), size)
-  splits = _same(tiny_problem.splits(1), size)
-  originals = _same(tiny_problem.originals(1), size)
-  if case == 'keys':
-    keys = tiny_problem.keys(size)
-  if case == 'nan':
-    originals = jax.tree.map(lambda x: x.at[-1].set(jnp.nan), originals)
-  if case == 'unread':
-    splits = _scramble_unread(name, splits)
-  return _trainer(name, layout).run(_variants(name), keys, splits, originals)
-
-
-def _scramble_unread(name: str, splits):
-  reads = METHODS[name].card.reads
-  changes = {
-    field: (getattr(splits, field) + 1) % 48
-    for field in ('retain', 'forget', 'val')
-    if field not in reads
-  }
-  return splits.replace(**changes)
-
-
-def _one_problem() -> Problem:
-  split = jax.tree.map(lambda x: jnp.asarray(x[0]), tiny_problem.splits(1))
-  original = jax.tree.map(lambda x: x[0], tiny_problem.originals(1))
-  return Problem(tiny_problem.task(), split, original)
-
-
-def _member(tree, index: int):
-  return [np.asarray(x[index]) for x in jax.tree.leaves(tree)]
-
-
-def _equal(tree, a: int, b: int) -> bool:
-  pairs = zip(_member(tree, a), _member(tree, b), strict=True)
-  return all(np.array_equal(x, y) for x, y in pairs)
-
-
-names = pytest.mark.parametrize(
+@pytest.mark.parametrize(
   'name',
   [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in METHODS],
 )
-
-
-def _skip_if_exempt(name: str, property_name: str):
-  reason = METHODS[name].card.exempt.get(property_name)
-  if reason:
-    pytest.skip(f'{name} is exempt: {reason}')
-
-
-def test_exemptions_name_properties_of_this_file():
-  known = {n.removeprefix('test_') for n in globals() if n.startswith('test_')}
-  for method in METHODS.values():
-    assert set(method.card.exempt) <= known, method.name
+def test_method_satisfies_the_contract(name):
+  testing.check_method(name)
 
 
 def test_registry_is_alphabetical_and_named_by_its_keys():
@@ -142,145 +35,212 @@ def test_registry_is_alphabetical_and_named_by_its_keys():
   assert all(method.name == name for name, method in METHODS.items())
 
 
-@names
-def test_arguments_have_the_agreed_names(name):
-  method = METHODS[name]
-  common = ['hparams', 'draws', 'problem']
-  assert list(inspect.signature(method.init).parameters) == common
-  epoch = list(inspect.signature(method.epoch).parameters)
-  assert epoch == [*common, 'state', 'epoch']
-  assert list(inspect.signature(method.prepare).parameters) == [
-    'hparams',
-    'problem',
-  ]
+def test_methods_are_complete():
+  for method in METHODS.values():
+    assert method_lib.as_method(method) is method
 
 
-@names
-def test_docstring_gives_the_source(name):
-  module = inspect.getmodule(METHODS[name].epoch)
-  assert module is not None and module.__doc__ is not None
-  assert 'Source:' in module.__doc__
-  assert 'arXiv' in METHODS[name].card.citation or 'doi' in (
-    METHODS[name].card.citation
+def test_docstrings_give_the_source():
+  missing = []
+  for name, method in METHODS.items():
+    # The `epoch` of some methods is a shared one; their classes never are.
+    module = inspect.getmodule(method.Hparams)
+    text = module.__doc__ or ''
+    if 'Source:' not in text or not {'arXiv', 'doi'} & set(
+      method.card.citation.split()
+    ):
+      missing.append(name)
+  assert not missing
+
+
+def test_exemptions_have_reasons():
+  for method in METHODS.values():
+    assert all(method.card.exempt.values()), method.name
+
+
+@struct.dataclass
+class Hparams:
+  noise: Array = hp.leaf(0.1, valid=hp.POSITIVE)
+  num_epochs: Array = hp.leaf(1, valid=hp.COUNT)
+
+
+def _shifted(variables, amount):
+  params = weights.edit(lambda path, leaf: leaf + amount, variables['params'])
+  return {**variables, 'params': params}
+
+
+def _init(hparams, draws, problem):
+  amount = hparams.noise * draws.normal('noise', ())
+  return training.Edited(_shifted(problem.start, amount))
+
+
+def _epoch(hparams, draws, problem, state, epoch):
+  amount = hparams.noise * draws.normal('noise', ()) / (1 + epoch)
+  loss = amount * jnp.mean(problem.split.retain)
+  state = training.Edited(_shifted(state.variables, amount + loss))
+  return state, {'loss': loss}
+
+
+GOOD = method_lib.Method(
+  name='shift',
+  Hparams=Hparams,
+  init=_init,
+  epoch=_epoch,
+  card=method_lib.Card(
+    title='Shifts all weights by a random number',
+    citation='nowhere',
+    cost=lambda h, n: n.retain,
+    reads=('retain',),
+  ),
+)
+
+
+def test_a_method_from_outside_passes():
+  testing.check_method(GOOD)
+
+
+def _card(**changes):
+  return GOOD._replace(card=dataclasses.replace(GOOD.card, **changes))
+
+
+def _one_draw_for_all(hparams, draws, problem):
+  del draws
+  amount = hparams.noise * jax.random.normal(jax.random.key(0), ())
+  return training.Edited(_shifted(problem.start, amount))
+
+
+def _deaf(hparams, draws, problem, state, epoch):
+  del hparams, draws, epoch
+  return state, {'loss': jnp.float32(problem.split.retain.size)}
+
+
+_CALLS = []
+
+
+def _counts_calls(hparams, draws, problem):
+  _CALLS.append(time.perf_counter())
+  amount = hparams.noise * draws.normal('noise', ()) + len(_CALLS)
+  return training.Edited(_shifted(problem.start, amount))
+
+
+def _hides_nan(hparams, draws, problem):
+  state = _init(hparams, draws, problem)
+  return jax.tree.map(jnp.nan_to_num, state)
+
+
+def _reads_others(hparams, draws, problem):
+  # The mean over a named axis would need one; a callback sees all members.
+  seen = jax.pure_callback(
+    lambda x: np.float32(_SEEN.append(float(np.sum(x))) or sum(_SEEN)),
+    jax.ShapeDtypeStruct((), jnp.float32),
+    problem.start['params']['fc']['kernel'],
+    vmap_method='sequential',
   )
+  state = _init(hparams, draws, problem)
+  return training.Edited(_shifted(state.variables, 1e-3 * seen))
 
 
-@names
-def test_counted_cost_is_positive(name):
-  method = METHODS[name]
-  sizes = method_lib.Sizes(retain=90, forget=10, val=20, classes=10)
-  assert method.card.cost(hp.defaults(method.Hparams), sizes) > 0
+_SEEN: list[float] = []
 
 
-@names
-def test_result_has_the_shapes_and_types_of_the_original(name):
-  result = _run(name, NARROW).variables
-  start = _same(tiny_problem.originals(1), len(_variants(name)))
-  assert jax.tree.structure(result) == jax.tree.structure(start)
-  for a, b in zip(jax.tree.leaves(result), jax.tree.leaves(start), strict=True):
-    assert (a.shape, a.dtype) == (b.shape, b.dtype)
+@struct.dataclass
+class _Retraced:
+  noise: Array = hp.leaf(0.1, valid=hp.POSITIVE)
+  num_epochs: Array = hp.leaf(1, valid=hp.COUNT)
+  table: Array | None = hp.derived()
 
 
-@names
-def test_result_is_finite_and_differs_from_the_start(name):
-  result = _run(name, NARROW)
-  assert all(np.isfinite(x).all() for x in _member(result.variables, 0))
-  assert (result.failed == -1).all()
-  start = tiny_problem.originals(1)
-  pairs = zip(_member(result.variables, 0), _member(start, 0), strict=True)
-  assert any(not np.array_equal(a, b) for a, b in pairs)
+def _table(hparams, problem):
+  del problem
+  size = 2 + int(hparams.num_epochs)
+  return hparams.replace(table=np.zeros(size, np.float32))
 
 
-@names
-def test_population_agrees_with_one_member_at_a_time(name):
-  method = METHODS[name]
-  alone, _ = method_lib.run(
-    method._replace(init=jax.jit(method.init), epoch=jax.jit(method.epoch)),
-    _variants(name)[0],
-    Draws(tiny_problem.keys(1)[0]),
-    _one_problem(),
-  )
-  for layout in (NARROW, WIDE):
-    together = _member(_run(name, layout).variables, 0)
-    for a, b in zip(together, jax.tree.leaves(alone), strict=True):
-      np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)
+@struct.dataclass
+class _Dead(Hparams):
+  noise: Array = hp.leaf(0.1, valid=hp.POSITIVE, dead='nobody reads it')
 
 
-@names
-def test_chunks_and_devices_do_not_change_the_result(name):
-  narrow, wide = _run(name, NARROW), _run(name, WIDE)
-  pairs = zip(
-    jax.tree.leaves(narrow.variables),
-    jax.tree.leaves(wide.variables),
-    strict=True,
-  )
-  for a, b in pairs:
-    np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)
+BROKEN = {
+  'counted_cost_is_positive': (
+    _card(cost=lambda h, n: 0),
+    'card.cost gives 0',
+  ),
+  'info_has_a_loss': (
+    GOOD._replace(
+      epoch=lambda hparams, draws, problem, state, epoch: (state, {})
+    ),
+    "with a 'loss'",
+  ),
+  'one_trace_serves_all_values': (
+    GOOD._replace(Hparams=_Retraced, prepare=_table),
+    'init is compiled 2 times',
+  ),
+  'result_is_like_the_start': (
+    GOOD._replace(finish=lambda hparams, state: state.variables['params']),
+    'other arrays than the start',
+  ),
+  'result_is_finite_and_differs_from_the_start': (
+    GOOD._replace(
+      init=lambda hparams, draws, problem: training.Edited(problem.start),
+      epoch=_deaf,
+    ),
+    'the result equals the start',
+  ),
+  'population_agrees_with_one_member_at_a_time': (
+    GOOD._replace(init=_counts_calls),
+    'differs from the same model trained alone',
+  ),
+  'chunks_and_devices_do_not_change_the_result': (
+    GOOD._replace(init=_counts_calls),
+    'differ from members trained one by one',
+  ),
+  'same_key_gives_the_same_bits': (
+    GOOD._replace(init=_reads_others),
+    'two equal members with equal keys',
+  ),
+  'different_keys_differ': (
+    GOOD._replace(init=_one_draw_for_all, epoch=_deaf),
+    "'nothing is drawn'",
+  ),
+  'every_leaf_matters_or_is_declared_dead': (
+    GOOD._replace(epoch=_deaf),
+    'changing num_epochs from 2 to 3 does not change the result',
+  ),
+  'nan_in_one_member_stays_there': (
+    GOOD._replace(init=_hides_nan),
+    'ends without any',
+  ),
+  'sets_it_does_not_read_do_not_matter': (
+    _card(reads=('forget',)),
+    "card.reads is ('forget',)",
+  ),
+}
 
 
-@names
-def test_same_key_gives_the_same_bits(name):
-  result = _run(name, NARROW).variables
-  assert _equal(result, 0, 1)
+def test_every_rule_is_broken_by_some_method_here():
+  assert list(BROKEN) == list(testing.METHOD_RULES)
 
 
-@names
-def test_different_keys_differ(name):
-  _skip_if_exempt(name, 'different_keys_differ')
-  result = _run(name, NARROW, 'keys').variables
-  assert not _equal(result, 0, 1)
+@pytest.mark.parametrize('rule', BROKEN)
+def test_a_broken_rule_is_named_with_what_to_do(rule):
+  method, says = BROKEN[rule]
+  with pytest.raises(testing.ContractError) as error:
+    testing.check_method(method, rules=[rule])
+  (first, *_) = error.value.faults
+  assert first.rule == rule
+  assert says in str(error.value)
+  assert "method 'shift' breaks" in str(error.value)
 
 
-@names
-def test_every_leaf_matters_or_is_declared_dead(name):
-  result = _run(name, NARROW).variables
-  for index, field in enumerate(_leaves(name), start=2):
-    same = _equal(result, 0, index)
-    dead = hp.meta(field)['dead']
-    assert same == bool(dead), (field.name, dead)
+def test_a_dead_hyper_parameter_that_acts_is_named():
+  with pytest.raises(testing.ContractError, match='noise is declared dead'):
+    testing.check_method(
+      GOOD._replace(Hparams=_Dead),
+      rules=['every_leaf_matters_or_is_declared_dead'],
+    )
 
 
-@names
-def test_one_trace_serves_all_values(name):
-  method, traces = METHODS[name], collections.Counter()
-
-  def counted(part):
-    @functools.wraps(part)
-    def call(*arguments):
-      traces[part] += 1
-      return part(*arguments)
-
-    return call
-
-  init, epoch = jax.jit(counted(method.init)), jax.jit(counted(method.epoch))
-  problem = _one_problem()
-  for variant in _variants(name):
-    variant = method.prepare(variant, problem)
-    draws = Draws(tiny_problem.keys(1)[0])
-    state = jax.eval_shape(init, variant, draws.at('init'), problem)
-    place = draws.at('epoch', jnp.int32(0))
-    jax.eval_shape(epoch, variant, place, problem, state, jnp.int32(0))
-  assert set(traces.values()) == {1}
-
-
-@names
-def test_nan_in_one_member_stays_there(name):
-  for layout in (NARROW, WIDE):
-    clean, dirty = _run(name, layout), _run(name, layout, 'nan')
-    for member in range(len(_variants(name)) - 1):
-      pairs = zip(
-        _member(clean.variables, member),
-        _member(dirty.variables, member),
-        strict=True,
-      )
-      assert all(np.array_equal(a, b) for a, b in pairs)
-    assert any(np.isnan(x).any() for x in _member(dirty.variables, -1))
-
-
-@names
-def test_sets_it_does_not_read_do_not_matter(name):
-  as_is, scrambled = _run(name, NARROW), _run(name, NARROW, 'unread')
-  pairs = zip(
-    _member(as_is.variables, 0), _member(scrambled.variables, 0), strict=True
-  )
-  assert all(np.array_equal(a, b) for a, b in pairs)
+def test_unknown_rules_are_refused():
+  with pytest.raises(ValueError, match="no rules .'no_such'"):
+    testing.check_method(_card(exempt={'no_such': 'because'}))

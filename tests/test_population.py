@@ -9,7 +9,7 @@ from jaxmu import hparams as hp
 from jaxmu import population
 from jaxmu.draws import Draws, derive
 from jaxmu.methods import METHODS
-from tests import tiny_problem
+from jaxmu.testing import tiny_problem
 
 SIZE = 8
 COLLECTIVES = (

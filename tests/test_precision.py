@@ -10,7 +10,7 @@ import pytest
 from jaxmu import hparams as hp
 from jaxmu import models, population, precision
 from jaxmu.methods import METHODS
-from tests import tiny_problem
+from jaxmu.testing import tiny_problem
 
 SIZE = 2
 

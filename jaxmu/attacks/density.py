@@ -1,41 +1,43 @@
-"""KDE attack: likelihood ratios of kernel density estimates (RULI, 2025).
+"""Density attacks: ratios of kernel densities (KDE) and of histograms.
 
-    log p_s(phi) = logsumexp_i(-(phi - phi_i)^2 / (2 h^2)) - log(k h sqrt(2 pi))
+KDE (RULI, 2025):
+
+    log p_s(x) = logsumexp_i(-(x - x_i)^2 / (2 h^2)) - log(k h sqrt(2 pi))
 
 over the k models of kind s outside the scored model's unit, with
 `h = 0.9 min(sd, IQR / 1.34) k^(-1/5)` per example and kind (Silverman), or a
 fixed h: 1.0 in RULI's code.
 
-Histogram attack: log ratio of smoothed bin counts.
-
-Per example, both kinds share bins over the pooled range of the models outside
-the scored model's unit; counts get one half added, so that no ratio is
-infinite. Scores beyond the range fall into the outermost bins.
-
-What density attacks share: samples of an example without the left-out unit.
+Histogram: log ratio of smoothed bin counts. Per example, both kinds share bins
+over the pooled range of the models outside the scored model's unit; counts get
+one half added, so that no ratio is infinite. Scores beyond the range fall into
+the outermost bins.
 
 Density estimates cannot be updated by subtracting sums, so each left-out unit
-meets all other models: P^2 comparisons per example, in slabs.
+is compared with all other models: P^2 comparisons per example, in slabs.
 """
 
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Bool, Float, Float64, Int, Int8, Integer
 
 from jaxmu.attacks import leave_out, log_odds
+from jaxmu.attacks.interface import ROC_TERMS, Card, ScoreFunction, from_score
+from jaxmu.terms import PROJECT
 
 _SMALLEST_BANDWIDTH = 1e-6
 
 
 def kde(
-  score: np.ndarray,
-  state: np.ndarray,
-  group: np.ndarray,
+  score: Float[np.ndarray, 'P N *A'],
+  state: Int8[np.ndarray, 'P N'],
+  group: Integer[np.ndarray, ' P'],
   *,
   bandwidth: float | None = None,
   mode: leave_out.Mode = 'logo',
   threads: int | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Float64[np.ndarray, 'P N'], Bool[np.ndarray, 'P N']]:
   """Compute log density ratios of forgotten against never seen.
 
   Args:
@@ -43,7 +45,7 @@ def kde(
     state: int8[P, N], 1 forgotten, 2 never seen, others ignored.
     group: int[P], left out together.
     bandwidth: h in units of the score; None for Silverman's rule.
-    mode: see `moments.make_units`.
+    mode: see `leave_out.make_units`.
     threads: worker threads; the number of processors if None.
 
   Returns:
@@ -87,7 +89,9 @@ def _log_density(target, sample, bandwidth) -> np.ndarray:
     return top + np.log(mass) - np.log(count * h * np.sqrt(2 * np.pi))
 
 
-def silverman(ordered: np.ndarray, count: np.ndarray) -> np.ndarray:
+def silverman(
+  ordered: Float64[np.ndarray, 'M K'], count: Int[np.ndarray, ' K']
+) -> Float64[np.ndarray, ' K']:
   """Return 0.9 min(sd, IQR / 1.34) k^(-1/5) of columns.
 
   Args:
@@ -107,14 +111,14 @@ def silverman(ordered: np.ndarray, count: np.ndarray) -> np.ndarray:
 
 
 def histogram(
-  score: np.ndarray,
-  state: np.ndarray,
-  group: np.ndarray,
+  score: Float[np.ndarray, 'P N *A'],
+  state: Int8[np.ndarray, 'P N'],
+  group: Integer[np.ndarray, ' P'],
   *,
   bins: int | None = 20,
   mode: leave_out.Mode = 'logo',
   threads: int | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Float64[np.ndarray, 'P N'], Bool[np.ndarray, 'P N']]:
   """Compute log ratios of bin frequencies, forgotten against never seen.
 
   Args:
@@ -123,7 +127,7 @@ def histogram(
     group: int[P], left out together.
     bins: number of bins; None for the rule of Freedman and Diaconis, which
       makes bins 2 IQR k^(-1/3) wide (2 to 200 of them).
-    mode: see `moments.make_units`.
+    mode: see `leave_out.make_units`.
     threads: worker threads; the number of processors if None.
 
   Returns:
@@ -180,13 +184,13 @@ Densities = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 def density_ratio(
   densities: Densities,
-  score: np.ndarray,
-  state: np.ndarray,
-  group: np.ndarray,
+  score: Float[np.ndarray, 'P N *A'],
+  state: Int8[np.ndarray, 'P N'],
+  group: Integer[np.ndarray, ' P'],
   *,
   mode: leave_out.Mode,
   threads: int | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Float64[np.ndarray, 'P N'], Bool[np.ndarray, 'P N']]:
   """Compute log density ratios of forgotten against never seen.
 
   Args:
@@ -194,8 +198,8 @@ def density_ratio(
     score: float[P, N] or float[P, N, A].
     state: int8[P, N].
     group: int[P], left out together.
-    mode: see `moments.make_units`.
-    threads: as in `streaming.run`.
+    mode: see `leave_out.make_units`.
+    threads: as in `leave_out.run_in_slices`.
 
   Returns:
     Ratios f64[P, N], NaN where unscored (fewer than two observations of a kind
@@ -209,11 +213,13 @@ def density_ratio(
       for rows in view.units.slices():
         rest = np.ones(len(x), bool)
         rest[rows] = not view.units.left_out
-        log_f, log_n = densities(x[rows], x[rest], c[rest])
+        with np.errstate(invalid='ignore'):  # excluded entries may be NaN
+          log_f, log_n = densities(x[rows], x[rest], c[rest])
+          ratio = log_f - log_n
         enough = leave_out.scored(c[rows])
         for kind in (log_odds.FORGOTTEN, log_odds.NEVER_SEEN):
           enough = enough & ((c[rest] == kind).sum(axis=0) >= 2)
-        out[rows] = np.where(enough, log_f - log_n, np.nan)
+          out[rows] = np.where(enough, ratio, np.nan)
       return out
 
     return work
@@ -224,8 +230,8 @@ def density_ratio(
 
 
 def neighbour_quantile(
-  ordered: np.ndarray, count: np.ndarray, q: float
-) -> np.ndarray:
+  ordered: Float64[np.ndarray, 'M K'], count: Int[np.ndarray, ' K'], q: float
+) -> Float64[np.ndarray, ' K']:
   """Return linearly interpolated quantiles of columns.
 
   Args:
@@ -240,3 +246,40 @@ def neighbour_quantile(
     np.take_along_axis(ordered, index[None], axis=0)[0] for index in (low, high)
   )
   return a + (place - low) * (b - a)
+
+
+def _score_by(function: Callable) -> ScoreFunction:
+  return lambda population, data, options: function(
+    population.log_odds, population.audited_state, population.group
+  )[0]
+
+
+KDE = from_score(
+  'kde',
+  _score_by(kde),
+  Card(
+    title='Kernel density attack',
+    subject='the attack with kernel densities',
+    source='RULI 2025',
+    question='forgotten_or_unseen',
+    terms=ROC_TERMS,
+    cost='costly',
+  ),
+  threshold=0.0,
+  cross_fitted=True,
+)
+
+HISTOGRAM = from_score(
+  'histogram',
+  _score_by(histogram),
+  Card(
+    title='Histogram attack',
+    subject='the attack with histograms',
+    source=PROJECT,
+    question='forgotten_or_unseen',
+    terms=ROC_TERMS,
+    cost='costly',
+  ),
+  threshold=0.0,
+  cross_fitted=True,
+)

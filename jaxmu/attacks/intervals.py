@@ -1,8 +1,8 @@
 """Estimates whose uncertainty is the spread between splits.
 
-Examples inside a model are dependent, and so are the models of one split;
-splits are the independent units. Every interval of this package is therefore
-a t-interval over one value per split. For a statistic that cannot be averaged
+Examples of one model depend on each other, and so do the models of one split;
+splits are the independent units. Every interval of this package is therefore a
+t-interval over one value per split. For a statistic that cannot be averaged
 over splits (a quantile of a small sample) the values per split are jackknife
 pseudo-values: `G * whole - (G - 1) * without_split`.
 """
@@ -10,6 +10,7 @@ pseudo-values: `G * whole - (G - 1) * without_split`.
 import dataclasses
 
 import numpy as np
+from jaxtyping import Float64, Int, Integer
 from scipy import stats
 
 
@@ -44,7 +45,7 @@ class Estimate:
 
 
 def over_splits(
-  by_split: np.ndarray,
+  by_split: Float64[np.ndarray, ' G'],
   *,
   level: float = 0.95,
   bounds: tuple[float, float] | None = None,
@@ -112,7 +113,9 @@ def cross_fitted(
   )
 
 
-def group_means(by_model: np.ndarray, group: np.ndarray) -> np.ndarray:
+def group_means(
+  by_model: Float64[np.ndarray, ' P'], group: Integer[np.ndarray, ' P']
+) -> Float64[np.ndarray, ' G']:
   """Average models per group.
 
   Args:
@@ -152,7 +155,7 @@ def paired_difference(
     return Estimate(np.nan, np.nan, np.nan, 0, pooling='model', note=note)
   difference = first.by_split - second.by_split
   both_mean = first.pooling == second.pooling == 'model'
-  found = over_splits(
+  result = over_splits(
     difference,
     level=level,
     value=None if both_mean else first.value - second.value,
@@ -160,7 +163,7 @@ def paired_difference(
     note=first.note or second.note,
   )
   widened = first.cross_fitted or second.cross_fitted
-  return cross_fitted(found, bounds=None) if widened else found
+  return cross_fitted(result, bounds=None) if widened else result
 
 
 def clopper_pearson(
@@ -182,8 +185,8 @@ def clopper_pearson(
 
 
 def clopper_pearson_upper(
-  successes: np.ndarray, trials: int, *, level: float = 0.95
-) -> np.ndarray:
+  successes: Int[np.ndarray, '*S'], trials: int, *, level: float = 0.95
+) -> Float64[np.ndarray, '*S']:
   """Return one-sided upper limits of rates, vectorised over `successes`."""
   successes = np.asarray(successes)
   upper = stats.beta.ppf(

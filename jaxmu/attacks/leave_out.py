@@ -1,26 +1,19 @@
 """Per-example moments of a population, each without the models being scored.
 
-A score fitted on the model that it judges finds leaks where there are none, and
-so does one fitted on its siblings of the same split. Everything here therefore
-comes per *unit*: the models that are left out together (one split, one pair of
+A score fitted on the model that it judges shows leaks where there are none, and
+so does one fitted on other models of the same split. All moments therefore come
+per *unit*: the models that are left out together (one split, one pair of
 complementary splits, one model). Sums over a unit are subtracted from sums over
-all, which equals refitting without it at a fraction of the cost.
+all models, which equals refitting without it at a fraction of the cost.
 
-Arrays are processed in slabs of examples [P, K]; memory is set by the slab.
-
-Runs a per-example attack over slabs of examples, with threads.
-
-Attacks fit something per example and per left-out unit, then score the models.
-Examples do not interact (but through a prior, fitted beforehand), so they are
-processed in slabs: memory is set by the slab, not by the population, and slabs
-run in parallel, since NumPy releases the interpreter lock.
-
-Variances of few observations, with the help of all other examples.
+Examples do not interact, except through a prior that is fitted beforehand.
+`run_in_slices` processes them in slabs [P, K], whose size sets the memory, in
+parallel threads, since NumPy releases the interpreter lock.
 
 A per-example variance of eight scores is off by half its size, which costs more
 power at low FPR than anything else. `shrink` mixes it with the median variance
-over examples; simulations with 8 to 64 splits find it never worse than either
-extreme.
+over examples; in simulations with 8 to 64 splits this is never worse than
+either extreme.
 """
 
 import dataclasses
@@ -30,6 +23,7 @@ from concurrent import futures
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Bool, Float, Float64, Int8, Integer
 from scipy import special
 
 from jaxmu.attacks import log_odds
@@ -63,7 +57,7 @@ class Units:
       yield slice(start, stop)
 
 
-def make_units(group: np.ndarray, mode: Mode) -> Units:
+def make_units(group: Integer[np.ndarray, ' P'], mode: Mode) -> Units:
   """Return the units of a mode.
 
   Args:
@@ -100,11 +94,13 @@ class Moments:
   variance: np.ndarray
 
 
-def centre(x: np.ndarray, state: np.ndarray) -> np.ndarray:
+def centre(
+  x: Float64[np.ndarray, 'P K'], state: Int8[np.ndarray, 'P K']
+) -> Float64[np.ndarray, ' K']:
   """Subtract a per-example offset in place and returns it, f64[K].
 
   Any offset near the data keeps sums of squares from cancelling; the mean of
-  the used scores lies within one standard deviation of them and needs no sort.
+  the used scores is within one standard deviation of them and needs no sort.
 
   Raises:
     ValueError: a score of state 1 or 2 is not finite.
@@ -122,8 +118,8 @@ def centre(x: np.ndarray, state: np.ndarray) -> np.ndarray:
 
 
 def leave_out(
-  x: np.ndarray,
-  state: np.ndarray,
+  x: Float64[np.ndarray, 'P K'],
+  state: Int8[np.ndarray, 'P K'],
   units: Units,
   which: int,
   *,
@@ -238,15 +234,15 @@ Work = Callable[[slice], np.ndarray]  # a slab's scores f64[P, K], sorted rows
 
 def run_in_slices(
   begin: Callable[[View], Work],
-  score: np.ndarray,
-  state: np.ndarray,
-  group: np.ndarray,
+  score: Float[np.ndarray, 'P N *A'],
+  state: Int8[np.ndarray, 'P N'],
+  group: Integer[np.ndarray, ' P'],
   *,
   mode: Mode,
-  target: np.ndarray | None = None,
+  target: Float[np.ndarray, 'P N *A'] | None = None,
   threads: int | None = None,
   slab: int = _SLAB,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Float64[np.ndarray, 'P N'], Bool[np.ndarray, 'P N']]:
   """Score a population, averaging over augmentations.
 
   Args:
@@ -254,7 +250,7 @@ def run_in_slices(
     score: float[P, N] or float[P, N, A].
     state: int8[P, N].
     group: int[P].
-    mode: see `moments.make_units`.
+    mode: see `leave_out.make_units`.
     target: as `score`; `score` if None.
     threads: worker threads; the number of processors if None.
     slab: scores per slab.
@@ -297,7 +293,7 @@ def column_slices(models: int, examples: int, slab: int) -> list[slice]:
   ]
 
 
-def scored(state: np.ndarray) -> np.ndarray:
+def scored(state: Int8[np.ndarray, '*S']) -> Bool[np.ndarray, '*S']:
   """Say which entries are either kind of observation."""
   return (state == log_odds.FORGOTTEN) | (state == log_odds.NEVER_SEEN)
 
@@ -348,7 +344,7 @@ class Prior:
   strength: np.ndarray
 
   @property
-  def floor(self) -> np.ndarray:
+  def floor(self) -> Float64[np.ndarray, 'U 1']:
     """Smallest variance used, f64[U, 1]."""
     return np.maximum(1e-6 * self.variance, 1e-12)[:, None]
 
@@ -440,7 +436,9 @@ def _pooled(view: View) -> list[Prior]:
   return [Prior(v, np.full_like(v, np.inf)) for v in pooled]
 
 
-def shrink(fit: Moments, prior: Prior, variance: Variance) -> np.ndarray:
+def shrink(
+  fit: Moments, prior: Prior, variance: Variance
+) -> Float64[np.ndarray, 'U K']:
   """Return the variance to use, f64[U, K], floored at 1e-6 of the typical."""
   if variance == 'per_example':
     used = fit.variance

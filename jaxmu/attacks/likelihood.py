@@ -1,40 +1,26 @@
-"""U-LiRA: is this example forgotten, or was it never seen?
+"""Likelihood-ratio attacks: U-LiRA and its relatives.
 
 For each example, Gaussians are fitted to the scores of the models that forgot
-it (F) and of those that never saw it (N); the log-likelihood ratio of a model's
+it (F) and of those that never saw it (N). The log-likelihood ratio of a model's
 score is large where the model looks like one that once knew the example. The
-scored model's whole split stays out of the fit. Specification: Carlini et al.
-2022 (LiRA), Hayes et al. 2024 (U-LiRA), Kurmanji et al. 2023.
+scored model's group stays out of the fit. Sources: Carlini et al. 2022 (LiRA),
+Kurmanji et al. 2023, Pawelczyk et al. 2023 (LiRA-Forget), Hayes et al. 2024
+(U-LiRA).
 
-Which pair of hypotheses is tested is a matter of what is put into `state`; see
-`jaxmu.attacks.log_odds` for retrained models as the null, for members of the
-training set, and for leakage of the retain set.
+`ulira` is the machinery; which hypotheses it compares depends on `state`, see
+`jaxmu.attacks.log_odds`. `lira_online` uses the options of the public LiRA
+code, `lira_offline` needs never-seen scores only, `lira_forget` compares
+unlearned with retrained models.
 
 Unlike the reference, scores are log-odds instead of 0/1 correctness, the scored
-observation is not part of its own fit, never-seen observations are scored too
-(so that there is an FPR), and densities stay on the log scale. The reference's
-own rule is `jaxmu.attacks.likelihood`.
-
-LiRA and its relatives (Carlini et al. 2022; Pawelczyk et al. 2023).
-
-`online` fits in- and out-distributions as the public code does: per-example
-Gaussians with a median location. `offline` needs models without the example
-only. `lira_forget` compares unlearned with retrained models. All are
-`ulira`'s machinery with other options; the scored model's group stays out.
+observation is not part of the fit that judges it, never-seen observations are
+scored too (so that there is an FPR), and densities stay on the log scale.
+`reference_ulira` is the reference's rule, for comparison only.
 
 Unlike the public LiRA code, whose fixed-variance mode takes the deviation of
 all in-scores together (which adds the spread between examples) and uses it for
 the out-distribution too, `variance='global'` pools deviations within examples,
 separately for in and out.
-
-The membership score of the benchmark's released code, for comparison only.
-
-Not a calibrated test, and named apart for that reason: the statistic is 0/1
-correctness; Gaussians with population deviations are fitted to it; the scored
-observation is inside its own fit, which finds a leak where there is none; only
-forgotten observations are scored, so there is no false-positive rate; and where
-all models of a kind agree the deviation is 0 and the score is NaN (more than
-half of CIFAR-10's examples at its accuracies).
 """
 
 import dataclasses
@@ -42,9 +28,23 @@ import math
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Bool, Float, Float64, Int8, Integer
 from scipy import special, stats
 
-from jaxmu.attacks import leave_out, log_odds
+from jaxmu.attacks import intervals, leave_out, log_odds, roc
+from jaxmu.attacks.interface import (
+  AGAINST_RETRAINED_TERMS,
+  ROC_TERMS,
+  UNSCORED,
+  Attack,
+  Card,
+  Options,
+  Report,
+  from_score,
+  unscored,
+)
+from jaxmu.attacks.scores import PopulationScores, Scores
+from jaxmu.terms import BENCHMARK, Term
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,18 +56,18 @@ class _Options:
 
 
 def ulira(
-  score: np.ndarray,
-  state: np.ndarray,
-  group: np.ndarray,
+  score: Float[np.ndarray, 'P N *A'],
+  state: Int8[np.ndarray, 'P N'],
+  group: Integer[np.ndarray, ' P'],
   *,
   mode: leave_out.Mode = 'logo',
   variance: leave_out.Variance = 'shrink',
   location: leave_out.Location = 'mean',
   prior_strength: float | None = 6.0,
   prior_count: float = 1.0,
-  target: np.ndarray | None = None,
+  target: Float[np.ndarray, 'P N *A'] | None = None,
   threads: int | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Float64[np.ndarray, 'P N'], Bool[np.ndarray, 'P N']]:
   """Compute the log-likelihood ratio of every (model, example).
 
   Args:
@@ -77,7 +77,7 @@ def ulira(
     group: int[P], what is left out together: the split or, in the design of
       complementary split pairs, the pair. May be coarser than the groups used
       for intervals, or equal to them.
-    mode: see `moments.make_units`; only 'logo' is a valid test.
+    mode: see `leave_out.make_units`; only 'logo' is a valid test.
     variance: 'per_example'; 'global', pooled within examples; 'shrink',
       per-example shrunk towards the median over examples; 'student', the
       predictive t distribution with the shrunk scale; 'normal_inverse_gamma',
@@ -115,7 +115,9 @@ def ulira(
   )
 
 
-def posterior(ratio: np.ndarray, *, prior: float = 0.5) -> np.ndarray:
+def posterior(
+  ratio: Float64[np.ndarray, '*S'], *, prior: float = 0.5
+) -> Float64[np.ndarray, '*S']:
   """Return P(member) = sigmoid(ratio + logit(prior))."""
   return special.expit(ratio + special.logit(prior))
 
@@ -203,15 +205,15 @@ Side = Literal['one', 'two']
 
 
 def lira_online(
-  score: np.ndarray,
-  state: np.ndarray,
-  group: np.ndarray,
+  score: Float[np.ndarray, 'P N *A'],
+  state: Int8[np.ndarray, 'P N'],
+  group: Integer[np.ndarray, ' P'],
   *,
   variance: leave_out.Variance = 'per_example',
   location: leave_out.Location = 'median',
   mode: leave_out.Mode = 'logo',
-  target: np.ndarray | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+  target: Float[np.ndarray, 'P N *A'] | None = None,
+) -> tuple[Float64[np.ndarray, 'P N'], Bool[np.ndarray, 'P N']]:
   """Compute the log-likelihood ratio of training members against others.
 
   Args:
@@ -220,7 +222,7 @@ def lira_online(
     group: int[P], left out together.
     variance: 'per_example' or 'global' in the paper.
     location: 'median' in the public code, 'mean' in the paper.
-    mode: see `moments.make_units`.
+    mode: see `leave_out.make_units`.
     target: float like `score`, judged instead of it. With originals as `score`
       and unlearned models as `target` this is the attack of the SCRUB paper
       (Kurmanji et al. 2023).
@@ -241,13 +243,18 @@ def lira_online(
 
 
 def lira_forget(
-  score: np.ndarray,
-  retrained: np.ndarray,
-  state: np.ndarray,
-  group: np.ndarray,
+  score: Float[np.ndarray, 'P N *A'],
+  retrained: Float[np.ndarray, 'P N *A'],
+  state: Int8[np.ndarray, 'P N'],
+  group: Integer[np.ndarray, ' P'],
   *,
+  retrained_state: Int8[np.ndarray, 'P N'] | None = None,
   variance: leave_out.Variance = 'shrink',
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[
+  Float64[np.ndarray, 'Q N'],
+  Int8[np.ndarray, 'Q N'],
+  Integer[np.ndarray, ' Q'],
+]:
   """Compute the log-likelihood ratio of unlearned against retrained models.
 
   Args:
@@ -256,6 +263,7 @@ def lira_forget(
     retrained: the same of models retrained without the same forget sets.
     state: int8[P, N].
     group: int[P].
+    retrained_state: where it differs from `state` (models that failed).
     variance: see `ulira`.
 
   Returns:
@@ -264,22 +272,22 @@ def lira_forget(
     diagonal.
   """
   both, states, groups = log_odds.against_retrained(
-    score, retrained, state, group
+    score, retrained, state, group, retrained_state
   )
   ratio, _ = ulira(both, states, groups, variance=variance)
   return ratio, states, groups
 
 
 def lira_offline(
-  score: np.ndarray,
-  state: np.ndarray,
-  group: np.ndarray,
+  score: Float[np.ndarray, 'P N *A'],
+  state: Int8[np.ndarray, 'P N'],
+  group: Integer[np.ndarray, ' P'],
   *,
   side: Side = 'two',
   variance: leave_out.Variance = 'shrink',
   location: leave_out.Location = 'mean',
   prior_strength: float = 6.0,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Float64[np.ndarray, 'P N'], Bool[np.ndarray, 'P N']]:
   """Compute how unlikely a score is among models that never saw the example.
 
   Args:
@@ -287,7 +295,7 @@ def lira_offline(
       states 1 and 2 judged.
     state: int8[P, N].
     group: int[P], left out together.
-    side: 'one' gives (phi - mu) / sigma, of which the published score is the
+    side: 'one' gives (score - mu) / sigma, of which the published score is the
       normal distribution function (which ties at 1); 'two' its absolute value,
       which also sees over-unlearned examples, *below* the never-seen ones.
     variance: 'per_example', 'global' or 'shrink'.
@@ -330,8 +338,16 @@ def lira_offline(
   return leave_out.run_in_slices(begin, score, state, group, mode='logo')
 
 
-def reference_ulira(correct: np.ndarray, state: np.ndarray) -> np.ndarray:
+def reference_ulira(
+  correct: Bool[np.ndarray, 'P N'], state: Int8[np.ndarray, 'P N']
+) -> Float64[np.ndarray, 'P N']:
   """Compute P(member) = N(z; F) / (N(z; F) + N(z; N)) as released.
+
+  Not a calibrated test: the statistic is 0/1 correctness; the scored
+  observation is inside the fit that judges it, which shows a leak where there
+  is none; only forgotten observations are scored, so there is no
+  false-positive rate; and where all models of a kind agree the deviation is 0 and the score is NaN
+  (more than half of CIFAR-10's examples at its accuracies).
 
   Args:
     correct: bool[P, N], whether the model classifies the example correctly.
@@ -339,8 +355,7 @@ def reference_ulira(correct: np.ndarray, state: np.ndarray) -> np.ndarray:
 
   Returns:
     f64[P, N]; for forgotten observations the score, or NaN where a deviation
-    is 0 (or no never-seen model exists); NaN everywhere else. Count the loss
-    with `unscored_share`.
+    is 0 (or no never-seen model exists); NaN everywhere else.
   """
   z = np.asarray(correct, np.float64)
   forgotten = state == log_odds.FORGOTTEN
@@ -355,7 +370,180 @@ def reference_ulira(correct: np.ndarray, state: np.ndarray) -> np.ndarray:
   return np.where(forgotten, member, np.nan)
 
 
-def unscored_share(score: np.ndarray, state: np.ndarray) -> float:
-  """Return the share of forgotten observations whose score is NaN."""
-  forgotten = state == log_odds.FORGOTTEN
-  return float(np.isnan(score[forgotten]).mean())
+def _ulira_score(
+  population: PopulationScores, data: Scores, options: Options
+) -> Float64[np.ndarray, 'P N']:
+  del data
+  return ulira(
+    population.log_odds,
+    population.audited_state,
+    population.group,
+    **options.settings,
+  )[0]
+
+
+def _ulira_more(
+  score: Float64[np.ndarray, 'P N'],
+  population: PopulationScores,
+  options: Options,
+) -> Report:
+  size = population.log_odds.size
+  return {
+    'unscored': unscored(score, population),
+    'retain_auc': _retain_auc(population, options),
+    'non_finite': intervals.point(population.non_finite, size),
+  }
+
+
+def _retain_auc(
+  population: PopulationScores, options: Options
+) -> intervals.Estimate:
+  """Leakage of the retain set, which unlearning is not meant to reduce."""
+  state, group = log_odds.retained(population.state), population.group
+  if not (state == log_odds.FORGOTTEN).any():
+    return intervals.point(np.nan, 0, 'no retained examples (state 0)')
+  ratio, _ = ulira(population.log_odds, state, group, **options.settings)
+  report = roc.roc_report(ratio, state, group, fprs=())
+  return intervals.cross_fitted(report['auc'])
+
+
+ULIRA = from_score(
+  'ulira',
+  _ulira_score,
+  Card(
+    title='U-LiRA',
+    subject='the per-example attack U-LiRA',
+    source='Hayes et al. 2024, with log-odds and leave-one-split-out',
+    question='forgotten_or_unseen',
+    terms={
+      **ROC_TERMS,
+      'unscored': UNSCORED,
+      'retain_auc': Term(
+        'AUC on retained examples',
+        'How often {attack} ranks a retained example above an unseen one; a '
+        'coin gives 0.5.',
+        'fraction',
+        'half',
+        source='',
+      ),
+      'non_finite': Term(
+        'non-finite outputs',
+        'Outputs that were infinite or not a number when {attack} read them.',
+        'count',
+        'lower',
+        source='',
+      ),
+    },
+    settings=('mode', 'variance', 'location', 'prior_strength', 'prior_count'),
+  ),
+  threshold=0.0,
+  cross_fitted=True,
+  more=_ulira_more,
+)
+
+LIRA_ONLINE = from_score(
+  'lira_online',
+  lambda population, data, options: ulira(
+    population.log_odds,
+    population.audited_state,
+    population.group,
+    variance='per_example',
+    location='median',
+  )[0],
+  Card(
+    title='LiRA, online',
+    subject='the likelihood-ratio attack LiRA with both hypotheses fitted',
+    source='Carlini et al. 2022',
+    question='forgotten_or_unseen',
+    terms=ROC_TERMS,
+  ),
+  threshold=0.0,
+  cross_fitted=True,
+)
+
+# Never fitted on a forgotten score, so that plain intervals hold.
+LIRA_OFFLINE = from_score(
+  'lira_offline',
+  lambda population, data, options: lira_offline(
+    population.log_odds, population.audited_state, population.group
+  )[0],
+  Card(
+    title='LiRA, offline',
+    subject='the likelihood-ratio attack LiRA with only unseen examples fitted',
+    source='Carlini et al. 2022',
+    question='forgotten_or_unseen',
+    terms=ROC_TERMS,
+  ),
+)
+
+
+def _lira_forget_report(
+  population: PopulationScores, data: Scores, options: Options
+) -> Report:
+  retrained = data.retrained
+  assert retrained is not None, 'the card says that it is needed'
+  ratio, states, groups = lira_forget(
+    log_odds.log_confidence(population.log_odds),
+    log_odds.log_confidence(retrained.log_odds),
+    population.state,
+    population.group,
+    retrained_state=retrained.state,
+  )
+  report = roc.roc_report(ratio, states, groups, fprs=options.fprs)
+  return {k: intervals.cross_fitted(v) for k, v in report.items()}
+
+
+LIRA_FORGET = Attack(
+  'lira_forget',
+  _lira_forget_report,
+  Card(
+    title='LiRA-Forget',
+    subject='the attack LiRA-Forget',
+    source='Pawelczyk et al. 2023',
+    question='unlearned_or_retrained',
+    terms=AGAINST_RETRAINED_TERMS,
+    needs=('retrained',),
+    populations=('unlearned',),
+  ),
+)
+
+
+def _reference_report(
+  population: PopulationScores, data: Scores, options: Options
+) -> Report:
+  del data, options
+  correct = population.signals['correctness'] > 0.5
+  score = reference_ulira(correct, population.state)
+  forgotten = score[population.state == log_odds.FORGOTTEN]
+  known = forgotten[~np.isnan(forgotten)]
+  rate = float((known > 0.5).mean()) if len(known) else np.nan
+  missing = len(forgotten) - len(known)
+  return {
+    'member_rate': intervals.point(rate, len(known)),
+    'unscored': intervals.point(missing, len(forgotten)),
+  }
+
+
+ULIRA_REFERENCE = Attack(
+  'ulira_reference',
+  _reference_report,
+  Card(
+    title='U-LiRA as released with the benchmark',
+    subject='the released variant of U-LiRA on correctness, fitted in sample,',
+    source=f'{BENCHMARK}, released code',
+    question='forgotten_or_unseen',
+    terms={
+      'member_rate': Term(
+        'share called members',
+        'Share of the forgotten observations that {attack} calls members: a '
+        'true-positive rate to which no false-positive rate is known.',
+        'fraction',
+        'retrained',
+        source='',
+      ),
+      'unscored': UNSCORED,
+    },
+    needs=('correctness',),
+    populations=('unlearned',),
+  ),
+)

@@ -1,19 +1,17 @@
-"""The one score behind every attack: log-odds of the true class.
+"""Log-odds of the true class, the score behind every attack.
 
-    phi = z_y - logsumexp_{k != y} z_k = log(p_y / (1 - p_y))
+    log_odds = z_y - logsumexp_{k != y} z_k = log(p_y / (1 - p_y))
 
-Computed from logits in float64 and never through p: in float32,
-`log(p / (1 - p))` is infinite from phi = 17 on. One stored array of phi
-(f32[P, N] or f32[P, N, A]) is all that the attacks of this package need;
-cross-entropy and confidence are monotone functions of it.
+They are computed from logits in float64 and never through p: in float32,
+`log(p / (1 - p))` is infinite from log-odds of 17 on. One stored array of
+log-odds (f32[P, N] or f32[P, N, A]) is all that most attacks need;
+cross-entropy and confidence are monotone functions of it. `statistic` and
+`signals` give other scores for comparison with published attacks. All are
+larger for examples that look more like members.
 
-The other statistics of `statistic` exist for comparison with published
-attacks. All are oriented so that larger means "looks more like a member".
-
-Which two kinds of observations an attack has to tell apart.
-
-Attacks read `state` as 1 against 2. These functions arrange a population so
-that the same attack answers another question:
+Attacks compare the entries that `state` marks as forgotten (1) with those that
+it marks as never seen (2). The functions at the end of this file rearrange a
+population so that the same attack answers another question:
 
   as it is            forgotten against never seen, same unlearner (U-LiRA)
   against_retrained   unlearned against retrained on the same forgotten examples
@@ -21,13 +19,15 @@ that the same attack answers another question:
   members             training members against never seen (LiRA on originals)
   retained            retained against never seen: leakage of the retain set
 
-The first is blind to an unlearner that shifts all unseen examples alike, the
-second also fires on global side effects such as lower test accuracy.
+The first does not notice an unlearner that shifts all unseen examples alike;
+the second also reacts to global side effects such as lower test accuracy.
 """
 
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Bool, Float, Float64, Int, Int8, Integer
+from scipy import special
 
 from jaxmu.types import EXCLUDED, FORGOTTEN, NEVER_SEEN, RETAINED
 
@@ -45,7 +45,9 @@ MOST_WRONG = -103.0
 _CHUNK = 1 << 22  # logits converted to float64 at a time (32 MiB)
 
 
-def log_odds(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def log_odds(
+  logits: Float[np.ndarray, '*P N C'], labels: Integer[np.ndarray, ' N']
+) -> Float64[np.ndarray, '*P N']:
   """Compute the log-odds of the true class.
 
   Args:
@@ -64,8 +66,11 @@ def log_odds(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def statistic(
-  logits: np.ndarray, labels: np.ndarray, *, kind: Statistic = 'log_odds'
-) -> np.ndarray:
+  logits: Float[np.ndarray, '*P N C'],
+  labels: Integer[np.ndarray, ' N'],
+  *,
+  kind: Statistic = 'log_odds',
+) -> Float64[np.ndarray, '*P N']:
   """Compute one score per example, larger for more member-like.
 
   Args:
@@ -92,18 +97,70 @@ def statistic(
   raise ValueError(f'kind is {kind!r}; choose one of {STATISTICS}')
 
 
-def loss_from_log_odds(log_odds: np.ndarray) -> np.ndarray:
-  """Return the cross-entropy, softplus(-phi), exact for any phi (float64)."""
+def signals(
+  logits: Float[np.ndarray, '*P N C'], labels: Integer[np.ndarray, ' N']
+) -> dict[str, Float64[np.ndarray, '*P N']]:
+  """Compute the classical one-model attack scores.
+
+  Args:
+    logits: float[N, C], float[P, N, C] or float[P, N, A, C].
+    labels: int[N].
+
+  Returns:
+    Arrays without the last axis of `logits`, all larger for more member-like:
+    'loss' (negative cross-entropy), 'confidence' (p of the true class),
+    'entropy' and 'modified_entropy' (negated; Song and Mittal 2021) and
+    'correctness'. Non-finite logits give non-finite values.
+  """
+  score = log_odds(logits, labels)
+  z = np.asarray(logits, np.float64)
+  label = np.asarray(labels)
+  label = label[:, None] if z.ndim == 4 else label
+  label = np.broadcast_to(label, score.shape)
+  with np.errstate(invalid='ignore'):
+    log_p = special.log_softmax(z, axis=-1)
+  p = np.exp(log_p)
+  return {
+    'loss': log_confidence(score),
+    'confidence': special.expit(score),
+    'entropy': special.xlogy(p, p).sum(-1),
+    'modified_entropy': _modified_entropy(z, p, label, score),
+    'correctness': statistic(logits, labels, kind='correctness'),
+  }
+
+
+def _modified_entropy(z, p, label, score) -> np.ndarray:
+  """Return (1 - p_y) log p_y + sum_{k != y} p_k log(1 - p_k)."""
+  with np.errstate(divide='ignore', invalid='ignore'):
+    log_not_p = np.log1p(-p)
+    # 1 - p cancels for the largest class alone; its log-odds do not.
+    top = z.argmax(-1)
+    log_not_top = log_confidence(-of_class(z, top))
+  np.put_along_axis(log_not_p, top[..., None], log_not_top[..., None], -1)
+  terms = p * log_not_p
+  np.put_along_axis(terms, label[..., None], 0.0, -1)
+  true_term = special.expit(-score) * log_confidence(score)
+  return true_term + terms.sum(-1)
+
+
+def loss_from_log_odds(
+  log_odds: Float[np.ndarray, '*S'],
+) -> Float64[np.ndarray, '*S']:
+  """Return the cross-entropy, softplus(-log_odds), exact for any value."""
   with np.errstate(invalid='ignore'):
     return np.logaddexp(0.0, -np.asarray(log_odds, np.float64))
 
 
-def log_confidence(log_odds: np.ndarray) -> np.ndarray:
-  """Return log p of the true class, -softplus(-phi) (float64)."""
+def log_confidence(
+  log_odds: Float[np.ndarray, '*S'],
+) -> Float64[np.ndarray, '*S']:
+  """Return log p of the true class, -softplus(-log_odds) (float64)."""
   return -loss_from_log_odds(log_odds)
 
 
-def of_class(logits: np.ndarray, label: np.ndarray) -> np.ndarray:
+def of_class(
+  logits: Float64[np.ndarray, '*S C'], label: Integer[np.ndarray, '*S']
+) -> Float64[np.ndarray, '*S']:
   """Return the log-odds of one class per entry, any leading shape.
 
   Args:
@@ -117,7 +174,9 @@ def of_class(logits: np.ndarray, label: np.ndarray) -> np.ndarray:
   return true - (top + np.log(np.exp(others).sum(axis=-1)))
 
 
-def replace_non_finite(score: np.ndarray) -> tuple[np.ndarray, int]:
+def replace_non_finite(
+  score: Float[np.ndarray, '*S'],
+) -> tuple[Float[np.ndarray, '*S'], int]:
   """Sets non-finite scores to the most wrong finite one and counts them.
 
   A model that outputs NaN or infinity stays in every average, as one that is
@@ -200,16 +259,21 @@ def _check(logits: np.ndarray, labels: np.ndarray) -> None:
   if examples and not (0 <= labels.min() and labels.max() < classes):
     raise ValueError(
       f'labels run from {labels.min()} to {labels.max()}; with {classes} '
-      f'classes they must lie in 0..{classes - 1}'
+      f'classes they must be in 0..{classes - 1}'
     )
 
 
 def against_retrained(
-  score: np.ndarray,
-  retrained: np.ndarray,
-  state: np.ndarray,
-  group: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  score: Float[np.ndarray, 'P N *A'],
+  retrained: Float[np.ndarray, 'P N *A'],
+  state: Int8[np.ndarray, 'P N'],
+  group: Integer[np.ndarray, ' P'],
+  retrained_state: Int8[np.ndarray, 'P N'] | None = None,
+) -> tuple[
+  Float[np.ndarray, 'Q N *A'],
+  Int8[np.ndarray, 'Q N'],
+  Integer[np.ndarray, ' Q'],
+]:
   """Stack unlearned and retrained models: forgotten by U against R.
 
   For a null check pass a second retrained population as `score`.
@@ -220,11 +284,13 @@ def against_retrained(
       the forget set of row p.
     state: int8[P, N].
     group: int[P].
+    retrained_state: int8[P, N] where it differs from `state`, which it does for
+      models that failed.
 
   Returns:
     Score [2P, N(, A)], state int8[2P, N] (1 for U and 2 for R on forgotten
     examples, 3 elsewhere) and group int[2P]; a left-out group takes both kinds
-    with it, so that none can be told by what is missing.
+    with it, so that what is missing tells nothing about a model.
 
   Raises:
     ValueError: shapes that do not fit.
@@ -235,11 +301,11 @@ def against_retrained(
       f'retrained scores have shape {retrained.shape}, unlearned ones '
       f'{score.shape}; expected one retrained model for each unlearned one'
     )
-  forgotten = state == FORGOTTEN
+  other = state if retrained_state is None else retrained_state
   stacked = np.concatenate(
     [
-      np.where(forgotten, FORGOTTEN, EXCLUDED),
-      np.where(forgotten, NEVER_SEEN, EXCLUDED),
+      np.where(state == FORGOTTEN, FORGOTTEN, EXCLUDED),
+      np.where(other == FORGOTTEN, NEVER_SEEN, EXCLUDED),
     ]
   )
   return (
@@ -250,8 +316,8 @@ def against_retrained(
 
 
 def gather(
-  score: np.ndarray, where: np.ndarray, count: int
-) -> tuple[np.ndarray, np.ndarray]:
+  score: Float[np.ndarray, 'P N'], where: Bool[np.ndarray, 'P N'], count: int
+) -> tuple[Float[np.ndarray, 'count S'], Int[np.ndarray, ' S']]:
   """Collect the same number of observations of every example.
 
   Args:
@@ -268,12 +334,12 @@ def gather(
 
 
 def complementary_pairs(
-  state: np.ndarray, split: np.ndarray
-) -> np.ndarray | None:
-  """Find splits that train on exactly what another one leaves out.
+  state: Int8[np.ndarray, 'P N'], split: Integer[np.ndarray, ' P']
+) -> Integer[np.ndarray, ' P'] | None:
+  """Return pairs of splits that train on exactly what another one leaves out.
 
   Such a pair has to be left out together: with one of the two gone, the counts
-  that remain tell on which side an example was there.
+  that remain show in which of them an example was trained on.
 
   Args:
     state: int8[P, N].
@@ -290,23 +356,23 @@ def complementary_pairs(
     unseen[s] = (of_split == NEVER_SEEN).any(axis=0)
   partner = {}
   for s in seen:
-    found = [
+    others = [
       t
       for t in seen
       if (seen[s] == unseen[t]).all() and (unseen[s] == seen[t]).all()
     ]
-    if len(found) != 1:
+    if len(others) != 1:
       return None
-    partner[s] = min(s, found[0])
+    partner[s] = min(s, others[0])
   return np.array([partner[s] for s in split])
 
 
-def members(state: np.ndarray) -> np.ndarray:
+def members(state: Int8[np.ndarray, 'P N']) -> Int8[np.ndarray, 'P N']:
   """Mark all training members, retained or forgotten, as 1."""
   return np.where(state == RETAINED, FORGOTTEN, state).astype(np.int8)
 
 
-def retained(state: np.ndarray) -> np.ndarray:
+def retained(state: Int8[np.ndarray, 'P N']) -> Int8[np.ndarray, 'P N']:
   """Mark retained examples as 1 and never seen as 2, without forgotten."""
   swapped = np.where(state == FORGOTTEN, EXCLUDED, state)
   return np.where(state == RETAINED, FORGOTTEN, swapped).astype(np.int8)

@@ -1,22 +1,34 @@
-"""Which examples are exposed: one AUC per example over the models.
+"""Exposure of single examples: one AUC per example over the models.
 
-Averages over examples hide that unlearning fails for some. For each example,
-AUC_n says how well a single score tells the models that forgot it from those
-that never saw it (above one half: still remembered; below: pushed further away
-than an unseen example, which exposes it as well).
+An average over examples hides examples for which unlearning fails. AUC_n says
+how well a score tells the models that forgot example n from those that never
+saw it: above one half it is still remembered; below, it is pushed further away
+than an unseen example, which exposes it as well.
 
 Models of one split are not independent observations. The test counts distinct
-splits instead of models, which makes it conservative, and many examples are
-tested at once, so shares are controlled at a false-discovery rate.
+splits instead of models, which makes it conservative. Many examples are tested
+at once, so shares are controlled at a false-discovery rate.
 """
 
 import dataclasses
 from concurrent import futures
 
 import numpy as np
+from jaxtyping import Bool, Float, Float64, Int8, Integer
 from scipy import stats
 
-from jaxmu.attacks import leave_out, log_odds, roc
+from jaxmu.attacks import intervals, leave_out, log_odds, roc
+from jaxmu.attacks.interface import (
+  Attack,
+  Card,
+  Options,
+  Report,
+  quantile_term,
+)
+from jaxmu.attacks.scores import PopulationScores, Scores
+from jaxmu.terms import PROJECT, Term
+
+QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +38,7 @@ class PerExample:
   Attributes:
     auc: of forgotten against never-seen models.
     p_value: two-sided, of AUC = 1/2.
-    discovered: bool[N], significant at the asked false-discovery rate.
+    discovered: bool[N], significant at the given false-discovery rate.
   """
 
   auc: np.ndarray
@@ -41,7 +53,7 @@ class Summary:
   Attributes:
     examples: tested examples.
     mean: of the AUCs.
-    quantiles: f64[5] of the AUCs at 1, 25, 50, 75 and 99 %.
+    quantiles: f64[5] of the AUCs at `QUANTILES`.
     above: share with AUC > 0.6; large by chance alone with few models, compare
       with the retrained models.
     below: share with AUC < 0.4.
@@ -59,9 +71,9 @@ class Summary:
 
 
 def per_example(
-  score: np.ndarray,
-  state: np.ndarray,
-  group: np.ndarray,
+  score: Float[np.ndarray, 'P N'],
+  state: Int8[np.ndarray, 'P N'],
+  group: Integer[np.ndarray, ' P'],
   *,
   false_discovery_rate: float = 0.05,
 ) -> PerExample:
@@ -71,7 +83,7 @@ def per_example(
     score: float[P, N] a single score, larger for more member-like (log-odds,
       not a likelihood ratio: nothing is fitted here).
     state: int8[P, N], 1 forgotten, 2 never seen, others ignored. Use
-      `arrange.retained` for leakage of the retain set.
+      `log_odds.retained` for leakage of the retain set.
     group: int[P] splits.
     false_discovery_rate: of the discoveries among all tested examples.
   """
@@ -102,21 +114,23 @@ def per_example(
 def summarise(result: PerExample) -> Summary:
   """Return the distribution of exposure over the tested examples."""
   known = np.isfinite(result.auc)
-  auc, found = result.auc[known], result.discovered[known]
+  auc, discovered = result.auc[known], result.discovered[known]
   if not len(auc):
     return Summary(0, np.nan, np.full(5, np.nan), *[np.nan] * 4)
   return Summary(
     examples=len(auc),
     mean=float(auc.mean()),
-    quantiles=np.quantile(auc, [0.01, 0.25, 0.5, 0.75, 0.99]),
+    quantiles=np.quantile(auc, QUANTILES),
     above=float((auc > 0.6).mean()),
     below=float((auc < 0.4).mean()),
-    exposed=float((found & (auc > 0.5)).mean()),
-    over_unlearned=float((found & (auc < 0.5)).mean()),
+    exposed=float((discovered & (auc > 0.5)).mean()),
+    over_unlearned=float((discovered & (auc < 0.5)).mean()),
   )
 
 
-def benjamini_hochberg(p_value: np.ndarray, rate: float) -> np.ndarray:
+def benjamini_hochberg(
+  p_value: Float64[np.ndarray, ' N'], rate: float
+) -> Bool[np.ndarray, ' N']:
   """Return bool[N]: discoveries at a false-discovery rate (NaN never)."""
   known = np.flatnonzero(np.isfinite(p_value))
   out = np.zeros(len(p_value), bool)
@@ -132,3 +146,79 @@ def _distinct(kind: np.ndarray, group: np.ndarray) -> np.ndarray:
   """Number of distinct groups with an observation of a kind, f64[N]."""
   seen = np.stack([kind[group == g].any(axis=0) for g in np.unique(group)])
   return np.count_nonzero(seen, axis=0).astype(np.float64)
+
+
+def exposure(population: PopulationScores) -> PerExample:
+  """Return the exposure of each example in a population."""
+  return per_example(population.mean, population.state, population.split)
+
+
+def _report(
+  population: PopulationScores, data: Scores, options: Options
+) -> Report:
+  del data, options
+  summary = summarise(exposure(population))
+  values = {
+    'mean': summary.mean,
+    'above': summary.above,
+    'below': summary.below,
+    'exposed': summary.exposed,
+    'over_unlearned': summary.over_unlearned,
+  }
+  for level, value in zip(QUANTILES, summary.quantiles, strict=True):
+    values[f'quantile_{level:g}'] = value
+  n = summary.examples
+  return {name: intervals.point(v, n) for name, v in values.items()}
+
+
+_CORRECTED = 'Benjamini & Hochberg 1995'
+PER_EXAMPLE = Attack(
+  'per_example',
+  _report,
+  Card(
+    title='Per-example AUC',
+    subject='the AUC of each example over the models',
+    source=PROJECT,
+    question='exposure',
+    terms={
+      'mean': Term(
+        'mean',
+        'Mean over the examples of the AUC of each, which says how well its '
+        'scores tell models that forgot it from models that never saw it.',
+        'fraction',
+        'half',
+      ),
+      'above': Term(
+        'share above 0.6',
+        'Share of the examples with an AUC above 0.6; with few models many '
+        'are, by chance alone, so compare with the retrained models.',
+        'fraction',
+        'retrained',
+      ),
+      'below': Term(
+        'share below 0.4',
+        'Share of the examples with an AUC below 0.4, pushed further away than '
+        'an unseen example; compare with the retrained models.',
+        'fraction',
+        'retrained',
+      ),
+      'exposed': Term(
+        'share exposed',
+        'Share of the examples that are still remembered, beyond chance even '
+        'after correction for the number of examples tested.',
+        'fraction',
+        'lower',
+        _CORRECTED,
+      ),
+      'over_unlearned': Term(
+        'share over-unlearned',
+        'Share of the examples pushed further away than unseen ones, which '
+        'exposes them as well, corrected for the number of examples tested.',
+        'fraction',
+        'lower',
+        _CORRECTED,
+      ),
+      'quantile_{}': quantile_term('fraction'),
+    },
+  ),
+)

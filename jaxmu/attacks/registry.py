@@ -1,284 +1,342 @@
-"""All attacks on one population, as a list of numbers.
+"""All attacks, and how to run them on the populations of a file or a job.
 
     data = scores.from_arrays(numpy.load('file.npz'))
-    for finding in suite.run(data):
-      print(finding.attack, finding.metric, finding.estimate.value)
+    for result in registry.run(data):
+      print(result.population, result.metric, result.estimate.value)
 
-With scores of retrained models every attack is also run on those, where there
-is nothing to find ('retrained_*': the null), and the paired difference is
-given ('excess_*'). With scores of the models before unlearning it is run on
-those as well ('original_*').
+Every attack is run on the unlearned models, on the retrained models, where
+there is nothing to find (the null), and on the originals, as far as there are
+scores of them. `AttackResult.excess` is the difference from the retrained
+models, paired by group.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import difflib
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float64
 
-from jaxmu.attacks import density as density_lib
+from jaxmu import plugins
 from jaxmu.attacks import (
+  competition,
+  density,
   intervals,
+  klom,
   likelihood,
-  log_odds,
   per_example,
   rmia,
   roc,
-  scores,
   single_model,
-  versus_retrained,
+)
+from jaxmu.attacks.interface import Attack, Options, Report, checked
+from jaxmu.attacks.scores import PopulationScores, Scores
+from jaxmu.terms import Term
+
+Spec = Any  # a name, a path, a module or an `Attack`, see `jaxmu.plugins`
+
+_BUILTIN = (
+  likelihood.ULIRA,
+  single_model.POPULATION,
+  single_model.LOSS,
+  single_model.ENTROPY,
+  single_model.MODIFIED_ENTROPY,
+  single_model.CORRECTNESS,
+  likelihood.LIRA_ONLINE,
+  likelihood.LIRA_OFFLINE,
+  per_example.PER_EXAMPLE,
+  rmia.RMIA,
+  single_model.COMBINED,
+  likelihood.ULIRA_REFERENCE,
+  likelihood.LIRA_FORGET,
+  competition.COMPETITION,
+  klom.KLOM,
+  density.HISTOGRAM,
+  density.KDE,
 )
 
-Report = dict[str, intervals.Estimate]
+_plugins: dict[str, Attack] = {}  # plug-ins that were resolved, by name
+
+
+def _check(entry: Any) -> Attack:
+  attack = checked(entry)
+  builtin = {one.name: one for one in _BUILTIN}
+  if builtin.get(attack.name, attack) is not attack:
+    raise ValueError(
+      f'its name {attack.name!r} is that of a built-in attack; choose another'
+    )
+  if attack.name not in builtin:
+    _plugins[attack.name] = attack
+  return attack
+
+
+ATTACKS: plugins.Registry[Attack] = plugins.Registry(
+  'attack',
+  {attack.name: attack for attack in _BUILTIN},
+  check=_check,
+  title=lambda attack: attack.card.title,
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class AttackResult:
-  """One number of one attack."""
+  """One number of one attack on one population.
 
+  Attributes:
+    population: 'original', 'retrained' or 'unlearned'.
+    attack: its name.
+    statistic: for example 'auc'; `metric` is '<attack>_<statistic>'.
+    estimate: the number with its interval.
+    excess: the paired difference from the retrained models; None for those
+      themselves, and where a number has no value per group.
+  """
+
+  population: str
   attack: str
-  metric: str
+  statistic: str
   estimate: intervals.Estimate
+  excess: intervals.Estimate | None = None
+
+  @property
+  def metric(self) -> str:
+    return f'{self.attack}_{self.statistic}'
+
+
+# Reports by name of the attack and population, to share between calls of `run`.
+Known = MutableMapping[tuple[str, PopulationScores], Report]
 
 
 def run(
-  data: scores.Scores,
+  data: Scores,
+  attacks: Sequence[Spec] | None = None,
   *,
-  attacks: Sequence[str] | None = None,
   fprs: Sequence[float] = roc.FPRS,
+  settings: Mapping[str, Mapping[str, Any]] | None = None,
+  known: Known | None = None,
   advance: Callable[[str], None] = lambda name: None,
 ) -> list[AttackResult]:
-  """Run attacks and returns their numbers.
+  """Run attacks and return their numbers, attack by attack.
 
   Args:
-    data: of `scores.from_arrays`.
-    attacks: names out of `names(data)`; all if None.
+    data: of `scores.from_arrays` or `scores.from_populations`.
+    attacks: names out of `ATTACKS`, or plug-ins; all that can run if None.
     fprs: false-positive rates at which to give the TPR.
+    settings: by name of an attack, the settings that differ from its defaults,
+      such as {'ulira': {'variance': 'global'}}.
+    known: reports on retrained and original models are looked up here and
+      added, so that several methods that share these populations (and `fprs`
+      and `settings`) attack them once.
     advance: called with the name of each attack that is done.
 
   Raises:
-    ValueError: an attack that does not exist or cannot run on these scores.
+    ValueError: an attack that does not exist or cannot run on these scores, or
+      a setting that does not exist.
+
+  Example:
+    >>> import numpy as np
+    >>> from jaxmu.attacks import scores
+    >>> state = np.tile([[1, 2, 2, 1], [2, 1, 1, 2]], (8, 4))
+    >>> z = np.random.default_rng(0).normal(size=state.shape)
+    >>> data = scores.from_arrays(
+    ...   {'log_odds': z + 5 * (state == 1), 'state': state,
+    ...    'split': np.arange(16)}
+    ... )
+    >>> result = run(data, ['ulira'], fprs=())[0]
+    >>> result.metric, result.estimate.value > 0.9
+    ('ulira_auc', True)
   """
-  findings: list[AttackResult] = []
-  for name in choose(data, attacks):
-    report = _one(name, data, fprs)
-    findings += [
-      AttackResult(name, key, value) for key, value in report.items()
-    ]
-    advance(name)
-  return findings
+  chosen = choose(data, attacks)
+  options = {
+    attack.name: Options(tuple(fprs), _settings(attack, settings or {}))
+    for attack in chosen
+  }
+  results: list[AttackResult] = []
+  for attack in chosen:
+    results += _run_one(attack, data, options[attack.name], known)
+    advance(attack.name)
+  return results
 
 
-def choose(
-  data: scores.Scores, attacks: Sequence[str] | None
-) -> tuple[str, ...]:
+def choose(data: Scores, attacks: Sequence[Spec] | None) -> tuple[Attack, ...]:
   """Return the attacks to run, all that can if None.
 
   Raises:
-    ValueError: an attack that does not exist or cannot run on these scores.
+    ValueError: an attack that does not exist, or that needs what the scores do
+      not have; one line that names it and the attacks that can run.
   """
   possible = possible_attacks(data)
-  for name in attacks or ():
-    if name not in possible:
-      reason = _NEEDS.get(name, 'there is no such attack')
+  if attacks is None:
+    return tuple(ATTACKS[name] for name in possible)
+  chosen = tuple(resolve(spec) for spec in attacks)
+  for attack in chosen:
+    lacking = attack.lacks(data)
+    if lacking:
+      near = difflib.get_close_matches(attack.name, possible, n=1)
+      hint = f' (the nearest is {near[0]!r})' if near else ''
       raise ValueError(
-        f'attack {name!r} cannot run on these scores: {reason}. Possible are '
-        f'{", ".join(possible)}'
+        f'attack {attack.name!r} needs {" and ".join(lacking)}, which these '
+        f'scores do not have; possible are {", ".join(possible)}{hint}'
       )
-  return possible if attacks is None else tuple(attacks)
+  return chosen
 
 
-def possible_attacks(data: scores.Scores) -> tuple[str, ...]:
-  """Return the attacks that these scores allow, cheap ones first."""
-  found = ['ulira', 'population', *_present_signals(data)]
-  found += ['lira_online', 'lira_offline', 'per_example']
-  if _population_examples(data).any():
-    found.append('rmia')
-  if data.unlearned.signals:
-    found += ['combined', 'ulira_reference']
-  if data.retrained is not None:
-    found += ['lira_forget', 'competition', 'klom']
-  return (*found, 'histogram', 'kde')
+def resolve(spec: Spec) -> Attack:
+  """Return the attack that a name, path, module or object stands for.
+
+  Raises:
+    ValueError: there is none; see `plugins.Registry.resolve`.
+  """
+  if isinstance(spec, str) and spec in _plugins:
+    return _plugins[spec]
+  return ATTACKS.resolve(spec)
 
 
-_NEEDS = {
-  'rmia': 'it needs examples of state 3 in every model',
-  'ulira_reference': "it needs 'logits'",
-  'combined': "it needs 'logits'",
-  'lira_forget': 'it needs scores of retrained models',
-  'competition': 'it needs scores of retrained models',
-  'klom': 'it needs scores of retrained models',
-  **{name: "it needs 'logits'" for name in single_model.LOGIT_SIGNALS},
-}
+def known_attacks() -> dict[str, Attack]:
+  """Return built-in attacks and plug-ins that were resolved, by name."""
+  return {**ATTACKS, **_plugins}
 
 
-def ratios(data: scores.Scores) -> Mapping[str, np.ndarray]:
-  """Return U-LiRA's log-likelihood ratios f64[P, N] of each population."""
+def possible_attacks(data: Scores, *, costly: bool = True) -> tuple[str, ...]:
+  """Return the names of the built-in attacks that these scores allow.
+
+  Args:
+    data: the scores.
+    costly: whether to include attacks that take minutes on large populations.
+  """
+  return tuple(
+    name
+    for name, attack in ATTACKS.items()
+    if not attack.lacks(data) and (costly or attack.card.cost == 'cheap')
+  )
+
+
+def term(metric: str) -> Term | None:
+  """Return the meaning of `<attack>_<statistic>`, None if there is no such.
+
+  The longest name of an attack that fits is taken: 'ulira_reference' before
+  'ulira'. Plug-ins are known once they were resolved.
+  """
+  every = known_attacks()
+  for name in sorted(every, key=len, reverse=True):
+    if metric.startswith(f'{name}_'):
+      return every[name].term(metric.removeprefix(f'{name}_'))
+  return None
+
+
+def score(
+  spec: Spec, data: Scores, *, settings: Mapping[str, Any] | None = None
+) -> dict[str, Float64[np.ndarray, 'P N']]:
+  """Return what an attack says of every entry, by population.
+
+  Args:
+    spec: an attack that gives a score.
+    data: the scores.
+    settings: of the attack.
+
+  Raises:
+    ValueError: it gives no score, or cannot run on these scores.
+  """
+  (attack,) = choose(data, [spec])
+  if attack.score is None:
+    raise ValueError(f'attack {attack.name!r} gives no score to single entries')
+  options = Options(settings=_settings(attack, {attack.name: settings or {}}))
   return {
-    name: _score('ulira', side, data) for name, side in data.sides.items()
+    name: attack.score(population, data, options)
+    for name, population in data.populations.items()
+    if name in attack.card.populations
   }
 
 
-def _one(name: str, data: scores.Scores, fprs) -> Report:
-  if name in ('competition', 'klom', 'lira_forget'):
-    return versus_retrained.report(name, data, fprs)
-  own = _report(name, data.unlearned, data, fprs)
-  if name == 'ulira_reference':
-    return own
-  found = dict(own)
-  for other in ('retrained', 'original'):
-    if other not in data.sides:
-      continue
-    beside = _report(name, data.sides[other], data, fprs)
-    found |= {f'{other}_{key}': value for key, value in beside.items()}
-    if other == 'retrained':
-      found |= {
-        f'excess_{key}': intervals.paired_difference(value, beside[key])
-        for key, value in own.items()
-        if value.by_split.size
-      }
-  return found
+def _settings(
+  attack: Attack, settings: Mapping[str, Mapping[str, Any]]
+) -> Mapping[str, Any]:
+  chosen = settings.get(attack.name, {})
+  for name in chosen:
+    if name not in attack.card.settings:
+      allowed = ', '.join(attack.card.settings) or 'none'
+      raise ValueError(
+        f'attack {attack.name!r} has no setting {name!r}; it has {allowed}'
+      )
+  return chosen
+
+
+def _run_one(
+  attack: Attack, data: Scores, options: Options, known: Known | None
+) -> list[AttackResult]:
+  reports: dict[str, Report] = {}
+  for name in ('retrained', 'unlearned', 'original'):  # the null first
+    if name in data.populations and name in attack.card.populations:
+      population = data.populations[name]
+      reports[name] = _report(
+        attack,
+        population,
+        data,
+        options,
+        None if name == 'unlearned' else known,
+      )
+  null = reports.get('retrained', {})
+  results = []
+  for name in ('unlearned', 'retrained', 'original'):
+    for key, estimate in reports.get(name, {}).items():
+      excess = None
+      if name != 'retrained' and key in null:
+        groups = (data.populations[n].group for n in (name, 'retrained'))
+        excess = _excess(estimate, null[key], *groups)
+      results.append(AttackResult(name, attack.name, key, estimate, excess))
+  return results
 
 
 def _report(
-  name: str, side: scores.PopulationScores, data: scores.Scores, fprs
+  attack: Attack,
+  population: PopulationScores,
+  data: Scores,
+  options: Options,
+  known: Known | None,
 ) -> Report:
-  if name == 'population':
-    return _population(side, data)
-  if name == 'per_example':
-    return _per_example(side, data)
-  if name == 'ulira_reference':
-    return versus_retrained.reference_report(side, data)
-  score, state = _score(name, side, data), data.audited_state
-  threshold = 0.0 if name in _LIKELIHOOD_RATIOS else None
-  report = roc.roc_report(
-    score, state, data.group, fprs=fprs, threshold=threshold
-  )
-  if name in _CROSS_FITTED:
-    report = {k: intervals.cross_fitted(v) for k, v in report.items()}
-  if name in ('ulira', 'rmia'):
-    unscored = np.isnan(score) & (
-      (state == log_odds.FORGOTTEN) | (state == log_odds.NEVER_SEEN)
-    )
-    report['unscored'] = intervals.point(int(unscored.sum()), score.size)
-  if name == 'ulira':
-    report['retain_auc'] = _retain_auc(side, data)
-    report['non_finite'] = intervals.point(side.non_finite, side.log_odds.size)
+  """Return the report on one population, with failed models in its notes."""
+  if known is not None and (attack.name, population) in known:
+    return known[attack.name, population]
+  report = attack.report(population, data, options)
+  if population.failures:
+    all_failed = bool(population.failed.all())
+    report = {
+      key: _noted(estimate, population.failures, all_failed)
+      for key, estimate in report.items()
+    }
+  if known is not None:
+    known[attack.name, population] = report
   return report
 
 
-_LIKELIHOOD_RATIOS = ('ulira', 'lira_online', 'kde', 'histogram')
-# Fitted on both kinds of the other groups; offline attacks never see a
-# forgotten score and their plain intervals hold.
-_CROSS_FITTED = _LIKELIHOOD_RATIOS
-
-
-def _score(
-  name: str, side: scores.PopulationScores, data: scores.Scores
-) -> np.ndarray:
-  """Return the score f64[P, N] of an attack that gives one."""
-  if name in side.signals:
-    return side.signals[name]
-  if name == 'loss':
-    return side.mean
-  if name == 'combined':
-    return _combined(side, data.audited_state)
-  z, state, group = side.log_odds, data.audited_state, data.group
-  if name == 'ulira':
-    return likelihood.ulira(z, state, group)[0]
-  if name == 'lira_online':  # its options, on forgotten against never seen
-    return likelihood.ulira(
-      z, state, group, variance='per_example', location='median'
-    )[0]
-  if name == 'lira_offline':
-    return likelihood.lira_offline(z, state, group)[0]
-  if name == 'rmia':
-    z_population = _population_examples(data)
-    return rmia.rmia(z, state, group, population=z_population)[0]
-  density = {'kde': density_lib.kde, 'histogram': density_lib.histogram}[name]
-  return density(z, state, group)[0]
-
-
-def _combined(side: scores.PopulationScores, state: np.ndarray) -> np.ndarray:
-  """Held-out scores of a classifier on all signals, model by model."""
-  features = np.stack([*side.signals.values()], axis=-1)  # f64[P, N, K]
-  out = np.full(state.shape, np.nan)
-  for m, row in enumerate(state):
-    used = np.flatnonzero(
-      (row == log_odds.FORGOTTEN) | (row == log_odds.NEVER_SEEN)
-    )
-    member = row[used] == log_odds.FORGOTTEN
-    if min(member.sum(), (~member).sum()) >= single_model.COMBINED_FOLDS:
-      out[m, used] = single_model.combined(features[m, used], member)
-  return out
-
-
-def _population(side: scores.PopulationScores, data: scores.Scores) -> Report:
-  """The benchmark's classifier on the loss, model by model."""
-  by_model = np.full(len(data.state), np.nan)
-  loss = log_odds.loss_from_log_odds(side.mean)
-  for m, (values, state) in enumerate(
-    zip(loss, data.audited_state, strict=True)
-  ):
-    forget = values[state == log_odds.FORGOTTEN]
-    unseen = values[state == log_odds.NEVER_SEEN]
-    if min(len(forget), len(unseen)) >= single_model.FOLDS:
-      by_model[m] = single_model.population_mia(forget, unseen)
-  note = '' if np.isfinite(by_model).any() else 'fewer than 10 forgotten each'
-  return {
-    'mia': intervals.over_splits(
-      intervals.group_means(by_model, data.group),
-      bounds=(0.0, 1.0),
-      note=note,
-    )
-  }
-
-
-def exposure(
-  data: scores.Scores,
-) -> dict[str, per_example.PerExample]:
-  """Return the exposure of each example, per population."""
-  return {
-    name: per_example.per_example(side.mean, data.state, data.split)
-    for name, side in data.sides.items()
-  }
-
-
-def _per_example(side: scores.PopulationScores, data: scores.Scores) -> Report:
-  found = per_example.per_example(side.mean, data.state, data.split)
-  summary = per_example.summarise(found)
-  shares = {
-    'mean': summary.mean,
-    'above': summary.above,
-    'below': summary.below,
-    'exposed': summary.exposed,
-    'over_unlearned': summary.over_unlearned,
-  }
-  n = summary.examples
-  report = {name: intervals.point(v, n) for name, v in shares.items()}
-  levels = ('0.01', '0.25', '0.5', '0.75', '0.99')
-  for level, value in zip(levels, summary.quantiles, strict=True):
-    report[f'quantile_{level}'] = intervals.point(value, n)
-  return report
-
-
-def _retain_auc(
-  side: scores.PopulationScores, data: scores.Scores
+def _noted(
+  estimate: intervals.Estimate, failures: str, all_failed: bool
 ) -> intervals.Estimate:
-  """Leakage of the retain set, which unlearning is not meant to reduce."""
-  state = log_odds.retained(data.state)
-  if not (state == log_odds.FORGOTTEN).any():
-    return intervals.point(np.nan, 0, 'no retained examples (state 0)')
-  ratio, _ = likelihood.ulira(side.log_odds, state, data.group)
-  report = roc.roc_report(ratio, state, data.group, fprs=())
-  return intervals.cross_fitted(report['auc'])
+  """Say in a note that models failed; no value is given if all did."""
+  if all_failed:
+    return intervals.Estimate(
+      np.nan,
+      np.nan,
+      np.nan,
+      0,
+      np.full_like(estimate.by_split, np.nan),
+      estimate.pooling,
+      f'not available: {failures}',
+    )
+  note = '; '.join(part for part in (estimate.note, failures) if part)
+  return dataclasses.replace(estimate, note=note)
 
 
-def _present_signals(data: scores.Scores) -> list[str]:
-  return [
-    'loss',
-    *(single_model.LOGIT_SIGNALS if data.unlearned.signals else ()),
-  ]
-
-
-def _population_examples(data: scores.Scores) -> np.ndarray:
-  return np.all(data.state == log_odds.EXCLUDED, axis=0)
+def _excess(
+  estimate: intervals.Estimate,
+  null: intervals.Estimate,
+  group: np.ndarray,
+  null_group: np.ndarray,
+) -> intervals.Estimate | None:
+  if not estimate.by_split.size:
+    return None
+  if not np.array_equal(np.unique(group), np.unique(null_group)):
+    return None
+  if estimate.by_split.shape != null.by_split.shape:
+    return None
+  return intervals.paired_difference(estimate, null)

@@ -1,52 +1,60 @@
-"""RMIA and U-RMIA: is the model unusually sure of this example? (2024)
+"""RMIA: is a model unusually sure of an example? (Zarifzadeh et al. 2024)
 
     LR(x, z) = [p(x) / pbar(x)] / [p(z) / pbar(z)]
     score(x) = share of population examples z with LR(x, z) >= gamma
 
-with p the true-class probability under the judged model and pbar its mean over
-reference models (Zarifzadeh et al. 2024). For unlearning, "in" means forgotten
-under the unlearner and "out" never seen; z are examples that no model has seen.
-It needs one to four reference models only, and it is one-sided: over-unlearned
-examples look like non-members, so read it next to two-sided attacks.
+p is the true-class probability under the judged model, pbar its mean over
+reference models. For unlearning, "in" means forgotten by the unlearner and
+"out" never seen; z are examples that no model has seen. One to four reference
+models are enough. The attack is one-sided: over-unlearned examples look like
+non-members, so read it beside two-sided attacks.
 
-Everything is in log space; ties at the top are broken by x's own ratio, below
-the quantum 1/|Z|, since a leaky model would otherwise tie all its members at 1
-and lose every low-FPR column.
+Everything is computed in log space. Ties at the top are broken by x's ratio,
+below the quantum 1/|Z|, since a leaky model would otherwise tie all its members
+at 1, where no threshold of a low FPR separates them.
 """
 
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Bool, Float, Float64, Int8, Integer
 
-from jaxmu.attacks import leave_out, log_odds, roc
+from jaxmu.attacks import leave_out, log_odds
+from jaxmu.attacks.interface import (
+  ROC_TERMS,
+  UNSCORED,
+  Card,
+  from_score,
+  unscored,
+)
 
 Rule = Literal['online', 'offline']
 
 
 def rmia(
-  phi: np.ndarray,
-  state: np.ndarray,
-  group: np.ndarray,
+  score: Float[np.ndarray, 'P N *A'],
+  state: Int8[np.ndarray, 'P N'],
+  group: Integer[np.ndarray, ' P'],
   *,
-  population: np.ndarray | None = None,
+  population: Bool[np.ndarray, ' N'] | None = None,
   rule: Rule = 'offline',
   a: float = 0.3,
   gamma: float = 1.0,
   mode: leave_out.Mode = 'logo',
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Float64[np.ndarray, 'P N'], Bool[np.ndarray, 'P N']]:
   """Compute RMIA scores of every (model, example).
 
   Args:
-    phi: float[P, N] or float[P, N, A] log-odds (scores are averaged over A).
+    score: float[P, N] or float[P, N, A] log-odds (scores are averaged over A).
     state: int8[P, N], 1 in, 2 out; others are not scored.
     group: int[P], whose models are never each other's references.
     population: bool[N], the examples z; those of state 3 in every model if
       None.
     rule: 'online', pbar = (mean_in p + mean_out p) / 2; 'offline' needs out
       models only, with mean_in p taken as a mean_out p + 1 - a.
-    a: of the offline rule, 0.3 by default; `choose_a` searches it.
+    a: of the offline rule, 0.3 as in the paper's experiments.
     gamma: threshold of the ratio.
-    mode: see `moments.make_units`.
+    mode: see `leave_out.make_units`.
 
   Returns:
     Scores f64[P, N] in [0, 1 + 1/|Z|), NaN where unscored (no reference of a
@@ -55,7 +63,7 @@ def rmia(
   Raises:
     ValueError: no population examples, or an option out of range.
   """
-  phi, state, group = map(np.asarray, (phi, state, group))
+  score, state, group = map(np.asarray, (score, state, group))
   _check(rule, a, gamma)
   if population is None:
     population = np.all(state == log_odds.EXCLUDED, axis=0)
@@ -63,14 +71,14 @@ def rmia(
   if not population.any():
     raise ValueError(
       'RMIA needs population examples that no model has seen (state 3 in '
-      'every model); none were found. Pass `population`'
+      'every model); there are none. Pass `population`'
     )
   if (state[:, population] < log_odds.NEVER_SEEN).any():
     raise ValueError(
       'some population examples were trained on (state 0 or 1); RMIA compares '
       'with examples that no model has seen'
     )
-  views = phi[..., None] if phi.ndim == 2 else phi
+  views = score[..., None] if score.ndim == 2 else score
   total = np.zeros(state.shape)
   for view in np.moveaxis(views, 2, 0):
     total += _one_view(view, state, group, population, rule, a, gamma, mode)
@@ -78,62 +86,30 @@ def rmia(
   return total, ~np.isnan(total)
 
 
-def choose_a(
-  phi: np.ndarray,
-  state: np.ndarray,
-  group: np.ndarray,
-  *,
-  attacked: int,
-  population: np.ndarray | None = None,
-) -> float:
-  """Search the offline `a` on 0, 0.1, ..., 1 by attacking one group.
-
-  Args:
-    phi: as in `rmia`.
-    state: as in `rmia`.
-    group: as in `rmia`.
-    attacked: the group whose AUC decides; leave its models out of the report,
-      or the search has seen the answer.
-    population: as in `rmia`.
-  """
-  chosen = np.asarray(group) == attacked
-  if not chosen.any():
-    raise ValueError(f'no model is of group {attacked}')
-
-  def value(a: float) -> float:
-    score, valid = rmia(phi, state, group, population=population, a=a)
-    each = [
-      roc.auc(
-        s[v & (c == log_odds.FORGOTTEN)], s[v & (c == log_odds.NEVER_SEEN)]
-      )
-      for s, v, c in zip(
-        score[chosen], valid[chosen], state[chosen], strict=True
-      )
-    ]
-    return float(np.nanmean(each))
-
-  return max(np.linspace(0, 1, 11), key=value).item()
-
-
-def _one_view(phi, state, group, population, rule, a, gamma, mode):
-  log_p = log_odds.log_confidence(phi)
+def _one_view(score, state, group, population, rule, a, gamma, mode):
+  log_p = log_odds.log_confidence(score)
   units = leave_out.make_units(group, mode)
   out = np.full(state.shape, np.nan)
-  unseen = (state == log_odds.NEVER_SEEN) | population
+  # Population examples may lack scores, of models that failed for example.
+  unseen = (state == log_odds.NEVER_SEEN) | (population & np.isfinite(log_p))
   log_out = _log_mean(log_p, unseen, units)
   if rule == 'online':
     log_in = _log_mean(log_p, state == log_odds.FORGOTTEN, units)
-    with np.errstate(invalid='ignore'):
-      both = np.logaddexp(log_in, log_out) - np.log(2)
+    both = _log_sum(log_in, log_out) - np.log(2)
     log_bar = np.where(population, log_out, both)
   else:
-    log_bar = np.logaddexp(np.log((1 + a) / 2) + log_out, _log((1 - a) / 2))
+    log_bar = _log_sum(np.log((1 + a) / 2) + log_out, _log((1 - a) / 2))
   for u, rows in enumerate(units.slices()):
     for m in units.order[rows]:
       rho = log_p[m] - log_bar[u]
       used = leave_out.scored(state[m]) & np.isfinite(rho)
       out[m, used] = _dominance(rho[used], rho[population], gamma)
   return out
+
+
+def _log_sum(first: np.ndarray, second: np.ndarray | float) -> np.ndarray:
+  with np.errstate(invalid='ignore'):  # NaN where there is no reference model
+    return np.logaddexp(first, second)
 
 
 def _log(x: float) -> float:
@@ -178,6 +154,28 @@ def _check(rule: str, a: float, gamma: float) -> None:
   if rule not in ('online', 'offline'):
     raise ValueError(f"rule is {rule!r}; use 'online' or 'offline'")
   if not 0 <= a <= 1:
-    raise ValueError(f'a is {a}; it must lie in [0, 1]')
+    raise ValueError(f'a is {a}; it must be in [0, 1]')
   if not gamma > 0:
     raise ValueError(f'gamma is {gamma}; it must be positive')
+
+
+RMIA = from_score(
+  'rmia',
+  lambda population, data, options: rmia(
+    population.log_odds,
+    population.audited_state,
+    population.group,
+    population=population.population_examples,
+  )[0],
+  Card(
+    title='RMIA',
+    subject='the attack RMIA, one-sided,',
+    source='Zarifzadeh et al. 2024',
+    question='forgotten_or_unseen',
+    terms={**ROC_TERMS, 'unscored': UNSCORED},
+    needs=('population_examples',),
+  ),
+  more=lambda score, population, options: {
+    'unscored': unscored(score, population)
+  },
+)

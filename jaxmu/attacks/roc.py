@@ -1,28 +1,24 @@
-"""ROC numbers of one score vector: positives are forgotten, larger is member.
+"""ROC numbers of scores, per model or over a population, with intervals.
 
-Everything here takes two plain vectors, the scores of positives and of
-negatives; `jaxmu.attacks.roc` applies it to populations. AUC is by
-mid-ranks (a tie counts one half), TPR at a fixed FPR never exceeds the asked
-FPR and is refused where too few negatives could support it.
+The first functions take two plain vectors, the scores of positives (forgotten)
+and of negatives (never seen), larger for more member-like. AUC is by mid-ranks
+(a tie counts one half). TPR at a fixed FPR never exceeds that FPR and is
+refused where there are too few negatives.
 
-From scores of a population to numbers with intervals.
+`roc_report` applies them to a population. An attacker attacks one model, so
+every number is computed per model, averaged over the models of a split, then
+over splits, with a t-interval over splits. A TPR at low FPR needs
+`fpr * negatives >= 10`. Where single models have too few never-seen examples,
+all models of a split share one threshold, or the whole population does (the
+interval is then a jackknife over splits); where even those are too few the
+number is refused. `Estimate.pooling` says which. The choice depends on counts
+only, never on scores, so that all methods scored on the same states get the
+same rule. A shared threshold is weaker than one per model if the models' scores
+differ in scale (raw losses do, likelihood ratios hardly do).
 
-One attacker meets one model, so every metric is computed per model, averaged
-over the models of a split, then over splits, with a t-interval over splits.
-
-A TPR at low FPR needs `fpr * negatives >= 10`. Where single models have too
-few never-seen examples, one threshold is shared by all models of a split, or
-by the whole population (the interval is then a jackknife over splits); where
-even that is too little the number is refused. `Estimate.pooling` says which.
-The choice looks at counts only, never at scores, so that all methods scored on
-the same states get the same rule. Sharing a threshold is a weaker attacker
-than one per model if the models' scores differ in scale (raw losses do,
-likelihood ratios hardly do).
-
-Trade-off curves: the best FNR at every FPR, and their Gaussian summary.
-
-A better summary than one epsilon: a mechanism is mu-GDP if it is no easier to
-attack than telling N(0, 1) from N(mu, 1) (Dong et al. 2022).
+`trade_off` gives the smallest FNR at every FPR; `gaussian_mu` summarises it: a
+mechanism is mu-GDP if attacking it is no easier than telling N(0, 1) from
+N(mu, 1) (Dong et al. 2022).
 """
 
 import math
@@ -31,6 +27,7 @@ from concurrent import futures
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float, Float64, Int8, Integer
 from scipy import stats
 
 from jaxmu.attacks import intervals, log_odds
@@ -38,8 +35,10 @@ from jaxmu.attacks import intervals, log_odds
 MIN_FALSE_POSITIVES = 10
 
 
-def auc(positives: np.ndarray, negatives: np.ndarray) -> float:
-  """Return the area under the ROC curve, NaN if a side is empty."""
+def auc(
+  positives: Float[np.ndarray, ' n1'], negatives: Float[np.ndarray, ' n0']
+) -> float:
+  """Return the area under the ROC curve, NaN if either is empty."""
   if not (len(positives) and len(negatives)):
     return math.nan
   below, tied = _placements(positives, np.sort(negatives))
@@ -51,10 +50,10 @@ def enough_negatives(count: int, fpr: float) -> bool:
   return fpr * count >= MIN_FALSE_POSITIVES * (1 - 1e-12)
 
 
-def threshold_at_fpr(negatives: np.ndarray, fpr: float) -> float:
+def threshold_at_fpr(negatives: Float[np.ndarray, ' n0'], fpr: float) -> float:
   """Return the (floor(fpr * n0) + 1)-th largest negative.
 
-  Calling positive what lies *above* it makes at most `fpr * n0` errors,
+  Calling positive what is *above* it makes at most `fpr * n0` errors,
   without interpolation.
   """
   allowed = math.floor(fpr * len(negatives) * (1 + 1e-12))
@@ -65,20 +64,20 @@ def threshold_at_fpr(negatives: np.ndarray, fpr: float) -> float:
 
 
 def tpr_at_fpr(
-  positives: np.ndarray,
-  negatives: np.ndarray,
+  positives: Float[np.ndarray, ' n1'],
+  negatives: Float[np.ndarray, ' n0'],
   fpr: float,
   *,
   refuse: bool = True,
 ) -> float:
   """Return the TPR at a fixed FPR, NaN if refused.
 
-  Conservative on the given negatives: at most `fpr * n0` lie above the
+  Conservative on the given negatives: at most `fpr * n0` are above the
   threshold. On new ones the expected rate is a little above `fpr`,
   `(floor(fpr * n0) + 1) / (n0 + 1)`, and so is the TPR without any leak.
 
-  Refused when a side is empty or fewer than `MIN_FALSE_POSITIVES` negatives
-  would lie above the threshold; `refuse=False` is for resampling, after the
+  Refused when either is empty or fewer than `MIN_FALSE_POSITIVES` negatives
+  would be above the threshold; `refuse=False` is for resampling, after the
   whole sample has passed that test.
   """
   if not (len(positives) and len(negatives)):
@@ -89,7 +88,9 @@ def tpr_at_fpr(
 
 
 def balanced_accuracy(
-  positives: np.ndarray, negatives: np.ndarray, threshold: float = 0.0
+  positives: Float[np.ndarray, ' n1'],
+  negatives: Float[np.ndarray, ' n0'],
+  threshold: float = 0.0,
 ) -> float:
   """Return (TPR + TNR) / 2 at a threshold fixed beforehand."""
   if not (len(positives) and len(negatives)):
@@ -100,7 +101,7 @@ def balanced_accuracy(
 
 
 def best_balanced_accuracy(
-  positives: np.ndarray, negatives: np.ndarray
+  positives: Float[np.ndarray, ' n1'], negatives: Float[np.ndarray, ' n0']
 ) -> float:
   """Return the largest (TPR + TNR) / 2 over thresholds: optimistic.
 
@@ -116,8 +117,10 @@ def best_balanced_accuracy(
 
 
 def curve(
-  positives: np.ndarray, negatives: np.ndarray, fpr: np.ndarray
-) -> np.ndarray:
+  positives: Float[np.ndarray, ' n1'],
+  negatives: Float[np.ndarray, ' n0'],
+  fpr: Float64[np.ndarray, ' K'],
+) -> Float64[np.ndarray, ' K']:
   """Return the conservative TPR on a grid of FPR (nothing is refused)."""
   if not (len(positives) and len(negatives)):
     return np.full(len(fpr), np.nan)
@@ -130,7 +133,9 @@ def curve(
   return 1.0 - above / len(positives)
 
 
-def _placements(scores: np.ndarray, ordered: np.ndarray):
+def _placements(
+  scores: np.ndarray, ordered: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
   """Count the entries of `ordered` below and equal to each score."""
   below = np.searchsorted(ordered, scores, 'left')
   return below, np.searchsorted(ordered, scores, 'right') - below
@@ -143,9 +148,9 @@ Pair = tuple[np.ndarray, np.ndarray]  # scores of positives, of negatives
 
 
 def roc_report(
-  score: np.ndarray,
-  state: np.ndarray,
-  group: np.ndarray,
+  score: Float[np.ndarray, 'P N'],
+  state: Int8[np.ndarray, 'P N'],
+  group: Integer[np.ndarray, ' P'],
   *,
   fprs: Sequence[float] = FPRS,
   threshold: float | None = 0.0,
@@ -164,7 +169,7 @@ def roc_report(
     threshold: decision threshold fixed beforehand (0 for likelihood ratios),
       None if the score has none.
     pooling: 'auto' gives AUC and accuracies per model (per split if no model
-      has both kinds, as with `arrange.against_retrained`) and each TPR at the
+      has both kinds, as with `log_odds.against_retrained`) and each TPR at the
       finest level that the counts support; the others force one level.
     level: coverage of the intervals.
 
@@ -193,11 +198,11 @@ def roc_report(
 
 
 def curves(
-  score: np.ndarray,
-  state: np.ndarray,
-  group: np.ndarray,
+  score: Float[np.ndarray, 'P N'],
+  state: Int8[np.ndarray, 'P N'],
+  group: Integer[np.ndarray, ' P'],
   *,
-  fpr: np.ndarray,
+  fpr: Float64[np.ndarray, ' K'],
   cross_fitted: bool = True,
   level: float = 0.95,
 ) -> dict[str, np.ndarray]:
@@ -371,8 +376,8 @@ def _jackknife(splits: list[Pair], metric, level) -> intervals.Estimate:
 
 
 def trade_off(
-  positives: np.ndarray, negatives: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+  positives: Float[np.ndarray, ' n1'], negatives: Float[np.ndarray, ' n0']
+) -> tuple[Float64[np.ndarray, ' K'], Float64[np.ndarray, ' K']]:
   """Return the lower convex hull of (FPR, FNR) over thresholds.
 
   Randomising between two thresholds reaches every point of the hull. It is an
@@ -386,7 +391,7 @@ def trade_off(
     FPR f64[K] increasing from 0 to 1, FNR f64[K] decreasing to 0.
   """
   cuts = np.unique(np.concatenate([positives, negatives]))
-  cuts = np.append(cuts, np.inf)[::-1]  # from "nobody" to "everybody"
+  cuts = np.append(cuts, np.inf)[::-1]  # from none to all positive
   fpr = 1 - np.searchsorted(np.sort(negatives), cuts, 'left') / len(negatives)
   fnr = np.searchsorted(np.sort(positives), cuts, 'left') / len(positives)
   hull: list[tuple[float, float]] = []
@@ -399,7 +404,9 @@ def trade_off(
   return x, y
 
 
-def gaussian_mu(fpr: np.ndarray, fnr: np.ndarray) -> float:
+def gaussian_mu(
+  fpr: Float64[np.ndarray, ' K'], fnr: Float64[np.ndarray, ' K']
+) -> float:
   """Fit mu = Phi^-1(1 - FPR) - Phi^-1(FNR): the median over inner points.
 
   Returns:
@@ -415,6 +422,6 @@ def gaussian_mu(fpr: np.ndarray, fnr: np.ndarray) -> float:
 
 
 def _above(a, b, c) -> bool:
-  """Say whether b lies on or above the chord from a to c."""
+  """Say whether b is on or above the chord from a to c."""
   cross = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
   return cross <= 0

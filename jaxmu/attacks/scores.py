@@ -1,114 +1,326 @@
-"""The stored scores of a population, checked before any attack sees them.
+"""The scores that attacks read, checked before any attack sees them.
 
-A population is one array of log-odds and what each model did with each example;
-it may come from any framework. `from_arrays` takes the contents of an .npz file
-and refuses what cannot be attacked, saying what was expected.
+A population of models is one array of log-odds and what each model did with
+each example. It may come from any framework: `from_arrays` takes the contents
+of an .npz file, in which rows of the populations belong together;
+`from_populations` takes populations of unequal size.
+
+Three kinds of entries never enter a number: those that `state` excludes; all
+of a model that failed; and, in single-example attacks, unseen examples that no
+model forgets. A score that is not finite is replaced by the most wrong finite
+one and counted, unless the model failed.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import numpy as np
+from jaxtyping import Bool, Float, Float64, Int8, Integer
 
 from jaxmu.attacks import log_odds as log_odds_lib
-from jaxmu.attacks import single_model
+from jaxmu.attacks.log_odds import EXCLUDED, FORGOTTEN, NEVER_SEEN, RETAINED
 
 MIN_SPLITS = 4  # to fit without one and still estimate a spread
 CALIBRATED_SPLITS = 16  # from here on attacks keep their promised error rates
+MIN_MODELS = 8  # of an example that is compared with retrained models
+PREFIXES = ('', 'retrained_', 'original_')
 KEYS = (
-  'log_odds',
-  'logits',
   'labels',
   'state',
   'split',
-  'retrained_log_odds',
-  'retrained_logits',
-  'original_log_odds',
-  'original_logits',
+  *(f'{p}{k}' for p in PREFIXES for k in ('log_odds', 'logits', 'failed')),
 )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class PopulationScores:
-  """Scores of one population.
+  """Scores of one population; made by `population`.
 
   Attributes:
-    log_odds: f64[P, N] or f64[P, N, A], finite.
-    signals: other one-model scores f64[P, N] by name, larger for more
-      member-like; empty without logits.
-    non_finite: how many log-odds were replaced by the most wrong finite one.
+    log_odds: of the true class, [P, N] or [P, N, A] for A augmentations. Finite
+      but for excluded entries and failed models, where it may be NaN.
+    state: 0 retained, 1 forgotten, 2 never seen, 3 excluded; 3 in all entries
+      of a failed model.
+    split: the training set that each model comes from.
+    group: what is left out together and what intervals are over: the split, or
+      the pair of complementary splits.
+    failed: models that diverged. They are fitted by no attack and not scored.
+    signals: other one-model scores by name, larger for more member-like; empty
+      without logits.
+    non_finite: how many scores were replaced by the most wrong finite one.
+    population_examples: examples excluded in every model, which serve as the
+      population of RMIA.
+    all_unseen: whether never-seen entries count also for examples that no model
+      forgets, see `audited_state`.
   """
 
-  log_odds: np.ndarray
-  signals: Mapping[str, np.ndarray]
+  log_odds: Float[np.ndarray, 'P N *A']
+  state: Int8[np.ndarray, 'P N']
+  split: Integer[np.ndarray, ' P']
+  group: Integer[np.ndarray, ' P']
+  failed: Bool[np.ndarray, ' P']
+  signals: Mapping[str, Float64[np.ndarray, 'P N']]
   non_finite: int
+  population_examples: Bool[np.ndarray, ' N']
+  all_unseen: bool = False
 
-  @property
-  def mean(self) -> np.ndarray:
-    """Log-odds averaged over augmentations, f64[P, N]."""
+  @functools.cached_property
+  def mean(self) -> Float[np.ndarray, 'P N']:
+    """Log-odds averaged over augmentations."""
     z = self.log_odds
     return z if z.ndim == 2 else z.mean(axis=2)
 
+  @functools.cached_property
+  def audited_state(self) -> Int8[np.ndarray, 'P N']:
+    """The states with never-seen entries only of examples that are forgotten.
 
-@dataclasses.dataclass(frozen=True)
+    Where only a part of the examples is ever forgotten, the others may be
+    easier or harder; as negatives they would show a difference without a leak.
+    With `all_unseen` the states are returned as they are.
+    """
+    if self.all_unseen:
+      return self.state
+    forgotten = (self.state == FORGOTTEN).any(axis=0)
+    unaudited = (self.state == NEVER_SEEN) & ~forgotten
+    return np.where(unaudited, EXCLUDED, self.state).astype(np.int8)
+
+  @property
+  def failures(self) -> str:
+    """How many models failed, in words; '' if none did."""
+    count, models = int(self.failed.sum()), len(self.failed)
+    if not count:
+      return ''
+    if count == models:
+      return f'all {models} models failed'
+    return f'{count} of {models} models failed and are left out'
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Scores:
   """Everything that the attacks read.
 
   Attributes:
     unlearned: the audited population.
-    retrained: models retrained without the same forget sets, or None.
-    original: models before unlearning, row by row, or None.
-    state: int8[P, N].
-    split: int[P].
-    group: int[P], what is left out together and what intervals are over: the
-      split, or the pair of complementary splits.
+    retrained: models retrained without the same forget sets, row by row, or
+      None.
+    original: models before unlearning, or None.
     warnings: what a reader must know before believing a number.
   """
 
   unlearned: PopulationScores
   retrained: PopulationScores | None
   original: PopulationScores | None
-  state: np.ndarray
-  split: np.ndarray
-  group: np.ndarray
   warnings: tuple[str, ...]
 
   @property
-  def audited_state(self) -> np.ndarray:
-    """The states with never-seen entries only of examples that are forgotten.
-
-    Where only a part of the examples is ever forgotten, the others may be
-    easier or harder; as negatives they would show a difference without a leak.
-    """
-    forgotten = (self.state == log_odds_lib.FORGOTTEN).any(axis=0)
-    idle = (self.state == log_odds_lib.NEVER_SEEN) & ~forgotten
-    return np.where(idle, log_odds_lib.EXCLUDED, self.state).astype(np.int8)
+  def populations(self) -> dict[str, PopulationScores]:
+    """The populations that are present, by name."""
+    return _present(self.original, self.retrained, self.unlearned)
 
   @property
-  def sides(self) -> dict[str, PopulationScores]:
-    """The populations that are there, by name."""
-    found = {
-      'original': self.original,
-      'retrained': self.retrained,
-      'unlearned': self.unlearned,
-    }
-    return {name: side for name, side in found.items() if side is not None}
+  def state(self) -> Int8[np.ndarray, 'P N']:
+    """States of the unlearned models."""
+    return self.unlearned.state
+
+  @property
+  def split(self) -> Integer[np.ndarray, ' P']:
+    """Splits of the unlearned models."""
+    return self.unlearned.split
+
+  @property
+  def group(self) -> Integer[np.ndarray, ' P']:
+    """Groups of the unlearned models."""
+    return self.unlearned.group
+
+
+def _present(
+  original: PopulationScores | None,
+  retrained: PopulationScores | None,
+  unlearned: PopulationScores,
+) -> dict[str, PopulationScores]:
+  every = {
+    'original': original,
+    'retrained': retrained,
+    'unlearned': unlearned,
+  }
+  return {name: one for name, one in every.items() if one is not None}
+
+
+def population(
+  log_odds: Float[np.ndarray, 'P N *A'],
+  state: Integer[np.ndarray, 'P N'],
+  split: Integer[np.ndarray, ' P'],
+  group: Integer[np.ndarray, ' P'] | None = None,
+  *,
+  failed: Bool[np.ndarray, ' P'] | None = None,
+  signals: Mapping[str, Float64[np.ndarray, 'P N']] | None = None,
+  all_unseen: bool = False,
+) -> PopulationScores:
+  """Make the scores of one population.
+
+  A model also counts as failed if more than half of its scores are not finite;
+  finite stand-ins for such scores, the most negative float32, are recognised.
+
+  Args:
+    log_odds: of the true class.
+    state: 0 retained, 1 forgotten, 2 never seen, 3 excluded.
+    split: the training set that each model comes from.
+    group: what is left out together; the split if None.
+    failed: models that diverged.
+    signals: see `log_odds.signals`.
+    all_unseen: see `PopulationScores`.
+
+  Raises:
+    ValueError: shapes that do not fit together.
+  """
+  group = split if group is None else group
+  given = np.zeros(len(split), bool) if failed is None else failed
+  _check_shapes(log_odds, state, split, group, given)
+  used = state != EXCLUDED
+  good = _usable(log_odds)
+  wrong = ~good if good.ndim == 2 else ~good.all(axis=2)
+  lost = given | (2 * (wrong & used).sum(1) > used.sum(1))
+  finite, non_finite = _replaced(log_odds, good, used, lost)
+  return PopulationScores(
+    log_odds=finite,
+    state=np.where(lost[:, None], EXCLUDED, state).astype(np.int8),
+    split=np.asarray(split),
+    group=np.asarray(group),
+    failed=lost,
+    signals={
+      name: _replaced(value, np.isfinite(value), used, lost)[0]
+      for name, value in (signals or {}).items()
+    },
+    non_finite=non_finite,
+    population_examples=~used.any(axis=0),
+    all_unseen=all_unseen,
+  )
+
+
+# No log-odds are beyond these. Older files have the most negative float32 in
+# place of scores that were not finite.
+_LOWEST, _HIGHEST = -3e38, float(np.finfo(np.float32).max)
+
+
+def _usable(score: np.ndarray) -> np.ndarray:
+  """Say which scores are finite and no stand-ins for others."""
+  with np.errstate(invalid='ignore'):
+    return (score > _LOWEST) & (score <= _HIGHEST)
+
+
+def _replaced(
+  score: np.ndarray, good: np.ndarray, used: np.ndarray, failed: np.ndarray
+) -> tuple[np.ndarray, int]:
+  """Replace bad scores that are used by the most wrong good one.
+
+  Bad scores of excluded entries and all of failed models become NaN.
+
+  Returns:
+    The array, the same object if nothing changes, and how many scores were
+    replaced.
+  """
+  if good.all() and not failed.any():
+    return score, 0
+  counted = used & ~failed[:, None]
+  if score.ndim == 3:
+    counted = np.broadcast_to(counted[..., None], score.shape)
+  kept = good & counted
+  worst = score[kept].min() if kept.any() else log_odds_lib.MOST_WRONG
+  out = np.where(good, score, np.where(counted, worst, np.nan))
+  out[failed] = np.nan
+  return out.astype(score.dtype), int((counted & ~good).sum())
+
+
+def _check_shapes(log_odds, state, split, group, failed) -> None:
+  models = (len(split),)
+  if log_odds.ndim not in (2, 3) or log_odds.shape[:2] != state.shape:
+    raise ValueError(
+      f'log_odds have shape {log_odds.shape} and state {state.shape}; expected '
+      '[models, examples] or, for log_odds, [models, examples, augmentations]'
+    )
+  for name, value in (('state', state[:, :1]), ('group', group)):
+    if value.shape[:1] != models:
+      raise ValueError(
+        f'{name} is of {len(value)} models and split of {models[0]}; expected '
+        'one split and one group for each model'
+      )
+  if failed.shape != models or failed.dtype != np.bool_:
+    raise ValueError(
+      f'failed is {failed.dtype}{list(failed.shape)}; expected one boolean for '
+      f'each of the {models[0]} models'
+    )
+
+
+def from_populations(
+  unlearned: PopulationScores,
+  retrained: PopulationScores | None = None,
+  original: PopulationScores | None = None,
+) -> Scores:
+  """Put populations together.
+
+  Args:
+    unlearned: the audited population.
+    retrained: row p is retrained without the forget set of row p of
+      `unlearned`.
+    original: of any size; once for each split, for example, with the examples
+      of all its forget sets as forgotten ones.
+
+  Raises:
+    ValueError: populations that are not of the same examples or signals, or
+      retrained models that are not row by row those of the unlearned ones.
+  """
+  for name, other in _present(original, retrained, unlearned).items():
+    rows = slice(1 if name == 'original' else 0, 2)
+    shapes = other.state.shape[rows], unlearned.state.shape[rows]
+    if shapes[0] != shapes[1]:
+      raise ValueError(
+        f'{name} scores have shape {other.state.shape}, those of unlearned '
+        f'models {unlearned.state.shape}; '
+        + (
+          'expected the same examples'
+          if name == 'original'
+          else 'row p must belong to the split and forget set of row p'
+        )
+      )
+    if other.signals.keys() != unlearned.signals.keys():
+      raise ValueError(
+        f'{name} models have the signals {sorted(other.signals)}, unlearned '
+        f'ones {sorted(unlearned.signals)}; expected the same'
+      )
+  data = Scores(unlearned, retrained, original, ())
+  return dataclasses.replace(data, warnings=tuple(_warnings(data)))
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray]) -> Scores:
-  """Check arrays and turns them into scores.
+  """Check the arrays of a file and turn them into scores.
 
   Args:
     arrays: 'log_odds' float[P, N] or [P, N, A], or 'logits' float[P, N, C] or
       [P, N, A, C] with 'labels' int[N]; 'state' int[P, N] (0 retained, 1
-      forgotten, 2 never seen, 3 excluded); 'split' int[P]; optionally
-      'retrained_log_odds' or 'retrained_logits' of the same form, row p
-      retrained without the forget set of row p, and 'original_log_odds' or
-      'original_logits', row p before unlearning.
+      forgotten, 2 never seen, 3 excluded); 'split' int[P]; optionally 'failed'
+      bool[P], models that diverged. Optionally also 'retrained_log_odds' or
+      'retrained_logits' of the same form, row p retrained without the forget
+      set of row p, 'original_log_odds' or 'original_logits', row p before
+      unlearning, and 'retrained_failed' and 'original_failed'. Without
+      'failed', models most of whose scores are not finite, or are the most
+      negative float32 in their place, count as failed.
 
   Raises:
     ValueError: anything missing, unknown, of a wrong shape, type or range, or
       too little of it; the message says what was expected.
+
+  Example:
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> state = np.tile([[0, 1, 2], [2, 2, 1]], (4, 1))
+    >>> data = from_arrays({
+    ...   'log_odds': rng.normal(size=(8, 3)),
+    ...   'state': state,
+    ...   'split': np.arange(8),
+    ... })
+    >>> data.unlearned.log_odds.shape
+    (8, 3)
   """
   arrays = {key: np.asarray(value) for key, value in arrays.items()}
   unknown = sorted(set(arrays) - set(KEYS))
@@ -116,48 +328,56 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Scores:
     raise ValueError(f'unknown keys {unknown}; the known ones are {KEYS}')
   for key in ('state', 'split'):
     if key not in arrays:
-      raise ValueError(f'key {key!r} is missing; found {sorted(arrays)}')
-  unlearned = _side(arrays, '')
-  if unlearned is None:
+      raise ValueError(f'key {key!r} is missing; there are {sorted(arrays)}')
+  given = {prefix: _given(arrays, prefix) for prefix in PREFIXES}
+  if given[''] is None:
     raise ValueError(
-      f"neither 'log_odds' nor 'logits' is there; found {sorted(arrays)}"
+      f"neither 'log_odds' nor 'logits' is there, only {sorted(arrays)}"
     )
-  state, split = _checked_states(arrays, unlearned.log_odds.shape)
-  retrained, original = (
-    _beside(unlearned, _side(arrays, prefix), prefix)
-    for prefix in ('retrained_', 'original_')
-  )
+  state, split = _checked_states(arrays, given[''][0].shape)
   pairs = log_odds_lib.complementary_pairs(state, split)
   group = split if pairs is None else pairs
-  data = Scores(unlearned, retrained, original, state, split, group, ())
-  warnings = _warnings(data, paired=pairs is not None)
-  return dataclasses.replace(data, warnings=tuple(warnings))
+  populations = {}
+  for prefix, one in given.items():
+    if one is None:
+      if f'{prefix}failed' in arrays:
+        raise ValueError(
+          f'{prefix}failed is given without {prefix}log_odds or {prefix}logits'
+        )
+      populations[prefix] = None
+      continue
+    score, signals = one
+    _check_beside(prefix, one, given[''])
+    failed = _checked_failed(arrays, prefix, len(split))
+    populations[prefix] = population(
+      score, state, split, group, failed=failed, signals=signals
+    )
+  return from_populations(*(populations[prefix] for prefix in PREFIXES))
 
 
-def _beside(
-  unlearned: PopulationScores, other: PopulationScores | None, prefix: str
-) -> PopulationScores | None:
+Given = tuple[np.ndarray, dict[str, np.ndarray]]  # log-odds and signals
+
+
+def _check_beside(prefix: str, other: Given, unlearned: Given) -> None:
   """Check that another population fits the unlearned one."""
-  if other is None:
-    return None
-  if other.log_odds.shape != unlearned.log_odds.shape:
+  if other[0].shape != unlearned[0].shape:
     raise ValueError(
-      f'{prefix}scores have shape {other.log_odds.shape}, those of unlearned '
-      f'models {unlearned.log_odds.shape}; row p must belong to the split and '
+      f'{prefix}scores have shape {other[0].shape}, those of unlearned '
+      f'models {unlearned[0].shape}; row p must belong to the split and '
       'forget set of row p'
     )
-  if bool(other.signals) != bool(unlearned.signals):
+  if bool(other[1]) != bool(unlearned[1]):
     raise ValueError(
       f'unlearned and {prefix}scores must both be logits or both log-odds'
     )
-  return other
 
 
-def _side(arrays, prefix: str) -> PopulationScores | None:
-  scores, logits = (arrays.get(prefix + k) for k in ('log_odds', 'logits'))
-  if scores is None and logits is None:
+def _given(arrays: Mapping[str, np.ndarray], prefix: str) -> Given | None:
+  """Return log-odds and signals of one population, None if it is absent."""
+  score, logits = (arrays.get(prefix + k) for k in ('log_odds', 'logits'))
+  if score is None and logits is None:
     return None
-  if scores is not None and logits is not None:
+  if score is not None and logits is not None:
     raise ValueError(
       f'both {prefix}log_odds and {prefix}logits are given; keep one'
     )
@@ -171,21 +391,17 @@ def _side(arrays, prefix: str) -> PopulationScores | None:
       )
     if 'labels' not in arrays:
       raise ValueError(f"{prefix}logits need 'labels', one per example")
-    scores = log_odds_lib.log_odds(logits, arrays['labels'])
+    score = log_odds_lib.log_odds(logits, arrays['labels'])
     clean = logits[:, :, 0] if logits.ndim == 4 else logits
-    signals = {
-      name: log_odds_lib.replace_non_finite(value)[0]
-      for name, value in single_model.signals(clean, arrays['labels']).items()
-    }
-  assert scores is not None
-  _require_float(prefix + 'log_odds', scores)
-  if scores.ndim not in (2, 3):
+    signals = log_odds_lib.signals(clean, arrays['labels'])
+  assert score is not None
+  _require_float(prefix + 'log_odds', score)
+  if score.ndim not in (2, 3):
     raise ValueError(
-      f'{prefix}log_odds have shape {scores.shape}; expected [models, examples]'
+      f'{prefix}log_odds have shape {score.shape}; expected [models, examples]'
       ' or [models, examples, augmentations]'
     )
-  finite, count = log_odds_lib.replace_non_finite(scores)
-  return PopulationScores(finite, signals, count)
+  return score, signals
 
 
 def _require_float(name: str, value: np.ndarray) -> None:
@@ -196,7 +412,23 @@ def _require_float(name: str, value: np.ndarray) -> None:
     )
 
 
-def _checked_states(arrays, shape) -> tuple[np.ndarray, np.ndarray]:
+def _checked_failed(
+  arrays: Mapping[str, np.ndarray], prefix: str, models: int
+) -> Bool[np.ndarray, ' P']:
+  failed = arrays.get(f'{prefix}failed')
+  if failed is None:
+    return np.zeros(models, bool)
+  if failed.shape != (models,) or failed.dtype != np.bool_:
+    raise ValueError(
+      f'{prefix}failed is {failed.dtype}{list(failed.shape)}; expected one '
+      f'boolean for each of the {models} models'
+    )
+  return failed
+
+
+def _checked_states(
+  arrays: Mapping[str, np.ndarray], shape: tuple[int, ...]
+) -> tuple[Int8[np.ndarray, 'P N'], Integer[np.ndarray, ' P']]:
   state, split = arrays['state'], arrays['split']
   if state.shape != shape[:2] or state.dtype.kind not in 'iu':
     raise ValueError(
@@ -228,8 +460,8 @@ def _checked_states(arrays, shape) -> tuple[np.ndarray, np.ndarray]:
     )
   for s in np.unique(split):
     of_split = state[split == s]
-    unseen = (of_split == log_odds_lib.NEVER_SEEN).any(axis=0)
-    seen = (of_split < log_odds_lib.NEVER_SEEN).any(axis=0)
+    unseen = (of_split == NEVER_SEEN).any(axis=0)
+    seen = ((of_split == RETAINED) | (of_split == FORGOTTEN)).any(axis=0)
     if (seen & unseen).any():
       raise ValueError(
         f'example {np.argmax(seen & unseen)} is never seen by one model of '
@@ -239,35 +471,73 @@ def _checked_states(arrays, shape) -> tuple[np.ndarray, np.ndarray]:
   return state.astype(np.int8), split
 
 
-def _warnings(data: Scores, *, paired: bool) -> list[str]:
-  found = []
-  for name, side in data.sides.items():
-    if side.non_finite:
-      found.append(
-        f'{side.non_finite} scores of {name} models were not finite and count '
+def _warnings(data: Scores) -> list[str]:
+  return [
+    *_scores_warnings(data.populations),
+    *_design_warnings(data.unlearned),
+    *(
+      []
+      if data.retrained is not None
+      else [
+        'Without scores of retrained models nothing shows how far from chance '
+        'these attacks fall when there is no leak.'
+      ]
+    ),
+  ]
+
+
+def _scores_warnings(populations: Mapping[str, PopulationScores]) -> list[str]:
+  warnings = []
+  for name, one in populations.items():
+    if one.failures:
+      warnings.append(f'{name.capitalize()} models: {one.failures}.')
+    if one.non_finite:
+      warnings.append(
+        f'{one.non_finite} scores of {name} models were not finite and count '
         'as the most wrong finite score.'
       )
-  groups = len(np.unique(data.group))
-  if groups * (2 if paired else 1) < CALIBRATED_SPLITS:
-    found.append(
+  return warnings
+
+
+def _design_warnings(one: PopulationScores) -> list[str]:
+  warnings = []
+  groups, splits = len(np.unique(one.group)), len(np.unique(one.split))
+  if splits < CALIBRATED_SPLITS:
+    warnings.append(
       f'{groups} independent groups of models: attacks are reliably calibrated '
       f'from {CALIBRATED_SPLITS} splits on.'
     )
-  if paired:
-    found.append(
+  if groups < splits:
+    warnings.append(
       'Splits come in complementary pairs; each pair is left out together and '
       'counts as one in the intervals.'
     )
-  forgotten = (data.state == log_odds_lib.FORGOTTEN).sum(axis=0)
-  lonely = int(((forgotten > 0) & (forgotten < 3)).sum())
-  if lonely:
-    found.append(
-      f'{lonely} examples are forgotten by fewer than 3 models and cannot be '
+  forgotten = (one.state == FORGOTTEN).sum(axis=0)
+  few = int(((forgotten > 0) & (forgotten < 3)).sum())
+  if few:
+    warnings.append(
+      f'{few} examples are forgotten by fewer than 3 models and cannot be '
       'scored by per-example attacks.'
     )
-  if data.retrained is None:
-    found.append(
-      'Without scores of retrained models nothing shows how far from chance '
-      'these attacks fall when there is nothing to find.'
-    )
-  return found
+  return warnings
+
+
+def observations(
+  one: PopulationScores, retrained: PopulationScores
+) -> tuple[Float[np.ndarray, 'M S'], Float[np.ndarray, 'M S']]:
+  """Collect log-odds of forgotten examples, equally many of each example.
+
+  Returns:
+    Log-odds of both populations, row by row of the same split and forget set
+    and without models that failed in either; empty if no example is forgotten
+    by eight models.
+  """
+  forgotten = (one.state == FORGOTTEN) & (retrained.state == FORGOTTEN)
+  counts = forgotten.sum(axis=0)
+  counts = counts[counts >= MIN_MODELS]
+  if not len(counts):
+    return np.zeros((0, 0)), np.zeros((0, 0))
+  common = int(np.quantile(counts, 0.1))
+  first, _ = log_odds_lib.gather(one.mean, forgotten, common)
+  second, _ = log_odds_lib.gather(retrained.mean, forgotten, common)
+  return first, second

@@ -1,72 +1,78 @@
-"""Population attacks: one rule for all examples of one model.
+"""Attacks on one model: one rule for all examples, no shadow models.
 
-They need a single model and no shadow models: members are the forget set,
-non-members validation or test examples. Weak by design: the accuracy can be
-one half while single examples are exposed, so read them next to U-LiRA.
+Members are the forget set, non-members validation or test examples. These
+attacks are weak by design: the accuracy can be one half while single examples
+are exposed, so read them beside U-LiRA.
 
-`population_mia` is the benchmark's own attack (raw loss, logistic regression,
-ten stratified 90/10 splits). Its target is the *retrained* model's value, not
-exactly one half; `metrics.indiscernibility.noise_floor` says how far from one
-half it falls without any signal.
+`population_mia` is the benchmark's attack: a logistic regression on the raw
+loss, ten stratified 90/10 splits. Its target is the *retrained* model's value,
+not exactly one half; `metrics.utility.noise_floor` says how far from one half
+it is without any signal. `combined` fits a classifier on several signals. The
+other attacks are single signals, see `log_odds.signals`.
 
 Unlike the reference, the shuffle before truncation is seeded, and non-finite
 losses are replaced and counted by the caller instead of raising.
-
-Logistic regression on one feature, many problems at once.
-
-Minimises `w^2 / 2 + C sum softplus(-(2t - 1)(w x + b))`, the objective of
-scikit-learn's `LogisticRegression`, by damped Newton steps in two unknowns.
-scikit-learn's lbfgs stops at a gradient of about 0.03 with its default
-tolerance; with a tight tolerance both agree to 1e-6.
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
+from jaxtyping import Bool, Float, Float64, Int, Integer
 from scipy import special
-from sklearn import ensemble, model_selection
+from sklearn import model_selection
 
 from jaxmu.attacks import intervals, log_odds, roc
+from jaxmu.attacks.interface import (
+  ROC_TERMS,
+  Attack,
+  Card,
+  Options,
+  Report,
+  from_score,
+)
+from jaxmu.attacks.scores import PopulationScores, Scores
+from jaxmu.terms import PROJECT, Term
 
 SEED = 123
 FOLDS = 10
 TEST_FRACTION = 0.1
 
-# Signals that log-odds do not determine; the others rank examples as the loss.
-LOGIT_SIGNALS = ('entropy', 'modified_entropy', 'correctness')
-
-Kind = Literal['logistic', 'gbm']
 COMBINED_FOLDS = 5
 _STEPS = 50
 
 
 def population_mia(
-  forget: np.ndarray, nonmember: np.ndarray, *, seed: int = SEED
-) -> np.ndarray:
+  forget: Float[np.ndarray, '*P F'],
+  nonmember: Float[np.ndarray, '*P V'],
+  *,
+  seed: int = SEED,
+) -> Float64[np.ndarray, '*P']:
   """Compute the benchmark's MIA: accuracy of a one-feature classifier.
 
   Args:
     forget: float[..., F] one feature per example (raw cross-entropy in the
       benchmark); leading axes are models, all attacked at once.
     nonmember: float[..., V], same leading axes.
-    seed: of the shuffle that truncates both sides to the shorter one, and of
+    seed: of the shuffle that truncates both to the shorter one, and of
       the ten stratified splits.
 
   Returns:
     Accuracy, f64[...].
 
   Raises:
-    ValueError: a feature is not finite, or fewer than ten examples a side.
+    ValueError: a feature is not finite, or fewer than ten examples of either.
   """
   x, target = balanced_sample(forget, nonmember, seed=seed)
   return cross_validated_accuracy(x, target, seed=seed).mean(-1)
 
 
 def balanced_sample(
-  forget: np.ndarray, nonmember: np.ndarray, *, seed: int = SEED
-) -> tuple[np.ndarray, np.ndarray]:
-  """Shuffle both sides and cuts them to the length of the shorter one.
+  forget: Float[np.ndarray, '*P F'],
+  nonmember: Float[np.ndarray, '*P V'],
+  *,
+  seed: int = SEED,
+) -> tuple[Float64[np.ndarray, '*P n'], Int[np.ndarray, ' n']]:
+  """Shuffle both and cut them to the length of the shorter one.
 
   Returns:
     Feature f64[..., 2n], forget first, and target int[2n]: 1 for non-members,
@@ -81,14 +87,17 @@ def balanced_sample(
       f'{len(first)} forget and {len(second)} non-member examples; the '
       f'population attack needs at least {FOLDS} of each'
     )
-  sides = [forget[..., first[:n]], nonmember[..., second[:n]]]
-  x = np.concatenate([np.asarray(s, np.float64) for s in sides], -1)
+  both = [forget[..., first[:n]], nonmember[..., second[:n]]]
+  x = np.concatenate([np.asarray(s, np.float64) for s in both], -1)
   return x, np.repeat([0, 1], n)
 
 
 def cross_validated_accuracy(
-  feature: np.ndarray, target: np.ndarray, *, seed: int = SEED
-) -> np.ndarray:
+  feature: Float[np.ndarray, '*P n'],
+  target: Int[np.ndarray, ' n'],
+  *,
+  seed: int = SEED,
+) -> Float64[np.ndarray, '*P folds']:
   """Score logistic regressions on ten stratified random 90/10 splits.
 
   Args:
@@ -111,12 +120,12 @@ def cross_validated_accuracy(
 
 
 def null_mia(
-  forget: np.ndarray,
-  nonmember: np.ndarray,
+  forget: Float[np.ndarray, ' F'],
+  nonmember: Float[np.ndarray, ' V'],
   *,
   repeats: int = 100,
   seed: int = SEED,
-) -> np.ndarray:
+) -> Float64[np.ndarray, ' repeats']:
   """Compute the MIA of shuffled labels: its noise floor on these features.
 
   Args:
@@ -134,54 +143,10 @@ def null_mia(
   return population_mia(shuffled[:, : len(forget)], shuffled[:, len(forget) :])
 
 
-def signals(logits: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-  """Compute the classical one-model attack scores.
-
-  Args:
-    logits: float[N, C], float[P, N, C] or float[P, N, A, C].
-    labels: int[N].
-
-  Returns:
-    Arrays without the last axis of `logits`, all larger for more member-like:
-    'loss' (negative cross-entropy), 'confidence' (p of the true class),
-    'entropy' and 'modified_entropy' (negated; Song and Mittal 2021) and
-    'correctness'. Non-finite logits give non-finite values.
-  """
-  phi = log_odds.log_odds(logits, labels)
-  z = np.asarray(logits, np.float64)
-  label = np.asarray(labels)
-  label = label[:, None] if z.ndim == 4 else label
-  label = np.broadcast_to(label, phi.shape)
-  with np.errstate(invalid='ignore'):
-    log_p = special.log_softmax(z, axis=-1)
-  p = np.exp(log_p)
-  return {
-    'loss': log_odds.log_confidence(phi),
-    'confidence': special.expit(phi),
-    'entropy': special.xlogy(p, p).sum(-1),
-    'modified_entropy': _modified_entropy(z, p, label, phi),
-    'correctness': log_odds.statistic(logits, labels, kind='correctness'),
-  }
-
-
-def _modified_entropy(z, p, label, phi) -> np.ndarray:
-  """Return (1 - p_y) log p_y + sum_{k != y} p_k log(1 - p_k)."""
-  with np.errstate(divide='ignore', invalid='ignore'):
-    log_not_p = np.log1p(-p)
-    # 1 - p cancels for the largest class alone; its log-odds do not.
-    top = z.argmax(-1)
-    log_not_top = log_odds.log_confidence(-log_odds.of_class(z, top))
-  np.put_along_axis(log_not_p, top[..., None], log_not_top[..., None], -1)
-  terms = p * log_not_p
-  np.put_along_axis(terms, label[..., None], 0.0, -1)
-  true_term = special.expit(-phi) * log_odds.log_confidence(phi)
-  return true_term + terms.sum(-1)
-
-
 def population_report(
-  forget: np.ndarray,
-  nonmember: np.ndarray,
-  group: np.ndarray,
+  forget: Float[np.ndarray, 'P F'],
+  nonmember: Float[np.ndarray, 'P V'],
+  group: Integer[np.ndarray, ' P'],
   *,
   fprs: Sequence[float] = roc.FPRS,
 ) -> dict[str, intervals.Estimate]:
@@ -209,33 +174,29 @@ def population_report(
 
 
 def combined(
-  features: np.ndarray,
-  member: np.ndarray,
+  features: Float64[np.ndarray, 'n K'],
+  member: Bool[np.ndarray, ' n'],
   *,
-  kind: Kind = 'logistic',
   seed: int = 0,
-) -> np.ndarray:
+) -> Float64[np.ndarray, ' n']:
   """Compute held-out scores of one model's examples from all signals.
 
-  Five-fold cross-validation: each example is judged by a classifier that has
-  not seen it. Still one rule for all examples.
+  A logistic regression on standardised features in five-fold cross-validation:
+  each example is judged by a classifier that has not seen it. Still one rule
+  for all examples.
 
   Args:
-    features: f64[n, K] signals of `population.signals`, finite.
-    member: bool[n].
-    kind: 'logistic', on standardised features, or 'gbm', boosted trees (ten
-      times slower).
-    seed: of folds and trees.
+    features: signals of `log_odds.signals`, finite.
+    member: which examples are members.
+    seed: of the folds.
 
   Returns:
-    f64[n] log-odds of membership, larger for member; balanced classes are
-    assumed, whatever their numbers.
+    Log-odds of membership, larger for member; balanced classes are assumed,
+    whatever their numbers.
 
   Raises:
-    ValueError: unknown kind or fewer than five examples of a side.
+    ValueError: fewer than five members or five others.
   """
-  if kind not in ('logistic', 'gbm'):
-    raise ValueError(f"kind is {kind!r}; use 'logistic' or 'gbm'")
   member = np.asarray(member, bool)
   if min(member.sum(), (~member).sum()) < COMBINED_FOLDS:
     raise ValueError(
@@ -245,27 +206,18 @@ def combined(
   folds = model_selection.StratifiedKFold(
     COMBINED_FOLDS, shuffle=True, random_state=seed
   )
-  fit = _gbm if kind == 'gbm' else _logistic
-  # Both sides weigh the same, so that 0 is the even threshold.
+  # Both kinds weigh the same, so that 0 is the even threshold.
   weight = np.where(member, 0.5 / member.mean(), 0.5 / (1 - member.mean()))
   out = np.empty(len(member))
   for train, test in folds.split(features, member):
-    out[test] = fit(
-      features[train], member[train], weight[train], features[test], seed
+    out[test] = _logistic(
+      features[train], member[train], weight[train], features[test]
     )
   return out
 
 
-def _gbm(x, member, weight, test, seed) -> np.ndarray:
-  trees = ensemble.GradientBoostingClassifier(
-    n_estimators=50, subsample=0.5, random_state=seed
-  )
-  return trees.fit(x, member, sample_weight=weight).decision_function(test)
-
-
-def _logistic(x, member, weight, test, seed) -> np.ndarray:
+def _logistic(x, member, weight, test) -> np.ndarray:
   """Logistic regression with an L2 penalty of 1/2, by damped Newton steps."""
-  del seed
   middle, scale = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-12)
   design = _design((x - middle) / scale)
   sign = np.where(member, 1.0, -1.0)
@@ -302,8 +254,11 @@ _HALVINGS = 40
 
 
 def fit_logistic(
-  feature: np.ndarray, target: np.ndarray, *, c: float = 1.0
-) -> tuple[np.ndarray, np.ndarray]:
+  feature: Float[np.ndarray, '*P n'],
+  target: Int[np.ndarray, '*P n'],
+  *,
+  c: float = 1.0,
+) -> tuple[Float64[np.ndarray, '*P'], Float64[np.ndarray, '*P']]:
   """Fit slope and intercept of each problem.
 
   Args:
@@ -396,3 +351,146 @@ def _line_search(theta, step, value, x, sign, penalty, c):
   worse = ~(new_value <= value + 1e-12 * abs(value))
   new[worse], new_value[worse] = theta[worse], value[worse]
   return new, new_value, abs(new - theta).max(-1)
+
+
+def _population_report(
+  population: PopulationScores, data: Scores, options: Options
+) -> Report:
+  """The benchmark's classifier on the loss, model by model."""
+  del data, options
+  by_model = np.full(len(population.state), np.nan)
+  loss = log_odds.loss_from_log_odds(population.mean)
+  for m, (values, state) in enumerate(
+    zip(loss, population.audited_state, strict=True)
+  ):
+    forget = values[state == log_odds.FORGOTTEN]
+    unseen = values[state == log_odds.NEVER_SEEN]
+    if min(len(forget), len(unseen)) >= FOLDS:
+      by_model[m] = population_mia(forget, unseen)
+  note = '' if np.isfinite(by_model).any() else 'fewer than 10 forgotten each'
+  means = intervals.group_means(by_model, population.group)
+  return {'mia': intervals.over_splits(means, bounds=(0.0, 1.0), note=note)}
+
+
+def _combined_score(
+  population: PopulationScores, data: Scores, options: Options
+) -> Float64[np.ndarray, 'P N']:
+  """Held-out scores of a classifier on all signals, model by model."""
+  del data, options
+  features = np.stack([*population.signals.values()], axis=-1)  # f64[P, N, K]
+  out = np.full(population.state.shape, np.nan)
+  for m, row in enumerate(population.audited_state):
+    used = np.flatnonzero(
+      (row == log_odds.FORGOTTEN) | (row == log_odds.NEVER_SEEN)
+    )
+    member = row[used] == log_odds.FORGOTTEN
+    if min(member.sum(), (~member).sum()) >= COMBINED_FOLDS:
+      out[m, used] = combined(features[m, used], member)
+  return out
+
+
+_POOLED = (
+  'scores of five fits enter one ROC, and the offset of a fold runs against '
+  'the share of members in it: the AUC without a leak is about .48'
+)
+_BY_PLACE = 'examples are assigned to folds by their place in the data set'
+POPULATION = Attack(
+  'population',
+  _population_report,
+  Card(
+    title='Population attack',
+    subject='one threshold on the loss for all examples',
+    source='Yeom et al. 2018',
+    question='forgotten_or_unseen',
+    terms={
+      'mia': Term(
+        'accuracy of the fitted attack',
+        'How often an attacker who fits a threshold to the score tells '
+        'forgotten from unseen examples; guessing gives about 0.5.',
+        'fraction',
+        'retrained',
+        source='',
+      ),
+      'auc': Term(
+        'AUC',
+        'How often {attack} ranks a forgotten example above a test example; '
+        '0.5 is guessing, but where the two sets differ by themselves '
+        'retrained models show what no leak looks like.',
+        'fraction',
+        'retrained',
+        source='',
+      ),
+    },
+    exempt={'example_order': _BY_PLACE},
+  ),
+)
+
+COMBINED = from_score(
+  'combined',
+  _combined_score,
+  Card(
+    title='Classifier on all signals',
+    subject='a classifier on the loss, entropy and correctness of one model '
+    'together',
+    source=PROJECT,
+    question='forgotten_or_unseen',
+    terms=ROC_TERMS,
+    needs=('logits',),
+    cost='costly',
+    exempt={
+      'example_order': _BY_PLACE,
+      'null': _POOLED,
+      'constant': _POOLED,
+    },
+  ),
+)
+
+
+def _signal(
+  name: str, title: str, subject: str, source: str, *, need: str = 'logits'
+) -> Attack:
+  return from_score(
+    name,
+    lambda population, data, options: population.signals[name],
+    Card(
+      title=title,
+      subject=subject,
+      source=source,
+      question='forgotten_or_unseen',
+      terms=ROC_TERMS,
+      needs=(need,),
+    ),
+  )
+
+
+LOSS = from_score(
+  'loss',
+  lambda population, data, options: population.mean,
+  Card(
+    title='Loss attack',
+    subject='one threshold on the loss for all examples',
+    source='Yeom et al. 2018',
+    question='forgotten_or_unseen',
+    terms=ROC_TERMS,
+  ),
+)
+# Signals that log-odds do not determine; confidence ranks as the loss.
+ENTROPY = _signal(
+  'entropy',
+  'Entropy attack',
+  'one threshold on the entropy of the prediction',
+  'Song & Mittal 2021',
+)
+MODIFIED_ENTROPY = _signal(
+  'modified_entropy',
+  'Modified entropy attack',
+  'one threshold on the modified entropy of the prediction',
+  'Song & Mittal 2021',
+)
+CORRECTNESS = _signal(
+  'correctness',
+  'Correctness attack',
+  'calling every correctly classified example forgotten',
+  'Yeom et al. 2018',
+  need='correctness',
+)

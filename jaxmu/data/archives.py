@@ -1,14 +1,19 @@
-"""Readers of the original archives: MNIST's idx, CIFAR's batches, UTKFace.
+"""Readers of the original archives of the benchmark: idx, CIFAR and UTKFace.
 
-They yield examples in the official order, which is what split indices count in,
-and name the file whenever it is not what it should be.
+They yield examples in the official order, in which split indices count, and
+name the file whenever it is not what it should be. Every compressed stream is
+read to its end, where its checksum is compared.
 
-The original archives of the benchmark's sets: addresses and checksums.
+`REMOTES` holds the addresses and published checksums of the archives.
 """
 
+import bz2
+import collections
+import contextlib
 import dataclasses
 import gzip
 import io
+import lzma
 import pathlib
 import pickle
 import socket
@@ -26,7 +31,17 @@ Example = tuple[np.ndarray, int]  # u8[H, W, C], label
 
 _IDX_UBYTE = 0x08
 _CIFAR_SIDE = 32
-_BROKEN = (EOFError, zlib.error, OSError, tarfile.TarError, zipfile.BadZipFile)
+_BROKEN = (
+  EOFError,
+  zlib.error,
+  lzma.LZMAError,
+  OSError,
+  tarfile.TarError,
+  zipfile.BadZipFile,
+  NotImplementedError,  # of zipfile, for kinds of compression
+  RuntimeError,  # of zipfile, for encrypted members
+)
+_COMPRESSED = {b'\x1f\x8b': gzip.open, b'BZ': bz2.open, b'\xfd7': lzma.open}
 
 
 def read_idx(path: pathlib.Path) -> np.ndarray:
@@ -85,31 +100,70 @@ def cifar_examples(
     files: names of the batches in order, without `.bin`.
     num_classes: 10 or 100. With 100 the fine label is taken.
   """
+  batches = _cifar_batches(path, files)
+  read = {'.bin': _cifar_binary, '': _cifar_python}
+  for name in files:
+    if name not in batches:
+      raise ValueError(f'{path} has no batch {name}: it is another archive')
+    suffix, data = batches.pop(name)
+    try:
+      image, label = read[suffix](data, num_classes)
+    # The reader of pickles raises many kinds of exception.
+    except Exception as error:
+      raise ValueError(
+        f'{path}: batch {name} is damaged ({error}): fetch the archive again'
+      ) from error
+    for one, its_label in zip(image, label, strict=True):
+      yield one, int(its_label)
+
+
+def _cifar_batches(
+  path: pathlib.Path, files: tuple[str, ...]
+) -> dict[str, tuple[str, bytes]]:
+  """Return the suffix ('.bin' or '') and the bytes of each named batch."""
+  batches = {}
+  with _open_tar(path) as tar:
+    for member in tar:
+      place = pathlib.PurePath(member.name)
+      stem = place.name.removesuffix('.bin')
+      file = tar.extractfile(member) if member.isfile() else None
+      if file is None or stem not in files:
+        continue
+      suffix = place.name.removeprefix(stem)
+      if suffix or stem not in batches:  # binary batches come first
+        batches[stem] = suffix, file.read()
+  return batches
+
+
+@contextlib.contextmanager
+def _open_tar(path: pathlib.Path) -> Iterator[tarfile.TarFile]:
+  """Open a tar to be read once, front to back, and read it to its end.
+
+  `tarfile` stops at the end marker of the tar, before the checksum of the
+  compressed stream.
+
+  Raises:
+    ValueError: the file is damaged, there or in what the caller reads.
+  """
   try:
-    with tarfile.open(path) as tar:
-      members = {pathlib.PurePath(m.name).name: m for m in tar.getmembers()}
-      for name in files:
-        member = members.get(name + '.bin') or members.get(name)
-        file = tar.extractfile(member) if member else None
-        if file is None:
-          raise ValueError(f'{path} has no batch {name}: it is another archive')
-        data = file.read()
-        binary = member is not None and member.name.endswith('.bin')
-        read = _cifar_binary if binary else _cifar_python
-        try:
-          image, label = read(data, num_classes)
-        except (ValueError, KeyError, pickle.UnpicklingError) as error:
-          raise ValueError(
-            f'{path}: batch {name} is damaged ({error}): fetch the archive '
-            'again'
-          ) from error
-        for one, its_label in zip(image, label, strict=True):
-          yield one, int(its_label)
+    with path.open('rb') as file:
+      opener = _COMPRESSED.get(file.read(2), open)
+    with opener(path, 'rb') as stream:
+      with tarfile.open(fileobj=stream, mode='r|') as tar:
+        yield tar
+        rest = tar.fileobj
+        assert rest is not None
+        while block := rest.read(1 << 20):
+          # `tarfile` takes a damaged header for the end.
+          if block.strip(b'\0'):
+            raise tarfile.ReadError('a header in it is damaged')
   except _BROKEN as error:
     raise ValueError(_damaged(path, error)) from error
 
 
-def _cifar_binary(data: bytes, num_classes: int):
+def _cifar_binary(
+  data: bytes, num_classes: int
+) -> tuple[np.ndarray, np.ndarray]:
   """Records of one label byte (CIFAR-100: coarse, fine) and 3,072 pixels."""
   num_labels = 2 if num_classes == 100 else 1
   pixels = 3 * _CIFAR_SIDE**2
@@ -121,11 +175,20 @@ def _cifar_binary(data: bytes, num_classes: int):
   return _cifar_planes(table[:, num_labels:]), table[:, num_labels - 1]
 
 
-def _cifar_python(data: bytes, num_classes: int):
+def _cifar_python(
+  data: bytes, num_classes: int
+) -> tuple[np.ndarray, np.ndarray]:
   """A pickled dict of `data` u8[N, 3072] and a list of labels."""
   batch = _ArraysOnly(io.BytesIO(data), encoding='bytes').load()
-  label = batch[b'fine_labels' if num_classes == 100 else b'labels']
-  return _cifar_planes(batch[b'data']), label
+  if not isinstance(batch, dict):
+    raise ValueError(f'it holds {type(batch).__name__} instead of a dict')
+  rows = np.asarray(batch[b'data'])
+  label = np.asarray(batch[b'fine_labels' if num_classes == 100 else b'labels'])
+  if rows.dtype != np.uint8 or rows.shape != (len(label), 3 * _CIFAR_SIDE**2):
+    raise ValueError(f'its data are {rows.dtype}{list(rows.shape)}')
+  if label.ndim != 1 or label.dtype.kind not in 'iu':
+    raise ValueError(f'its labels are {label.dtype}{list(label.shape)}')
+  return _cifar_planes(rows), label
 
 
 def _cifar_planes(rows: np.ndarray) -> np.ndarray:
@@ -146,8 +209,8 @@ class _ArraysOnly(pickle.Unpickler):
       'numpy.core.multiarray',
       'numpy._core.multiarray',
     ):
-      # What NumPy itself writes into its pickles, found without naming one
-      # of its private modules.
+      # The function that NumPy's own pickles name, reached without its private
+      # modules.
       return np.empty(0).__reduce__()[0]
     if (module, name) == ('_codecs', 'encode'):
       return lambda text, encoding: text.encode(encoding)
@@ -172,41 +235,44 @@ def utkface_files(path: pathlib.Path) -> dict[str, bytes | pathlib.Path]:
   the meaning of an index depends on the machine.
 
   Returns:
-    By file name, where it lies in a folder, or its bytes from an archive.
+    By file name, its path in a folder, or its bytes from an archive.
 
   Raises:
     ValueError: the archive is damaged, or a file name occurs twice (some
       distributions carry the same faces in two folders).
   """
   try:
-    found = list(_utkface_entries(path))
+    entries = list(_utkface_entries(path))
   except _BROKEN as error:
     raise ValueError(_damaged(path, error)) from error
-  names = [name for name, _ in found]
+  names = [name for name, _ in entries]
   if len(set(names)) < len(names):
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(n for n, k in collections.Counter(names).items() if k > 1)
     raise ValueError(
       f'{path} holds {len(twice)} file names more than once, first {twice[0]}: '
       'keep one copy of the folder `UTKFace`, without `crop_part1` and the like'
     )
-  return dict(sorted(found))
+  return dict(sorted(entries))
 
 
-def _utkface_entries(path: pathlib.Path):
+def _utkface_entries(
+  path: pathlib.Path,
+) -> Iterator[tuple[str, bytes | pathlib.Path]]:
   if path.is_dir():
     for file in path.rglob('*.jpg'):
       yield file.name, file
   elif path.suffix == '.zip':
     with zipfile.ZipFile(path) as archive:
+      # All members are read, so that a damaged name hides no picture.
       for name in archive.namelist():
+        content = archive.read(name)
         if name.endswith('.jpg'):
-          yield pathlib.PurePath(name).name, archive.read(name)
+          yield pathlib.PurePath(name).name, content
   else:
-    with tarfile.open(path) as archive:
+    with _open_tar(path) as archive:
       for member in archive:
-        if member.isfile() and member.name.endswith('.jpg'):
-          file = archive.extractfile(member)
-          assert file is not None
+        file = archive.extractfile(member) if member.isfile() else None
+        if file is not None and member.name.endswith('.jpg'):
           yield pathlib.PurePath(member.name).name, file.read()
 
 
@@ -219,9 +285,9 @@ def rgb_jpeg(name: str, content: bytes | pathlib.Path) -> bytes:
   if isinstance(content, pathlib.Path):
     content = content.read_bytes()
   try:
-    image = Image.open(io.BytesIO(content))
+    image = Image.open(io.BytesIO(content), formats=('JPEG', 'PNG'))
     image.load()
-  except (OSError, SyntaxError) as error:
+  except Exception as error:  # the readers of Pillow raise many kinds
     raise ValueError(f'{name} cannot be decoded ({error})') from error
   if image.mode == 'RGB':
     return content
@@ -327,8 +393,8 @@ PYTHON_ARCHIVES: dict[str, tuple[str, str]] = {
 def check_reachable(urls: Iterable[str], *, timeout: float = 10.0) -> None:
   """Raise OSError at once where no host of these addresses can be reached.
 
-  tfds would try again for minutes. Behind a proxy, or of an address that names
-  no host, nothing can be said, so nothing is checked.
+  tfds would retry for minutes. Nothing is checked behind a proxy, or where an
+  address names no host.
   """
   parts = [urllib.parse.urlsplit(url) for url in urls]
   ports = {'http': 80, 'https': 443, 'ftp': 21}

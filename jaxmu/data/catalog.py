@@ -1,16 +1,10 @@
-"""What is known in advance about the named data sets: sizes and transforms.
+"""The data sets known by name, and the form that every image is brought to.
 
-`digits` comes inside scikit-learn; the other five are those of the benchmark
-(arXiv 2410.01276). Any other set works too, with constants computed from its
-own development part: see `jaxmu.data.datasets.load`.
+`CATALOG` holds sizes, transforms and label digests of `digits`, which comes
+with scikit-learn, and of the five sets of the benchmark (arXiv 2410.01276).
+Any other set works too, with constants computed from its development part.
 
-The 1,797 handwritten 8 x 8 digits that come inside scikit-learn.
-
-Real data that needs no download. The images stand in scikit-learn in the order
-of their writers, so they are shuffled once by a fixed permutation; the first
-1,437 form the development part, the other 360 the test set.
-
-Bring images of any set to the form of the model input: u8[N, S, S, 3].
+`to_model_input` brings images to the form of the model input, u8[N, S, S, 3].
 """
 
 import dataclasses
@@ -76,9 +70,13 @@ CATALOG: dict[str, Entry] = {
       flip=True,
       crop_padding=4,
     ),
+    # Of the training labels published with CIFAR-100N (arXiv 2110.12088) and
+    # the test labels published with arXiv 2103.14749. The same two sources
+    # give the digest of CIFAR-10 above.
+    label_digest='449a244c41bb0743',
   ),
-  # A mirrored digit is another sign, and a crop would cut strokes off the
-  # 8 x 8 original: no augmentation.
+  # No augmentation: a mirrored digit is another sign, and a crop would remove
+  # strokes of the 8 x 8 original.
   'digits': Entry(
     title='digits (scikit-learn)',
     num_classes=10,
@@ -126,10 +124,12 @@ ORDER_SEED = 123
 
 
 def read_digits() -> tuple[np.ndarray, np.ndarray]:
-  """Return images u8[1797, 8, 8, 1] and labels i32[1797] in our fixed order.
+  """Return images u8[1797, 8, 8, 1] and labels i32[1797] in a fixed order.
 
-  The order is `np.random.default_rng(123).permutation(1797)`. Ink values 0..16
-  become the bytes 0..255, rounded to nearest.
+  scikit-learn holds the images in the order of their writers. They are shuffled
+  once by `np.random.default_rng(123).permutation(1797)`: the first 1,437 form
+  the development part, the other 360 the test set. Ink values 0..16 become the
+  bytes 0..255, rounded to nearest.
   """
   from sklearn import datasets  # slow to import, needed by this set alone
 
@@ -174,9 +174,17 @@ def check_images(image: np.ndarray) -> None:
     raise ValueError(
       f'images have shape {image.shape}, expected [N, height, width, channels] '
       'with 1 (grey) or 3 (RGB) channels'
+      f'{_transposed(image)}'
     )
   if not all(image.shape):
     raise ValueError(f'images have shape {image.shape}: the set is empty')
+
+
+def _transposed(image: np.ndarray) -> str:
+  """Return the remedy for arrays with channels before height and width."""
+  if image.ndim == 4 and image.shape[1] in (1, 3):
+    return ': move the channels to the end with np.moveaxis(image, 1, -1)'
+  return ''
 
 
 def _resize(image: np.ndarray, size: int) -> np.ndarray:
@@ -213,8 +221,8 @@ def channel_moments(
       raise ValueError(
         f'channel {channel} of the training images has mean '
         f'{moments[-1][0]} and standard deviation 0.0 (of values in [0, 1]): '
-        'it tells nothing and cannot be normalised; drop it (a single grey '
-        'channel is repeated three times) or add images in which it varies'
+        'it cannot be normalised; remove it (a single grey channel is repeated '
+        'three times) or add images in which it varies'
       )
   mean, std = zip(*moments, strict=True)
   return mean, std

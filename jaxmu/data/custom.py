@@ -1,17 +1,22 @@
-"""A user's arrays or images, brought to the form of `jaxmu.data.formats`."""
+"""Bring a user's arrays to the forms of `formats`, in memory or as files.
+
+`as_images` and `as_labels` accept what people have in memory; `read_arrays`
+reads files; `divide` cuts a test part off; `write_plain` stores the result.
+"""
 
 import dataclasses
 import json
 import pathlib
 import re
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from jaxmu import files as files_lib
+from jaxmu import files
 from jaxmu.data import catalog, formats, splits
 
-SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
+DEFAULT_TEST_FRACTION = 0.2
+_LONGEST_NAME = 64  # of a data set: it names folders
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -20,8 +25,8 @@ class Labelled:
 
   Attributes:
     train: images u8[N, H, W, C] and labels [N].
-    test: the same for the test part, or None if it is still to be cut off.
-    class_names: by label, or empty if they have none.
+    test: the same for the test part, or None if there is none.
+    class_names: by label, or empty if they are not known.
   """
 
   train: formats.Block
@@ -29,36 +34,98 @@ class Labelled:
   class_names: tuple[str, ...] = ()
 
 
-def read_arrays(
-  paths: list[pathlib.Path], *, num_classes: int | None = None
-) -> Labelled:
-  """Read one `.npz`, or an image `.npy` and a label `.npy`.
-
-  The `.npz` holds `image` and `label`, and may hold `test_image` and
-  `test_label`.
+def as_images(images: Any, *, origin: str) -> np.ndarray:
+  """Return images in memory as bytes with an axis of channels.
 
   Args:
-    paths: of the files.
-    num_classes: that labels must be below; default the largest label + 1.
+    images: uint8 [N, H, W], [N, H, W, 1] or [N, H, W, 3], or floats of such a
+      shape in [0, 1], which are rounded to bytes.
+    origin: where they come from, for messages.
+
+  Returns:
+    u8[N, H, W, C] with C = 1 or 3.
 
   Raises:
-    ValueError: files are missing, damaged or of the wrong form, or labels make
-      more classes than there are examples.
+    ValueError: they are of another form; the message names the remedy.
   """
-  data = _read_arrays(paths)
+  array = _as_array(images, origin)
+  if array.ndim == 3:
+    array = array[..., None]
+  if array.dtype.kind == 'f' and array.size:
+    least, most = float(array.min()), float(array.max())
+    if not (0 <= least and most <= 1):  # nor NaN
+      raise ValueError(
+        f'{origin}: images of {array.dtype} have values from {least:g} to '
+        f'{most:g}, expected floats in [0, 1]: divide them by their largest '
+        'value, or give bytes 0..255 as uint8'
+      )
+    array = np.round(255 * array).astype(np.uint8)
+  try:
+    catalog.check_images(array)
+  except ValueError as error:
+    raise ValueError(f'{origin}: {error}') from error
+  return array
+
+
+def as_labels(labels: Any, *, count: int, origin: str) -> np.ndarray:
+  """Return labels in memory as integers [N].
+
+  Args:
+    labels: N integers, counted from 0.
+    count: N, the number of images.
+    origin: where they come from, for messages.
+
+  Raises:
+    ValueError: they are of another form or number; the message names the
+      remedy.
+  """
+  array = _as_array(labels, origin)
+  if array.shape == (count, 1):
+    array = array[:, 0]
+  if array.shape != (count,) or array.dtype.kind not in 'iu':
+    remedy = 'give one integer per image, counted from 0'
+    if array.ndim == 2 and len(array) == count:
+      remedy += '; of one-hot rows, that is np.argmax(labels, axis=1)'
+    elif array.shape == (count,) and array.dtype.kind in 'fb':
+      remedy += ', as labels.astype(int)'
+    elif array.shape == (count,):
+      remedy += ', as np.unique(labels, return_inverse=True)[1]'
+    raise ValueError(
+      f'{origin}: {count} images, but labels of dtype {array.dtype} and shape '
+      f'{array.shape}: {remedy}'
+    )
+  formats.check_labels(array, num_classes=None, origin=origin)
+  return array
+
+
+def count_classes(
+  data: Labelled, *, num_classes: int | None, origin: str
+) -> int:
+  """Return the number of classes, C: as given, or the largest label + 1.
+
+  Raises:
+    ValueError: a label is not below `num_classes`, or labels make more classes
+      than there are examples.
+  """
   label = data.train[1]
   if data.test is not None:
     label = np.concatenate([label, data.test[1]])
-  origin = str(paths[-1])
   if num_classes is None:
-    formats.count_classes(label, origin=origin)
-  else:
-    formats.check_labels(label, num_classes=num_classes, origin=origin)
-  return data
+    return formats.count_classes(label, origin=origin)
+  formats.check_labels(label, num_classes=num_classes, origin=origin)
+  return num_classes
 
 
-def _read_arrays(paths: list[pathlib.Path]) -> Labelled:
-  absent = [str(path) for path in paths if not path.exists()]
+def read_arrays(paths: list[pathlib.Path]) -> Labelled:
+  """Read one `.npz`, or an image `.npy` and a label `.npy`.
+
+  The `.npz` holds `image` and `label`, and may hold `test_image` and
+  `test_label`, in any form that `as_images` and `as_labels` accept.
+
+  Raises:
+    ValueError: files are missing, damaged or of the wrong form.
+  """
+  absent = [str(path) for path in paths if not path.is_file()]
   if absent:
     raise ValueError(f'no such file: {", ".join(absent)}')
   if len(paths) == 2:
@@ -69,57 +136,47 @@ def _read_arrays(paths: list[pathlib.Path]) -> Labelled:
         f'{paths[0]} and {paths[1]} cannot be read as arrays ({error}): write '
         'them with np.save, or give one .npz'
       ) from error
-    _check_pair(image, label, origin=str(paths[0]), labels_of=str(paths[1]))
-    return Labelled(train=(image, label), test=None)
+    train = _as_pair(image, label, origin=str(paths[0]), labels=str(paths[1]))
+    return Labelled(train=train, test=None)
   if len(paths) != 1 or paths[0].suffix != '.npz':
     raise ValueError(
       f'give one .npz, or two .npy (images, labels); got '
       f'{[str(path) for path in paths]}'
     )
   arrays = formats.read_archive(paths[0], needed=('image', 'label'))
-  train = arrays['image'], arrays['label']
-  _check_pair(*train, origin=str(paths[0]))
+  train = _as_pair(arrays['image'], arrays['label'], origin=str(paths[0]))
   test = None
   if 'test_image' in arrays or 'test_label' in arrays:
-    arrays = formats.read_archive(paths[0], needed=('test_image', 'test_label'))
-    test = arrays['test_image'], arrays['test_label']
-    _check_pair(*test, origin=f'{paths[0]} (test)')
+    missing = {'test_image', 'test_label'} - set(arrays)
+    if missing:
+      raise ValueError(
+        f'{paths[0]} lacks {missing.pop()}: add it, or leave out the other'
+      )
+    test = _as_pair(
+      arrays['test_image'], arrays['test_label'], origin=f'{paths[0]} (test)'
+    )
   return Labelled(train=train, test=test)
 
 
-def read_image_folder(folder: pathlib.Path, *, size: int | None) -> Labelled:
-  """Read `folder/<class>/*`, or `folder/{train,test}/<class>/*`.
+def _as_pair(
+  image: np.ndarray, label: np.ndarray, *, origin: str, labels: str = ''
+) -> formats.Block:
+  image = as_images(image, origin=origin)
+  # Here positions are still those in the user's file.
+  return image, as_labels(label, count=len(image), origin=labels or origin)
 
-  Classes are numbered in the order of their folder names, images are taken in
-  the order of their file names.
 
-  Args:
-    folder: of one folder per class.
-    size: resize to this height and width; None keeps images that all have one
-      size.
-
-  Raises:
-    ValueError: there are no images, one cannot be decoded, sizes differ, or the
-      two parts have different classes.
-  """
-  if not folder.is_dir():
-    raise ValueError(f'{folder} is not a folder')
-  parts = [folder / split for split in formats.PARTS]
-  if not all(part.is_dir() for part in parts):
-    _refuse_half(folder, parts)
-    parts = [folder]
-  names = [_class_folders(part) for part in parts]
-  if names[0] != names[-1]:
+def _as_array(values: Any, origin: str) -> np.ndarray:
+  try:
+    array = np.asarray(values)
+  except Exception as error:  # of lists, tensors on a device, ...
+    raise ValueError(f'{origin} is no array ({error})') from error
+  if array.dtype.hasobject:
     raise ValueError(
-      f'{parts[0]} has the classes {names[0]}, {parts[-1]} {names[-1]}: both '
-      'need the same folders'
+      f'{origin} holds {array.dtype} of shape {array.shape}: give numbers, all '
+      'rows of one length'
     )
-  blocks = [_read_classes(part, names[0], size) for part in parts]
-  return Labelled(
-    train=blocks[0],
-    test=blocks[1] if len(blocks) == 2 else None,
-    class_names=tuple(names[0]),
-  )
+  return array
 
 
 def collect(source: formats.Raw) -> Labelled:
@@ -137,22 +194,71 @@ def collect(source: formats.Raw) -> Labelled:
 
 
 def divide(
-  data: Labelled, *, test_fraction: float, seed: int = 123
+  data: Labelled, *, test_fraction: float | None, seed: int = 123
 ) -> Labelled:
   """Cut a random test part off, unless there is one.
 
+  Args:
+    data: with or without a test part.
+    test_fraction: of the examples to cut off; None means a fifth.
+    seed: of the cut.
+
   Raises:
-    ValueError: the fraction is not in (0, 1) or leaves nothing.
+    ValueError: the fraction is not in (0, 1), leaves nothing, or is given
+      although there is a test part.
   """
   if data.test is not None:
+    if test_fraction is not None:
+      raise ValueError(
+        f'test_fraction={test_fraction} would have no effect: the set has a '
+        'test part of its own; leave it out'
+      )
     return data
+  fraction = DEFAULT_TEST_FRACTION if test_fraction is None else test_fraction
+  check_fraction(fraction)
   image, label = data.train
   train, test = splits.holdout(
-    np.arange(len(label)), fraction=test_fraction, seed=seed
+    np.arange(len(label)), fraction=fraction, seed=seed
   )
   return dataclasses.replace(
     data, train=(image[train], label[train]), test=(image[test], label[test])
   )
+
+
+def check_fraction(test_fraction: float) -> None:
+  """Raise ValueError unless `test_fraction` is in (0, 1)."""
+  if not 0 < test_fraction < 1:
+    raise ValueError(
+      f'test_fraction is {test_fraction}: choose one between 0 and 1'
+    )
+
+
+def check_name(name: str) -> None:
+  """Raise ValueError unless `name` can name a custom data set.
+
+  Names of the catalogue are refused: their split indices are published for the
+  official order, and would mean other images here.
+  """
+  if not re.fullmatch(r'[a-z][a-z0-9_]*', name) or len(name) > _LONGEST_NAME:
+    raise ValueError(
+      f'{name[: _LONGEST_NAME + 1]!r} cannot name a data set: use small '
+      f'letters, digits and underscores, at most {_LONGEST_NAME}'
+    )
+  if name in catalog.CATALOG:
+    raise ValueError(
+      f'{name!r} cannot name a data set of your own: published split indices '
+      f'of {catalog.CATALOG[name].title} would mean other images; choose '
+      f"another name, for example 'my_{name}'"
+    )
+
+
+def check_free(name: str, *, data_dir: pathlib.Path, overwrite: bool) -> None:
+  """Raise ValueError if there is a set of this name, not to be replaced."""
+  if (data_dir / name).exists() and not overwrite:
+    raise ValueError(
+      f'{data_dir / name} exists: choose another name, or replace it with '
+      '--overwrite'
+    )
 
 
 def write_plain(
@@ -168,8 +274,8 @@ def write_plain(
   Args:
     name: of the new set.
     data: with a test part.
-    data_dir: where data sets live.
-    meta: for `meta.json`, keys of `plain.META_KEYS`.
+    data_dir: folder of data sets.
+    meta: for `meta.json`, keys of `formats.META_KEYS`.
     overwrite: replace a set of this name.
 
   Returns:
@@ -178,117 +284,27 @@ def write_plain(
   Raises:
     ValueError: the name is not usable or taken, or labels are wrong.
   """
-  if not re.fullmatch(r'[a-z][a-z0-9_]*', name) or name == 'digits':
-    raise ValueError(
-      f'{name!r} cannot name a data set: use small letters, digits and '
-      "underscores, other than 'digits'"
-    )
+  check_name(name)
   folder = data_dir / name
   assert data.test is not None, 'divide it first'
   if data.class_names:
     names = list(data.class_names)
     meta = {**meta, 'num_classes': len(names), 'class_names': names}
-  with files_lib.atomic_folder(data_dir) as draft:
+  data_dir.mkdir(parents=True, exist_ok=True)
+  # One writer of a name at a time: what is checked here is what is replaced.
+  with (
+    files.lock(data_dir / f'.{name}.lock'),
+    files.atomic_folder(data_dir) as draft,
+  ):
     # Inside, where a set that a kill left aside has been put back.
-    if folder.exists() and not overwrite:
-      raise ValueError(
-        f'{folder} exists: choose another name, or replace it with --overwrite'
-      )
+    check_free(name, data_dir=data_dir, overwrite=overwrite)
     for split, (image, label) in zip(
       formats.PARTS, (data.train, data.test), strict=True
     ):
       np.savez(draft / f'{split}.npz', image=image, label=label)
     (draft / 'meta.json').write_text(json.dumps(meta, indent=2) + '\n')
-    # These raise here what `load` would raise later.
+    # These raise here what `datasets.load` would raise later.
     formats.open_plain(name, draft)
     catalog.channel_moments(data.train[0])
-    files_lib.publish_folder(draft, folder)
+    files.publish_folder(draft, folder)
   return folder
-
-
-def _check_pair(
-  image: np.ndarray, label: np.ndarray, *, origin: str, labels_of: str = ''
-) -> None:
-  try:
-    catalog.check_images(image)
-  except ValueError as error:
-    raise ValueError(f'{origin}: {error}') from error
-  if label.shape != image.shape[:1] or label.dtype.kind not in 'iu':
-    raise ValueError(
-      f'{origin}: {len(image)} images, but labels of dtype {label.dtype} and '
-      f'shape {label.shape}: give one integer per image, counted from 0'
-    )
-  # Now, while positions are still those in the user's file.
-  formats.check_labels(label, num_classes=None, origin=labels_of or origin)
-
-
-def _refuse_half(folder: pathlib.Path, parts: list[pathlib.Path]) -> None:
-  """Raise ValueError if one of the parts is there, not a class of this name."""
-  for part, other in (parts, parts[::-1]):
-    if part.is_dir() and any(child.is_dir() for child in part.iterdir()):
-      raise ValueError(
-        f'{folder} has {part.name}/<class>/ but no {other.name}/<class>/: add '
-        f'it, or give {part} to have a test part cut off at random'
-      )
-
-
-def _class_folders(folder: pathlib.Path) -> list[str]:
-  names = sorted(
-    child.name
-    for child in folder.iterdir()
-    if child.is_dir() and not child.name.startswith('.')
-  )
-  if len(names) < 2:
-    raise ValueError(
-      f'{folder} has {len(names)} class folders: put the images of each class '
-      'into a folder of its own, <class>/<image>.png'
-    )
-  return names
-
-
-def _read_classes(
-  folder: pathlib.Path, names: list[str], size: int | None
-) -> formats.Block:
-  """Read the images of all classes as one block."""
-  image, label, shapes = [], [], {}
-  for number, name in enumerate(names):
-    files = sorted(
-      file
-      for file in (folder / name).iterdir()
-      if file.suffix.lower() in SUFFIXES
-    )
-    if not files:
-      raise ValueError(
-        f'{folder / name} has no images ({", ".join(SUFFIXES)}): remove the '
-        'folder or fill it'
-      )
-    for file in files:
-      one = _decode(file, size)
-      shapes.setdefault(one.shape, file)
-      image.append(one)
-      label.append(number)
-  if len(shapes) > 1:
-    found = '; '.join(f'{file}: {s[:2]}' for s, file in [*shapes.items()][:3])
-    raise ValueError(
-      f'images differ in size ({found}): choose one with --image_size=64'
-    )
-  return np.stack(image), np.array(label, np.int32)
-
-
-def _decode(file: pathlib.Path, size: int | None) -> np.ndarray:
-  try:
-    with Image.open(file) as opened:
-      if opened.mode == 'F' or opened.mode.startswith('I'):
-        raise ValueError(
-          f'{file} has pixels of more than 8 bits (mode {opened.mode}), which '
-          'would be cut off at 255: scale them to 0..255 and save the picture '
-          'with 8 bits, or remove it'
-        )
-      image = np.asarray(opened.convert('RGB'))
-  except (OSError, SyntaxError) as error:
-    raise ValueError(
-      f'{file} cannot be decoded ({error}): repair or remove it'
-    ) from error
-  if size is None:
-    return image
-  return catalog.to_model_input(image[None], size=size)[0]

@@ -1,37 +1,32 @@
-"""From the name of a data set to its arrays, ready for the device.
+"""From a name, arrays or a folder to a `Source`: images ready for the device.
 
-`load('digits')` works anywhere. The other sets are looked for in a data folder,
-`$JAXMU_DATA_DIR` or `data_dir`, either as tensorflow-datasets left them (opened
-without TensorFlow) or in the plain form of `jaxmu.data.formats`. Nothing is
-downloaded here: what is missing is reported with the command that supplies it.
+  load('cifar10')                      by name, see `DATASETS`
+  from_arrays(images, labels)          in memory
+  from_folder('pictures', size=64)     pictures, one folder per class
 
-The fast local form of a data set: two arrays ready for the device.
-
-  <cache_dir>/<name>-<key>/image.npy    u8[N, S, S, 3]
-                           label.npy    i32[N]
-                           record.json  fingerprint and constants
-
-Written once, next to its final place, and moved there complete: a reader sees
-all of it or nothing. The key covers whatever the conversion depends on, so a
-changed source is converted anew; the fingerprint is checked on every opening.
+`load('digits')` works anywhere. The other names are looked for in a data
+folder, `data_dir` or `$JAXMU_DATA_DIR`, as tensorflow-datasets or `python -m
+jaxmu.prepare` left them. Nothing is downloaded here: an error names the command
+that supplies a missing set.
 """
 
 import dataclasses
 import functools
-import hashlib
-import json
 import math
 import os
 import pathlib
-import shutil
 import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from jaxmu import files as files_lib
-from jaxmu.data import catalog, formats
+from jaxmu import files
+from jaxmu.data import cache, catalog, custom, formats, pictures
 from jaxmu.data.catalog import CATALOG
 from jaxmu.types import Transform
+
+PathLike = str | os.PathLike[str]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,7 +34,7 @@ class Source:
   """A data set on the host, development part first.
 
   Attributes:
-    name: as it was asked for.
+    name: of the set.
     image: u8[N, S, S, 3], resized to the model input, read-only.
     label: i32[N] in [0, num_classes).
     num_dev: the first `num_dev` examples are the development part (the official
@@ -58,109 +53,91 @@ class Source:
   transform: Transform
   fingerprint: str
 
+  def identity(self) -> dict[str, Any]:
+    """Return everything that a result can depend on, as plain JSON values.
+
+    Two sources with equal identities give equal results. Addresses of stored
+    work are made of it.
+    """
+    transform = dataclasses.asdict(self.transform)
+    return {
+      'name': self.name,
+      'fingerprint': self.fingerprint,
+      'shape': [int(length) for length in self.image.shape],
+      'num_dev': int(self.num_dev),
+      'num_classes': int(self.num_classes),
+      'transform': {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in transform.items()
+      },
+    }
+
+  def __repr__(self) -> str:
+    num_test = len(self.label) - self.num_dev
+    return (
+      f'{self.name}: {self.num_dev:,} + {num_test:,} examples of '
+      f'{self.image.shape[1]} x {self.image.shape[2]}, {self.num_classes} '
+      f'classes, fingerprint {self.fingerprint[:16]}'
+    )
+
 
 def load(
   name: str,
   *,
-  data_dir: str | os.PathLike | None = None,
-  cache_dir: str | os.PathLike | None = None,
+  data_dir: PathLike | None = None,
+  cache_dir: PathLike | None = None,
 ) -> Source:
   """Load a data set by name.
 
   The first call converts the set to two arrays in a cache folder; later calls
-  map these into memory and check their fingerprint.
+  map these into memory and check them.
 
   Args:
-    name: `digits`, another name of `catalog.CATALOG`, or any set that the data
-      folder holds (`svhn_cropped`, your own).
-    data_dir: folder of data sets; default $JAXMU_DATA_DIR, then tfds' own.
+    name: `digits`, another name of `catalog.CATALOG`, or any set in the data
+      folder (`svhn_cropped`, or one of `python -m jaxmu.prepare`).
+    data_dir: folder of data sets; default $JAXMU_DATA_DIR, then the folder of
+      tensorflow-datasets.
     cache_dir: folder of converted sets; default $JAXMU_CACHE_DIR, then
       `~/.cache/jaxmu`.
 
   Raises:
     ValueError: the name is unknown, the set is not there, it is damaged or of
-      the wrong form, or the cache folder cannot be written. The message says
-      what to do.
+      the wrong form, or the cache folder cannot be written. The message names
+      the remedy.
+
+  Example:
+    >>> load('digits')
+    digits: 1,437 + 360 examples of 32 x 32, 10 classes, fingerprint \
+66a4656fd8a46d23
   """
   if name == 'digits':
     return _load_digits()
-  folder = find_data_dir(data_dir) / name
+  folder = _folder_of(name, data_dir)
+  meta = formats.read_meta(folder)
   if formats.is_plain(folder):
-    files = [folder / f'{split}.npz' for split in formats.PARTS]
-    files.append(folder / 'meta.json')
-    read = functools.partial(formats.open_plain, name, folder)
+    paths = [folder / f'{part}.npz' for part in formats.PARTS]
+    read = functools.partial(formats.open_plain, name, folder, meta)
+    official = False
   elif formats.find_prepared(folder):
     version = formats.newest_prepared(folder)
-    files = sorted(version.iterdir())
+    paths = sorted(version.iterdir())
     read = functools.partial(formats.open_prepared, name, version)
+    official = formats.is_ours(version)
   else:
     raise ValueError(_not_there(name, folder))
-  return _load_cached(name, folder, files, read, cache_dir)
-
-
-def find_data_dir(data_dir: str | os.PathLike | None = None) -> pathlib.Path:
-  """Return the first given of `data_dir`, $JAXMU_DATA_DIR and tfds' folder."""
-  chosen = data_dir or os.environ.get('JAXMU_DATA_DIR')
-  if not chosen:
-    chosen = os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
-  return pathlib.Path(chosen).expanduser()
-
-
-def available(data_dir: str | os.PathLike | None = None) -> list[str]:
-  """Return the names that `load` would find now."""
-  folder = find_data_dir(data_dir)
-  children = sorted(folder.iterdir()) if folder.is_dir() else []
-  found = [
-    child.name
-    for child in children
-    if child.is_dir()
-    and not child.name.startswith('.')  # a draft of another process
-    and (formats.is_plain(child) or formats.find_prepared(child))
-  ]
-  return sorted({'digits', *found})
-
-
-def _load_digits() -> Source:
-  entry = CATALOG['digits']
-  image, label = catalog.read_digits()
-  image = catalog.to_model_input(image, size=entry.size)
-  image.setflags(write=False)
-  label.setflags(write=False)
-  return Source(
-    name='digits',
-    image=image,
-    label=label,
-    num_dev=entry.num_dev,
-    num_classes=entry.num_classes,
-    transform=entry.transform,
-    fingerprint=fingerprint(image, label),
-  )
-
-
-def _load_cached(name, folder, files, read, cache_dir) -> Source:
-  """Open the cached form of a set, converting it if there is none."""
-  stamps = [
-    (str(path), path.stat().st_size, path.stat().st_mtime_ns)
-    for path in files
-    if path.exists()
-  ]
-  entry = CATALOG.get(name)
-  root = pathlib.Path(cache_dir) if cache_dir else default_cache_dir()
-  target = root / f'{name.replace("/", "-")}-{cache_key(stamps)}'
-  arrays = open_cached(target)
-  if arrays is None:
-    arrays = write_cached(target, read())
-  if entry is None:
-    meta = formats.read_meta(folder)
-    transform = Transform(
+  arrays = _convert_once(name, paths, meta, read, cache_dir)
+  if name in CATALOG:
+    transform = CATALOG[name].transform
+    _warn_if_not_official(name, arrays.label, official)
+  else:
+    transform = _transform(
+      arrays.image,
       mean=arrays.mean,
       std=arrays.std,
       flip=bool(meta.get('flip', False)),
       crop_padding=int(meta.get('crop_padding', 0)),
+      origin=f'{folder / "meta.json"}: ',
     )
-  else:
-    transform = entry.transform
-    _warn_if_not_official(name, arrays.label)
   return Source(
     name=name,
     image=arrays.image,
@@ -172,29 +149,415 @@ def _load_cached(name, folder, files, read, cache_dir) -> Source:
   )
 
 
-def _warn_if_not_official(name: str, label: np.ndarray) -> None:
-  """Warn where the published split indices would point at other examples."""
+def from_arrays(
+  images: Any,
+  labels: Any,
+  *,
+  test_images: Any = None,
+  test_labels: Any = None,
+  test_fraction: float | None = None,
+  name: str = 'custom',
+  num_classes: int | None = None,
+  size: int | None = None,
+  mean: float | Sequence[float] | None = None,
+  std: float | Sequence[float] | None = None,
+  flip: bool = False,
+  crop_padding: int = 0,
+  seed: int = 0,
+) -> Source:
+  """Make a data set of arrays in memory.
+
+  Args:
+    images: of the development part, uint8 or float in [0, 1]; [N, H, W],
+      [N, H, W, 1] (grey) or [N, H, W, 3] (RGB). NumPy, JAX or anything that
+      `np.asarray` takes. Floats are rounded to bytes.
+    labels: N integers, counted from 0.
+    test_images: the same for the test part; if it is left out, a part is cut
+      off at random.
+    test_labels: of `test_images`.
+    test_fraction: how much to cut off, in (0, 1); default 0.2.
+    name: of the set, for reports and addresses.
+    num_classes: C; default the largest label + 1.
+    size: height and width of the model input, in pixels; default the longer
+      side of the images. Others are resized as by `catalog.to_model_input`.
+    mean: per channel, of pixels in [0, 1], or one number for all; default the
+      mean of the development part.
+    std: likewise, the standard deviation.
+    flip: mirror training images with probability one half.
+    crop_padding: pad training images by this many pixels and crop at random.
+    seed: of the test part that is cut off.
+
+  Raises:
+    ValueError: an argument is out of range, or arrays are of another form; the
+      message names the remedy in one line.
+
+  Example:
+    >>> import numpy as np
+    >>> images = np.random.default_rng(0).random((50, 8, 8))
+    >>> from_arrays(images, np.arange(50) % 5).image.shape
+    (50, 8, 8, 3)
+  """
+  image = custom.as_images(images, origin='images')
+  label = custom.as_labels(labels, count=len(image), origin='labels')
+  test = None
+  if (test_images is None) != (test_labels is None):
+    raise ValueError('give test_images and test_labels, or neither')
+  if test_images is not None:
+    test_image = custom.as_images(test_images, origin='test_images')
+    test_label = custom.as_labels(
+      test_labels, count=len(test_image), origin='test_labels'
+    )
+    test = test_image, test_label
+  return _in_memory(
+    custom.Labelled(train=(image, label), test=test),
+    name=name,
+    num_classes=num_classes,
+    size=size,
+    test_fraction=test_fraction,
+    seed=seed,
+    moments=(mean, std),
+    flip=flip,
+    crop_padding=crop_padding,
+  )
+
+
+def from_folder(
+  path: PathLike,
+  *,
+  size: int | None = None,
+  test_fraction: float | None = None,
+  name: str = 'custom',
+  mean: float | Sequence[float] | None = None,
+  std: float | Sequence[float] | None = None,
+  flip: bool = False,
+  crop_padding: int = 0,
+  seed: int = 0,
+) -> Source:
+  """Make a data set of a folder of pictures, without preparing it first.
+
+  Files that are not used are counted in a warning.
+
+  Args:
+    path: of `<class>/<image>.png`, or of `train/<class>/<image>.png` and
+      `test/<class>/<image>.png`. Classes are numbered in the order of their
+      names.
+    size: height and width of the model input; needed if pictures differ in
+      size.
+    test_fraction: see `from_arrays`, like all other arguments.
+    name: likewise.
+    mean: likewise.
+    std: likewise.
+    flip: likewise.
+    crop_padding: likewise.
+    seed: likewise.
+
+  Raises:
+    ValueError: an argument is out of range, or the folder or a picture is not
+      of the right form; the message names the file and the remedy.
+  """
+  custom.check_name(name)
+  _check_numbers(size=size, num_classes=None, crop_padding=crop_padding)
+  if test_fraction is not None:
+    custom.check_fraction(test_fraction)
+  try:
+    listing = pictures.list_folder(files.path(path))
+    blocks = pictures.read(listing, size=size)
+  except OSError as error:
+    raise ValueError(f'{path} cannot be read ({error})') from error
+  if listing.left_out:
+    warnings.warn(listing.left_out_line(), stacklevel=2)
+  return _in_memory(
+    custom.Labelled(
+      train=blocks[0],
+      test=blocks[1] if len(blocks) == 2 else None,
+      class_names=listing.class_names,
+    ),
+    name=name,
+    num_classes=len(listing.class_names),
+    size=size,
+    test_fraction=test_fraction,
+    seed=seed,
+    moments=(mean, std),
+    flip=flip,
+    crop_padding=crop_padding,
+  )
+
+
+def find_data_dir(data_dir: PathLike | None = None) -> pathlib.Path:
+  """Return the first given of `data_dir`, $JAXMU_DATA_DIR and tfds' folder."""
+  chosen = data_dir or os.environ.get('JAXMU_DATA_DIR')
+  if not chosen:
+    chosen = os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
+  return files.path(chosen)
+
+
+def default_cache_dir() -> pathlib.Path:
+  """Return $JAXMU_CACHE_DIR, or `jaxmu` in the user's cache folder."""
+  chosen = os.environ.get('JAXMU_CACHE_DIR')
+  if chosen:
+    return files.path(chosen)
+  return files.path(os.environ.get('XDG_CACHE_HOME') or '~/.cache') / 'jaxmu'
+
+
+def available(data_dir: PathLike | None = None) -> list[str]:
+  """Return the names of all sets that `load` can open now, ascending."""
+  folder = find_data_dir(data_dir)
+  children = sorted(folder.iterdir()) if folder.is_dir() else []
+  here = [
+    child.name
+    for child in children
+    if child.is_dir()
+    and not child.name.startswith('.')  # a draft of another process
+    and (formats.is_plain(child) or formats.find_prepared(child))
+  ]
+  return sorted({'digits', *here})
+
+
+class _Datasets(Mapping[str, catalog.Entry | None]):
+  """The names that `load` knows: those of the catalogue and those at hand.
+
+  The value of a name is its entry in the catalogue, or None for a custom set.
+  """
+
+  def __getitem__(self, name: str) -> catalog.Entry | None:
+    if name not in set(self):
+      raise KeyError(name)
+    return CATALOG.get(name)
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(sorted({*CATALOG, *available()}))
+
+  def __len__(self) -> int:
+    return len(list(iter(self)))
+
+  def __repr__(self) -> str:
+    here = available()
+    rows: list[tuple[str, ...]] = [
+      ('name', 'classes', 'development + test', 'input', 'where')
+    ]
+    for name, entry in self.items():
+      where = 'here' if name in here else command(name)
+      facts = ('', '', '')
+      if entry is not None:
+        facts = (
+          str(entry.num_classes),
+          f'{entry.num_dev:,} + {entry.num_test:,}',
+          f'{entry.size} x {entry.size}',
+        )
+      rows.append((name, *facts, where))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return '\n'.join(
+      '  '.join(
+        cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+      ).rstrip()
+      for row in rows
+    )
+
+
+DATASETS = _Datasets()
+
+
+def command(name: str) -> str:
+  """Return the command that prepares a set of the catalogue."""
+  # The archives of UTKFace have no address to download from.
+  manual = ' --manual_dir=DIR' if name == 'utkface' else ''
+  return f'python -m jaxmu.prepare {name}{manual}'
+
+
+def _load_digits() -> Source:
+  entry = CATALOG['digits']
+  image, label = catalog.read_digits()
+  image = catalog.to_model_input(image, size=entry.size)
+  return _source('digits', image, label, entry.num_dev, 10, entry.transform)
+
+
+def _source(
+  name: str,
+  image: np.ndarray,
+  label: np.ndarray,
+  num_dev: int,
+  num_classes: int,
+  transform: Transform,
+) -> Source:
+  """Return a source of arrays in memory, which are made read-only."""
+  image.setflags(write=False)
+  label.setflags(write=False)
+  return Source(
+    name=name,
+    image=image,
+    label=label,
+    num_dev=num_dev,
+    num_classes=num_classes,
+    transform=transform,
+    fingerprint=cache.fingerprint(image, label),
+  )
+
+
+def _in_memory(
+  data: custom.Labelled,
+  *,
+  name: str,
+  num_classes: int | None,
+  size: int | None,
+  test_fraction: float | None,
+  seed: int,
+  moments: tuple,
+  flip: bool,
+  crop_padding: int,
+) -> Source:
+  """Check, divide and resize labelled images, and compute what is not given."""
+  custom.check_name(name)
+  _check_numbers(size=size, num_classes=num_classes, crop_padding=crop_padding)
+  num_classes = custom.count_classes(
+    data, num_classes=num_classes, origin='labels'
+  )
+  divided = custom.divide(data, test_fraction=test_fraction, seed=seed)
+  assert divided.test is not None
+  parts = divided.train, divided.test
+  shapes = [image.shape[1:] for image, _ in parts]
+  if shapes[0] != shapes[1]:
+    raise ValueError(
+      f'images have shape {shapes[0]}, test images {shapes[1]}: both need one '
+      'shape'
+    )
+  side = size or max(shapes[0][:2])
+  image = np.concatenate(
+    [catalog.to_model_input(image, size=side) for image, _ in parts]
+  )
+  label = np.concatenate([label for _, label in parts]).astype(np.int32)
+  num_dev = len(divided.train[1])
+  mean, std = moments
+  if mean is None or std is None:
+    computed = catalog.channel_moments(image[:num_dev])
+    mean = computed[0] if mean is None else mean
+    std = computed[1] if std is None else std
+  transform = _transform(
+    image, mean=mean, std=std, flip=flip, crop_padding=crop_padding
+  )
+  return _source(name, image, label, num_dev, num_classes, transform)
+
+
+def _check_numbers(**numbers: int | None) -> None:
+  """Raise ValueError for arguments outside `formats.LIMITS`."""
+  for key, value in numbers.items():
+    if value is not None:
+      formats.check_number(key, value, origin=key)
+
+
+def _transform(
+  image: np.ndarray,
+  *,
+  mean: float | Sequence[float],
+  std: float | Sequence[float],
+  flip: bool,
+  crop_padding: int,
+  origin: str = '',
+) -> Transform:
+  """Return the transform of images [N, S, S, 3] if it makes sense for them.
+
+  Raises:
+    ValueError: a value is not finite, a deviation not positive, or crops could
+      show nothing of the image.
+  """
+  size = image.shape[1]
+  if crop_padding >= size:
+    raise ValueError(
+      f'{origin}crop_padding is {crop_padding} for images of {size} x {size}: '
+      f'a crop may show nothing of the image; choose at most {size - 1}'
+    )
+  channels = image.shape[-1]
+  values = {}
+  for key, value in (('mean', mean), ('std', std)):
+    numbers = np.atleast_1d(np.asarray(value, np.float64)).reshape(-1).tolist()
+    numbers = numbers * channels if len(numbers) == 1 else numbers
+    wrong = len(numbers) != channels or not all(map(math.isfinite, numbers))
+    if wrong or (key == 'std' and min(numbers) <= 0):
+      raise ValueError(
+        f'{origin}{key} is {value!r}: give {channels} finite numbers, one per '
+        f'channel, of pixels in [0, 1]{", above 0" * (key == "std")}'
+      )
+    values[key] = tuple(numbers)
+  return Transform(
+    mean=values['mean'],
+    std=values['std'],
+    flip=bool(flip),
+    crop_padding=crop_padding,
+  )
+
+
+def _folder_of(name: str, data_dir: PathLike | None) -> pathlib.Path:
+  """Return the folder of a set, which is inside the data folder."""
+  root = find_data_dir(data_dir)
+  parts = pathlib.PurePath(name).parts
+  if not parts or name.startswith('/') or '\0' in name or '..' in parts:
+    raise ValueError(
+      f'{name!r} cannot name a data set: give the name of a folder inside '
+      f'{root}, or another folder with --data_dir'
+    )
+  try:
+    (root / name).exists()
+  except OSError as error:  # a name of 300 characters
+    raise ValueError(
+      f'{name[:40]!r}... cannot name a data set ({error.strerror})'
+    ) from None
+  return root / name
+
+
+def _convert_once(
+  name: str,
+  paths: list[pathlib.Path],
+  meta: dict[str, Any],
+  read: Callable[[], formats.Raw],
+  cache_dir: PathLike | None,
+) -> cache.CachedArrays:
+  """Open the cached form of a set, converting it if there is none."""
+  stamps = [
+    (str(path), path.stat().st_size, path.stat().st_mtime_ns)
+    for path in paths
+    if path.exists()
+  ]
+  shaping = {
+    key: meta[key]
+    for key in ('size', 'num_classes', 'class_names')
+    if key in meta
+  }
+  root = files.path(cache_dir) if cache_dir else default_cache_dir()
+  key = cache.key(stamps, shaping)
+  target = root / f'{name.replace("/", "-")}-{key}'
+  arrays = cache.load(target)
+  return cache.convert(target, read()) if arrays is None else arrays
+
+
+def _warn_if_not_official(name: str, label: np.ndarray, ours: bool) -> None:
+  """Warn where published split indices may point at other examples.
+
+  Args:
+    name: of the catalogue.
+    label: i32[N] of all examples.
+    ours: whether jaxmu prepared the set from an official archive.
+  """
   entry = CATALOG[name]
   expected = entry.num_dev + entry.num_test
+  remedy = f'replace it by the official one with `{command(name)} --overwrite`'
   if len(label) != expected:
     difference = f'it has {len(label)} examples instead of {expected}'
   elif entry.label_digest not in ('', formats.label_digest(label)):
     difference = 'its examples do not stand in the official order'
+  elif entry.label_digest or ours:
+    return
   else:
+    warnings.warn(
+      f'{entry.title}: only the number of examples was compared with the '
+      f'official set, neither their order nor their labels. Published split '
+      f'indices may mean other examples here; {remedy}',
+      stacklevel=3,
+    )
     return
   warnings.warn(
     f'{entry.title} is not the official set: {difference}. Results are valid, '
-    'but the published split indices mean other examples here; replace it by '
-    f'the official one with `{_command(name)} --overwrite`',
-    stacklevel=4,
+    f'but the published split indices mean other examples here; {remedy}',
+    stacklevel=3,
   )
-
-
-def _command(name: str) -> str:
-  """Return the command that prepares a named set."""
-  # The archives of UTKFace have no address to download from.
-  manual = ' --manual_dir=DIR' if name == 'utkface' else ''
-  return f'python -m jaxmu.prepare {name}{manual}'
 
 
 def _not_there(name: str, folder: pathlib.Path) -> str:
@@ -202,165 +565,15 @@ def _not_there(name: str, folder: pathlib.Path) -> str:
     return (
       f'{CATALOG[name].title} is not in {folder.parent}. Supply it with '
       'one of\n'
-      f'  {_command(name)} --data_dir={folder.parent}\n'
+      f'  {command(name)} --data_dir={folder.parent}\n'
       f'  {folder}/train.npz and test.npz (image: uint8 [N, H, W, C], label: '
       'integer [N])\n'
       'or name another folder with --data_dir, in a job with '
       '--config.data.folder, or with $JAXMU_DATA_DIR'
     )
   return (
-    f'unknown data set {name!r}. Built in: {", ".join(sorted(CATALOG))}; found '
+    f'unknown data set {name!r}. Built in: {", ".join(sorted(CATALOG))}; '
     f'in {folder.parent}: {", ".join(available(folder.parent))}. Any other '
-    'set of tensorflow-datasets, your own arrays or an image folder is added '
-    'with `python -m jaxmu.prepare`'
+    'set of tensorflow-datasets, arrays or a folder of pictures are added with '
+    '`python -m jaxmu.prepare`'
   )
-
-
-CACHE_VERSION = (
-  1  # raise when the conversion changes, so that caches are rewritten
-)
-_CHUNK = 1 << 24  # bytes hashed at a time
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class CachedArrays:
-  """What a cache folder holds.
-
-  Attributes:
-    image: u8[N, S, S, 3], memory-mapped and read-only.
-    label: i32[N].
-    num_dev: how many come first as the development part.
-    num_classes: number of labels, C.
-    fingerprint: sha256 over the bytes of both arrays, in hex.
-    mean: per-channel mean of the development images in [0, 1].
-    std: per-channel standard deviation of the same.
-  """
-
-  image: np.ndarray
-  label: np.ndarray
-  num_dev: int
-  num_classes: int
-  fingerprint: str
-  mean: tuple[float, ...]
-  std: tuple[float, ...]
-
-
-def default_cache_dir() -> pathlib.Path:
-  """Return $JAXMU_CACHE_DIR, or `jaxmu` in the user's cache folder."""
-  if os.environ.get('JAXMU_CACHE_DIR'):
-    return pathlib.Path(os.environ['JAXMU_CACHE_DIR'])
-  base = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-  return pathlib.Path(base) / 'jaxmu'
-
-
-def fingerprint(image: np.ndarray, label: np.ndarray) -> str:
-  """Return the sha256 over image bytes, then label bytes (i32), in hex."""
-  digest = hashlib.sha256()
-  for array in (image, label.astype('<i4')):
-    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    for start in range(0, flat.size, _CHUNK):
-      digest.update(flat[start : start + _CHUNK].data)
-  return digest.hexdigest()
-
-
-def cache_key(*depends_on) -> str:
-  """Return 16 hex digits that change with any of the given JSON values."""
-  text = json.dumps([CACHE_VERSION, *depends_on], sort_keys=True)
-  return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def open_cached(folder: pathlib.Path) -> CachedArrays | None:
-  """Open a cache folder; None if it is absent or its contents changed."""
-  if not folder.exists():
-    return None
-  try:
-    record = json.loads((folder / 'record.json').read_text())
-    image = np.load(folder / 'image.npy', mmap_mode='r', allow_pickle=False)
-    label = np.load(folder / 'label.npy', allow_pickle=False)
-    arrays = CachedArrays(
-      image=np.asarray(image),
-      label=label,
-      num_dev=record['num_dev'],
-      num_classes=record['num_classes'],
-      fingerprint=record['fingerprint'],
-      mean=tuple(record['mean']),
-      std=tuple(record['std']),
-    )
-    intact = fingerprint(arrays.image, arrays.label) == arrays.fingerprint
-  except (OSError, ValueError, KeyError, EOFError):
-    intact = False
-  if not intact:
-    warnings.warn(
-      f'the cached data set {folder} is damaged; it is converted again',
-      stacklevel=2,
-    )
-    return None
-  label.setflags(write=False)
-  return arrays
-
-
-def write_cached(folder: pathlib.Path, source: formats.Raw) -> CachedArrays:
-  """Convert `source` to model input, store it in `folder` and open it.
-
-  Raises:
-    ValueError: the images or labels of the source are not of the right form,
-      or the folder cannot be written.
-  """
-  try:
-    with files_lib.atomic_folder(folder.parent) as draft:
-      _write_arrays(draft, source)
-      finished = open_cached(folder)  # another process may have been faster
-      if finished is not None:
-        return finished
-      files_lib.publish_folder(draft, folder)
-  except OSError as error:
-    raise ValueError(
-      f'the cache folder {folder.parent} cannot be written ({error}): choose '
-      'another one with the environment variable JAXMU_CACHE_DIR'
-    ) from error
-  arrays = open_cached(folder)
-  if arrays is None:
-    raise ValueError(f'{folder} could not be read back: is the disk full?')
-  return arrays
-
-
-def _write_arrays(draft: pathlib.Path, source: formats.Raw) -> None:
-  """Fill a draft folder block by block, so that memory stays bounded."""
-  shape = (source.num_examples, source.size, source.size, 3)
-  # A memory-mapped file on a full disk ends the process without a message.
-  needed, free = math.prod(shape), shutil.disk_usage(draft).free
-  if free < 1.01 * needed:
-    raise OSError(
-      f'{needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free on the disk'
-    )
-  image = np.lib.format.open_memmap(
-    draft / 'image.npy', mode='w+', dtype=np.uint8, shape=shape
-  )
-  label = np.zeros(source.num_examples, np.int32)
-  filled = 0
-  for block_image, block_label in source.blocks():
-    formats.check_labels(
-      block_label, num_classes=source.num_classes, origin=source.origin
-    )
-    for start in range(0, len(block_image), 4096):
-      part = block_image[start : start + 4096]
-      stop = filled + len(part)
-      image[filled:stop] = catalog.to_model_input(part, size=source.size)
-      label[filled:stop] = block_label[start : start + 4096]
-      filled = stop
-  if filled != source.num_examples:
-    raise ValueError(
-      f'{source.origin}: read {filled} examples, expected {source.num_examples}'
-    )
-  image.flush()
-  np.save(draft / 'label.npy', label)
-  mean, std = catalog.channel_moments(image[: source.num_dev])
-  record = {
-    'num_dev': source.num_dev,
-    'num_classes': source.num_classes,
-    'fingerprint': fingerprint(image, label),
-    'mean': mean,
-    'std': std,
-    'origin': source.origin,
-  }
-  (draft / 'record.json').write_text(json.dumps(record, indent=2) + '\n')

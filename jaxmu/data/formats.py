@@ -1,28 +1,26 @@
-"""The plain form of a data set: a folder with two NumPy archives.
+"""The two forms in which a data set is stored, read as blocks of images.
+
+The *plain* form is a folder with two NumPy archives. It is easy to write by
+hand, and `python -m jaxmu.prepare` writes it from arrays and image folders.
 
   <data_dir>/<name>/train.npz   image: uint8 [N, H, W, C], label: integer [N]
   <data_dir>/<name>/test.npz    the same for the official test set
   <data_dir>/<name>/meta.json   optional: size, num_classes, class_names,
                                 flip, crop_padding
 
-The easiest form to write by hand, and what `python -m jaxmu.prepare` makes of
-a user's own arrays or image folder.
-
-A data set as it is found on disk, before it is brought to model input.
-
-Open what tensorflow-datasets prepared, here or elsewhere, TensorFlow-free.
+The *prepared* form is that of tensorflow-datasets (tfds), opened here without
+TensorFlow. It needs a file format with random access: array_record or parquet.
+Records that tfds shuffled are put back into the official order where they carry
+their number (`id`: `train_00042`, as in tfds' own cifar10 and cifar100).
 
   <data_dir>/<name>/[<config>/]<version>/dataset_info.json, features.json, ...
-
-Needs a file format with random access (array_record or parquet). Records that
-tfds shuffled are put back into the official order where they carry their number
-(`id`: `train_00042`, as in tfds' own cifar10 and cifar100).
 """
 
 import dataclasses
 import hashlib
 import json
 import lzma
+import math
 import pathlib
 import re
 import zipfile
@@ -37,7 +35,32 @@ from jaxmu.data.catalog import CATALOG
 
 Block = tuple[np.ndarray, np.ndarray]  # u8[n, H, W, C], integer [n]
 
+PARTS = ('train', 'test')
+FORMATS = ('array_record', 'parquet')  # of tfds, with random access
+META_KEYS = ('size', 'num_classes', 'class_names', 'flip', 'crop_padding')
+# Smallest and largest value. The largest ones keep a slip of the pen from
+# allocating more memory than any machine has.
+LIMITS = {
+  'size': (1, 4096),
+  'num_classes': (1, 1_000_000),
+  'crop_padding': (0, 1024),
+}
+
 _NAMED = 5  # absent classes that are named one by one
+_BLOCK = 1024  # examples decoded at a time
+# What NumPy and zipfile raise on archives that are cut short, damaged,
+# encrypted, compressed in an unknown way, or too large for the memory.
+_BROKEN = (
+  zipfile.BadZipFile,
+  zlib.error,
+  lzma.LZMAError,
+  EOFError,
+  OSError,
+  ValueError,
+  NotImplementedError,
+  RuntimeError,
+  MemoryError,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,15 +111,26 @@ def check_labels(
     )
 
 
+def check_number(key: str, value: Any, *, origin: str) -> None:
+  """Raise ValueError unless `value` is an integer within `LIMITS[key]`."""
+  least, most = LIMITS[key]
+  if type(value) is not int or not least <= value <= most:
+    raise ValueError(
+      f'{origin} is {value!r}, expected an integer of at least {least} and at '
+      f'most {most}'
+    )
+
+
 def count_classes(label: np.ndarray, *, origin: str) -> int:
-  """Return the largest label + 1, C, unless that cannot be meant.
+  """Return the largest label + 1, C.
 
   Args:
     label: non-negative integers [N].
     origin: where they were read, for the message.
 
   Raises:
-    ValueError: there would be more classes than examples.
+    ValueError: there would be more classes than examples, which is rarely
+      what is meant.
   """
   num_classes = int(label.max()) + 1
   if num_classes > len(label):
@@ -126,23 +160,39 @@ def absent_classes(label: np.ndarray, *, num_classes: int) -> str:
   )
 
 
+def duplicates(image: np.ndarray, label: np.ndarray, num_dev: int) -> str:
+  """Say how many images occur more than once, or return an empty string.
+
+  Args:
+    image: u8[N, H, W, C], development part first.
+    label: integers [N].
+    num_dev: size of the development part.
+  """
+  first: dict[bytes, int] = {}
+  within = across = conflicting = 0
+  for place, one in enumerate(image):
+    digest = hashlib.blake2b(one.tobytes(), digest_size=16).digest()
+    other = first.setdefault(digest, place)
+    if other == place:
+      continue
+    conflicting += int(label[other] != label[place])
+    if (other < num_dev) == (place < num_dev):
+      within += 1
+    else:
+      across += 1
+  if not first or not within + across:
+    return ''
+  return (
+    f'{within + across:,} images occur before in the same bytes: {within:,} in '
+    f'the same part, {across:,} of the development part in the test part, '
+    f'{conflicting:,} with another label. A copy of a forgotten image is still '
+    'trained on; remove copies if that is not meant'
+  )
+
+
 def label_digest(label: np.ndarray) -> str:
   """Return 16 hex digits of the sha256 of labels as little-endian int32."""
   return hashlib.sha256(label.astype('<i4').tobytes()).hexdigest()[:16]
-
-
-PARTS = ('train', 'test')
-# What NumPy raises on archives that are cut short or hold something else.
-_BROKEN = (
-  zipfile.BadZipFile,
-  zlib.error,
-  lzma.LZMAError,
-  EOFError,
-  OSError,
-  ValueError,
-)
-_INT32 = 2**31 - 1  # labels are stored so
-META_KEYS = ('size', 'num_classes', 'class_names', 'flip', 'crop_padding')
 
 
 def is_plain(folder: pathlib.Path) -> bool:
@@ -162,23 +212,20 @@ def read_meta(folder: pathlib.Path) -> dict:
   if not path.exists():
     return {}
   try:
-    meta = json.loads(path.read_text())
-  except ValueError as error:
+    meta = json.loads(path.read_text(encoding='utf-8-sig'))
+  except (ValueError, RecursionError, OSError) as error:
     raise ValueError(f'{path} is not JSON ({error}): repair it') from error
   if not isinstance(meta, dict):
     raise ValueError(
-      f'{path} holds {meta!r}, expected an object with some of {META_KEYS}'
+      f'{path} holds {str(meta)[:60]}, expected an object with some of '
+      f'{META_KEYS}'
     )
   unknown = sorted(set(meta) - set(META_KEYS))
   if unknown:
     raise ValueError(f'{path}: unknown keys {unknown}, known are {META_KEYS}')
-  for key, least in (('size', 1), ('num_classes', 1), ('crop_padding', 0)):
-    value = meta.get(key, least)
-    if type(value) is not int or not least <= value <= _INT32:
-      raise ValueError(
-        f'{path}: {key} is {value!r}, expected an integer of at least {least}'
-        f' and at most {_INT32}'
-      )
+  for key in LIMITS:
+    if key in meta:
+      check_number(key, meta[key], origin=f'{path}: {key}')
   if not isinstance(meta.get('flip', False), bool):
     raise ValueError(
       f'{path}: flip is {meta["flip"]!r}, expected true or false'
@@ -191,12 +238,15 @@ def read_meta(folder: pathlib.Path) -> dict:
   return meta
 
 
-def open_plain(name: str, folder: pathlib.Path) -> Raw:
+def open_plain(
+  name: str, folder: pathlib.Path, meta: dict | None = None
+) -> Raw:
   """Read both archives of a plain data set.
 
   Args:
     name: the name of the set; constants of named sets come from the catalog.
     folder: holds `train.npz` and `test.npz`.
+    meta: contents of its `meta.json`, if they have been read before.
 
   Raises:
     ValueError: an archive is missing, damaged or of the wrong form.
@@ -208,7 +258,7 @@ def open_plain(name: str, folder: pathlib.Path) -> Raw:
       f'{folder}: train images have shape {train_image.shape[1:]}, test images '
       f'{test_image.shape[1:]}: both need one shape'
     )
-  meta = read_meta(folder)
+  meta = read_meta(folder) if meta is None else meta
   names = meta.get('class_names', [])
   labels = np.concatenate([train_label, test_label])
   if name in CATALOG:
@@ -285,22 +335,26 @@ def read_archive(
 ) -> dict[str, np.ndarray]:
   """Return all arrays of a `.npz`, which must hold those that are needed.
 
+  Every member is read to its end, where its checksum is compared: `numpy.load`
+  stops at the length that the array's own header states.
+
   Raises:
     ValueError: the file is damaged, holds Python objects, or lacks an array.
   """
   try:
-    archive = np.load(path, allow_pickle=False)
-    arrays = {}
-    if not isinstance(archive, np.ndarray):
-      with archive:
-        arrays = {name: archive[name] for name in archive.files}
+    with path.open('rb') as file:
+      if file.read(6) == b'\x93NUMPY':
+        raise ValueError('it is one array: write an archive with np.savez')
+    with zipfile.ZipFile(path) as archive:
+      arrays = {
+        info.filename.removesuffix('.npy'): _read_member(archive, info)
+        for info in archive.infolist()
+      }
   except _BROKEN as error:
     raise ValueError(
       f'{path} cannot be read ({error}): it is damaged or cut short, copy it '
       'again'
     ) from error
-  if isinstance(archive, np.ndarray):
-    raise ValueError(f'{path} is one array: write an archive with np.savez')
   if not set(needed) <= set(arrays):
     raise ValueError(
       f'{path} holds the arrays {sorted(arrays)}, expected {list(needed)}'
@@ -308,8 +362,30 @@ def read_archive(
   return arrays
 
 
-FORMATS = ('array_record', 'parquet')  # of random access
-_BLOCK = 1024  # examples decoded at a time
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+  """Read one array of an archive to the end of its bytes."""
+  readers = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+  }
+  with archive.open(info) as file:
+    version = np.lib.format.read_magic(file)
+    if version not in readers:
+      raise ValueError(f'{info.filename} has the version {version}')
+    shape, _, dtype = readers[version](file)
+    if dtype.hasobject:
+      raise ValueError(f'{info.filename} holds Python objects')
+    # Before memory is allocated for it.
+    stated = file.tell() + math.prod(shape) * dtype.itemsize
+    if stated != info.file_size:
+      raise ValueError(
+        f'{info.filename} states the shape {shape} of {dtype} but holds '
+        f'{info.file_size} bytes instead of {stated}'
+      )
+    file.seek(0)
+    array = np.lib.format.read_array(file, allow_pickle=False)
+    file.read()  # to the end, where the checksum is compared
+  return array
 
 
 def find_prepared(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -326,8 +402,8 @@ def find_prepared(folder: pathlib.Path) -> list[pathlib.Path]:
 def newest_prepared(folder: pathlib.Path) -> pathlib.Path:
   """Return the folder of the version to read below `folder`.
 
-  Our own, in the official order, goes before any other; then one that can be
-  read without TensorFlow; then the highest version.
+  The version that jaxmu prepared, in the official order, comes before any
+  other; then one that can be read without TensorFlow; then the highest version.
 
   Raises:
     ValueError: several configurations were prepared, so that the name alone
@@ -342,11 +418,15 @@ def newest_prepared(folder: pathlib.Path) -> pathlib.Path:
     )
 
   def preference(version: pathlib.Path):
-    info = _read_info(version)
-    ours = info.get('moduleName') == 'jaxmu.data.official'
-    return ours, info.get('fileFormat') in FORMATS, _version(version.name)
+    file_format = _read_info(version).get('fileFormat')
+    return is_ours(version), file_format in FORMATS, _version(version.name)
 
   return max(versions, key=preference)
+
+
+def is_ours(version: pathlib.Path) -> bool:
+  """Return whether jaxmu prepared a version, hence in the official order."""
+  return str(_read_info(version).get('moduleName')).startswith('jaxmu.')
 
 
 def open_prepared(
@@ -464,11 +544,11 @@ def _official_order(source, folder: pathlib.Path) -> np.ndarray:
 
 
 def _read(source, positions: np.ndarray, folder: pathlib.Path) -> list[dict]:
-  """Decode records; whatever goes wrong there is the fault of the files."""
+  """Decode records; any exception means that the files are damaged."""
   try:
     # The batched read that tfds offers to loaders, several times faster.
     return source.__getitems__(positions.tolist())
-  except Exception as error:  # tfds and its readers raise all sorts
+  except Exception as error:  # the readers of tfds raise many kinds
     raise ValueError(
       f'{folder} cannot be read ({type(error).__name__}: {error}): it is '
       'damaged or cut short, remove it and prepare it again'
@@ -478,11 +558,14 @@ def _read(source, positions: np.ndarray, folder: pathlib.Path) -> list[dict]:
 def _read_info(version: pathlib.Path) -> dict:
   path = version / 'dataset_info.json'
   try:
-    return json.loads(path.read_text())
-  except ValueError as error:
+    info = json.loads(path.read_text())
+    if not isinstance(info, dict):
+      raise ValueError(f'it holds {type(info).__name__}, no object')
+  except (ValueError, RecursionError) as error:
     raise ValueError(
       f'{path} is damaged ({error}): remove {version} and prepare it again'
     ) from error
+  return info
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -1,18 +1,15 @@
-"""Prepare sets with tensorflow-datasets, from archives or its downloads.
+"""Prepare official sets, and sets of tensorflow-datasets (tfds), as files.
 
-A set is prepared in a draft and moved to its place when it is complete.
+The builders of tfds encode images with TensorFlow and store them in shuffled
+order. Those here write array_record files in the official order, without
+TensorFlow. Archives come from a folder of the user's or from tfds' download
+manager; both are compared with the published checksums.
+
+A set is prepared in a draft folder and moved to its place when it is complete.
 Finished downloads stay in `<data_dir>/downloads/<name>` and are used again.
+`jaxmu.data.formats` opens what was prepared.
 
-Imported only to prepare a set: tfds is slow to import.
-
-Builders for tensorflow-datasets of the benchmark's sets, TensorFlow-free.
-
-tfds' own builders of these sets encode images with TensorFlow and store them in
-shuffled order. These write array_record files in the official order. Archives
-come from a folder of the user's or from tfds' download manager; both are
-checked against the published checksums.
-
-Run by `jaxmu.data.official`; `jaxmu.data.formats` opens what was prepared.
+This module is imported only to prepare a set, because tfds is slow to import.
 """
 
 import contextlib
@@ -33,7 +30,7 @@ from tensorflow_datasets.core.download import (
 )
 from tensorflow_datasets.core.download import util as download_util
 
-from jaxmu import files as files_lib
+from jaxmu import files
 from jaxmu.data import archives, formats
 from jaxmu.data.catalog import CATALOG
 
@@ -46,14 +43,14 @@ def prepare(
   any_size: bool = False,
   overwrite: bool = False,
 ) -> tuple[pathlib.Path, tuple[str, ...]]:
-  """Prepare one of `builders.BUILDERS` below `data_dir`, once.
+  """Prepare one of `BUILDERS` below `data_dir`, unless it is there.
 
-  Nothing half-prepared is left behind by a failure; what a killed run left is
-  removed by the next one.
+  A failure leaves nothing half-prepared; the next run removes what a killed run
+  left.
 
   Args:
     name: a key of `BUILDERS`.
-    data_dir: where data sets live.
+    data_dir: folder of data sets.
     manual_dir: folder that may hold the archives; what it lacks is downloaded.
     any_size: accept another number of examples than the official one.
     overwrite: replace what was prepared before, and a plain set of this name.
@@ -86,7 +83,7 @@ def prepare_other(
 ) -> pathlib.Path:
   """Prepare a set of tfds' own catalogue in a form read without TensorFlow.
 
-  Args and the state left behind are those of `prepare`.
+  Arguments, and what a failure leaves, are as for `prepare`.
 
   Returns:
     The folder of the prepared set.
@@ -102,7 +99,7 @@ def prepare_other(
     )
   except tfds.core.DatasetNotFoundError as error:
     raise ValueError(
-      f'{name!r} is not a data set of tensorflow-datasets; with jaxmu come '
+      f'{name!r} is not a data set of tensorflow-datasets; jaxmu has '
       f'{", ".join(sorted(CATALOG))}'
     ) from error
   return folder
@@ -116,19 +113,19 @@ def _install(
   manual_dir: pathlib.Path | None,
   overwrite: bool,
 ):
-  """Let `make(data_dir=...)` prepare in a draft; return the folder and it."""
+  """Prepare with `make(data_dir=...)`; return the folder and the builder."""
   if manual_dir is not None and not manual_dir.is_dir():
     raise ValueError(
       f'--manual_dir={manual_dir} is not a folder: name the one that holds the '
       'archives, or leave the flag out to download them'
     )
-  with _alone(name, data_dir), files_lib.atomic_folder(data_dir) as draft:
+  with _exclusive(name, data_dir), files.atomic_folder(data_dir) as draft:
     builder = make(data_dir=draft)
     prepared = pathlib.Path(builder.data_path)
     folder = data_dir / prepared.relative_to(draft)
     if overwrite or not folder.exists():
       _run(builder, draft, downloads=data_dir / 'downloads', manual=manual_dir)
-      files_lib.publish_folder(prepared, folder)
+      files.publish_folder(prepared, folder)
       if overwrite:
         formats.remove_plain(data_dir / name)
   return folder, builder
@@ -151,7 +148,7 @@ def _run(
     )
   missing = _missing(builder, downloads / name, manual)
   try:
-    # A set of tfds may list more archives than its chosen configuration needs.
+    # A set of tfds may list more archives than its configuration needs.
     if official or len(missing) == len(builder.url_infos or ()):
       archives.check_reachable(missing)
     builder.download_and_prepare(
@@ -190,7 +187,7 @@ def _run(
 def _missing(
   builder, downloads: pathlib.Path, manual: pathlib.Path | None
 ) -> dict[str, str]:
-  """Return file names by address of the archives that are not at hand."""
+  """Return file names, by address, of the archives that are not here."""
   if manual and builder.name in archives.PYTHON_ARCHIVES:
     if (manual / archives.PYTHON_ARCHIVES[builder.name][0]).exists():
       return {}
@@ -214,19 +211,19 @@ def _by_hand(filenames: list[str], manual: pathlib.Path | None) -> str:
 
 
 @contextlib.contextmanager
-def _alone(name: str, data_dir: pathlib.Path) -> Iterator[None]:
-  """Let one process at a time prepare a set, and clean up before and after."""
+def _exclusive(name: str, data_dir: pathlib.Path) -> Iterator[None]:
+  """Keep other processes from preparing a set; clean up before and after."""
   downloads = data_dir / 'downloads' / re.split('[/:]', name)[0]
 
-  def sweep():
+  def sweep() -> None:
     for stale in downloads.glob('*.tmp.*'):
       shutil.rmtree(stale, ignore_errors=True)
     for folder in (downloads, downloads.parent):
-      with contextlib.suppress(OSError):  # absent, or still of use
+      with contextlib.suppress(OSError):  # absent, or not empty
         folder.rmdir()
 
   data_dir.mkdir(parents=True, exist_ok=True)
-  with files_lib.lock(data_dir / f'.{re.sub(r"[^a-z0-9_]", "-", name)}.lock'):
+  with files.lock(data_dir / f'.{re.sub(r"[^a-z0-9_]", "-", name)}.lock'):
     sweep()
     try:
       yield
@@ -235,7 +232,7 @@ def _alone(name: str, data_dir: pathlib.Path) -> Iterator[None]:
 
 
 class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """What the sets share: features, checksums, counts.
+  """Features, checksums and counts that all sets share.
 
   Attributes:
     any_size: accept another number of examples than the official one.

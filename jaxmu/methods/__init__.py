@@ -1,8 +1,10 @@
-"""The unlearning methods, one per file, and the table of all of them."""
+"""The unlearning methods, one per file, and the registry of all of them."""
 
 from typing import Any
 
 from jaxmu import hparams as hp
+from jaxmu import method as method_lib
+from jaxmu import plugins
 from jaxmu.method import Method
 from jaxmu.methods import (
   baselines,
@@ -26,7 +28,7 @@ from jaxmu.methods import (
   srl,
 )
 
-METHODS: dict[str, Method] = {
+_BUILTIN: dict[str, Method] = {
   'bt': bt.METHOD,
   'cfk': cfk.METHOD,
   'cfw': cfw.METHOD,
@@ -53,32 +55,59 @@ METHODS: dict[str, Method] = {
 BASELINES = ('original', 'retrain')
 
 
-def get(name: str) -> Method:
-  """Look up a method by the paper's name.
+def _check(value: Any) -> Method:
+  """Return a plug-in's `METHOD`; raise a ValueError that says what it lacks."""
+  method = method_lib.as_method(value)
+  builtin = _BUILTIN.get(method.name)
+  if builtin is not None and builtin is not method:
+    raise ValueError(
+      f'name = {method.name!r} is the name of a built-in method, whose results '
+      'it would replace; choose another name'
+    )
+  return method
+
+
+METHODS = plugins.Registry(
+  'method', _BUILTIN, check=_check, title=lambda method: method.card.title
+)
+
+
+def get(spec: Any) -> Method:
+  """Return a method, built-in or a plug-in.
+
+  Args:
+    spec: name of a built-in method or of an installed plug-in, import path
+      (`my_package.my_method`), file (`my_method.py`), module or `Method`; see
+      `jaxmu.plugins`.
 
   Raises:
-    ValueError: no such method; the message lists those there are.
+    ValueError: there is no such method, or what was found is none; the message
+      names the nearest method or what is missing.
+
+  Example:
+    >>> get('scrub').card.citation
+    'Kurmanji et al. 2023, arXiv 2302.09880'
   """
-  if name not in METHODS:
-    raise ValueError(
-      f'unknown method {name!r}; choose one of {", ".join(METHODS)}'
-    )
-  return METHODS[name]
+  return METHODS.resolve(spec)
 
 
-def hparams_for(name: str, fidelity: str = 'reference') -> dict[str, Any]:
+def hparams_for(spec: Any, fidelity: str = 'reference') -> dict[str, Any]:
   """Return the default hyper-parameters of a method as plain values.
 
   Args:
-    name: of the method.
+    spec: a method, as for `get`.
     fidelity: 'reference' repeats the benchmark's code, quirks included, which
       published numbers come from; 'paper' sets the options in which it departs
       from the cited work to what that work says.
 
   Raises:
     ValueError: unknown method or fidelity.
+
+  Example:
+    >>> hparams_for('scrub', 'paper')['rewind_zero']
+    'original'
   """
-  method = get(name)
+  method = get(spec)
   if fidelity not in ('reference', 'paper'):
     raise ValueError(f"fidelity = {fidelity!r}; choose 'reference' or 'paper'")
   changes = method.card.paper if fidelity == 'paper' else {}

@@ -1,71 +1,49 @@
-"""Name of the method (ABBREVIATION): what it does in one line.
+"""Name of the method: what it does in one line.
 
-How it works and why, in a paragraph a newcomer can follow. Source: authors
-year, arXiv number.
+How it works and why, for a reader who is new to it. Source: authors year.
 
-As in the reference: quirks that published numbers depend on, and the option
-that switches each of them off. Unlike the reference, where we depart and why.
-
-This file is a working method, plain fine-tuning at a constant rate: copy it,
-change it, add a line to `jaxmu/methods/__init__.py`; see docs/methods.md.
+This file is a working method, fine-tuning at a constant rate. Copy it out of
+the package, change it, and run `jaxmu.testing.check_method('my_method.py')`.
 """
 
 from flax import struct
 
 from jaxmu import hparams as hp
-from jaxmu.data import batches
 from jaxmu.draws import Draws
 from jaxmu.method import Card, Info, Method
 from jaxmu.methods.parts import training
+from jaxmu.methods.parts.training import Fit
 from jaxmu.types import Array, Problem
 
 
 @struct.dataclass
 class Hparams:
   # A leaf may differ per member and never costs a compilation.
-  learning_rate: Array = hp.leaf(1e-3, valid=hp.POSITIVE, search=hp.RATE)
+  learning_rate: Array = hp.leaf(1e-3, valid=hp.POSITIVE)
   momentum: Array = hp.leaf(0.9, valid=hp.FRACTION)
-  weight_decay: Array = hp.leaf(5e-4, valid=hp.NON_NEGATIVE, search=hp.RATE)
-  num_epochs: Array = hp.leaf(3, valid=hp.COUNT, search=hp.EPOCHS)
+  weight_decay: Array = hp.leaf(5e-4, valid=hp.NON_NEGATIVE)
+  num_epochs: Array = hp.leaf(3, valid=hp.COUNT)
   # A static decides a shape or a branch; members of one program share it.
-  batch_size: int = hp.static(64, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
-
-
-def init(hparams: Hparams, draws: Draws, problem: Problem) -> training.Fit:
-  """Prepare the model: surgery, masks, teachers."""
-  del hparams, draws
-  return training.start(problem.original)
+  batch_size: int = hp.static(64, valid=hp.AT_LEAST_ONE)
 
 
 def epoch(
-  hparams: Hparams,
-  draws: Draws,
-  problem: Problem,
-  state: training.Fit,
-  epoch: Array,
-) -> tuple[training.Fit, Info]:
-  """Take one pass over the data."""
-  del epoch  # schedules need it, see `jaxmu.methods.parts.training`
-  rate = hparams.learning_rate
-  order = batches.shuffled(draws, 'retain', problem.split.retain)
-  variables, opt, info = training.run_epoch(
-    training.clean_cross_entropy(problem.task),
-    training.sgd(rate, hparams.momentum, hparams.weight_decay),
-    *state,
-    batches.make_batches(order, hparams.batch_size),
-    draws,
-  )
-  return training.Fit(variables, opt), {**info, 'learning_rate': rate}
+  hparams: Hparams, draws: Draws, problem: Problem, state: Fit, epoch: Array
+) -> tuple[Fit, Info]:
+  """Take one shuffled pass over the retain set."""
+  del epoch  # a schedule needs it, such as `training.cosine`
+  sgd = training.sgd_from(hparams, hparams.learning_rate)
+  return training.pass_over('retain', hparams, draws, problem, state, sgd)
 
 
 METHOD = Method(
-  name='skeleton',
+  name='my_method',
   Hparams=Hparams,
-  init=init,
+  init=training.init,
   epoch=epoch,
   card=Card(
     title='Name of the method',
-    citation='Authors year, arXiv number',
+    citation='authors year, where it is published',
     cost=lambda h, n: 3 * h['num_epochs'] * n.retain,
     reads=('retain',),
   ),

@@ -13,14 +13,13 @@ augmentation of an image follows from the member's key, the epoch and the image
 alone.
 """
 
-import jax.numpy as jnp
 from flax import struct
 
 from jaxmu import hparams as hp
-from jaxmu.data import batches
 from jaxmu.draws import Draws
 from jaxmu.method import Card, Info, Method
 from jaxmu.methods.parts import training
+from jaxmu.methods.parts.training import Fit
 from jaxmu.types import Array, Problem
 
 
@@ -33,40 +32,26 @@ class Hparams:
   batch_size: int = hp.static(256, valid=hp.AT_LEAST_ONE)
 
 
-def init(hparams: Hparams, draws: Draws, problem: Problem) -> training.Fit:
-  """Start from the fresh weights."""
-  del hparams, draws
-  return training.start(problem.original)
-
-
 def original_epoch(
-  hparams: Hparams,
-  draws: Draws,
-  problem: Problem,
-  state: training.Fit,
-  epoch: Array,
-) -> tuple[training.Fit, Info]:
+  hparams: Hparams, draws: Draws, problem: Problem, state: Fit, epoch: Array
+) -> tuple[Fit, Info]:
   """Take one shuffled, augmented pass over retain and forget set."""
-  train = jnp.concatenate([problem.split.retain, problem.split.forget])
-  order = batches.shuffled(draws, 'train', train)
   rate = training.cosine(hparams.learning_rate, epoch, hparams.num_epochs)
-  variables, opt, info = training.run_epoch(
-    training.augmented_cross_entropy(problem.task, draws),
-    training.sgd(rate, hparams.momentum, hparams.weight_decay),
-    *state,
-    batches.make_batches(order, hparams.batch_size),
-    draws,
+  sgd = training.sgd_from(hparams, rate)
+  loss = training.cross_entropy(problem.task, augment=draws)
+  return training.pass_over(
+    'train', hparams, draws, problem, state, sgd, loss=loss
   )
-  return training.Fit(variables, opt), {**info, 'learning_rate': rate}
 
 
 ORIGINAL = Method(
   name='original',
   Hparams=Hparams,
-  init=init,
+  init=training.init,
   epoch=original_epoch,
   card=Card(
     title='Original model',
+    label='Original',
     citation='Cadet et al. 2024, arXiv 2410.01276',
     cost=lambda h, n: 3 * h['num_epochs'] * (n.retain + n.forget),
     reads=('retain', 'forget'),
@@ -75,32 +60,25 @@ ORIGINAL = Method(
 
 
 def retrain_epoch(
-  hparams: Hparams,
-  draws: Draws,
-  problem: Problem,
-  state: training.Fit,
-  epoch: Array,
-) -> tuple[training.Fit, Info]:
+  hparams: Hparams, draws: Draws, problem: Problem, state: Fit, epoch: Array
+) -> tuple[Fit, Info]:
   """Take one shuffled, augmented pass over the retain set."""
-  order = batches.shuffled(draws, 'retain', problem.split.retain)
   rate = training.cosine(hparams.learning_rate, epoch, hparams.num_epochs)
-  variables, opt, info = training.run_epoch(
-    training.augmented_cross_entropy(problem.task, draws),
-    training.sgd(rate, hparams.momentum, hparams.weight_decay),
-    *state,
-    batches.make_batches(order, hparams.batch_size),
-    draws,
+  sgd = training.sgd_from(hparams, rate)
+  loss = training.cross_entropy(problem.task, augment=draws)
+  return training.pass_over(
+    'retain', hparams, draws, problem, state, sgd, loss=loss
   )
-  return training.Fit(variables, opt), {**info, 'learning_rate': rate}
 
 
 RETRAIN = Method(
   name='retrain',
   Hparams=Hparams,
-  init=init,
+  init=training.init,
   epoch=retrain_epoch,
   card=Card(
     title='Retrained model',
+    label='Retrained',
     citation='Cadet et al. 2024, arXiv 2410.01276',
     cost=lambda h, n: 3 * h['num_epochs'] * n.retain,
     reads=('retain',),

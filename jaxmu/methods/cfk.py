@@ -17,7 +17,8 @@ from flax import struct
 from jaxmu import hparams as hp
 from jaxmu.draws import Draws
 from jaxmu.method import Card, Info, Method
-from jaxmu.methods.parts import forward, last_blocks, training
+from jaxmu.methods.parts import forward, last_blocks
+from jaxmu.methods.parts.last_blocks import State
 from jaxmu.types import Array, Problem
 
 _DEAD_RATE = 'the schedule starts from learning_rate'
@@ -40,39 +41,18 @@ class Hparams:
   attn_bias_mode: str = hp.static('cached', valid=forward.BIAS_MODES)
 
 
-def prepare(hparams: Hparams, problem: Problem) -> Hparams:
-  """Warn if there are fewer blocks than are to be retrained."""
-  last_blocks.check(problem.task.model, hparams.num_blocks)
-  return hparams
-
-
-def init(hparams: Hparams, draws: Draws, problem: Problem) -> last_blocks.State:
+def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
   """Start from the original model."""
   del hparams, draws
-  return last_blocks.start(problem.original)
+  return last_blocks.start(problem.start)
 
 
 def epoch(
-  hparams: Hparams,
-  draws: Draws,
-  problem: Problem,
-  state: last_blocks.State,
-  epoch: Array,
-) -> tuple[last_blocks.State, Info]:
+  hparams: Hparams, draws: Draws, problem: Problem, state: State, epoch: Array
+) -> tuple[State, Info]:
   """Take one shuffled pass over the retain set."""
   return last_blocks.epoch(
-    problem,
-    draws,
-    state,
-    rate=training.milestones(
-      hparams.learning_rate, epoch, hparams.num_epochs, hparams.decay_rate
-    ),
-    pull=hparams.pull,
-    num_blocks=hparams.num_blocks,
-    batch_size=hparams.batch_size,
-    bn_mode=hparams.bn_mode,
-    attn_bias_mode=hparams.attn_bias_mode,
-    augmented=False,
+    hparams, draws, problem, state, epoch, augmented=False
   )
 
 
@@ -81,12 +61,21 @@ METHOD = Method(
   Hparams=Hparams,
   init=init,
   epoch=epoch,
-  prepare=prepare,
+  prepare=last_blocks.prepare,
   card=Card(
     title='Catastrophic forgetting, last k blocks',
+    label='CF-k',
     citation='Goel et al. 2022, arXiv 2201.06640',
     cost=lambda h, n: 3 * h['num_epochs'] * n.retain,
     reads=('retain',),
     small={'num_epochs': 3, 'num_blocks': 0},
+    digits={
+      'learning_rate': 0.08,
+      'pull': 0.0001,
+      'decay_rate': 0.76,
+      'num_blocks': 3,
+      'num_epochs': 1,
+      'batch_size': 64,
+    },
   ),
 )

@@ -15,6 +15,7 @@ from jaxmu import hparams as hp
 from jaxmu.draws import Draws
 from jaxmu.method import Card, Info, Method
 from jaxmu.methods.parts import training, weights
+from jaxmu.methods.parts.training import Fit
 from jaxmu.types import Array, Problem
 
 
@@ -27,7 +28,7 @@ class Hparams:
   batch_size: int = hp.static(64, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
 
 
-def init(hparams: Hparams, draws: Draws, problem: Problem) -> training.Fit:
+def init(hparams: Hparams, draws: Draws, problem: Problem) -> Fit:
   """Swap height and width of every convolution kernel."""
   del hparams, draws
 
@@ -35,27 +36,17 @@ def init(hparams: Hparams, draws: Draws, problem: Problem) -> training.Fit:
     del path
     return jnp.swapaxes(leaf, 0, 1) if weights.is_conv(leaf) else leaf
 
-  params = weights.edit(transpose, problem.original['params'])
-  return training.start({**problem.original, 'params': params})
+  params = weights.edit(transpose, problem.start['params'])
+  return training.start({**problem.start, 'params': params})
 
 
 def epoch(
-  hparams: Hparams,
-  draws: Draws,
-  problem: Problem,
-  state: training.Fit,
-  epoch: Array,
-) -> tuple[training.Fit, Info]:
+  hparams: Hparams, draws: Draws, problem: Problem, state: Fit, epoch: Array
+) -> tuple[Fit, Info]:
   """Take one shuffled pass over the retain set."""
   rate = training.cosine(hparams.learning_rate, epoch, hparams.num_epochs)
-  variables, opt, info = training.retain_epoch(
-    problem,
-    draws,
-    *state,
-    training.sgd(rate, hparams.momentum, hparams.weight_decay),
-    hparams.batch_size,
-  )
-  return training.Fit(variables, opt), {**info, 'learning_rate': rate}
+  sgd = training.sgd_from(hparams, rate)
+  return training.pass_over('retain', hparams, draws, problem, state, sgd)
 
 
 METHOD = Method(
@@ -65,9 +56,14 @@ METHOD = Method(
   epoch=epoch,
   card=Card(
     title='Convolution Transpose',
+    label='CT',
     citation='Cadet et al. 2024, arXiv 2410.01276 (challenge: 5th place)',
     cost=lambda h, n: 3 * h['num_epochs'] * n.retain,
     reads=('retain',),
     needs=('conv',),
+    digits={
+      'learning_rate': 0.035,
+      'weight_decay': 1e-05,
+    },
   ),
 )

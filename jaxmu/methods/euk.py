@@ -22,7 +22,8 @@ from flax import struct
 from jaxmu import hparams as hp
 from jaxmu.draws import Draws
 from jaxmu.method import Card, Info, Method
-from jaxmu.methods.parts import forward, last_blocks, training, weights
+from jaxmu.methods.parts import forward, last_blocks, weights
+from jaxmu.methods.parts.last_blocks import State
 from jaxmu.types import Array, Params, Problem
 
 _DEAD_RATE = 'the schedule starts from learning_rate'
@@ -49,15 +50,9 @@ class Hparams:
   attn_bias_mode: str = hp.static('cached', valid=forward.BIAS_MODES)
 
 
-def prepare(hparams: Hparams, problem: Problem) -> Hparams:
-  """Warn if there are fewer blocks than are to be retrained."""
-  last_blocks.check(problem.task.model, hparams.num_blocks)
-  return hparams
-
-
-def init(hparams: Hparams, draws: Draws, problem: Problem) -> last_blocks.State:
+def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
   """Draw the last blocks and the classifier anew."""
-  model, original = problem.task.model, problem.original
+  model, original = problem.task.model, problem.start
   drawn = weights.fresh_scratch(draws, model, original['params'])
   free = last_blocks.trainable(model, original['params'], hparams.num_blocks)
   params = jax.tree.map(
@@ -85,26 +80,11 @@ def _reset(stats: Params, free: Params) -> Params:
 
 
 def epoch(
-  hparams: Hparams,
-  draws: Draws,
-  problem: Problem,
-  state: last_blocks.State,
-  epoch: Array,
-) -> tuple[last_blocks.State, Info]:
+  hparams: Hparams, draws: Draws, problem: Problem, state: State, epoch: Array
+) -> tuple[State, Info]:
   """Take one shuffled, augmented pass over the retain set."""
   return last_blocks.epoch(
-    problem,
-    draws,
-    state,
-    rate=training.milestones(
-      hparams.learning_rate, epoch, hparams.num_epochs, hparams.decay_rate
-    ),
-    pull=hparams.pull,
-    num_blocks=hparams.num_blocks,
-    batch_size=hparams.batch_size,
-    bn_mode=hparams.bn_mode,
-    attn_bias_mode=hparams.attn_bias_mode,
-    augmented=True,
+    hparams, draws, problem, state, epoch, augmented=True
   )
 
 
@@ -113,13 +93,21 @@ METHOD = Method(
   Hparams=Hparams,
   init=init,
   epoch=epoch,
-  prepare=prepare,
+  prepare=last_blocks.prepare,
   card=Card(
     title='Exact unlearning, last k blocks',
+    label='EU-k',
     citation='Goel et al. 2022, arXiv 2201.06640',
     cost=lambda h, n: 3 * h['num_epochs'] * n.retain,
     reads=('retain',),
     small={'num_epochs': 3, 'num_blocks': 0},
     paper={'bn_mode': 'train'},
+    digits={
+      'learning_rate': 0.048,
+      'pull': 0.001,
+      'decay_rate': 0.008,
+      'num_epochs': 3,
+      'batch_size': 64,
+    },
   ),
 )

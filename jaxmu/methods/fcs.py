@@ -73,20 +73,21 @@ def flatten(
   task = problem.task
 
   def loss(variables, index, draws):
-    images = forward.clean_images(task, index, forward.dtype_of(variables))
-    logits, variables = forward.train_logits(task, variables, images, draws)
+    logits, variables = forward.clean_train_logits(
+      task, variables, index, draws
+    )
     return jnp.mean(losses.divergences_from_uniform(logits)), variables
 
-  order = batches.shuffled(draws, 'forget', problem.split.forget)
-  rate = hparams.learning_rate
-  variables, _, info = training.run_epoch(
-    loss,
-    training.sgd(rate, hparams.momentum, hparams.weight_decay),
-    *training.start(problem.original),
-    batches.make_batches(order, hparams.batch_size),
+  fit, info = training.pass_over(
+    'forget',
+    hparams,
     draws,
+    problem,
+    training.start(problem.start),
+    training.sgd_from(hparams, hparams.learning_rate),
+    loss=loss,
   )
-  return variables, {**info, 'learning_rate': rate}
+  return fit.variables, info
 
 
 def epoch(
@@ -97,29 +98,34 @@ def epoch(
   epoch: Array,
 ) -> tuple[State, Info]:
   """Contrast every forget batch with a retain batch, then fine-tune."""
-  variables, forget_opt, contrast = _contrast_pass(
+  fit, contrast = _contrast_pass(
     hparams, draws.at('contrast'), problem, state, epoch
   )
   scale = hparams.batch_size / UNIT_BATCH
   rate = scale * hparams.retain_learning_rate
-  variables, retain_opt, repair = training.retain_epoch(
-    problem,
+  repaired, repair = training.pass_over(
+    'retain',
+    hparams,
     draws,
-    variables,
-    state.retain_opt,
+    problem,
+    training.Fit(fit.variables, state.retain_opt),
     training.sgd(rate, hparams.retain_momentum, hparams.retain_weight_decay),
-    hparams.batch_size,
   )
   constant = jnp.full_like(repair['loss'], rate)
-  rates = jnp.concatenate([contrast['learning_rate'], constant])
   info = {
     'loss': jnp.concatenate([contrast['loss'], repair['loss']]),
-    'learning_rate': rates,
+    'learning_rate': jnp.concatenate([contrast['learning_rate'], constant]),
   }
-  return State(variables, forget_opt, retain_opt), info
+  return State(repaired.variables, fit.opt, repaired.opt), info
 
 
-def _contrast_pass(hparams, draws, problem, state, epoch):
+def _contrast_pass(
+  hparams: Hparams,
+  draws: Draws,
+  problem: Problem,
+  state: State,
+  epoch: Array,
+) -> tuple[training.Fit, Info]:
   """Take one step per forget batch, each with a retain batch."""
   split, size = problem.split, hparams.batch_size
   forget = batches.shuffled(draws, 'forget', split.forget)
@@ -128,7 +134,7 @@ def _contrast_pass(hparams, draws, problem, state, epoch):
   num_steps = batches.num_steps(forget.shape[0], size)
   loss = _spread(hparams, problem)
 
-  def step(carry, batch, draws):
+  def step(fit, batch, draws):
     pair, t = batch
     rate = training.cosine(
       hparams.forget_learning_rate,
@@ -139,18 +145,18 @@ def _contrast_pass(hparams, draws, problem, state, epoch):
     optimiser = training.sgd(
       rate, hparams.forget_momentum, hparams.forget_weight_decay
     )
-    *carry, value = training.descend(loss, optimiser, *carry, pair, draws)
-    return tuple(carry), (value, rate)
+    fit, value = training.descend(loss, optimiser, fit, pair, draws)
+    return fit, (value, rate)
 
   full = jnp.arange(steps)
   tail = None if pairs.tail is None else (pairs.tail, jnp.asarray(steps))
-  (variables, opt), (values, rates) = batches.fold(
+  fit, (values, rates) = batches.fold(
     step,
-    (state.variables, state.forget_opt),
+    training.Fit(state.variables, state.forget_opt),
     batches.Batches((pairs.full, full), tail),
     draws,
   )
-  return variables, opt, {'loss': values, 'learning_rate': rates}
+  return fit, {'loss': values, 'learning_rate': rates}
 
 
 def _pairs(
@@ -181,14 +187,11 @@ def _spread(hparams: Hparams, problem: Problem) -> training.Loss:
 
   def loss(variables, batch, draws):
     forget, retain = batch
-    dtype = forward.dtype_of(variables)
-    images = forward.clean_images(task, forget, dtype)
-    own, variables = forward.train_logits(
-      task, variables, images, draws.at('forget')
+    own, variables = forward.clean_train_logits(
+      task, variables, forget, draws.at('forget')
     )
-    images = forward.clean_images(task, retain, dtype)
-    others, variables = forward.train_logits(
-      task, variables, images, draws.at('retain')
+    others, variables = forward.clean_train_logits(
+      task, variables, retain, draws.at('retain')
     )
     others = jax.lax.stop_gradient(others)
     similarity = own @ others.T / hparams.temperature
@@ -210,8 +213,21 @@ METHOD = Method(
   epoch=epoch,
   card=Card(
     title='Forget-Contrast-Strengthen',
+    label='FCS',
     citation='Cadet et al. 2024, arXiv 2410.01276 (challenge: 1st place)',
     cost=_cost,
     reads=('retain', 'forget'),
+    digits={
+      'learning_rate': 0.0047,
+      'weight_decay': 9.4e-05,
+      'retain_learning_rate': 0.063,
+      'retain_weight_decay': 0.00048,
+      'forget_learning_rate': 0.004,
+      'forget_weight_decay': 0.00013,
+      'floor_rate': 0.0058,
+      'temperature': 1.4,
+      'num_epochs': 1,
+      'batch_size': 64,
+    },
   ),
 )

@@ -19,8 +19,6 @@ gradients in evaluation mode, for want of which the reference raises. With
 `attn_bias_mode='cached'` they count as constants, without curvature.
 """
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -28,9 +26,9 @@ from flax import struct
 from jaxmu import hparams as hp
 from jaxmu.data import batches
 from jaxmu.draws import Draws
-from jaxmu.method import Card, Chosen, Info, Method
-from jaxmu.methods.parts import forward, losses, weights
-from jaxmu.types import Array, Params, Problem, Variables
+from jaxmu.method import Card, Chosen, Method
+from jaxmu.methods.parts import forward, losses, training, weights
+from jaxmu.types import Array, Params, Problem
 
 EPSILON = 1e-8
 LARGEST, LARGEST_IN_CLASSIFIER = 1e3, 1e2
@@ -44,23 +42,19 @@ class Hparams:
   attn_bias_mode: str = hp.static('live', valid=forward.BIAS_MODES[::-1])
 
 
-class State(NamedTuple):
-  variables: Variables
-
-
-def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
+def init(hparams: Hparams, draws: Draws, problem: Problem) -> training.Edited:
   """Add noise to every parameter."""
   curvature, _ = fisher(hparams, problem)
   spread = weights.by_path(variance(hparams, problem, curvature))
   shapes = {path: value.shape for path, value in spread.items()}
-  dtype = forward.dtype_of(problem.original)
+  dtype = forward.dtype_of(problem.start)
   noise = draws.normals('noise', shapes, dtype)
 
   def blur(path, leaf):
     return leaf + jnp.sqrt(spread[path]) * noise[path]
 
-  params = weights.edit(blur, problem.original['params'])
-  return State({**problem.original, 'params': params})
+  params = weights.edit(blur, problem.start['params'])
+  return training.Edited({**problem.start, 'params': params})
 
 
 def fisher(hparams: Hparams, problem: Problem) -> tuple[Params, Array]:
@@ -70,8 +64,8 @@ def fisher(hparams: Hparams, problem: Problem) -> tuple[Params, Array]:
     A tree like the parameters, and the mean cross-entropy of each batch to
     each class, f[S, C].
   """
-  task, original = problem.task, problem.original
-  dtype = forward.dtype_of(original)
+  task, start = problem.task, problem.start
+  dtype = forward.dtype_of(start)
   table, weight = batches.padded_batches(
     problem.split.retain, hparams.batch_size
   )
@@ -83,22 +77,24 @@ def fisher(hparams: Hparams, problem: Problem) -> tuple[Params, Array]:
     images = forward.clean_images(task, index, dtype)
 
     def logits(params):
-      variables = {**original, 'params': params}
-      cached = forward.cache_biases(
-        task.model, hparams.attn_bias_mode, variables, original
+      return forward.held_logits(
+        task,
+        {**start, 'params': params},
+        images,
+        held=start,
+        mode=hparams.attn_bias_mode,
       )
-      return forward.eval_logits(task, cached, images)
 
-    found, pull_back = jax.vjp(logits, original['params'])
-    probability = jax.nn.softmax(found)
+    outputs, pull_back = jax.vjp(logits, start['params'])
+    probability = jax.nn.softmax(outputs)
     share = weight / jnp.sum(weight)
     mean = jnp.sum(probability * share[:, None], axis=0)
 
     def add(total, label):
-      target = jax.nn.one_hot(label, found.shape[1], dtype=dtype)
+      target = jax.nn.one_hot(label, outputs.shape[1], dtype=dtype)
       slope = (probability - target[None, :]) * share[:, None]
       (gradient,) = pull_back(slope)
-      each = losses.cross_entropies(found, jnp.full(index.shape, label))
+      each = losses.cross_entropies(outputs, jnp.full(index.shape, label))
       squares = jax.tree.map(
         lambda t, g: t + mean[label] * g**2, total, gradient
       )
@@ -106,7 +102,7 @@ def fisher(hparams: Hparams, problem: Problem) -> tuple[Params, Array]:
 
     return jax.lax.scan(add, total, classes)
 
-  zeros = jax.tree.map(jnp.zeros_like, original['params'])
+  zeros = jax.tree.map(jnp.zeros_like, start['params'])
   total, entropy = jax.lax.scan(batch, zeros, (table, weight))
   return jax.tree.map(lambda t: t / table.shape[0], total), entropy
 
@@ -119,7 +115,7 @@ def variance(hparams: Hparams, problem: Problem, curvature: Params) -> Params:
   attention bias.
   """
   model = problem.task.model
-  found = []
+  spreads = []
   values = weights.to_list(model, curvature)
   for tensor, value in zip(weights.torch_tensors(model), values, strict=True):
     last = weights.is_under(tensor.path, model.blocks.classifier)
@@ -132,34 +128,27 @@ def variance(hparams: Hparams, problem: Problem, curvature: Params) -> Params:
       spread = jnp.broadcast_to(mean, spread.shape)
     if last or spread.ndim == 1:
       spread = LOUDER * spread
-    found.append(spread)
-  return weights.to_tree(model, found, curvature)
-
-
-def epoch(
-  hparams: Hparams,
-  draws: Draws,
-  problem: Problem,
-  state: State,
-  epoch: Array,
-) -> tuple[State, Info]:
-  """Do nothing; all work is done before the first epoch."""
-  del hparams, draws, problem, epoch
-  return state, {'loss': jnp.zeros(())}
+    spreads.append(spread)
+  return weights.to_tree(model, spreads, curvature)
 
 
 METHOD = Method(
   name='ff',
   Hparams=Hparams,
   init=init,
-  epoch=epoch,
+  epoch=training.no_epoch,
   num_epochs=lambda hparams: 0,
   card=Card(
     title='Fisher forgetting',
+    label='FF',
     citation='Golatkar et al. 2020, arXiv 1911.04933',
     cost=lambda h, n: n.retain * (1 + 2 * n.classes),
     reads=('retain',),
     small={'alpha': 1e-6},
-    chosen=Chosen('added noise to'),
+    chosen=Chosen('noised'),
+    digits={
+      'alpha': 2.4e-07,
+      'batch_size': 64,
+    },
   ),
 )

@@ -12,6 +12,7 @@ from jaxmu import hparams as hp
 from jaxmu.draws import Draws
 from jaxmu.method import Card, Info, Method
 from jaxmu.methods.parts import training
+from jaxmu.methods.parts.training import Fit
 from jaxmu.types import Array, Problem
 
 
@@ -24,40 +25,31 @@ class Hparams:
   batch_size: int = hp.static(256, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
 
 
-def init(hparams: Hparams, draws: Draws, problem: Problem) -> training.Fit:
-  """Start from the original model."""
-  del hparams, draws
-  return training.start(problem.original)
-
-
 def epoch(
-  hparams: Hparams,
-  draws: Draws,
-  problem: Problem,
-  state: training.Fit,
-  epoch: Array,
-) -> tuple[training.Fit, Info]:
+  hparams: Hparams, draws: Draws, problem: Problem, state: Fit, epoch: Array
+) -> tuple[Fit, Info]:
   """Take one shuffled pass over the retain set."""
   rate = training.cosine(hparams.learning_rate, epoch, hparams.num_epochs)
-  variables, opt, info = training.retain_epoch(
-    problem,
-    draws,
-    *state,
-    training.sgd(rate, hparams.momentum, hparams.weight_decay),
-    hparams.batch_size,
-  )
-  return training.Fit(variables, opt), {**info, 'learning_rate': rate}
+  sgd = training.sgd_from(hparams, rate)
+  return training.pass_over('retain', hparams, draws, problem, state, sgd)
 
 
 METHOD = Method(
   name='ft',
   Hparams=Hparams,
-  init=init,
+  init=training.init,
   epoch=epoch,
   card=Card(
     title='Fine-tuning',
+    label='FT',
     citation='Warnecke et al. 2021, arXiv 2108.11577',
     cost=lambda h, n: 3 * h['num_epochs'] * n.retain,
     reads=('retain',),
+    digits={
+      'learning_rate': 0.075,
+      'weight_decay': 0.00067,
+      'num_epochs': 1,
+      'batch_size': 64,
+    },
   ),
 )

@@ -10,10 +10,10 @@ Thudi et al. 2022, arXiv 2109.13398.
 from flax import struct
 
 from jaxmu import hparams as hp
-from jaxmu.data import batches
 from jaxmu.draws import Draws
 from jaxmu.method import Card, Info, Method
 from jaxmu.methods.parts import training
+from jaxmu.methods.parts.training import Fit
 from jaxmu.types import Array, Problem
 
 
@@ -26,48 +26,39 @@ class Hparams:
   batch_size: int = hp.static(256, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
 
 
-def init(hparams: Hparams, draws: Draws, problem: Problem) -> training.Fit:
-  """Start from the original model."""
-  del hparams, draws
-  return training.start(problem.original)
-
-
 def epoch(
-  hparams: Hparams,
-  draws: Draws,
-  problem: Problem,
-  state: training.Fit,
-  epoch: Array,
-) -> tuple[training.Fit, Info]:
+  hparams: Hparams, draws: Draws, problem: Problem, state: Fit, epoch: Array
+) -> tuple[Fit, Info]:
   """Take one shuffled pass of ascent over the forget set."""
   del epoch
-  cross_entropy = training.clean_cross_entropy(problem.task)
+  cross_entropy = training.cross_entropy(problem.task)
 
   def ascent(variables, batch, draws):
     value, variables = cross_entropy(variables, batch, draws)
     return -value, variables
 
-  rate = hparams.learning_rate
-  order = batches.shuffled(draws, 'forget', problem.split.forget)
-  variables, opt, info = training.run_epoch(
-    ascent,
-    training.sgd(rate, hparams.momentum, hparams.weight_decay),
-    *state,
-    batches.make_batches(order, hparams.batch_size),
-    draws,
+  sgd = training.sgd_from(hparams, hparams.learning_rate)
+  return training.pass_over(
+    'forget', hparams, draws, problem, state, sgd, loss=ascent
   )
-  return training.Fit(variables, opt), {**info, 'learning_rate': rate}
 
 
 METHOD = Method(
   name='ga',
   Hparams=Hparams,
-  init=init,
+  init=training.init,
   epoch=epoch,
   card=Card(
     title='Gradient ascent',
+    label='GA',
     citation='Thudi et al. 2022, arXiv 2109.13398',
     cost=lambda h, n: 3 * h['num_epochs'] * n.forget,
     reads=('forget',),
+    digits={
+      'learning_rate': 0.065,
+      'weight_decay': 0.0013,
+      'num_epochs': 3,
+      'batch_size': 64,
+    },
   ),
 )

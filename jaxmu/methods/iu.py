@@ -17,6 +17,7 @@ in evaluation mode, for want of which the reference raises. With
 `attn_bias_mode='cached'` they count as constants and stay.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -26,10 +27,9 @@ from flax import struct
 from jaxmu import hparams as hp
 from jaxmu.data import batches
 from jaxmu.draws import Draws
-from jaxmu.method import Card, Info, Method
-from jaxmu.methods.parts import forward
-from jaxmu.methods.parts import losses as losses_lib
-from jaxmu.types import Array, Params, Problem, Variables
+from jaxmu.method import Card, Method
+from jaxmu.methods.parts import forward, training
+from jaxmu.types import Array, Params, Problem
 
 
 @struct.dataclass
@@ -41,10 +41,6 @@ class Hparams:
   batch_size: int = hp.static(256, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
   num_samples: int = hp.static(1000, valid=hp.AT_LEAST_ONE)
   attn_bias_mode: str = hp.static('live', valid=forward.BIAS_MODES[::-1])
-
-
-class State(NamedTuple):
-  variables: Variables
 
 
 class Influence(NamedTuple):
@@ -62,14 +58,14 @@ class Influence(NamedTuple):
   losses: tuple[Array, Array, Array]
 
 
-def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
+def init(hparams: Hparams, draws: Draws, problem: Problem) -> training.Edited:
   """Add the influence of forgetting to the weights."""
   del draws
   step = influence(hparams, problem).step
   params = jax.tree.map(
-    lambda p, s: p + hparams.alpha * s, problem.original['params'], step
+    lambda p, s: p + hparams.alpha * s, problem.start['params'], step
   )
-  return State({**problem.original, 'params': params})
+  return training.Edited({**problem.start, 'params': params})
 
 
 def influence(hparams: Hparams, problem: Problem) -> Influence:
@@ -85,7 +81,7 @@ def influence(hparams: Hparams, problem: Problem) -> Influence:
   )
   visited = split.retain[: hparams.num_samples + 2]
   single = _gradient(hparams, problem)
-  one = jnp.ones(1, forward.dtype_of(problem.original))
+  one = jnp.ones(1, forward.dtype_of(problem.start))
   value, direction = single(visited[:1], one)
 
   def update(carry, index):
@@ -103,22 +99,21 @@ def influence(hparams: Hparams, problem: Problem) -> Influence:
   return Influence(first, step, (forget_loss, retain_loss, single_losses))
 
 
-def _gradient(hparams: Hparams, problem: Problem):
-  task, original = problem.task, problem.original
-  dtype = forward.dtype_of(original)
+def _gradient(
+  hparams: Hparams, problem: Problem
+) -> Callable[[Array, Array], tuple[Array, Params]]:
+  """Return the weighted mean loss of examples i32[B], and its gradient."""
+  start = problem.start
+  cross_entropy = training.weighted_cross_entropy(
+    problem.task, start, attn_bias_mode=hparams.attn_bias_mode
+  )
 
-  def mean(params, index, weight):
-    images = forward.clean_images(task, index, dtype)
-    variables = {**original, 'params': params}
-    cached = forward.cache_biases(
-      task.model, hparams.attn_bias_mode, variables, original
-    )
-    logits = forward.eval_logits(task, cached, images)
-    each = losses_lib.cross_entropies(logits, task.dataset.label[index])
-    return losses_lib.weighted_mean(each, weight)
+  def mean(params, batch):
+    # Nothing is drawn in evaluation mode.
+    return cross_entropy({**start, 'params': params}, batch, None)[0]
 
   def gradient(index, weight):
-    return jax.value_and_grad(mean)(original['params'], index, weight)
+    return jax.value_and_grad(mean)(start['params'], (index, weight))
 
   return gradient
 
@@ -127,9 +122,9 @@ def _sum(
   hparams: Hparams, problem: Problem, index: Array
 ) -> tuple[Params, Array]:
   """Sum the gradients of all examples; also the mean loss of each batch."""
-  params = problem.original['params']
+  params = problem.start['params']
   mean_gradient = _gradient(hparams, problem)
-  dtype = forward.dtype_of(problem.original)
+  dtype = forward.dtype_of(problem.start)
   table, weight = batches.padded_batches(index, hparams.batch_size)
 
   def step(total, batch):
@@ -147,31 +142,23 @@ def _dot(a: Params, b: Params) -> Array:
   return sum(jax.tree.leaves(products))
 
 
-def epoch(
-  hparams: Hparams,
-  draws: Draws,
-  problem: Problem,
-  state: State,
-  epoch: Array,
-) -> tuple[State, Info]:
-  """Do nothing; all work is done before the first epoch."""
-  del hparams, draws, problem, epoch
-  return state, {'loss': jnp.zeros(())}
-
-
 METHOD = Method(
   name='iu',
   Hparams=Hparams,
   init=init,
-  epoch=epoch,
+  epoch=training.no_epoch,
   num_epochs=lambda hparams: 0,
   card=Card(
     title='Influence unlearning',
+    label='IU',
     citation='Izzo et al. 2021, arXiv 2002.10077',
     cost=lambda h, n: (
       3 * (n.forget + n.retain + min(h['num_samples'] + 2, n.retain))
     ),
     reads=('retain', 'forget'),
     exempt={'different_keys_differ': 'nothing is drawn'},
+    # Not searched: no step along its direction changes networks of this
+    # scale much.
+    digits={},
   ),
 )

@@ -43,7 +43,6 @@ class Hparams:
   num_epochs: Array = hp.leaf(3, valid=hp.COUNT, search=hp.EPOCHS)
   retain_num_epochs: Array = hp.leaf(3, valid=hp.COUNT, search=hp.EPOCHS)
   batch_size: int = hp.static(64, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
-  cache_teacher: bool = hp.static(True, valid=(True, False))
 
 
 class State(NamedTuple):
@@ -62,22 +61,17 @@ class State(NamedTuple):
 
 
 def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
-  """Draw stem and classifier anew and ask the teacher."""
-  task, split, original = problem.task, problem.split, problem.original
+  """Draw stem and classifier again and run the teacher."""
+  task, split, original = problem.task, problem.split, problem.start
   blocks = task.model.blocks
   params = weights.fresh_torch_default(
     draws, original['params'], (*blocks.stem_conv, *blocks.classifier)
   )
-
-  def ask(index):
-    if not hparams.cache_teacher:
-      return None
-    return forward.teacher_table(task, original, index, hparams.batch_size)
-
+  size = hparams.batch_size
   return State(
     *training.start({**original, 'params': params}),
-    ask(split.val),
-    ask(split.retain),
+    forward.cached_teacher(task, original, split.val, size),
+    forward.cached_teacher(task, original, split.retain, size),
   )
 
 
@@ -97,11 +91,9 @@ def epoch(
 
   def warm_up():
     position = jnp.arange(split.val.shape[0])
-    rate = hparams.learning_rate
-    optimiser = training.sgd(rate, hparams.momentum, hparams.weight_decay)
-    batch = split.val, forward.teacher_rows(state.val_logits, position)
-    place = draws.at('val')
-    return run(_imitate, place, state.opt, optimiser, batch, rate)
+    optimiser = training.sgd_from(hparams, hparams.learning_rate)
+    batch = split.val, forward.cached_rows(state.val_logits, position)
+    return run(_imitate, draws.at('val'), state.opt, optimiser, batch)
 
   def train():
     first = epoch == hparams.num_epochs
@@ -119,40 +111,34 @@ def epoch(
     order = draws.permutation('retain', split.retain.shape[0])
     batch = (
       split.retain[order],
-      forward.teacher_rows(state.retain_logits, order),
+      forward.cached_rows(state.retain_logits, order),
     )
-    return run(_imitate_and_learn, draws, opt, optimiser, batch, rate)
+    return run(_imitate_and_learn, draws, opt, optimiser, batch)
 
-  def run(loss, place, opt, optimiser, batch, rate):
-    variables, opt, info = training.run_epoch(
+  def run(loss, place, opt, optimiser, batch):
+    fit, info = training.run_epoch(
       loss(hparams, problem),
       optimiser,
-      state.variables,
-      opt,
+      training.Fit(state.variables, opt),
       batches.make_batches(batch, size),
       place,
     )
     values = info['loss']
-    found = {
+    # Both phases must give infos of one shape and type.
+    return fit, {
       'loss': training.pad_with_mean(values, values.shape[0], steps),
-      'learning_rate': jnp.asarray(rate, values.dtype),
+      'learning_rate': jnp.asarray(info['learning_rate'], values.dtype),
     }
-    return variables, opt, found
 
-  variables, opt, info = jax.lax.cond(
-    epoch < hparams.num_epochs, warm_up, train
-  )
-  return State(variables, opt, state.val_logits, state.retain_logits), info
+  fit, info = jax.lax.cond(epoch < hparams.num_epochs, warm_up, train)
+  return state._replace(variables=fit.variables, opt=fit.opt), info
 
 
 def _imitate(hparams: Hparams, problem: Problem) -> training.Loss:
-  task, original = problem.task, problem.original
-
   def loss(variables, batch, draws):
-    index, known = batch
-    images = forward.clean_images(task, index, forward.dtype_of(variables))
-    target = forward.teacher_answer(task, original, images, known)
-    logits, variables = forward.train_logits(task, variables, images, draws)
+    logits, target, variables = forward.student_and_teacher(
+      problem.task, variables, problem.start, batch, draws
+    )
     each = losses.divergences(target, logits, hparams.temperature)
     return jnp.mean(each), variables
 
@@ -160,16 +146,14 @@ def _imitate(hparams: Hparams, problem: Problem) -> training.Loss:
 
 
 def _imitate_and_learn(hparams: Hparams, problem: Problem) -> training.Loss:
-  task, original = problem.task, problem.original
-
   def loss(variables, batch, draws):
-    index, known = batch
-    images = forward.clean_images(task, index, forward.dtype_of(variables))
-    target = forward.teacher_answer(task, original, images, known)
-    logits, variables = forward.train_logits(task, variables, images, draws)
+    logits, target, variables = forward.student_and_teacher(
+      problem.task, variables, problem.start, batch, draws
+    )
+    label = problem.task.dataset.label[batch[0]]
     temperature = hparams.temperature
     each = losses.soft_cross_entropies(target, logits, temperature)
-    each += losses.cross_entropies(logits, task.dataset.label[index])
+    each += losses.cross_entropies(logits, label)
     each += losses.divergences(target, logits, temperature)
     return jnp.mean(each), variables
 
@@ -184,10 +168,19 @@ METHOD = Method(
   num_epochs=lambda hparams: hparams.num_epochs + hparams.retain_num_epochs,
   card=Card(
     title='Knowledge-Distillation-Entropy',
+    label='KDE',
     citation='Cadet et al. 2024, arXiv 2410.01276 (challenge: 6th place)',
     cost=lambda h, n: (
       4 * h['num_epochs'] * n.val + 4 * h['retain_num_epochs'] * n.retain
     ),
     reads=('retain', 'val'),
+    digits={
+      'learning_rate': 0.031,
+      'weight_decay': 0.087,
+      'retain_learning_rate': 0.019,
+      'retain_weight_decay': 0.00011,
+      'temperature': 3.9,
+      'num_epochs': 2,
+    },
   ),
 )

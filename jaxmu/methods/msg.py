@@ -59,7 +59,7 @@ class State(NamedTuple):
 def prepare(hparams: Hparams, problem: Problem) -> Hparams:
   """Count the weights to renew per kernel, rounding half to even."""
   fraction = np.asarray(hparams.reinit_fraction, np.float64)
-  kernels = weights.conv_kernels(problem.original['params'])
+  kernels = weights.conv_kernels(problem.start['params'])
   sizes = {path: math.prod(kernel.shape) for path, kernel in kernels.items()}
   if hparams.live_only:
     for path, dead in weights.count_dead(problem.task, kernels).items():
@@ -118,7 +118,7 @@ def gradient_difference(
   order = batches_lib.shuffled(draws, 'subset', split.retain)
   subset = order[: split.forget.shape[0]]
   forget = batches_lib.shuffled(draws, 'forget', split.forget)
-  loss = training.clean_cross_entropy(problem.task)
+  loss = training.cross_entropy(problem.task)
 
   def step(carry, batch, draws):
     variables, total = carry
@@ -133,7 +133,7 @@ def gradient_difference(
     total = jax.tree.map(lambda t, g: t + sign[0] * g, total, grads)
     return ({**after, 'params': variables['params']}, total), value
 
-  dtype = jax.tree.leaves(problem.original['params'])[0].dtype
+  dtype = jax.tree.leaves(problem.start['params'])[0].dtype
   passes = batches_lib.one_after_the_other(
     batches_lib.make_batches(
       (subset, jnp.ones(subset.shape, dtype)), SUBSET_BATCH
@@ -143,8 +143,8 @@ def gradient_difference(
     ),
   )
   carry = (
-    problem.original,
-    jax.tree.map(jnp.zeros_like, problem.original['params']),
+    problem.start,
+    jax.tree.map(jnp.zeros_like, problem.start['params']),
   )
   for number, batches in enumerate(passes):
     place = draws.at(f'gradient_{number}')
@@ -161,17 +161,11 @@ def epoch(
 ) -> tuple[State, Info]:
   """Take one shuffled pass over the retain set with scaled gradients."""
   rate = training.triangle(hparams.learning_rate, epoch, hparams.num_epochs)
-  optimiser = training.sgd(
-    rate,
-    hparams.momentum,
-    hparams.weight_decay,
-    grad_scale=state.grad_scale,
+  sgd = training.sgd_from(hparams, rate, state.grad_scale)
+  state, info = training.pass_over(
+    'retain', hparams, draws, problem, state, sgd
   )
-  variables, opt, info = training.retain_epoch(
-    problem, draws, state.variables, state.opt, optimiser, hparams.batch_size
-  )
-  info = {**info, 'learning_rate': rate, 'dead_renewed': state.dead}
-  return State(variables, opt, state.grad_scale, state.dead), info
+  return state, {**info, 'dead_renewed': state.dead}
 
 
 METHOD = Method(
@@ -182,10 +176,16 @@ METHOD = Method(
   prepare=prepare,
   card=Card(
     title='Masked Small Gradients',
+    label='MSG',
     citation='Cadet et al. 2024, arXiv 2410.01276 (challenge: 2nd place)',
     cost=lambda h, n: 6 * n.forget + 3 * h['num_epochs'] * n.retain,
     reads=('retain', 'forget'),
     needs=('conv',),
     chosen=Chosen('replaced', 'dead_renewed'),
+    # Not searched: the setting, with 5 epochs, whose results are quoted in
+    # `configs/msg_resnet.py`.
+    digits={
+      'learning_rate': 0.02,
+    },
   ),
 )

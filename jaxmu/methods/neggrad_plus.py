@@ -22,7 +22,8 @@ from jaxmu import hparams as hp
 from jaxmu.data import batches
 from jaxmu.draws import Draws
 from jaxmu.method import Card, Info, Method
-from jaxmu.methods.parts import forward, losses, training
+from jaxmu.methods.parts import forward, training
+from jaxmu.methods.parts.training import Fit
 from jaxmu.types import Array, Problem, Variables
 
 
@@ -39,32 +40,21 @@ class Hparams:
   attn_bias_mode: str = hp.static('cached', valid=forward.BIAS_MODES)
 
 
-def init(hparams: Hparams, draws: Draws, problem: Problem) -> training.Fit:
-  """Start from the original model."""
-  del hparams, draws
-  return training.start(problem.original)
-
-
 def epoch(
-  hparams: Hparams,
-  draws: Draws,
-  problem: Problem,
-  state: training.Fit,
-  epoch: Array,
-) -> tuple[training.Fit, Info]:
+  hparams: Hparams, draws: Draws, problem: Problem, state: Fit, epoch: Array
+) -> tuple[Fit, Info]:
   """Take one pass over the retain set, each batch with a forget batch."""
   del epoch
-  split, rate = problem.split, hparams.learning_rate
+  split = problem.split
   retain = batches.shuffled(draws, 'retain', split.retain)
   forget = batches.shuffled(draws, 'forget', split.forget)
-  variables, opt, info = training.run_epoch(
+  return training.run_epoch(
     _contrast(hparams, problem, state.variables),
-    training.sgd(rate, hparams.momentum, hparams.weight_decay),
-    *state,
+    training.sgd_from(hparams, hparams.learning_rate),
+    state,
     _pairs(hparams, retain, forget),
     draws,
   )
-  return training.Fit(variables, opt), {**info, 'learning_rate': rate}
 
 
 def _pairs(hparams: Hparams, retain: Array, forget: Array) -> batches.Batches:
@@ -98,21 +88,13 @@ def _pairs(hparams: Hparams, retain: Array, forget: Array) -> batches.Batches:
 def _contrast(
   hparams: Hparams, problem: Problem, begin: Variables
 ) -> training.Loss:
-  task, anchor = problem.task, problem.original['params']
-
-  def cross_entropy(variables, batch, draws):
-    index, weight = batch
-    dtype = forward.dtype_of(variables)
-    images = forward.clean_images(task, index, dtype)
-    if hparams.bn_mode == 'train':
-      logits, variables = forward.train_logits(task, variables, images, draws)
-    else:
-      cached = forward.cache_biases(
-        task.model, hparams.attn_bias_mode, variables, begin
-      )
-      logits = forward.eval_logits(task, cached, images)
-    each = losses.cross_entropies(logits, task.dataset.label[index])
-    return losses.weighted_mean(each, weight.astype(dtype)), variables
+  anchor = problem.start['params']
+  cross_entropy = training.weighted_cross_entropy(
+    problem.task,
+    begin,
+    attn_bias_mode=hparams.attn_bias_mode,
+    bn_mode=hparams.bn_mode,
+  )
 
   def loss(variables, batch, draws):
     retain, forget = batch
@@ -132,12 +114,17 @@ def _contrast(
 METHOD = Method(
   name='neggrad_plus',
   Hparams=Hparams,
-  init=init,
+  init=training.init,
   epoch=epoch,
   card=Card(
     title='NegGrad+',
+    label='NG+',
     citation='Kurmanji et al. 2023, arXiv 2302.09880',
     cost=lambda h, n: 6 * h['num_epochs'] * n.retain,
     reads=('retain', 'forget'),
+    digits={
+      'num_epochs': 3,
+      'batch_size': 64,
+    },
   ),
 )

@@ -52,7 +52,6 @@ class Hparams:
   batch_size: int = hp.static(64, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
   epochs_cast_int: bool = hp.static(False, valid=(False, True))
   extra_step: bool = hp.static(True, valid=(True, False))
-  cache_teacher: bool = hp.static(True, valid=(True, False))
   live_only: bool = hp.static(False, valid=(False, True))
   count: Array | None = hp.derived()  # weights to prune
   num_steps: Array | None = hp.derived()
@@ -77,7 +76,7 @@ class State(NamedTuple):
 
 def prepare(hparams: Hparams, problem: Problem) -> Hparams:
   """Count weights to prune, rounding half to even, and steps to take."""
-  params = problem.original['params']
+  params = problem.start['params']
   total = sum(
     math.prod(leaf.shape)
     for path, leaf in weights.by_path(params).items()
@@ -109,7 +108,7 @@ def candidates(problem: Problem) -> list[str]:
 
 def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
   """Prune, renew, and note the entropies of the original model."""
-  task, original = problem.task, problem.original
+  task, original = problem.task, problem.start
   mask = prune_mask(hparams, problem)
   live = weights.by_path(weights.live_weights(task, original['params']))
   dead = weights.count_chosen_dead(mask, {path: live[path] for path in mask})
@@ -130,10 +129,10 @@ def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
 
   params = weights.edit(renew, original['params'])
   entropy = None
-  if hparams.cache_teacher:
+  if task.cache_teacher:
     index = problem.split.retain
     entropy = losses.entropies(
-      forward.teacher_table(task, original, index, hparams.batch_size)
+      forward.logits_table(task, original, index, hparams.batch_size)
     )
   return State(
     *training.start({**original, 'params': params}), entropy=entropy, dead=dead
@@ -142,7 +141,7 @@ def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
 
 def prune_mask(hparams: Hparams, problem: Problem) -> dict[str, Array]:
   """Mark the smallest weights of all candidates together, bool by path."""
-  model, params = problem.task.model, problem.original['params']
+  model, params = problem.task.model, problem.start['params']
   paths = candidates(problem)
   tensors = weights.torch_tensors(model)
 
@@ -180,41 +179,41 @@ def epoch(
   order = draws.permutation('retain', size)
   batch_size = hparams.batch_size
   batches = batches_lib.make_batches(
-    (split.retain[order], forward.teacher_rows(state.entropy, order)),
+    (split.retain[order], forward.cached_rows(state.entropy, order)),
     batch_size,
   )
   total = batches_lib.num_steps(size, batch_size)
   left = hparams.num_steps - epoch * total
   loss = _matched(problem)
-  optimiser = training.sgd(rate, hparams.momentum, hparams.weight_decay)
+  optimiser = training.sgd_from(hparams, rate)
 
   def step(carry, batch, draws):
-    variables, opt, done = carry
+    fit, done = carry
 
     def descend():
-      return training.descend(loss, optimiser, variables, opt, batch, draws)
+      return training.descend(loss, optimiser, fit, batch, draws)
 
     def rest():
-      value = jax.eval_shape(descend)[2]
-      return variables, opt, jnp.zeros(value.shape, value.dtype)
+      value = jax.eval_shape(descend)[1]
+      return fit, jnp.zeros(value.shape, value.dtype)
 
-    variables, opt, value = jax.lax.cond(done < left, descend, rest)
-    return (variables, opt, done + 1), value
+    fit, value = jax.lax.cond(done < left, descend, rest)
+    return (fit, done + 1), value
 
-  carry = state.variables, state.opt, jnp.zeros((), jnp.int32)
-  (variables, opt, _), values = batches_lib.fold(step, carry, batches, draws)
+  carry = training.Fit(state.variables, state.opt), jnp.zeros((), jnp.int32)
+  (fit, _), values = batches_lib.fold(step, carry, batches, draws)
   info = {
     'loss': training.pad_with_mean(values, left, total),
     'learning_rate': rate,
     'dead_pruned': state.dead,
   }
-  return State(variables, opt, state.entropy, state.dead), info
+  return state._replace(variables=fit.variables, opt=fit.opt), info
 
 
 def _matched(problem: Problem) -> training.Loss:
-  task, original = problem.task, problem.original
-  count = weights.class_counts(problem)
-  weight = weights.power_class_weights(
+  task, original = problem.task, problem.start
+  count = losses.class_counts(problem)
+  weight = losses.power_class_weights(
     count, CLASS_EXPONENT, forward.dtype_of(original)
   )
 
@@ -223,7 +222,7 @@ def _matched(problem: Problem) -> training.Loss:
     images = forward.clean_images(task, index, forward.dtype_of(variables))
     if aim is None:
       aim = losses.entropies(
-        forward.teacher_answer(task, original, images, None)
+        forward.teacher_logits(task, original, images, None)
       )
     logits, variables = forward.train_logits(task, variables, images, draws)
     label = task.dataset.label[index]
@@ -261,11 +260,18 @@ METHOD = Method(
   num_epochs=lambda hparams: hparams.num_passes,
   card=Card(
     title='Prune, renew, match entropy, quantise',
+    label='PRMQ',
     citation='Cadet et al. 2024, arXiv 2410.01276 (challenge: 4th place)',
     cost=_cost,
     reads=('retain',),
     small={'prune_fraction': 0.5},
     paper={'extra_step': False},
     chosen=Chosen('pruned', 'dead_pruned'),
+    digits={
+      'learning_rate': 0.033,
+      'weight_decay': 0.00017,
+      'prune_fraction': 0.8,
+      'num_epochs': 1.9,
+    },
   ),
 )

@@ -16,7 +16,6 @@ and a network of fewer than nine tensors has all of them chosen.
 """
 
 import dataclasses
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -54,10 +53,6 @@ class Hparams:
   batch_size: int = hp.static(64, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
   trained: Array | None = hp.derived()  # bool[LONGEST, tensors]
   noisy: Array | None = hp.derived()  # bool[LONGEST, tensors]
-
-
-class State(NamedTuple):
-  variables: Variables
 
 
 def prepare(hparams: Hparams, problem: Problem) -> Hparams:
@@ -111,20 +106,20 @@ def choices(
   return trained, noisy
 
 
-def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
+def init(hparams: Hparams, draws: Draws, problem: Problem) -> training.Edited:
   """Draw the classifier anew."""
   del hparams
   params = weights.fresh_torch_default(
-    draws, problem.original['params'], problem.task.model.blocks.classifier
+    draws, problem.start['params'], problem.task.model.blocks.classifier
   )
-  return State({**problem.original, 'params': params})
+  return training.Edited({**problem.start, 'params': params})
 
 
 def disturb(
   hparams: Hparams,
   draws: Draws,
   problem: Problem,
-  state: State,
+  state: training.Edited,
   epoch: Array,
 ) -> Variables:
   """Add noise to what was drawn for it in this epoch."""
@@ -157,9 +152,9 @@ def epoch(
   hparams: Hparams,
   draws: Draws,
   problem: Problem,
-  state: State,
+  state: training.Edited,
   epoch: Array,
-) -> tuple[State, Info]:
+) -> tuple[training.Edited, Info]:
   """Take one shuffled pass over the retain set, most tensors frozen."""
   variables = disturb(hparams, draws, problem, state, epoch)
   past = epoch - (hparams.num_epochs - hparams.fine_num_epochs)
@@ -177,12 +172,13 @@ def epoch(
     jnp.where(fine, hparams.fine_weight_decay, hparams.weight_decay),
     trainable=free,
   )
-  variables, _, info = training.retain_epoch(
-    problem,
+  fit, info = training.pass_over(
+    'retain',
+    hparams,
     draws,
-    *training.start(variables),
+    problem,
+    training.start(variables),
     optimiser,
-    hparams.batch_size,
   )
   noisy = _of_epoch(hparams.noisy, problem, epoch)
   dead = [
@@ -191,8 +187,8 @@ def epoch(
       problem.task, variables['params']
     ).items()
   ]
-  info = {**info, 'learning_rate': rate, 'dead_noised': sum(dead, jnp.int32(0))}
-  return State(variables), info
+  info = {**info, 'dead_noised': sum(dead, jnp.int32(0))}
+  return training.Edited(fit.variables), info
 
 
 METHOD = Method(
@@ -203,6 +199,7 @@ METHOD = Method(
   prepare=prepare,
   card=Card(
     title='Repeated Noise Injection',
+    label='RNI',
     citation='Cadet et al. 2024, arXiv 2410.01276 (challenge: 7th place)',
     cost=lambda h, n: h['num_epochs'] * (3 * n.retain + n.val),
     reads=('retain',),
@@ -213,6 +210,17 @@ METHOD = Method(
       'fine_num_epochs': 1,
       'reset_num_epochs': 0,
     },
-    chosen=Chosen('added noise to', 'dead_noised', anew=True),
+    chosen=Chosen('noised', 'dead_noised', every_epoch=True),
+    digits={
+      'learning_rate': 1.1e-05,
+      'weight_decay': 0.0018,
+      'fine_learning_rate': 0.011,
+      'fine_weight_decay': 0.0066,
+      'noise_fraction': 0.3,
+      'noise': 0.45,
+      'fine_num_epochs': 1,
+      'num_epochs': 3,
+      'batch_size': 64,
+    },
   ),
 )

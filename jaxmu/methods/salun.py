@@ -30,7 +30,7 @@ from jaxmu import hparams as hp
 from jaxmu.data import batches
 from jaxmu.draws import Draws
 from jaxmu.method import Card, Chosen, Info, Method
-from jaxmu.methods.parts import forward, losses, select, training, weights
+from jaxmu.methods.parts import forward, select, training, weights
 from jaxmu.types import Array, Params, Problem, Variables
 
 _DEAD = 'the reference builds this optimiser and never steps it'
@@ -69,7 +69,7 @@ class State(NamedTuple):
 
 def prepare(hparams: Hparams, problem: Problem) -> Hparams:
   """Count the parameters to train, rounding down."""
-  params = problem.original['params']
+  params = problem.start['params']
   total = sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(params))
   if hparams.live_only:
     total -= sum(weights.count_dead(problem.task, params).values())
@@ -81,7 +81,7 @@ def prepare(hparams: Hparams, problem: Problem) -> Hparams:
 
 def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
   """Select the parameters with the largest gradient of the forget loss."""
-  task, params = problem.task, problem.original['params']
+  task, params = problem.task, problem.start['params']
   gradient = saliency(hparams, draws, problem)
   size = [jnp.abs(g) for g in weights.to_list(task.model, gradient)]
   live = weights.live_weights(task, params)
@@ -90,36 +90,29 @@ def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
   mask = weights.to_tree(task.model, chosen, params)
   dead = weights.count_chosen_dead(mask, live)
   mask = jax.tree.map(lambda m, p: m.astype(p.dtype), mask, params)
-  return State(*training.start(problem.original), mask, dead)
+  return State(*training.start(problem.start), mask, dead)
 
 
 def saliency(hparams: Hparams, draws: Draws, problem: Problem) -> Params:
   """Sum the gradients of minus the forget loss over batches, signed."""
-  task, original = problem.task, problem.original
+  start = problem.start
   order = batches.shuffled(draws, 'forget', problem.split.forget)
+  cross_entropy = training.weighted_cross_entropy(
+    problem.task, start, attn_bias_mode=hparams.attn_bias_mode
+  )
 
   def ascent(params, batch):
-    index, weight = batch
-    dtype = forward.dtype_of(original)
-    images = forward.clean_images(task, index, dtype)
-    variables = forward.cache_biases(
-      task.model,
-      hparams.attn_bias_mode,
-      {**original, 'params': params},
-      original,
-    )
-    logits = forward.eval_logits(task, variables, images)
-    each = losses.cross_entropies(logits, task.dataset.label[index])
-    return -losses.weighted_mean(each, weight.astype(dtype))
+    value, _ = cross_entropy({**start, 'params': params}, batch, draws)
+    return -value
 
   def step(carry, batch):
     running, total = carry
-    gradient = jax.grad(ascent)(original['params'], batch)
+    gradient = jax.grad(ascent)(start['params'], batch)
     running = jax.tree.map(jnp.add, running, gradient)
     total = jax.tree.map(jnp.add, total, running)
     return (running, total), None
 
-  zeros = jax.tree.map(jnp.zeros_like, original['params'])
+  zeros = jax.tree.map(jnp.zeros_like, start['params'])
   (once, again), _ = jax.lax.scan(
     step, (zeros, zeros), batches.padded_batches(order, hparams.batch_size)
   )
@@ -135,22 +128,9 @@ def epoch(
 ) -> tuple[State, Info]:
   """Take one shuffled pass over both sets, the forget set relabelled."""
   del epoch
-  rate = hparams.learning_rate
-  optimiser = training.sgd(
-    rate, hparams.momentum, hparams.weight_decay, grad_scale=state.mask
-  )
-  variables, opt, info = training.run_epoch(
-    training.relabelled_cross_entropy(problem),
-    optimiser,
-    state.variables,
-    state.opt,
-    training.relabelled_batches(
-      problem, draws, hparams.batch_size, hparams.relabel_stream
-    ),
-    draws,
-  )
-  info = {**info, 'learning_rate': rate, 'dead_in_mask': state.dead}
-  return State(variables, opt, state.mask, state.dead), info
+  sgd = training.sgd_from(hparams, hparams.learning_rate, state.mask)
+  state, info = training.relabelled_pass(hparams, draws, problem, state, sgd)
+  return state, {**info, 'dead_in_mask': state.dead}
 
 
 METHOD = Method(
@@ -161,12 +141,21 @@ METHOD = Method(
   prepare=prepare,
   card=Card(
     title='Saliency unlearning',
+    label='SalUN',
     citation='Fan et al. 2024, arXiv 2310.12508',
     cost=lambda h, n: (
       3 * n.forget + 3 * h['num_epochs'] * (n.retain + n.forget)
     ),
     reads=('retain', 'forget'),
     paper={'mask_grad': 'sum', 'relabel_stream': 'key'},
-    chosen=Chosen('selected for training', 'dead_in_mask'),
+    chosen=Chosen('selected', 'dead_in_mask'),
+    digits={
+      'learning_rate': 0.0016,
+      'momentum': 0.9,
+      'weight_decay': 0.011,
+      'mask_fraction': 0.17,
+      'num_epochs': 2,
+      'batch_size': 64,
+    },
   ),
 )

@@ -20,6 +20,7 @@ snapshot is kept per epoch, as any may be chosen until the end: room for
 `snapshots` of them is reserved, at least as many as epochs.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -56,7 +57,6 @@ class Hparams:
   snapshots: int = hp.static(5, valid=hp.AT_LEAST_ONE)
   rewind: bool = hp.static(True, valid=(True, False))
   rewind_zero: str = hp.static('final', valid=('final', 'original'))
-  cache_teacher: bool = hp.static(True, valid=(True, False))
 
 
 class Errors(NamedTuple):
@@ -99,16 +99,16 @@ def prepare(hparams: Hparams, problem: Problem) -> Hparams:
 
 
 def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
-  """Ask the teacher and measure the errors before the first epoch."""
+  """Run the teacher and measure the errors before the first epoch."""
   del draws
-  task, split, original = problem.task, problem.split, problem.original
-
-  def ask(index, size):
-    if not hparams.cache_teacher:
-      return None
-    return forward.teacher_table(task, original, index, size)
-
+  task, split, original = problem.task, problem.split, problem.start
   errors = measure(hparams, problem, original)
+  retain_logits = forward.cached_teacher(
+    task, original, split.retain, hparams.retain_batch_size
+  )
+  forget_logits = forward.cached_teacher(
+    task, original, split.forget, hparams.forget_batch_size
+  )
   room = hparams.snapshots + 1
   empty = jnp.zeros(room, errors.forget.dtype)
   kept = None
@@ -119,8 +119,8 @@ def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
     )
   return State(
     *training.start(original),
-    ask(split.retain, hparams.retain_batch_size),
-    ask(split.forget, hparams.forget_batch_size),
+    retain_logits,
+    forget_logits,
     empty.at[0].set(errors.forget),
     empty.at[0].set(errors.val),
     kept,
@@ -134,7 +134,7 @@ def measure(hparams: Hparams, problem: Problem, variables: Variables) -> Errors:
   classes = jnp.arange(task.model.num_classes)
 
   def wrong(index):
-    logits = forward.teacher_table(
+    logits = forward.logits_table(
       task, variables, index, hparams.retain_batch_size
     )
     return jnp.argmax(logits, axis=1) != label[index]
@@ -159,53 +159,49 @@ def epoch(
   rate = training.milestones(
     hparams.learning_rate, epoch + 1, hparams.num_epochs, hparams.decay_rate
   )
-  optimiser = training.sgd(rate, hparams.momentum, hparams.weight_decay)
+  optimiser = training.sgd_from(hparams, rate)
   index = jnp.arange(split.forget.shape[0])
   forget = batches.make_batches(
-    (split.forget, forward.teacher_rows(state.forget_logits, index)),
+    (split.forget, forward.cached_rows(state.forget_logits, index)),
     hparams.forget_batch_size,
   )
   order = draws.permutation('retain', split.retain.shape[0])
   retain = batches.make_batches(
-    (split.retain[order], forward.teacher_rows(state.retain_logits, order)),
+    (split.retain[order], forward.cached_rows(state.retain_logits, order)),
     hparams.retain_batch_size,
   )
 
-  def ascend(fitted):
-    variables, opt = fitted
-    variables, opt, info = training.run_epoch(
-      _leave(hparams, problem),
-      optimiser,
-      variables,
-      opt,
-      forget,
-      draws.at('forget'),
+  def ascend(fit):
+    fit, info = training.run_epoch(
+      _leave(hparams, problem), optimiser, fit, forget, draws.at('forget')
     )
-    return (variables, opt), info['loss']
+    return fit, info['loss']
 
-  def stay(fitted):
-    _, info = jax.eval_shape(ascend, fitted)
-    return fitted, jnp.full(info.shape, jnp.nan, info.dtype)
+  def stay(fit):
+    _, losses = jax.eval_shape(ascend, fit)
+    return fit, jnp.full(losses.shape, jnp.nan, losses.dtype)
 
-  (variables, opt), ascents = jax.lax.cond(
-    epoch < hparams.num_ascents, ascend, stay, (state.variables, state.opt)
+  fit, ascents = jax.lax.cond(
+    epoch < hparams.num_ascents,
+    ascend,
+    stay,
+    training.Fit(state.variables, state.opt),
   )
-  variables, opt, info = training.run_epoch(
-    _follow(hparams, problem), optimiser, variables, opt, retain, draws
+  fit, info = training.run_epoch(
+    _follow(hparams, problem), optimiser, fit, retain, draws
   )
-  info = {**info, 'forget_loss': ascents, 'learning_rate': rate}
-  errors = measure(hparams, problem, variables)
+  errors = measure(hparams, problem, fit.variables)
   place = epoch + 1
-  kept = _put(state.kept, place, variables if hparams.rewind else None)
+  kept = _put(state.kept, place, fit.variables if hparams.rewind else None)
   return State(
-    variables,
-    opt,
+    fit.variables,
+    fit.opt,
     state.retain_logits,
     state.forget_logits,
     state.forget_error.at[place].set(errors.forget),
     state.val_error.at[place].set(errors.val),
     kept,
-  ), info
+  ), {**info, 'forget_loss': ascents}
 
 
 def _put(every: Any, place: Array, one: Any) -> Any:
@@ -213,14 +209,15 @@ def _put(every: Any, place: Array, one: Any) -> Any:
   return jax.tree.map(lambda x, y: x.at[place].set(y, mode='drop'), every, one)
 
 
-def _distilled(hparams: Hparams, problem: Problem):
-  task = problem.task
+def _distilled(
+  hparams: Hparams, problem: Problem
+) -> Callable[..., tuple[Array, Array, Variables]]:
+  """Return the distance from the teacher, the logits, and new variables."""
 
   def distil(variables, batch, draws):
-    index, known = batch
-    images = forward.clean_images(task, index, forward.dtype_of(variables))
-    target = forward.teacher_answer(task, problem.original, images, known)
-    logits, variables = forward.train_logits(task, variables, images, draws)
+    logits, target, variables = forward.student_and_teacher(
+      problem.task, variables, problem.start, batch, draws
+    )
     each = losses.divergences(target, logits, hparams.temperature)
     return hparams.temperature**2 * jnp.mean(each), logits, variables
 
@@ -276,6 +273,7 @@ METHOD = Method(
   prepare=prepare,
   card=Card(
     title='SCRUB',
+    label='SCRUB',
     citation='Kurmanji et al. 2023, arXiv 2302.09880',
     cost=lambda h, n: (
       4 * h['num_epochs'] * n.retain
@@ -285,5 +283,15 @@ METHOD = Method(
     reads=('retain', 'forget', 'val'),
     small={'snapshots': 3, 'num_ascents': 1},
     paper={'rewind_zero': 'original'},
+    digits={
+      'learning_rate': 0.067,
+      'weight_decay': 5.2e-05,
+      'gamma': 0.95,
+      'alpha': 0.66,
+      'temperature': 1.6,
+      'num_ascents': 1,
+      'num_epochs': 2,
+      'retain_batch_size': 64,
+    },
   ),
 )

@@ -16,6 +16,7 @@ from jaxmu import hparams as hp
 from jaxmu.draws import Draws
 from jaxmu.method import Card, Info, Method
 from jaxmu.methods.parts import training
+from jaxmu.methods.parts.training import Fit
 from jaxmu.types import Array, Problem
 
 
@@ -31,44 +32,32 @@ class Hparams:
   )
 
 
-def init(hparams: Hparams, draws: Draws, problem: Problem) -> training.Fit:
-  """Start from the original model."""
-  del hparams, draws
-  return training.start(problem.original)
-
-
 def epoch(
-  hparams: Hparams,
-  draws: Draws,
-  problem: Problem,
-  state: training.Fit,
-  epoch: Array,
-) -> tuple[training.Fit, Info]:
+  hparams: Hparams, draws: Draws, problem: Problem, state: Fit, epoch: Array
+) -> tuple[Fit, Info]:
   """Take one shuffled pass over both sets, the forget set relabelled."""
   del epoch
-  rate = hparams.learning_rate
-  variables, opt, info = training.run_epoch(
-    training.relabelled_cross_entropy(problem),
-    training.sgd(rate, hparams.momentum, hparams.weight_decay),
-    *state,
-    training.relabelled_batches(
-      problem, draws, hparams.batch_size, hparams.relabel_stream
-    ),
-    draws,
-  )
-  return training.Fit(variables, opt), {**info, 'learning_rate': rate}
+  sgd = training.sgd_from(hparams, hparams.learning_rate)
+  return training.relabelled_pass(hparams, draws, problem, state, sgd)
 
 
 METHOD = Method(
   name='srl',
   Hparams=Hparams,
-  init=init,
+  init=training.init,
   epoch=epoch,
   card=Card(
     title='Successive random labels',
+    label='SRL',
     citation='Hayase et al. 2020, arXiv 2003.02960',
     cost=lambda h, n: 3 * h['num_epochs'] * (n.retain + n.forget),
     reads=('retain', 'forget'),
     paper={'relabel_stream': 'key'},
+    digits={
+      'learning_rate': 0.011,
+      'weight_decay': 1.5e-05,
+      'num_epochs': 3,
+      'batch_size': 64,
+    },
   ),
 )

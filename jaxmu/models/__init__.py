@@ -1,55 +1,161 @@
 """Models: what a network is, and how to build one by name.
 
-model = models.build('resnet18', num_classes=10, width=8)
-variables = models.init(model, key, (32, 32, 3))
-logits, batch_stats = models.apply(model, variables, images, train=True)
+  model = models.build('resnet18', num_classes=10, options={'width': 8})
+  variables = models.init(model, key, (32, 32, 3))
+  logits, batch_stats = models.apply(model, variables, images, train=True)
+
+A network of your own is named as `my_net.py:Net`; see `jaxmu.plugins`.
 """
 
-import dataclasses
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
-from jaxmu.models import resnet, tiny, tiny_vit
-from jaxmu.models.interface import Blocks, Layer, Model, apply, init
+from jaxmu import plugins
+from jaxmu.models import custom, resnet, tiny, tiny_vit
+from jaxmu.models.adapters import PureModel
+from jaxmu.models.interface import Blocks, Card, Layer, Model, apply, init
 
-__all__ = ['MODELS', 'Blocks', 'Layer', 'Model', 'apply', 'build', 'init']
+__all__ = [
+  'MODELS',
+  'Blocks',
+  'Card',
+  'Layer',
+  'Model',
+  'PureModel',
+  'apply',
+  'build',
+  'fingerprint',
+  'init',
+]
 
-MODELS: dict[str, Any] = {
-  'resnet18': resnet.ResNet18,
-  'tiny': tiny.Tiny,
-  'vit11m': tiny_vit.TinyViT,
-}
+
+def _check(entry: Any) -> Any:
+  """Accept models that are ready, and networks for `custom.wrap`."""
+  if not _is_model(entry):
+    custom.check_is_network(entry)
+  return entry
+
+
+def _title(entry: Any) -> str:
+  card = entry.card
+  about = f'{card.title} ({card.source}), images: {card.images}'
+  return f'{about}; {card.note}' if card.note else about
+
+
+MODELS: plugins.Registry[Any] = plugins.Registry(
+  'model',
+  {
+    'resnet18': resnet.ResNet18,
+    'tiny': tiny.Tiny,
+    'vit11m': tiny_vit.TinyViT,
+  },
+  check=_check,
+  title=_title,
+)
 
 
 def build(
-  name: str, *, num_classes: int, options: dict[str, Any] | None = None
+  spec: Any,
+  *,
+  num_classes: int,
+  image_shape: tuple[int, int, int] | None = None,
+  options: Mapping[str, Any] | None = None,
 ) -> Model:
-  """Build a model by name.
+  """Build a model by name, or make one of a network of your own.
 
   Args:
-    name: a key of `MODELS`.
-    num_classes: number of logits.
-    options: further fields of the model, e.g. `{'width': 8}`.
+    spec: a built-in name; an entry point, `my_package.nets:Net` or
+      `my_net.py:Net`; or a Flax linen module or its class, a Flax NNX class, a
+      `PureModel`, a function that returns one of these, or a model.
+    num_classes: number of logits C.
+    image_shape: (H, W, channels); only a network of your own needs it.
+    options: further arguments, e.g. {'width': 8}.
 
   Returns:
     A frozen, hashable model without arrays.
 
   Raises:
-    ValueError: if the name, an option or a value is unknown.
+    ValueError: if the name, an option or a value is unknown, or the network
+      does not do what `custom.wrap` requires.
+
+  Example:
+    >>> from jaxmu import models
+    >>> models.build('resnet18', num_classes=10).blocks.classifier
+    ('fc',)
   """
-  if name not in MODELS:
-    known = ', '.join(MODELS)
-    raise ValueError(f'unknown model {name!r}; choose one of: {known}')
-  model = MODELS[name]
-  known = [
-    field.name
-    for field in dataclasses.fields(model)
-    if field.name not in ('num_classes', 'parent', 'name')
-  ]
-  options = options or {}
-  unknown = [option for option in options if option not in known]
-  if unknown:
+  entry: Any = MODELS.resolve(spec)
+  name = _name(spec)
+  if _is_model(entry) and inspect.isclass(entry):
+    return _build_class(name, entry, num_classes, dict(options or {}))
+  if _is_model(entry):
+    return _ready(name, entry, num_classes, options)
+  if image_shape is None:
     raise ValueError(
-      f'model {name!r} has no option {unknown[0]!r}; it has: '
-      + ', '.join(known)
+      f'model {name!r} is read with images of one shape; give image_shape='
+      '(height, width, channels)'
     )
-  return model(num_classes=num_classes, **options)
+  try:
+    return custom.wrap(
+      entry, num_classes=num_classes, image_shape=image_shape, options=options
+    )
+  except ValueError as error:
+    raise ValueError(f'model {name!r}: {error}') from error
+
+
+def fingerprint(spec: Any) -> str:
+  """Return what the address of a result needs of a model's code.
+
+  Args:
+    spec: as for `build`.
+
+  Returns:
+    '' for a built-in name; else the digest of the plug-in's source, and the
+    settings of an instance.
+
+  Raises:
+    ValueError: the source cannot be read; see `plugins.Registry.fingerprint`.
+  """
+  code = MODELS.fingerprint(spec)
+  if not code or isinstance(spec, str) or not hasattr(spec, '__dict__'):
+    return code
+  return code if inspect.isclass(spec) else f'{code} {spec!r}'
+
+
+def _is_model(entry: Any) -> bool:
+  """Whether an object, or a class, describes its own layers and blocks."""
+  return all(
+    hasattr(entry, name) for name in ('layers', 'blocks', 'num_drop_paths')
+  )
+
+
+def _name(spec: Any) -> str:
+  if isinstance(spec, str):
+    return spec
+  return getattr(spec, '__name__', type(spec).__name__)
+
+
+def _build_class(
+  name: str, cls: Any, num_classes: int, options: dict[str, Any]
+) -> Model:
+  known = [
+    argument
+    for argument in inspect.signature(cls).parameters
+    if argument not in ('num_classes', 'parent', 'name')
+  ]
+  for option in options:
+    if option not in known:
+      raise ValueError(
+        f'model {name!r} has no option {option!r}; it has: ' + ', '.join(known)
+      )
+  return cls(num_classes=num_classes, **options)
+
+
+def _ready(name: str, model: Any, num_classes: int, options: Any) -> Model:
+  if options or model.num_classes != num_classes:
+    raise ValueError(
+      f'model {name!r} is already built with num_classes = '
+      f'{model.num_classes}; ask for {num_classes} classes and for options '
+      'when you build it'
+    )
+  return model

@@ -1,168 +1,230 @@
-"""Your own linen classifier as a model that every method works on.
+"""Your own network as a model that every method works on.
 
-  model = own.wrap(MyNet(), num_classes=10, image_shape=(32, 32, 3))
+  model = custom.wrap(MyNet(), num_classes=10, image_shape=(32, 32, 3))
 
-Layers and their kinds are read off the parameter tree, and blocks off the order
-in which the network calls its top-level modules. Nothing is run: shapes are
-enough.
+A network is a Flax linen module, a Flax NNX class or a `PureModel`. Layers and
+their kinds are read off the parameter tree, and blocks off the order of the
+forward pass. Nothing is run: shapes are enough.
 """
 
+import contextlib
 import dataclasses
+import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import flax.errors
 import flax.linen as nn
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
-from jaxmu.models import interface
+from jaxmu.models import adapters, interface, order
 from jaxmu.models.pytorch_names import Leaf
-from jaxmu.types import Array, Variables
+from jaxmu.types import Array, Key, Variables
 
-# Ways to ask for train mode, with the value that does.
-MODES = {
-  'train': True,
-  'training': True,
-  'is_training': True,
-  'deterministic': False,
-  'use_running_average': False,
-}
 _DROPOUT_DRAWS = 2  # uniforms that one key of dropout is made of
+_WITH_KERNEL = ('conv', 'depthwise', 'linear')
+
+ImageShape = tuple[int, int, int]
+Shapes = dict[str, dict[str, jax.ShapeDtypeStruct]]  # by collection and path
 
 
 @dataclasses.dataclass(frozen=True)
 class CustomModel:
-  """A linen module with what methods must know about it; made by `wrap`.
+  """A network with what methods must know about it; made by `wrap`.
 
   Attributes:
-    module: the network.
+    network: the network.
     num_classes: number of logits C.
-    mode: name of the argument or field of the module that switches between
-      training and evaluation, one of `MODES`; None if there is none.
+    image_shape: (H, W, channels) of the images that it was read with.
     leaves: all arrays of the variables, in the order of the forward pass.
     layers: all layers with parameters, in the same order.
     blocks: parts from stem to head.
     num_drop_paths: 2 if the network draws for dropout in train mode, else 0.
   """
 
-  module: nn.Module
+  network: adapters.Network
   num_classes: int
-  mode: str | None
+  image_shape: ImageShape
   leaves: tuple[Leaf, ...] = ()
   layers: tuple[interface.Layer, ...] = ()
   blocks: interface.Blocks = interface.Blocks((), (), (), (), ())
   num_drop_paths: int = 0
 
-  def init(self, rngs: Any, images: Array, *, train: bool = False) -> Variables:
+  def init(
+    self, rngs: Mapping[str, Key], images: Array, *, train: bool = False
+  ) -> Variables:
     """Draw variables, see `interface.init`; without BatchNorm stats are {}."""
-    module, options = self._in_mode(train)
-    found = module.init(rngs, images, **options)
-    return {'batch_stats': {}, **found}
+    del train
+    return self.network.init(rngs, images)
 
   def apply(
     self,
     variables: Variables,
-    images: Array,
+    images: Array,  # f[B, H, W, channels]
     *,
     train: bool,
     mutable: Any = False,
-    drop_path: Array | None = None,
+    drop_path: Array | None = None,  # f[2, B]
   ) -> Any:
     """Run the network, see `interface.apply`.
 
-    `drop_path` f[2, B] makes the key of dropout; without it nothing may be
-    drawn.
+    `drop_path` makes the key of dropout; without it nothing may be drawn.
     """
-    module, options = self._in_mode(train)
+    key = None
     if train and drop_path is not None:
-      options['rngs'] = {'dropout': _key_of(drop_path)}
-    result = module.apply(variables, images, mutable=mutable, **options)
-    if not mutable:
-      return jnp.asarray(result).astype(images.dtype)
-    logits, changed = result
-    return logits.astype(images.dtype), {'batch_stats': {}, **changed}
-
-  def _in_mode(self, train: bool) -> tuple[nn.Module, dict[str, Any]]:
-    if self.mode is None:
-      return self.module, {}
-    value: dict[str, Any] = {self.mode: MODES[self.mode] == train}
-    if self.mode in _arguments(self.module):
-      return self.module, value
-    return self.module.clone(**value), {}
+      key = _key_of(drop_path)
+    result, stats = self.network.run(variables, images, train=train, key=key)
+    logits = jnp.asarray(result).astype(images.dtype)
+    return (logits, {'batch_stats': stats}) if mutable else logits
 
 
 def wrap(
-  module: nn.Module,
+  network: Any,
   *,
   num_classes: int,
-  image_shape: tuple[int, int, int],
+  image_shape: ImageShape,
   blocks: interface.Blocks | None = None,
+  options: Mapping[str, Any] | None = None,
 ) -> CustomModel:
-  """Make a model of a linen module that maps images to logits.
+  """Make a model of a network that maps images to logits.
 
-  Train mode is asked for by the argument of `__call__` or the field of the
-  module that is called `train`, `training`, `is_training`, `deterministic` or
-  `use_running_average`; a network without BatchNorm and dropout needs none.
+  A linen module is asked for train mode by the argument of `__call__` or the
+  field that is called `train`, `training`, `is_training`, `deterministic` or
+  `use_running_average`; a network without BatchNorm and dropout needs none. An
+  NNX module is told by its `train()` and `eval()`.
 
   Args:
-    module: maps f[B, H, W, channels] to f[B, C]; its attributes are hashable.
+    network: maps f[B, H, W, channels] to f[B, C]. A linen module or its class,
+      an NNX class, a `PureModel`, or a function that returns one of these. A
+      class or function that takes `num_classes` is given it.
     num_classes: C.
     image_shape: (H, W, channels).
     blocks: parts from stem to head, prefixes of parameter paths. By default
       every top-level module with a kernel begins a part, in the order of the
       forward pass: the first is the stem, those after it are the blocks, and
       the last linear layer is the classifier.
+    options: further arguments of the class or function, e.g. {'width': 64}.
 
   Returns:
-    A model for `Task.model`, equal to any other of the same module.
+    A model for `Task.model`, equal to any other of the same network.
 
   Raises:
-    TypeError: not a linen module.
-    ValueError: unhashable attributes, logits of another shape, BatchNorm or
-      dropout without a train mode, state that is not `batch_stats`, draws other
-      than dropout's, no linear classifier, or blocks that name no parameter.
+    ValueError: not a network, an unknown option, unhashable attributes, an
+      error in the network, a result that is not logits of this shape, BatchNorm
+      or dropout without a train mode, state that is not `batch_stats`, draws
+      other than dropout's, no linear classifier, or blocks that name no
+      parameter.
   """
-  if not isinstance(module, nn.Module):
-    raise TypeError(
-      f'{type(module).__name__} is not a linen module; give an instance of a '
-      'flax.linen.Module (for nnx there is flax.nnx.bridge.to_linen)'
-    )
-  try:
-    hash(module)
-  except TypeError as error:
-    raise ValueError(
-      f'{type(module).__name__} has attributes that cannot be hashed; give '
-      'tuples for lists and functions or numbers for arrays'
-    ) from error
-  model = CustomModel(module, num_classes, _mode_of(module))
-  flat = _shapes(model, image_shape)
-  leaves = _leaves(flat, image_shape)
-  found = {_layer_of(leaf): leaf.kind for leaf in leaves}
+  adapter = _adapter(network, num_classes, dict(options or {}))
+  height, width, channels = image_shape
+  model = CustomModel(adapter, num_classes, (height, width, channels))
+  flat = _shapes(model)
+  leaves = _leaves(flat, channels)
+  kinds = {_layer_of(leaf): leaf.kind for leaf in leaves}
   layers = tuple(
     interface.Layer(path, _torch_name(path, kind), kind)
-    for path, kind in found.items()
+    for path, kind in kinds.items()
   )
   model = dataclasses.replace(
     model, leaves=leaves, layers=layers, blocks=blocks or _blocks(layers)
   )
   _check_blocks(model, flat)
-  return _check_train_mode(model, flat, image_shape)
+  return _check_train_mode(model, flat)
 
 
-def _arguments(module: nn.Module) -> Mapping[str, inspect.Parameter]:
-  return inspect.signature(type(module).__call__).parameters
+def check_is_network(network: Any) -> None:
+  """Raise a ValueError unless an object is something that `wrap` accepts."""
+  if isinstance(network, nnx.Module):
+    raise ValueError(
+      f'{_name(network)} is an instance of an NNX module, which holds arrays; '
+      ' give the class, or a function that takes rngs and returns one'
+    )
+  if inspect.isclass(network):
+    good = issubclass(network, nn.Module | nnx.Module)
+  else:
+    good = isinstance(network, nn.Module) or _is_pair(network)
+  if good or _is_factory(network):
+    return
+  raise ValueError(
+    f'{_name(network)} is not a network; give a Flax linen module, a Flax NNX '
+    'class, models.PureModel(init, apply), or a function that returns one'
+  )
 
 
-def _mode_of(module: nn.Module) -> str | None:
-  fields = [field.name for field in dataclasses.fields(module)]  # type: ignore
-  names = [*_arguments(module), *fields]
-  return next((name for name in names if name in MODES), None)
+def _name(network: Any) -> str:
+  return getattr(network, '__name__', type(network).__name__)
 
 
-def _key_of(uniforms: Array) -> jax.Array:
+def _is_factory(network: Any) -> bool:
+  return inspect.isfunction(network) or isinstance(network, functools.partial)
+
+
+def _is_pair(network: Any) -> bool:
+  return (
+    isinstance(network, tuple)
+    and len(network) == 2
+    and all(callable(part) for part in network)
+  )
+
+
+def _adapter(
+  network: Any, num_classes: int, options: dict[str, Any]
+) -> adapters.Network:
+  """Make classes and functions into networks and put those into an adapter."""
+  check_is_network(network)
+  if inspect.isclass(network) or _is_factory(network):
+    accepted = _accepted(network)
+    _check_options(network, options, accepted)
+    if 'num_classes' in accepted:
+      options = {'num_classes': num_classes, **options}
+    if 'rngs' in accepted:
+      make: Any = network
+      return adapters.NnxNetwork.of(make, options)
+    try:
+      made = network(**options)
+    except Exception as error:
+      raise ValueError(
+        f'{_name(network)} cannot be built: {type(error).__name__}: '
+        f'{_first_line(error)}'
+      ) from error
+    if inspect.isclass(made) or _is_factory(made):
+      return _adapter(made, num_classes, {})
+    network, options = made, {}
+    check_is_network(network)
+  if options:
+    raise ValueError(
+      f'{_name(network)} is already built and takes no options '
+      f'{sorted(options)}; give its class'
+    )
+  if isinstance(network, nn.Module):
+    return adapters.LinenNetwork.of(network)
+  return adapters.PureNetwork.of(adapters.PureModel(*network))
+
+
+def _accepted(make: Any) -> list[str]:
+  """Names of the arguments of a class or function."""
+  # The metaclass of NNX hides the arguments of a class.
+  hidden = inspect.isclass(make) and issubclass(make, nnx.Module)
+  names = inspect.signature(make.__init__ if hidden else make).parameters
+  return [name for name in names if name not in ('self', 'parent', 'name')]
+
+
+def _check_options(
+  make: Any, options: Mapping[str, Any], accepted: list[str]
+) -> None:
+  for option in options:
+    if option not in accepted or option in ('num_classes', 'rngs'):
+      known = [n for n in accepted if n not in ('num_classes', 'rngs')]
+      raise ValueError(
+        f'{_name(make)} has no option {option!r}; it has: '
+        + (', '.join(known) or 'none')
+      )
+
+
+def _key_of(uniforms: Array) -> Key:
   """Make a key of the first column of uniform draws f[K, B]."""
   key = jax.random.key(0)
   for number in uniforms[:, 0]:
@@ -171,52 +233,100 @@ def _key_of(uniforms: Array) -> jax.Array:
   return key
 
 
-def _shapes(
-  model: CustomModel, image_shape: tuple[int, int, int]
-) -> dict[str, dict[str, Any]]:
+def _shapes(model: CustomModel) -> Shapes:
   """Return shapes by collection and path, in the order of the forward pass."""
-  order: dict[str, list[str]] = {}
+  network = model.network
+  in_order: dict[str, list[str]] = {}
 
   def start(key):
-    images = jnp.zeros((1, *image_shape))
+    images = jnp.zeros((1, *model.image_shape))
     variables = model.init({'params': key}, images)
     # The dict of a trace keeps the order of calls; what leaves it is sorted.
     for name, tree in variables.items():
-      order[name] = list(flax.traverse_util.flatten_dict(tree, sep='/'))
-    return variables, model.apply(variables, images, train=False)
+      in_order[name] = list(flax.traverse_util.flatten_dict(tree, sep='/'))
+    return variables
 
+  with _one_line(model):
+    variables = jax.eval_shape(start, jax.random.key(0))
+  _check_logits(model, variables)
+  flat: dict[str, dict[str, Any]] = {
+    name: flax.traverse_util.flatten_dict(variables[name], sep='/')
+    for name in variables
+  }
+  if not isinstance(network, adapters.LinenNetwork):
+    in_order = order.of_use(model, variables)
+  return {
+    name: {path: flat[name][path] for path in in_order[name]} for name in flat
+  }
+
+
+@contextlib.contextmanager
+def _one_line(model: CustomModel) -> Iterator[None]:
+  """Say in one line what went wrong while a network was traced."""
+  name = model.network.name
   try:
-    variables, logits = jax.eval_shape(start, jax.random.key(0))
-  except (
-    flax.errors.InvalidRngError,
-    flax.errors.ModifyScopeVariableError,
-  ) as error:
+    yield
+  except (adapters.NeedsKey, adapters.ChangesState) as error:
     raise ValueError(
-      f'{type(model.module).__name__} draws random numbers or updates '
-      'statistics in evaluation mode; give its __call__ one of the arguments '
-      f'{", ".join(MODES)} and pass it on'
+      f'{name} draws random numbers or updates statistics in evaluation mode; '
+      f'give its __call__ one of the arguments {", ".join(adapters.MODES)} and '
+      'pass it on'
     ) from error
-  others = sorted(set(variables) - {'params', 'batch_stats'})
-  if others:
+  except adapters.KeepsState as error:
     raise ValueError(
-      f'the network keeps {others[0]!r} beside params and batch_stats, which '
-      'no method would carry along; leave it out'
-    )
-  if logits.shape != (1, model.num_classes):
+      f'{name} keeps {str(error)!r} beside params and batch_stats, which no '
+      'method would carry along; leave it out'
+    ) from error
+  except NameError as error:
+    if 'axis name' not in str(error):
+      raise _broken(model, error) from error
     raise ValueError(
-      f'the network maps images [1, {image_shape}] to {logits.shape}, not to '
-      f'(1, {model.num_classes}); give its number of classes and image_shape'
-    )
-  found = {}
-  for name, paths in order.items():
-    flat = flax.traverse_util.flatten_dict(variables[name], sep='/')
-    found[name] = {path: flat[path] for path in paths}
-  return found
+      f'{name} names an axis ({error}); drop axis_name: each member of a '
+      'population is one model on one device'
+    ) from error
+  except Exception as error:
+    raise _broken(model, error) from error
 
 
-def _leaves(
-  flat: dict[str, dict[str, Any]], image_shape: tuple[int, int, int]
-) -> tuple[Leaf, ...]:
+def _broken(model: CustomModel, error: Exception) -> ValueError:
+  return ValueError(
+    f'{model.network.name} fails on images f[B, '
+    f'{", ".join(map(str, model.image_shape))}]: {type(error).__name__}: '
+    f'{_first_line(error)}'
+  )
+
+
+def _first_line(error: Exception) -> str:
+  return str(error).strip().partition('\n')[0]
+
+
+def _check_logits(model: CustomModel, variables: Any) -> None:
+  """Refuse what does not return f[B, C]."""
+  batch = 2
+  images = jax.ShapeDtypeStruct(
+    (batch, *model.image_shape), jnp.result_type(float)
+  )
+
+  def run(variables, images):
+    return model.network.run(variables, images, train=False, key=None)[0]
+
+  with _one_line(model):
+    logits = jax.eval_shape(run, variables, images)
+  name, shape = model.network.name, (batch, model.num_classes)
+  if not hasattr(logits, 'shape'):
+    raise ValueError(
+      f'{name} returns a {type(logits).__name__}; return the logits alone, '
+      f'f[B, {model.num_classes}]'
+    )
+  if logits.shape != shape:
+    raise ValueError(
+      f'{name} maps images {images.shape} to {logits.shape}, not to {shape}; '
+      f'give it {model.num_classes} outputs, or num_classes and image_shape '
+      'that fit'
+    )
+
+
+def _leaves(flat: Shapes, channels: int) -> tuple[Leaf, ...]:
   """Describe all arrays, those of one layer together."""
   layers: dict[str, list[tuple[str, str, Any]]] = {}
   for collection in ('params', 'batch_stats'):
@@ -225,7 +335,7 @@ def _leaves(
       layers.setdefault(layer, []).append((collection, name, shape))
   leaves = []
   for layer, arrays in layers.items():
-    kind = _kind(arrays, image_shape[2])
+    kind = _kind(arrays, channels)
     for collection, name, shape in arrays:
       path = f'{layer}/{name}' if layer else name
       torch = f'{_torch_name(layer, kind)}.{name}'.lstrip('.')
@@ -253,11 +363,11 @@ def _axes(name: str, kind: str, rank: int) -> tuple[int, ...] | None:
     return None
   if kind in ('conv', 'depthwise'):
     return (3, 2, 0, 1)
-  return tuple(reversed(range(rank)))  # also the heads of linen's attention
+  return tuple(reversed(range(rank)))  # also the heads of Flax's attention
 
 
 def _torch_name(path: str, kind: str) -> str:
-  # A method knows BatchNorm by these two letters, as the reference does.
+  # Methods recognise BatchNorm by these two letters, as the reference does.
   name = path.replace('/', '.')
   return f'{name}.bn' if kind == 'batch_norm' else name.replace('bn', 'b_n')
 
@@ -266,16 +376,22 @@ def _layer_of(leaf: Leaf) -> str:
   return leaf.path.rpartition('/')[0]
 
 
+def _top(path: str) -> str:
+  """The top-level module of a layer; an entry of a list is one."""
+  first, *rest = path.split('/')
+  return f'{first}/{rest[0]}' if rest and rest[0].isdigit() else first
+
+
 def _blocks(layers: tuple[interface.Layer, ...]) -> interface.Blocks:
-  """Cut a network where a top-level module with a kernel begins."""
+  """Begin a part at each top-level module that has a kernel."""
   kernels = [layer for layer in layers if layer.kind in _WITH_KERNEL]
   if not kernels:
     return interface.Blocks((), (), (), (), ())
   classifier = kernels[-1].path
-  starts = {layer.path.partition('/')[0] for layer in kernels}
+  starts = {_top(layer.path) for layer in kernels}
   parts: list[list[str]] = []
   for layer in layers:
-    top = layer.path.partition('/')[0]
+    top = _top(layer.path)
     if not top or layer.path == classifier:
       continue
     if top in (name for part in parts for name in part):
@@ -288,7 +404,7 @@ def _blocks(layers: tuple[interface.Layer, ...]) -> interface.Blocks:
       parts.append([top])
   stem, *body = [tuple(part) for part in parts] or [()]
   first = kernels[0]
-  alone = first.kind == 'conv' and '/' not in first.path
+  alone = first.kind == 'conv' and first.path == _top(first.path)
   return interface.Blocks(
     stem=stem,
     body=tuple(body),
@@ -298,14 +414,11 @@ def _blocks(layers: tuple[interface.Layer, ...]) -> interface.Blocks:
   )
 
 
-_WITH_KERNEL = ('conv', 'depthwise', 'linear')
-
-
-def _check_blocks(model: CustomModel, flat: dict[str, dict[str, Any]]) -> None:
+def _check_blocks(model: CustomModel, flat: Shapes) -> None:
   """Refuse blocks that name nothing, and a head that is not linear."""
   blocks = model.blocks
   paths = [layer.path for layer in model.layers]
-  tops = sorted({path.partition('/')[0] for path in paths})
+  tops = sorted({_top(path) for path in paths})
   body = [prefix for block in blocks.body for prefix in block]
   for prefix in (*blocks.stem, *body, *blocks.neck, *blocks.stem_conv):
     if not any(f'{path}/'.startswith(f'{prefix}/') for path in paths):
@@ -318,24 +431,21 @@ def _check_blocks(model: CustomModel, flat: dict[str, dict[str, Any]]) -> None:
     if kernel is None or kernel.shape[1:] != (model.num_classes,):
       raise ValueError(
         f'the classifier {path!r} is not a linear layer of '
-        f'{model.num_classes} outputs; name that layer in blocks.classifier '
-        f'(top-level modules: {", ".join(tops)})'
+        f'{model.num_classes} outputs (kernel f[in, {model.num_classes}]); '
+        'name that layer in blocks.classifier (top-level modules: '
+        f'{", ".join(tops)})'
       )
 
 
-def _check_train_mode(
-  model: CustomModel,
-  flat: dict[str, dict[str, Any]],
-  image_shape: tuple[int, int, int],
-) -> CustomModel:
+def _check_train_mode(model: CustomModel, flat: Shapes) -> CustomModel:
   """Find out whether train mode draws for dropout; refuse what cannot work."""
-  name = type(model.module).__name__
-  if flat['batch_stats'] and model.mode is None:
+  name = model.network.name
+  if flat['batch_stats'] and not model.network.has_mode:
     raise ValueError(
       f'{name} has BatchNorm but no train mode; give its __call__ one of the '
-      f'arguments {", ".join(MODES)}'
+      f'arguments {", ".join(adapters.MODES)}'
     )
-  images = jax.ShapeDtypeStruct((2, *image_shape), jnp.result_type(float))
+  images = jax.ShapeDtypeStruct((2, *model.image_shape), jnp.result_type(float))
   uniforms = jax.ShapeDtypeStruct((_DROPOUT_DRAWS, 2), jnp.result_type(float))
 
   def run(key, images, drop_path):
@@ -348,15 +458,21 @@ def _check_train_mode(
       drop_path=drop_path,
     )
 
-  try:
-    jax.eval_shape(run, jax.random.key(0), images, None)
+  key = jax.random.key(0)
+  if not _needs_key(model, run, key, images, None):
     return model
-  except flax.errors.InvalidRngError:
-    pass
-  try:
-    jax.eval_shape(run, jax.random.key(0), images, uniforms)
-  except flax.errors.InvalidRngError as error:
+  if _needs_key(model, run, key, images, uniforms):
     raise ValueError(
       f"{name} draws from a stream that is not 'dropout'; rename the stream"
-    ) from error
+    )
   return dataclasses.replace(model, num_drop_paths=_DROPOUT_DRAWS)
+
+
+def _needs_key(model: CustomModel, run: Any, *arguments: Any) -> bool:
+  """Whether a run in train mode draws what it was not given."""
+  with _one_line(model):
+    try:
+      jax.eval_shape(run, *arguments)
+    except adapters.NeedsKey:
+      return True
+  return False

@@ -1,9 +1,9 @@
-"""Which taps of a convolution kernel ever meet a pixel.
+"""Weights that never influence an output: kernel taps that only meet padding.
 
-On small maps part of a kernel only ever multiplies padding: a 3x3 kernel on a
-1x1 map uses its centre alone. Such taps never influence an output, have exactly
-zero gradient, and move by weight decay, noise and renewal only. In ResNet-18 on
-32x32 images they are 62% of all weights.
+A 3x3 kernel on a 1x1 map uses its centre alone; the other eight taps multiply
+zeros. Such taps are dead: their gradient is exactly zero, and only weight
+decay, noise and re-initialisation change them. In ResNet-18 on 32x32 images
+they are 62% of all weights.
 """
 
 import functools
@@ -21,23 +21,26 @@ from jaxmu.models.conv import patches
 def live_taps(
   model: interface.Model, image_shape: tuple[int, int, int]
 ) -> dict[str, np.ndarray]:
-  """Return for each kernel which taps are live, bool[h, w] by path.
+  """Tell for each kernel which taps meet a pixel for some output.
 
   Args:
-    model: the architecture; only convolutions of `jaxmu.models.layers` are
-      looked at.
+    model: the architecture; convolutions other than `jaxmu.models.layers.Conv`
+      are left out.
     image_shape: (H, W, 3).
+
+  Returns:
+    bool[h, w] by path in `params`; the result is cached, do not change it.
   """
-  found = {}
+  live = {}
 
   def watch(call, args, kwargs, context):
     module = context.module
     if isinstance(module, layers.Conv) and context.method_name == '__call__':
       height, width = args[0].shape[1:3]
       window = module.size, module.stride, module.padding
-      rows, columns = _used(height, *window), _used(width, *window)
+      rows, columns = _live(height, *window), _live(width, *window)
       path = '/'.join((*module.path, 'kernel'))
-      found[path] = rows[:, None] & columns[None, :]
+      live[path] = rows[:, None] & columns[None, :]
     return call(*args, **kwargs)
 
   def forward(key):
@@ -47,10 +50,10 @@ def live_taps(
 
   with nn.intercept_methods(watch):
     jax.eval_shape(forward, jax.random.key(0))
-  return found
+  return live
 
 
-def _used(length: int, size: int, stride: int, padding: int) -> np.ndarray:
-  """Return along one axis which taps meet a pixel for some output."""
-  alive = patches.live_taps(length, size, stride, padding)
-  return np.isin(np.arange(size), alive)
+def _live(length: int, size: int, stride: int, padding: int) -> np.ndarray:
+  """Tell for each tap of one axis whether it is live, bool[size]."""
+  taps = patches.live_taps(length, size, stride, padding)
+  return np.isin(np.arange(size), taps)

@@ -1,6 +1,7 @@
-"""What every model is: init, apply, and a static description of its leaves.
+"""What every model is: init, apply, and a description of its layers.
 
-A model is a frozen, hashable linen module; it holds no arrays. Everything
+A model is frozen, hashable and holds no arrays: a linen module that describes
+itself, or a custom network that `jaxmu.models.custom` describes. Everything
 here is about one member. Variables are `{'params', 'batch_stats'}`.
 """
 
@@ -11,6 +12,22 @@ import jax
 import jax.numpy as jnp
 
 from jaxmu.types import Array, Key, Params, Variables
+
+
+class Card(NamedTuple):
+  """What a table of models says of one.
+
+  Attributes:
+    title: the published name.
+    source: paper that it comes from.
+    images: sides of the images that it accepts.
+    note: what else a user should know, in a few words.
+  """
+
+  title: str
+  source: str
+  images: str
+  note: str = ''
 
 
 class Blocks(NamedTuple):
@@ -38,10 +55,10 @@ class Layer(NamedTuple):
   """One layer with parameters.
 
   Attributes:
-    path: where it lives in `params`, e.g. 'layer2_0/downsample_conv'.
+    path: its path in `params`, e.g. 'layer2_0/downsample_conv'.
     torch: its PyTorch name, e.g. 'layer2.0.downsample.0'.
     kind: 'conv' | 'depthwise' | 'linear' | 'batch_norm' | 'layer_norm' |
-      'attention_bias'; 'other' in networks of a user's own.
+      'attention_bias'; 'other' in custom networks.
   """
 
   path: str
@@ -52,7 +69,10 @@ class Layer(NamedTuple):
 class Model(Protocol):
   """A classifier f[B, H, W, 3] -> f[B, C]."""
 
-  num_classes: int
+  @property
+  def num_classes(self) -> int:
+    """Number of logits C."""
+    ...
 
   @property
   def num_drop_paths(self) -> int:
@@ -70,11 +90,11 @@ class Model(Protocol):
     ...
 
   def init(self, rngs: Any, *args: Any, **options: Any) -> Any:
-    """Linen's initialisation; call `interface.init` instead."""
+    """Draw variables as linen does; callers use `interface.init`."""
     ...
 
   def apply(self, variables: Any, *args: Any, **options: Any) -> Any:
-    """Linen's application; call `interface.apply` instead."""
+    """Run the network as linen does; callers use `interface.apply`."""
     ...
 
 
@@ -101,8 +121,10 @@ def init(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))
-def _init(model, key, image_shape):
-  # Compiled, so that the forward pass linen needs to find shapes never runs.
+def _init(
+  model: Model, key: Key, image_shape: tuple[int, int, int]
+) -> Variables:
+  # Compiled, so that the forward pass by which linen infers shapes never runs.
   images = jnp.zeros((1, *image_shape))
   variables = model.init({'params': key}, images, train=False)
   return {name: variables[name] for name in ('params', 'batch_stats')}

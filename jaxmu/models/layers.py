@@ -1,25 +1,13 @@
-"""Linen layers with PyTorch's shapes and initialisation.
+"""Linen layers with PyTorch's shapes, initialisation and statistics.
 
-BatchNorm with PyTorch's semantics, and its own gradient.
-
-The batch is normalised with its biased variance; the running variance takes
-the unbiased one, n / (n - 1), which shows on small last batches. Unlike Flax's
-layer, whose running variance is the biased one.
-
-Max-pooling 3x3, stride 2, padding 1, with a gradient that is cheap.
-
-The library's gradient (select-and-scatter) takes longer on CPU than the whole
-first stage of the network. Here the forward pass remembers which of the nine
-taps won; the gradient gathers, for each of the four kinds of pixels (even or
-odd row and column), from the one, two or four windows that hold it.
-
-The exact GELU (Hendrycks and Gimpel 2016, arXiv 1606.08415).
-
-Equal to `jax.nn.gelu(x, approximate=False)`, with a gradient that keeps the
-input alone and takes two thirds of the time on CPU.
+Conv, ConvNorm, Linear    products; `conv` holds their formulations
+BatchNorm, LayerNorm      normalisation, with PyTorch's running variance
+max_pool, gelu            functions whose gradients are cheap on CPU
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -30,8 +18,18 @@ from jaxmu.models.conv import choose, products
 from jaxmu.models.conv import depthwise as depthwise_lib
 from jaxmu.types import Array, Key
 
+EPSILON = 1e-5  # of both normalisations
+MOMENTUM = 0.1  # of BatchNorm: the weight of a new batch
 
-def kaiming_normal_fan_out(key: Key, shape, dtype) -> Array:
+Shape = Sequence[int]
+
+
+def parameter_dtype() -> jnp.dtype:
+  """Return the dtype of new parameters: float64 under x64, else float32."""
+  return jax.dtypes.canonicalize_dtype(float)
+
+
+def kaiming_normal_fan_out(key: Key, shape: Shape, dtype: Any) -> Array:
   """Draw a kernel f[h, w, C, K] from N(0, 2 / (K h w)), not truncated."""
   fan_out = shape[0] * shape[1] * shape[3]
   return math.sqrt(2 / fan_out) * jax.random.normal(key, shape, dtype)
@@ -56,7 +54,7 @@ def normal(deviation: float) -> nn.initializers.Initializer:
   return init
 
 
-def kernel_uniform_fan_in(key: Key, shape, dtype) -> Array:
+def kernel_uniform_fan_in(key: Key, shape: Shape, dtype: Any) -> Array:
   """Draw a kernel f[h, w, C, K] from U(-1, 1) / sqrt(h w C)."""
   return uniform_fan_in(math.prod(shape[:3]))(key, shape, dtype)
 
@@ -193,23 +191,17 @@ class LayerNorm(nn.Module):
     centred = wide - wide.mean(-1, keepdims=True)
     var = (centred * centred).mean(-1, keepdims=True)
     over = (1,) * (x.ndim - 1) + (-1,)
-    y = centred * lax.rsqrt(var + 1e-5) * scale.reshape(over)
+    y = centred * lax.rsqrt(var + EPSILON) * scale.reshape(over)
     return (y + bias.reshape(over)).astype(x.dtype)
 
 
-def parameter_dtype() -> jnp.dtype:
-  """Return the dtype of new parameters: float64 under x64, else float32."""
-  return jax.dtypes.canonicalize_dtype(float)
-
-
-EPSILON = 1e-5
-MOMENTUM = 0.1
-
-
 class BatchNorm(nn.Module):
-  """Normalise each channel over batch and space.
+  """Normalise each channel over batch and space, as PyTorch does.
 
-  Parameters `scale`, `bias` f[C]; batch statistics `mean`, `var` f[C].
+  The batch is normalised with its biased variance; the running variance takes
+  the unbiased one, n / (n - 1), which shows on small last batches. (Flax's
+  layer keeps the biased one.) Parameters `scale`, `bias` f[C]; batch statistics
+  `mean`, `var` f[C].
 
   Attributes:
     scale_init: initialiser of the scale, one by default.
@@ -220,7 +212,7 @@ class BatchNorm(nn.Module):
   @nn.compact
   def __call__(self, x: Array, *, train: bool) -> Array:  # f[B, H, W, C]
     """Normalise with batch statistics (train) or running ones (eval)."""
-    dtype = jax.dtypes.canonicalize_dtype(float)
+    dtype = parameter_dtype()
     shape = (x.shape[-1],)
     scale = self.param('scale', self.scale_init, shape, dtype)
     bias = self.param('bias', nn.initializers.zeros, shape, dtype)
@@ -271,10 +263,10 @@ def batch_norm(
 
 @jax.custom_vjp
 def _batch_norm(x, scale, bias):
-  return _forward(x, scale, bias)[0]
+  return _batch_norm_forward(x, scale, bias)[0]
 
 
-def _forward(x, scale, bias):
+def _batch_norm_forward(x, scale, bias):
   over = tuple(range(x.ndim - 1))
   wide = x.astype(scale.dtype)
   mean = wide.mean(over)
@@ -286,7 +278,7 @@ def _forward(x, scale, bias):
   return (y, mean, var), (x, scale, mean, inverse)
 
 
-def _backward(saved, slopes):
+def _batch_norm_backward(saved, slopes):
   x, scale, mean, inverse = saved
   dy = slopes[0].astype(scale.dtype)
   over = tuple(range(x.ndim - 1))
@@ -300,7 +292,7 @@ def _backward(saved, slopes):
   return dx.astype(x.dtype), dscale, dbias
 
 
-_batch_norm.defvjp(_forward, _backward)
+_batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
 
 
 def _spread(channel: Array, like: Array) -> Array:
@@ -317,7 +309,10 @@ def max_pool(x: Array) -> Array:  # f[B, H, W, C] -> f[B, H / 2, W / 2, C]
   """Take the maximum of each 3x3 window at stride 2, padded by -inf.
 
   Among equal values the gradient goes to the first in row-major order of the
-  window, as in PyTorch.
+  window, as in PyTorch. XLA's gradient (select-and-scatter) takes longer on CPU
+  than the first stage of ResNet-18. Here the forward pass remembers which of
+  the nine taps is the largest; the gradient gathers, for each of the four kinds
+  of pixels (even or odd row and column), from the windows that hold it.
 
   Args:
     x: maps of even height and width, f[B, H, W, C].
@@ -328,10 +323,10 @@ def max_pool(x: Array) -> Array:  # f[B, H, W, C] -> f[B, H / 2, W / 2, C]
   Raises:
     ValueError: if height or width is odd.
   """
-  return _pool_forward(x)[0]
+  return _max_pool_forward(x)[0]
 
 
-def _pool_forward(x):
+def _max_pool_forward(x):
   batch, height, width, channels = x.shape
   if height % 2 or width % 2:
     raise ValueError(
@@ -342,41 +337,46 @@ def _pool_forward(x):
   lowest = jnp.array(-jnp.inf, x.dtype)
   low = (1, 0, 0)
   padded = lax.pad(x, lowest, ((0, 0, 0), low, low, (0, 0, 0)))
-  best = jnp.full((batch, height // 2, width // 2, channels), lowest)
-  winner = jnp.zeros(best.shape, jnp.int8)
+  maximum = jnp.full((batch, height // 2, width // 2, channels), lowest)
+  largest = jnp.zeros(maximum.shape, jnp.int8)
   for tap in range(9):
     row, column = divmod(tap, 3)
     view = padded[
       :, row : row + height - 1 : 2, column : column + width - 1 : 2
     ]
-    winner = jnp.where(view > best, jnp.int8(tap), winner)
-    best = jnp.maximum(view, best)
-  return best, winner
+    largest = jnp.where(view > maximum, jnp.int8(tap), largest)
+    maximum = jnp.maximum(view, maximum)
+  return maximum, largest
 
 
-def _pool_backward(winner, dy):
+def _max_pool_backward(largest, dy):
   batch, rows, columns, channels = dy.shape
   side = ((0, 0, 0), (0, 1, 0), (0, 1, 0), (0, 0, 0))
   zero = jnp.zeros((), dy.dtype)
   # Padded once and kept: a pad fused into the selections below would test
   # every element for being outside.
-  winner = lax.pad(winner, jnp.int8(-1), side)
+  largest = lax.pad(largest, jnp.int8(-1), side)
   dy = lax.pad(dy, zero, side)
-  winner, dy = lax.optimization_barrier((winner, dy))
+  largest, dy = lax.optimization_barrier((largest, dy))
 
-  def won(tap, down, right):
-    """Gradient of the windows `down` and `right` of here, where `tap` won."""
+  def slopes_of(tap, down, right):
+    """Gradients of the windows `down` and `right` whose maximum is at `tap`."""
     here = (
       slice(None),
       slice(down, down + rows),
       slice(right, right + columns),
     )
-    return jnp.where(winner[here] == tap, dy[here], zero)
+    return jnp.where(largest[here] == tap, dy[here], zero)
 
-  even_even = won(4, 0, 0)
-  even_odd = won(5, 0, 0) + won(3, 0, 1)
-  odd_even = won(7, 0, 0) + won(1, 1, 0)
-  odd_odd = won(8, 0, 0) + won(6, 0, 1) + won(2, 1, 0) + won(0, 1, 1)
+  even_even = slopes_of(4, 0, 0)
+  even_odd = slopes_of(5, 0, 0) + slopes_of(3, 0, 1)
+  odd_even = slopes_of(7, 0, 0) + slopes_of(1, 1, 0)
+  odd_odd = (
+    slopes_of(8, 0, 0)
+    + slopes_of(6, 0, 1)
+    + slopes_of(2, 1, 0)
+    + slopes_of(0, 1, 1)
+  )
   even_even, even_odd, odd_even, odd_odd = lax.optimization_barrier(
     (even_even, even_odd, odd_even, odd_odd)
   )
@@ -386,12 +386,16 @@ def _pool_backward(winner, dy):
   return (dx.reshape(batch, 2 * rows, 2 * columns, channels),)
 
 
-max_pool.defvjp(_pool_forward, _pool_backward)
+max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
 @jax.custom_vjp
 def gelu(x: Array) -> Array:
   """Return x times the standard normal distribution function at x.
+
+  Equal to `jax.nn.gelu(x, approximate=False)`, with a gradient that keeps the
+  input alone and takes two thirds of the time on CPU. Source: Hendrycks and
+  Gimpel 2016, arXiv 1606.08415.
 
   Args:
     x: values of any shape.

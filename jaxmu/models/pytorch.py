@@ -1,278 +1,351 @@
-"""PyTorch checkpoints in and out: `.safetensors`, or `.pth` by way of torch.
+"""The files of `torch.save`, read and written without PyTorch.
 
-  variables = torch_files.load(model, 'original.pth')
-  torch_files.save(model, variables, 'unlearned.safetensors')
+Such a file is a pickle, a program for a stack machine that may call any Python
+function. Here it is run with a closed list of functions that build tensors;
+every other name becomes an inert object, so that a checkpoint may hold settings
+and optimisers of classes that are not installed, and none of their code runs.
 
-and the same for several files as the members of a population. Logits are those
-of PyTorch to float32 rounding. Both packages are optional and are imported when
-a file asks for them: `pip install 'jaxmu[torch]'`.
+  archive/data.pkl     the pickle; tensors name their storage by a number
+  archive/data/0       bytes of storage 0
+  archive/byteorder    'little' or 'big'
+
+Files from before PyTorch 1.6 are five pickles in a row, then the storages.
 """
 
-import importlib
-import os
+import collections
+import functools
+import io
+import math
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+import pickle
+import struct
+import zipfile
+from collections.abc import Mapping
+from typing import Any, BinaryIO
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmu.models import interface, pytorch_names
-from jaxmu.types import Variables
+from jaxmu.models.arrays import Stored, Tree, Unreadable
 
-PathLike = str | os.PathLike[str]
-
-_TORCH = ('.pth', '.pt', '.ckpt', '.bin')
-_SAFE = '.safetensors'
-# Where training scripts keep the weights beside optimisers and counters.
-_WRAPPINGS = ('state_dict', 'model_state_dict', 'model', 'net', 'weights')
-# What DataParallel, torch.compile and Lightning put before every name.
-_PREFIXES = ('module.', '_orig_mod.', 'model.')
-# Buffers that hold no weights: a counter, and index tables of TinyViT.
-_IGNORED = ('num_batches_tracked', 'attention_bias_idxs')
-
-
-def read(path: PathLike) -> dict[str, np.ndarray]:
-  """Read the weights of a file, without wrapping and prefixes.
-
-  Args:
-    path: a safetensors file, or one of `torch.save` with a state dict: bare,
-      under a key such as 'state_dict', with or without names that begin with
-      'module.'. Pickled code is never run.
-
-  Returns:
-    Arrays by state-dict name; float32, or float64 when x64 is enabled.
-
-  Raises:
-    FileNotFoundError: no such file.
-    ImportError: torch or safetensors is needed and not installed.
-    ValueError: another kind of file, or no state dict inside.
-  """
-  path = pathlib.Path(path)
-  _check_suffix(path)
-  if not path.is_file():
-    raise FileNotFoundError(f'no file {str(path)!r}; give a checkpoint')
-  state = _read_safe(path) if path.suffix == _SAFE else _read_torch(path)
-  state = _without_prefixes(state)
-  dtype = np.dtype(jnp.result_type(float))
-  return {
-    name: np.asarray(value, dtype)
-    for name, value in state.items()
-    if not name.endswith(_IGNORED)
-  }
+# By the storage class that a pickle names.
+_DTYPES = {
+  'DoubleStorage': np.dtype('<f8'),
+  'FloatStorage': np.dtype('<f4'),
+  'HalfStorage': np.dtype('<f2'),
+  'BFloat16Storage': np.dtype(jnp.bfloat16),
+  'LongStorage': np.dtype('<i8'),
+  'IntStorage': np.dtype('<i4'),
+  'ShortStorage': np.dtype('<i2'),
+  'CharStorage': np.dtype('i1'),
+  'ByteStorage': np.dtype('u1'),
+  'BoolStorage': np.dtype('?'),
+  'ComplexFloatStorage': np.dtype('<c8'),
+  'ComplexDoubleStorage': np.dtype('<c16'),
+}
+_STORAGES = {dtype: name for name, dtype in _DTYPES.items()}
+_MOST_PICKLE = 2**28  # bytes; real ones hold names and sizes
+_MAGIC = 0x1950A86A20F9469CFC6C  # of the files before PyTorch 1.6
 
 
-def load(model: interface.Model, path: PathLike) -> Variables:
-  """Read one member.
-
-  Args:
-    model: the architecture the weights belong to, e.g. 'resnet18' as in
-      torchvision or 'vit11m'.
-    path: see `read`.
-
-  Returns:
-    `{'params', 'batch_stats'}`.
+def read_zip(path: pathlib.Path) -> Tree:
+  """Read a file of `torch.save` that is a zip archive.
 
   Raises:
-    ValueError: tensors are missing, left over or of another shape, among them
-      those of a classifier with another number of classes; and see `read`.
+    ValueError: a TorchScript program, or a damaged file.
   """
-  state = read(path)
-  try:
-    _check_axes(model, state)
-    variables = pytorch_names.from_torch(model, state)
-  except ValueError as error:
-    raise ValueError(f'{path}: {error}') from error
-  _check_shapes(model, variables, str(path))
-  return variables
-
-
-def load_population(
-  model: interface.Model, paths: Sequence[PathLike]
-) -> Variables:
-  """Read several files as members 0, 1, ... of a population.
-
-  Returns:
-    Variables with leaves [P, ...] on the host.
-
-  Raises:
-    ValueError: there are no files; and see `load`.
-  """
-  if not paths:
-    raise ValueError('no files; give one per member')
-  members = [jax.tree.map(np.asarray, load(model, path)) for path in paths]
-  return jax.tree.map(lambda *leaves: np.stack(leaves), *members)
-
-
-def save(model: interface.Model, variables: Variables, path: PathLike) -> None:
-  """Write one member as a state dict that `load_state_dict` takes.
-
-  Args:
-    model: the architecture.
-    variables: `{'params', 'batch_stats'}`.
-    path: ends in '.safetensors', or '.pth' and the like, which needs torch.
-
-  Raises:
-    ImportError: torch or safetensors is needed and not installed.
-    ValueError: another ending, or variables of another model.
-  """
-  path = pathlib.Path(path)
-  _check_suffix(path)
-  state = {  # transposed views would be written in the wrong order
-    name: np.ascontiguousarray(value)
-    for name, value in pytorch_names.to_torch(model, variables).items()
-  }
-  if path.suffix == _SAFE:
-    _package('safetensors.numpy').save_file(state, path)
-    return
-  torch = _package('torch')
-  tensors = {name: torch.tensor(value) for name, value in state.items()}
-  torch.save(tensors, path)
-
-
-def save_population(
-  model: interface.Model, variables: Variables, paths: Sequence[PathLike]
-) -> None:
-  """Write the members of a population, one file each.
-
-  Args:
-    model: the architecture.
-    variables: leaves [P, ...].
-    paths: P files, see `save`.
-
-  Raises:
-    ValueError: not as many files as members; and see `save`.
-  """
-  size = jax.tree.leaves(variables)[0].shape[0]
-  if len(paths) != size:
-    raise ValueError(f'{size} members and {len(paths)} files; give one each')
-  host = jax.tree.map(np.asarray, variables)
-  for member, path in enumerate(paths):
-    save(model, jax.tree.map(lambda x: x[member], host), path)  # noqa: B023
-
-
-def _without_prefixes(state: dict[str, Any]) -> dict[str, Any]:
-  for prefix in _PREFIXES:
-    if state and all(name.startswith(prefix) for name in state):
-      return _without_prefixes(
-        {name.removeprefix(prefix): value for name, value in state.items()}
+  with zipfile.ZipFile(path) as archive:
+    names = archive.namelist()
+    (pickled,) = [n for n in names if n.count('/') == 1 and _is_pickle(n)]
+    root = pickled.removesuffix('data.pkl')
+    if f'{root}constants.pkl' in names:
+      raise ValueError(
+        'it is a TorchScript program; write torch.save(model.state_dict(), '
+        'path) instead'
       )
-  return state
+    if archive.getinfo(pickled).file_size > _MOST_PICKLE:
+      raise ValueError(f'its {pickled} is larger than {_MOST_PICKLE} bytes')
+    order = 'little'
+    if f'{root}byteorder' in names:
+      order = archive.read(f'{root}byteorder').decode().strip()
+    sizes = {info.filename: info.file_size for info in archive.infolist()}
+    content = archive.read(pickled)
+
+  def read(key: str, size: int) -> bytes:
+    name = f'{root}data/{key}'
+    if sizes.get(name, 0) < size:
+      raise ValueError(f'{name} is missing or cut')
+    with zipfile.ZipFile(path) as archive:
+      return archive.read(name)
+
+  return _Unpickler(io.BytesIO(content), read, order == 'big').load()
 
 
-def _check_suffix(path: pathlib.Path) -> None:
-  if path.suffix not in (_SAFE, *_TORCH):
-    raise ValueError(
-      f'{str(path)!r} ends in {path.suffix!r}; known endings are '
-      + ', '.join((_SAFE, *_TORCH))
+def _is_pickle(name: str) -> bool:
+  return name.endswith('/data.pkl')
+
+
+def read_legacy(path: pathlib.Path) -> Tree:
+  """Read a file of `torch.save` from before PyTorch 1.6.
+
+  Raises:
+    ValueError: another pickle, or a damaged file.
+  """
+  places: dict[str, int] = {}
+
+  def read(key: str, size: int) -> bytes:
+    with path.open('rb') as file:
+      file.seek(places[key])
+      content = file.read(size)
+    if len(content) < size:
+      raise ValueError(f'storage {key} is cut')
+    return content
+
+  with path.open('rb') as file:
+    load = lambda: _Unpickler(file, read, False).load()  # noqa: E731
+    if load() != _MAGIC:
+      raise ValueError(
+        'it is a pickle, which is not run; write torch.save('
+        'model.state_dict(), path) or a safetensors file'
+      )
+    _, system = load(), load()
+    if not system.get('little_endian', True):
+      raise ValueError('it was written on a big-endian machine')
+    unpickler = _Unpickler(file, read, False)
+    tree = unpickler.load()
+    for key in load():
+      (count,) = struct.unpack('<q', file.read(8))
+      places[str(key)] = file.tell()
+      file.seek(count * unpickler.item_sizes[str(key)], io.SEEK_CUR)
+    if file.tell() != path.stat().st_size:
+      raise ValueError('its size is not that of its storages')
+  return tree
+
+
+class _Inert:
+  """Stands for an object of a class that is not known; does nothing."""
+
+  def __init__(self, *args: Any, **options: Any):
+    pass
+
+  def __call__(self, *args: Any, **options: Any) -> '_Inert':
+    return _Inert()
+
+  def __setstate__(self, state: Any) -> None:
+    pass
+
+  def __setitem__(self, key: Any, value: Any) -> None:
+    pass
+
+  def append(self, value: Any) -> None:
+    """Do nothing."""
+
+  def extend(self, values: Any) -> None:
+    """Do nothing."""
+
+
+class _Function(_Inert):
+  """A function of the closed list; a pickle cannot change it."""
+
+  __slots__ = ('_call',)
+
+  def __init__(self, call: Any):
+    object.__setattr__(self, '_call', call)
+
+  def __call__(self, *args: Any, **options: Any) -> Any:
+    return self._call(*args, **options)
+
+
+class _Storage(_Inert):
+  """The bytes that one or more tensors look at; a pickle cannot change it."""
+
+  def __init__(self, dtype: np.dtype | None, count: int, read: Any):
+    self.dtype = dtype
+    self.count = count
+    self._read = read
+
+  def values(self) -> np.ndarray:
+    """Read all numbers."""
+    assert self.dtype is not None
+    content = self._read(self.count * self.dtype.itemsize)
+    return np.frombuffer(content, self.dtype, self.count)
+
+
+class _Unpickler(pickle.Unpickler):
+  """Runs a pickle with nothing but the functions that build tensors."""
+
+  def __init__(self, file: BinaryIO, read: Any, swapped: bool):
+    super().__init__(file, encoding='utf-8')
+    self._read = read
+    self._swapped = swapped
+    self.item_sizes: dict[str, int] = {}  # of storages, by key
+
+  def find_class(self, module: str, name: str) -> Any:
+    """Return a function of the closed list, or something inert."""
+    if (module, name) == ('collections', 'OrderedDict'):
+      return collections.OrderedDict
+    if module == 'torch' and name.endswith('Storage'):
+      return _StorageClass(name)
+    if module == 'torch' and name == 'Size':
+      return _Function(lambda *sizes: tuple(*sizes))
+    if module in ('torch._utils', 'torch._tensor'):
+      if name in _REBUILD:
+        return _Function(_REBUILD[name])
+      if name.startswith('_rebuild'):
+        reason = name.removeprefix('_rebuild_').removesuffix('_tensor')
+        reason = {'qtensor': 'quantised'}.get(reason, reason.replace('_', ' '))
+        return _Function(lambda *args: Unreadable(reason))
+    return type(name, (_Inert,), {})
+
+  def persistent_load(self, pid: Any) -> _Storage:
+    """Return the storage that a tensor names."""
+    kind, cls, key, _, count, *view = pid
+    known = isinstance(cls, _StorageClass) and isinstance(key, str)
+    if kind != 'storage' or not known or not _is_count(count):
+      raise ValueError('it names a storage in an unknown way')
+    dtype = _DTYPES.get(cls.name)
+    if any(part is not None for part in view):
+      dtype = None
+    if dtype is not None:
+      self.item_sizes[key] = dtype.itemsize
+      if self._swapped:
+        dtype = dtype.newbyteorder('>')
+    else:
+      self.item_sizes[key] = 1
+    return _Storage(dtype, count, functools.partial(self._read, key))
+
+
+class _StorageClass(_Inert):
+  """Name of a class of storages."""
+
+  def __init__(self, name: str):
+    self.name = name
+
+
+def _is_count(value: Any) -> bool:
+  return isinstance(value, int) and value >= 0
+
+
+def _tensor(
+  storage: Any, offset: Any, size: Any, stride: Any, *_: Any
+) -> Stored | Unreadable:
+  """Describe a view of a storage; see `torch._utils._rebuild_tensor_v2`."""
+  sound = (
+    isinstance(storage, _Storage)
+    and isinstance(size, tuple)
+    and isinstance(stride, tuple)
+    and len(size) == len(stride)
+    and all(map(_is_count, (offset, *size, *stride)))
+  )
+  if not sound:
+    raise ValueError('it describes a tensor in an unknown way')
+  if storage.dtype is None:
+    return Unreadable('of a dtype that is not supported')
+  last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
+  if 0 not in size and last >= storage.count:
+    raise ValueError('a tensor reaches beyond its storage')
+  if math.prod(size) > storage.count:
+    return Unreadable('an expanded view')
+  dtype = storage.dtype
+
+  def load() -> np.ndarray:
+    steps = tuple(s * dtype.itemsize for s in stride)
+    values = storage.values()[offset:]
+    view = np.lib.stride_tricks.as_strided(values, size, steps)
+    return np.array(view, dtype.newbyteorder('='))
+
+  return Stored(size, dtype.newbyteorder('='), load)
+
+
+def _of_type(function: Any, cls: Any, args: Any, state: Any) -> Any:
+  """Describe a tensor of a subclass of Tensor."""
+  del cls, state
+  return function(*args) if isinstance(function, _Function) else _Inert()
+
+
+_REBUILD = {
+  '_rebuild_tensor': _tensor,
+  '_rebuild_tensor_v2': _tensor,
+  '_rebuild_parameter': lambda data, *_: data,
+  '_rebuild_parameter_with_state': lambda data, *_: data,
+  '_rebuild_from_type_v2': _of_type,
+}
+
+
+def to_bytes(tree: Mapping[str, Any]) -> bytes:
+  """Return what `torch.save` would write for nested dicts of arrays.
+
+  Args:
+    tree: nested dicts with names as keys and NumPy arrays as leaves.
+
+  Raises:
+    ValueError: PyTorch has no such dtype.
+  """
+  storages: list[np.ndarray] = []
+  pickled = b'\x80\x02' + _pickled(tree, storages) + b'.'
+  content = io.BytesIO()
+  with zipfile.ZipFile(content, 'w', zipfile.ZIP_STORED) as archive:
+    records = {'data.pkl': pickled, 'byteorder': b'little'}
+    for number, array in enumerate(storages):
+      records[f'data/{number}'] = array.tobytes()
+    records['version'] = b'3\n'
+    for name, record in records.items():
+      archive.writestr(_aligned(f'archive/{name}', content.tell()), record)
+  return content.getvalue()
+
+
+def _aligned(name: str, offset: int) -> zipfile.ZipInfo:
+  """Let the bytes of a record begin at a multiple of 64, as `mmap` needs."""
+  info = zipfile.ZipInfo(name)
+  begin = offset + 30 + len(name) + 4  # headers of the entry and of its padding
+  size = -begin % 64
+  info.extra = struct.pack('<HH', 0x4246, size) + b'Z' * size
+  return info
+
+
+def _pickled(value: Any, storages: list[np.ndarray]) -> bytes:
+  """Return the opcodes that push a dict of arrays or an array."""
+  if isinstance(value, Mapping):
+    items = b''.join(
+      _text(name) + _pickled(part, storages) for name, part in value.items()
     )
-
-
-def _package(name: str) -> Any:
-  # By name, for type checkers must pass where neither package is installed.
-  try:
-    return importlib.import_module(name)
-  except ImportError as error:
-    package = name.partition('.')[0]
-    raise ImportError(
-      f"this file needs {package}: pip install {package}, or 'jaxmu[torch]'; "
-      'safetensors files need no torch'
-    ) from error
-
-
-def _read_safe(path: pathlib.Path) -> dict[str, np.ndarray]:
-  safetensors = _package('safetensors')
-  try:
-    return dict(_package('safetensors.numpy').load_file(path))
-  except safetensors.SafetensorError as error:
-    raise ValueError(
-      f'{path} cannot be read as safetensors ({error}); write it again'
-    ) from error
-
-
-def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
-  torch = _package('torch')
-  try:
-    found = torch.load(path, map_location='cpu', weights_only=True)
-  except Exception as error:  # torch has no type of its own for such files
-    raise ValueError(
-      f'{path} does not hold plain tensors; write it again with '
-      f'torch.save(model.state_dict(), path) ({type(error).__name__})'
-    ) from error
-  state = _unwrap(found, torch.Tensor, path)
-  return {
-    name: value.detach().to(torch.float64).numpy()
-    for name, value in state.items()
-  }
-
-
-def _unwrap(found: Any, tensor: type, path: pathlib.Path) -> dict[str, Any]:
-  """Find the state dict in what a file holds."""
-  candidates = [found]
-  if isinstance(found, Mapping):
-    candidates += [found[key] for key in _WRAPPINGS if key in found]
-  for state in candidates:
-    if isinstance(state, Mapping) and state:
-      if all(isinstance(value, tensor) for value in state.values()):
-        return dict(state)
-  holds = type(found).__name__
-  if isinstance(found, Mapping):
-    holds = f'entries {list(map(str, found))[:5]}'
-  raise ValueError(
-    f'{path} has no state dict: it holds {holds}; expected tensors by name, '
-    f'or these under one of {", ".join(_WRAPPINGS)}'
+    return b'}(' + items + b'u'
+  array = np.ascontiguousarray(value).reshape(np.shape(value))
+  dtype = array.dtype.newbyteorder('<') if array.dtype.kind != 'V' else None
+  name = _STORAGES.get(array.dtype) or _STORAGES.get(dtype)  # type: ignore
+  if name is None:
+    raise ValueError(f'PyTorch has no dtype {array.dtype}')
+  storages.append(array)
+  stride = np.array(array.strides, int) // array.itemsize
+  storage = (
+    b'('
+    + _text('storage')
+    + _global('torch', name)
+    + _text(str(len(storages) - 1))
+    + _text('cpu')
+    + _integer(array.size)
+    + b'tQ'
   )
+  hooks = _global('collections', 'OrderedDict') + b')R'
+  arguments = storage + _integer(0) + _tuple(array.shape) + _tuple(stride)
+  build = _global('torch._utils', '_rebuild_tensor_v2')
+  return build + b'(' + arguments + b'\x89' + hooks + b'tR'
 
 
-def _check_axes(model: interface.Model, state: dict[str, np.ndarray]) -> None:
-  for leaf in pytorch_names.leaves(model):
-    found = state.get(leaf.torch)
-    if found is None or leaf.axes is None or found.ndim == len(leaf.axes):
-      continue
-    raise ValueError(
-      f'{leaf.torch} has {found.ndim} axes, not {len(leaf.axes)}; give '
-      'weights of this architecture'
-    )
+def _text(text: str) -> bytes:
+  content = text.encode()
+  return b'X' + struct.pack('<I', len(content)) + content
 
 
-def _check_shapes(
-  model: interface.Model, variables: Variables, path: str
-) -> None:
-  """Refuse weights of a wider, narrower or otherwise different network."""
-  expected = pytorch_names.to_torch(model, _blank(model))
-  found = pytorch_names.to_torch(model, variables)
-  wrong = [
-    name for name, value in found.items() if value.shape != expected[name].shape
-  ]
-  if not wrong:
-    return
-  head = {
-    leaf.torch: leaf.path
-    for leaf in pytorch_names.parameters(model)
-    if leaf.path.startswith(tuple(f'{p}/' for p in model.blocks.classifier))
-  }
-  if set(wrong) <= set(head):
-    raise ValueError(
-      f'{path} has {found[wrong[0]].shape[0]} classes, the model '
-      f'{model.num_classes}; build the model with that num_classes'
-    )
-  shapes = [
-    f'{name} {found[name].shape}, not {expected[name].shape}'
-    for name in wrong[:3]
-  ]
-  raise ValueError(
-    f'{path} has {len(wrong)} tensors of another shape: {"; ".join(shapes)}; '
-    'build the model with the width, classes and stem of the weights'
-  )
+def _global(module: str, name: str) -> bytes:
+  return f'c{module}\n{name}\n'.encode()
 
 
-def _blank(model: interface.Model) -> Variables:
-  """Make variables of the right shapes; no shape depends on the images'."""
-  shapes = jax.eval_shape(
-    lambda key: interface.init(model, key, (32, 32, 3)), jax.random.key(0)
-  )
-  # Broadcast from one number, so that this costs no memory.
-  return jax.tree.map(
-    lambda x: np.broadcast_to(np.zeros((), x.dtype), x.shape), shapes
-  )
+def _integer(value: int) -> bytes:
+  if value < 2**31:
+    return b'J' + struct.pack('<i', value)
+  return b'\x8a\x08' + struct.pack('<q', value)
+
+
+def _tuple(values: Any) -> bytes:
+  return b'(' + b''.join(_integer(int(v)) for v in values) + b't'

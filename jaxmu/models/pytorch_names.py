@@ -1,9 +1,10 @@
-"""Names and layouts of PyTorch for every leaf of a model.
+"""PyTorch's name and layout for every array of a model.
 
-The bijection serves parity tests, weights from elsewhere, and selections that
-break ties by position in PyTorch's flattened tensors.
+Checkpoints and parity tests need them, and methods that break ties between
+weights by their position in PyTorch's flattened tensors.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.traverse_util
@@ -98,6 +99,13 @@ def to_torch(
 ) -> dict[str, np.ndarray]:
   """Turn variables of one member into a PyTorch state dict of NumPy arrays.
 
+  Args:
+    model: the architecture.
+    variables: `{'params', 'batch_stats'}` of one member.
+
+  Returns:
+    Arrays in PyTorch's layout by state-dict name, in PyTorch's order.
+
   Raises:
     ValueError: if the variables are not those of the model.
   """
@@ -120,11 +128,17 @@ def to_torch(
 
 
 def from_torch(
-  model: interface.Model, state: dict[str, np.ndarray]
+  model: interface.Model, state: Mapping[str, np.ndarray]
 ) -> Variables:
-  """Turn a PyTorch state dict (arrays) into variables of one member.
+  """Turn a PyTorch state dict of arrays into variables of one member.
 
-  `num_batches_tracked` entries are ignored.
+  Args:
+    model: the architecture.
+    state: arrays by name; `num_batches_tracked` entries are ignored. Shapes are
+      not checked.
+
+  Returns:
+    `{'params', 'batch_stats'}` in the dtypes of the arrays.
 
   Raises:
     ValueError: if a tensor is missing or left over.
@@ -141,13 +155,13 @@ def from_torch(
     value = our_layout(leaf, np.asarray(state[leaf.torch]))
     flat[leaf.collection][leaf.path] = jnp.asarray(value)
   return {
-    collection: flax.traverse_util.unflatten_dict(found, sep='/')
-    for collection, found in flat.items()
+    collection: flax.traverse_util.unflatten_dict(part, sep='/')
+    for collection, part in flat.items()
   }
 
 
-def _compare(expected: set[str], found: set[str], what: str) -> None:
-  missing, extra = sorted(expected - found), sorted(found - expected)
+def _compare(expected: set[str], given: set[str], what: str) -> None:
+  missing, extra = sorted(expected - given), sorted(given - expected)
   if missing or extra:
     raise ValueError(
       f'{what} of another model: missing {missing[:5]}, unexpected '

@@ -1,15 +1,14 @@
 """ResNet-18 (He et al. 2016, arXiv 1512.03385) as in torchvision.
 
-With the ImageNet stem for every image size, as the benchmark has it: at 32x32
+Images of every size go through the ImageNet stem, as in the benchmark. At 32x32
 the maps are 8, 4, 2 and 1 pixels wide, and 62% of the weights (kernel taps of
-the last stage) only ever meet padding.
+the last stage) only meet padding; see `jaxmu.models.dead_weights`.
 """
 
 import flax.linen as nn
 import jax
 
-from jaxmu.models import interface
-from jaxmu.models import layers as layers_lib
+from jaxmu.models import interface, layers
 from jaxmu.models.conv import choose
 from jaxmu.types import Array
 
@@ -37,7 +36,7 @@ class BasicBlock(nn.Module):
     """Map f[B, H, W, C] to f[B, H / stride, W / stride, K]."""
 
     def convolution(name, size, stride):
-      return layers_lib.Conv(
+      return layers.Conv(
         self.features,
         size,
         stride,
@@ -48,12 +47,12 @@ class BasicBlock(nn.Module):
       )
 
     y = convolution('conv1', 3, self.stride)(x)
-    y = jax.nn.relu(layers_lib.BatchNorm(name='bn1')(y, train=train))
+    y = jax.nn.relu(layers.BatchNorm(name='bn1')(y, train=train))
     y = convolution('conv2', 3, 1)(y)
-    y = layers_lib.BatchNorm(name='bn2')(y, train=train)
+    y = layers.BatchNorm(name='bn2')(y, train=train)
     if self.stride > 1 or x.shape[3] != self.features:
       x = convolution('downsample_conv', 1, self.stride)(x)
-      x = layers_lib.BatchNorm(name='downsample_bn')(x, train=train)
+      x = layers.BatchNorm(name='downsample_bn')(x, train=train)
     return jax.nn.relu(x + y)
 
 
@@ -69,6 +68,13 @@ class ResNet18(nn.Module):
     dtype: dtype of the convolutions, e.g. 'bfloat16'; None for that of the
       parameters.
   """
+
+  card = interface.Card(
+    title='ResNet-18',
+    source='He et al. 2016, arXiv 1512.03385',
+    images='multiples of 4',
+    note='11.2 million parameters',
+  )
 
   num_classes: int
   width: int = 64
@@ -90,7 +96,7 @@ class ResNet18(nn.Module):
   def __call__(self, images: Array, *, train: bool) -> Array:
     """Map images f[B, H, W, 3] to logits f[B, C]."""
     size, stride = (7, 2) if self.stem == 'imagenet' else (3, 1)
-    x = layers_lib.Conv(
+    x = layers.Conv(
       self.width,
       size,
       stride,
@@ -100,16 +106,16 @@ class ResNet18(nn.Module):
       dtype=self.dtype,
       name='conv1',
     )(images)
-    x = jax.nn.relu(layers_lib.BatchNorm(name='bn1')(x, train=train))
+    x = jax.nn.relu(layers.BatchNorm(name='bn1')(x, train=train))
     if self.stem == 'imagenet':
-      x = layers_lib.max_pool(x)
-    for name, features, stride in self._plan():
+      x = layers.max_pool(x)
+    for name, features, stride in self._blocks_in_order():
       block = BasicBlock(features, stride, self.conv, self.dtype, name=name)
       x = block(x, train=train)
     features = x.mean((1, 2))
-    return layers_lib.Linear(self.num_classes, name='fc')(features)
+    return layers.Linear(self.num_classes, name='fc')(features)
 
-  def _plan(self) -> list[tuple[str, int, int]]:
+  def _blocks_in_order(self) -> list[tuple[str, int, int]]:
     """Name, features and stride of each block."""
     return [
       (
@@ -129,7 +135,7 @@ class ResNet18(nn.Module):
   @property
   def blocks(self) -> interface.Blocks:
     """Stem, the four stages, and the classifier."""
-    names = [name for name, _, _ in self._plan()]
+    names = [name for name, _, _ in self._blocks_in_order()]
     return interface.Blocks(
       stem=('conv1', 'bn1'),
       body=tuple(
@@ -143,7 +149,7 @@ class ResNet18(nn.Module):
   @property
   def layers(self) -> tuple[interface.Layer, ...]:
     """All layers in torchvision's order."""
-    found = [
+    listed = [
       interface.Layer('conv1', 'conv1', 'conv'),
       interface.Layer('bn1', 'bn1', 'batch_norm'),
     ]
@@ -157,10 +163,10 @@ class ResNet18(nn.Module):
       ('downsample_conv', 'downsample.0', 'conv'),
       ('downsample_bn', 'downsample.1', 'batch_norm'),
     ]
-    for name, _, stride in self._plan():
+    for name, _, stride in self._blocks_in_order():
       torch = name.replace('_', '.')
       for part in parts + (shortcut if stride > 1 else []):
-        found.append(
+        listed.append(
           interface.Layer(f'{name}/{part[0]}', f'{torch}.{part[1]}', part[2])
         )
-    return (*found, interface.Layer('fc', 'fc', 'linear'))
+    return (*listed, interface.Layer('fc', 'fc', 'linear'))

@@ -7,8 +7,7 @@ and compiles in about a second.
 import flax.linen as nn
 import jax
 
-from jaxmu.models import interface
-from jaxmu.models import layers as layers_lib
+from jaxmu.models import interface, layers
 from jaxmu.models.conv import choose
 from jaxmu.types import Array
 
@@ -23,6 +22,13 @@ class Tiny(nn.Module):
     dtype: dtype of the convolutions, e.g. 'bfloat16'; None for that of the
       parameters.
   """
+
+  card = interface.Card(
+    title='Two convolutions',
+    source='this project',
+    images='any',
+    note='1,200 parameters, for tests and dry runs',
+  )
 
   num_classes: int
   width: int = 6
@@ -39,13 +45,13 @@ class Tiny(nn.Module):
   def __call__(self, images: Array, *, train: bool) -> Array:
     """Map images f[B, H, W, 3] to logits f[B, C]."""
     options = {'impl': self.conv, 'dtype': self.dtype}
-    x = layers_lib.Conv(
+    x = layers.Conv(
       self.width, 3, 2, 1, input_grad=False, name='conv1', **options
     )(images)
-    x = jax.nn.relu(layers_lib.BatchNorm(name='bn1')(x, train=train))
-    x = layers_lib.Conv(2 * self.width, 3, 2, 1, name='conv2', **options)(x)
-    x = jax.nn.relu(layers_lib.BatchNorm(name='bn2')(x, train=train))
-    return layers_lib.Linear(self.num_classes, name='fc')(x.mean((1, 2)))
+    x = jax.nn.relu(layers.BatchNorm(name='bn1')(x, train=train))
+    x = layers.Conv(2 * self.width, 3, 2, 1, name='conv2', **options)(x)
+    x = jax.nn.relu(layers.BatchNorm(name='bn2')(x, train=train))
+    return layers.Linear(self.num_classes, name='fc')(x.mean((1, 2)))
 
   @property
   def num_drop_paths(self) -> int:

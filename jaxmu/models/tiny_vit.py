@@ -1,17 +1,17 @@
 """TinyViT-11M (Wu et al. 2022, arXiv 2207.10666), randomly initialised.
 
-A convolutional stage and three stages of window attention. Built for images of
-32, 64 or 224 pixels; the number of parameters does not depend on their size.
+A convolutional stage and three stages of window attention, for images of 32, 64
+or 224 pixels; the number of parameters does not depend on their size.
 
-Window attention as in TinyViT (Wu et al. 2022, arXiv 2207.10666).
-
-The map is cut into windows; at its lower and right border windows are filled
-up with zero tokens, which are not masked: after LayerNorm they are keys and
-values like any other. On small images they are nearly all the tokens there
-are. The exact pad-free form computes real tokens only: all pads of a window
-share one key `k0` and value `v0`, so for a real query `q` they act as a single
-key with logit `q k0 + logsumexp of their biases`.
+Attention works in windows. At the lower and right border of a map, windows are
+filled up with zero tokens that are not masked: after LayerNorm they are keys
+and values like any other, and on small images they are nearly all tokens. The
+pad-free form computes real tokens only and is exact: all pads of a window
+share one key `k0` and value `v0`, so that for a real query `q` they act as a
+single key with logit `q k0 + logsumexp of their biases`.
 """
+
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -20,14 +20,115 @@ import numpy as np
 from jax import lax
 
 from jaxmu.models import interface, layers
-from jaxmu.models import layers as layers_lib
 from jaxmu.models.conv import choose
 from jaxmu.types import Array
 
+HEAD = 32  # channels of an attention head
+FORMS = ('padfree', 'padded')
 _WIDTHS = (64, 128, 256, 448)
 _DEPTHS = (2, 2, 6, 2)
 _WINDOWS = (0, 7, 14, 7)  # the first stage has no attention
 _MOST_DROPPED = 0.1
+
+
+class Attention(nn.Module):
+  """LayerNorm, multi-head attention in windows, projection.
+
+  Parameters besides those of `norm`, `qkv` and `proj`: `attention_biases`
+  f[heads, window^2], one for each distance (rows, columns) of two tokens.
+
+  Attributes:
+    heads: number of heads of 32 channels each.
+    window: height and width of a window.
+    form: 'padfree' or 'padded'; the same function.
+    dtype: dtype of the computation; None for that of the parameters.
+  """
+
+  heads: int
+  window: int
+  form: str = 'padfree'
+  dtype: str | None = None
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:  # f[B, H, W, C] -> f[B, H, W, C]
+    """Attend within each window."""
+    channels = x.shape[3]
+    table = self.param(
+      'attention_biases',
+      nn.initializers.zeros,
+      (self.heads, self.window**2),
+      layers.parameter_dtype(),
+    )
+    norm = layers.LayerNorm(name='norm')
+    weights = layers.normal(0.02)
+    qkv = layers.Linear(3 * channels, weights, self.dtype, name='qkv')
+    proj = layers.Linear(channels, weights, self.dtype, name='proj')
+    height, width = x.shape[1:3]
+    if self.form == 'padded':
+      bottom, right = -height % self.window, -width % self.window
+      x = jnp.pad(x, ((0, 0), (0, bottom), (0, right), (0, 0)))
+    pad = qkv(norm(jnp.zeros((channels,), x.dtype)))
+    y = _windows(qkv(norm(x)), pad, table, self.window)
+    return proj(y)[:, :height, :width]
+
+
+def _windows(qkv: Array, pad: Array, table: Array, window: int) -> Array:
+  """Attend in all windows of a map f[B, H, W, 3 C].
+
+  Windows of one size are handled together; a map has up to four sizes, those
+  of its inside, right border, lower border and corner.
+  """
+  height, width = qkv.shape[1:3]
+  rows = []
+  for top, bottom in _parts(height, window):
+    row = [
+      _attend(qkv[:, top:bottom, left:right], pad, table, window)
+      for left, right in _parts(width, window)
+    ]
+    rows.append(row[0] if len(row) == 1 else jnp.concatenate(row, axis=2))
+  return rows[0] if len(rows) == 1 else jnp.concatenate(rows, axis=1)
+
+
+def _parts(size: int, window: int) -> list[tuple[int, int]]:
+  """Cut an axis into its whole windows and the rest."""
+  whole = size - size % window
+  return [(a, b) for a, b in ((0, whole), (whole, size)) if a < b]
+
+
+def _attend(qkv: Array, pad: Array, table: Array, window: int) -> Array:
+  """Attend in windows f[B, m h, n w, 3 C] of h x w real tokens each."""
+  batch, height, width, channels = qkv.shape
+  h, w = min(height, window), min(width, window)
+  m, n, heads = height // h, width // w, table.shape[0]
+  qkv = qkv.reshape(batch, m, h, n, w, heads, 3 * HEAD)
+  qkv = qkv.transpose(0, 1, 3, 5, 2, 4, 6)  # f[B, m, n, heads, h, w, 3 * 32]
+  qkv = qkv.reshape(batch * m * n, heads, h * w, 3 * HEAD)
+  q, k, v = jnp.split(qkv, 3, axis=-1)
+  bias = _bias(table, h, w, window)
+  if bias.shape[2] > h * w:
+    _, k0, v0 = jnp.split(pad.reshape(1, heads, 1, 3 * HEAD), 3, axis=-1)
+    like = (*k.shape[:2], 1, HEAD)
+    k = jnp.concatenate((k, jnp.broadcast_to(k0, like)), axis=2)
+    v = jnp.concatenate((v, jnp.broadcast_to(v0, like)), axis=2)
+  logits = jnp.einsum('ahic,ahjc->ahij', q * HEAD**-0.5, k)
+  weights = jax.nn.softmax(logits.astype(table.dtype) + bias[None], axis=-1)
+  y = jnp.einsum('ahij,ahjc->ahic', weights.astype(v.dtype), v)
+  y = y.reshape(batch, m, n, heads, h, w, HEAD)
+  y = y.transpose(0, 1, 4, 2, 5, 3, 6)
+  return y.reshape(batch, height, width, heads * HEAD)
+
+
+def _bias(table: Array, h: int, w: int, window: int) -> Array:
+  """Return the biases f[heads, h w, h w], and one more key for the pads."""
+  places = np.indices((window, window)).reshape(2, -1).T
+  real = (places[:, 0] < h) & (places[:, 1] < w)
+  gap = np.abs(places[real][:, None] - places[None])
+  index = gap[..., 0] * window + gap[..., 1]  # i[h w, window^2]
+  bias = table[:, index[:, real]]
+  if real.all():
+    return bias
+  pads = jax.nn.logsumexp(table[:, index[:, ~real]], axis=-1, keepdims=True)
+  return jnp.concatenate((bias, pads), axis=-1)
 
 
 def _keep(x: Array, noise: Array | None, rate: float) -> Array:
@@ -56,11 +157,11 @@ class PatchEmbed(nn.Module):
   def __call__(self, images: Array, *, train: bool) -> Array:
     """Embed images."""
     options = {'impl': self.conv, 'dtype': self.dtype}
-    x = layers_lib.ConvNorm(
+    x = layers.ConvNorm(
       self.width // 2, 3, 2, input_grad=False, name='conv1', **options
     )(images, train=train)
-    return layers_lib.ConvNorm(self.width, 3, 2, name='conv2', **options)(
-      layers_lib.gelu(x), train=train
+    return layers.ConvNorm(self.width, 3, 2, name='conv2', **options)(
+      layers.gelu(x), train=train
     )
 
 
@@ -76,14 +177,14 @@ class MBConv(nn.Module):
     """Map f[B, H, W, C] to the same shape."""
     width = x.shape[3]
     options = {'impl': self.conv, 'dtype': self.dtype}
-    y = layers_lib.ConvNorm(4 * width, name='conv1', **options)(x, train=train)
-    y = layers_lib.ConvNorm(
-      4 * width, 3, depthwise=True, name='conv2', **options
-    )(layers_lib.gelu(y), train=train)
-    y = layers_lib.ConvNorm(
+    y = layers.ConvNorm(4 * width, name='conv1', **options)(x, train=train)
+    y = layers.ConvNorm(4 * width, 3, depthwise=True, name='conv2', **options)(
+      layers.gelu(y), train=train
+    )
+    y = layers.ConvNorm(
       width, scale_init=nn.initializers.zeros, name='conv3', **options
-    )(layers_lib.gelu(y), train=train)
-    return layers_lib.gelu(x + _keep(y, noise, self.rate))
+    )(layers.gelu(y), train=train)
+    return layers.gelu(x + _keep(y, noise, self.rate))
 
 
 class PatchMerging(nn.Module):
@@ -97,12 +198,12 @@ class PatchMerging(nn.Module):
   def __call__(self, x: Array, *, train: bool) -> Array:
     """Map f[B, H, W, C] to f[B, H / 2, W / 2, width]."""
     options = {'impl': self.conv, 'dtype': self.dtype}
-    x = layers_lib.ConvNorm(self.width, name='conv1', **options)(x, train=train)
-    x = layers_lib.ConvNorm(
+    x = layers.ConvNorm(self.width, name='conv1', **options)(x, train=train)
+    x = layers.ConvNorm(
       self.width, 3, 2, depthwise=True, name='conv2', **options
-    )(layers_lib.gelu(x), train=train)
-    return layers_lib.ConvNorm(self.width, name='conv3', **options)(
-      layers_lib.gelu(x), train=train
+    )(layers.gelu(x), train=train)
+    return layers.ConvNorm(self.width, name='conv3', **options)(
+      layers.gelu(x), train=train
     )
 
 
@@ -114,11 +215,11 @@ class Mlp(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:  # f[..., C] -> f[..., C]
     """Map the last axis."""
-    width, weights = x.shape[-1], layers_lib.normal(0.02)
-    x = layers_lib.LayerNorm(name='norm')(x)
-    x = layers_lib.Linear(4 * width, weights, self.dtype, name='fc1')(x)
-    x = lax.optimization_barrier(layers_lib.gelu(x))
-    return layers_lib.Linear(width, weights, self.dtype, name='fc2')(x)
+    width, weights = x.shape[-1], layers.normal(0.02)
+    x = layers.LayerNorm(name='norm')(x)
+    x = layers.Linear(4 * width, weights, self.dtype, name='fc1')(x)
+    x = lax.optimization_barrier(layers.gelu(x))
+    return layers.Linear(width, weights, self.dtype, name='fc2')(x)
 
 
 class Block(nn.Module):
@@ -140,7 +241,7 @@ class Block(nn.Module):
       self.heads, self.window, self.form, self.dtype, name='attn'
     )
     x = x + _keep(attend(x), noise[0], self.rate)
-    x = layers_lib.ConvNorm(
+    x = layers.ConvNorm(
       x.shape[3],
       3,
       depthwise=True,
@@ -156,10 +257,10 @@ class Stage(nn.Module):
 
   Attributes:
     window: height and width of a window; 0 for convolutional blocks.
-    rates: how often each block drops a path.
+    rates: probability of each block to drop a path.
     merge: channels after merging; 0 to keep the map.
     conv: see `TinyViT`.
-    form: see `jaxmu.models.tiny_vit`.
+    form: one of `FORMS`.
     dtype: see `TinyViT`.
   """
 
@@ -171,7 +272,9 @@ class Stage(nn.Module):
   dtype: str | None
 
   @nn.compact
-  def __call__(self, x: Array, draw, *, train: bool) -> Array:
+  def __call__(
+    self, x: Array, draw: Callable[[], Array | None], *, train: bool
+  ) -> Array:
     """Map f[B, H, W, C] to the next stage's input.
 
     Args:
@@ -211,10 +314,17 @@ class TinyViT(nn.Module):
     depths: blocks of the four stages.
     conv: formulation of all convolutions, see `jaxmu.models.conv.choose`.
     padfree_attention: False computes the padding of windows like any other
-      token, for the same result; see `jaxmu.models.tiny_vit`.
+      token, with the same result.
     dtype: dtype of convolutions and matrix products, e.g. 'bfloat16'; None for
       that of the parameters.
   """
+
+  card = interface.Card(
+    title='TinyViT-11M',
+    source='Wu et al. 2022, arXiv 2207.10666',
+    images='multiples of 32',
+    note='10.5 million parameters',
+  )
 
   num_classes: int
   widths: tuple[int, ...] = _WIDTHS
@@ -276,10 +386,8 @@ class TinyViT(nn.Module):
         name=f'stage{index}',
       )
       x = stage(x, draw, train=train)
-    x = layers_lib.LayerNorm(name='norm_head')(x.mean((1, 2)))
-    return layers_lib.Linear(
-      self.num_classes, layers_lib.normal(0.02), name='head'
-    )(x)
+    x = layers.LayerNorm(name='norm_head')(x.mean((1, 2)))
+    return layers.Linear(self.num_classes, layers.normal(0.02), name='head')(x)
 
   @property
   def num_drop_paths(self) -> int:
@@ -300,7 +408,7 @@ class TinyViT(nn.Module):
   @property
   def layers(self) -> tuple[interface.Layer, ...]:
     """All layers in the reference's order."""
-    found = [
+    listed = [
       *_conv_norm('patch_embed/conv1', 'patch_embed.seq.0', 'conv'),
       *_conv_norm('patch_embed/conv2', 'patch_embed.seq.2', 'conv'),
     ]
@@ -308,13 +416,13 @@ class TinyViT(nn.Module):
       for number in range(depth):
         path = f'stage{index}/block{number}'
         torch = f'layers.{index}.blocks.{number}'
-        found += (_block_layers if index else _bottleneck)(path, torch)
+        listed += (_block_layers if index else _bottleneck)(path, torch)
       if index < len(self.depths) - 1:
-        found += _bottleneck(
+        listed += _bottleneck(
           f'stage{index}/downsample', f'layers.{index}.downsample'
         )
     return (
-      *found,
+      *listed,
       interface.Layer('norm_head', 'norm_head', 'layer_norm'),
       interface.Layer('head', 'head', 'linear'),
     )
@@ -383,107 +491,3 @@ def _block_layers(path: str, torch: str) -> list[interface.Layer]:
     ),
     *_conv_norm(f'{path}/local_conv', f'{torch}.local_conv', 'depthwise'),
   ]
-
-
-HEAD = 32  # channels of a head
-FORMS = ('padfree', 'padded')
-
-
-class Attention(nn.Module):
-  """LayerNorm, multi-head attention in windows, projection.
-
-  Parameters besides those of `norm`, `qkv` and `proj`: `attention_biases`
-  f[heads, window^2], one for each distance (rows, columns) of two tokens.
-
-  Attributes:
-    heads: number of heads of 32 channels each.
-    window: height and width of a window.
-    form: 'padfree' or 'padded'; the same function.
-    dtype: dtype of the computation; None for that of the parameters.
-  """
-
-  heads: int
-  window: int
-  form: str = 'padfree'
-  dtype: str | None = None
-
-  @nn.compact
-  def __call__(self, x: Array) -> Array:  # f[B, H, W, C] -> f[B, H, W, C]
-    """Attend within each window."""
-    channels = x.shape[3]
-    table = self.param(
-      'attention_biases',
-      nn.initializers.zeros,
-      (self.heads, self.window**2),
-      layers.parameter_dtype(),
-    )
-    norm = layers.LayerNorm(name='norm')
-    weights = layers.normal(0.02)
-    qkv = layers.Linear(3 * channels, weights, self.dtype, name='qkv')
-    proj = layers.Linear(channels, weights, self.dtype, name='proj')
-    height, width = x.shape[1:3]
-    if self.form == 'padded':
-      bottom, right = -height % self.window, -width % self.window
-      x = jnp.pad(x, ((0, 0), (0, bottom), (0, right), (0, 0)))
-    pad = qkv(norm(jnp.zeros((channels,), x.dtype)))
-    y = _windows(qkv(norm(x)), pad, table, self.window)
-    return proj(y)[:, :height, :width]
-
-
-def _windows(qkv, pad, table, window):
-  """Attend in all windows of a map f[B, H, W, 3 C].
-
-  Windows of one size are handled together; a map has up to four sizes, those
-  of its inside, right border, lower border and corner.
-  """
-  height, width = qkv.shape[1:3]
-  rows = []
-  for top, bottom in _parts(height, window):
-    row = [
-      _attend(qkv[:, top:bottom, left:right], pad, table, window)
-      for left, right in _parts(width, window)
-    ]
-    rows.append(row[0] if len(row) == 1 else jnp.concatenate(row, axis=2))
-  return rows[0] if len(rows) == 1 else jnp.concatenate(rows, axis=1)
-
-
-def _parts(size: int, window: int) -> list[tuple[int, int]]:
-  """Cut an axis into its whole windows and the rest."""
-  whole = size - size % window
-  return [(a, b) for a, b in ((0, whole), (whole, size)) if a < b]
-
-
-def _attend(qkv, pad, table, window):
-  """Attend in windows f[B, m h, n w, 3 C] of h x w real tokens each."""
-  batch, height, width, channels = qkv.shape
-  h, w = min(height, window), min(width, window)
-  m, n, heads = height // h, width // w, table.shape[0]
-  qkv = qkv.reshape(batch, m, h, n, w, heads, 3 * HEAD)
-  qkv = qkv.transpose(0, 1, 3, 5, 2, 4, 6)  # f[B, m, n, heads, h, w, 3 * 32]
-  qkv = qkv.reshape(batch * m * n, heads, h * w, 3 * HEAD)
-  q, k, v = jnp.split(qkv, 3, axis=-1)
-  bias = _bias(table, h, w, window)
-  if bias.shape[2] > h * w:
-    _, k0, v0 = jnp.split(pad.reshape(1, heads, 1, 3 * HEAD), 3, axis=-1)
-    like = (*k.shape[:2], 1, HEAD)
-    k = jnp.concatenate((k, jnp.broadcast_to(k0, like)), axis=2)
-    v = jnp.concatenate((v, jnp.broadcast_to(v0, like)), axis=2)
-  logits = jnp.einsum('ahic,ahjc->ahij', q * HEAD**-0.5, k)
-  weights = jax.nn.softmax(logits.astype(table.dtype) + bias[None], axis=-1)
-  y = jnp.einsum('ahij,ahjc->ahic', weights.astype(v.dtype), v)
-  y = y.reshape(batch, m, n, heads, h, w, HEAD)
-  y = y.transpose(0, 1, 4, 2, 5, 3, 6)
-  return y.reshape(batch, height, width, heads * HEAD)
-
-
-def _bias(table, h, w, window):
-  """Return the biases f[heads, h w, h w], and one more key for the pads."""
-  places = np.indices((window, window)).reshape(2, -1).T
-  real = (places[:, 0] < h) & (places[:, 1] < w)
-  gap = np.abs(places[real][:, None] - places[None])
-  index = gap[..., 0] * window + gap[..., 1]  # i[h w, window^2]
-  bias = table[:, index[:, real]]
-  if real.all():
-    return bias
-  pads = jax.nn.logsumexp(table[:, index[:, ~real]], axis=-1, keepdims=True)
-  return jnp.concatenate((bias, pads), axis=-1)

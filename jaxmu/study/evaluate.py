@@ -12,14 +12,15 @@ import dataclasses
 import logging
 import math
 import pathlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from jaxmu import method
-from jaxmu.attacks import intervals, likelihood, registry, roc
+from jaxmu import files, method
+from jaxmu.attacks import intervals, registry, roc
 from jaxmu.attacks import scores as scores_lib
+from jaxmu.attacks.interface import Attack, Options
 from jaxmu.data import splits as splits_lib
 from jaxmu.methods.parts import weights
 from jaxmu.metrics import METRICS, Evaluated, Metric, cost, distances, interface
@@ -101,13 +102,13 @@ def evaluate(job: job_lib.Job) -> Evaluation:
   warnings = training_warnings(job)
   collected = Collected()
   chosen = chosen_metrics(job.settings)
-  curves, scores, failed = {}, {}, {}
+  scores, failed = {}, {}
   reference = None
   if results.REFERENCE in job.populations:
     reference = read_population(job, results.REFERENCE, warnings)
-    warnings += no_attack_warnings(reference)
   else:
     warnings.append(_NO_REFERENCE)
+  attacks = Attacks(job, collected)
   for name in job.populations:
     population = reference
     if name != results.REFERENCE or population is None:
@@ -115,15 +116,12 @@ def evaluate(job: job_lib.Job) -> Evaluation:
     population = dataclasses.replace(population, retrained=reference)
     for metric in chosen:
       measure(population, metric, collected)
-    curve = attack(job, population, collected)
-    if curve is not None:
-      curves[name] = curve
+    attacks.run(population)
     scores[name] = compared_log_odds(population)
     bad = int(np.sum(stages.failed_epochs(job.populations[name].models) >= 0))
     failed[name] = (bad, job.populations[name].members.size)
   measure_distances(job, collected)
-  add_excess(collected)
-  warnings += collected.partial
+  warnings += [*attacks.warnings, *collected.partial]
   warnings += summary.explain_missing(collected.missing)
   per_cluster = {
     name: {metric: estimate.by_split for metric, estimate in own.items()}
@@ -131,7 +129,7 @@ def evaluate(job: job_lib.Job) -> Evaluation:
   }
   return Evaluation(
     rows=rows(job, collected),
-    curves=curves,
+    curves=attacks.curves,
     scores=scores,
     failed=failed,
     warnings=warnings,
@@ -271,17 +269,133 @@ def over_clusters(
   return intervals.over_splits(intervals.group_means(values, cluster))
 
 
-def no_attack_warnings(population: Evaluated) -> list[str]:
-  """Say which attacks a design is too small for, and the remedy."""
-  clusters = _independent_splits(population)
-  if clusters >= MIN_CLUSTERS:
-    return []
-  return [
-    'U-LiRA and other attacks that compare forgotten with never-seen points '
-    f'were not run; they need at least {MIN_CLUSTERS} independent groups of '
-    f'splits, and this design has {clusters}. Choose '
-    "config.splits.design='audit' with more splits"
-  ]
+class Attacks:
+  """Runs the chosen attacks on one population after the other.
+
+  The originals are attacked once per split, with the points of all their forget
+  sets as members. Reports on them and on retrained models are kept for the
+  methods that follow.
+
+  Attributes:
+    curves: of U-LiRA, by population, as in `Evaluation`.
+    warnings: which attacks were not run, and why.
+  """
+
+  def __init__(self, job: job_lib.Job, collected: Collected):
+    self.curves: dict[str, dict[str, np.ndarray]] = {}
+    self.warnings: list[str] = []
+    self._job = job
+    self._collected = collected
+    self._retrained: scores_lib.PopulationScores | None = None
+    self._known: registry.Known = {}
+    self._settings = {
+      'ulira': {
+        name: getattr(job.settings.attack, name)
+        for name in ('mode', 'variance', 'location')
+      }
+    }
+
+  def run(self, population: Evaluated) -> None:
+    """Attack a population; an attack that fails costs only its own numbers."""
+    name = population.name
+    reference = population.retrained
+    if reference is not None and self._retrained is None:
+      self._retrained = _stored(reference)
+    own = self._retrained if name == results.REFERENCE else None
+    if own is None:
+      if name == results.ORIGINAL:
+        population = once_per_split(self._job, population)
+      own = _stored(population)
+    kind = _KINDS.get(name, 'unlearned')
+    data = self._scores(kind, own)
+    for attack in self._chosen(population, data, kind):
+      try:
+        found = registry.run(
+          data, [attack], settings=self._settings, known=self._known
+        )
+        self._keep(name, [one for one in found if one.population == kind])
+        if attack.name == 'ulira' and not own.failed.all():
+          self.curves[name] = self._curve(attack, own, data)
+      except Exception as error:  # whatever values a model gave
+        log.debug('attack %s of %s', attack.name, name, exc_info=True)
+        self._collected.refuse(
+          name,
+          f'{attack.name}_{_main_number(attack)}',
+          str(error) or type(error).__name__,
+          len(np.unique(population.cluster)),
+        )
+
+  def _scores(
+    self, kind: str, own: scores_lib.PopulationScores
+  ) -> scores_lib.Scores:
+    """Return a population beside the retrained one, under its kind."""
+    return scores_lib.from_populations(
+      own if kind == 'unlearned' else self._retrained or own,
+      self._retrained,
+      own if kind == 'original' else None,
+    )
+
+  def _chosen(
+    self, population: Evaluated, data: scores_lib.Scores, kind: str
+  ) -> list[Attack]:
+    """Return the cheap attacks that can run, or those that are named."""
+    which = self._job.settings.attack.which
+    if which:
+      specs = [spec.strip() for spec in which.split(',')]
+    else:
+      specs = list(registry.possible_attacks(data, costly=False))
+    chosen = [registry.resolve(spec) for spec in specs]
+    chosen = [
+      one
+      for one in chosen
+      if kind in one.card.populations and not one.lacks(data)
+    ]
+    clusters = _independent_splits(population)
+    if clusters < MIN_CLUSTERS:
+      self._warn_of_design(clusters)
+      chosen = [one for one in chosen if one.card.question == _VERSUS_RETRAINED]
+    return chosen
+
+  def _warn_of_design(self, clusters: int) -> None:
+    if not self.warnings:
+      self.warnings.append(
+        'U-LiRA and other attacks that compare forgotten with never-seen '
+        f'points were not run; they need at least {MIN_CLUSTERS} independent '
+        f'groups of splits, and this design has {clusters}. Choose '
+        "config.splits.design='audit' with more splits"
+      )
+
+  def _keep(self, name: str, found: list[registry.AttackResult]) -> None:
+    for one in found:
+      # A metric of that name has other negatives: it stays.
+      if one.metric in self._collected.estimates.get(name, {}):
+        continue
+      self._collected.add(name, one.metric, one.estimate)
+      if one.excess is not None and not math.isnan(one.excess.value):
+        excess = self._collected.excess.setdefault(name, {})
+        excess[one.metric] = one.excess
+
+  def _curve(
+    self,
+    attack: Attack,
+    own: scores_lib.PopulationScores,
+    data: scores_lib.Scores,
+  ) -> dict[str, np.ndarray]:
+    assert attack.score is not None
+    ratio = attack.score(
+      own, data, Options(settings=self._settings[attack.name])
+    )
+    return roc.curves(ratio, own.audited_state, own.group, fpr=FPR_GRID)
+
+
+_KINDS = {results.ORIGINAL: 'original', results.REFERENCE: 'retrained'}
+_VERSUS_RETRAINED = 'unlearned_or_retrained'
+
+
+def _main_number(attack: Attack) -> str:
+  """Return the statistic that stands for an attack which gave none."""
+  terms = attack.card.terms
+  return 'auc' if 'auc' in terms else next(iter(terms))
 
 
 def _independent_splits(population: Evaluated) -> int:
@@ -291,127 +405,14 @@ def _independent_splits(population: Evaluated) -> int:
   return len(np.unique(population.cluster))
 
 
-def attack(
-  job: job_lib.Job, population: Evaluated, collected: Collected
-) -> dict[str, np.ndarray] | None:
-  """Run all chosen attacks on a population.
-
-  Returns:
-    The ROC curve of U-LiRA, None where it was not run.
-  """
-  curve = None
-  for name in chosen_attacks(job, population):
-    try:
-      if population.failed.all():
-        raise ValueError(ALL_FAILED)
-      report, drawn = _attack_report(job, name, population)
-    except Exception as error:  # whatever values a model gave
-      log.debug('attack %s of %s', name, population.name, exc_info=True)
-      main = _MAIN_NUMBER.get(name, 'auc')
-      clusters = len(np.unique(population.cluster))
-      collected.refuse(
-        population.name,
-        f'{name}_{main}',
-        str(error) or type(error).__name__,
-        clusters,
-      )
-      continue
-    curve = curve or drawn
-    for statistic, estimate in report.items():
-      key = f'{name}_{statistic}'
-      # A metric of that name has other negatives: it stays.
-      if key not in collected.estimates.get(population.name, {}):
-        collected.add(population.name, key, estimate)
-  return curve
-
-
-# Attacks whose main number is no AUC.
-_MAIN_NUMBER = {
-  'population': 'mia',
-  'per_example': 'exposed',
-  'klom': 'mean',
-  'competition': 'forget_score',
-}
-_COSTLY = ('competition', 'kde', 'histogram')
-_VERSUS_RETRAINED = 'unlearned_or_retrained'
-
-
-def chosen_attacks(job: job_lib.Job, population: Evaluated) -> list[str]:
-  """Return the attacks to run on a population.
-
-  All cheap ones that its scores allow, or those of `config.attack.which`.
-  """
-  which = job.settings.attack.which
-  possible = registry.possible_attacks(_stored(population))
-  if which:
-    chosen = [name for name in which.split(',') if name in possible]
-  else:
-    chosen = [name for name in possible if name not in _COSTLY]
-  versus = {
-    name
-    for name in chosen
-    if glossary.attack_question(name) == _VERSUS_RETRAINED
-  }
-  if population.retrained is None or population.name == results.REFERENCE:
-    chosen = [name for name in chosen if name not in versus]
-  if _independent_splits(population) < MIN_CLUSTERS:
-    chosen = [name for name in chosen if name in versus]
-  return chosen
-
-
-def _attack_report(
-  job: job_lib.Job, name: str, population: Evaluated
-) -> tuple[Estimates, dict[str, np.ndarray] | None]:
-  """Return the numbers of one attack, and the curve of U-LiRA.
-
-  The originals are attacked once per split, with the points of all its forget
-  sets as members, unless the attack compares row by row.
-  """
-  if glossary.attack_question(name) == _VERSUS_RETRAINED:
-    found = registry.run(_stored(population), attacks=[name])
-    return {one.metric: one.estimate for one in found}, None
-  if population.name == results.ORIGINAL:
-    population = once_per_split(job, population)
-  if name == 'ulira':
-    return _ulira(job, population)
-  alone = dataclasses.replace(population, retrained=None)
-  found = registry.run(_stored(alone), attacks=[name])
-  return {one.metric: one.estimate for one in found}, None
-
-
-def _ulira(
-  job: job_lib.Job, population: Evaluated
-) -> tuple[Estimates, dict[str, np.ndarray]]:
-  """Run U-LiRA with the options of the job."""
-  options: Any = job.settings.attack  # whose strings were checked
-  ratio, _ = likelihood.ulira(
+def _stored(population: Evaluated) -> scores_lib.PopulationScores:
+  """Return a population as attacks read it."""
+  return scores_lib.population(
     population.log_odds,
     population.state,
+    population.split,
     population.cluster,
-    mode=options.mode,
-    variance=options.variance,
-    location=options.location,
-  )
-  report = roc.roc_report(ratio, population.state, population.cluster)
-  curve = roc.curves(ratio, population.state, population.cluster, fpr=FPR_GRID)
-  return {k: intervals.cross_fitted(v) for k, v in report.items()}, curve
-
-
-def _stored(population: Evaluated) -> scores_lib.Scores:
-  """Return a population as attacks read it."""
-
-  def one(population: Evaluated) -> scores_lib.PopulationScores:
-    return scores_lib.PopulationScores(population.log_odds, {}, 0)
-
-  retrained = population.retrained
-  return scores_lib.Scores(
-    unlearned=one(population),
-    retrained=None if retrained is None else one(retrained),
-    original=None,
-    state=population.state,
-    split=population.split,
-    group=population.cluster,
-    warnings=(),
+    failed=population.failed,
   )
 
 
@@ -449,26 +450,6 @@ def compared_log_odds(population: Evaluated) -> tuple[np.ndarray, np.ndarray]:
   if not unseen.any():
     unseen[:, population.test] = True
   return population.log_odds[forgotten], population.log_odds[unseen]
-
-
-def add_excess(collected: Collected) -> None:
-  """Add paired differences of attacks to the retrained models."""
-  reference = collected.estimates.get(results.REFERENCE, {})
-  for name, own in collected.estimates.items():
-    if name == results.REFERENCE:
-      continue
-    for metric, estimate in own.items():
-      beside = reference.get(metric)
-      if (
-        beside is None
-        or not glossary.attack_of(metric)
-        or not estimate.by_split.size
-        or estimate.by_split.shape != beside.by_split.shape
-      ):
-        continue
-      excess = intervals.paired_difference(estimate, beside)
-      if not math.isnan(excess.value):
-        collected.excess.setdefault(name, {})[metric] = excess
 
 
 def rows(job: job_lib.Job, collected: Collected) -> list[results.Row]:
@@ -518,8 +499,7 @@ def _counted_work(job: job_lib.Job, name: str) -> results.Row:
 
 def counted_cost(job: job_lib.Job, name: str) -> float:
   """Return the work of one member in forward passes of one example."""
-  population = job.populations[name]
-  return float(population.method.card.cost(population.hparams, job.sizes))
+  return job.counted_cost(name)
 
 
 _LISTED = 5  # failed members that are named one by one
@@ -582,6 +562,14 @@ def failure_warnings(
   ]
 
 
+_DONE_TO_WEIGHTS = {
+  'replaced': 'replaced',
+  'selected': 'selected for training',
+  'pruned': 'pruned',
+  'noised': 'added noise to',
+}
+
+
 def dead_weight_warning(
   name: str,
   chosen: method.Chosen,
@@ -599,9 +587,9 @@ def dead_weight_warning(
     dead: dead weights of the network.
     total: all weights of the network.
   """
-  over = np.nansum if chosen.anew else np.nanmax
+  over = np.nansum if chosen.every_epoch else np.nanmax
   return (
-    f'{name}: of the weights that it {chosen.verb}, '
+    f'{name}: of the weights that it {_DONE_TO_WEIGHTS[chosen.action]}, '
     f'{over(counts, axis=1).mean():,.0f} (the mean over models) only ever meet '
     f'padding and have no influence, as do {dead:,} of the {total:,} weights '
     'of this network at this image size'
@@ -691,7 +679,4 @@ def write_scores(job: job_lib.Job, name: str, path: pathlib.Path) -> None:
     arrays[f'{prefix}failed'] = population.failed
     if key == name:
       arrays |= {'state': population.state, 'split': population.split}
-  path.parent.mkdir(parents=True, exist_ok=True)
-  draft = path.with_suffix('.draft.npz')
-  np.savez(draft, **arrays)  # pyright: ignore[reportArgumentType]
-  draft.replace(path)
+  files.write_arrays(path, arrays)

@@ -1,47 +1,33 @@
-"""Which execution plan is best: measurements in, choice out.
+"""Memory and speed of a population's program on this machine, and what follows.
 
-Nothing here runs or times anything. A plan says how many devices share the
-members and how many members run as one vmapped chunk on each; it changes
-rounding, never a draw.
+  the machine      cores, processor, memory
+  MemoryEstimate   what a compiled program needs on each device
+  retry_smaller    half the chunk when memory runs out, and the same work again
+  choose_fastest   measured plans in, the best one out
+  MeasurementCache what probes measured on this machine, kept for later jobs
 
-What the machine has: processor, cores and memory.
-
-The memory that a population's program needs on each device.
-
-What a device holds in an epoch is the data, the loaded members, and from XLA's
-account of the compiled program its results (the states, in the place of the old
-ones) and temporaries. All but the data and the temporaries of a chunk grow with
-the members of a shard.
-
-When memory runs out: half the chunk, the same work again.
-
-The work that failed is started anew, because its state was given away to the
-program that failed; nothing that was finished is lost.
-
-What probes found on this machine, kept for later jobs.
-
-  <root>/plans/<key>.json    facts, measurements, chunks that ran out of memory
-
-One file per model, batch size, image shape, precision, hardware and versions;
-the key is a digest of these facts, which the file repeats in clear. Deleting
-the folder is always safe.
+A plan says how many devices share the members and how many members run as one
+vmapped chunk on each; it changes rounding, never a draw. Nothing here runs or
+times a program; `planner` does.
 """
 
-import hashlib
+import functools
 import json
 import logging
 import math
 import os
 import pathlib
 import platform
-import tempfile
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 
-from jaxmu import population
+from jaxmu import files
+from jaxmu.population import Layout
+
+log = logging.getLogger(__name__)
 
 _USABLE = 0.9  # of a device's or a machine's memory, by default
 
@@ -144,61 +130,62 @@ def memory_margin(platform: str) -> float:
 
 
 def check_memory(
-  programs: Iterable[Any], held: float, shared: float, allowance: float
+  programs: Iterable[Any], resident: float, shared: float, allowance: float
 ) -> None:
   """Refuse to start programs that need more memory than they may take.
 
   Args:
-    programs: compiled; see `total_of`.
-    held: as in `total_of`.
-    shared: as in `total_of`.
+    programs: compiled; see `total_bytes`.
+    resident: as in `total_bytes`.
+    shared: as in `total_bytes`.
     allowance: bytes that each device may take.
 
   Raises:
-    fallback.TooLarge: by XLA's account of a program and the margin.
+    DoesNotFit: by XLA's account of a program and the margin.
   """
-  needed = max(total_bytes(program, held, shared) for program in programs)
+  needed = max(total_bytes(program, resident, shared) for program in programs)
   needed *= memory_margin(jax.default_backend())
   if needed > allowance:
     raise DoesNotFit(
-      f'{readable_bytes(needed)} needed and {readable_bytes(allowance)} allowed on each '
-      'device'
+      f'{readable_bytes(needed)} needed and {readable_bytes(allowance)} '
+      'allowed on each device'
     )
 
 
-def total_bytes(program: Any, held: float, shared: float) -> float:
+def total_bytes(program: Any, resident: float, shared: float) -> float:
   """Return the bytes that a compiled epoch needs on each device.
 
   Args:
     program: compiled epoch, whose results reuse the state it is given, or
       compiled start.
-    held: bytes of the loaded members on each device. Their starting models stay
-      there even where no epoch reads them, hence are no argument of it.
+    resident: bytes of the loaded members on each device. Their starting models
+      stay there even where no epoch reads them. They are then not inputs of
+      the program, so they are counted here.
     shared: bytes of what all members see.
   """
-  found = program.memory_analysis()
-  results = found.output_size_in_bytes + found.temp_size_in_bytes
-  return shared + held + results
+  account = program.memory_analysis()
+  results = account.output_size_in_bytes + account.temp_size_in_bytes
+  return shared + resident + results
 
 
 def estimate_memory(
-  program: Any, held: float, members: int, chunk: int
+  program: Any, resident: float, members: int, chunk: int
 ) -> MemoryEstimate:
   """Divide the memory of a compiled epoch into what grows and what does not.
 
   Args:
-    program: as in `total_of`.
-    held: as in `total_of`.
+    program: as in `total_bytes`.
+    resident: as in `total_bytes`.
     members: how many each device holds, padding included.
     chunk: how many of them run together.
   """
-  found = program.memory_analysis()
-  state = found.alias_size_in_bytes
+  account = program.memory_analysis()
+  state = account.alias_size_in_bytes
   copies = state if members > chunk else 0
   return MemoryEstimate(
-    resident=(held + found.output_size_in_bytes) / members,
+    resident=(resident + account.output_size_in_bytes) / members,
     copied=state / members,
-    working=max(found.temp_size_in_bytes - copies, 0),
+    working=max(account.temp_size_in_bytes - copies, 0),
   )
 
 
@@ -226,9 +213,9 @@ class DoesNotFit(Exception):
 
 
 class Narrowable(Protocol):
-  """A compiled program that can be made anew for smaller chunks."""
+  """A compiled program that can be compiled again for smaller chunks."""
 
-  layout: population.Layout
+  layout: Layout
 
   def narrow(self) -> None:
     """Halve the chunk and forget what was compiled."""
@@ -251,7 +238,10 @@ def retry_smaller(
   *,
   on_smaller: Callable[[int], None] = lambda chunk: None,
 ) -> T:
-  """Do work, with half the chunk as often as memory runs out.
+  """Do work; halve the chunk and start again as often as memory runs out.
+
+  The work starts from its beginning, because its state was given away to the
+  program that failed; nothing that was finished is lost.
 
   Args:
     work: uses `program` and may be started again.
@@ -274,7 +264,7 @@ def retry_smaller(
     on_smaller(program.layout.chunk)
 
 
-def _remedy(layout: population.Layout, error: Exception) -> str:
+def _remedy(layout: Layout, error: Exception) -> str:
   cause = str(error).strip().split('\n')[0][:200]
   return (
     f'memory ran out with one model at a time on {layout.devices} device(s) '
@@ -313,7 +303,7 @@ class Plan(NamedTuple):
 
 
 class Measured(NamedTuple):
-  """What the probe of one plan found.
+  """Speed and memory of one plan, measured by a probe.
 
   Attributes:
     plan: what was tried.
@@ -337,8 +327,8 @@ class Budget(NamedTuple):
   Attributes:
     members: models of the largest shard.
     shared: bytes of what all members see, on each device.
-    limit: of a number of devices, the bytes each of them may take.
-    margin: what a prediction is multiplied by before it is compared with it.
+    limit: maps the number of devices to the bytes available on each.
+    margin: what a prediction is multiplied by before it is compared with that.
   """
 
   members: int
@@ -352,25 +342,25 @@ class Choice(NamedTuple):
 
   Attributes:
     best: the chosen measurement, None if no plan fits.
-    why: of every plan, in the order given, what speaks for or against it.
+    why: for every plan, in the order given, what speaks for or against it.
   """
 
   best: Measured | None
   why: list[str]
 
 
-def choose_fastest(measured: Sequence[Measured], room: Budget) -> Choice:
+def choose_fastest(measured: Sequence[Measured], budget: Budget) -> Choice:
   """Choose the fastest plan that fits; of those that are close, the smallest.
 
   Speed counts without the models that only fill up the last chunk.
   """
-  faults = [_fault(one, room) for one in measured]
+  faults = [_fault(one, budget) for one in measured]
   fitting = [
     one for one, fault in zip(measured, faults, strict=True) if not fault
   ]
   if not fitting:
     return Choice(None, faults)
-  speeds = [useful_images(one, room.members) for one in fitting]
+  speeds = [useful_images(one, budget.members) for one in fitting]
   close = [
     one
     for one, speed in zip(fitting, speeds, strict=True)
@@ -378,9 +368,9 @@ def choose_fastest(measured: Sequence[Measured], room: Budget) -> Choice:
   ]
   best = min(
     close,
-    key=lambda one: one.plan.devices * bytes_per_device(one, room),
+    key=lambda one: one.plan.devices * bytes_per_device(one, budget),
   )
-  fastest = useful_images(best, room.members) == max(speeds)
+  fastest = useful_images(best, budget.members) == max(speeds)
   reason = 'chosen: fastest' if fastest else 'chosen: as fast, less memory'
   why = [
     fault or (reason if one is best else 'slower or larger')
@@ -389,19 +379,19 @@ def choose_fastest(measured: Sequence[Measured], room: Budget) -> Choice:
   return Choice(best, why)
 
 
-def _fault(one: Measured, room: Budget) -> str:
+def _fault(one: Measured, budget: Budget) -> str:
   if not one.images:
     return 'ran out of memory'
-  needed = room.margin * bytes_per_device(one, room)
-  if needed > room.limit(one.plan.devices):
+  needed = budget.margin * bytes_per_device(one, budget)
+  if needed > budget.limit(one.plan.devices):
     return 'exceeds the memory limit'
   return ''
 
 
-def bytes_per_device(one: Measured, room: Budget) -> float:
+def bytes_per_device(one: Measured, budget: Budget) -> float:
   """Return the predicted peak on each device for the largest shard."""
-  here = one.plan.padded(room.members) // one.plan.devices
-  return one.need.total(here, one.plan.chunk, room.shared)
+  here = one.plan.padded(budget.members) // one.plan.devices
+  return one.need.total(here, one.plan.chunk, budget.shared)
 
 
 def useful_images(one: Measured, members: int) -> float:
@@ -454,7 +444,7 @@ def _doublings(known: dict[Plan, float], devices: int, most: int) -> list[Plan]:
 
 
 def is_large(operations: float, devices: int, platform: str) -> bool:
-  """Whether a job is so large that it probes without being asked.
+  """Whether a job is so large that it probes by itself.
 
   Args:
     operations: floating-point operations of all that is to be trained.
@@ -466,7 +456,7 @@ def is_large(operations: float, devices: int, platform: str) -> bool:
 
 
 def may_go_on(spent: float, last: float, estimate: float) -> bool:
-  """Whether a job may probe another plan of its own accord.
+  """Whether a job may probe another plan by itself.
 
   Args:
     spent: seconds of probing so far.
@@ -476,15 +466,12 @@ def may_go_on(spent: float, last: float, estimate: float) -> bool:
   return spent + last <= SHARE * estimate
 
 
-log = logging.getLogger(__name__)
-
-
 class Measurements(NamedTuple):
-  """What is known.
+  """What is known of a model on this machine.
 
   Attributes:
     measured: probed plans.
-    most_chunk: of a stage, e.g. 'train scrub', the chunk it was left with
+    most_chunk: maps a stage, e.g. 'train scrub', to the chunk it was left with
       after running out of memory.
   """
 
@@ -493,19 +480,25 @@ class Measurements(NamedTuple):
 
 
 class MeasurementCache:
-  """The file of one set of facts.
+  """The measurements of one model on one machine, kept for later jobs.
 
-  Args:
-    root: cache folder.
-    facts: JSON-able; whatever the measurements depend on.
+    <root>/plans/<key>.json    facts, measurements, chunks that were too large
+
+  One file per model, batch size, image shape, precision, hardware and versions;
+  the key is a digest of these facts, which the file repeats in clear. A file
+  that is damaged counts as empty. Deleting the folder is always safe.
   """
 
   def __init__(self, root: pathlib.Path, facts: dict[str, Any]):
-    text = json.dumps(facts, sort_keys=True)
-    key = hashlib.sha256(text.encode()).hexdigest()[:16]
-    self.path = root / 'plans' / f'{key}.json'
-    self._facts = json.loads(text)
-    # What was added here is known here even if it cannot be written.
+    """Open the measurements.
+
+    Args:
+      root: cache folder.
+      facts: JSON-able; whatever the measurements depend on.
+    """
+    self.path = root / 'plans' / f'{files.digest(facts, digits=16)}.json'
+    self._facts = json.loads(json.dumps(facts))
+    # What was added is known to this process even if it cannot be written.
     self._added = Measurements()
 
   def read(self) -> Measurements:
@@ -514,50 +507,51 @@ class MeasurementCache:
 
   def _on_disk(self) -> Measurements:
     try:
-      found = json.loads(self.path.read_text())
+      content = json.loads(self.path.read_text())
+      if content['facts'] != self._facts:
+        raise ValueError('it is about another model or machine')
       return Measurements(
-        tuple(_measured(entry) for entry in found['measured']),
-        {name: int(chunk) for name, chunk in found['most_chunk'].items()},
+        tuple(_measured(entry) for entry in content['measured']),
+        {
+          str(stage): _checked(chunk, 'chunk', int, 1)
+          for stage, chunk in content['most_chunk'].items()
+        },
       )
     except FileNotFoundError:
       return Measurements()
-    except (OSError, ValueError, KeyError, TypeError) as error:
-      log.warning('%s is unreadable (%s); it is made again', self.path, error)
+    except (
+      *(OSError, ValueError, KeyError, TypeError, AttributeError),
+      RecursionError,
+    ) as error:
+      log.warning('%s is damaged (%s); it is made again', self.path, error)
       return Measurements()
 
   def add(self, one: Measured) -> Measurements:
-    """Remember a measurement in place of an older one of the same plan."""
+    """Add a measurement in place of an older one of the same plan."""
     return self._add(Measurements((one,)))
 
   def ran_out(self, stage: str, chunk: int) -> Measurements:
-    """Remember that a stage had to be content with a chunk."""
+    """Add the chunk that a stage was left with after running out of memory."""
     return self._add(Measurements(most_chunk={stage: chunk}))
 
-  def _add(self, notes: Measurements) -> Measurements:
-    self._added = _merge(self._added, notes)
-    return self._write(self.read())
-
-  def _write(self, notes: Measurements) -> Measurements:
+  def _add(self, new: Measurements) -> Measurements:
+    self._added = _merge(self._added, new)
+    known = self.read()
     content = {
       'facts': self._facts,
-      'measured': [_entry(one) for one in notes.measured],
-      'most_chunk': dict(notes.most_chunk),
+      'measured': [_entry(one) for one in known.measured],
+      'most_chunk': dict(known.most_chunk),
     }
     try:
-      self.path.parent.mkdir(parents=True, exist_ok=True)
-      with tempfile.NamedTemporaryFile(
-        'w', dir=self.path.parent, suffix='.draft', delete=False
-      ) as draft:
-        json.dump(content, draft, indent=1)
-      os.replace(draft.name, self.path)
+      files.write_text(self.path, json.dumps(content, indent=1))
     except OSError as error:
-      # A job must not fail because its notes cannot be kept.
+      # A job must not fail because its measurements cannot be kept.
       log.warning('%s cannot be written (%s)', self.path, error)
-    return notes
+    return known
 
 
 def _merge(old: Measurements, new: Measurements) -> Measurements:
-  """Join notes: the newer measurement of a plan, the smaller chunk."""
+  """Join: of a plan the newer measurement, of a stage the smaller chunk."""
   again = {one.plan for one in new.measured}
   others = [one for one in old.measured if one.plan not in again]
   chunks = dict(old.most_chunk)
@@ -575,10 +569,26 @@ def _entry(one: Measured) -> dict[str, Any]:
 
 
 def _measured(entry: dict[str, Any]) -> Measured:
+  """Return a measurement from what a file holds.
+
+  Raises:
+    ValueError, KeyError, TypeError: it is none, or has an impossible value.
+  """
+  plan, need = entry['plan'], entry['need']
+  number = functools.partial(_checked, kind=float, least=0)
   return Measured(
-    **{
-      **entry,
-      'plan': Plan(**entry['plan']),
-      'need': MemoryEstimate(**entry['need']),
-    }
+    plan=Plan(*(_checked(plan[f], f, int, 1) for f in Plan._fields)),
+    images=number(entry['images'], 'images'),
+    compile_seconds=number(entry['compile_seconds'], 'compile_seconds'),
+    need=MemoryEstimate(*(number(need[f], f) for f in MemoryEstimate._fields)),
+    peak=_checked(entry['peak'], 'peak', int, 0),
   )
+
+
+def _checked(value: Any, name: str, kind: type, least: int) -> Any:
+  allowed = (int, float) if kind is float else int
+  if isinstance(value, bool) or not isinstance(value, allowed):
+    raise TypeError(f'{name} = {value!r} is no number')
+  if not math.isfinite(value) or value < least:
+    raise ValueError(f'{name} = {value!r} is out of range')
+  return value

@@ -1,15 +1,12 @@
-"""A job: its data, its populations and where their results lie.
+"""A job: its data, its populations and the addresses of their results.
 
-Opening a job loads the data and computes addresses; it trains nothing. What an
-output depends on is what goes into its address, so that equal work is found
-again and changed work is not mistaken for it.
-
-Who is in a population: seeds x splits x forget sets, and their keys.
+Opening a job loads the data and computes addresses; it trains nothing and
+changes nothing on the disk. The address of a result is a digest of everything
+that it depends on: equal work is recognised, and changed work is not mistaken
+for it. `tests/study/test_addresses.py` goes through all settings and inputs.
 
 A member is known by its name (seed, split, forget set), never by its position:
 the keys of its draws follow from the name alone.
-
-Where numbers come from: versions, hardware, seeds, data.
 """
 
 import dataclasses
@@ -21,15 +18,18 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxmu import __version__, files, methods, models, population
+from jaxmu import __version__, files, methods, models
 from jaxmu import hparams as hp
 from jaxmu.data import datasets, splits
-from jaxmu.data import splits as splits_lib
 from jaxmu.draws import derive
 from jaxmu.method import Method, Sizes
-from jaxmu.study import execution, store
+from jaxmu.population import Layout
+from jaxmu.study import execution, originals, store
 from jaxmu.study.settings import Settings
 from jaxmu.types import Dataset, Key, Split, Task
+
+# Raised by hand when a stage's results change meaning.
+STAGE_VERSIONS = {'train': 2, 'predict': 2, 'timing': 2, 'report': 6}
 
 
 class Members(NamedTuple):
@@ -50,8 +50,16 @@ class Members(NamedTuple):
     """Number of members P."""
     return len(self.seed)
 
+  @property
+  def names(self) -> list[store.Name]:
+    """Seed, split and forget set of each member."""
+    return [
+      (int(seed), int(split), int(forget_set))
+      for seed, split, forget_set in zip(*self[:3], strict=True)
+    ]
 
-def members_per_forget_set(design: splits_lib.Design, seeds: int) -> Members:
+
+def members_per_forget_set(design: splits.Design, seeds: int) -> Members:
   """Return one member per seed and row of the design: retrained, unlearned."""
   rows = len(design.split)
   row = np.tile(np.arange(rows), seeds)
@@ -59,10 +67,10 @@ def members_per_forget_set(design: splits_lib.Design, seeds: int) -> Members:
   return Members(seed, design.split[row], design.forget_set[row], row)
 
 
-def members_per_split(design: splits_lib.Design, seeds: int) -> Members:
+def members_per_split(design: splits.Design, seeds: int) -> Members:
   """Return one member per seed and split: the originals.
 
-  Unlike the reference, which trains the same original anew for every forget
+  Unlike the reference, which trains the same original again for every forget
   set of a split, one original serves them all; it does not depend on them.
   """
   _, first = np.unique(design.split, return_index=True)
@@ -79,7 +87,7 @@ def originals_of(members: Members, originals: Members) -> np.ndarray:
   return np.array([position[name] for name in wanted], np.int32)
 
 
-def index_sets(design: splits_lib.Design, members: Members) -> Split:
+def index_sets(design: splits.Design, members: Members) -> Split:
   """Return the index sets of each member, leaves i32[P, ...]."""
   val = np.tile(design.val, (members.size, 1))
   return Split(design.retain[members.row], design.forget[members.row], val)
@@ -90,7 +98,7 @@ def weight_keys(root: Key, members: Members, shared: bool) -> Key:
 
   Args:
     root: key of the job.
-    members: who.
+    members: whose.
     shared: give all splits of a seed the same weights, as the reference does.
   """
   split = np.zeros_like(members.split) if shared else members.split
@@ -105,7 +113,7 @@ def draw_keys(root: Key, name: str, members: Members, shared: bool) -> Key:
   Args:
     root: key of the job.
     name: of the population, e.g. 'original' or 'msg'.
-    members: who.
+    members: whose.
     shared: give all members the same draws, as the reference does.
   """
   zero = np.zeros_like(members.seed)
@@ -121,22 +129,20 @@ def draw_keys(root: Key, name: str, members: Members, shared: bool) -> Key:
   )(seed, split, forget_set)
 
 
-# Raised by hand when a stage's results change meaning.
-STAGE_VERSIONS = {'train': 1, 'predict': 2, 'timing': 1, 'report': 5}
-
-
 @dataclasses.dataclass(frozen=True)
 class Population:
-  """One population of models and where its results lie.
+  """One population of models and where its results are stored.
 
   Attributes:
-    name: 'original', 'retrain' or the unlearning method.
+    name: 'original', 'retrain' or the name of the unlearning method.
     method: what trains it.
     hparams: hyper-parameters as plain numbers.
     members: who is in it.
     digest: address of the models.
     models: shelf of trained models.
     scores: shelf of predictions.
+    checkpoints: the file of each member, where models are read instead of
+      trained; else empty.
   """
 
   name: str
@@ -146,21 +152,37 @@ class Population:
   digest: str
   models: store.Shelf
   scores: store.Shelf
+  checkpoints: tuple[pathlib.Path, ...] = ()
 
   def positions(self, shard: int) -> np.ndarray:
-    """Return which members are in a shard; shards differ by one at most."""
-    return np.array_split(np.arange(self.members.size), self.models.size)[shard]
+    """Return which members are in a shard, i64[members of the shard]."""
+    sizes = [len(names) for names in self.models.members]
+    start = sum(sizes[:shard])
+    return np.arange(start, start + sizes[shard])
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """Everything a stage needs; see `open_job`."""
+  """Everything a stage needs; see `open_job`.
+
+  Attributes:
+    settings: checked settings.
+    source: the data set on the host.
+    design: index sets of every split and forget set.
+    task: data, model and transform on the device.
+    layout: devices and chunk.
+    root: key of all draws.
+    folder: the work directory.
+    split_digest: digest of the index sets.
+    populations: by name, in the order of training. 'original' is always there,
+      'retrain' unless the settings leave it out.
+  """
 
   settings: Settings
   source: datasets.Source
   design: splits.Design
   task: Task
-  layout: population.Layout
+  layout: Layout
   root: jax.Array  # key
   folder: pathlib.Path
   split_digest: str
@@ -182,45 +204,56 @@ class Job:
       classes=self.source.num_classes,
     )
 
+  def counted_cost(self, name: str) -> float:
+    """Return the work of one member in forward passes of one example."""
+    population = self.populations[name]
+    return float(population.method.card.cost(population.hparams, self.sizes))
+
   def shelf(self, stage: str, label: str, address: str) -> store.Shelf:
     """Return a shelf of one shard."""
-    return store.open_shelf(self.folder / 'store', stage, label, address, 1)
+    return store.Shelf(self.folder / 'store', stage, label, address)
 
 
 def open_job(settings: Settings) -> Job:
   """Load data, cut splits and address all results.
 
   Raises:
-    ValueError: the settings do not fit the data; nothing has been trained.
+    ValueError: the settings do not fit the data, or checkpoints of originals
+      are missing; nothing has been trained.
   """
   source = datasets.load(
     settings.data.name, data_dir=settings.data.folder or None
   )
   design = make_design(settings, source)
-  task = Task(
-    Dataset(jax.numpy.asarray(source.image), jax.numpy.asarray(source.label)),
-    models.build(
-      settings.model,
-      num_classes=source.num_classes,
-      options=settings.all_model_options,
-    ),
-    source.transform,
-    settings.precision,
-  )
   folder = pathlib.Path(settings.workdir).expanduser()
-  split_digest = files.digest(
-    'splits', 1, source.fingerprint, _plain(settings.splits), *_cuts(design)
-  )
+  split_digest = files.digest('splits', dataclasses.asdict(design))
   return Job(
     settings=settings,
     source=source,
     design=design,
-    task=task,
+    task=_task(settings, source),
     layout=default_layout(settings),
     root=jax.random.key(settings.seed),
     folder=folder,
     split_digest=split_digest,
-    populations=_populations(settings, design, folder, split_digest),
+    populations=_populations(settings, source, design, folder, split_digest),
+  )
+
+
+def _task(settings: Settings, source: datasets.Source) -> Task:
+  # Set only where it differs: until `Task` has the field, there is no choice.
+  options = {} if settings.run.cache_teacher else {'cache_teacher': False}
+  return Task(
+    Dataset(jax.numpy.asarray(source.image), jax.numpy.asarray(source.label)),
+    models.build(
+      settings.model,
+      num_classes=source.num_classes,
+      image_shape=tuple(source.image.shape[1:]),
+      options=settings.all_model_options,
+    ),
+    source.transform,
+    settings.precision,
+    **options,
   )
 
 
@@ -251,10 +284,10 @@ def make_design(settings: Settings, source: datasets.Source) -> splits.Design:
   )
 
 
-def default_layout(settings: Settings) -> population.Layout:
+def default_layout(settings: Settings) -> Layout:
   """Choose devices and chunk where the settings leave them open."""
   on_cpu = jax.default_backend() == 'cpu'
-  return population.Layout(
+  return Layout(
     devices=settings.run.devices or len(jax.devices()),
     chunk=settings.run.chunk or (1 if on_cpu else 8),
   )
@@ -262,63 +295,121 @@ def default_layout(settings: Settings) -> population.Layout:
 
 def _populations(
   settings: Settings,
+  source: datasets.Source,
   design: splits.Design,
   folder: pathlib.Path,
   split_digest: str,
 ) -> dict[str, Population]:
   seeds = settings.splits.seeds
-  everyone = members_per_forget_set(design, seeds)
+  per_forget_set = members_per_forget_set(design, seeds)
   per_split = members_per_split(design, seeds)
-  common = (
-    split_digest,
-    settings.seed,
-    settings.seed_mode,
-    settings.model,
-    dict(settings.model_options),
-    settings.precision,
-    settings.run.shard,
-  )
+  common = common_inputs(settings, source, split_digest)
 
-  def make(name, hparams, members, *upstream):
-    address = files.digest(
-      name, STAGE_VERSIONS['train'], *common, dict(hparams), *upstream
-    )
-    seen = files.digest('predict', STAGE_VERSIONS['predict'], address)
-    shards = -(-members.size // settings.run.shard)
-    shelf = folder / 'store'
+  def make(
+    spec: Any,
+    hparams: Any,
+    members: Members,
+    *upstream: Any,
+    checkpoints: tuple[pathlib.Path, ...] = (),
+  ) -> Population:
+    method = methods.get(spec)
+    code = code_fingerprint(methods, spec)
+    inputs = common, members.names, code, dict(hparams), *upstream
+    models_address = address('train', method.name, *inputs)
+    places = {
+      'models': models_address,
+      'scores': address('predict', models_address),
+    }
+    names = store.shards(members.names, settings.run.shard)
+    shelves = {
+      stage: store.Shelf(folder / 'store', stage, method.name, place, names)
+      for stage, place in places.items()
+    }
     return Population(
-      name=name,
-      method=methods.get(name),
+      name=method.name,
+      method=method,
       hparams=dict(hparams),
       members=members,
-      digest=address,
-      models=store.open_shelf(shelf, 'models', name, address, shards),
-      scores=store.open_shelf(shelf, 'scores', name, seen, shards),
+      digest=models_address,
+      checkpoints=checkpoints,
+      **shelves,
     )
 
-  original = make('original', settings.train, per_split)
-  found = {
-    'original': original,
-    'retrain': make('retrain', settings.train, everyone),
+  train, chosen = settings.train, settings.originals.checkpoints
+  if chosen:
+    paths = originals.find(chosen, per_split.names)
+    hashes = [files.sha256(path) for path in paths]
+    original = make('original', {}, per_split, hashes, checkpoints=paths)
+    # Not trained here; what it would cost to train them follows from these.
+    original = dataclasses.replace(original, hparams=dict(train))
+  else:
+    original = make('original', train, per_split)
+  made = [original]
+  if settings.retrained.train:
+    made.append(make('retrain', train, per_forget_set))
+  made += [
+    make(one.method, one.hparams, per_forget_set, original.digest)
+    for one in settings.unlearners
+  ]
+  return {population.name: population for population in made}
+
+
+def common_inputs(
+  settings: Settings, source: datasets.Source, split_digest: str
+) -> dict[str, Any]:
+  """Return what the models of every population depend on."""
+  return {
+    'data': data_identity(source),
+    'splits': split_digest,
+    'seed': settings.seed,
+    'seed_mode': settings.seed_mode,
+    'model': settings.model,
+    'model_options': dict(settings.model_options),
+    'model_code': code_fingerprint(models, settings.model),
+    'precision': settings.precision,
+    'shard': settings.run.shard,
   }
-  for unlearner in settings.unlearners:
-    found[unlearner.method] = make(
-      unlearner.method, unlearner.hparams, everyone, original.digest
-    )
-  return found
 
 
-def hyper_parameters(member: Population) -> Any:
+def data_identity(source: datasets.Source) -> dict[str, Any]:
+  """Return what a result depends on of a data set."""
+  identity = getattr(source, 'identity', None)
+  if identity is not None:
+    return identity()
+  return {
+    'name': source.name,
+    'fingerprint': source.fingerprint,
+    'num_dev': source.num_dev,
+    'num_classes': source.num_classes,
+    'transform': dataclasses.asdict(source.transform),
+  }
+
+
+def address(stage: str, *inputs: Any) -> str:
+  """Return the address of a stage's output, 12 hex digits.
+
+  Args:
+    stage: a key of `STAGE_VERSIONS`.
+    *inputs: everything that the output depends on; see `files.digest`.
+  """
+  return files.digest(__version__, stage, STAGE_VERSIONS[stage], *inputs)
+
+
+def code_fingerprint(package: Any, spec: Any) -> str:
+  """Return the fingerprint of a plug-in's code, '' for what is built in.
+
+  Args:
+    package: `jaxmu.methods` or `jaxmu.models`.
+    spec: what names the plug-in.
+  """
+  registry = package.METHODS if package is methods else package.MODELS
+  fingerprint = getattr(registry, 'fingerprint', None)
+  return fingerprint(spec) if fingerprint else ''
+
+
+def hyper_parameters(population: Population) -> Any:
   """Return the checked hyper-parameters of a population."""
-  return hp.from_config(member.method.Hparams, member.hparams)
-
-
-def _plain(section: Any) -> dict[str, Any]:
-  return dataclasses.asdict(section)
-
-
-def _cuts(design: splits.Design) -> tuple[np.ndarray, ...]:
-  return design.retain, design.forget, design.val
+  return hp.from_config(population.method.Hparams, population.hparams)
 
 
 _PACKAGES = (
@@ -346,15 +437,19 @@ def provenance(job: Job) -> dict[str, Any]:
       'classes': job.source.num_classes,
       'splits': job.split_digest,
     },
+    'checkpoints': {
+      str(path): files.sha256(path)
+      for path in job.populations['original'].checkpoints
+    },
     'layout': dataclasses.asdict(job.layout),
     'results': {n: p.digest for n, p in job.populations.items()},
   }
 
 
 def versions() -> dict[str, str]:
-  """Return the versions of Python, jaxmu and the packages it rests on."""
-  found = {name: metadata.version(name) for name in _PACKAGES}
-  return {'python': platform.python_version(), 'jaxmu': __version__, **found}
+  """Return the versions of Python, jaxmu and the packages it depends on."""
+  packages = {name: metadata.version(name) for name in _PACKAGES}
+  return {'python': platform.python_version(), 'jaxmu': __version__, **packages}
 
 
 def hardware_facts() -> dict[str, Any]:

@@ -1,20 +1,16 @@
-"""What a job would do: stages, models, time, memory, disk, what is there.
-
-Nothing is trained. The time is an estimate: counted work divided by the speed
-of the chosen execution plan, which a probe measured on this machine once, plus
-the time the probe took to compile, per program.
-
-The probe: a few training steps of a job's own model under one plan.
-
-Settles how a job uses the machine: asked for, measured or remembered.
+"""How a job uses the machine, and what it would do: plan, probe, describe.
 
 1. `config.run.devices` and `config.run.chunk` hold where they are set.
 2. What is open is chosen from what probes measured on this machine before, for
    this model, batch size, image shape and precision.
 3. `--plan` measures what is not known yet. A job does so by itself only if the
-   work left would take five minutes at the high speed of `choice.CEILING`, and
-   only while probing stays below 2 % of its estimate.
+   work left would take five minutes at the high speed of `execution.CEILING`,
+   and only while probing stays below 2 % of its estimate.
 4. Otherwise: all devices, chunks of 1 on a CPU and of 8 elsewhere.
+
+A probe takes a few training steps of the job's own model under one plan. An
+estimate of time is the counted work divided by the speed of the chosen plan,
+plus the time that the probe took to compile, per program.
 """
 
 import dataclasses
@@ -26,98 +22,12 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxmu import methods, population
-from jaxmu.study import evaluate, execution
+from jaxmu import hparams as hp
+from jaxmu import methods
+from jaxmu.population import Layout, Loaded, Trainer
+from jaxmu.study import execution, stages
 from jaxmu.study import job as job_lib
-from jaxmu.study import stages as stages_lib
 from jaxmu.types import Split
-
-_STEPS = {'cpu': 4}  # of an epoch; where steps are short, more are needed
-_MORE_STEPS = 16
-_EPOCHS = 4  # the first, which warms up, does not count
-
-
-def run_probe(job: job_lib.Job, plan: execution.Plan) -> execution.Measured:
-  """Train under a plan for a moment.
-
-  Args:
-    job: gives model, images, batch size and hyper-parameters.
-    plan: what to try.
-
-  Returns:
-    The median speed of a few epochs, and the memory of their program; a speed
-    of 0 if memory ran out.
-  """
-  try:
-    return _measure(job, plan)
-  except Exception as error:
-    if not execution.ran_out(error):
-      raise
-  return execution.Measured(
-    plan, 0.0, 0.0, execution.MemoryEstimate(0.0, 0.0, 0.0), 0
-  )
-
-
-def _measure(job: job_lib.Job, plan: execution.Plan) -> execution.Measured:
-  layout = population.Layout(plan.devices, plan.chunk)
-  trainer = population.Trainer(methods.get('retrain'), job.task, layout)
-  loaded, images = _load(job, trainer)
-  times = [time.perf_counter()]
-  trainer.train(loaded, on_epoch=lambda _: times.append(time.perf_counter()))
-  held = execution.bytes_of(loaded.members) / plan.devices
-  members = len(loaded.epochs) // plan.devices
-  return execution.Measured(
-    plan=plan,
-    images=images / float(np.median(np.diff(times)[1:])),
-    compile_seconds=trainer.compile_seconds,
-    need=execution.estimate_memory(loaded.epoch, held, members, plan.chunk),
-    peak=execution.peak_memory(),
-  )
-
-
-def _load(
-  job: job_lib.Job, trainer: population.Trainer
-) -> tuple[population.Loaded, int]:
-  """Load two chunks per device, or one if it holds a whole shard.
-
-  Returns:
-    The population and the images that one of its epochs trains on.
-  """
-  width = trainer.layout.width
-  size = width * min(2, -(-largest_shard(job) // width))
-  batch = job.settings.train['batch_size']
-  count = batch * _STEPS.get(jax.default_backend(), _MORE_STEPS)
-  people = job.populations['retrain']
-  members = stages_lib.select_members(people.members, np.zeros(size, np.int32))
-  index = np.tile(np.resize(job.design.retain[0], count), (size, 1))
-  one = np.tile(job.design.val[:1], (size, 1))
-  hparams = job_lib.hyper_parameters(people).replace(
-    num_epochs=np.asarray(_EPOCHS, np.int32)
-  )
-  loaded = trainer.load(
-    [hparams] * size,
-    job_lib.draw_keys(job.root, 'probe', members, False),
-    Split(index, one, one),
-    stages_lib.starting_models(job, people, members),
-  )
-  return loaded, size * count
-
-
-def largest_shard(job: job_lib.Job) -> int:
-  """Return how many models of a population are held at once."""
-  largest = max(p.members.size for p in job.populations.values())
-  return min(job.settings.run.shard, largest)
-
-
-def operations_per_image(job: job_lib.Job) -> float:
-  """Return the operations of one forward pass, without compiling it."""
-  shape = job.task.dataset.image.shape[1:]
-  image = jax.ShapeDtypeStruct((1, *shape), np.float32)
-  one = stages_lib.one_model_shapes(job)
-  apply = jax.jit(lambda v, x: job.task.model.apply(v, x, train=False))
-  found = apply.lower(one, image).cost_analysis() or {}
-  return float(found.get('flops', 0.0))
-
 
 Tell = Callable[[str], None]
 
@@ -136,7 +46,7 @@ def choose_plan(job: job_lib.Job, work: float, tell: Tell) -> job_lib.Job:
   run = job.settings.run
   if not work or (run.devices and run.chunk):
     return job
-  known = stages_lib.measurement_cache(job).read()
+  known = stages.measurement_cache(job).read()
   if not allowed_plans(job, known.measured) and _is_large(job, work):
     known = probe_missing(job, tell, work=work)
   measured = allowed_plans(job, known.measured)
@@ -145,7 +55,7 @@ def choose_plan(job: job_lib.Job, work: float, tell: Tell) -> job_lib.Job:
   best = execution.choose_fastest(measured, memory_budget(job)).best
   if best is None:
     raise ValueError(does_not_fit(job))
-  return dataclasses.replace(job, layout=population.Layout(*best.plan))
+  return dataclasses.replace(job, layout=Layout(*best.plan))
 
 
 def does_not_fit(job: job_lib.Job) -> str:
@@ -170,13 +80,13 @@ def probe_missing(
     work: forward passes of one example to be done, to stop where probing
       costs too large a share of them; None to measure all.
   """
-  book = stages_lib.measurement_cache(job)
-  known = book.read()
+  cache = stages.measurement_cache(job)
+  known = cache.read()
   begin = time.perf_counter()
   while plan := _next(job, known):
     last = time.perf_counter()
     tell(f'probing {describe_plan(plan)}')
-    known = book.add(run_probe(job, plan))
+    known = cache.add(run_probe(job, plan))
     now = time.perf_counter()
     best = max(one.images for one in allowed_plans(job, known.measured))
     estimate = (work or 0.0) / max(3 * best, 1.0)
@@ -238,6 +148,91 @@ def describe_plan(plan: execution.Plan) -> str:
   return f'{devices}, chunks of {plan.chunk}'
 
 
+def largest_shard(job: job_lib.Job) -> int:
+  """Return how many models of a population are held at once."""
+  largest = max(p.members.size for p in job.populations.values())
+  return min(job.settings.run.shard, largest)
+
+
+def operations_per_image(job: job_lib.Job) -> float:
+  """Return the operations of one forward pass, without compiling it."""
+  shape = job.task.dataset.image.shape[1:]
+  image = jax.ShapeDtypeStruct((1, *shape), np.float32)
+  one = stages.one_model_shapes(job)
+  apply = jax.jit(lambda v, x: job.task.model.apply(v, x, train=False))
+  cost = apply.lower(one, image).cost_analysis() or {}
+  return float(cost.get('flops', 0.0))
+
+
+_STEPS = {'cpu': 4}  # of an epoch; where steps are short, more are needed
+_MORE_STEPS = 16
+_EPOCHS = 4  # the first, which warms up, does not count
+
+
+def run_probe(job: job_lib.Job, plan: execution.Plan) -> execution.Measured:
+  """Train under a plan for a moment.
+
+  Args:
+    job: gives model, images, batch size and hyper-parameters.
+    plan: what to try.
+
+  Returns:
+    The median speed of a few epochs, and the memory of their program; a speed
+    of 0 if memory ran out.
+  """
+  try:
+    return _run_probe(job, plan)
+  except Exception as error:
+    if not execution.ran_out(error):
+      raise
+  return execution.Measured(
+    plan, 0.0, 0.0, execution.MemoryEstimate(0.0, 0.0, 0.0), 0
+  )
+
+
+def _run_probe(job: job_lib.Job, plan: execution.Plan) -> execution.Measured:
+  layout = Layout(plan.devices, plan.chunk)
+  trainer = Trainer(methods.get('retrain'), job.task, layout)
+  loaded, images = _load_probe(job, trainer)
+  times = [time.perf_counter()]
+  trainer.train(loaded, on_epoch=lambda _: times.append(time.perf_counter()))
+  resident = execution.bytes_of(loaded.members) / plan.devices
+  members = len(loaded.epochs) // plan.devices
+  return execution.Measured(
+    plan=plan,
+    images=images / float(np.median(np.diff(times)[1:])),
+    compile_seconds=trainer.compile_seconds,
+    need=execution.estimate_memory(loaded.epoch, resident, members, plan.chunk),
+    peak=execution.peak_memory(),
+  )
+
+
+def _load_probe(job: job_lib.Job, trainer: Trainer) -> tuple[Loaded, int]:
+  """Load two chunks per device, or one if it holds a whole shard.
+
+  Returns:
+    The population and the images that one of its epochs trains on.
+  """
+  width = trainer.layout.width
+  size = width * min(2, -(-largest_shard(job) // width))
+  batch = job.settings.train['batch_size']
+  count = batch * _STEPS.get(jax.default_backend(), _MORE_STEPS)
+  seeds = job.settings.splits.seeds
+  everyone = job_lib.members_per_forget_set(job.design, seeds)
+  members = stages.select_members(everyone, np.zeros(size, np.int32))
+  index = np.tile(np.resize(job.design.retain[0], count), (size, 1))
+  one = np.tile(job.design.val[:1], (size, 1))
+  train = {**job.settings.train, 'num_epochs': _EPOCHS}
+  hparams = hp.from_config(trainer.method.Hparams, train)
+  loaded = trainer.load(
+    [hparams] * size,
+    job_lib.draw_keys(job.root, 'probe', members, False),
+    Split(index, one, one),
+    stages.fresh_models(job, members),
+  )
+  return loaded, size * count
+
+
 _SCORE_BYTES = 6  # log-odds in float32, two flags
 
 
@@ -260,43 +255,48 @@ class Step(NamedTuple):
 
 
 def plan_steps(job: job_lib.Job) -> list[Step]:
-  """Return the stages of a job in order."""
+  """Return the stages of a job in order; reads the store, changes nothing."""
   verify = job.settings.run.verify
   examples = len(job.source.label)
-  model = stages_lib.bytes_per_model(job)
-  found = []
-  for name, people in job.populations.items():
-    left = _left(people, people.models.missing(verify=verify))
-    work = left * evaluate.counted_cost(job, name)
-    size = people.members.size
-    found.append(Step(f'train {name}', size, left, work, left * model))
-  for name, people in job.populations.items():
-    left = _left(people, people.scores.missing(verify=verify))
-    disk = left * examples * _SCORE_BYTES
-    found.append(
-      Step(f'predict {name}', people.members.size, left, left * examples, disk)
+  model = stages.bytes_per_model(job)
+  steps = []
+  for name, population in job.populations.items():
+    left = _left(population, population.models.missing(verify=verify))
+    size = population.members.size
+    stage, work = f'train {name}', left * job.counted_cost(name)
+    if population.checkpoints:
+      stage, work = f'read {name}', 0.0
+    steps.append(Step(stage, size, left, work, left * model))
+  for name, population in job.populations.items():
+    left = _left(population, population.scores.missing(verify=verify))
+    work, disk = left * examples, left * examples * _SCORE_BYTES
+    steps.append(
+      Step(f'predict {name}', population.members.size, left, work, disk)
     )
   for name in job.populations:
-    left = len(stages_lib.timing_shelf(job, name).missing())
+    if not stages.is_timed(job, name):
+      continue
+    left = len(stages.timing_shelf(job, name).missing())
     # One member on one device, so all others wait.
     runs = left * (job.settings.timing.repeats + 1) * job.layout.devices
-    work = runs * evaluate.counted_cost(job, name)
-    found.append(Step(f'time {name}', 1, left, work, 0))
-  return found
+    steps.append(
+      Step(f'time {name}', 1, left, runs * job.counted_cost(name), 0)
+    )
+  return steps
 
 
-def _left(people: job_lib.Population, missing: list[int]) -> int:
-  return sum(len(people.positions(shard)) for shard in missing)
+def _left(population: job_lib.Population, missing: list[int]) -> int:
+  return sum(len(population.positions(shard)) for shard in missing)
 
 
-def bytes_to_write(stages: list[Step]) -> int:
+def bytes_to_write(steps: list[Step]) -> int:
   """Return the bytes that the missing stages will write."""
-  return sum(step.disk for step in stages)
+  return sum(step.disk for step in steps)
 
 
-def training_work(stages: list[Step]) -> float:
+def training_work(steps: list[Step]) -> float:
   """Return the forward passes of one example still to be done in training."""
-  return sum(step.work for step in stages if step.stage.startswith('train '))
+  return sum(step.work for step in steps if step.stage.startswith('train '))
 
 
 def plan_text(job: job_lib.Job, tell: Tell = lambda line: None) -> str:
@@ -308,18 +308,18 @@ def plan_text(job: job_lib.Job, tell: Tell = lambda line: None) -> str:
   """
   known = probe_missing(job, tell)
   measured = allowed_plans(job, known.measured)
-  room = memory_budget(job)
-  chosen = execution.choose_fastest(measured, room)
+  budget = memory_budget(job)
+  chosen = execution.choose_fastest(measured, budget)
   if chosen.best is None:
     raise ValueError(does_not_fit(job))
-  layout = population.Layout(*chosen.best.plan)
+  layout = Layout(*chosen.best.plan)
   job = dataclasses.replace(job, layout=layout)
   return '\n'.join(
     [
-      *_plans(measured, chosen, room),
-      *_settled(job, known),
+      *_plans(measured, chosen, budget),
+      *_limits(job, known),
       '',
-      *_stages(job, chosen.best, room),
+      *_step_lines(job, chosen.best, budget),
     ]
   )
 
@@ -327,15 +327,15 @@ def plan_text(job: job_lib.Job, tell: Tell = lambda line: None) -> str:
 def _plans(
   measured: list[execution.Measured],
   chosen: execution.Choice,
-  room: execution.Budget,
+  budget: execution.Budget,
 ) -> list[str]:
-  """The plans that were tried, one a line."""
+  """Describe the plans that were tried, one per line."""
   lines = [
     f'{"devices":>7}{"chunk":>7}{"images/s":>10}{"compile":>9}'
     f'{"memory/model":>14}{"of a shard":>12}'
   ]
   for one, why in zip(measured, chosen.why, strict=True):
-    total = one.plan.devices * execution.bytes_per_device(one, room)
+    total = one.plan.devices * execution.bytes_per_device(one, budget)
     each = one.need.resident + one.need.copied
     lines.append(
       f'{one.plan.devices:>7}{one.plan.chunk:>7}{one.images:>10,.0f}'
@@ -350,14 +350,14 @@ def _plans(
   return lines
 
 
-def _settled(job: job_lib.Job, known: execution.Measurements) -> list[str]:
-  """What the choice was bound by."""
-  run, room = job.settings.run, memory_budget(job)
-  limit = room.limit(1)
+def _limits(job: job_lib.Job, known: execution.Measurements) -> list[str]:
+  """Describe what limits the choice."""
+  run, budget = job.settings.run, memory_budget(job)
+  limit = budget.limit(1)
   lines = [
     f'limit   {execution.readable_bytes(limit)} '
     + ('as config.run.memory says' if run.memory else 'as the machine has it')
-    + f', for a shard of {room.members} models (config.run.shard)'
+    + f', for a shard of {budget.members} models (config.run.shard)'
   ]
   fixed = [
     f'config.run.{name} = {value}'
@@ -373,18 +373,18 @@ def _settled(job: job_lib.Job, known: execution.Measurements) -> list[str]:
   return lines
 
 
-def _stages(
-  job: job_lib.Job, best: execution.Measured, room: execution.Budget
+def _step_lines(
+  job: job_lib.Job, best: execution.Measured, budget: execution.Budget
 ) -> list[str]:
-  """The stages, one a line, and the totals."""
+  """Describe the stages, one per line, and the totals."""
   forwards = 3 * best.images
   lines = [
     f'{"stage":<24}{"models":>8}{"cached":>8}{"to do":>8}{"time":>12}'
     f'{"disk":>12}'
   ]
   total = 0.0
-  stages = plan_steps(job)
-  for step in stages:
+  steps = plan_steps(job)
+  for step in steps:
     seconds = step.work / forwards
     if step.missing:
       seconds += best.compile_seconds
@@ -394,15 +394,15 @@ def _stages(
       f'{step.missing:>8}{_duration(seconds):>12}'
       f'{execution.readable_bytes(step.disk):>12}'
     )
-  needed = best.plan.devices * execution.bytes_per_device(best, room)
+  needed = best.plan.devices * execution.bytes_per_device(best, budget)
   return [
     *lines,
     '',
     f'time    about {_duration(total)} on {describe_plan(best.plan)}, '
     'compilation included',
-    f'memory  about {execution.readable_bytes(needed)} for a shard of {room.members} '
-    'models and the data',
-    f'disk    {execution.readable_bytes(bytes_to_write(stages))} to write in '
+    f'memory  about {execution.readable_bytes(needed)} for a shard of '
+    f'{budget.members} models and the data',
+    f'disk    {execution.readable_bytes(bytes_to_write(steps))} to write in '
     f'{job.folder}',
   ]
 

@@ -7,7 +7,6 @@ ranks methods across several jobs. Run times come from the timing stage.
 
 import dataclasses
 import functools
-import hashlib
 import math
 import pathlib
 from collections.abc import Collection, Mapping
@@ -18,7 +17,7 @@ from jaxmu import files
 from jaxmu.metrics import METRICS, cost, ranking, retention
 from jaxmu.report import html, paper_table, plots
 from jaxmu.report import results as results_lib
-from jaxmu.study import evaluate, stages, store
+from jaxmu.study import curves, evaluate, stages, store
 from jaxmu.study import job as job_lib
 
 ACCURACIES = ('ra', 'fa', 'va', 'ta')
@@ -37,7 +36,11 @@ def report_shelf(job: job_lib.Job) -> store.Shelf:
     dataclasses.asdict(job.settings.timing),
     [(spec, METRICS.fingerprint(spec)) for spec in job.settings.metrics],
     {
-      n: (p.digest, stages.shards_with_curves(p))
+      n: (
+        p.digest,
+        curves.recorded_shards(p),
+        stages.timing_shelf(job, n).address,
+      )
       for n, p in job.populations.items()
     },
   )
@@ -78,7 +81,7 @@ def publish(job: job_lib.Job, command: str) -> None:
     missing=evaluation.missing,
   )
   paths = html.write_report(job.folder, report)
-  paths += stages.write_curves(job)
+  paths += curves.write(job)
   paths.append(
     results_lib.write_csv(
       job.folder / PER_CLUSTER_FILE,
@@ -144,9 +147,9 @@ def clock_rows(
   if results_lib.REFERENCE in job.populations:
     reference = _seconds(job, results_lib.REFERENCE)
   for name in job.populations:
+    if not stages.is_timed(job, name) or name in failed:
+      continue
     own = _seconds(job, name)
-    if name in failed:
-      own = nothing
     values = {
       'rte': (cost.rte(reference['seconds'], own['seconds']), 1.0),
       'rte_cold': (
@@ -238,7 +241,7 @@ def _roc(evaluation: evaluate.Evaluation) -> plots.Figure | None:
   if not evaluation.curves:
     return None
   auc = {r.method: r.value for r in evaluation.rows if r.metric == 'ulira_auc'}
-  curves = {
+  drawn = {
     name: plots.Roc(
       fpr=curve['fpr'],
       tpr=curve['tpr'],
@@ -249,7 +252,7 @@ def _roc(evaluation: evaluate.Evaluation) -> plots.Figure | None:
     )
     for name, curve in evaluation.curves.items()
   }
-  return plots.roc(curves)
+  return plots.roc(drawn)
 
 
 def _accuracy_bars(rows: list[results_lib.Row]) -> plots.Figure:
@@ -273,8 +276,8 @@ def _accuracy_bars(rows: list[results_lib.Row]) -> plots.Figure:
 def _learning_curves(
   job: job_lib.Job, problems: list[str]
 ) -> list[html.Picture]:
-  curves = {n: stages.read_curves(p) for n, p in job.populations.items()}
-  recorded = {name: curve for name, curve in curves.items() if curve}
+  read = {n: curves.read(p) for n, p in job.populations.items()}
+  recorded = {name: curve for name, curve in read.items() if curve}
   titles = {'test': 'Test images', 'retain': 'Retained images'}
   panels = {
     title: {name: curve[key] for name, curve in recorded.items()}
@@ -290,7 +293,7 @@ def _learning_curves(
 def _checksum(path: pathlib.Path) -> str:
   if not path.is_file():
     return ''
-  return hashlib.sha256(path.read_bytes()).hexdigest()
+  return files.sha256(path)
 
 
 def observations(
@@ -449,6 +452,8 @@ def unpack_table(packed: dict) -> paper_table.PaperTable:
 
 
 def _speed_ups(job: job_lib.Job, name: str) -> np.ndarray:
+  if not stages.is_timed(job, name):
+    return np.array([])
   seconds = stages.timing_shelf(job, name).info()['warm_seconds']
   if results_lib.REFERENCE not in job.populations:
     return np.full(len(seconds), np.nan)

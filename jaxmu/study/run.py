@@ -1,9 +1,9 @@
 """All stages of a job in order, each skipped where its output exists.
 
-Finds out before training what would fail after it.
-
-Every method's program is traced for one member, which takes a second or two and
-no memory, and the room on the disk is compared with what will be written.
+What would fail after training is found before it: the program of every method
+is traced for one member, which takes a second or two and no memory; originals
+that come from files are read; and the space on the disk is compared with what
+will be written.
 """
 
 import pathlib
@@ -12,12 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmu import files, population
+from jaxmu import population as population_lib
 from jaxmu.draws import Draws
 from jaxmu.report import paper_table, progress, tables
+from jaxmu.study import curves, originals, planner, publish, stages, store
 from jaxmu.study import job as job_lib
-from jaxmu.study import planner, publish
-from jaxmu.study import stages as stages_lib
 from jaxmu.study.settings import Settings
 from jaxmu.types import Problem, Split
 
@@ -36,27 +35,14 @@ def run(settings: Settings, command: str = '') -> job_lib.Job:
     ValueError: something is wrong that can be known before training.
   """
   folder = pathlib.Path(settings.workdir).expanduser()
-  with files.hold_workdir(folder), progress.Progress() as bars:
+  with store.hold_workdir(folder), progress.Progress() as bars:
     job = job_lib.open_job(settings)
-    stages = planner.plan_steps(job)
-    check_job(job, stages)
-    job = planner.choose_plan(job, planner.training_work(stages), bars.line)
-    fresh = any(step.missing for step in stages)
-    for name, people in job.populations.items():
-      # Models that exist cost nothing here: programs are compiled when needed.
-      layout = stages_lib.stage_layout(job, f'train {name}')
-      trainer = population.Trainer(people.method, job.task, layout)
-      stages_lib.train(job, name, trainer, bars)
-      stages_lib.write_curves(
-        job
-      )  # to be looked at while the rest is still running
-      stages_lib.measure_time(job, name, trainer, bars)
-    for remark in stages_lib.curve_warnings(job):
-      bars.line(remark)
-    predictors: dict[population.Layout, population.Predictor] = {}
-    for name in job.populations:
-      stages_lib.predict(job, name, bars, predictors)
+    steps = planner.plan_steps(job)
+    check_job(job, steps)
+    job = planner.choose_plan(job, planner.training_work(steps), bars.line)
+    train_and_predict(job, bars)
     if publish.is_current(job):
+      fresh = any(step.missing for step in steps)
       bars.line('report: up to date' + ('' if fresh else ', nothing redone'))
     else:
       bars.line('report: evaluating and drawing')
@@ -76,27 +62,60 @@ def run(settings: Settings, command: str = '') -> job_lib.Job:
   return job
 
 
-def check_job(job: job_lib.Job, stages: list[planner.Step]) -> None:
+def train_and_predict(job: job_lib.Job, bars: progress.Progress) -> None:
+  """Run all stages but the report.
+
+  Args:
+    job: opened and checked; its work directory must be held.
+    bars: where to show progress.
+  """
+  for name, population in job.populations.items():
+    # Models that exist cost nothing here: programs are compiled when needed.
+    layout = stages.stage_layout(job, f'train {name}')
+    trainer = population_lib.Trainer(population.method, job.task, layout)
+    stages.train(job, name, trainer, bars)
+    curves.write(job)  # can be looked at while the rest is still running
+    stages.measure_time(job, name, trainer, bars)
+  for warning in curves.warnings(job):
+    bars.line(warning)
+  predictors: dict[population_lib.Layout, population_lib.Predictor] = {}
+  for name in job.populations:
+    stages.predict(job, name, bars, predictors)
+  if job.populations['original'].checkpoints:
+    bars.line(stages.checkpoints_line(job))
+
+
+def check_job(job: job_lib.Job, steps: list[planner.Step]) -> None:
   """Refuse a job that cannot come to its end.
 
   Raises:
-    ValueError: a model does not fit a method, or the disk is too small.
+    ValueError: a model does not fit a method, a checkpoint does not fit the
+      model, or the disk is too small.
   """
-  for people in job.populations.values():
-    _trace(job, people)
-  files.check_space(job.folder, planner.bytes_to_write(stages))
+  for population in job.populations.values():
+    if population.checkpoints:
+      _read_first(job, population)
+    else:
+      _trace(job, population)
+  store.check_space(job.folder, planner.bytes_to_write(steps))
 
 
-def _trace(job: job_lib.Job, people: job_lib.Population) -> None:
-  """Trace a member's program without running it, to find what does not fit.
+def _read_first(job: job_lib.Job, population: job_lib.Population) -> None:
+  """Read a checkpoint; the others are read before anything is trained."""
+  like = stages.one_model_shapes(job)
+  originals.read(job.task.model, population.checkpoints[:1], like)
+
+
+def _trace(job: job_lib.Job, population: job_lib.Population) -> None:
+  """Trace a member's program without running it, to see what does not fit.
 
   Raises:
     ValueError: from the method or the model, with the population's name.
   """
-  one = stages_lib.select_members(people.members, np.zeros(1, np.int32))
+  one = stages.select_members(population.members, np.zeros(1, np.int32))
   split = jax.tree.map(lambda x: x[0], job_lib.index_sets(job.design, one))
-  shapes = stages_lib.one_model_shapes(job)
-  method = people.method
+  shapes = stages.one_model_shapes(job)
+  method = population.method
 
   def member(hparams, key, split, original):
     problem = Problem(job.task, split, original)
@@ -105,13 +124,10 @@ def _trace(job: job_lib.Job, people: job_lib.Population) -> None:
     method.epoch(hparams, draws, problem, state, jnp.int32(0))
 
   try:
-    hparams = stages_lib.counted_hparams(
-      job, people, job_lib.hyper_parameters(people)
+    hparams = stages.counted_hparams(
+      job, population, job_lib.hyper_parameters(population)
     )
-    jax.eval_shape(member, hparams, job.root, Split(*_leaves(split)), shapes)
+    split = Split(*map(jnp.asarray, (split.retain, split.forget, split.val)))
+    jax.eval_shape(member, hparams, job.root, split, shapes)
   except ValueError as error:
-    raise ValueError(f'{people.name}: {error}') from error
-
-
-def _leaves(split: Split) -> tuple[jax.Array, ...]:
-  return tuple(jnp.asarray(x) for x in (split.retain, split.forget, split.val))
+    raise ValueError(f'{population.name}: {error}') from error

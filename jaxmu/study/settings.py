@@ -1,9 +1,11 @@
 """The settings of a job: names, types and ranges, checked before anything runs.
 
-Configuration objects stop here; the rest of the project sees these classes.
+A configuration ends here; the rest of the project sees these classes. A field
+that a result depends on enters the result's address, see `jaxmu.study.job`.
 """
 
 import dataclasses
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,20 +14,55 @@ from flax import struct
 from jaxmu import hparams as hp
 from jaxmu import methods, models
 from jaxmu import precision as precision_lib
+from jaxmu.attacks import registry
 from jaxmu.data import catalog
 from jaxmu.data import splits as splits_lib
 from jaxmu.metrics import METRICS
-from jaxmu.report import glossary
 
 _SHARE = hp.Interval(0.0, 1.0, low_open=True, high_open=True)
+# Beyond these, a job would take years or its tables not fit into memory; they
+# catch slips of the keyboard before anything is allocated.
+_SEED = hp.Interval(0, 2**32 - 1)  # jax.random.key cuts larger ones to 32 bits
+_FEW = hp.Interval(1, 10_000)
+_MANY = hp.Interval(1, 1_000_000)
 
 
 @struct.dataclass
 class Data:
-  """Which data set, and where prepared data lies ('' for the usual places)."""
+  """Which data set.
+
+  Attributes:
+    name: of the set.
+    folder: of prepared sets; '' for the usual places.
+  """
 
   name: str = hp.static('digits')
   folder: str = hp.static('')
+
+
+@dataclasses.dataclass(frozen=True)
+class Originals:
+  """Where the original models come from.
+
+  Attributes:
+    checkpoints: files to read them from instead of training them: paths, or
+      patterns such as `seed*.pth` or `runs/{seed}_{split}.safetensors`; see
+      `jaxmu.study.originals`. Empty to train them.
+  """
+
+  checkpoints: tuple[str, ...] = ()
+
+
+@struct.dataclass
+class Retrained:
+  """The reference that unlearned models are compared with.
+
+  Attributes:
+    train: train retrained models. Without them a report leaves out the numbers
+      that need them.
+  """
+
+  train: bool = hp.static(True)
 
 
 @struct.dataclass
@@ -46,13 +83,13 @@ class Splits:
   """
 
   design: str = hp.static('audit', valid=('audit', 'reference', 'main'))
-  num_splits: int = hp.static(16, valid=hp.AT_LEAST_ONE)
-  forget_sets: int = hp.static(2, valid=hp.AT_LEAST_ONE)
+  num_splits: int = hp.static(16, valid=_FEW)
+  forget_sets: int = hp.static(2, valid=_FEW)
   forget_fraction: float = hp.static(0.1, valid=_SHARE)
   pool: int = hp.static(0, valid=hp.COUNT)
-  seeds: int = hp.static(1, valid=hp.AT_LEAST_ONE)
+  seeds: int = hp.static(1, valid=_FEW)
   forget: str = hp.static('random')
-  seed: int = hp.static(0, valid=hp.COUNT)
+  seed: int = hp.static(0, valid=_SEED)
 
 
 @struct.dataclass
@@ -60,14 +97,14 @@ class Attack:
   """How the models are attacked; changing this retrains nothing.
 
   Attributes:
+    which: names of attacks, separated by commas; '' for the default ones.
     variance: how U-LiRA estimates variances.
     mode: what U-LiRA leaves out of its fit when it scores a model.
     leave_out: 'pair' or 'split', for mode 'logo'; see docs/attacks.md.
     location: 'mean' or 'median'.
-    which: names of attacks, separated by commas; '' for all cheap ones that the
-      scores allow. The other options are those of U-LiRA.
   """
 
+  which: str = hp.static('')
   variance: str = hp.static(
     'shrink',
     valid=(
@@ -81,7 +118,6 @@ class Attack:
   mode: str = hp.static('logo', valid=('logo', 'loo', 'in_sample'))
   leave_out: str = hp.static('pair', valid=('pair', 'split'))
   location: str = hp.static('mean', valid=('mean', 'median'))
-  which: str = hp.static('')
 
 
 @struct.dataclass
@@ -101,7 +137,7 @@ class Curve:
 class Timing:
   """How run time is measured: single member, median of `repeats` warm runs."""
 
-  repeats: int = hp.static(3, valid=hp.AT_LEAST_ONE)
+  repeats: int = hp.static(3, valid=_FEW)
 
 
 @struct.dataclass
@@ -117,18 +153,27 @@ class Run:
       cores, may hold; 0 for 90 % of what there is.
     shard: members trained and saved together, the unit of resuming.
     verify: compare checksums of finished shards, not just sizes.
+    cache_teacher: keep the outputs of teacher models, where a method has one,
+      instead of computing them in every epoch. The results are the same; it
+      costs memory and saves time.
   """
 
   devices: int = hp.static(0, valid=hp.COUNT)
   chunk: int = hp.static(0, valid=hp.COUNT)
   memory: float = hp.static(0.0, valid=hp.NON_NEGATIVE)
-  shard: int = hp.static(8, valid=hp.AT_LEAST_ONE)
+  shard: int = hp.static(8, valid=_MANY)
   verify: bool = hp.static(True)
+  cache_teacher: bool = hp.static(True)
 
 
 @dataclasses.dataclass(frozen=True)
 class Unlearner:
-  """An unlearning method with its hyper-parameters as plain numbers."""
+  """An unlearning method with its hyper-parameters as plain numbers.
+
+  Attributes:
+    method: a name, or what else names a plug-in; see `jaxmu.plugins`.
+    hparams: all hyper-parameters.
+  """
 
   method: str
   hparams: Mapping[str, Any]
@@ -148,7 +193,7 @@ class Settings:
       it changes results, hence it is never chosen for the user.
     train: hyper-parameters of the original and the retrained models.
     unlearners: the methods to compare.
-    metrics: plug-ins that are computed besides the built-in metrics.
+    metrics: further metrics, by name or as plug-ins.
   """
 
   workdir: str
@@ -156,6 +201,8 @@ class Settings:
   seed_mode: str
   data: Data
   splits: Splits
+  originals: Originals
+  retrained: Retrained
   model: str
   model_options: Mapping[str, Any]
   precision: str
@@ -169,57 +216,73 @@ class Settings:
 
   @property
   def all_model_options(self) -> dict[str, Any]:
-    """The options of the model with what the precision asks of it."""
-    asked = precision_lib.model_options(self.precision)
-    return {**self.model_options, **asked}
+    """The options of the model, with those that the precision implies."""
+    implied = precision_lib.model_options(self.precision)
+    return {**self.model_options, **implied}
 
 
 def from_config(config: Mapping[str, Any]) -> Settings:
   """Check a configuration and turn it into settings.
 
   Args:
-    config: nested plain mapping with the fields of `configs/common.py`.
+    config: nested plain mapping with the fields that
+      `jaxmu.study.recipes.job_config` returns.
 
   Raises:
     ValueError: an unknown name, a value of the wrong type or out of range; the
       message names the field, the value and the remedy.
   """
-  sections = ('data', 'splits', 'attack', 'curve', 'timing', 'run')
-  plain = ('workdir', 'seed', 'seed_mode', 'model', 'train')
   _check_fields(
-    config, 'config', (*sections, *plain, 'unlearn'), ('compare', 'metrics')
+    config, 'config', _NEEDED, (*_SECTIONS, 'originals', 'compare', 'metrics')
   )
+  for name in config:
+    if name not in (*_PLAIN, 'metrics') and not isinstance(
+      config[name], Mapping
+    ):
+      raise ValueError(
+        f'config.{name} = {config[name]!r}; give a section with fields, see '
+        'jaxmu/study/recipes.py'
+      )
   _check_fields(
     config['model'], 'config.model', ('name',), ('options', 'precision')
   )
   _check_fields(config['unlearn'], 'config.unlearn', ('method', 'hparams'))
-  classes = dict(
-    data=Data,
-    splits=Splits,
-    attack=Attack,
-    curve=Curve,
-    timing=Timing,
-    run=Run,
-  )
-  config = {**config, 'attack': _named_attacks(config['attack'])}
-  parts = {
-    name: hp.from_config(classes[name], config[name], f'config.{name}.')
-    for name in sections
+  sections = {
+    name: hp.from_config(cls, config.get(name, {}), f'config.{name}.')
+    for name, cls in _SECTIONS.items()
   }
   settings = Settings(
     workdir=str(config['workdir']),
-    seed=_whole(config, 'seed'),
+    seed=_seed(config['seed']),
     seed_mode=_choice(config, 'seed_mode', ('independent', 'reference')),
+    originals=_originals(config.get('originals', {})),
     model=config['model']['name'],
     model_options=dict(config['model'].get('options', {})),
     precision=config['model'].get('precision', precision_lib.DEFAULT),
     train=_train(config['train']),
     unlearners=_unlearners(config),
-    metrics=_metrics(config.get('metrics', ())),
-    **parts,
+    metrics=tuple(config.get('metrics', ())),
+    **sections,
   )
   _check_names(settings)
   return settings
+
+
+# Sections without checks beyond those of their fields.
+_SECTIONS = {
+  'data': Data,
+  'splits': Splits,
+  'retrained': Retrained,
+  'attack': Attack,
+  'curve': Curve,
+  'timing': Timing,
+  'run': Run,
+}
+_NEEDED = (
+  *('workdir', 'seed', 'seed_mode', 'data', 'splits', 'model', 'train'),
+  *('unlearn', 'attack', 'curve', 'timing', 'run'),
+)
+_PLAIN = ('workdir', 'seed', 'seed_mode')
 
 
 def _check_fields(
@@ -229,6 +292,10 @@ def _check_fields(
   optional: tuple[str, ...] = (),
 ) -> None:
   known = sorted({*needed, *optional})
+  if not isinstance(values, Mapping):
+    raise ValueError(
+      f'{where} = {values!r}; give a section with the fields {", ".join(known)}'
+    )
   for name in values:
     if name == 'fidelity':
       raise ValueError(
@@ -236,14 +303,32 @@ def _check_fields(
         "in; choose the cited works' with --config=FILE:SCALE,paper"
       )
     if name not in known:
+      near = difflib.get_close_matches(name, known, n=1)
+      hint = f'did you mean {near[0]!r}? ' if near else ''
       raise ValueError(
-        f'{where}.{name} is unknown; choose from: {", ".join(known)}'
+        f'{where}.{name} is unknown; {hint}choose from: {", ".join(known)}'
       )
   for name in needed:
     if name not in values:
       raise ValueError(
-        f'{where}.{name} is missing; add it, see configs/common.py'
+        f'{where}.{name} is missing; add it, as in what '
+        'jaxmu.study.recipes.job_config returns'
       )
+
+
+def _originals(values: Mapping[str, Any]) -> Originals:
+  _check_fields(values, 'config.originals', (), ('checkpoints',))
+  chosen = values.get('checkpoints', '')
+  if isinstance(chosen, str):
+    chosen = [part.strip() for part in chosen.split(',') if part.strip()]
+  if not isinstance(chosen, list | tuple) or not all(
+    isinstance(part, str) and part for part in chosen
+  ):
+    raise ValueError(
+      f'config.originals.checkpoints = {chosen!r}; give a path or a pattern, '
+      "several divided by commas, or '' to train the originals"
+    )
+  return Originals(tuple(chosen))
 
 
 def _train(values: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -257,13 +342,13 @@ def _unlearners(config: Mapping[str, Any]) -> tuple[Unlearner, ...]:
   for name, hparams in config.get('compare', {}).items():
     entry = {'method': name, 'hparams': hparams}
     chosen.append((entry, f'config.compare.{name}.'))
-  found = {}
+  found: dict[str, Unlearner] = {}
   for entry, where in chosen:
-    name = entry['method']
     try:
-      method = methods.get(name)
+      method = methods.get(entry['method'])
     except ValueError as error:
       raise ValueError(f'{where}method: {error}') from None
+    name = method.name
     if name in methods.BASELINES:
       raise ValueError(
         f'{where}method = {name!r} is trained in every job anyway; choose an '
@@ -271,50 +356,22 @@ def _unlearners(config: Mapping[str, Any]) -> tuple[Unlearner, ...]:
       )
     if name in found:
       raise ValueError(f'{where} repeats the method {name!r}; list it once')
+    if not isinstance(entry['hparams'], Mapping):
+      raise ValueError(
+        f'{where}hparams = {entry["hparams"]!r}; give names and values'
+      )
     hp.from_config(method.Hparams, entry['hparams'], f'{where}hparams.')
     hparams = {**hp.defaults(method.Hparams), **entry['hparams']}
-    found[name] = Unlearner(name, hparams)
+    found[name] = Unlearner(entry['method'], hparams)
   return tuple(found.values())
 
 
-# Attacks that a job cannot run: it keeps log-odds, not logits.
-_NEED_LOGITS = (
-  *('entropy', 'modified_entropy', 'correctness', 'confidence'),
-  *('combined', 'ulira_reference'),
-)
-
-
-def _named_attacks(section: Mapping[str, Any]) -> dict[str, Any]:
-  """Accept names of attacks as one text or as a sequence."""
-  which = section.get('which', '')
-  if not isinstance(which, str):
-    which = ','.join(map(str, which))
-  names = [name.strip() for name in which.split(',') if name.strip()]
-  allowed = [n for n in glossary.attacks() if n not in _NEED_LOGITS]
-  for name in names:
-    if name not in allowed:
-      raise ValueError(
-        f'config.attack.which = {name!r} is no attack on log-odds; choose from '
-        f'{", ".join(allowed)}'
-      )
-  return {**section, 'which': ','.join(names)}
-
-
-def _metrics(specs: Any) -> tuple[str, ...]:
-  """Check that the metrics of plug-ins can be loaded."""
-  specs = (specs,) if isinstance(specs, str) else tuple(specs)
-  for spec in filter(None, specs):
-    try:
-      METRICS.resolve(spec)
-    except ValueError as error:
-      raise ValueError(f'config.metrics: {error}') from None
-  return tuple(filter(None, specs))
-
-
-def _whole(config: Mapping[str, Any], name: str) -> int:
-  value = config[name]
-  if not isinstance(value, int) or value < 0:
-    raise ValueError(f'config.{name} = {value!r}; give a whole number from 0')
+def _seed(value: Any) -> int:
+  whole = isinstance(value, int) and not isinstance(value, bool)
+  if not whole or value not in _SEED:
+    raise ValueError(
+      f'config.seed = {value!r}; give a whole number from 0 to 2**32 - 1'
+    )
   return value
 
 
@@ -329,12 +386,9 @@ def _choice(
 
 
 def _check_names(settings: Settings) -> None:
-  if settings.model not in models.MODELS:
-    raise ValueError(
-      f'config.model.name = {settings.model!r}; choose one of '
-      f'{", ".join(models.MODELS)}'
-    )
   _check_precision(settings)
+  _check_plug_ins(settings)
+  _check_model(settings)
   try:
     splits_lib.check_forget_choice(settings.splits.forget)
   except ValueError as error:
@@ -346,13 +400,44 @@ def _check_names(settings: Settings) -> None:
     )
   if not settings.workdir:
     raise ValueError('config.workdir is empty; name a folder to write to')
-  if settings.data.name in catalog.CATALOG:
-    # Fails here, not after minutes of loading, on a wrong option.
+
+
+def _check_plug_ins(settings: Settings) -> None:
+  """Load the attacks and metrics that are named, before anything runs."""
+  for spec in filter(None, settings.attack.which.split(',')):
+    try:
+      attack = registry.resolve(spec.strip())
+    except ValueError as error:
+      raise ValueError(f'config.attack.which: {error}') from None
+    if {'logits', 'correctness'} & set(attack.card.needs):
+      raise ValueError(
+        f'config.attack.which: attack {attack.name!r} needs logits, and a job '
+        'keeps log-odds; choose another'
+      )
+  for spec in settings.metrics:
+    try:
+      METRICS.resolve(spec)
+    except ValueError as error:
+      raise ValueError(f'config.metrics: {error}') from None
+
+
+def _check_model(settings: Settings) -> None:
+  """Build the model, so that a wrong option fails before data are loaded."""
+  entry = catalog.CATALOG.get(settings.data.name)
+  try:
+    if entry is None and settings.model not in models.MODELS:
+      models.MODELS.resolve(settings.model)  # the size of images is not known
+      return
     models.build(
       settings.model,
-      num_classes=catalog.CATALOG[settings.data.name].num_classes,
+      num_classes=entry.num_classes if entry else 2,
+      image_shape=(entry.size, entry.size, 3) if entry else None,
       options=settings.all_model_options,
     )
+  except ValueError as error:
+    raise ValueError(
+      f'config.model.name = {settings.model!r}: {error}'
+    ) from None
 
 
 def _check_precision(settings: Settings) -> None:

@@ -1,29 +1,49 @@
-"""Finished work on disk: shards that are whole or absent, never in between.
+"""Finished work on disk: shards that are whole and in their place, or redone.
 
-  root/<stage>/<label>-<digest>/shard_003/{models/ (Orbax), *.npy, record.json}
+  root/<stage>/<label>-<address>/shard_003/{models/ (Orbax), *.npy, record.json}
 
-A shard is written into a temporary folder and renamed as the last act, so a
-process killed at any moment leaves nothing that looks finished. The record
-lists every file with its size and SHA-256; a shard that does not match is
-reported by name and made again. The only importer of Orbax.
+A shard is the unit of work: some members of a population, or one result. It
+appears complete or not at all. Its record binds it to its place,
+
+  place      stage, label, address, number of the shard and of all shards
+  members    names of the models: seed, split, forget set
+  arrays     dtype and shape of every array
+  files      size and SHA-256 of every file
+  info       other facts
+  sha256     of all this
+
+so that whatever was changed, cut, lost or moved elsewhere is noticed. Such a
+shard counts as missing, is named in a warning and made again. The only importer
+of Orbax.
+
+Opening a shelf changes nothing on the disk. What killed writers left is removed
+by `hold_workdir`, which keeps other runs out.
 """
 
+import contextlib
 import dataclasses
-import hashlib
+import functools
 import json
 import logging
-import os
 import pathlib
 import shutil
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NoReturn
 
 import numpy as np
+
+from jaxmu import files
 
 RECORD = 'record.json'
 MODELS = 'models'
 
+Name = tuple[int, ...]  # of a member: seed, split, forget set
+
 log = logging.getLogger(__name__)
+
+
+class DamagedShard(ValueError):
+  """A shard was changed after it was written, or it belongs elsewhere."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,28 +51,73 @@ class Shelf:
   """The folder of one stage's output; shards are its unit of work.
 
   Attributes:
-    folder: root/<stage>/<label>-<digest>.
-    size: number of shards that make the output complete.
+    root: of the store.
+    stage: e.g. 'models'.
+    label: of what is stored, e.g. the name of a population.
+    address: digest of everything that the content depends on.
+    members: names of the members of each shard; empty for a shard that is not
+      about members.
   """
 
-  folder: pathlib.Path
-  size: int
+  root: pathlib.Path
+  stage: str
+  label: str
+  address: str
+  members: tuple[tuple[Name, ...], ...] = ((),)
+
+  @property
+  def folder(self) -> pathlib.Path:
+    """Where the shards are."""
+    return self.root / self.stage / f'{self.label}-{self.address}'
+
+  @property
+  def size(self) -> int:
+    """Number of shards that make the output complete."""
+    return len(self.members)
 
   def shard(self, number: int) -> pathlib.Path:
     """Return the folder of a shard."""
     return self.folder / f'shard_{number:03d}'
 
   def missing(self, *, verify: bool = True) -> list[int]:
-    """Return the shards that are absent or damaged.
+    """Return the shards that are absent or damaged; the latter are logged.
 
     Args:
       verify: compare checksums, not just sizes.
     """
-    return [
-      number
-      for number in range(self.size)
-      if not self._is_whole(number, verify)
-    ]
+    found = []
+    for number in range(self.size):
+      if not self.shard(number).exists():
+        found.append(number)
+        continue
+      fault = self.fault(number, verify=verify)
+      if fault:
+        folder = self.shard(number)
+        _warn(folder, fault, folder.stat().st_mtime_ns)
+        found.append(number)
+    return found
+
+  def fault(self, number: int, *, verify: bool = True) -> str:
+    """Say what is wrong with a shard; '' if nothing is.
+
+    Args:
+      number: which shard.
+      verify: compare checksums, not just sizes.
+    """
+    folder = self.shard(number)
+    try:
+      record = self._record(number)
+    except DamagedShard as error:
+      return str(error)
+    for name, (size, checksum) in record['files'].items():
+      path = folder / name
+      if not path.is_file():
+        return f'{name} is missing'
+      if path.stat().st_size != size:
+        return f'{name} has {path.stat().st_size} bytes instead of {size}'
+      if verify and files.sha256(path) != checksum:
+        return f'{name} has changed since it was written'
+    return ''
 
   def save(
     self,
@@ -67,25 +132,49 @@ class Shelf:
     Args:
       number: which shard.
       models: pytree of arrays, written by Orbax.
-      arrays: named arrays, written as .npy files.
+      arrays: named arrays [members of the shard, ...], written as .npy files.
       info: JSON-able facts, kept in the record.
 
     Raises:
-      OSError: the disk is full or the folder cannot be written.
+      ValueError: the disk is full or the folder cannot be written; or an array
+        has not one row per member.
     """
-    target = self.shard(number)
-    draft = target.with_name(f'{target.name}.draft')
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    if models is not None:
-      _orbax().save(draft / MODELS, _to_host(models))
-    for name, array in (arrays or {}).items():
-      np.save(draft / f'{name}.npy', np.asarray(array))
-    record = {'info': dict(info or {}), 'files': _manifest(draft)}
-    _write(draft / RECORD, json.dumps(record, indent=1, sort_keys=True))
-    if target.exists():
-      shutil.rmtree(target)
-    os.replace(draft, target)
+    arrays = {name: np.asarray(array) for name, array in (arrays or {}).items()}
+    members = self.members[number]
+    for name, array in arrays.items():
+      if members and array.shape[:1] != (len(members),):
+        raise ValueError(
+          f'array {name!r} has shape {array.shape} and the shard '
+          f'{len(members)} members'
+        )
+    try:
+      with files.atomic_folder(self.folder) as draft:
+        if models is not None:
+          _orbax().save(draft / MODELS, models)
+        for name, array in arrays.items():
+          np.save(draft / f'{name}.npy', array)
+        content = {
+          'place': self._place(number),
+          'members': members,
+          'arrays': {
+            name: [str(array.dtype), array.shape]
+            for name, array in arrays.items()
+          },
+          'files': _manifest(draft),
+          'info': dict(info or {}),
+        }
+        # As JSON reads it, which is what the hash is compared with later.
+        content = json.loads(json.dumps(content))
+        content['sha256'] = files.digest(content, digits=64)
+        text = json.dumps(content, indent=1, sort_keys=True)
+        files.write_text(draft / RECORD, text)
+        files.publish_folder(draft, self.shard(number))
+    except OSError as error:
+      raise ValueError(
+        f'{self.shard(number)} cannot be written ({error}); make room or give '
+        'the folder back and start the same command again: what was finished '
+        'is kept'
+      ) from error
 
   def models(self, number: int, like: Any) -> Any:
     """Read the models of a shard as host arrays.
@@ -93,88 +182,187 @@ class Shelf:
     Args:
       number: which shard.
       like: pytree of shapes and dtypes, e.g. from `jax.eval_shape`.
+
+    Raises:
+      DamagedShard: they cannot be read as such.
     """
-    return _orbax().restore(self.shard(number) / MODELS, like)
+    self._known(number)
+    try:
+      return _orbax().restore(self.shard(number) / MODELS, like)
+    except Exception as error:  # Orbax has no type of its own for such files
+      self._refuse(number, f'its models: {_first_line(error)}')
 
   def arrays(self, name: str) -> np.ndarray:
-    """Read a named array of all shards, joined along the first axis."""
+    """Read a named array of all shards, joined along the first axis.
+
+    Raises:
+      DamagedShard: a shard does not hold it as it was written.
+    """
     return np.concatenate([self.array(n, name) for n in range(self.size)])
 
   def has(self, number: int, name: str) -> bool:
-    """Return whether a shard holds a named array."""
-    return (self.shard(number) / f'{name}.npy').is_file()
+    """Whether a shard is there and holds a named array."""
+    try:
+      return name in self._record(number)['arrays']
+    except DamagedShard:
+      return False
 
   def array(self, number: int, name: str) -> np.ndarray:
-    """Read a named array of one shard."""
-    return np.load(self.shard(number) / f'{name}.npy')
+    """Read a named array of one shard.
+
+    Raises:
+      DamagedShard: the shard does not hold it as it was written.
+    """
+    recorded = self._known(number)['arrays']
+    if name not in recorded:
+      self._refuse(number, f'it holds no array {name!r}')
+    try:
+      array = np.load(self.shard(number) / f'{name}.npy', allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+      self._refuse(number, f'{name}.npy: {_first_line(error)}')
+    if [str(array.dtype), list(array.shape)] != recorded[name]:
+      self._refuse(number, f'{name}.npy holds {array.dtype}{list(array.shape)}')
+    return array
 
   def info(self, number: int = 0) -> dict[str, Any]:
-    """Read the facts kept in a shard's record."""
-    return _read_record(self.shard(number))['info']
+    """Read the facts kept in a shard's record.
 
-  def _is_whole(self, number: int, verify: bool) -> bool:
-    folder = self.shard(number)
-    if not folder.exists():
-      return False
-    fault = _fault(folder, verify)
-    if fault:
-      log.warning('%s is damaged (%s); it is made again', folder, fault)
-    return not fault
+    Raises:
+      DamagedShard: the record is not as it was written.
+    """
+    return self._known(number)['info']
+
+  def _place(self, number: int) -> dict[str, Any]:
+    return {
+      'stage': self.stage,
+      'label': self.label,
+      'address': self.address,
+      'shard': number,
+      'shards': self.size,
+    }
+
+  def _record(self, number: int) -> dict[str, Any]:
+    """Read the record of a shard and check that it belongs here.
+
+    Raises:
+      DamagedShard: it does not; the message is what is wrong.
+    """
+    try:
+      record = json.loads((self.shard(number) / RECORD).read_text())
+      checksum = record.pop('sha256')
+    except (OSError, ValueError, RecursionError) as error:
+      raise DamagedShard(f'unreadable {RECORD}: {_first_line(error)}') from None
+    except (AttributeError, KeyError, TypeError, IndexError):
+      raise DamagedShard(f'{RECORD} is no record of a shard') from None
+    if files.digest(record, digits=64) != checksum:
+      raise DamagedShard(f'{RECORD} has changed since it was written')
+    if record.get('place') != self._place(number):
+      raise DamagedShard(f'it belongs elsewhere: {record.get("place")}')
+    if record.get('members') != [list(name) for name in self.members[number]]:
+      raise DamagedShard('it holds other members')
+    return record
+
+  def _known(self, number: int) -> dict[str, Any]:
+    try:
+      return self._record(number)
+    except DamagedShard as error:
+      self._refuse(number, str(error))
+
+  def _refuse(self, number: int, fault: str) -> NoReturn:
+    raise DamagedShard(
+      f'{self.shard(number)} is damaged ({fault}); start the job again with '
+      '--config.run.verify=True, which makes it again'
+    ) from None
 
 
-def open_shelf(
-  root: pathlib.Path, stage: str, label: str, digest: str, size: int
-) -> Shelf:
-  """Return the shelf for an output, clearing drafts of killed processes."""
-  shelf = Shelf(root / stage / f'{label}-{digest}', size)
-  for draft in shelf.folder.glob('*.draft'):
-    shutil.rmtree(draft, ignore_errors=True)
-  return shelf
+@contextlib.contextmanager
+def hold_workdir(folder: pathlib.Path) -> Iterator[None]:
+  """Make the work directory, keep other runs out, sweep what killed ones left.
+
+  Args:
+    folder: the work directory.
+
+  Raises:
+    ValueError: it cannot be written, or another run holds it.
+  """
+  with contextlib.ExitStack() as stack:
+    try:
+      folder.mkdir(parents=True, exist_ok=True)
+      stack.enter_context(files.lock(folder / '.lock', wait=False))
+    except BlockingIOError:
+      raise ValueError(
+        f'config.workdir = {str(folder)!r} is in use by another run; wait for '
+        'it to end, or choose another folder with --config.workdir=PATH'
+      ) from None
+    except OSError as error:
+      raise ValueError(
+        f'config.workdir = {str(folder)!r} cannot be written '
+        f'({error.strerror}); choose a folder you may write to with '
+        '--config.workdir=PATH'
+      ) from None
+    files.sweep(folder)
+    yield
 
 
-def _fault(folder: pathlib.Path, verify: bool) -> str:
-  try:
-    files = _read_record(folder)['files']
-  except (OSError, ValueError, KeyError) as error:
-    return f'unreadable {RECORD}: {error}'
-  for name, (size, checksum) in files.items():
-    path = folder / name
-    if not path.is_file():
-      return f'{name} is missing'
-    if path.stat().st_size != size:
-      return f'{name} has {path.stat().st_size} bytes instead of {size}'
-    if verify and _checksum(path) != checksum:
-      return f'{name} has changed since it was written'
-  return ''
+_SAFETY = 1.1  # factor on the estimated need
 
 
-def _read_record(folder: pathlib.Path) -> dict[str, Any]:
-  return json.loads((folder / RECORD).read_text())
+def check_space(folder: pathlib.Path, needed: int) -> None:
+  """Refuse to start what the disk cannot hold.
+
+  Args:
+    folder: where results go; it need not exist yet.
+    needed: bytes that are still to be written.
+
+  Raises:
+    ValueError: the disk has less space.
+  """
+  free = free_bytes(folder)
+  if needed * _SAFETY > free:
+    raise ValueError(
+      f'config.workdir = {str(folder)!r} has {free / 1e6:,.1f} MB free and the '
+      f'job needs about {needed * _SAFETY / 1e6:,.1f} MB more; free some, '
+      'choose another disk with --config.workdir=PATH, or train fewer models '
+      '(config.splits)'
+    )
+
+
+def free_bytes(folder: pathlib.Path) -> int:
+  """Return the free bytes of the disk that holds a folder, or will."""
+  while not folder.exists():
+    folder = folder.parent
+  return shutil.disk_usage(folder).free
+
+
+def shards(names: Sequence[Name], size: int) -> tuple[tuple[Name, ...], ...]:
+  """Divide members into shards of at most `size`, which differ by one at most.
+
+  Example:
+    >>> [len(part) for part in shards([(0,), (1,), (2,), (3,), (4,)], 4)]
+    [3, 2]
+  """
+  count = -(-len(names) // size)
+  parts = np.array_split(np.arange(len(names)), count)
+  return tuple(tuple(names[i] for i in part) for part in parts)
+
+
+@functools.lru_cache
+def _warn(folder: pathlib.Path, fault: str, written: int) -> None:
+  """Name a damaged shard, once however often it is looked at."""
+  del written
+  log.warning('%s is damaged (%s); it is made again', folder, fault)
 
 
 def _manifest(folder: pathlib.Path) -> dict[str, tuple[int, str]]:
   paths = sorted(p for p in folder.rglob('*') if p.is_file())
   return {
-    str(p.relative_to(folder)): (p.stat().st_size, _checksum(p)) for p in paths
+    str(p.relative_to(folder)): (p.stat().st_size, files.sha256(p))
+    for p in paths
   }
 
 
-def _checksum(path: pathlib.Path) -> str:
-  with open(path, 'rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
-
-
-def _write(path: pathlib.Path, text: str) -> None:
-  with open(path, 'w') as file:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _to_host(tree: Any) -> Any:
-  import jax
-
-  return jax.tree.map(np.asarray, tree)
+def _first_line(error: Exception) -> str:
+  return str(error).strip().partition('\n')[0][:200]
 
 
 class _Orbax:
@@ -187,14 +375,31 @@ class _Orbax:
     self._checkpointer = ocp.StandardCheckpointer()
 
   def save(self, path: pathlib.Path, tree: Any) -> None:
-    self._checkpointer.save(path.absolute(), tree)
-    self._checkpointer.wait_until_finished()
+    import jax
+
+    hosts = jax.tree.map(np.asarray, tree)
+    try:
+      self._checkpointer.save(path.absolute(), hosts)
+      self._checkpointer.wait_until_finished()
+    except OSError:
+      raise
+    except Exception as error:  # a full disk comes as any of several types
+      raise OSError(_first_line(error)) from error
 
   def restore(self, path: pathlib.Path, like: Any) -> Any:
     import jax
 
     hosts = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
-    return self._checkpointer.restore(path.absolute(), hosts)
+    found = self._checkpointer.restore(path.absolute(), hosts)
+    for expected, leaf in zip(
+      jax.tree.leaves(hosts), jax.tree.leaves(found), strict=True
+    ):
+      if leaf.shape != expected.shape or leaf.dtype != expected.dtype:
+        raise ValueError(
+          f'{leaf.dtype}{list(leaf.shape)} in place of '
+          f'{expected.dtype}{list(expected.shape)}'
+        )
+    return found
 
 
 _instance: list[_Orbax] = []

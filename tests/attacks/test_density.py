@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from jaxmu.attacks import density, leave_out, roc, versus_retrained
+from jaxmu.attacks import density, klom, leave_out, roc
 from tests.attacks import populations
 
 
@@ -156,9 +156,7 @@ def test_klom_equals_loop():
   u[0, 0] = 1e6  # clipped
   in_u, in_r = rng.random(u.shape) < 0.6, rng.random(r.shape) < 0.6
   in_u[0, 0] = True
-  got = versus_retrained.klom(
-    u, r, where=in_u, where_retrained=in_r, bins=7, clip=5.0
-  )
+  got = klom.klom(u, r, where=in_u, where_retrained=in_r, bins=7, clip=5.0)
   for n in range(6):
     a = np.clip(u[in_u[:, n], n], -5, 5)
     b = np.clip(r[in_r[:, n], n], -5, 5)
@@ -172,11 +170,9 @@ def test_klom_equals_loop():
 def test_klom_of_equal_models_is_its_noise_and_of_others_more():
   rng = np.random.default_rng(5)
   first, second = rng.normal(size=(2, 40, 50))
-  null = versus_retrained.summarise_klom(versus_retrained.klom(first, second))
-  leak = versus_retrained.summarise_klom(
-    versus_retrained.klom(first + 2, second)
-  )
-  assert versus_retrained.klom(first, first).max() == 0.0
+  null = klom.summarise(klom.klom(first, second))
+  leak = klom.summarise(klom.klom(first + 2, second))
+  assert klom.klom(first, first).max() == 0.0
   assert 0 < null.mean < leak.mean
   assert (np.diff(null.quantiles) >= 0).all() and null.unscored == 0
 
@@ -184,8 +180,8 @@ def test_klom_of_equal_models_is_its_noise_and_of_others_more():
 def test_klom_without_models_is_unscored():
   where = np.ones((4, 3), bool)
   where[1:, 0] = False
-  got = versus_retrained.klom(np.zeros((4, 3)), np.ones((4, 3)), where=where)
+  got = klom.klom(np.zeros((4, 3)), np.ones((4, 3)), where=where)
   np.testing.assert_array_equal(np.isnan(got), [True, False, False])
-  assert versus_retrained.summarise_klom(got).unscored == 1
+  assert klom.summarise(got).unscored == 1
   with pytest.raises(ValueError, match='do not fit'):
-    versus_retrained.klom(np.zeros((4, 3)), np.ones((5, 3)), where=where)
+    klom.klom(np.zeros((4, 3)), np.ones((5, 3)), where=where)

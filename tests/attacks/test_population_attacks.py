@@ -7,7 +7,7 @@ import pytest
 from scipy import special
 from sklearn import linear_model, model_selection
 
-from jaxmu.attacks import single_model
+from jaxmu.attacks import log_odds, single_model
 
 
 @pytest.mark.parametrize('scale', [1e-3, 1.0, 100.0])
@@ -97,7 +97,7 @@ def naive_signals(z, y):
 def test_signals_equal_their_definitions(shape):
   rng = np.random.default_rng(3)
   z, y = rng.normal(0, 2, shape), rng.integers(0, 4, 6)
-  got = single_model.signals(z, y)
+  got = log_odds.signals(z, y)
   for index in np.ndindex(*shape[:-1]):
     n = index[0] if len(shape) == 2 else index[1]
     for name, value in naive_signals(z[index], y[n]).items():
@@ -106,14 +106,14 @@ def test_signals_equal_their_definitions(shape):
 
 def test_signals_of_saturated_models_are_finite():
   z = np.array([[900.0, 0.0, -900.0]] * 2)
-  for name, value in single_model.signals(z, np.array([0, 2])).items():
+  for name, value in log_odds.signals(z, np.array([0, 2])).items():
     assert np.isfinite(value).all(), name
     assert value[0] >= value[1], name
 
 
 def test_signals_of_broken_models_are_not_finite():
   z = np.array([[np.nan, 0.0, 1.0], [0.0, 1.0, 2.0]])
-  for name, value in single_model.signals(z, np.array([0, 2])).items():
+  for name, value in log_odds.signals(z, np.array([0, 2])).items():
     assert name == 'correctness' or np.isnan(value[0]), name
     assert np.isfinite(value[1]), name
 

@@ -113,26 +113,6 @@ def test_null_is_calibrated():
   assert abs(np.mean(values) - 0.5) < 3 * error and error < 0.01
 
 
-def test_choose_a_takes_the_best_on_the_attacked_group(small):
-  best = rmia.choose_a(*small, attacked=2)
-
-  def auc(a):
-    score, valid = rmia.rmia(*small, a=a)
-    chosen = small[2] == 2
-    return np.mean(
-      [
-        roc.auc(s[v & (c == 1)], s[v & (c == 2)])
-        for s, v, c in zip(
-          score[chosen], valid[chosen], small[1][chosen], strict=True
-        )
-      ]
-    )
-
-  assert auc(best) == max(auc(a) for a in np.linspace(0, 1, 11))
-  with pytest.raises(ValueError, match='group 99'):
-    rmia.choose_a(*small, attacked=99)
-
-
 def test_refusals_say_what_is_missing(small):
   phi, state, group = small
   with pytest.raises(ValueError, match='population examples'):

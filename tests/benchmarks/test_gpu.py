@@ -50,7 +50,7 @@ def test_speeds_and_ratios_are_per_image(load):
   assert (found['low'], found['high']) == ('250', '1000')
   assert found['models_per_hour'] == f'{500 * 3600 / (182 * 38_250):.1f}'
   found = gpu.ratio(100, [1.0, 3.0, 2.0], 200, [1.0, 1.0, 1.0])
-  assert found['times_as_slow'] == '4.00'
+  assert found['speed_up'] == '4.00'
   assert (found['ratio_low'], found['ratio_high']) == ('2.00', '6.00')
 
 
@@ -83,19 +83,19 @@ def test_only_streams_of_a_device_count(load):
 def test_side_of_jaxmu_takes_every_step(load, tmp_path):
   gpu, gpu_jax = load('gpu'), load('gpu_jax')
   workload = gpu.population(gpu.SMALL, 'float32', 2)
-  side = gpu_jax.JaxGpu(workload, 2)
-  losses = side.losses()
+  backend = gpu_jax.JaxGpu(workload, 2)
+  losses = backend.losses()
   assert losses.shape == (2, 1) and np.isfinite(losses).all()
-  side.run()
-  facts = side.facts()
+  backend.run()
+  facts = backend.facts()
   assert facts['bytes_per_member'] > 0 and facts['live_flops'] > 0
-  assert '%' in side.profile()
+  assert '%' in backend.profile()
 
 
 def test_work_of_an_example_leaves_out_taps_on_padding(load):
   gpu, flops = load('gpu'), load('flops')
-  jax_side = load('jax_side')
-  model = jax_side.task(gpu.population(gpu.Scale(), 'bfloat16', 1)).model
+  jax_backend = load('jax_backend')
+  model = jax_backend.task(gpu.population(gpu.Scale(), 'bfloat16', 1)).model
   counts = flops.training_step(model)
   assert 2.1e8 < counts.naive < 2.3e8
   assert 1.2e8 < counts.live < 1.35e8
@@ -109,9 +109,9 @@ def test_ceiling_is_measured_in_every_precision(load):
 
 
 class _Side:
-  """Answers as a side would."""
+  """Answers as a backend would."""
 
-  name = 'side'
+  name = 'backend'
 
   def __init__(self, losses):
     self.losses = losses

@@ -178,7 +178,7 @@ def test_overwriting_replaces_only_with_a_complete_set(
 
 KILLED = """
 import os, pathlib, signal, sys
-from jaxmu.data import archives, preparation
+from jaxmu.data import archives, official
 from tests.data import standins
 
 folder = pathlib.Path(sys.argv[1])
@@ -196,13 +196,13 @@ class Patch:
 
 standins.register(Patch(), 'mnist', folder / 'manual')
 archives.mnist_examples = killed
-preparation.prepare('mnist', data_dir=folder / 'data', any_size=True,
+official.prepare('mnist', data_dir=folder / 'data', any_size=True,
                     manual_dir=folder / 'manual')
 """
 
 INTERRUPTED = """
 import pathlib, sys
-from jaxmu.data import preparation
+from jaxmu.data import official
 from tests.data import standins
 
 class Patch:
@@ -211,7 +211,7 @@ class Patch:
 
 folder = pathlib.Path(sys.argv[1])
 standins.register(Patch(), 'mnist', folder / 'web', sys.argv[2])
-preparation.prepare('mnist', data_dir=folder / 'data', any_size=True)
+official.prepare('mnist', data_dir=folder / 'data', any_size=True)
 """
 
 

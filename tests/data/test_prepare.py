@@ -1,13 +1,15 @@
 """The command that puts data sets in place, and the forms it accepts."""
 
 import re
+import threading
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from jaxmu import prepare
-from jaxmu.data import custom, datasets
+from jaxmu.data import custom, datasets, pictures
+from jaxmu.data.catalog import CATALOG
 from tests.data import standins, stock
 
 
@@ -110,7 +112,7 @@ def test_arrays_become_a_data_set(run, tmp_path):
 @pytest.mark.parametrize(
   'image, label, message',
   [
-    (np.zeros((4, 6, 6, 3)), [0, 1, 0, 1], 'float64.*np.round'),
+    (np.full((4, 6, 6, 3), 2.0), [0, 1, 0, 1], 'float64.*from 2 to 2.*divide'),
     (np.zeros((4, 6, 6, 3), np.uint8), [0, 1, 0], 'labels .* shape'),
     (np.zeros((4, 6, 6, 3), np.uint8), ['a', 'b', 'a', 'b'], 'counted from 0'),
     (np.zeros((4, 6, 6, 3), np.uint8), [0, -1, 0, 1], r'y\.npy.*position 1 '),
@@ -175,7 +177,7 @@ def test_options_out_of_range_are_refused(run, tmp_path, option):
   status, _, err = run(*command, f'--{option}')
   name, _, value = option.partition('=')
   assert status == 1
-  assert f'--{name} is {value}: give at least' in err
+  assert f'--{name} is {value}, expected an integer of at least' in err
 
 
 def test_two_archives_are_refused(run, tmp_path):
@@ -205,12 +207,108 @@ def test_sets_are_replaced_only_on_request(run, tmp_path):
   assert run(*command, '--overwrite')[0] == 0
 
 
-@pytest.mark.parametrize('name', ['digits', 'My Set', '../x', ''])
-def test_names_that_cannot_be_folders_are_refused(run, tmp_path, name):
+def test_names_are_refused_before_anything_is_read(run, tmp_path, monkeypatch):
+  """Names that cannot be folders, and names of official sets."""
+  for module, name in ((pictures, 'read'), (custom, 'read_arrays')):
+    monkeypatch.setattr(module, name, lambda *args, **kwargs: 1 / 0)
   _pictures(tmp_path / 'pets', ['cat', 'dog'], 5)
-  status, _, err = run(name, '--from_images', tmp_path / 'pets')
-  assert status == 1
-  assert 'cannot name a data set' in err
+  wrong = ['My Set', '../x', '', 'x' * 300, 'a/b', 'a\nb', *CATALOG]
+  forms = [
+    ('--from_images', tmp_path / 'pets'),
+    ('--from_arrays', tmp_path / 'x.npz'),
+    ('--from_tfds', 'stl10'),
+  ]
+  accepted = []
+  for name in wrong:
+    for form in forms:
+      status, out, err = run(name, *form)
+      one_line = err.count('\n') == 1 and len(err) < 400
+      remedy = f"'my_{name}'" if name in CATALOG else 'use small letters'
+      if (status, out) != (1, '') or not one_line or remedy not in err:
+        accepted.append((name, form[0]))
+  assert not accepted
+  assert not (tmp_path / 'data').exists()
+
+
+def test_numbers_and_taken_names_are_refused_before_anything_is_read(
+  run, tmp_path, monkeypatch
+):
+  _pictures(tmp_path / 'pets', ['cat', 'dog'], 5)
+  assert run('pets', '--from_images', tmp_path / 'pets')[0] == 0
+  monkeypatch.setattr(pictures, 'read', lambda *args, **kwargs: 1 / 0)
+  for option, message in (
+    ('--flip', 'exists: choose another name, or replace it with --overwrite'),
+    ('--test_fraction=1.5', 'exists'),
+    ('--image_size=99999', '--image_size is 99999'),
+    ('--crop_padding=99999', '--crop_padding is 99999'),
+  ):
+    status, _, err = run('pets', '--from_images', tmp_path / 'pets', option)
+    assert (status, message in err) == (1, True), option
+  status, _, err = run(
+    'other', '--from_images', tmp_path / 'pets', '--test_fraction=1.5'
+  )
+  assert (status, 'test_fraction is 1.5' in err) == (1, True)
+
+
+def test_left_out_files_are_said_in_one_line(run, tmp_path):
+  for part in ('train', 'test', 'validation'):
+    _pictures(tmp_path / 'pets' / part, ['cat', 'dog'], 3)
+  status, out, _ = run('pets', '--from_images', tmp_path / 'pets')
+  assert status == 0
+  [line] = [line for line in out.split('\n') if 'not used' in line]
+  assert line.endswith('pets are not used: validation/ (6)')
+  assert 'pets: 6 + 6 examples' in out
+
+
+def test_copies_are_pointed_out(run, tmp_path):
+  image = np.random.default_rng(0).integers(0, 256, (8, 6, 6, 3), np.uint8)
+  image[3], image[7], image[6] = image[0], image[1], image[2]
+  np.savez(
+    tmp_path / 'x.npz',
+    image=image[:6],
+    label=[0, 1, 0, 1, 0, 1],
+    test_image=image[6:],
+    test_label=[0, 1],
+  )
+  status, out, _ = run('mine', '--from_arrays', tmp_path / 'x.npz')
+  assert status == 0
+  assert '3 images occur before in the same bytes: 1 in the same part' in out
+  assert '2 of the development part in the test part, 1 with another' in out
+
+
+def test_one_of_several_writers_of_a_name_wins_and_the_others_know(tmp_path):
+  image = np.random.default_rng(0).integers(0, 256, (8, 6, 6, 3), np.uint8)
+  data = custom.Labelled(
+    train=(image[:6], np.arange(6) % 2), test=(image[6:], np.arange(2))
+  )
+  results = []
+
+  def write():
+    try:
+      custom.write_plain('mine', data, data_dir=tmp_path, meta={})
+      results.append('written')
+    except ValueError as error:
+      results.append('exists' if 'exists' in str(error) else str(error))
+
+  threads = [threading.Thread(target=write) for _ in range(4)]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join()
+  assert sorted(results) == ['exists'] * 3 + ['written']
+  assert [path.name for path in tmp_path.iterdir()] == ['mine']
+
+
+def test_home_is_expanded_in_flags(run, tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  _pictures(tmp_path / 'pets', ['cat', 'dog'], 5)
+  assert run('pets', '--from_images=~/pets', '--data_dir=~/data')[0] == 0
+  assert (tmp_path / 'data' / 'pets' / 'train.npz').exists()
+  np.save(tmp_path / 'x.npy', np.arange(8 * 36).reshape(8, 6, 6) % 255 / 255)
+  np.save(tmp_path / 'y.npy', np.arange(8) % 2)
+  assert run('mine', '--from_arrays', '~/x.npy', '$HOME/y.npy')[0] == 0
+  status, _, err = run('mnist', '--manual_dir=~/absent')
+  assert (status, f'{tmp_path}/absent is not a folder' in err) == (1, True)
 
 
 def test_broken_and_missing_pictures_are_named(run, tmp_path):
@@ -223,7 +321,7 @@ def test_broken_and_missing_pictures_are_named(run, tmp_path):
     file.unlink()
   assert 'has no images' in run('pets', '--from_images', tmp_path / 'pets')[2]
   with pytest.raises(ValueError, match='class folders'):
-    custom.read_image_folder(tmp_path / 'pets' / 'cat', size=None)
+    pictures.list_folder(tmp_path / 'pets' / 'cat')
 
 
 @pytest.mark.parametrize('mode', ['F', 'I', 'I;16'])
@@ -252,7 +350,7 @@ def test_parts_need_the_same_classes(tmp_path):
   _pictures(tmp_path / 'train', ['cat', 'dog'], 2)
   _pictures(tmp_path / 'test', ['cat', 'owl'], 2)
   with pytest.raises(ValueError, match='owl'):
-    custom.read_image_folder(tmp_path, size=None)
+    pictures.list_folder(tmp_path)
 
 
 def test_official_set_from_archives_of_the_user(run, tmp_path, monkeypatch):
@@ -357,7 +455,7 @@ def test_left_out_faces_are_listed(run, tmp_path):
 def test_digits_need_nothing(run):
   status, out, _ = run('digits')
   assert status == 0
-  assert 'digits: 1437 + 360 examples' in out
+  assert 'digits: 1,437 + 360 examples' in out
 
 
 def test_unknown_name_is_an_error(run):

@@ -1,5 +1,6 @@
 """Loading by name: constants, plain folders, cache, official order, errors."""
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxmu.data import catalog, datasets, formats
+from jaxmu.data import cache, catalog, datasets, formats
 from jaxmu.data.catalog import CATALOG
 
 
@@ -32,7 +33,7 @@ def test_digits_are_those_of_scikit_learn(load):
   assert source.image.dtype == np.uint8
   assert source.label.dtype == np.int32
   assert (source.num_dev, source.num_classes) == (1437, 10)
-  assert source.fingerprint == datasets.fingerprint(source.image, source.label)
+  assert source.fingerprint == cache.fingerprint(source.image, source.label)
   # Splits made from this order would mean other digits if it changed.
   assert source.fingerprint.startswith('66a4656fd8a4')
   image, label = catalog.read_digits()
@@ -152,6 +153,47 @@ def test_another_order_than_the_official_one_is_noticed(tmp_path, monkeypatch):
     )
 
 
+def test_what_is_not_compared_with_the_official_set_is_said(
+  tmp_path, monkeypatch, load, recwarn
+):
+  assert [n for n, e in CATALOG.items() if not e.label_digest] == [
+    'digits',  # comes with scikit-learn
+    'utkface',
+  ]
+  small = dataclasses.replace(CATALOG['utkface'], num_dev=8, num_test=4, size=6)
+  monkeypatch.setitem(CATALOG, 'utkface', small)
+  _write_plain(tmp_path / 'data' / 'utkface', _arrays(8), _arrays(4, seed=1))
+  with pytest.warns(UserWarning) as caught:
+    load('utkface')
+  [warning] = caught
+  for text in (
+    'UTKFace: only the number of examples was compared',
+    'neither their order nor their labels',
+    'jaxmu.prepare utkface --manual_dir=DIR --overwrite',
+  ):
+    assert text in str(warning.message)
+  recwarn.clear()
+  monkeypatch.setattr(formats, 'is_plain', lambda folder: False)
+  monkeypatch.setattr(formats, 'find_prepared', lambda folder: [folder])
+  monkeypatch.setattr(formats, 'newest_prepared', lambda folder: folder)
+  monkeypatch.setattr(formats, 'is_ours', lambda folder: True)
+  monkeypatch.setattr(formats, 'open_prepared', formats.open_plain)
+  load('utkface')  # of an official archive, by jaxmu
+  assert not recwarn.list
+
+
+def test_names_that_leave_the_data_folder_are_refused(tmp_path, load):
+  (tmp_path / 'data').mkdir()
+  _write_plain(tmp_path / 'other' / 'mine', _arrays(20), _arrays(8))
+  accepted = []
+  for name in ('../other/mine', f'{tmp_path}/other/mine', '..', '', 'a\0b'):
+    with pytest.raises(ValueError, match='cannot name a data set'):
+      accepted.append(load(name).name)
+  with pytest.raises(ValueError, match='cannot name a data set'):
+    load('x' * 300)
+  assert not accepted
+
+
 def test_conversion_happens_once_and_again_when_the_source_changes(
   tmp_path, load, monkeypatch
 ):
@@ -184,7 +226,7 @@ def test_damaged_cache_is_converted_again(tmp_path, load, victim):
   content = bytearray(path.read_bytes())
   content[-3] ^= 1
   path.write_bytes(bytes(content[:-1]) if victim == 'record.json' else content)
-  with pytest.warns(UserWarning, match='damaged; it is converted again'):
+  with pytest.warns(UserWarning, match='damaged .*; it is converted'):
     assert load('mine').fingerprint == good
   assert [p.name for p in (tmp_path / 'cache').iterdir()] == [folder.name]
 
@@ -197,7 +239,7 @@ def test_failed_conversion_leaves_no_cache(tmp_path, load):
     **{**vars(source), 'blocks': lambda: iter([(image, label)])}
   )
   with pytest.raises(ValueError, match='read 20 examples, expected 40'):
-    datasets.write_cached(tmp_path / 'cache' / 'mine-x', broken)
+    cache.convert(tmp_path / 'cache' / 'mine-x', broken)
   assert not list((tmp_path / 'cache').iterdir())
 
 
@@ -309,7 +351,7 @@ def test_bad_meta_is_named(tmp_path, load):
     ('flip', 'no', "flip is 'no', expected true or false"),
     ('flip', 0, 'flip is 0'),
     ('size', True, 'size is True'),
-    ('num_classes', 2**31, 'at most 2147483647'),
+    ('num_classes', 2**31, 'at most 1000000'),
     ('class_names', 'abc', "class_names is 'abc'"),
     ('class_names', ['a', 1, 'c', 'd'], 'expected a list of strings'),
   ):

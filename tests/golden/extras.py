@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmu.methods import cfw, fcs, ff, iu, msg, prmq, rni, salun
-from jaxmu.methods.parts import forward, last_blocks, weights
+from jaxmu.methods.parts import forward, last_blocks, losses, weights
 from jaxmu.models import pytorch_names
 from jaxmu.types import Task, Variables
 from tests.golden import orders, replay, rules
@@ -76,8 +76,8 @@ def _prmq(recording: replay.Recording, ours: replay.Replay) -> Check:
     for leaf in leaves
     if leaf.path in mask
   }
-  count = weights.class_counts(recording.problem)
-  weight = weights.power_class_weights(count, prmq.CLASS_EXPONENT, jnp.float64)
+  count = losses.class_counts(recording.problem)
+  weight = losses.power_class_weights(count, prmq.CLASS_EXPONENT, jnp.float64)
   return {
     **_masks(recording, masks),
     'class weights': (weight, recording.arrays['class_weights']),
@@ -86,8 +86,8 @@ def _prmq(recording: replay.Recording, ours: replay.Replay) -> Check:
 
 def _cfw(recording: replay.Recording, ours: replay.Replay) -> Check:
   del ours
-  count = weights.class_counts(recording.problem)
-  weight = weights.balanced_class_weights(count, jnp.float64)
+  count = losses.class_counts(recording.problem)
+  weight = losses.balanced_class_weights(count, jnp.float64)
   return {'class weights': (weight, recording.arrays['class_weights'])}
 
 
@@ -115,7 +115,7 @@ def _iu(recording: replay.Recording, ours: replay.Replay) -> Check:
 
 
 def _last_blocks(recording: replay.Recording, ours: replay.Replay) -> Check:
-  model, params = recording.model, recording.problem.original['params']
+  model, params = recording.model, recording.problem.start['params']
   free = weights.by_path(
     last_blocks.trainable(model, params, ours.hparams.num_blocks)
   )
@@ -166,10 +166,10 @@ def _bt(recording: replay.Recording, ours: replay.Replay) -> Check:
 def _fcs(recording: replay.Recording, ours: replay.Replay) -> Check:
   first = replay.compiled(fcs, 'flatten')
   _, info = first(ours.hparams, ours.draws.at('init'), recording.problem)
-  losses, rate = np.asarray(info['loss']), np.asarray(info['learning_rate'])
-  count = len(losses)
+  values, rate = np.asarray(info['loss']), np.asarray(info['learning_rate'])
+  count = len(values)
   return {
-    'first losses': (losses, recording.arrays['step_loss'][:count]),
+    'first losses': (values, recording.arrays['step_loss'][:count]),
     'first rates': (
       np.full(count, rate),
       recording.arrays['step_lr'][:count],

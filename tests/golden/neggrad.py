@@ -28,8 +28,9 @@ def epoch(
 
   def clipped(variables, batch, draws):
     index, forget = batch
-    images = forward.clean_images(task, index, forward.dtype_of(variables))
-    logits, variables = forward.train_logits(task, variables, images, draws)
+    logits, variables = forward.clean_train_logits(
+      task, variables, index, draws
+    )
     each = losses.cross_entropies(logits, task.dataset.label[index])
     signed = jnp.where(forget, -each, each)
     return jnp.clip(signed, 0, 1 / logits.shape[1]).mean(), variables
@@ -38,20 +39,19 @@ def epoch(
   forget = jnp.arange(index.size) >= split.retain.size
   order = draws.permutation('train', index.size)
   rate = training.cosine(hparams.learning_rate, epoch, hparams.num_epochs)
-  variables, opt, info = training.run_epoch(
+  return training.run_epoch(
     clipped,
-    training.sgd(rate, hparams.momentum, hparams.weight_decay),
-    *state,
+    training.sgd_from(hparams, rate),
+    state,
     batches.make_batches((index[order], forget[order]), hparams.batch_size),
     draws,
   )
-  return training.Fit(variables, opt), {**info, 'learning_rate': rate}
 
 
 METHOD = Method(
   name='neggrad',
   Hparams=ft.Hparams,
-  init=ft.init,
+  init=training.init,
   epoch=epoch,
   card=Card(
     title='NegGrad',

@@ -218,8 +218,7 @@ def _probe(model: Any, transform: Any) -> Any:
     task = Task(dataset, model, transform)
     first = rules.FIRST['probe']
     index = jnp.arange(first, first + rules.SIZES['probe'])
-    images = forward.clean_images(task, index, forward.dtype_of(variables))
-    return forward.eval_logits(task, variables, images)
+    return forward.clean_eval_logits(task, variables, index)
 
   return jax.jit(logits)
 

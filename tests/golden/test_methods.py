@@ -123,7 +123,7 @@ def _assert_extras(recording, ours):
 def test_run_agrees_in_float64(name, golden_folder):
   with jax.enable_x64(True):
     recording = replay.read(golden_folder, name)
-    _assert_same_model(recording, recording.problem.original, 'start')
+    _assert_same_model(recording, recording.problem.start, 'start')
     ours = _replay(recording)
     losses = np.concatenate([*ours.epochs, []])
     rates = np.concatenate([*ours.rates, []])
@@ -142,7 +142,7 @@ def test_run_agrees_in_float64(name, golden_folder):
 def test_first_steps_agree_in_float32(name, golden_folder):
   recording = replay.read(golden_folder, name, 'float32')
   arrays = recording.arrays
-  logits = replay.probe_logits(recording, recording.problem.original)
+  logits = replay.probe_logits(recording, recording.problem.start)
   np.testing.assert_allclose(
     logits, arrays['logits_start'], rtol=1e-5, atol=1e-4
   )

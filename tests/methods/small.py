@@ -3,15 +3,14 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxmu import hparams as hp
 from jaxmu import method as method_lib
 from jaxmu import methods
 from jaxmu.draws import Draws
+from jaxmu.testing import tiny_problem
 from jaxmu.types import Problem
-from tests import tiny_problem
 
 BATCH = 8
 BATCHES = ('batch_size', 'retain_batch_size', 'forget_batch_size')
@@ -19,9 +18,7 @@ BATCHES = ('batch_size', 'retain_batch_size', 'forget_batch_size')
 
 def problem() -> Problem:
   """Return the problem of one member, without augmentation."""
-  split = jax.tree.map(lambda x: jnp.asarray(x[0]), tiny_problem.splits(1))
-  original = jax.tree.map(lambda x: x[0], tiny_problem.originals(1))
-  return Problem(tiny_problem.task(flip=False), split, original)
+  return tiny_problem.problem(flip=False)
 
 
 def draws() -> Draws:
@@ -36,13 +33,17 @@ def hparams(name: str, **values: Any) -> Any:
   return hp.from_config(cls, {**small, **values})
 
 
-def run(name: str, **values: Any) -> tuple[Any, list[Any]]:
+def run(
+  name: str, *, cache_teacher: bool = True, **values: Any
+) -> tuple[Any, list[Any]]:
   """Run a method; returns variables and infos."""
+  one = problem()
+  one = one.replace(task=one.task.replace(cache_teacher=cache_teacher))
   method = methods.get(name)
   compiled = method._replace(
     init=jax.jit(method.init), epoch=jax.jit(method.epoch)
   )
-  return method_lib.run(compiled, hparams(name, **values), draws(), problem())
+  return method_lib.run(compiled, hparams(name, **values), draws(), one)
 
 
 def state(name: str, **values: Any) -> tuple[Any, Any]:

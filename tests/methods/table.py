@@ -1,16 +1,33 @@
-"""The table of methods of docs/methods.md, made from the registry."""
+"""The table of methods of docs/methods.md, made from their cards.
+
+python -m tests.methods.table renews the page.
+"""
+
+import pathlib
 
 from jaxmu import hparams as hp
 from jaxmu import method as method_lib
 from jaxmu.methods import METHODS
 
 SIZES = method_lib.Sizes(retain=45_000, forget=5_000, val=7_500, classes=10)
-HEAD = '| name | method | reads | cost | options |\n|---|---|---|---|---|\n'
+HEAD = (
+  '| name | label | method | reads | cost | options |\n'
+  '|---|---|---|---|---|---|\n'
+)
+PAGE = pathlib.Path(__file__).parents[2] / 'docs' / 'methods.md'
 
 
 def markdown() -> str:
   """Return the table, one row per method."""
   return HEAD + ''.join(_row(name) for name in METHODS)
+
+
+def renew() -> None:
+  """Write the table into the page, in place of the old one."""
+  text = PAGE.read_text()
+  begin = text.index('| name |')
+  end = text.index('\n\n', begin) + 1
+  PAGE.write_text(text[:begin] + markdown() + text[end:])
 
 
 def _row(name: str) -> str:
@@ -19,7 +36,7 @@ def _row(name: str) -> str:
   cost = card.cost(hp.defaults(method.Hparams), SIZES)
   share = cost / (SIZES.retain + SIZES.forget)
   reads = ', '.join(card.reads)
-  cells = name, card.title, reads, f'{share:.3g}', _options(name)
+  cells = name, card.label, card.title, reads, f'{share:.3g}', _options(name)
   return f'| {" | ".join(cells)} |\n'
 
 
@@ -33,3 +50,7 @@ def _options(name: str) -> str:
       values = [f'**{v}**' if v == paper else str(v) for v in valid]
       found.append(f'`{field.name}` {" / ".join(values)}')
   return '; '.join(found)
+
+
+if __name__ == '__main__':
+  renew()

@@ -16,8 +16,8 @@ from jaxmu.methods import ff, get, iu, salun
 from jaxmu.methods.parts import weights
 from jaxmu.models import interface
 from jaxmu.models import layers as layers_lib
+from jaxmu.testing import tiny_problem
 from jaxmu.types import Problem
-from tests import tiny_problem
 from tests.methods import small
 
 PATH = 'attn/attention_biases'
@@ -67,9 +67,9 @@ class _Biased(nn.Module):
 def _problem() -> Problem:
   problem = small.problem()
   model = _Biased(tiny_problem.CLASSES)
-  original = models.init(model, jax.random.key(0), (8, 8, 3))
+  start = models.init(model, jax.random.key(0), (8, 8, 3))
   task = problem.task.replace(model=model)
-  return problem.replace(task=task, original=original)
+  return problem.replace(task=task, start=start)
 
 
 def _trained(name: str, **values) -> jax.Array:
@@ -94,12 +94,12 @@ def test_training_holds_them_unless_told_otherwise(name):
 
 def test_held_biases_still_decay():
   problem = _problem()
-  start = jax.tree.map(jnp.ones_like, problem.original['params']['attn'])
+  start = jax.tree.map(jnp.ones_like, problem.start['params']['attn'])
   hparams = small.hparams(
     'neggrad_plus', learning_rate=0.1, momentum=0.0, weight_decay=0.5
   )
-  params = {**problem.original['params'], 'attn': start}
-  problem = problem.replace(original={**problem.original, 'params': params})
+  params = {**problem.start['params'], 'attn': start}
+  problem = problem.replace(start={**problem.start, 'params': params})
   method = get('neggrad_plus')
   place = small.draws().at('epoch', 0)
   state = method.init(hparams, place, problem)

@@ -9,8 +9,8 @@ from jaxmu import methods, models
 from jaxmu.methods import msg, prmq, salun
 from jaxmu.methods.parts import weights
 from jaxmu.models import dead_weights
+from jaxmu.testing import tiny_problem
 from jaxmu.types import Problem
-from tests import tiny_problem
 from tests.methods import small
 
 # At 2x2 pixels the second 3x3 kernel of the tiny model sees a single pixel.
@@ -100,7 +100,7 @@ def test_dead_taps_have_no_gradient_and_live_ones_have():
 def _dead(problem, chosen) -> int:
   """Count dead weights among chosen ones, one by one."""
   alive = weights.by_path(
-    weights.live_weights(problem.task, problem.original['params'])
+    weights.live_weights(problem.task, problem.start['params'])
   )
   found = 0
   for path, mask in chosen.items():

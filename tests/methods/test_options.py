@@ -13,7 +13,7 @@ from jaxmu import methods
 from jaxmu.method import Sizes
 from jaxmu.methods import euk, prmq, rni, salun
 from jaxmu.methods.parts import forward, training, weights
-from tests import tiny_problem
+from jaxmu.testing import tiny_problem
 from tests.methods import small
 
 
@@ -34,7 +34,7 @@ def test_asking_the_teacher_once_or_every_step_is_the_same(name, values):
 
 @pytest.mark.parametrize('name', ['neggrad_plus', 'cfk', 'euk'])
 def test_batch_statistics_move_in_training_mode_only(name):
-  start = small.problem().original['batch_stats']
+  start = small.problem().start['batch_stats']
   frozen, _ = small.run(name, num_epochs=1)
   assert small.same(frozen['batch_stats'], start)
   moved, infos = small.run(name, num_epochs=1, bn_mode='train')
@@ -65,14 +65,14 @@ def test_salun_sums_gradients_once_or_again_after_each_batch():
 
   def mean_gradient(index):
     def loss(params):
-      variables = {**problem.original, 'params': params}
+      variables = {**problem.start, 'params': params}
       images = forward.clean_images(problem.task, index, jnp.float32)
       logits = forward.eval_logits(problem.task, variables, images)
       label = problem.task.dataset.label[index]
       log_p = jax.nn.log_softmax(logits)
       return jnp.mean(log_p[jnp.arange(len(index)), label])
 
-    return jax.grad(loss)(problem.original['params'])
+    return jax.grad(loss)(problem.start['params'])
 
   first, second = mean_gradient(index[:8]), mean_gradient(index[8:])
   add = jax.tree.map
@@ -83,7 +83,7 @@ def test_salun_sums_gradients_once_or_again_after_each_batch():
 def test_salun_trains_what_the_mask_selects():
   found, _ = small.run('salun', mask_fraction=0.3, num_epochs=1)
   prepared, state = small.state('salun', mask_fraction=0.3)
-  start = small.problem().original['params']
+  start = small.problem().start['params']
   total = sum(leaf.size for leaf in jax.tree.leaves(start))
   chosen = sum(float(leaf.sum()) for leaf in jax.tree.leaves(state.mask))
   assert chosen == int(prepared.count) == int(total * 0.3)
@@ -118,7 +118,7 @@ def test_labels_of_the_reference_are_the_same_every_epoch():
 
 
 def test_cfw_confuses_the_stem_or_every_convolution():
-  start = small.problem().original['params']
+  start = small.problem().start['params']
   _, stem = small.state('cfw', first_noise=0.5)
   _, every = small.state('cfw', first_noise=0.5, confuse_scope='all_conv')
   for path, leaf in weights.by_path(start).items():

@@ -1,6 +1,9 @@
 """The registry, its documentation, and what a wrong use gets."""
 
+import dataclasses
 import pathlib
+import re
+import textwrap
 
 import jax
 import numpy as np
@@ -10,11 +13,9 @@ from jaxmu import hparams as hp
 from jaxmu import method as method_lib
 from jaxmu import methods
 from jaxmu.methods import _skeleton
+from jaxmu.testing import tiny_problem
 from jaxmu.types import Problem
-from tests import tiny_problem
 from tests.methods import small, table
-
-DOCS = pathlib.Path(__file__).parents[2] / 'docs' / 'methods.md'
 
 
 def test_eighteen_methods_and_two_baselines():
@@ -24,7 +25,20 @@ def test_eighteen_methods_and_two_baselines():
 
 
 def test_the_documented_table_is_that_of_the_registry():
-  assert table.markdown() in DOCS.read_text(), table.markdown()
+  assert table.markdown() in table.PAGE.read_text(), (
+    'renew docs/methods.md with `python -m tests.methods.table`'
+  )
+
+
+def test_the_code_of_the_page_runs(tmp_path, monkeypatch):
+  (tmp_path / 'my_method.py').write_text(
+    pathlib.Path(_skeleton.__file__).read_text()
+  )
+  monkeypatch.chdir(tmp_path)
+  blocks = re.findall(r'```python\n(.*?)```', table.PAGE.read_text(), re.S)
+  assert len(blocks) == 2
+  for block in blocks:
+    exec(textwrap.dedent(block), {})
 
 
 def test_the_skeleton_runs():
@@ -35,7 +49,7 @@ def test_the_skeleton_runs():
   problem = small.problem()
   found, infos = method_lib.run(method, hparams, small.draws(), problem)
   assert len(infos) == 1 and np.isfinite(infos[0]['loss']).all()
-  assert not small.same(found, problem.original)
+  assert not small.same(found, problem.start)
 
 
 def test_fidelity_sets_exactly_the_named_options():
@@ -55,7 +69,6 @@ def test_options_default_to_what_the_reference_does():
   expected = {
     'attn_bias_mode': 'cached',
     'bn_mode': 'eval',
-    'cache_teacher': True,
     'confuse_scope': 'top_level_conv',
     'epochs_cast_int': False,
     'extra_step': True,
@@ -81,9 +94,45 @@ def test_options_default_to_what_the_reference_does():
   assert found == set(expected)
 
 
-def test_unknown_method_names_those_there_are():
-  with pytest.raises(ValueError, match='salun'):
-    methods.get('salvn')
+def test_a_plug_in_is_named_by_file_module_or_object(tmp_path):
+  file = tmp_path / 'mine.py'
+  file.write_text(pathlib.Path(_skeleton.__file__).read_text())
+  from_file = methods.get(str(file))
+  assert from_file.name == _skeleton.METHOD.name
+  assert methods.get(_skeleton) is _skeleton.METHOD
+  assert methods.get(_skeleton.METHOD) is _skeleton.METHOD
+  assert methods.get('jaxmu.methods._skeleton') is _skeleton.METHOD
+  assert methods.hparams_for(str(file)) == methods.hparams_for(_skeleton)
+
+
+@pytest.mark.parametrize(
+  ('spec', 'says'),
+  [
+    ('salvn', "did you mean 'salun'"),
+    (methods, 'has no METHOD'),
+    (3, 'int is no jaxmu.method.Method; define METHOD'),
+    (_skeleton.METHOD._replace(name='ft'), "'ft' is the name of a built-in"),
+    (_skeleton.METHOD._replace(name='my method'), 'give a name of letters'),
+    (_skeleton.METHOD._replace(card={}), 'card is a dict'),
+    (_skeleton.METHOD._replace(Hparams=dict), 'declares no hyper-parameters'),
+    (_skeleton.METHOD._replace(epoch=3), 'epoch is a int; give a function'),
+    (
+      _skeleton.METHOD._replace(init=lambda hparams, draws: None),
+      r'write init(hparams, draws, problem)',
+    ),
+    (
+      _skeleton.METHOD._replace(
+        card=dataclasses.replace(_skeleton.METHOD.card, reads=('test',))
+      ),
+      'name sets of retain, forget and val',
+    ),
+  ],
+)
+def test_what_is_no_method_is_refused_in_one_line(spec, says):
+  with pytest.raises(ValueError) as error:
+    methods.get(spec)
+  assert says in str(error.value)
+  assert '\n' not in str(error.value)
 
 
 def test_search_spaces_lie_in_valid_ranges():
@@ -129,7 +178,7 @@ class _Without:
 def test_a_model_without_the_layers_it_edits_is_refused(name, need):
   problem = small.problem()
   task = problem.task.replace(model=_Without(problem.task.model))
-  problem = Problem(task, problem.split, problem.original)
+  problem = Problem(task, problem.split, problem.start)
   with pytest.raises(ValueError, match=f'kind {need}; the model has none'):
     method_lib.check(methods.get(name), problem)
 
@@ -152,7 +201,7 @@ def test_shapes_are_enough_to_prepare():
   problem = small.problem()
   abstract = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype),
-    (problem.split, problem.original),
+    (problem.split, problem.start),
   )
   abstract = Problem(tiny_problem.task(), *abstract)
   for name, method in methods.METHODS.items():

@@ -58,7 +58,7 @@ def test_snapshots_are_the_models_after_each_epoch(num_epochs):
   assert len(infos) == num_epochs
   if num_epochs == 1:  # the start or the end, which are both the final one
     small.assert_close(found, final, 1e-6)  # of two programs
-    assert not small.same(found, small.problem().original)
+    assert not small.same(found, small.problem().start)
   else:
     shapes = [(x.shape, x.dtype) for x in jax.tree.leaves(found)]
     assert shapes == [(x.shape, x.dtype) for x in jax.tree.leaves(final)]
@@ -73,10 +73,10 @@ def test_errors_are_those_of_the_forget_set_and_of_its_classes():
     split=problem.split.replace(forget=jnp.asarray(forget))
   )
   hparams = small.hparams('scrub')
-  found = scrub.measure(hparams, problem, problem.original)
+  found = scrub.measure(hparams, problem, problem.start)
 
   def wrong(index):
-    logits = forward.teacher_table(problem.task, problem.original, index, 8)
+    logits = forward.logits_table(problem.task, problem.start, index, 8)
     return np.asarray(logits).argmax(axis=1) != label[np.asarray(index)]
 
   val = np.asarray(problem.split.val)

@@ -21,10 +21,10 @@ def _problem() -> Problem:
   dataset = problem.task.dataset
   image = jnp.zeros((len(dataset.label), 32, 32, 3), jnp.uint8)
   task = problem.task.replace(model=model, dataset=dataset.replace(image=image))
-  original = jax.eval_shape(
+  start = jax.eval_shape(
     lambda key: models.init(model, key, (32, 32, 3)), jax.random.key(0)
   )
-  return problem.replace(task=task, original=original)
+  return problem.replace(task=task, start=start)
 
 
 @pytest.mark.parametrize('name', ['ff', 'iu', 'srl'])
@@ -39,7 +39,7 @@ def test_takes_a_transformer(name):
   )
   assert 'loss' in info
   found = jax.eval_shape(method.finish, hparams, after)
-  assert jax.tree.structure(found) == jax.tree.structure(problem.original)
+  assert jax.tree.structure(found) == jax.tree.structure(problem.start)
   assert [x.shape for x in jax.tree.leaves(found)] == [
-    x.shape for x in jax.tree.leaves(problem.original)
+    x.shape for x in jax.tree.leaves(problem.start)
   ]

@@ -14,7 +14,7 @@ def test_models_are_hashable_and_equal_by_value():
 
 
 def test_an_unknown_model_is_named():
-  with pytest.raises(ValueError, match="'vgg'; choose one of: resnet18"):
+  with pytest.raises(ValueError, match="'vgg'; choose one of resnet18"):
     models.build('vgg', num_classes=3)
 
 

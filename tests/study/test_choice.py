@@ -13,13 +13,13 @@ def _measured(devices, chunk, images, *, resident=10.0, working=100.0):
   return Measured(Plan(devices, chunk), images, 5.0, need, 0)
 
 
-def _room(members=8, limit=1e9):
+def _budget(members=8, limit=1e9):
   return Budget(members, 50, lambda devices: limit / devices)
 
 
 def test_the_fastest_plan_is_chosen():
   found = [_measured(2, 1, 900), _measured(2, 2, 1200), _measured(1, 1, 700)]
-  best, why = execution.choose_fastest(found, _room())
+  best, why = execution.choose_fastest(found, _budget())
   assert best == found[1]
   assert why[1] == 'chosen: fastest'
   assert all('chosen' not in reason for reason in (why[0], why[2]))
@@ -27,7 +27,7 @@ def test_the_fastest_plan_is_chosen():
 
 def test_of_plans_equally_fast_the_smallest_is_chosen():
   found = [_measured(2, 1, 980), _measured(2, 4, 1000)]
-  best, why = execution.choose_fastest(found, _room())
+  best, why = execution.choose_fastest(found, _budget())
   assert best == found[0]
   assert why[0] == 'chosen: as fast, less memory'
 
@@ -35,38 +35,40 @@ def test_of_plans_equally_fast_the_smallest_is_chosen():
 def test_padding_counts_against_a_plan():
   # Nine models in chunks of 8 run as sixteen.
   found = [_measured(1, 1, 1000), _measured(1, 8, 1700)]
-  assert execution.choose_fastest(found, _room(members=9)).best == found[0]
-  assert execution.choose_fastest(found, _room(members=16)).best == found[1]
+  assert execution.choose_fastest(found, _budget(members=9)).best == found[0]
+  assert execution.choose_fastest(found, _budget(members=16)).best == found[1]
 
 
 def test_a_plan_beyond_the_limit_is_not_chosen():
   found = [_measured(1, 1, 100), _measured(1, 8, 1000)]
   # 50 shared + 8 * 10 resident + 100 per member in flight.
-  assert execution.choose_fastest(found, _room(limit=930)).best == found[1]
-  best, why = execution.choose_fastest(found, _room(limit=929))
+  assert execution.choose_fastest(found, _budget(limit=930)).best == found[1]
+  best, why = execution.choose_fastest(found, _budget(limit=929))
   assert best == found[0]
   assert why[1] == 'exceeds the memory limit'
-  assert execution.choose_fastest(found, _room(limit=229)).best is None
+  assert execution.choose_fastest(found, _budget(limit=229)).best is None
 
 
 def test_the_margin_raises_predictions_before_the_limit():
   found = [_measured(1, 1, 100)]
   # 50 shared + 8 * 10 resident + 100 in flight.
-  room = _room(limit=240)
-  assert execution.choose_fastest(found, room).best == found[0]
-  assert execution.choose_fastest(found, room._replace(margin=1.1)).best is None
+  budget = _budget(limit=240)
+  assert execution.choose_fastest(found, budget).best == found[0]
+  assert (
+    execution.choose_fastest(found, budget._replace(margin=1.1)).best is None
+  )
 
 
 def test_devices_of_one_machine_share_the_limit():
   found = [_measured(2, 1, 1000), _measured(1, 1, 600)]
   # On each of two: 50 + 4 * 10 + 100.
-  assert execution.choose_fastest(found, _room(limit=380)).best == found[0]
-  assert execution.choose_fastest(found, _room(limit=379)).best == found[1]
+  assert execution.choose_fastest(found, _budget(limit=380)).best == found[0]
+  assert execution.choose_fastest(found, _budget(limit=379)).best == found[1]
 
 
 def test_a_plan_that_ran_out_of_memory_is_not_chosen():
   found = [_measured(1, 1, 100), _measured(1, 2, 0)]
-  best, why = execution.choose_fastest(found, _room())
+  best, why = execution.choose_fastest(found, _budget())
   assert best == found[0]
   assert why[1] == 'ran out of memory'
 

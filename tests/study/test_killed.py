@@ -60,9 +60,9 @@ def test_killed_runs_end_with_the_same_bits(tmp_path):
   _finish(whole)
   # While a shard is being written, between shards, and in the predictions.
   patterns = (
-    'store/models/original-*/shard_000*',
+    'store/models/original-*/.draft-*',
     'store/models/retrain-*/shard_001/record.json',
-    'store/scores/original-*/shard_000*',
+    'store/scores/original-*/.draft-*',
   )
   stamps = {}
   for pattern in patterns:
@@ -72,6 +72,8 @@ def test_killed_runs_end_with_the_same_bits(tmp_path):
       stamps.setdefault(path, path.stat().st_mtime_ns)
   _finish(broken)
   assert stamps
+  hidden = [p for p in broken.rglob('.*') if p.is_file() or 'draft' in p.name]
+  assert not hidden
   for path, stamp in stamps.items():
     assert path.stat().st_mtime_ns == stamp, f'{path} was redone'
   a, b = ((f / 'results.csv').read_bytes() for f in (whole, broken))

@@ -32,9 +32,9 @@ def _loaded(size, chunk):
 
 
 def _need(loaded, chunk):
-  held = execution.bytes_of(loaded.members)
+  resident = execution.bytes_of(loaded.members)
   return execution.estimate_memory(
-    loaded.epoch, held, len(loaded.epochs), chunk
+    loaded.epoch, resident, len(loaded.epochs), chunk
   )
 
 
@@ -89,11 +89,11 @@ def test_predictions_with_their_margin_cover_what_was_measured():
 
 def test_a_program_is_refused_if_it_fits_without_the_margin_alone():
   loaded = _loaded(4, 1)
-  held = execution.bytes_of(loaded.members)
-  needed = max(execution.total_bytes(p, held, 9) for p in loaded.programs)
-  execution.check_memory(loaded.programs, held, 9, 1.34 * needed)
+  resident = execution.bytes_of(loaded.members)
+  needed = max(execution.total_bytes(p, resident, 9) for p in loaded.programs)
+  execution.check_memory(loaded.programs, resident, 9, 1.34 * needed)
   with pytest.raises(execution.DoesNotFit, match='allowed on each device'):
-    execution.check_memory(loaded.programs, held, 9, 1.32 * needed)
+    execution.check_memory(loaded.programs, resident, 9, 1.32 * needed)
 
 
 def test_devices_of_a_cpu_share_its_memory(monkeypatch):

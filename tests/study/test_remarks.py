@@ -40,10 +40,10 @@ def test_a_population_that_failed_as_a_whole_is_said_in_one_sentence():
   assert 'all 2 models failed, at epochs 2 to 5:' in found
 
 
-@pytest.mark.parametrize(('anew', 'mean'), [(False, 200), (True, 300)])
-def test_dead_weights_are_averaged_over_models(anew, mean):
+@pytest.mark.parametrize(('every_epoch', 'mean'), [(False, 200), (True, 300)])
+def test_dead_weights_are_averaged_over_models(every_epoch, mean):
   counts = np.array([[100.0, 100.0, 100.0], [300.0, np.nan, np.nan]])
-  chosen = method.Chosen('replaced', 'dead_renewed', anew)
+  chosen = method.Chosen('replaced', 'dead_renewed', every_epoch)
   found = evaluate.dead_weight_warning('msg', chosen, counts, 1000, 5000)
   assert found.startswith(
     f'msg: of the weights that it replaced, {mean} (the mean'

@@ -3,6 +3,7 @@
 One job is run once for the whole file; each test works on a copy of its folder.
 """
 
+import json
 import pathlib
 import shutil
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from jaxmu.methods.parts import weights
+from jaxmu.report import progress
 from jaxmu.report import results as results_lib
 from jaxmu.study import job as job_lib
 from jaxmu.study import planner, publish, run, stages
@@ -198,6 +200,115 @@ def test_damaged_shards_are_named_and_made_again(folder, damage, caplog):
   remade = {k for k in others if others[k] != after[k]}
   assert remade == {str((shard / 'record.json').relative_to(folder))}
   assert results == (folder / 'results.csv').read_bytes()
+
+
+def _swap(a: pathlib.Path, b: pathlib.Path) -> None:
+  aside = a.with_name('aside')
+  a.rename(aside)
+  b.rename(a)
+  aside.rename(b)
+
+
+def _edit_info(path: pathlib.Path) -> None:
+  record = json.loads(path.read_text())
+  record['info'] = {'warm_seconds': [1e-9], 'compile_seconds': 0.0}
+  path.write_text(json.dumps(record))
+
+
+DAMAGES = {
+  'two members swapped': lambda store: _swap(
+    *sorted(store.glob('models/original-*/shard_*'))
+  ),
+  'method and retrained swapped': lambda store: _swap(
+    next(store.glob('scores/msg-*/shard_000')),
+    next(store.glob('scores/retrain-*/shard_000')),
+  ),
+  'a changed time': lambda store: _edit_info(
+    next(store.glob('timing/msg-*/shard_000/record.json'))
+  ),
+  'a list in place of a record': lambda store: next(
+    store.glob('scores/msg-*/shard_001/record.json')
+  ).write_text('[]'),
+  'null in place of the report': lambda store: next(
+    store.glob('report/*/shard_000/record.json')
+  ).write_text('null'),
+  'a file less': lambda store: next(
+    store.glob('models/msg-*/shard_002/failed.npy')
+  ).unlink(),
+}
+
+
+def test_damage_of_every_kind_is_named_and_repaired(folder, caplog):
+  results = (folder / 'results.csv').read_bytes()
+  before = {
+    stage: _stamps(folder, stage)
+    for stage in ('models', 'scores', 'timing', 'report')
+  }
+  for damage in DAMAGES.values():
+    damage(folder / 'store')
+  run.run(small_job.make(folder, curve__every=1))
+  damaged = [line for line in caplog.messages if 'is damaged' in line]
+  assert len(damaged) == 8  # each is named once
+  after = {stage: _stamps(folder, stage) for stage in before}
+  remade = {
+    stage: sum(after[stage][k] != before[stage][k] for k in before[stage])
+    for stage in before
+  }
+  assert remade == {'models': 3, 'scores': 3, 'timing': 1, 'report': 1}
+  assert results == (folder / 'results.csv').read_bytes()
+  clock = results_lib.read_csv(folder / 'timing.csv')
+  assert all(r.value > 1e-6 for r in clock if r.metric == 'seconds')
+
+
+def test_planning_changes_nothing_on_the_disk(folder, monkeypatch, tmp_path):
+  monkeypatch.setenv('JAXMU_CACHE_DIR', str(tmp_path / 'cache'))
+  left = next((folder / 'store').glob('models/msg-*')) / '.draft-x' / 'new'
+  left.mkdir(parents=True)
+  (folder / '.results.json.x.tmp').write_text('being written')
+
+  def seen():
+    return {p: p.lstat().st_mtime_ns for p in folder.rglob('*')}
+
+  before = seen()
+  changed = small_job.make(folder, unlearn__hparams__learning_rate=0.01)
+  for settings in (small_job.make(folder), changed):
+    job = job_lib.open_job(settings)
+    run.check_job(job, planner.plan_steps(job))
+    publish.is_current(job)
+  assert seen() == before
+  # The next run sweeps both.
+  run.run(small_job.make(folder))
+  assert not left.exists() and not (folder / '.results.json.x.tmp').exists()
+
+
+def test_training_goes_on_when_every_model_fails(tmp_path, capsys):
+  job = job_lib.open_job(
+    small_job.make(
+      tmp_path,
+      splits__num_splits=2,
+      splits__forget_sets=1,
+      unlearn__hparams__learning_rate=1e30,
+    )
+  )
+  with progress.Progress() as bars:
+    run.train_and_predict(job, bars)
+  out = capsys.readouterr().out
+  assert 'all models of msg failed, at epoch' in out
+  assert 'of original failed' not in out
+  for name, population in job.populations.items():
+    assert population.models.missing() == [], name
+    assert population.scores.missing() == [], name
+  failed = stages.failed_epochs(job.populations['msg'].models)
+  assert (failed >= 0).all()
+
+
+def test_the_line_of_failures_counts_models_and_epochs():
+  line = stages.failure_line
+  assert line('msg', np.array([-1, -1])) == ''
+  assert line('msg', np.array([2, 2])) == 'all models of msg failed, at epoch 2'
+  assert line('ft', np.array([-1, 3, 1])) == (
+    '2 of 3 models of ft failed, at epochs 1 to 3'
+  )
 
 
 def test_lost_report_is_written_again(folder):

@@ -5,13 +5,13 @@ import re
 
 import pytest
 
-from jaxmu import files, precision
+from jaxmu import precision
 from jaxmu.study import job as job_lib
-from jaxmu.study import run, settings
+from jaxmu.study import run, settings, store
 from tests.study import small_job
 
 WRONG = [
-  ('unlearn__method', 'mgs', "unknown method 'mgs'; choose one of"),
+  ('unlearn__method', 'mgs', "unknown method 'mgs'; did you mean 'msg'"),
   ('unlearn__method', 'retrain', 'choose an unlearning method'),
   ('unlearn__hparams__learning_rate', -0.1, r'learning_rate = -0.1; give'),
   ('unlearn__hparams__batch_size', 0, 'batch_size = 0; give a value in'),
@@ -27,6 +27,12 @@ WRONG = [
   ('splits__forget', 'some', "splits.forget: forget set 'some': choose"),
   ('splits__forget', 'class:3', 'needs one split; set config.splits.design'),
   ('seed', -1, 'seed = -1; give a whole number'),
+  ('seed', 2**32, 'seed = 4294967296; give a whole number from 0 to 2'),
+  ('seed', True, 'seed = True; give a whole number'),
+  ('splits__seed', 2**32, 'splits.seed = 4294967296; give a value in'),
+  ('splits__seeds', 10**30, r'seeds = 1000.*; give a value in \[1, 10000\]'),
+  ('splits__num_splits', 10**9, 'num_splits = 1000000000; give a value in'),
+  ('timing__repeats', 10**12, 'repeats = 1000000000000; give a value in'),
   ('seed_mode', 'shared', "seed_mode = 'shared'; choose one of"),
   ('attack__variance', 'none', "variance = 'none'; choose one of"),
   ('curve__every', -1, 'every = -1; give'),
@@ -90,6 +96,26 @@ def test_missing_sections_are_named(tmp_path, name):
     settings.from_config(values)
 
 
+@pytest.mark.parametrize('value', [None, 3, 'x', [1]])
+def test_sections_that_are_none_are_refused(tmp_path, value):
+  for name in ('run', 'model', 'unlearn', 'compare', 'train', 'originals'):
+    config = small_job.config(tmp_path).to_dict()
+    config[name] = value
+    with pytest.raises(ValueError, match=f'config.{name} = .*give a section'):
+      settings.from_config(config)
+  config = small_job.config(tmp_path).to_dict()
+  config['compare'] = {'ga': value}
+  with pytest.raises(ValueError, match='compare.ga.hparams = .*give names'):
+    settings.from_config(config)
+
+
+def test_sections_added_later_may_be_absent(tmp_path):
+  config = small_job.config(tmp_path).to_dict()
+  expected = settings.from_config(config)
+  del config['originals'], config['retrained'], config['run']['cache_teacher']
+  assert settings.from_config(config) == expected
+
+
 def test_unknown_data_set_names_those_there_are(tmp_path):
   chosen = small_job.make(tmp_path, data__name='dgits')
   with pytest.raises(ValueError, match='dgits.*digits'):
@@ -117,13 +143,13 @@ def test_work_directory_without_permission_is_refused(tmp_path):
 
 
 def test_two_runs_in_one_directory_are_refused(tmp_path):
-  with files.hold_workdir(tmp_path):
+  with store.hold_workdir(tmp_path):
     with pytest.raises(ValueError, match='in use by another run'):
       run.run(small_job.make(tmp_path))
 
 
 def test_full_disk_is_refused_before_training(tmp_path, monkeypatch):
-  monkeypatch.setattr(files, 'free_bytes', lambda folder: 1000)
-  with pytest.raises(ValueError, match='GB free and the job needs'):
+  monkeypatch.setattr(store, 'free_bytes', lambda folder: 1000)
+  with pytest.raises(ValueError, match='MB free and the job needs'):
     run.run(small_job.make(tmp_path))
   assert not list(tmp_path.glob('store/models/*/shard_*'))

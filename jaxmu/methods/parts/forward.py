@@ -1,14 +1,12 @@
-"""From example indices to logits; the only caller of the models.
+"""From example indices to logits; methods run models through this module only.
 
-The policy of batch normalisation lives here: `train_logits` normalises with the
-batch and returns updated running statistics, `eval_logits` uses the stored ones
-and leaves them alone.
+BatchNorm: training mode normalises with the batch and returns updated running
+statistics; evaluation mode uses the stored statistics and leaves them alone.
 
-A frozen network as teacher, asked once for all or batch by batch.
-
-Its answers depend on the example alone (evaluation mode, no augmentation), so
-asking once before training is exact and saves a forward pass per step. The
-table takes N x C floats per member; without it the teacher runs in every step.
+Teachers are frozen networks. Their logits depend on the example alone
+(evaluation mode, no augmentation), so computing them once before training is
+exact and saves a forward pass per step. `task.cache_teacher` decides: a table
+takes N x C floats per member; without it, the teacher runs in every step.
 """
 
 import jax
@@ -22,21 +20,21 @@ from jaxmu.types import Array, Key, Task, Variables
 
 
 def dtype_of(variables: Variables) -> jnp.dtype:
-  """Return the floating type a model computes in, that of its parameters."""
+  """Return the floating type that a model computes in, of its parameters."""
   return jax.tree.leaves(variables['params'])[0].dtype
 
 
 def clean_images(task: Task, index: Array, dtype: jnp.dtype) -> Array:
-  """Look up and normalise images, float[B, H, W, 3], without augmentation."""
+  """Look up and normalise images i32[B] as they are, f[B, H, W, 3]."""
   return batches_lib.normalise(task.transform, task.dataset.image[index], dtype)
 
 
 def augmented_images(
   task: Task, index: Array, dtype: jnp.dtype, draws: Draws
 ) -> Array:
-  """Look up, augment and normalise images, float[B, H, W, 3].
+  """Look up, augment and normalise images i32[B], f[B, H, W, 3].
 
-  What happens to an example depends on the place of `draws` and on the
+  The augmentation of an example depends on the place of `draws` and on the
   example, not on its position in the batch.
   """
   image = batches_lib.augment_batch(
@@ -48,7 +46,7 @@ def augmented_images(
 def train_logits(
   task: Task, variables: Variables, images: Array, draws: Draws
 ) -> tuple[Array, Variables]:
-  """Run the model in training mode.
+  """Run the model in training mode on images f[B, H, W, 3].
 
   Returns:
     Logits f[B, C] and the variables with updated running statistics.
@@ -64,47 +62,75 @@ def train_logits(
   return logits, {**variables, 'batch_stats': stats}
 
 
+def clean_train_logits(
+  task: Task, variables: Variables, index: Array, draws: Draws
+) -> tuple[Array, Variables]:
+  """Run the model in training mode on clean images of examples i32[B].
+
+  Returns:
+    Logits f[B, C] and the variables with updated running statistics.
+  """
+  images = clean_images(task, index, dtype_of(variables))
+  return train_logits(task, variables, images, draws)
+
+
 def eval_logits(task: Task, variables: Variables, images: Array) -> Array:
-  """Run the model in evaluation mode; logits f[B, C]."""
+  """Run the model in evaluation mode on f[B, H, W, 3]; logits f[B, C]."""
   logits, _ = models.apply(task.model, variables, images, train=False)
   return logits
+
+
+def clean_eval_logits(task: Task, variables: Variables, index: Array) -> Array:
+  """Run the model in evaluation mode on clean images i32[B]; logits f[B, C]."""
+  images = clean_images(task, index, dtype_of(variables))
+  return eval_logits(task, variables, images)
 
 
 BIAS_MODES = ('cached', 'live')
 
 
-def cache_biases(
-  model: models.Model, mode: str, variables: Variables, cached: Variables
-) -> Variables:
-  """Give a network the attention biases it had at another time, as constants.
+def held_logits(
+  task: Task, variables: Variables, images: Array, *, held: Variables, mode: str
+) -> Array:
+  """Run the model in evaluation mode with the attention biases of another time.
 
   The reference's transformer copies its attention biases when it is switched to
-  evaluation mode: until the next switch they stay as they were and receive no
-  gradient. Without attention nothing changes.
+  evaluation mode: until the next switch they keep these values and receive no
+  gradient. Models without attention are not affected.
 
   Args:
-    model: tells which parameters are attention biases.
-    mode: 'cached' for the reference's behaviour, 'live' to change nothing.
+    task: gives the model.
     variables: the network.
-    cached: the same network when it was switched.
+    images: f[B, H, W, 3].
+    held: the same network when it was switched to evaluation mode.
+    mode: 'cached' for the reference's behaviour, 'live' for ordinary biases.
+
+  Returns:
+    Logits f[B, C].
   """
+  if mode == 'cached':
+    variables = _with_held_biases(task.model, variables, held)
+  return eval_logits(task, variables, images)
+
+
+def _with_held_biases(
+  model: models.Model, variables: Variables, held: Variables
+) -> Variables:
   kinds = {layer.path: layer.kind for layer in model.layers}
-  known = weights.by_path(cached['params'])
+  known = weights.by_path(held['params'])
 
   def choose(path, leaf):
     if kinds.get(path.rsplit('/', 1)[0]) != 'attention_bias':
       return leaf
     return jax.lax.stop_gradient(known[path])
 
-  if mode == 'live':
-    return variables
   return {**variables, 'params': weights.edit(choose, variables['params'])}
 
 
 def fresh_variables(
   task: Task, key: Key, image_shape: tuple[int, int, int]
 ) -> Variables:
-  """Draw a network of the task's architecture."""
+  """Draw a network of the task's architecture for images [H, W, 3]."""
   return models.init(task.model, key, image_shape)
 
 
@@ -115,36 +141,73 @@ def resnet18_like(model: models.Model) -> models.Model:
   return models.build('resnet18', num_classes=model.num_classes)
 
 
-def teacher_table(
+def logits_table(
   task: Task, variables: Variables, index: Array, batch_size: int
 ) -> Array:
-  """Return the logits of examples i32[N] in their order, f[N, C]."""
+  """Return the logits of examples i32[N] in their order, f[N, C].
+
+  Evaluation mode, clean images, `batch_size` examples at a time.
+  """
   batches, _ = batches_lib.padded_batches(index, batch_size)
-
-  def logits(batch):
-    images = clean_images(task, batch, dtype_of(variables))
-    return eval_logits(task, variables, images)
-
-  found = jax.lax.map(logits, batches)
-  return found.reshape(-1, found.shape[-1])[: index.shape[0]]
+  logits = jax.lax.map(
+    lambda batch: clean_eval_logits(task, variables, batch), batches
+  )
+  return logits.reshape(-1, logits.shape[-1])[: index.shape[0]]
 
 
-def teacher_answer(
-  task: Task, variables: Variables, images: Array, known: Array | None
+def cached_teacher(
+  task: Task, teacher: Variables, index: Array, batch_size: int
+) -> Array | None:
+  """Return a teacher's logits of i32[N], f[N, C], or None if not cached."""
+  if not task.cache_teacher:
+    return None
+  return logits_table(task, teacher, index, batch_size)
+
+
+def cached_rows(table: Array | None, position: Array) -> Array | None:
+  """Return rows i32[B] of a table, f[B, ...], or None where there is none."""
+  return None if table is None else jnp.take(table, position, axis=0)
+
+
+def teacher_logits(
+  task: Task, teacher: Variables, images: Array, cached: Array | None
 ) -> Array:
-  """Return the teacher's logits for a batch, f[B, C].
+  """Return the teacher's logits for a batch, f[B, C], without gradient.
 
   Args:
     task: gives the model.
-    variables: the teacher.
+    teacher: the teacher's variables.
     images: the batch, f[B, H, W, 3].
-    known: rows of `table` for this batch, or None to run the teacher.
+    cached: rows of the teacher's table for this batch, f[B, C], or None to run
+      the teacher.
   """
-  if known is None:
-    known = eval_logits(task, variables, images)
-  return jax.lax.stop_gradient(known)
+  if cached is None:
+    cached = eval_logits(task, teacher, images)
+  return jax.lax.stop_gradient(cached)
 
 
-def teacher_rows(table: Array | None, position: Array) -> Array | None:
-  """Look up rows of a table, f[N, C], or None where there is none."""
-  return None if table is None else jnp.take(table, position, axis=0)
+def student_and_teacher(
+  task: Task,
+  variables: Variables,
+  teacher: Variables,
+  batch: tuple[Array, Array | None],
+  draws: Draws,
+) -> tuple[Array, Array, Variables]:
+  """Run the student in training mode and the teacher on the same clean images.
+
+  Args:
+    task: gives the model.
+    variables: the student.
+    teacher: the teacher.
+    batch: examples i32[B], and the teacher's logits f[B, C] or None.
+    draws: place of the step.
+
+  Returns:
+    Logits of the student and of the teacher, f[B, C] each, and the student
+    with updated running statistics.
+  """
+  index, cached = batch
+  images = clean_images(task, index, dtype_of(variables))
+  target = teacher_logits(task, teacher, images, cached)
+  logits, variables = train_logits(task, variables, images, draws)
+  return logits, target, variables

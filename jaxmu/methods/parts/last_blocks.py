@@ -1,7 +1,7 @@
 """Retraining the last k blocks of a network, shared by CF-k and EU-k."""
 
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,9 @@ import optax
 from jaxmu.data import batches as batches_lib
 from jaxmu.draws import Draws
 from jaxmu.method import Info
-from jaxmu.methods.parts import forward, losses, training, weights
+from jaxmu.methods.parts import training, weights
 from jaxmu.models import Model
-from jaxmu.types import Array, Params, Problem, Task, Variables
+from jaxmu.types import Array, Params, Problem, Variables
 
 
 class State(NamedTuple):
@@ -22,12 +22,25 @@ class State(NamedTuple):
   Attributes:
     variables: the network.
     opt: optimiser state; there is no momentum.
-    start: parameters when training began, which the penalty pulls towards.
+    anchor: parameters when training began, which the penalty pulls towards.
   """
 
   variables: Variables
   opt: optax.OptState
-  start: Params
+  anchor: Params
+
+
+def prepare(hparams: Any, problem: Problem) -> Any:
+  """Warn if a model has fewer blocks than are to be retrained."""
+  most = len(problem.task.model.blocks.body)
+  asked = int(np.max(hparams.num_blocks))
+  if asked > most:
+    warnings.warn(
+      f'num_blocks = {asked}, but the model has {most} blocks: all of them '
+      f'are retrained, as with num_blocks = {most}',
+      stacklevel=2,
+    )
+  return hparams
 
 
 def start(variables: Variables) -> State:
@@ -55,104 +68,58 @@ def trainable(model: Model, params: Params, num_blocks: Array) -> Params:
 
 
 def epoch(
-  problem: Problem,
+  hparams: Any,
   draws: Draws,
+  problem: Problem,
   state: State,
+  epoch: Array,
   *,
-  rate: Array,
-  pull: Array,
-  num_blocks: Array,
-  batch_size: int,
-  bn_mode: str,
-  attn_bias_mode: str,
   augmented: bool,
 ) -> tuple[State, Info]:
   """Take one shuffled pass over the retain set, updating the last blocks.
 
+  The loss is the cross-entropy plus `pull` times half the squared distance of
+  the trained parameters to where training began.
+
   Args:
-    problem: data and model.
+    hparams: those of CF-k or EU-k.
     draws: place of this epoch.
+    problem: data, split and model.
     state: the network in training.
-    rate: learning rate.
-    pull: strength of half the squared distance to where training began.
-    num_blocks: k.
-    batch_size: B.
-    bn_mode: 'eval' normalises with the stored statistics, 'train' with the
-      batch, updating them.
-    attn_bias_mode: see `forward.cache_biases`.
+    epoch: number of the epoch, from 0.
     augmented: whether images pass through the training augmentation.
   """
   task = problem.task
-  free = trainable(task.model, state.start, num_blocks)
+  rate = training.milestones(
+    hparams.learning_rate, epoch, hparams.num_epochs, hparams.decay_rate
+  )
+  free = trainable(task.model, state.anchor, hparams.num_blocks)
   order = batches_lib.shuffled(draws, 'retain', problem.split.retain)
-
-  if bn_mode == 'train':  # the batch statistics must not see padding
+  if hparams.bn_mode == 'train':  # the batch statistics must not see padding
     batches = batches_lib.make_batches(
-      (order, jnp.ones(order.shape)), batch_size
+      (order, jnp.ones(order.shape)), hparams.batch_size
     )
   else:
     batches = batches_lib.Batches(
-      batches_lib.padded_batches(order, batch_size), tail=None
+      batches_lib.padded_batches(order, hparams.batch_size), tail=None
     )
-  loss = _cross_entropy(task, draws, state, bn_mode, attn_bias_mode, augmented)
+  cross_entropy = training.weighted_cross_entropy(
+    task,
+    state.variables,
+    attn_bias_mode=hparams.attn_bias_mode,
+    bn_mode=hparams.bn_mode,
+    augment=draws if augmented else None,
+  )
 
   def pulled(variables, batch, step_draws):
-    value, variables = loss(variables, batch, step_draws)
+    value, variables = cross_entropy(variables, batch, step_draws)
     squares = jax.tree.map(
       lambda p, q, on: on * jnp.sum((p - q) ** 2),
       variables['params'],
-      state.start,
+      state.anchor,
       free,
     )
-    return value + pull / 2 * sum(jax.tree.leaves(squares)), variables
+    return value + hparams.pull / 2 * sum(jax.tree.leaves(squares)), variables
 
-  variables, opt, info = training.run_epoch(
-    pulled,
-    training.sgd(rate, None, 0.0, trainable=free),
-    state.variables,
-    state.opt,
-    batches,
-    draws,
-  )
-  return State(variables, opt, state.start), {**info, 'learning_rate': rate}
-
-
-def check(model: Model, num_blocks: Array) -> None:
-  """Warn if a model has fewer blocks than are to be retrained."""
-  most, asked = len(model.blocks.body), int(np.max(num_blocks))
-  if asked > most:
-    warnings.warn(
-      f'num_blocks = {asked}, but the model has {most} blocks: all of them '
-      f'are retrained, as with num_blocks = {most}',
-      stacklevel=2,
-    )
-
-
-def _cross_entropy(
-  task: Task,
-  draws: Draws,
-  state: State,
-  bn_mode: str,
-  attn_bias_mode: str,
-  augmented: bool,
-) -> training.Loss:
-  def loss(variables, batch, step_draws):
-    index, weight = batch
-    dtype = forward.dtype_of(variables)
-    if augmented:
-      images = forward.augmented_images(task, index, dtype, draws)
-    else:
-      images = forward.clean_images(task, index, dtype)
-    if bn_mode == 'train':
-      logits, variables = forward.train_logits(
-        task, variables, images, step_draws
-      )
-    else:
-      cached = forward.cache_biases(
-        task.model, attn_bias_mode, variables, state.variables
-      )
-      logits = forward.eval_logits(task, cached, images)
-    each = losses.cross_entropies(logits, task.dataset.label[index])
-    return losses.weighted_mean(each, weight.astype(dtype)), variables
-
-  return loss
+  optimiser = training.sgd(rate, None, 0.0, trainable=free)
+  return training.run_epoch(pulled, optimiser, state, batches, draws)

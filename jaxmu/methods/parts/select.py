@@ -1,8 +1,8 @@
 """Exactly the k smallest or largest of many numbers, without sorting them.
 
-The k-th order statistic is found by bisection over bit patterns, which for
-non-negative floats are ordered like the floats: one counting pass per bit over
-the leaves as they lie, so memory stays that of the input and `vmap` is cheap.
+Bisection over bit patterns, which for non-negative floats are ordered like the
+floats, gives the k-th order statistic: one counting pass per bit over the
+arrays in place, so memory stays that of the input and `vmap` is cheap.
 Ties are broken by position, lower first, so that exactly k are selected.
 """
 
@@ -76,7 +76,7 @@ def _mark(
 
 
 def _only(bits: list[Array], among: Sequence[Array] | None) -> list[Array]:
-  """Rank what is no candidate behind everything."""
+  """Rank entries that are no candidates after all others."""
   if among is None:
     return bits
   never = jnp.iinfo(bits[0].dtype).max
@@ -91,13 +91,13 @@ def _bisect(groups: list[list[Array]], counts: Array) -> Array:
   def halve(_, ends):
     low, high = ends
     middle = low + (high - low) // 2
-    found = jnp.stack(
+    below = jnp.stack(
       [
         sum(jnp.sum(b <= middle[g], dtype=jnp.int32) for b in group)
         for g, group in enumerate(groups)
       ]
     )
-    enough = found >= counts
+    enough = below >= counts
     return (
       jnp.where(enough, low, middle + 1),
       jnp.where(enough, middle, high),

@@ -1,10 +1,8 @@
-"""Edits of weights by path: which tensors there are and what to do to them.
+"""Weights by path: edits, layouts, dead weights, fresh values.
 
-Live and dead weights of a network; see `jaxmu.models.dead_weights`.
-
-Fresh weights in place of trained ones.
-
-Weights of classes from how often they occur in the retain set.
+A path names a tensor, such as 'layer1_0/conv1/kernel'. Lists of tensors are in
+torch's order and layout, which decides between equal values. Dead weights only
+multiply padding; see `jaxmu.models.dead_weights`.
 """
 
 import math
@@ -17,7 +15,7 @@ import numpy as np
 
 from jaxmu.draws import Draws
 from jaxmu.models import Model, dead_weights, pytorch_names
-from jaxmu.types import Array, Params, Problem, Task
+from jaxmu.types import Array, Params, Task
 
 
 def path_of(path: tuple) -> str:
@@ -62,9 +60,9 @@ def to_list(model: Model, params: Params) -> list[Array]:
 
   Entries of equal value are ranked by their place in this list.
   """
-  found = by_path(params)
+  known = by_path(params)
   return [
-    pytorch_names.torch_layout(leaf, found[leaf.path])
+    pytorch_names.torch_layout(leaf, known[leaf.path])
     for leaf in pytorch_names.parameters(model)
   ]
 
@@ -126,7 +124,7 @@ def count_chosen_dead(chosen: Params, live: Params) -> Array:
 
   Args:
     chosen: tree of bool.
-    live: what `live` returned, whole or the leaves of `chosen`.
+    live: what `live_weights` returned, whole or the leaves of `chosen`.
   """
   counts = jax.tree.map(
     lambda on, alive: jnp.sum(on & ~alive, dtype=jnp.int32), chosen, live
@@ -165,7 +163,7 @@ def fresh_fan_out(kernel: Array) -> int:
 def fresh_torch_default(
   draws: Draws, params: Params, prefixes: tuple[str, ...]
 ) -> Params:
-  """Renew kernels and biases of some layers as torch initialises them.
+  """Draw kernels and biases of some layers again, as torch initialises them.
 
   Both kernel and bias are drawn from U(-1, 1) / sqrt(fan in).
   """
@@ -180,7 +178,7 @@ def fresh_torch_default(
 
 
 def fresh_scratch(draws: Draws, model: Model, params: Params) -> Params:
-  """Renew all layers as EU-k does before it retrains them.
+  """Draw all layers again, as EU-k does before it retrains them.
 
   Convolutions from U(-b, b), b = sqrt(6 / fan out); linear kernels
   Xavier-uniform, b = sqrt(6 / (in + out)), with zero bias; BatchNorm scale one
@@ -203,25 +201,3 @@ def fresh_scratch(draws: Draws, model: Model, params: Params) -> Params:
     return leaf
 
   return edit(renew, params)
-
-
-def class_counts(problem: Problem) -> Array:
-  """Count the examples of each class in the retain set, i32[C]."""
-  label = problem.task.dataset.label[problem.split.retain]
-  classes = problem.task.model.num_classes
-  return jnp.sum(jax.nn.one_hot(label, classes, dtype=jnp.int32), axis=0)
-
-
-def balanced_class_weights(count: Array, dtype: jnp.dtype) -> Array:
-  """Return N / (C count), f[C]; 0 for classes without examples."""
-  present = jnp.maximum(count, 1).astype(dtype)
-  weight = jnp.sum(count).astype(dtype) / (count.shape[0] * present)
-  return jnp.where(count > 0, weight, 0)
-
-
-def power_class_weights(
-  count: Array, exponent: float, dtype: jnp.dtype
-) -> Array:
-  """Return count ** exponent, f[C]; 0 for classes without examples."""
-  weight = jnp.maximum(count, 1).astype(dtype) ** exponent
-  return jnp.where(count > 0, weight, 0)

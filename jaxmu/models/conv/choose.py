@@ -1,11 +1,11 @@
-"""One convolution, several formulations, one setting to choose.
+"""The convolution that models call, in one of several formulations.
 
 `library` is XLA's convolution, `patches` gathers patches for one matrix
 product, `blocks` lets neighbouring outputs share a patch, `dense` unrolls the
 kernel into a structured matrix, `winograd` multiplies less. All are equal in
-value and gradient; which is fastest depends on map size, channels and
-platform, and `auto` knows what was measured. Each has its own gradient, so
-that nothing slows down inside compiled loops.
+value and gradient. Which is fastest depends on map size, channels and platform;
+`auto` chooses by measurements (`benchmarks/layers.py`). Each has a custom
+gradient, because XLA's gradients are slow inside compiled loops.
 """
 
 import math
@@ -93,11 +93,21 @@ def choose(
 ) -> str:
   """Name the formulation measured fastest for a layer on a CPU.
 
-  Elsewhere nothing was measured; small maps get products, for under `vmap` the
-  library's convolution is a grouped one.
+  Other platforms were not measured; small maps get products, because under
+  `vmap` the library's convolution is a grouped one.
 
-  Only float32 takes `winograd`: float64 asks for exactness (a gradient that is
-  zero stays zero), and halves lack the digits.
+  Only float32 uses `winograd`: float64 is for exact comparison (a gradient that
+  is zero stays zero), and half precision has too few digits.
+
+  Args:
+    x_shape: of the images, (B, H, W, C).
+    kernel_shape: (h, w, C, K).
+    stride: step of the window.
+    padding: zeros on each side.
+    dtype: of both.
+
+  Returns:
+    A name that `conv` takes as `impl`, not 'auto'.
   """
   pixels = x_shape[1] * x_shape[2]
   if kernel_shape[:2] == (1, 1):

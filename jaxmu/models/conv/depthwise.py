@@ -1,10 +1,10 @@
 """Depthwise convolution as a sum of shifted products.
 
-Each channel has a kernel of its own, so there is no matrix product in it. The
-library's grouped convolution and its gradient are very slow on CPU; here every
-tap is one multiplication of a shifted view, fused into one loop over the
-channels. Taps that only meet padding are left out. The batch is worked off in
-slices: in the gradient XLA makes the views of all taps, nine times the input.
+Each channel has its own kernel, so no matrix product applies. XLA's grouped
+convolution and its gradient are very slow on CPU; here every tap is one
+multiplication of a shifted view, fused into one loop over the channels. Taps
+that only meet padding are left out. The batch is processed in slices, because
+in the gradient XLA makes the views of all taps, nine times the input.
 """
 
 import functools

@@ -36,7 +36,7 @@ def conv(
   padding: int,
   input_grad: bool,
 ) -> Array:  # f[B, Ho, Wo, K]
-  """Convolve with XLA's own convolution; see `jaxmu.models.conv.choose.conv`."""
+  """Convolve by XLA's own operation; see `jaxmu.models.conv.choose.conv`."""
   return _plain(x, kernel, stride, padding)
 
 

@@ -1,8 +1,8 @@
 """The product of a linear layer, with a gradient that transposes little.
 
-The gradient of the weights contracts all examples, so that one factor must be
-transposed first. On CPU XLA takes the left one, the layer's input, which may be
-four times as large as the other.
+The gradient of the weights is a product over all examples, for which one factor
+must be transposed first. On CPU XLA transposes the left one, the layer's input,
+which may be four times as large as the other.
 """
 
 import jax
@@ -43,5 +43,5 @@ def weight_gradient(
     return lax.dot_general(x, dy, ((over, over), ((), ())))
   slopes = lax.optimization_barrier(dy.reshape(-1, dy.shape[-1]).T)
   x = x.reshape(-1, x.shape[-1])
-  # Without the barriers XLA turns the product round again.
+  # Without the barriers XLA swaps the factors back.
   return lax.optimization_barrier(slopes @ x).T

@@ -1,7 +1,8 @@
-"""Work a batch off in slices whose intermediate arrays stay in the cache.
+"""Process a batch in slices whose intermediate arrays fit the CPU's cache.
 
 On CPU a layer that makes larger arrays than it reads (patches, tiles) is
-limited by memory; slice by slice it is not. Elsewhere a batch is one slice.
+limited by memory bandwidth; slice by slice it is not. On other platforms a
+batch is one slice.
 """
 
 import math
@@ -11,8 +12,7 @@ import jax
 
 from jaxmu.types import Array
 
-# Numbers in a slice of images that leave room in the cache for what is made of
-# them.
+# Numbers in a slice of images; the cache also holds the arrays made of them.
 NUMBERS = 2**17
 
 
@@ -22,10 +22,10 @@ def images_per_slice(shape: Sequence[int]) -> int:
 
 
 def split_batch(x: Array, most: int) -> Array:
-  """Cut f[B, ...] into slices f[n, B / n, ...] of at most `most` images.
+  """Split f[B, ...] into slices f[n, B / n, ...] of at most `most` images.
 
-  One slice unless on CPU, and where the divisors of B leave only slices of less
-  than a quarter of `most`.
+  The batch stays one slice on other platforms than CPU, and if every divisor of
+  B gives slices smaller than a quarter of `most`.
   """
   batch = x.shape[0]
   size = max(n for n in range(1, batch + 1) if batch % n == 0 and n <= most)
@@ -35,5 +35,5 @@ def split_batch(x: Array, most: int) -> Array:
 
 
 def join_batch(x: Array) -> Array:
-  """Undo `cut`: f[n, B / n, ...] to f[B, ...]."""
+  """Undo `split_batch`: f[n, B / n, ...] to f[B, ...]."""
   return x.reshape(-1, *x.shape[2:])

@@ -1,0 +1,419 @@
+"""The score of the NeurIPS 2023 unlearning competition, and how to read it.
+
+U is (epsilon, delta)-unlearning if no test tells it from retraining better than
+epsilon allows. Per forgotten example, attacks on the log-odds of M unlearned
+and M retrained models give (FPR, FNR) and
+
+    epsilon = max(log(1 - delta - FPR) - log FNR,
+                  log(1 - delta - FNR) - log FPR)
+
+The example's epsilon is the largest over attacks, and F the mean over examples
+of 2^-(bin of epsilon), bins half a unit wide (Triantafillou et al. 2024).
+
+A maximum over many thresholds is positive without any difference: identical
+Gaussians give F of about 0.17 (grid rule), not 1. Always read F(U, R) against
+F(R', R) at the same M (`relative_score`), or use `lower_bound`, whose
+thresholds are chosen on other models than those that judge them.
+
+Unlike the released scorer, more than one threshold does not raise, and the
+logits are left unmodified.
+"""
+
+import math
+from concurrent import futures
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Float64
+
+from jaxmu.attacks import intervals, log_odds
+from jaxmu.attacks.interface import Attack, Card, Options, Report
+from jaxmu.attacks.scores import (
+  MIN_MODELS,
+  PopulationScores,
+  Scores,
+  observations,
+)
+from jaxmu.terms import Term
+
+MAX_EXAMPLES = 1000  # of the competition's grid, milliseconds each
+
+Rule = Literal['competition_grid', 'exact_single', 'exact_interval']
+RULES: tuple[Rule, ...] = (
+  'competition_grid',
+  'exact_single',
+  'exact_interval',
+)
+DELTA = 1e-5
+MAX_EPSILON = 50.0
+BIN_WIDTH = 0.5
+
+_PEAKY = 0.01  # ratio of ranges below which one sample is a spike
+_GRID = 100  # thresholds per unit of log-odds
+_MARGIN = 2.0  # the interval attack searches this far around the narrow sample
+
+
+def epsilon_per_example(
+  unlearned: Float[np.ndarray, 'M S'],
+  retrained: Float[np.ndarray, 'Q S'],
+  *,
+  rule: Rule = 'competition_grid',
+  delta: float = DELTA,
+  threads: int | None = None,
+) -> Float64[np.ndarray, ' S']:
+  """Compute the epsilon of each forgotten example.
+
+  Args:
+    unlearned: float[M, S] log-odds of M unlearned models on S examples, finite.
+    retrained: float[Q, S] of retrained models (Q = M in the competition).
+    rule: 'competition_grid', the released scorer's thresholds and intervals on
+      a grid of 0.01; 'exact_single', every threshold of the pooled sample;
+      'exact_interval', every interval as well (about 2 M^2 of them, one example
+      at a time).
+    delta: the delta of (epsilon, delta)-unlearning.
+    threads: worker threads; the number of processors if None.
+
+  Returns:
+    f64[S] in [0, 50].
+
+  Raises:
+    ValueError: unknown rule, shapes that do not fit, non-finite scores.
+  """
+  attacks = {
+    'competition_grid': _grid_rates,
+    'exact_single': _single_rates,
+    'exact_interval': _interval_rates,
+  }
+  if rule not in attacks:
+    raise ValueError(f'rule is {rule!r}; choose one of {RULES}')
+  unlearned, retrained = check_scores(unlearned, retrained)
+
+  def one(s: int) -> float:
+    u, r = unlearned[:, s], retrained[:, s]
+    if rule == 'competition_grid' and _is_peaky(u, r):
+      return MAX_EPSILON
+    best = 0.0
+    for fpr, fnr in attacks[rule](u, r):
+      best = max(best, float(epsilon(fpr, fnr, delta).max(initial=0.0)))
+    return min(best, MAX_EPSILON)
+
+  with futures.ThreadPoolExecutor(threads) as pool:
+    return np.array(list(pool.map(one, range(unlearned.shape[1]))))
+
+
+def epsilon(
+  fpr: Float64[np.ndarray, '*S'], fnr: Float64[np.ndarray, '*S'], delta: float
+) -> Float64[np.ndarray, '*S']:
+  """Return the epsilon of attacks: infinite if both rates are 0.
+
+  Attacks with exactly one rate of 0 are discarded (0): a finite sample says
+  nothing about the logarithm of that rate.
+  """
+  with np.errstate(divide='ignore', invalid='ignore'):
+    value = np.maximum(
+      np.log(1 - delta - fpr) - np.log(fnr),
+      np.log(1 - delta - fnr) - np.log(fpr),
+    )
+  value = np.where((fpr == 0) != (fnr == 0), 0.0, value)
+  value = np.where((fpr == 0) & (fnr == 0), np.inf, value)
+  return np.maximum(np.nan_to_num(value, nan=0.0, posinf=np.inf), 0.0)
+
+
+def forget_score(
+  epsilons: Float64[np.ndarray, ' S'], models: int, *, bins: int | None = None
+) -> float:
+  """Return F, the mean of 2^-floor(2 epsilon), 0 beyond the last bin.
+
+  Args:
+    epsilons: f64[S].
+    models: M, which sets the number of bins to 2 ceil(log(M - 1)).
+    bins: number of bins instead: 13 in the competition's document, while its
+      code has 14 at M = 512.
+  """
+  if bins is None:
+    bins = 2 * math.ceil(math.log(models - 1))
+  index = np.floor(np.asarray(epsilons) / BIN_WIDTH)
+  return float(np.where(index < bins, 2.0**-index, 0.0).mean())
+
+
+def relative_score(score: float, null_score: float) -> float:
+  """Return F(U, R) / F(R', R): 1 is as good as retraining can measure."""
+  return score / null_score if null_score > 0 else math.nan
+
+
+def final_score(score: float, retain_ratio: float, test_ratio: float) -> float:
+  """Return F * RA_U / RA_R * TA_U / TA_R, the competition's ranking number."""
+  return score * retain_ratio * test_ratio
+
+
+def lower_bound(
+  unlearned: Float[np.ndarray, 'M S'],
+  retrained: Float[np.ndarray, 'Q S'],
+  *,
+  delta: float = DELTA,
+  level: float = 0.95,
+) -> Float64[np.ndarray, ' S']:
+  """Compute a lower bound on epsilon that is valid at the given level.
+
+  The threshold and its direction are chosen on the even models and judged on
+  the odd ones, with Clopper-Pearson upper limits for FPR and FNR, each at half
+  the allowed error.
+
+  Args:
+    unlearned: float[M, S], finite; models in random order.
+    retrained: float[Q, S].
+    delta: of (epsilon, delta)-unlearning.
+    level: of each example's bound, for independent models.
+
+  Returns:
+    f64[S], 0 where nothing can be claimed.
+  """
+  unlearned, retrained = check_scores(unlearned, retrained)
+  out = np.zeros(unlearned.shape[1])
+  for s in range(len(out)):
+    u, r = np.sort(unlearned[::2, s]), np.sort(retrained[::2, s])
+    cuts = np.unique(np.concatenate([u, r]))
+    chosen = _certified(u, r, cuts, delta, level)  # f64[2, cuts]
+    direction, place = np.unravel_index(np.argmax(chosen), chosen.shape)
+    u, r = np.sort(unlearned[1::2, s]), np.sort(retrained[1::2, s])
+    out[s] = _certified(u, r, cuts[[place]], delta, level)[direction, 0]
+  return out
+
+
+def check_scores(
+  unlearned: Float[np.ndarray, 'M S'], retrained: Float[np.ndarray, 'Q S']
+) -> tuple[Float64[np.ndarray, 'M S'], Float64[np.ndarray, 'Q S']]:
+  """Return both as float64 after checking shapes and finiteness."""
+  u, r = (np.asarray(z, np.float64) for z in (unlearned, retrained))
+  if u.ndim != 2 or r.ndim != 2 or u.shape[1] != r.shape[1]:
+    raise ValueError(
+      f'log-odds have shapes {u.shape} and {r.shape}; expected [models, '
+      'examples] of the same forgotten examples'
+    )
+  if min(len(u), len(r)) < 4:
+    raise ValueError(
+      f'{len(u)} unlearned and {len(r)} retrained models; at least 4 of each '
+      'are needed'
+    )
+  if not (np.isfinite(u).all() and np.isfinite(r).all()):
+    raise ValueError(
+      'some log-odds are not finite; pass them through '
+      'log_odds.replace_non_finite and report its count'
+    )
+  return u, r
+
+
+def _certified(u, r, cuts, delta, level) -> np.ndarray:
+  """Lower bounds of single thresholds, positive = U above, then U below."""
+  above_u = len(u) - np.searchsorted(u, cuts, 'left')
+  above_r = len(r) - np.searchsorted(r, cuts, 'left')
+  tail = 1 - (1 - level) / 2
+
+  def limit(count, total):
+    return intervals.clopper_pearson_upper(count, total, level=tail)
+
+  rates = [
+    (limit(above_r, len(r)), limit(len(u) - above_u, len(u))),
+    (limit(len(r) - above_r, len(r)), limit(above_u, len(u))),
+  ]
+  return np.stack([epsilon(fpr, fnr, delta) for fpr, fnr in rates])
+
+
+def _is_peaky(u, r) -> bool:
+  spans = sorted((np.ptp(u), np.ptp(r)))
+  return spans[1] > 0 and spans[0] / spans[1] < _PEAKY
+
+
+def _higher_first(u, r):
+  """Return (positive, negative): positive has the larger median."""
+  return (u, r) if np.median(u) > np.median(r) else (r, u)
+
+
+def _threshold_rates(positive, negative, cuts):
+  """FPR and FNR of "positive if the log-odds are >= cut"."""
+  fpr = 1 - np.searchsorted(np.sort(negative), cuts, 'left') / len(negative)
+  fnr = np.searchsorted(np.sort(positive), cuts, 'left') / len(positive)
+  return fpr, fnr
+
+
+def _grid_rates(u, r):
+  positive, negative = _higher_first(u, r)
+  low = min(u.min(), r.min())
+  high = max(u.max(), r.max())
+  cuts = np.linspace(low, high, max(int((high - low) * _GRID), 1))
+  yield _threshold_rates(positive, negative, cuts)
+  narrow, wide = (u, r) if np.ptp(u) < np.ptp(r) else (r, u)
+  width = np.ptp(narrow)
+  steps = np.arange(-_MARGIN, _MARGIN, 1 / _GRID)
+  right = narrow.max() + steps
+  left = right[:, None] - width + steps
+  yield _inside_rates(narrow, wide, left, right[:, None])
+
+
+def _inside_rates(positive, negative, left, right):
+  """FPR and FNR of "positive if left <= log-odds <= right"."""
+  shares = []
+  for x in (positive, negative):
+    x = np.sort(x)
+    inside = np.searchsorted(x, right, 'right') - np.searchsorted(x, left)
+    shares.append(np.maximum(inside, 0) / len(x))
+  return shares[1], 1 - shares[0]
+
+
+def _cumulative(positive, negative):
+  """Shares below each distinct cut of the pooled sample, ends included."""
+  cuts = np.append(np.unique(np.concatenate([positive, negative])), np.inf)
+  return tuple(
+    np.searchsorted(np.sort(x), cuts, 'left') / len(x)
+    for x in (positive, negative)
+  )
+
+
+def _single_rates(u, r):
+  positive, negative = _higher_first(u, r)
+  below_p, below_n = _cumulative(positive, negative)
+  yield 1 - below_n, below_p
+
+
+def _interval_rates(u, r):
+  yield from _single_rates(u, r)
+  narrow, wide = (u, r) if np.ptp(u) < np.ptp(r) else (r, u)
+  p, q = _cumulative(narrow, wide)
+  for i in range(len(p) - 1):  # one left end at a time bounds memory
+    yield q[i + 1 :] - q[i], 1 - (p[i + 1 :] - p[i])
+
+
+def _report(
+  population: PopulationScores, data: Scores, options: Options
+) -> Report:
+  """Score evenly spaced examples, the null by halves of the retrained models.
+
+  The null of `relative_score` compares two halves of the retrained models; the
+  unlearned models are then scored on as many models.
+  """
+  del options
+  assert data.retrained is not None, 'the card says that it is needed'
+  unlearned, retrained = observations(population, data.retrained)
+  if not unlearned.size:
+    note = f'no example is forgotten by {MIN_MODELS} models'
+    keys = ('forget_score', 'relative_score', 'epsilon', 'lower_bound')
+    report = {key: intervals.point(np.nan, 0, note) for key in keys}
+  else:
+    report = _scores(unlearned, retrained)
+  return report | _final_score(
+    report['forget_score'], population, data.retrained
+  )
+
+
+def _scores(
+  unlearned: Float[np.ndarray, 'M S'], retrained: Float[np.ndarray, 'M S']
+) -> Report:
+  models, examples = unlearned.shape
+  if examples > MAX_EXAMPLES:
+    some = np.linspace(0, examples - 1, MAX_EXAMPLES).round().astype(int)
+    unlearned, retrained = unlearned[:, some], retrained[:, some]
+  n = unlearned.shape[1]
+  every = epsilon_per_example(unlearned, retrained)
+  half = (models // 2) * 2
+  first, second = retrained[:half:2], retrained[1:half:2]
+  audited, null = (
+    forget_score(epsilon_per_example(one, second), half // 2)
+    for one in (unlearned[:half:2], first)
+  )
+  bound = lower_bound(unlearned, retrained)
+  values = {
+    'forget_score': forget_score(every, models),
+    'relative_score': relative_score(audited, null),
+    'epsilon': float(np.median(every)),
+    'lower_bound': float((bound > 0).mean()),
+  }
+  return {key: intervals.point(value, n) for key, value in values.items()}
+
+
+def _final_score(
+  score: intervals.Estimate,
+  unlearned: PopulationScores,
+  retrained: PopulationScores,
+) -> Report:
+  """Weigh the forgetting score by accuracies, which need logits."""
+  both = unlearned, retrained
+  if not all('correctness' in one.signals for one in both):
+    return {}
+  ratios = []
+  for seen in (True, False):
+    new, reference = (_accuracy(one, seen) for one in both)
+    ratios.append(new / reference if reference else np.nan)
+  value = final_score(score.value, *ratios)
+  return {'final_score': intervals.point(value, score.n, score.note)}
+
+
+def _accuracy(one: PopulationScores, seen: bool) -> float:
+  """Accuracy on retained examples, or on those that a model never saw."""
+  where = one.state == log_odds.RETAINED
+  if not seen:
+    where = (one.state == log_odds.NEVER_SEEN) | one.population_examples
+    where &= ~one.failed[:, None]
+  if not where.any():
+    return math.nan
+  return float((one.signals['correctness'] > 0.5)[where].mean())
+
+
+_SOURCE = 'Triantafillou et al. 2024'
+COMPETITION = Attack(
+  'competition',
+  _report,
+  Card(
+    title='Competition',
+    subject='the metric of the NeurIPS 2023 unlearning competition',
+    source=_SOURCE,
+    question='unlearned_or_retrained',
+    terms={
+      'forget_score': Term(
+        'forgetting score F',
+        'Near 1 when no test tells unlearned from retrained models on any '
+        'example; taking the best of many thresholds keeps it well below 1 '
+        'even then, so compare with retrained against retrained.',
+        'fraction',
+        'higher',
+        _SOURCE,
+      ),
+      'relative_score': Term(
+        'F relative to retrained against retrained',
+        'The forgetting score divided by what retrained models get against '
+        'other retrained models; 1 is as good as can be measured.',
+        'ratio',
+        'higher',
+      ),
+      'final_score': Term(
+        'final score',
+        'The forgetting score times the accuracies on retained and on '
+        'never-seen examples, each relative to retrained models: what ranked '
+        'the competition.',
+        'fraction',
+        'higher',
+        _SOURCE,
+      ),
+      'epsilon': Term(
+        'median epsilon',
+        'Median over the examples of epsilon, the largest log-ratio of error '
+        'rates that a test reaches; positive even without any difference.',
+        'nats',
+        'lower',
+        _SOURCE,
+      ),
+      'lower_bound': Term(
+        'share of examples with a proven epsilon',
+        'Share of the examples for which thresholds chosen on other models '
+        'prove an epsilon above zero.',
+        'fraction',
+        'lower',
+      ),
+    },
+    needs=('retrained',),
+    cost='costly',
+    populations=('unlearned',),
+    exempt={
+      'model_order': 'models are halved by their place in the population',
+    },
+  ),
+)

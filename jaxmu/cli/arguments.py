@@ -1,0 +1,366 @@
+"""From the arguments of a job's command to its configuration.
+
+  --config=NAME:SCALE              a configuration of jaxmu.study.recipes
+  --config=FILE.py:SCALE           a file with a function get_config(scale)
+  --config.SECTION.FIELD=VALUE     change a field
+  --workdir=DIR                    short for --config.workdir=DIR
+  --compare=METHOD,METHOD          add methods, with their own settings
+
+A changed method or model (--config.unlearn.method, --config.model.name) brings
+its own settings and folder; all other arguments apply after that.
+"""
+
+import ast
+import inspect
+import pathlib
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from jaxmu import methods, plugins
+from jaxmu.study import recipes
+
+FLAGS = ('config', 'workdir', 'compare', 'plan')
+_NAMES = (('data', 'name'), ('model', 'name'), ('unlearn', 'method'))
+_METHOD, _MODEL = 'config.unlearn.method', 'config.model.name'
+_TRUE, _FALSE = ('true', '1', 'yes'), ('false', '0', 'no')
+
+
+class Request(NamedTuple):
+  """What a command line asks for.
+
+  Attributes:
+    config: fields of the job, as plain values; not checked yet.
+    plan: whether to print the plan only.
+    notes: lines to show to the user.
+  """
+
+  config: dict[str, Any]
+  plan: bool
+  notes: list[str]
+
+
+class _Given(NamedTuple):
+  """One argument, --name=text; text is None where no value was given."""
+
+  name: str
+  text: str | None
+
+  def __str__(self) -> str:
+    return f'--{self.name}' + ('' if self.text is None else f'={self.text}')
+
+  def value(self) -> str:
+    if not self.text:
+      raise ValueError(f'--{self.name} needs a value, as --{self.name}=VALUE')
+    return self.text
+
+
+def read(argv: Sequence[str]) -> Request:
+  """Return what the arguments of a command ask for.
+
+  Args:
+    argv: arguments without the name of the program.
+
+  Raises:
+    ValueError: an unknown flag, configuration or field, or a value of another
+      type; the message is one line that names the argument and the remedy.
+  """
+  given = list(_split(argv))
+  spec = ''
+  for one in given:
+    if one.name == 'config':
+      if spec:
+        raise ValueError(
+          f'two configurations, {spec!r} and {one.value()!r}; give one, and '
+          'flags as --name=VALUE'
+        )
+      spec = one.value()
+    elif one.name not in FLAGS and not one.name.startswith('config.'):
+      raise ValueError(
+        f'unknown flag --{one.name}; {_nearest_flag(one.name)}choose one of '
+        f'{", ".join(f"--{flag}" for flag in FLAGS)}, or a field as '
+        '--config.SECTION.FIELD=VALUE'
+      )
+  if not spec:
+    raise ValueError(
+      'no configuration; give one as --config=msg_resnet or '
+      '--config=unlearn:METHOD,MODEL,SCALE (--help lists the names)'
+    )
+  config = load(spec)
+  fidelity = 'paper' if spec.endswith(',paper') else 'reference'
+  notes = _replace(config, given, fidelity)
+  for one in given:
+    if one.name == 'workdir':
+      config['workdir'] = one.value()
+    elif one.name.startswith('config.') and one.name not in (_METHOD, _MODEL):
+      set_field(config, one.name, one.text)
+  plan = [one for one in given if one.name == 'plan']
+  return Request(config, bool(plan) and _boolean(plan[-1]), notes)
+
+
+def load(spec: str) -> dict[str, Any]:
+  """Return the configuration of a name or file, with an argument after a colon.
+
+  Raises:
+    ValueError: there is none, or its `get_config` fails.
+
+  Example:
+    >>> load('ct_resnet:mnist')['train']['num_epochs']
+    50
+  """
+  place, colon, argument = spec.partition(':')
+  if place.endswith('.py'):
+    path = pathlib.Path(place).expanduser()
+    # Names also stand in for files that a checkout keeps in configs/.
+    known = path.parent.name == 'configs' and recipes.named(path.stem)
+    if path.is_file() or not known:
+      return _from_file(place, (argument,) if colon else ())
+    return known(argument)
+  function = recipes.named(place)
+  if function is None:
+    raise ValueError(
+      f'no configuration {place!r}; {recipes.nearest(place, recipes.names())}'
+      'give METHOD_resnet or METHOD_tinyvit, benchmark, '
+      'unlearn:METHOD,MODEL,SCALE, or a file that ends in .py'
+    )
+  return function(argument)
+
+
+def set_field(config: dict[str, Any], flag: str, text: str | None) -> None:
+  """Set a field of a configuration from text, by the type that it has.
+
+  Args:
+    config: fields of a job; changed in place.
+    flag: dotted name, 'config.train.num_epochs'.
+    text: the value; None for a flag without one, which is true.
+
+  Raises:
+    ValueError: there is no such field, or the text is of another type.
+  """
+  given = _Given(flag, text)
+  section, key, where = _locate(config, given)
+  if where == 'config.model.options' and key not in section:
+    section[key] = _literal(given.value())
+    return
+  section[key] = _convert(section[key], given)
+
+
+def _split(argv: Sequence[str]) -> Iterator[_Given]:
+  """Divide arguments into names and values, written with '=' or a blank."""
+  rest = list(argv)
+  while rest:
+    one = rest.pop(0)
+    if not one.startswith('-'):
+      yield _Given('config', one)
+      continue
+    name, equals, text = one.lstrip('-').partition('=')
+    if name.startswith(('noconfig.', 'noplan')) and not equals:
+      yield _Given(name.removeprefix('no'), 'false')
+    elif equals:
+      yield _Given(name, text)
+    elif rest and not rest[0].startswith('--') and name != 'plan':
+      yield _Given(name, rest.pop(0))
+    else:
+      yield _Given(name, None)
+
+
+def _nearest_flag(name: str) -> str:
+  section, dot, field = name.partition('.')
+  if dot:  # --cofnig.seed
+    return f'did you mean --config.{field}? '
+  return recipes.nearest(f'--{name}', [f'--{flag}' for flag in FLAGS])
+
+
+def _replace(
+  config: dict[str, Any], given: Sequence[_Given], fidelity: str
+) -> list[str]:
+  """Change the method and the model and add methods; return notes."""
+  notes = []
+  last = {one.name: one for one in given}
+  for flag, change in (
+    (_METHOD, lambda name: recipes.change_method(config, name, fidelity)),
+    (_MODEL, lambda name: recipes.change_model(config, name)),
+  ):
+    if flag not in last:
+      continue
+    section, key, _ = _locate(config, last[flag])
+    if last[flag].value() != section[key]:
+      change(last[flag].value())
+      notes.append(f'{last[flag]} takes its own settings')
+  if 'compare' in last:
+    for method in last['compare'].value().split(','):
+      recipes.add_method(config, method.strip(), fidelity)
+    notes.append(f'{last["compare"]} takes the settings of these methods')
+  if notes and not {'workdir', 'config.workdir'} & set(last):
+    notes[-1] += f'; the work directory is {config["workdir"]}'
+  return notes
+
+
+def _from_file(place: str, arguments: tuple[str, ...]) -> dict[str, Any]:
+  path = pathlib.Path(place).expanduser()
+  if not path.is_file():
+    there = [str(other) for other in path.parent.glob('*.py')]
+    raise ValueError(
+      f'no file {place!r} (looked in {pathlib.Path.cwd()}); '
+      f'{recipes.nearest(place, there)}a configuration is also known by name, '
+      'such as --config=msg_resnet'
+    )
+  module = plugins.load_file(place)
+  if hasattr(module, 'METHOD') and not hasattr(module, 'get_config'):
+    raise ValueError(
+      f'{place} holds a method; use it as --config=unlearn:{place},resnet18'
+    )
+  if not hasattr(module, 'get_config'):
+    raise ValueError(
+      f'{place} has no function get_config; define get_config(scale) that '
+      'returns what jaxmu.study.recipes.job_config returns'
+    )
+  try:
+    inspect.signature(module.get_config).bind(*arguments)
+  except TypeError as error:
+    raise ValueError(
+      f'{place}: get_config {error}; give the argument after a colon, as '
+      f'--config={place}:SCALE, if and only if it takes one'
+    ) from error
+  try:
+    config = module.get_config(*arguments)
+  except ValueError:
+    raise
+  except Exception as error:
+    line = traceback.extract_tb(error.__traceback__)[-1]
+    raise ValueError(
+      f'{place}: get_config failed in {line.filename}, line {line.lineno}: '
+      f'{type(error).__name__}: {error}'
+    ) from error
+  config = config.to_dict() if hasattr(config, 'to_dict') else config
+  if not isinstance(config, Mapping):
+    raise ValueError(
+      f'{place}: get_config returns a {type(config).__name__}; return what '
+      'jaxmu.study.recipes.job_config returns'
+    )
+  return _complete(_plain(config), place)
+
+
+def _complete(config: dict[str, Any], place: str) -> dict[str, Any]:
+  """Add fields that a file may leave out, so that they can be set."""
+  for name, fields in recipes.job_config('ft').items():
+    if name in ('compare', 'metrics', 'originals', 'retrained'):
+      config.setdefault(name, fields)
+    elif name not in config or (
+      isinstance(fields, dict) and not isinstance(config[name], dict)
+    ):
+      raise ValueError(
+        f'{place}: config.{name} is missing or no section; start from what '
+        'jaxmu.study.recipes.job_config returns'
+      )
+    elif name in ('attack', 'run'):
+      config[name] = {**fields, **config[name]}
+  for section, field in _NAMES:
+    if field not in config[section]:
+      raise ValueError(f'{place}: config.{section}.{field} is missing; add it')
+  return config
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+  """Copy nested mappings, so that a field can be set in place."""
+  return {
+    key: _plain(value) if isinstance(value, Mapping) else value
+    for key, value in config.items()
+  }
+
+
+def _locate(
+  config: dict[str, Any], given: _Given
+) -> tuple[dict[str, Any], str, str]:
+  """Find a field by its dotted name; keys may hold dots, as my_method.py."""
+  section, where = config, 'config'
+  rest = given.name.removeprefix('config.')
+  while True:
+    keys = [k for k in section if rest == k or rest.startswith(f'{k}.')]
+    if not keys and where == 'config.model.options' and '.' not in rest:
+      return section, rest, where
+    if not keys:
+      raise ValueError(f'{given}: {_missing(config, section, where, rest)}')
+    key = max(keys, key=len)
+    if rest == key:
+      return section, key, where
+    where, rest = f'{where}.{key}', rest[len(key) + 1 :]
+    if not isinstance(section[key], dict):
+      raise ValueError(f'{given}: {where} is a value and has no fields')
+    section = section[key]
+
+
+def _missing(
+  config: dict[str, Any], section: dict[str, Any], where: str, rest: str
+) -> str:
+  """Say what a section has instead of a field that it has not."""
+  if where == 'config.compare':
+    method = rest.rpartition('.')[0] or rest
+    if method == config['unlearn']['method']:
+      return (
+        f'{method} is the method of the job itself; set '
+        f'--config.unlearn.hparams.{rest[len(method) + 1 :]}'
+      )
+    near = ''
+    if method not in methods.METHODS:
+      near = recipes.nearest(method, methods.METHODS)
+    return (
+      f'the job does not compare {method!r}; {near}add it with '
+      f'--compare={method}'
+    )
+  name = rest.partition('.')[0]
+  have = f'{recipes.nearest(name, section)}choose from: {", ".join(section)}'
+  if where == 'config.unlearn.hparams':
+    method = config['unlearn']['method']
+    return f'{method} has no hyper-parameter {name!r}; {have}'
+  if where.startswith('config.compare.'):
+    method = where.removeprefix('config.compare.')
+    return f'{method} has no hyper-parameter {name!r}; {have}'
+  return f'{where} has no field {name!r}; {have}'
+
+
+def _convert(old: Any, given: _Given) -> Any:
+  """Return a value of the type that a field has."""
+  if isinstance(old, bool):
+    return _boolean(given)
+  if isinstance(old, str):
+    if given.text is None:
+      given.value()
+    return given.text
+  text = given.value()
+  if isinstance(old, int | float):
+    kind = type(old)
+    try:
+      return kind(text)
+    except ValueError:
+      wanted = 'whole number' if kind is int else 'number'
+      raise ValueError(f'{given}: give a {wanted}') from None
+  value = _literal(text)
+  if isinstance(old, dict):
+    if not isinstance(value, dict):
+      fields = [f'--{given.name}.{key}=...' for key in old]
+      raise ValueError(
+        f'{given}: {given.name} is a section; set a field of it'
+        + (f', {fields[0]}' if fields else " or give a dictionary, '{...}'")
+      )
+    return value
+  if isinstance(old, tuple | list):
+    if isinstance(value, str):
+      value = [part.strip() for part in value.split(',')]
+    return tuple(value) if isinstance(value, tuple | list) else (value,)
+  return value
+
+
+def _boolean(given: _Given) -> bool:
+  text = 'true' if given.text is None else given.text.lower()
+  if text not in (*_TRUE, *_FALSE):
+    raise ValueError(f'{given}: give true or false')
+  return text in _TRUE
+
+
+def _literal(text: str) -> Any:
+  """Read a Python literal; text that is none stands for itself."""
+  try:
+    return ast.literal_eval(text)
+  except (SyntaxError, ValueError):
+    return text

@@ -1,0 +1,309 @@
+"""Read a folder of pictures, one folder per class.
+
+  DIR/<class>/<image>.png               or
+  DIR/train/<class>/..., DIR/test/<class>/...
+
+`list_folder` lists the files and what is left out. `read` checks all headers
+before it decodes the first picture: names, sizes, depth and number of frames.
+"""
+
+import collections
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from jaxmu.data import catalog, formats
+
+SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
+# By content. Others are not tried: Pillow hands PostScript to a program.
+_FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'TIFF', 'WEBP')
+_LARGEST = 89_478_485  # pixels of one picture, Pillow's own limit
+# Tags of EXIF and TIFF.
+_ORIENTATION, _TIFF_WIDTH, _TIFF_HEIGHT = 0x0112, 0x0100, 0x0101
+_SHOWN = 8  # kinds of left-out files that are named one by one
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+  """The files of an image folder.
+
+  Attributes:
+    folder: which one.
+    class_names: names of the class folders, ascending: their place is the
+      label.
+    parts: paths and labels of the pictures, of one part or of train and test.
+    left_out: number of files that are not used, by what they are: a folder
+      (`validation/`) or a kind of file (`*.txt`). Hidden files do not count.
+  """
+
+  folder: pathlib.Path
+  class_names: tuple[str, ...]
+  parts: tuple[list[tuple[pathlib.Path, int]], ...]
+  left_out: dict[str, int]
+
+  def left_out_line(self) -> str:
+    """Return what is left out in one line, or an empty string."""
+    if not self.left_out:
+      return ''
+    kinds = sorted(self.left_out.items(), key=lambda item: (-item[1], item[0]))
+    named = [f'{kind} ({count:,})' for kind, count in kinds[:_SHOWN]]
+    more = sum(count for _, count in kinds[_SHOWN:])
+    named += [f'others ({more:,})'] * bool(more)
+    line = (
+      f'{sum(self.left_out.values()):,} files in {self.folder} are not used: '
+      f'{", ".join(named)}'
+    )
+    # Names may hold bytes that are no text.
+    return line.encode('utf-8', 'backslashreplace').decode()
+
+
+def list_folder(folder: pathlib.Path) -> Listing:
+  """List the pictures below `folder` by part and class.
+
+  Classes are numbered in the order of their folder names, pictures are listed
+  in the order of their file names.
+
+  Raises:
+    ValueError: it is no folder, has fewer than two classes, a class without
+      pictures, one of the two parts only, or parts of different classes.
+  """
+  if not folder.is_dir():
+    raise ValueError(f'{folder} is not a folder')
+  parts = [folder / part for part in formats.PARTS]
+  if not all(part.is_dir() for part in parts):
+    _refuse_half(folder, parts)
+    parts = [folder]
+  names = [_class_folders(part) for part in parts]
+  if names[0] != names[-1]:
+    raise ValueError(
+      f'{parts[0]} has the classes {names[0]}, {parts[-1]} {names[-1]}: both '
+      'need the same folders'
+    )
+  listed = tuple(_list_part(part, names[0]) for part in parts)
+  return Listing(
+    folder=folder,
+    class_names=tuple(names[0]),
+    parts=listed,
+    left_out=_left_out(folder, {file for part in listed for file, _ in part}),
+  )
+
+
+def read(listing: Listing, *, size: int | None) -> list[formats.Block]:
+  """Decode all pictures of a listing as RGB.
+
+  Pictures are turned upright as their EXIF orientation says.
+
+  Args:
+    listing: what to read.
+    size: resize to this height and width; None keeps pictures that all have
+      one size.
+
+  Returns:
+    Images u8[N, H, W, 3] and labels i32[N] of each part.
+
+  Raises:
+    ValueError: a picture cannot be decoded, has more than 8 bits per channel,
+      transparent pixels or several frames, or sizes differ.
+  """
+  shape = _check_headers(listing, size)
+  blocks = []
+  for part in listing.parts:
+    image = np.empty((len(part), *shape, 3), np.uint8)
+    for place, (file, _) in enumerate(part):
+      pixels = _decode(file)
+      if size is not None:
+        pixels = catalog.to_model_input(pixels[None], size=size)[0]
+      if pixels.shape[:2] != shape:  # a PNG that says so after its pixels
+        raise ValueError(_sizes_differ(part[0][0], shape, file, pixels.shape))
+      image[place] = pixels
+    label = np.array([number for _, number in part], np.int32)
+    blocks.append((image, label))
+  return blocks
+
+
+def _refuse_half(folder: pathlib.Path, parts: list[pathlib.Path]) -> None:
+  """Raise ValueError if one of the parts is there, not a class of this name."""
+  for part, other in (parts, parts[::-1]):
+    if part.is_dir() and any(child.is_dir() for child in part.iterdir()):
+      raise ValueError(
+        f'{folder} has {part.name}/<class>/ but no {other.name}/<class>/: add '
+        f'it, or give {part} to have a test part cut off at random'
+      )
+
+
+def _class_folders(folder: pathlib.Path) -> list[str]:
+  names = sorted(
+    child.name
+    for child in folder.iterdir()
+    if child.is_dir() and not child.name.startswith('.')
+  )
+  if len(names) < 2:
+    raise ValueError(
+      f'{folder} has {len(names)} class folders: put the images of each class '
+      'into a folder of its own, <class>/<image>.png'
+    )
+  return names
+
+
+def _list_part(
+  folder: pathlib.Path, names: list[str]
+) -> list[tuple[pathlib.Path, int]]:
+  """List the pictures of all classes of one part."""
+  listed = []
+  for number, name in enumerate(names):
+    files = sorted(
+      file
+      for file in (folder / name).iterdir()
+      if file.suffix.lower() in SUFFIXES
+      and not file.name.startswith('.')
+      and not file.is_dir()
+    )
+    if not files:
+      raise ValueError(
+        f'{folder / name} has no images ({", ".join(SUFFIXES)}): remove the '
+        'folder or fill it'
+      )
+    listed += [(file, number) for file in files]
+  return listed
+
+
+def _left_out(folder: pathlib.Path, used: set[pathlib.Path]) -> dict[str, int]:
+  """Count the files below `folder` that are not used, by what they are."""
+  folders = {parent for file in used for parent in file.parents}
+  counts: collections.Counter[str] = collections.Counter()
+  for place, below, names in os.walk(folder):
+    below[:] = [name for name in below if not name.startswith('.')]
+    inside = pathlib.Path(place)
+    # The topmost folder above these files in which nothing is used.
+    above = [*reversed(inside.relative_to(folder).parents)][1:]
+    steps = [*(folder / step for step in above), inside]
+    unused = next((step for step in steps if step not in folders), None)
+    for name in names:
+      file = inside / name
+      if file in used or name.startswith('.'):
+        continue
+      if unused is not None:
+        counts[f'{unused.relative_to(folder)}/'] += 1
+      else:
+        counts[f'*{file.suffix.lower()}' if file.suffix else name] += 1
+  return dict(counts)
+
+
+def _check_headers(listing: Listing, size: int | None) -> tuple[int, int]:
+  """Check all headers and return the height and width of the result."""
+  first: tuple[tuple[int, int], pathlib.Path] | None = None
+  for file in _by_turns(listing):
+    with _Opened(file) as image:
+      shape = _check_header(image, file)
+    if first is None:
+      first = shape, file
+    if size is None and shape != first[0]:
+      raise ValueError(_sizes_differ(first[1], first[0], file, shape))
+  assert first is not None  # no class is empty
+  return first[0] if size is None else (size, size)
+
+
+def _sizes_differ(
+  first: pathlib.Path, shape: tuple, second: pathlib.Path, other: tuple
+) -> str:
+  return (
+    f'images differ in size ({first}: {shape[:2]}; {second}: {other[:2]}): '
+    'choose one with --image_size=64 (`size` of datasets.from_folder)'
+  )
+
+
+def _by_turns(listing: Listing) -> list[pathlib.Path]:
+  """Return all files, the first of each class first, then the second, ...
+
+  Sizes often differ by class, and are then compared first.
+  """
+  counts: collections.Counter[tuple[int, int]] = collections.Counter()
+  turns = []
+  for number, part in enumerate(listing.parts):
+    for file, label in part:
+      turns.append((counts[number, label], file))
+      counts[number, label] += 1
+  turns.sort(key=lambda turn: turn[0])
+  return [file for _, file in turns]
+
+
+class _Opened:
+  """A picture whose header has been read; errors name the file."""
+
+  def __init__(self, file: pathlib.Path):
+    self._file = file
+
+  def __enter__(self) -> Image.Image:
+    # A pipe would wait for a writer for ever.
+    if not self._file.is_file():
+      raise ValueError(
+        f'{self._file} is not a regular file: repair or remove it'
+      )
+    self._image = _named_errors(
+      self._file, lambda: Image.open(self._file, formats=_FORMATS)
+    )
+    return self._image
+
+  def __exit__(self, *_) -> None:
+    self._image.close()
+
+
+def _named_errors(file: pathlib.Path, step: Any) -> Any:
+  """Run a step of decoding; turn whatever it raises into one line."""
+  try:
+    return step()
+  except Exception as error:  # the readers of Pillow raise many kinds
+    raise ValueError(
+      f'{file} cannot be decoded ({error}): repair or remove it'
+    ) from error
+
+
+def _check_header(image: Image.Image, file: pathlib.Path) -> tuple[int, int]:
+  """Return height and width, upright, of a picture that can be used."""
+  if image.width * image.height > _LARGEST:
+    raise ValueError(
+      f'{file} has {image.width} x {image.height} pixels, more than '
+      f'{_LARGEST:,}: make it smaller or remove it'
+    )
+  # Pillow cuts colours of 16 bits to 8; only the form of the raw data shows it.
+  deep = any(';16' in str(tile[3]) for tile in getattr(image, 'tile', ()))
+  if deep or image.mode == 'F' or image.mode.startswith('I'):
+    raise ValueError(
+      f'{file} has pixels of more than 8 bits (mode {image.mode}), which '
+      'would be cut off at 255: scale them to 0..255 and save the picture '
+      'with 8 bits, or remove it'
+    )
+  frames = _named_errors(file, lambda: getattr(image, 'n_frames', 1))
+  if frames > 1 and image.format != 'MPO':  # of a camera: the picture is first
+    raise ValueError(
+      f'{file} has {frames} frames: save the one that is meant, or remove it'
+    )
+  turned = False
+  # Without this chunk, Pillow would decode the whole PNG to look for it.
+  if image.format != 'PNG' or 'exif' in image.info:
+    exif = _named_errors(file, image.getexif)
+    turned = exif.get(_ORIENTATION, 1) in (5, 6, 7, 8)
+  height, width = image.height, image.width
+  if image.format == 'TIFF':  # Pillow turns these itself, in some versions
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    height, width = tags[_TIFF_HEIGHT], tags[_TIFF_WIDTH]
+  return (width, height) if turned else (height, width)
+
+
+def _decode(file: pathlib.Path) -> np.ndarray:
+  """Return a picture whose header has been checked as u8[H, W, 3]."""
+  with _Opened(file) as image:
+    upright = _named_errors(file, lambda: ImageOps.exif_transpose(image))
+    if 'A' in upright.getbands() or 'transparency' in upright.info:
+      with_alpha = _named_errors(file, lambda: upright.convert('RGBA'))
+      if with_alpha.getextrema()[3][0] < 255:
+        raise ValueError(
+          f'{file} has transparent pixels, whose colour is not seen: save it '
+          'on a background, or remove it'
+        )
+      upright = with_alpha
+    return np.asarray(upright.convert('RGB'))

@@ -1,0 +1,42 @@
+"""Arrays inside a checkpoint file that are read when they are needed.
+
+The weights of a file are often a small part of it: momentum and averages stand
+beside them. Every reader returns a tree (nested dicts and lists) whose leaves
+are `Stored`, `Unreadable`, or whatever else the file holds.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Tree = Any  # nested dicts and lists
+
+
+class Stored(NamedTuple):
+  """An array in a file.
+
+  Attributes:
+    shape: its shape.
+    dtype: its dtype; bfloat16 is that of `ml_dtypes`.
+    load: reads it.
+  """
+
+  shape: tuple[int, ...]
+  dtype: np.dtype
+  load: Callable[[], np.ndarray]
+
+
+class Unreadable(NamedTuple):
+  """An array that cannot become a plain one.
+
+  Attributes:
+    reason: what it is, e.g. 'sparse'.
+  """
+
+  reason: str
+
+
+def stored(array: np.ndarray) -> Stored:
+  """Describe an array that is in memory already."""
+  return Stored(array.shape, array.dtype, lambda: array)

@@ -1,0 +1,408 @@
+"""The configuration of a job, from a method, a model and a scale.
+
+`job_config` returns a nested dictionary with all fields of a job, which
+`jaxmu.study.settings` checks. Every field can be changed afterwards.
+
+A scale is a data set with the paper's recipe, or `digits`, the default, which
+is small enough for a laptop and needs no download. The suffix `-ulira` selects
+the study with 64 splits and 10 forget sets; the suffix `,paper` makes methods
+follow the work they come from where the benchmark's code departs from it (see
+docs/methods.md): `cifar10`, `cifar10-ulira`, `cifar10,paper`.
+
+A configuration with a name needs no file: `msg_resnet`, `ct_tinyvit:cifar10`,
+`benchmark`, `unlearn:my_method.py,resnet18,digits`.
+"""
+
+import difflib
+import pathlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from jaxmu import methods, models
+
+# Epochs and batch size of the benchmark (arXiv 2410.01276), per data set.
+_RECIPES = {
+  'cifar10': (182, 256),
+  'cifar100': (182, 256),
+  'fashion_mnist': (50, 256),
+  'mnist': (50, 256),
+  'utkface': (50, 128),
+}
+_ULIRA_EPOCHS = 91
+DATA = ('digits', *_RECIPES)
+
+# Sizes of the networks at the digits scale.
+_SMALL = {
+  'resnet18': {'width': 8},
+  'vit11m': {'widths': (32, 32, 64, 64), 'depths': (1, 1, 2, 1)},
+}
+
+# The models of the paper as they appear in the names of configurations.
+_MODELS = {'resnet': 'resnet18', 'tinyvit': 'vit11m'}
+
+
+def job_config(
+  method: str,
+  *,
+  model: str = 'resnet18',
+  scale: str = '',
+  compare: Sequence[str] = (),
+  name: str | None = None,
+) -> dict[str, Any]:
+  """Return all fields of a job.
+
+  Args:
+    method: the unlearning method, by name or as a plug-in (see
+      `jaxmu.plugins`).
+    model: the network, by name or as a plug-in.
+    scale: see the module's docstring; '' for 'digits'.
+    compare: further methods, which the report compares with `method`.
+    name: of the job, the first part of the default work directory; None for
+      the names of the methods and the model.
+
+  Raises:
+    ValueError: an unknown method, model or scale; the message is one line that
+      gives the nearest names.
+
+  Example:
+    >>> config = job_config('msg', scale='cifar10')
+    >>> config['workdir'], config['train']['num_epochs']
+    ('workdir/msg_resnet_cifar10', 182)
+  """
+  _check_model(model)
+  scale, fidelity = _scale_parts(scale)
+  data, _, study = scale.partition('-')
+  if name is None:
+    titles = [methods.get(one).name for one in (method, *compare)]
+    name = '_'.join([*titles, _short(model)])
+
+  def chosen(spec: str) -> dict[str, Any]:
+    return method_hparams(spec, data=data, fidelity=fidelity)
+
+  config = _fields(f'workdir/{name}_{scale}', data, model)
+  config['unlearn'] = {'method': method, 'hparams': chosen(method)}
+  config['compare'] = {spec: chosen(spec) for spec in compare}
+  if data == 'digits':
+    _set_digits(config)
+  else:
+    _set_paper(config, data, study)
+  return config
+
+
+def method_hparams(
+  method: str, *, data: str = 'digits', fidelity: str = 'reference'
+) -> dict[str, Any]:
+  """Return all hyper-parameters of a method on a data set.
+
+  Args:
+    method: by name or as a plug-in.
+    data: name of the data set; for 'digits' values that suit its small
+      networks replace defaults.
+    fidelity: 'reference' or 'paper', see `jaxmu.methods.hparams_for`.
+
+  Raises:
+    ValueError: there is no such method.
+  """
+  values = methods.hparams_for(method, fidelity)
+  if data != 'digits':
+    return values
+  return {**values, **methods.get(method).card.digits}
+
+
+def benchmark(scale: str = '') -> dict[str, Any]:
+  """Return the job with all 18 methods: the table of arXiv 2410.01276."""
+  others = [m for m in methods.METHODS if m not in (*methods.BASELINES, 'ft')]
+  config = job_config('ft', scale=scale, compare=others, name='benchmark')
+  if config['data']['name'] == 'digits':
+    config['splits'].update(design='main', seeds=6, num_splits=1, forget_sets=1)
+    config['run']['shard'] = 6
+  return config
+
+
+def unlearn(choice: str) -> dict[str, Any]:
+  """Return the job that METHOD,MODEL,SCALE names, in any order.
+
+  Args:
+    choice: a method and, if not the default, a model and a scale, separated by
+      commas. Of two plug-ins the first is the method.
+
+  Raises:
+    ValueError: a name is unknown, or two of one kind are given.
+
+  Example:
+    >>> unlearn('vit11m,scrub')['workdir']
+    'workdir/scrub_tinyvit_digits'
+  """
+  parts = [part.strip() for part in choice.split(',') if part.strip()]
+  chosen: dict[str, str] = {}
+  plug_ins = []
+  for part in parts:
+    if _is_plug_in(part):
+      plug_ins.append(part)
+    else:
+      _choose(chosen, _kind(part), part)
+  for plug_in in plug_ins:
+    _choose(chosen, 'model' if 'method' in chosen else 'method', plug_in)
+  if 'method' not in chosen:
+    raise ValueError(
+      f'unlearn:{choice} names no method; give one as METHOD,MODEL,SCALE, '
+      'such as unlearn:ct,resnet18,digits'
+    )
+  suffix = ',paper' if 'suffix' in chosen else ''
+  model = chosen.get('model', 'resnet18')
+  return job_config(
+    chosen['method'],
+    model=_MODELS.get(model, model),
+    scale=(chosen.get('scale', 'digits')) + suffix,
+  )
+
+
+def names() -> list[str]:
+  """Return the names of all configurations that need no file."""
+  unlearners = [m for m in methods.METHODS if m not in methods.BASELINES]
+  pairs = [f'{m}_{short}' for m in unlearners for short in _MODELS]
+  return ['benchmark', 'unlearn', *pairs]
+
+
+def named(name: str) -> Callable[[str], dict[str, Any]] | None:
+  """Return the function from a scale to the configuration of this name.
+
+  Args:
+    name: one of `names()`; the argument of 'unlearn' is METHOD,MODEL,SCALE.
+
+  Returns:
+    None if there is no configuration of this name.
+
+  Example:
+    >>> named('ct_tinyvit')('mnist')['model']['name']
+    'vit11m'
+  """
+  if name in ('benchmark', 'unlearn'):
+    return {'benchmark': benchmark, 'unlearn': unlearn}[name]
+  if name not in names():
+    return None
+  method, _, short = name.rpartition('_')
+  return lambda scale: job_config(method, model=_MODELS[short], scale=scale)
+
+
+def change_method(
+  config: dict[str, Any], method: str, fidelity: str = 'reference'
+) -> None:
+  """Replace the unlearning method, its hyper-parameters and the folder.
+
+  Args:
+    config: fields of a job; changed in place.
+    method: by name or as a plug-in.
+    fidelity: 'reference' or 'paper', see `jaxmu.methods.hparams_for`.
+
+  Raises:
+    ValueError: there is no such method.
+  """
+  old = methods.get(config['unlearn']['method']).name
+  hparams = method_hparams(
+    method, data=config['data']['name'], fidelity=fidelity
+  )
+  config['unlearn'] = {'method': method, 'hparams': hparams}
+  _rename(config, old, methods.get(method).name)
+
+
+def add_method(
+  config: dict[str, Any], method: str, fidelity: str = 'reference'
+) -> None:
+  """Add a method to compare, and its name to that of the folder.
+
+  Args:
+    config: fields of a job; changed in place.
+    method: by name or as a plug-in.
+    fidelity: 'reference' or 'paper', see `jaxmu.methods.hparams_for`.
+
+  Raises:
+    ValueError: there is no such method, or the job has it already.
+  """
+  specs = [config['unlearn']['method'], *config['compare']]
+  if method in specs:
+    raise ValueError(f'the job has the method {method!r} already')
+  config['compare'][method] = method_hparams(
+    method, data=config['data']['name'], fidelity=fidelity
+  )
+  last, new = methods.get(specs[-1]).name, methods.get(method).name
+  _rename(config, last, f'{last}_{new}')
+
+
+def change_model(config: dict[str, Any], model: str) -> None:
+  """Replace the model, its options and the folder; see `change_method`."""
+  _check_model(model)
+  old = config['model']['name']
+  small = config['data']['name'] == 'digits'
+  options = dict(_SMALL.get(model, {})) if small else {}
+  config['model'] = {**config['model'], 'name': model, 'options': options}
+  _rename(config, _short(old), _short(model))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+  """Return 'did you mean ...? ' for the known name nearest to a wrong one.
+
+  Names that contain the wrong one (`epochs` for `num_epochs`) or are
+  abbreviated by it (`lr` for `learning_rate`) are near.
+
+  Returns:
+    '' if none is near.
+  """
+  known = list(known)
+  initials = [k for k in known if name == ''.join(w[:1] for w in k.split('_'))]
+  close = difflib.get_close_matches(name, known, n=1)
+  inside = [k for k in known if len(name) > 2 and name in k]
+  found = [*initials, *close, *inside]
+  return f'did you mean {found[0]!r}? ' if found else ''
+
+
+def _fields(workdir: str, data: str, model: str) -> dict[str, Any]:
+  """Return the fields of a job with their defaults."""
+  return {
+    'workdir': workdir,
+    'seed': 0,
+    'seed_mode': 'independent',
+    'data': {'name': data, 'folder': ''},
+    'model': {'name': model, 'options': {}, 'precision': 'float32'},
+    'splits': {
+      'design': 'audit',
+      'num_splits': 16,
+      'forget_sets': 2,
+      'forget_fraction': 0.1,
+      'pool': 0,
+      'seeds': 1,
+      'forget': 'random',
+      'seed': 0,
+    },
+    'train': {
+      'learning_rate': 0.1,
+      'momentum': 0.9,
+      'weight_decay': 5e-4,
+      'num_epochs': 182,
+      'batch_size': 256,
+    },
+    'originals': {'checkpoints': ''},
+    'retrained': {'train': True},
+    'unlearn': {'method': '', 'hparams': {}},
+    'compare': {},
+    'attack': {
+      'which': '',
+      'variance': 'shrink',
+      'mode': 'logo',
+      'leave_out': 'pair',
+      'location': 'mean',
+    },
+    'metrics': (),
+    'curve': {'every': 0},
+    'timing': {'repeats': 3},
+    'run': {
+      'devices': 0,
+      'chunk': 0,
+      'memory': 0.0,
+      'shard': 8,
+      'verify': True,
+      'cache_teacher': True,
+    },
+  }
+
+
+def _set_digits(config: dict[str, Any]) -> None:
+  config['seed'] = config['splits']['seed'] = 1
+  config['splits']['pool'] = 1280
+  config['train'].update(num_epochs=12, batch_size=64, learning_rate=0.05)
+  config['model']['options'] = dict(_SMALL.get(config['model']['name'], {}))
+
+
+def _set_paper(config: dict[str, Any], data: str, study: str) -> None:
+  epochs, batch_size = _RECIPES[data]
+  splits = config['splits']
+  if study:
+    splits.update(num_splits=64, forget_sets=10)
+    epochs = _ULIRA_EPOCHS
+  else:
+    splits.update(design='main', seeds=10, num_splits=1, forget_sets=1)
+  config['train'].update(num_epochs=epochs, batch_size=batch_size)
+
+
+def _scale_parts(scale: str) -> tuple[str, str]:
+  """Divide a scale into its name and the fidelity of the methods."""
+  name, comma, suffix = scale.partition(',')
+  if comma and suffix != 'paper':
+    raise ValueError(
+      f"scale {scale!r} ends in {suffix!r}; the only suffix is ',paper'"
+    )
+  name = name or 'digits'
+  if not _is_scale(name):
+    raise ValueError(
+      f'unknown scale {name!r}; {nearest(name, DATA)}choose one of '
+      f'{", ".join(DATA)}, or one of these with -ulira'
+    )
+  return name, suffix or 'reference'
+
+
+def _is_scale(name: str) -> bool:
+  return name.removesuffix('-ulira') in DATA
+
+
+def _is_plug_in(spec: str) -> bool:
+  return any(mark in spec for mark in './:')
+
+
+def _kind(name: str) -> str:
+  """Return what a name in METHOD,MODEL,SCALE stands for."""
+  known = {
+    'method': [*methods.METHODS, *methods.METHODS.installed()],
+    'model': [*models.MODELS, *models.MODELS.installed(), *_MODELS],
+    'scale': DATA,
+    'suffix': ['paper'],
+  }
+  for kind, those in known.items():
+    if name in those or (kind == 'scale' and _is_scale(name)):
+      return kind
+  everything = [one for those in known.values() for one in those]
+  raise ValueError(
+    f'unknown name {name!r} in METHOD,MODEL,SCALE; {nearest(name, everything)}'
+    f'methods: {", ".join(known["method"])}; models: '
+    f'{", ".join(known["model"])}; scales: {", ".join(DATA)}, each also with '
+    '-ulira; or a plug-in such as my_method.py'
+  )
+
+
+def _choose(chosen: dict[str, str], kind: str, name: str) -> None:
+  if kind in chosen:
+    remedy = '; add the other with --compare' if kind == 'method' else ''
+    raise ValueError(
+      f'two {kind}s, {chosen[kind]!r} and {name!r}; name one{remedy}'
+    )
+  chosen[kind] = name
+
+
+def _check_model(model: str) -> None:
+  known = [*models.MODELS, *models.MODELS.installed()]
+  if model not in known and not _is_plug_in(model):
+    raise ValueError(
+      f'unknown model {model!r}; {nearest(model, [*known, *_MODELS])}choose '
+      f'one of {", ".join(known)}, or name your own as my_net.py'
+    )
+
+
+def _short(model: str) -> str:
+  """Return the name of a model as it appears in the name of a job."""
+  for short, name in _MODELS.items():
+    if model == name:
+      return short
+  place, _, attribute = model.partition(':')
+  if place.endswith('.py'):
+    place = pathlib.PurePath(place).stem
+  return attribute or place.rpartition('.')[2]
+
+
+def _rename(config: dict[str, Any], old: str, new: str) -> None:
+  """Give a changed job a folder of its own."""
+  folder = pathlib.PurePath(config['workdir'])
+  name = f'_{folder.name}_'
+  if f'_{old}_' in name:
+    name = name.replace(f'_{old}_', f'_{new}_', 1)
+  else:
+    name += new
+  config['workdir'] = str(folder.with_name(name.strip('_')))

@@ -1,0 +1,338 @@
+"""The commands: their help, their arguments, and one line for every slip."""
+
+import configparser
+import importlib
+import json
+import os
+import pathlib
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+import jaxmu
+from jaxmu import cli, main
+from jaxmu.cli import arguments
+from jaxmu.study import recipes, run
+
+ROOT = pathlib.Path(jaxmu.__file__).parent.parent
+
+# Imports once what `python -m jaxmu.main` imports, then runs it for each list
+# of arguments in a child process of its own.
+_RUNNER = """
+import json, os, runpy, sys, tempfile, traceback
+from jaxmu.cli import arguments
+from jaxmu.study import job, planner, run, settings
+
+def start(argv, error):
+  os.dup2(error.fileno(), 2)
+  sys.argv = ['jaxmu.main', *argv]
+  try:
+    runpy.run_module('jaxmu.main', run_name='__main__', alter_sys=True)
+  except SystemExit as end:
+    if isinstance(end.code, str):
+      os.write(2, f'{end.code}\\n'.encode())
+    os._exit(1 if isinstance(end.code, str) else end.code or 0)
+  except BaseException:
+    os.write(2, traceback.format_exc().encode())
+    os._exit(1)
+  os._exit(0)
+
+results = []
+for argv in json.load(sys.stdin):
+  with tempfile.TemporaryFile() as error:
+    child = os.fork()
+    if not child:
+      start(argv, error)
+    _, status = os.waitpid(child, 0)
+    error.seek(0)
+    results.append([os.waitstatus_to_exitcode(status), error.read().decode()])
+print(json.dumps(results))
+"""
+
+# Arguments, then what the line on stderr must hold: the value and the remedy.
+SLIPS = [
+  ([], ['no configuration', '--config=msg_resnet']),
+  (['--config='], ['--config needs a value']),
+  (['--config=configs/msg_resnett.py'], ["'configs/msg_resnett.py'", 'looked']),
+  (['--config=msg_resnett'], ["'msg_resnett'", "did you mean 'msg_resnet'"]),
+  (['--config=scrub'], ["'scrub'", "did you mean 'scrub_resnet'"]),
+  (['--config=method.py'], ['--config=unlearn:method.py']),
+  (['--config=empty.py'], ['empty.py', 'define get_config']),
+  (['--config=broken.py'], ['broken.py, line 2', 'ZeroDivisionError']),
+  (['--config=text.py'], ['text.py', 'returns a str']),
+  (['--config=msg_resnet:cifar11'], ["'cifar11'", "did you mean 'cifar10'"]),
+  (['--config=msg_resnet:cifar10,papr'], ["'papr'", "',paper'"]),
+  (['--config=unlearn:mgs,resnet18'], ["'mgs'", "did you mean 'msg'"]),
+  (['--config=nameless.py'], ['config.unlearn.method is missing']),
+  (['--config=part.py'], ['config.seed is missing', 'job_config']),
+  (['msg_resnet', 'ct_resnet'], ["'msg_resnet' and 'ct_resnet'; give one"]),
+  (['--confg=msg_resnet'], ['--confg', "did you mean '--config'"]),
+  (
+    ['--config=msg_resnet', '--config.trian.num_epochs=3'],
+    ['--config.trian.num_epochs=3', "did you mean 'train'"],
+  ),
+  (
+    ['--config=msg_resnet', '--config.train.epochs=3'],
+    ['--config.train.epochs=3', "did you mean 'num_epochs'"],
+  ),
+  (
+    ['--config=msg_resnet', '--config.unlearn.hparams.lr=3'],
+    ['msg', "'lr'", "did you mean 'learning_rate'", 'reinit_fraction'],
+  ),
+  (
+    ['--config=ct_resnet', '--config.compare.msg.num_epochs=3'],
+    ['--config.compare.msg.num_epochs=3', '--compare=msg'],
+  ),
+  (
+    ['--config=msg_resnet', '--config.compare.msg.num_epochs=3'],
+    ['msg is the method of the job', '--config.unlearn.hparams.num_epochs'],
+  ),
+  (['--config=msg_resnet', '--compare=cct'], ["'cct'", "did you mean 'ct'"]),
+  (['--config=msg_resnet', '--compare=msg'], ["'msg' already"]),
+  (
+    ['--config=ft_resnet', '--config.unlearn.method=mgs'],
+    ["'mgs'", "did you mean 'msg'"],
+  ),
+  (
+    ['--config=ft_resnet', '--config.model.name=resnet19'],
+    ["'resnet19'", "did you mean 'resnet18'"],
+  ),
+  (['--config=ft_resnet', '--config.train=3'], ['set a field of it']),
+  (['--config=ft_resnet', '--config.seed.x=3'], ['config.seed is a value']),
+  (['--config=ft_resnet', '--config.seed=x'], ['--config.seed=x', 'whole']),
+  (['--config=ft_resnet', '--config.seed'], ['--config.seed needs a value']),
+  (['--config=ft_resnet', '--config.seed=-1'], ['config.seed = -1']),
+  (
+    ['--config=ft_resnet', '--config.train.num_epochs=1.5'],
+    ['--config.train.num_epochs=1.5', 'whole number'],
+  ),
+  (
+    ['--config=ft_resnet', '--config.run.verify=maybe'],
+    ['--config.run.verify=maybe', 'true or false'],
+  ),
+  (
+    ['--config=ft_resnet', '--config.model.options.widht=8'],
+    ["no option 'widht'", 'width'],
+  ),
+]
+
+FILES = {
+  'method.py': 'METHOD = 1',
+  'empty.py': '',
+  'broken.py': 'def get_config():\n  return 1 / 0\n',
+  'text.py': "def get_config():\n  return 'text'\n",
+  'part.py': "def get_config():\n  return {'workdir': 'a'}\n",
+  'nameless.py': (
+    'from jaxmu.study import recipes\n'
+    'def get_config():\n'
+    '  return recipes.job_config("ft") | {"unlearn": {}}\n'
+  ),
+  'configs/__init__.py': '',
+  'configs/common.py': "raise RuntimeError('of another project')",
+}
+
+
+@pytest.fixture(name='folder')
+def _folder(tmp_path, monkeypatch):
+  """A folder outside the checkout, with configurations of another project."""
+  for name, text in FILES.items():
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(text)
+  monkeypatch.chdir(tmp_path)
+  return tmp_path
+
+
+def _process(*command: str, folder: pathlib.Path, **options):
+  return subprocess.run(
+    [sys.executable, *command],
+    cwd=folder,
+    env=dict(os.environ, PYTHONPATH=str(ROOT)),
+    capture_output=True,
+    text=True,
+    timeout=240,
+    **options,
+  )
+
+
+def test_every_slip_gives_one_line_with_the_remedy(folder):
+  asked = json.dumps([argv for argv, _ in SLIPS])
+  done = _process('-c', _RUNNER, folder=folder, input=asked)
+  assert done.returncode == 0, done.stderr
+  wrong = []
+  for (argv, wanted), (code, text) in zip(
+    SLIPS, json.loads(done.stdout.splitlines()[-1]), strict=True
+  ):
+    lines = text.strip().splitlines()
+    fine = code and len(lines) == 1 and lines[0].startswith('error: ')
+    if not fine or any(one not in text for one in wanted):
+      wrong.append((argv, wanted, code, text))
+  assert not wrong
+  assert not (folder / 'workdir').exists()
+
+
+def test_a_slip_in_a_process_of_its_own(folder):
+  done = _process('-m', 'jaxmu', 'run', folder=folder)
+  assert done.returncode == 1
+  assert done.stderr.startswith('error: no configuration; give one as --config')
+  assert len(done.stderr.splitlines()) == 1
+
+
+def test_commands_are_known_without_importing_jax(folder):
+  code = (
+    'import sys; from jaxmu import cli; cli.main([]); '
+    "assert not {'jax', 'numpy', 'absl'} & set(sys.modules)"
+  )
+  done = _process('-c', code, folder=folder)
+  assert done.returncode == 0, done.stderr
+  for name in cli.COMMANDS:
+    assert f'  {name} ' in done.stdout
+  assert done.stdout == _process('-m', 'jaxmu', '--help', folder=folder).stdout
+
+
+def test_unknown_command_gives_the_nearest(capsys):
+  assert cli.main(['prepair']) == 2
+  assert "'prepair'; did you mean 'prepare'" in capsys.readouterr().err
+
+
+def test_console_script_is_the_command():
+  setup = configparser.ConfigParser()
+  setup.read(ROOT / 'setup.cfg')
+  name, _, target = setup['options.entry_points']['console_scripts'].partition(
+    '='
+  )
+  module, _, attribute = target.strip().partition(':')
+  assert name.strip() == 'jaxmu'
+  assert getattr(importlib.import_module(module), attribute) is cli.main
+
+
+def test_the_same_names_in_any_folder(folder):
+  for spec, name in [
+    ('msg_resnet', 'msg_resnet'),
+    ('configs/msg_resnet.py', 'msg_resnet'),
+    ('configs/scrub_tinyvit.py', 'scrub_tinyvit'),
+    ('unlearn:vit11m,scrub', 'scrub_tinyvit'),
+    ('configs/unlearn.py:scrub,tinyvit', 'scrub_tinyvit'),
+  ]:
+    assert arguments.load(spec) == recipes.named(name)('')
+  assert arguments.load('benchmark:mnist') == recipes.benchmark('mnist')
+
+
+def test_a_file_of_the_user_makes_a_configuration(folder):
+  (folder / 'mine.py').write_text(
+    'from jaxmu.study import recipes\n'
+    'def get_config(scale=""):\n'
+    '  config = recipes.job_config("ct", scale=scale)\n'
+    '  del config["originals"], config["run"]["cache_teacher"]\n'
+    '  return config\n'
+  )
+  for place in ('mine.py:mnist', './mine.py:mnist', str(folder / 'mine.py')):
+    scale = place.partition(':')[2]
+    assert arguments.load(place) == recipes.job_config('ct', scale=scale)
+
+
+def test_fields_are_set_by_their_type():
+  request = arguments.read(
+    [
+      '--config',
+      'msg_resnet',
+      *('--config.seed', '7'),
+      '--config.train.learning_rate=1',
+      '--config.model.options.width=16',
+      "--config.model.options={'width': 4}",
+      '--config.model.options.norm=batch',
+      '--config.metrics=a.py,b.py:B',
+      '--noconfig.run.verify',
+      '--config.run.verify=True',
+      '--config.run.cache_teacher=false',
+      '--config.splits.forget=',
+      '--config.workdir=a',
+      '--workdir=b c',
+      '--plan',
+    ]
+  )
+  wanted = recipes.job_config('msg')
+  wanted.update(seed=7, workdir='b c', metrics=('a.py', 'b.py:B'))
+  wanted['train']['learning_rate'] = 1.0
+  wanted['model']['options'] = {'width': 4, 'norm': 'batch'}
+  wanted['run']['cache_teacher'] = False
+  wanted['splits']['forget'] = ''
+  assert request == arguments.Request(wanted, True, [])
+  assert isinstance(request.config['train']['learning_rate'], float)
+
+
+def test_changed_method_and_model_bring_their_settings_and_folder():
+  request = arguments.read(
+    [
+      '--config=ft_resnet:mnist,paper',
+      '--config.unlearn.hparams.alpha=0.25',
+      '--config.unlearn.method=scrub',
+      '--config.model.name=vit11m',
+    ]
+  )
+  wanted = recipes.job_config('scrub', model='vit11m', scale='mnist,paper')
+  wanted['unlearn']['hparams']['alpha'] = 0.25
+  assert request.config == wanted
+  assert request.notes[-1].endswith('directory is workdir/scrub_tinyvit_mnist')
+  same = arguments.read(['--config=ft_resnet', '--config.unlearn.method=ft'])
+  assert (same.config, same.notes) == (recipes.job_config('ft'), [])
+
+
+def test_compared_methods_bring_their_settings_and_can_be_changed():
+  request = arguments.read(
+    [
+      '--config=ft_resnet',
+      '--config.compare.msg.num_epochs=3',
+      '--compare=ct,msg',
+    ]
+  )
+  wanted = recipes.job_config('ft', compare=['ct', 'msg'])
+  wanted['compare']['msg']['num_epochs'] = 3
+  assert request.config == wanted
+
+
+def test_a_shell_reads_the_printed_command_as_it_was_given(monkeypatch):
+  given = [
+    '--config=msg_resnet',
+    '--workdir=a {blank}\'s "folder" $HOME *',
+    "--config.model.options={'width': 4}",
+  ]
+  calls = []
+  monkeypatch.setattr(main, 'set_up_jax', lambda config: None)
+  monkeypatch.setattr(
+    run, 'run', lambda chosen, command: calls.append((chosen.workdir, command))
+  )
+  main.main(given)
+  ((workdir, command),) = calls
+  assert workdir == given[1].partition('=')[2]
+  program = 'import json, sys; print(json.dumps(sys.argv[1:]))'
+  line = command.replace(
+    'python -m jaxmu.main', shlex.join([sys.executable, '-c', program]), 1
+  )
+  done = subprocess.run(['sh', '-c', line], capture_output=True, check=True)
+  assert json.loads(done.stdout) == given
+
+
+@pytest.mark.slow
+def test_printed_command_makes_the_same_numbers_again(folder):
+  command = [
+    'run',
+    '--config=ft_resnet',
+    '--config.unlearn.method=ct',
+    '--workdir=a {blank} folder',
+    '--config.model.name=tiny',
+    "--config.model.options={'width': 8}",
+    '--config.splits.num_splits=8',
+    '--config.train.num_epochs=2',
+    '--config.unlearn.hparams.num_epochs=1',
+    '--config.timing.repeats=1',
+  ]
+  done = _process('-m', 'jaxmu', *command, folder=folder)
+  assert done.returncode == 0, done.stderr
+  report = json.loads((folder / 'a {blank} folder/results.json').read_text())
+  program, *printed = shlex.split(report['command'])
+  assert program == 'python'
+  again = _process(*printed, folder=folder)
+  assert again.returncode == 0, again.stderr
+  assert 'up to date, nothing redone' in again.stdout
