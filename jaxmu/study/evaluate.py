@@ -286,7 +286,7 @@ class Attacks:
     self.warnings: list[str] = []
     self._job = job
     self._collected = collected
-    self._retrained: scores_lib.PopulationScores | None = None
+    self._retrained: dict[bool, scores_lib.PopulationScores] = {}
     self._known: registry.Known = {}
     self._settings = {
       'ulira': {
@@ -297,23 +297,18 @@ class Attacks:
 
   def run(self, population: Evaluated) -> None:
     """Attack a population; an attack that fails costs only its own numbers."""
-    name = population.name
-    reference = population.retrained
-    if reference is not None and self._retrained is None:
-      self._retrained = _stored(reference)
-    own = self._retrained if name == results.REFERENCE else None
-    if own is None:
-      if name == results.ORIGINAL:
-        population = once_per_split(self._job, population)
-      own = _stored(population)
-    kind = _KINDS.get(name, 'unlearned')
-    data = self._scores(kind, own)
-    for attack in self._chosen(population, data, kind):
+    name, kind = population.name, _KINDS.get(population.name, 'unlearned')
+    # U-LiRA fits its prior on all never-seen points; it scores only those that
+    # some model forgets. Other attacks read no others.
+    both = {whole: self._scores(population, whole) for whole in (False, True)}
+    for attack in self._chosen(population, both[False], kind):
+      data = both[attack.name == 'ulira']
       try:
         found = registry.run(
           data, [attack], settings=self._settings, known=self._known
         )
         self._keep(name, [one for one in found if one.population == kind])
+        own = data.populations[kind]
         if attack.name == 'ulira' and not own.failed.all():
           self.curves[name] = self._curve(attack, own, data)
       except Exception as error:  # whatever values a model gave
@@ -325,14 +320,19 @@ class Attacks:
           len(np.unique(population.cluster)),
         )
 
-  def _scores(
-    self, kind: str, own: scores_lib.PopulationScores
-  ) -> scores_lib.Scores:
-    """Return a population beside the retrained one, under its kind."""
+  def _scores(self, population: Evaluated, whole: bool) -> scores_lib.Scores:
+    """Return a population, beside the retrained one, as attacks read it."""
+    reference = population.retrained
+    if reference is not None and whole not in self._retrained:
+      self._retrained[whole] = _stored(reference, whole)
+    retrained = self._retrained.get(whole)
+    if population.name == results.REFERENCE and retrained is not None:
+      return scores_lib.from_populations(retrained, retrained)
+    if population.name != results.ORIGINAL:
+      return scores_lib.from_populations(_stored(population, whole), retrained)
+    original = _stored(once_per_split(self._job, population), whole)
     return scores_lib.from_populations(
-      own if kind == 'unlearned' else self._retrained or own,
-      self._retrained,
-      own if kind == 'original' else None,
+      retrained or original, retrained, original
     )
 
   def _chosen(
@@ -405,14 +405,20 @@ def _independent_splits(population: Evaluated) -> int:
   return len(np.unique(population.cluster))
 
 
-def _stored(population: Evaluated) -> scores_lib.PopulationScores:
-  """Return a population as attacks read it."""
+def _stored(population: Evaluated, whole: bool) -> scores_lib.PopulationScores:
+  """Return a population as attacks read it.
+
+  Args:
+    population: the population.
+    whole: whether never-seen points count that no model forgets.
+  """
   return scores_lib.population(
     population.log_odds,
     population.state,
     population.split,
     population.cluster,
     failed=population.failed,
+    all_unseen=whole,
   )
 
 
