@@ -12,7 +12,7 @@ NAMES = (
   *('tow', 'indisc_val', 'indisc_test', 'mia_val', 'mia_test'),
   *('population_auc', 'rte', 'rte_cold', 'rte_counted', 'cost'),
   *('ulira_auc', 'ulira_balanced_accuracy', 'ulira_best_balanced_accuracy'),
-  *('ulira_tpr_0.1', 'ulira_tpr_0.01', 'ulira_tpr_0.001', 'ulira_tpr_0.02'),
+  *('ulira_tpr_0.1', 'ulira_tpr_0.01', 'ulira_tpr_0.001'),
   *('excess_ulira_auc', 'excess_ulira_tpr_0.01', 'excess_population_auc'),
   *('klom_mean', 'klom_quantile_0.95', 'per_example_quantile_0.99'),
   *('rmia_auc', 'lira_online_auc', 'lira_offline_tpr_0.01', 'kde_auc'),
@@ -43,9 +43,9 @@ def test_names_without_an_entry_are_found():
 def _every_name():
   cards = [metric.card for metric in metrics.METRICS.values()]
   names = [n for card in (*cards, *metrics.MEASURED) for n in card.terms]
-  for attack in glossary.attacks():
-    terms = registry.known()[attack].card.terms
-    names += [f'{attack}_{key.format("0.1")}' for key in terms]
+  for attack, entry in registry.ATTACKS.items():
+    terms = entry.card.terms
+    names += [f'{attack}_{key.replace("{}", "0.01")}' for key in terms]
   return [*NAMES, *names]
 
 
