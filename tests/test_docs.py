@@ -15,7 +15,6 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # Blocks of pages that do not run here, each with the reason.
 NOT_RUN = {
-  'README.md': 'its example is rewritten with the page',
   'docs/attacks.md': 'its examples name arrays of the reader',
   'docs/own_model.md': 'run by tests/models/test_own_model_page.py',
 }
