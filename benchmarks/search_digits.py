@@ -44,7 +44,7 @@ from jaxmu.attacks import log_odds, single_model
 from jaxmu.data import splits
 from jaxmu.methods import rni
 from jaxmu.methods.parts import weights
-from jaxmu.metrics import utility
+from jaxmu.metrics import indiscernibility
 from jaxmu.report import progress
 from jaxmu.study import job as job_lib
 from jaxmu.study import settings as settings_lib
@@ -260,7 +260,7 @@ def objective(job, own, retrained) -> np.ndarray:
   ]
   loss = log_odds.loss_from_log_odds(own.log_odds.astype(np.float64))
   mia = single_model.population_mia(loss[:, forget], loss[:, val])
-  indisc = utility.indiscernibility(mia)
+  indisc = indiscernibility.indiscernibility(mia)
   norm = np.sqrt(sum((gap / 3) ** 2 for gap in gaps) + (1 - indisc) ** 2)
   return np.where(own.finite.all(axis=1), norm, np.inf)
 

@@ -8,16 +8,22 @@ or `logits` with a last axis of classes and `labels` int [examples]; `state` int
 [models, examples] (0 retained, 1 forgotten, 2 never seen, 3 excluded); `split`
 int [models]; and, for the comparison with retraining, `retrained_log_odds` or
 `retrained_logits` of the same form, and `original_...` for the models before
-unlearning. docs/attacks.md explains every number.
+unlearning. `failed`, `retrained_failed` and `original_failed` bool [models]
+mark models whose scores stand in for what is not finite. docs/attacks.md
+explains every number.
 """
 
+import dataclasses
+import functools
 import io
+import logging
 import os
 import pathlib
+import shlex
 import sys
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from absl import app, flags
@@ -32,8 +38,19 @@ from jaxmu.attacks import (
   roc,
 )
 from jaxmu.attacks import scores as scores_lib
-from jaxmu.metrics import utility
-from jaxmu.report import html, plots, progress, results, tables
+from jaxmu.attacks.interface import Attack
+from jaxmu.metrics import distances
+from jaxmu.report import (
+  glossary,
+  html,
+  plots,
+  progress,
+  results,
+  summary,
+  tables,
+)
+
+log = logging.getLogger(__name__)
 
 _SCORES = flags.DEFINE_string('scores', None, 'An .npz file of scores.')
 _OUT = flags.DEFINE_string(
@@ -46,17 +63,12 @@ _FPRS = flags.DEFINE_list(
   'fprs', ['0.001', '0.01', '0.1'], 'False-positive rates of the TPR.'
 )
 
-_OUTPUTS = {
-  'kl': utility.kl,
-  'total_variation': utility.total_variation,
-  'disagreement': utility.disagreement,
-}
 _GRID = np.geomspace(1e-3, 1.0, 61)
-# Populations in the pictures, by the keys that `jaxmu.report` knows.
-_PICTURED = {
-  'original': 'original',
-  'retrained': 'retrain',
-  'unlearned': 'unlearned',
+# Populations of a file, as tables and pictures name them.
+METHODS = {
+  'original': results.ORIGINAL,
+  'retrained': results.REFERENCE,
+  'unlearned': results.UNLEARNED,
 }
 
 
@@ -66,10 +78,11 @@ def load(path: str) -> dict[str, np.ndarray]:
   Raises:
     ValueError: the file is not an .npz archive of plain arrays.
   """
-  if not os.path.isfile(path):
+  place = pathlib.Path(path).expanduser()
+  if not place.is_file():
     raise ValueError(f'--scores={path}: no such file')
   try:
-    with np.load(path, allow_pickle=False) as archive:
+    with np.load(place, allow_pickle=False) as archive:
       return {key: archive[key] for key in archive.files}
   except (ValueError, zipfile.BadZipFile, AttributeError, EOFError) as error:
     raise ValueError(
@@ -100,6 +113,15 @@ def check(path: str, arrays: Mapping[str, np.ndarray]) -> scores_lib.Scores:
     raise ValueError(f'--scores={path}: {error}') from error
 
 
+def failures(data: scores_lib.Scores) -> dict[str, tuple[int, int]]:
+  """Return how many models failed and how many there are, by method."""
+  return {
+    METHODS[name]: (int(one.failed.sum()), len(one.failed))
+    for name, one in data.populations.items()
+    if one.failed.any()
+  }
+
+
 def parse_fprs(texts: list[str]) -> tuple[float, ...]:
   """Parse false-positive rates.
 
@@ -126,7 +148,7 @@ def check_directory(path: str) -> pathlib.Path:
   Raises:
     ValueError: it cannot be made or written.
   """
-  directory = pathlib.Path(path)
+  directory = pathlib.Path(path).expanduser()
   try:
     directory.mkdir(parents=True, exist_ok=True)
   except OSError as error:
@@ -136,39 +158,104 @@ def check_directory(path: str) -> pathlib.Path:
   return directory
 
 
-def rows(findings: list[registry.AttackResult]) -> list[results.AttackRow]:
-  """Turn findings into rows of results.csv."""
-  return [
-    results.AttackRow(
-      attack=finding.attack,
-      metric=name,
-      value=estimate.value,
-      low=estimate.low,
-      high=estimate.high,
-      n=estimate.n,
-    )
-    for finding in findings
-    for name, estimate in _named(finding).items()
-  ]
+@dataclasses.dataclass
+class Attacked:
+  """Numbers of attacks on a file.
+
+  Attributes:
+    estimates: by (method, number), in the order of the report.
+    excess: paired differences to the retrained models, by number.
+    failed: the reason why an attack gave nothing, by its name.
+  """
+
+  estimates: dict[tuple[str, str], intervals.Estimate] = dataclasses.field(
+    default_factory=dict
+  )
+  excess: dict[str, intervals.Estimate] = dataclasses.field(
+    default_factory=dict
+  )
+  failed: dict[str, str] = dataclasses.field(default_factory=dict)
+
+  def add(self, found: Sequence[registry.AttackResult]) -> None:
+    """Keep what an attack gave."""
+    for one in found:
+      self.estimates[METHODS[one.population], one.metric] = one.estimate
+      if one.population == 'unlearned' and one.excess is not None:
+        self.excess[one.metric] = one.excess
+
+  @property
+  def missing(self) -> results.Missing:
+    """Why numbers are not available."""
+    reasons = {
+      key: estimate.note or 'not a number'
+      for key, estimate in self.estimates.items()
+      if np.isnan(estimate.value)
+    }
+    return reasons
 
 
-def _named(finding: registry.AttackResult) -> dict[str, intervals.Estimate]:
-  """Return the estimates of a result by their names in results.csv."""
-  if finding.population != 'unlearned':
-    name = f'{finding.population}_{finding.statistic}'
-    return {name: finding.estimate}
-  named = {finding.statistic: finding.estimate}
-  if finding.excess is not None:
-    named[f'excess_{finding.statistic}'] = finding.excess
-  return named
+def run_attacks(
+  data: scores_lib.Scores,
+  attacks: Sequence[Attack],
+  fprs: Sequence[float],
+  advance: Callable[[], None] = lambda: None,
+) -> Attacked:
+  """Run attacks one by one; one that fails costs only its own numbers."""
+  attacked = Attacked()
+  for one in attacks:
+    try:
+      attacked.add(registry.run(data, attacks=[one], fprs=fprs))
+    except Exception as error:  # whatever values the scores have
+      log.debug('attack %s', one.name, exc_info=True)
+      attacked.failed[one.name] = str(error) or type(error).__name__
+    advance()
+  return attacked
+
+
+def rows(attacked: Attacked) -> list[results.Row]:
+  """Turn the numbers of attacks into rows of results.csv.
+
+  Methods are 'unlearned', 'original' and 'retrain'; metrics are named
+  `<attack>_<statistic>`, and `excess_<attack>_<statistic>` is the paired
+  difference of unlearned to retrained models.
+  """
+  found = []
+  for (method, metric), estimate in attacked.estimates.items():
+    beside = attacked.estimates.get((results.REFERENCE, metric))
+    retrained = np.nan if beside is None else beside.value
+    found.append(_row(method, metric, estimate, retrained))
+    excess = attacked.excess.get(metric)
+    if (
+      method == results.UNLEARNED
+      and excess is not None
+      and not np.isnan(excess.value)
+    ):
+      name = f'{glossary.EXCESS}{metric}'
+      found.append(_row(method, name, excess, 0.0))
+  return found
+
+
+def _row(
+  method: str, metric: str, estimate: intervals.Estimate, retrained: float
+) -> results.Row:
+  return results.Row(
+    method=method,
+    metric=metric,
+    value=estimate.value,
+    low=estimate.low,
+    high=estimate.high,
+    retrained=retrained,
+    gap=estimate.value - retrained,
+    n=estimate.n,
+  )
 
 
 def output_rows(
   arrays: Mapping[str, np.ndarray], group: np.ndarray
-) -> list[results.AttackRow]:
+) -> list[results.Row]:
   """Compare outputs on forgotten examples with those of retrained models.
 
-  Beside each number stands its scale, 'retrained_*': retrained models against
+  The retrained models' own numbers are the scale: retrained models against
   those of the next row, on examples that neither was trained on.
 
   Args:
@@ -187,56 +274,58 @@ def output_rows(
   unused = np.roll(state, -1, axis=0) != log_odds.RETAINED
   following = np.roll(retrained, -1, axis=0)
   found = []
-  for name, function in _OUTPUTS.items():
-    for prefix, other, where in (
-      ('', unlearned, forgotten),
-      ('retrained_', following, forgotten & unused),
-    ):
-      by_model = np.array(
-        [
-          function(a[w], b[w]) if w.any() else np.nan
-          for a, b, w in zip(retrained, other, where, strict=True)
-        ]
+  for name, function in distances.OUTPUT_DISTANCES.items():
+    own, scale = (
+      _over_groups(function, retrained, other, where, group)
+      for other, where in (
+        (unlearned, forgotten),
+        (following, forgotten & unused),
       )
-      estimate = intervals.over_splits(intervals.group_means(by_model, group))
-      found.append(
-        results.AttackRow(
-          'outputs',
-          f'{prefix}{name}',
-          estimate.value,
-          estimate.low,
-          estimate.high,
-          estimate.n,
-        )
-      )
+    )
+    found.append(_row(results.UNLEARNED, name, own, scale.value))
+    found.append(_row(results.REFERENCE, name, scale, scale.value))
   return found
 
 
-def notes(findings: list[registry.AttackResult]) -> list[str]:
+def _over_groups(
+  function: Callable[[np.ndarray, np.ndarray], np.ndarray],
+  first: np.ndarray,
+  second: np.ndarray,
+  where: np.ndarray,
+  group: np.ndarray,
+) -> intervals.Estimate:
+  """Compare models row by row on chosen examples, and average over groups."""
+  by_model = np.array(
+    [
+      function(a[w], b[w]) if w.any() else np.nan
+      for a, b, w in zip(first, second, where, strict=True)
+    ]
+  )
+  return intervals.over_splits(intervals.group_means(by_model, group))
+
+
+def notes(attacked: Attacked) -> list[str]:
   """Say which numbers were refused or pooled, and why."""
-  found: dict[str, list[str]] = {}
-  for finding in findings:
-    estimate, reason = finding.estimate, finding.estimate.note
-    if not reason and estimate.pooling == 'population':
-      reason = (
-        'one threshold for all models, since single models and splits have too '
-        'few never-seen examples'
-      )
-    if reason:
-      name = f'{finding.attack} {finding.statistic}'
-      found.setdefault(reason, []).append(name)
-  return [
-    f'{", ".join(names[:4])}'
-    f'{f" and {len(names) - 4} more" if len(names) > 4 else ""}: {reason}.'
-    for reason, names in found.items()
+  pooled = {
+    key: 'one threshold for all models, since single models and splits have '
+    'too few never-seen examples'
+    for key, estimate in attacked.estimates.items()
+    if estimate.pooling == 'population' and not np.isnan(estimate.value)
+  }
+  sentences = summary.explain_missing(attacked.missing)
+  sentences += [
+    sentence.replace('Not available', 'Pooled')
+    for sentence in summary.explain_missing(pooled)
+  ]
+  return sentences + [
+    f'{glossary.attack_title(name)} gave no number: {reason}.'
+    for name, reason in attacked.failed.items()
   ]
 
 
 def exposure_csv(data: scores_lib.Scores) -> str:
   """List the exposure of every tested example, most exposed first."""
-  found = {
-    name: per_example.exposure(one) for name, one in data.populations.items()
-  }
+  found = _exposures(data)
   own, null = found['unlearned'], found.get('retrained')
   tested = np.flatnonzero(np.isfinite(own.auc))
   lines = ['example,auc,p_value,discovered,retrained_auc']
@@ -249,99 +338,128 @@ def exposure_csv(data: scores_lib.Scores) -> str:
   return '\n'.join(lines) + '\n'
 
 
+def _exposures(
+  data: scores_lib.Scores,
+) -> dict[str, per_example.PerExample]:
+  return {
+    name: per_example.exposure(one) for name, one in data.populations.items()
+  }
+
+
 def membership(data: scores_lib.Scores) -> bytes:
-  """Return what U-LiRA says of every model and example, as an .npz file.
+  """Return U-LiRA's scores of every model and example, as an .npz file.
 
   It holds `log_ratio` f32[P, N], log-likelihood ratios of forgotten against
   never seen, and `probability` f32[P, N] of having been forgotten where both
   are as likely beforehand; NaN where an example could not be scored.
   """
   ratio = registry.score('ulira', data)['unlearned']
-  found = io.BytesIO()
+  content = io.BytesIO()
   np.savez_compressed(
-    found,
+    content,
     log_ratio=ratio.astype(np.float32),
     probability=likelihood.posterior(ratio).astype(np.float32),
   )
-  return found.getvalue()
+  return content.getvalue()
 
 
-def pictures(data: scores_lib.Scores) -> list[html.Picture]:
-  """Draw ROC, trade-off, log-odds and exposure of all populations."""
-  ratios = registry.score('ulira', data)
-  curves, errors, confidences = {}, {}, {}
-  forgotten, unseen = (
-    data.state == code for code in (log_odds.FORGOTTEN, log_odds.NEVER_SEEN)
-  )
-  audited = forgotten.any(axis=0)
-  for side, ratio in ratios.items():
-    name = _PICTURED[side]
-    curve = roc.curves(ratio, data.state, data.group, fpr=_GRID)
-    curves[name] = plots.Roc(
+def pictures(
+  data: scores_lib.Scores, problems: list[str]
+) -> list[html.Picture]:
+  """Draw ROC, trade-off, log-odds and exposure of all populations.
+
+  Args:
+    data: the scores.
+    problems: gets a sentence for each picture that cannot be drawn.
+  """
+  ratios = functools.cache(lambda: registry.score('ulira', data))
+  return [
+    *html.draw('roc', lambda: _roc(data, ratios()), problems),
+    *html.draw('trade_off', lambda: _trade_off(data, ratios()), problems),
+    *html.draw('log_odds', lambda: _log_odds(data), problems),
+    *html.draw('vulnerability', lambda: _exposure(data), problems),
+  ]
+
+
+def _roc(
+  data: scores_lib.Scores, ratios: Mapping[str, np.ndarray]
+) -> plots.Figure | None:
+  curves = {}
+  for population, ratio in ratios.items():
+    one = data.populations[population]
+    if not _scored(ratio, one.state):
+      continue
+    curve = roc.curves(ratio, one.audited_state, one.group, fpr=_GRID)
+    curves[METHODS[population]] = plots.Roc(
       fpr=curve['fpr'],
       tpr=curve['tpr'],
       low=curve['low'],
       high=curve['high'],
       supported=curve['supported'],
     )
-    known = ~np.isnan(ratio)
-    errors[name] = roc.trade_off(
-      ratio[known & forgotten], ratio[known & unseen]
-    )
-    z = data.populations[side].mean
-    confidences[name] = z[forgotten], z[unseen & audited]
-  found = [
-    html.Picture(
-      'roc',
-      'How many forgotten examples U-LiRA finds (vertical) at the price of how '
-      'many false alarms (horizontal), on logarithmic axes. The diagonal is '
-      'guessing; bands are 95% intervals over independent groups of models.',
-      plots.roc(curves),
-    ),
-    html.Picture(
-      'trade_off',
-      'The two kinds of errors open to an attacker, false alarms and misses; '
-      'the diagonal is guessing. μ is the distance of two bell curves of unit '
-      'width that are as hard to tell apart; retrained models show how much of '
-      'it is chance.',
-      plots.trade_off(errors, remarks=_mu(errors)),
-    ),
-    html.Picture(
-      'log_odds',
-      'Confidence in the true class on examples that the models forgot and on '
-      'examples that they never saw.',
-      plots.log_odds(confidences),
-    ),
-  ]
-  if data.original is not None:
-    found.append(_exposure_picture(data))
-  return found
+  return plots.roc(curves) if curves else None
 
 
-def _mu(errors: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, str]:
-  return {
+def _trade_off(
+  data: scores_lib.Scores, ratios: Mapping[str, np.ndarray]
+) -> plots.Figure | None:
+  errors = {}
+  for population, ratio in ratios.items():
+    state = data.populations[population].audited_state
+    if _scored(ratio, state):
+      known = np.isfinite(ratio)
+      errors[METHODS[population]] = roc.trade_off(
+        ratio[known & (state == log_odds.FORGOTTEN)],
+        ratio[known & (state == log_odds.NEVER_SEEN)],
+      )
+  remarks = {
     name: f'μ = {roc.gaussian_mu(*curve):.2f}' for name, curve in errors.items()
   }
+  return plots.trade_off(errors, remarks=remarks) if errors else None
 
 
-def _exposure_picture(data: scores_lib.Scores) -> html.Picture:
-  auc = {
-    name: per_example.exposure(one).auc
-    for name, one in data.populations.items()
-  }
-  return html.Picture(
-    'vulnerability',
-    'Each point is an example: how well its score tells models that had it '
-    'from models that never saw it, before unlearning (horizontal) and after '
-    '(vertical).',
-    plots.vulnerability(
-      auc['original'],
-      auc['unlearned'],
-      method=_PICTURED['unlearned'],
-      title='Exposure of single examples before and after unlearning',
-      retrained=auc.get('retrained'),
-    ),
+def _scored(ratio: np.ndarray, state: np.ndarray) -> bool:
+  """Say whether points of both kinds have a score."""
+  known = np.isfinite(ratio)
+  return all(
+    (known & (state == kind)).any()
+    for kind in (log_odds.FORGOTTEN, log_odds.NEVER_SEEN)
   )
+
+
+def _log_odds(data: scores_lib.Scores) -> plots.Figure:
+  return plots.log_odds(
+    {
+      METHODS[name]: (
+        one.mean[one.state == log_odds.FORGOTTEN],
+        one.mean[one.audited_state == log_odds.NEVER_SEEN],
+      )
+      for name, one in data.populations.items()
+    }
+  )
+
+
+def _exposure(data: scores_lib.Scores) -> plots.Figure | None:
+  if data.original is None:
+    return None
+  auc = {name: found.auc for name, found in _exposures(data).items()}
+  return plots.vulnerability(
+    auc['original'],
+    auc['unlearned'],
+    method=results.UNLEARNED,
+    title='Exposure of single examples before and after unlearning',
+    retrained=auc.get('retrained'),
+  )
+
+
+def command(
+  scores: str, out: str, attacks: Sequence[str], fprs: Sequence[str]
+) -> str:
+  """Return the command line that makes the same report again."""
+  words = ['python', '-m', 'jaxmu.attack', f'--scores={scores}', f'--out={out}']
+  if attacks:
+    words.append(f'--attacks={",".join(attacks)}')
+  return shlex.join([*words, f'--fprs={",".join(fprs)}'])
 
 
 def main(argv: list[str]) -> None:
@@ -349,39 +467,90 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f'unknown arguments {argv[1:]}; use --scores, --out')
   started = time.monotonic()
   try:
-    fprs = parse_fprs(_FPRS.value)
+    fprs = parse_fprs(_FPRS.value or [])
     arrays = load(str(_SCORES.value))
     data = check(str(_SCORES.value), arrays)
     chosen = registry.choose(data, _ATTACKS.value or None)
     directory = check_directory(str(_OUT.value))
-    with progress.Progress() as bars:
-      with bars.stage('attack', total=len(chosen), unit='attacks') as stage:
-        findings = registry.run(
-          data, attacks=chosen, fprs=fprs, advance=lambda _: stage.advance(1)
-        )
   except ValueError as error:
     sys.exit(f'error: {error}')
-  report = html.Report(
-    title='Attacks on stored scores',
-    lead=_lead(data),
-    rows=rows(findings)
-    + ([] if _ATTACKS.value else output_rows(arrays, data.group)),
-    pictures=pictures(data),
-    command=f'python -m jaxmu.attack --scores={_SCORES.value}',
-    warnings=[*data.warnings, *notes(findings)],
-    reference=_PICTURED['retrained'],
+  with progress.Progress() as bars:
+    with bars.stage('attack', total=len(chosen), unit='attacks') as stage:
+      attacked = run_attacks(data, chosen, fprs, lambda: stage.advance(1))
+  report = make_report(
+    data,
+    attacked,
+    [] if _ATTACKS.value else output_rows(arrays, data.group),
+    failures(data),
+    command(
+      str(_SCORES.value),
+      str(_OUT.value),
+      _ATTACKS.value or (),
+      _FPRS.value or (),
+    ),
   )
   html.write_report(directory, report)
-  names = [one.name for one in chosen]
+  names = {one.name for one in chosen} - set(attacked.failed)
   if 'per_example' in names:
     files.write_text(directory / 'per_example.csv', exposure_csv(data))
   if 'ulira' in names:
     files.write_bytes(directory / 'membership.npz', membership(data))
-  tables.show_table(report.rows)
-  for line in (*report.findings, *data.warnings):
+  tables.show_attacks(report.rows)
+  for line in (*report.findings, *report.warnings):
     print(line)
   seconds = time.monotonic() - started
-  print(f'{directory / "report.html"} written after {seconds:.0f} s')
+  print(
+    f'{directory / "report.html"} explains these and all other numbers; '
+    f'written after {seconds:.0f} s'
+  )
+
+
+def make_report(
+  data: scores_lib.Scores,
+  attacked: Attacked,
+  outputs: Sequence[results.Row] = (),
+  failed: Mapping[str, tuple[int, int]] | None = None,
+  command: str = '',
+) -> html.Report:
+  """Return the report on a file.
+
+  Args:
+    data: the scores.
+    attacked: numbers of the attacks.
+    outputs: of `output_rows`.
+    failed: of `failures`.
+    command: makes the same report again.
+  """
+  problems: list[str] = []
+  drawn = pictures(data, problems)
+  return html.Report(
+    title='Attacks on stored scores',
+    lead=_lead(data),
+    rows=[*rows(attacked), *outputs],
+    pictures=drawn,
+    command=command,
+    warnings=[
+      *_failure_warnings(failed or {}),
+      *data.warnings,
+      *notes(attacked),
+      *problems,
+    ],
+    failed=failed or {},
+    missing=attacked.missing,
+  )
+
+
+def _failure_warnings(failed: Mapping[str, tuple[int, int]]) -> list[str]:
+  return [
+    f'{results.label(method)}: {bad if bad < total else "all"} of {total} '
+    'models failed'
+    + (
+      '; nothing can be concluded from their numbers.'
+      if bad == total
+      else ' and are left out of all attacks.'
+    )
+    for method, (bad, total) in failed.items()
+  ]
 
 
 def _lead(data: scores_lib.Scores) -> list[str]:

@@ -9,8 +9,10 @@ difference, counts of placements, and a combined rank. The benchmark's own rule
 is not published; this one is ours (docs/attacks.md).
 """
 
+import functools
 import json
 import pathlib
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -60,7 +62,13 @@ def read(folder: pathlib.Path, methods: Sequence[str]) -> Cell:
   for row in results.read_csv(folder / 'per_cluster.csv', results.Observation):
     if row.method in per_seed:
       per_seed[row.method].setdefault(row.metric, []).append(row.value)
-  facts = json.loads((folder / 'results.json').read_text(encoding='utf-8'))
+  try:
+    facts = json.loads((folder / 'results.json').read_text(encoding='utf-8'))
+  except (OSError, ValueError) as error:
+    raise ValueError(
+      f'{folder}: results.json cannot be read ({error}); run the job again, '
+      'which makes its report from what is stored'
+    ) from error
   found = ranking.rank_methods(
     {
       n: {k: np.array(v) for k, v in own.items()} for n, own in per_seed.items()
@@ -73,9 +81,10 @@ def read(folder: pathlib.Path, methods: Sequence[str]) -> Cell:
       f'guessing and {ranking.MIN_SEEDS} initialisations or pairs of splits '
       "(config.splits.seeds for design 'main')"
     )
-  clock = results.read_csv(folder / 'timing.csv')
+  timing = folder / 'timing.csv'
+  clock = results.read_csv(timing) if timing.is_file() else []
   speed = {row.method: row.value for row in clock if row.metric == 'rte'}
-  slowness = stats.rankdata([-speed[name] for name in methods])
+  slowness = stats.rankdata([-speed.get(name, 0.0) for name in methods])
   return Cell(
     str(folder),
     {**{k: v.mean_rank for k, v in found.items()}, 'rte': slowness},
@@ -133,28 +142,48 @@ def pictures(
   overall: Mapping[str, ranking.OverallRanking],
   methods: Sequence[str],
   jobs: int,
+  problems: list[str],
 ) -> list[html.Picture]:
-  """Draw one diagram of ranks per metric."""
+  """Draw one diagram of ranks per metric.
+
+  Args:
+    overall: ranks by metric.
+    methods: the ranked methods.
+    jobs: how many jobs were ranked.
+    problems: gets a sentence for each picture that cannot be drawn.
+  """
   titles = {**ranking.TITLES, 'rte': 'run time'}
   return [
-    html.Picture(
+    picture
+    for metric, ranks in overall.items()
+    for picture in html.draw(
       f'rank_{metric}',
-      f'Mean rank by {titles[metric]} over {jobs} jobs; 1 is best. '
-      'Methods under a bar differ by less than the critical difference of '
-      'the Nemenyi test.',
-      plots.critical_difference(
+      functools.partial(
+        plots.critical_difference,
         methods,
         ranks.mean_rank,
         ranks.critical_difference,
         title=f'Mean rank by {titles[metric]} (1 is best)',
       ),
+      problems,
+      metric=titles[metric],
+      number=f'{jobs} jobs',
     )
-    for metric, ranks in overall.items()
   ]
 
 
-def rank(folders: Sequence[str]) -> html.Report:
+def command(folders: Sequence[str], out: str = '') -> str:
+  """Return the command line that makes the same report again."""
+  words = ['python', '-m', 'jaxmu.rank', f'--jobs={",".join(folders)}']
+  return shlex.join([*words, *([f'--out={out}'] if out else [])])
+
+
+def rank(folders: Sequence[str], out: str = '') -> html.Report:
   """Rank the methods that all these jobs have.
+
+  Args:
+    folders: work directories of finished jobs.
+    out: where the report goes, for the command that repeats it.
 
   Raises:
     ValueError: fewer than two jobs, or one that cannot be ranked.
@@ -171,13 +200,16 @@ def rank(folders: Sequence[str]) -> html.Report:
   cells = [read(path, methods) for path in paths]
   overall = over_cells(cells)
   listed = ', '.join(results.label(name) for name in left_out)
+  problems: list[str] = []
+  drawn = pictures(overall, methods, len(cells), problems)
+  warnings = [f'Left out, as not in every job: {listed}'] if left_out else []
   return html.Report(
     title=f'{len(methods)} unlearning methods over {len(cells)} jobs',
     lead=[f'Ranked jobs: {", ".join(cell.name for cell in cells)}.'],
     rows=rows(cells, overall, methods),
-    pictures=pictures(overall, methods, len(cells)),
-    command=f'python -m jaxmu.rank --jobs={",".join(folders)}',
-    warnings=[f'Left out, as not in every job: {listed}'] if left_out else [],
+    pictures=drawn,
+    command=command(folders, out),
+    warnings=warnings + problems,
   )
 
 
@@ -185,11 +217,14 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unknown arguments {argv[1:]}; use --jobs, --out')
   try:
-    report = rank(flags.FLAGS.jobs)
+    report = rank(flags.FLAGS.jobs, flags.FLAGS.out)
   except ValueError as error:
     sys.exit(f'error: {error}')
   directory = pathlib.Path(flags.FLAGS.out).expanduser()
-  html.write_report(directory, report)
+  try:
+    html.write_report(directory, report)
+  except OSError as error:
+    sys.exit(f'error: --out={flags.FLAGS.out} cannot be written: {error}')
   tables.show_table(report.rows)
   print(f'{directory / "report.html"} written')
 

@@ -1,7 +1,9 @@
 """`python -m jaxmu.attack`: a file of arrays in, a report out."""
 
+import json
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 
@@ -10,8 +12,9 @@ import pytest
 
 from jaxmu import attack
 from jaxmu.attacks import registry, scores
-from jaxmu.report import glossary, results
-from tests.attacks import test_suite
+from jaxmu.report import glossary, results, tables
+from jaxmu.report import html as html_lib
+from tests.attacks import populations, test_suite
 
 
 def write(folder: pathlib.Path, **changes) -> pathlib.Path:
@@ -32,7 +35,9 @@ def call(*arguments: str) -> subprocess.CompletedProcess:
 def test_outputs_are_compared_with_those_of_retrained_models():
   arrays = test_suite.make_arrays()
   group = np.asarray(arrays['split']) // 2
-  rows = {r.metric: r for r in attack.output_rows(arrays, group)}
+  found = attack.output_rows(arrays, group)
+  assert not glossary.missing(row.metric for row in found)
+  rows = {(r.method, r.metric.removeprefix('outputs_')): r for r in found}
   p = np.exp(arrays['retrained_logits'].astype(float))
   q = np.exp(arrays['logits'].astype(float))
   p, q = (x / x.sum(axis=-1, keepdims=True) for x in (p, q))
@@ -49,45 +54,49 @@ def test_outputs_are_compared_with_those_of_retrained_models():
     each = [abs(p[m, n] - p[k, n]).sum() / 2 for n in np.flatnonzero(unused)]
     null.append(np.mean(each) if each else np.nan)
   averages = [np.nanmean(np.array(kl)[group == g]) for g in np.unique(group)]
-  assert rows['kl'].value == pytest.approx(np.mean(averages), rel=1e-5)
+  own = rows['unlearned', 'kl']
+  assert own.value == pytest.approx(np.mean(averages), rel=1e-5)
+  assert own.retrained == rows['retrain', 'kl'].value and own.n == 8
   averages = [np.nanmean(np.array(null)[group == g]) for g in np.unique(group)]
-  assert rows['retrained_total_variation'].value == pytest.approx(
+  assert rows['retrain', 'total_variation'].value == pytest.approx(
     np.mean(averages), rel=1e-5
   )
-  assert 0 <= rows['disagreement'].value <= 1 and rows['kl'].n == 8
-  assert not glossary.missing(f'outputs_{name}' for name in rows)
+  assert 0 <= rows['unlearned', 'disagreement'].value <= 1
   assert attack.output_rows({'state': state}, group) == []
 
 
 def test_report_of_a_file(tmp_path):
-  out = tmp_path / 'out'
+  out = tmp_path / 'with blank'
   before = test_suite.make_arrays(shift=2.0)['logits']
   path = write(tmp_path, original_logits=before)
   done = call(
     f'--scores={path}', f'--out={out}', '--attacks=ulira,per_example,klom'
   )
   assert done.returncode == 0, done.stderr
-  rows = results.read_csv(out / 'results.csv', results.AttackRow)
-  header = (out / 'results.csv').read_text().splitlines()[0]
-  assert header == 'attack,metric,value,low,high,n'
-  assert {row.attack for row in rows} == {'ulira', 'per_example', 'klom'}
+  rows = results.read_csv(out / 'results.csv')
   found = registry.run(
     attack.read(str(path)), attacks=['ulira', 'per_example', 'klom']
   )
-  by_name = {
-    (row.attack, row.metric): estimate
-    for one in found
-    for row, estimate in zip(
-      attack.rows([one]), attack._named(one).values(), strict=True
-    )
-  }
-  assert [(row.attack, row.metric) for row in rows] == list(by_name)
-  for row in rows:
-    estimate = by_name[row.attack, row.metric]
+  by_name = {}
+  for one in found:
+    by_name[attack.METHODS[one.population], one.metric] = one.estimate
+    if one.population == 'unlearned' and one.excess is not None:
+      by_name['unlearned', f'excess_{one.metric}'] = one.excess
+  seen = {(row.method, row.metric): row for row in rows}
+  for (method, metric), row in seen.items():
+    beside = 0.0
+    if not metric.startswith('excess_'):
+      null = by_name.get(('retrain', metric))
+      beside = null.value if null else np.nan
+    estimate = by_name[method, metric]
     np.testing.assert_array_equal(
-      [row.value, row.low, row.high, row.n],
-      [estimate.value, estimate.low, estimate.high, estimate.n],
+      [row.value, row.low, row.high, row.n, row.retrained],
+      [estimate.value, estimate.low, estimate.high, estimate.n, beside],
     )
+  # What is left out are differences of numbers that were refused.
+  left = {key: one for key, one in by_name.items() if key not in seen}
+  assert all(metric.startswith('excess_') for _, metric in left)
+  assert all(np.isnan(estimate.value) for estimate in left.values())
   html = (out / 'report.html').read_text()
   assert 'U-LiRA' in html and 'complementary pairs' in html
   for name in ('roc', 'trade_off', 'log_odds', 'vulnerability'):
@@ -103,7 +112,77 @@ def test_report_of_a_file(tmp_path):
   assert lines[0] == 'example,auc,p_value,discovered,retrained_auc'
   aucs = [float(line.split(',')[1]) for line in lines[1:]]
   assert len(aucs) == 80 and aucs == sorted(aucs, reverse=True)
-  assert 'AUC' in done.stdout
+
+
+def test_the_terminal_shows_one_row_per_attack_and_the_command_runs(tmp_path):
+  path, out = write(tmp_path), tmp_path / 'with blank'
+  arguments = ('--attacks=loss,ulira', '--fprs=0.1')
+  done = call(f'--scores={path}', f'--out={out}', *arguments)
+  assert done.returncode == 0, done.stderr
+  lines = done.stdout.splitlines()
+  start = next(i for i, x in enumerate(lines) if x.startswith('Attack '))
+  titles = ('Loss attack', 'U-LiRA')
+  assert [sum(x.startswith(t) for x in lines) for t in titles] == [1, 1]
+  assert start < 4 and len(lines) < 30
+  first = (out / 'results.csv').read_bytes()
+  facts = json.loads((out / 'results.json').read_text())
+  words = shlex.split(facts['command'])
+  assert words[:3] == ['python', '-m', 'jaxmu.attack']
+  assert set(words[3:]) == {f'--scores={path}', f'--out={out}', *arguments}
+  (out / 'results.csv').unlink()
+  assert call(*words[3:]).returncode == 0
+  assert (out / 'results.csv').read_bytes() == first
+
+
+def test_failed_models_are_said(tmp_path):
+  failed = np.zeros(32, bool)
+  failed[:5] = True
+  path = write(tmp_path, failed=failed, retrained_failed=~np.zeros(32, bool))
+  arrays = attack.load(str(path))
+  data = attack.check(str(path), arrays)
+  found = attack.failures(data)
+  assert found == {'unlearned': (5, 32), 'retrain': (32, 32)}
+  texts = {text.split(':')[0]: text for text in attack._failure_warnings(found)}
+  assert '5 of 32 models failed' in texts['unlearned']
+  assert 'nothing' not in texts['unlearned']
+  assert 'all of 32 models failed' in texts['Retrained']
+  assert 'nothing can be concluded' in texts['Retrained']
+  with pytest.raises(ValueError, match=r'failed is int64\[2\]; expected'):
+    attack.check('x', {**arrays, 'failed': np.zeros(2, int)})
+
+
+CONSTANT = np.zeros((8, 40))
+EXTREME = np.where(np.arange(40) % 2, 3e38, -3e38) * np.ones((8, 1))
+
+
+@pytest.mark.parametrize(
+  'scores_of',
+  [
+    pytest.param(CONSTANT, id='constant'),
+    pytest.param(EXTREME, id='extreme'),
+    pytest.param(EXTREME * 1e-38 * 1e300, id='beyond float32'),
+  ],
+)
+def test_no_value_of_scores_ends_a_report(tmp_path, scores_of):
+  """Four splits in two pairs, as a small job exports them."""
+  state, split = populations.states(np.random.default_rng(0), 4, 2, 40)
+  arrays = {
+    'log_odds': scores_of,
+    'retrained_log_odds': scores_of,
+    'original_log_odds': scores_of,
+    'state': state,
+    'split': split,
+  }
+  data = attack.check('x', arrays)
+  chosen = registry.choose(data, None)
+  attacked = attack.run_attacks(data, chosen, (0.1,))
+  report = attack.make_report(data, attacked)
+  html_lib.write_report(tmp_path, report)
+  tables.show_attacks(report.rows)
+  shown = {glossary.attack_of(row.metric) for row in report.rows}
+  assert shown | set(attacked.failed) == {one.name for one in chosen}
+  for name, reason in attacked.failed.items():
+    assert any(reason in text for text in report.warnings), name
 
 
 def test_errors_end_before_any_work(tmp_path):
@@ -144,7 +223,9 @@ def test_a_refusal_is_one_line_and_an_exit_code(tmp_path):
 def test_refused_and_pooled_numbers_are_explained():
   data = scores.from_arrays(test_suite.make_arrays())
   found = registry.run(data, attacks=['ulira'], fprs=(0.0001, 0.01))
-  text = '\n'.join(attack.notes(found))
+  attacked = attack.Attacked()
+  attacked.add(found)
+  text = '\n'.join(attack.notes(attacked))
   assert 'needs 100000' in text and 'one threshold for all' in text
 
 
@@ -173,5 +254,6 @@ def test_the_page_on_defects_names_tests_that_exist():
 def test_every_number_has_a_glossary_entry():
   data = scores.from_arrays(test_suite.make_arrays())
   found = registry.run(data, fprs=(0.01,))
-  names = {f.metric for f in found}
-  assert not glossary.missing(names)
+  attacked = attack.Attacked()
+  attacked.add(found)
+  assert not glossary.missing(row.metric for row in attack.rows(attacked))

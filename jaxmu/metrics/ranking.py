@@ -16,6 +16,9 @@ from typing import Any, Literal
 import numpy as np
 from scipy import stats
 
+from jaxmu.metrics.interface import Card
+from jaxmu.terms import BENCHMARK, Term
+
 NOISE_FLOOR_DISC = 0.01  # smaller differences in Disc are ties
 MIN_SEEDS = 5
 
@@ -123,10 +126,12 @@ def rank_methods(
 
   Returns:
     The rankings by the keys of `TITLES`, methods in the order given; empty
-    with fewer than two working methods or five seeds.
+    with fewer than two working methods or five seeds, and where a number is
+    not available.
   """
 
-  if not per_seed:
+  needed = ('ta', 'ret_dev', 'indisc_test')
+  if not per_seed or any(set(needed) - own.keys() for own in per_seed.values()):
     return {}
 
   def table(metric):
@@ -307,3 +312,52 @@ def _bootstrap(a: np.ndarray, b: np.ndarray) -> float:
   drawn = difference[rng.integers(0, len(a), (_RESAMPLES, len(a)))].mean(axis=1)
   tail = min((drawn <= 0).mean(), (drawn >= 0).mean())
   return float(min(1.0, 2 * tail))
+
+
+_DISC = 'One minus the indiscernibility: 0 when the population attack guesses.'
+
+CARD = Card(
+  title='Ranking',
+  terms={
+    'rank_combined': Term(
+      'Combined rank',
+      'Mean of the ranks by accuracies, by the population attack and by run '
+      'time: a convenience, with no test behind it.',
+      better='lower',
+    ),
+    **{
+      f'disc_{name}': Term(
+        f'Discernibility vs {words}',
+        _DISC,
+        'fraction',
+        'lower',
+        f'{BENCHMARK} (|2 MIA - 1|)',
+      )
+      for name, words in (('val', 'validation'), ('test', 'test'))
+    },
+  },
+)
+
+# Terms of '<kind>_<number>': how methods compare by that number.
+RANKS: Mapping[str, Term] = {
+  'rank': Term(
+    'mean rank',
+    'Place among the unlearning methods by this number, 1 the best, as a mean '
+    'over initialisations or, where several jobs are ranked, over jobs.',
+    better='lower',
+  ),
+  'group': Term(
+    'group',
+    'Group 1 cannot be told from the best method by this number, group 2 not '
+    'from the best of the others, group 3 are the rest.',
+    better='lower',
+  ),
+  **{
+    kind: Term(
+      f'jobs in group {number}',
+      f'Jobs with the method in group {number}.',
+      'count',
+    )
+    for number, kind in enumerate(('first', 'second', 'third'), 1)
+  },
+}

@@ -1,14 +1,16 @@
 """Tables, plots and pages made from results.
 
-Pure functions from rows and plain arrays to artefacts. Nothing here trains,
-attacks or reads a model, and nothing imports the rest of the project:
+Pure functions from rows and plain arrays to files. Nothing here trains, attacks
+or reads a model.
 
-  records    rows of results, and the files that hold them
-  glossary   what every metric means and which direction is better
-  table      results on the terminal
-  findings   results in sentences
-  plots      results in pictures
-  page       all of it in one self-contained HTML file
-  bundle     all files of a report in one call
-  progress   bars with an estimate of the time left
+  results      rows of results, their files, and numbers as text
+  glossary     what every number means and which direction is better
+  summary      results in sentences
+  tables       results on the terminal
+  paper_table  the benchmark's table, as text and as Markdown
+  html_tables  the tables of the HTML report
+  plots        results in pictures
+  captions     the words under pictures and tables
+  html         all files of a report, among them a self-contained page
+  progress     bars with an estimate of the time left
 """

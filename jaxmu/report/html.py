@@ -1,25 +1,24 @@
-"""A report as one HTML file that needs nothing else, now or in ten years.
+"""All files of a report, among them one self-contained HTML page.
 
-Style and pictures are inside the file; there are no scripts and nothing is
+Style and pictures are inside the page; there are no scripts and nothing is
 fetched, which a content security policy in its head also enforces. All text
 that comes from outside is escaped.
-
-The style sheet of the HTML report: no images, fonts or scripts from afar.
-
-All files of a report in one call.
 """
 
 import base64
 import dataclasses
 import functools
+import logging
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from matplotlib import figure
 
 from jaxmu import files
-from jaxmu.report import plots, results, summary, tables
+from jaxmu.report import captions, html_tables, plots, results, summary
+
+log = logging.getLogger(__name__)
 
 _POLICY = (
   "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
@@ -33,7 +32,7 @@ class Picture:
 
   Attributes:
     name: name of its file, without ending.
-    caption: what one sees, in a sentence or two; also read out to the blind.
+    caption: what one sees, in a sentence or two; also read by screen readers.
     figure: the figure.
   """
 
@@ -47,6 +46,39 @@ class Picture:
     return plots.png(self.figure)
 
 
+def draw(
+  name: str,
+  function: Callable[[], figure.Figure | None],
+  problems: list[str],
+  **words: object,
+) -> list[Picture]:
+  """Draw a picture; a picture that fails costs no number of the report.
+
+  Args:
+    name: key of its caption in `captions`, and name of its file.
+    function: draws the figure, or returns None where there is nothing to draw.
+    problems: gets a sentence if the picture cannot be drawn.
+    **words: fill the blanks of the caption.
+
+  Returns:
+    The picture, or an empty list.
+  """
+  try:
+    drawn = function()
+    if drawn is None:
+      return []
+    picture = Picture(name, captions.caption(name, **words), drawn)
+    _ = picture.png
+    return [picture]
+  except Exception as error:  # whatever values a model gave
+    log.debug('picture %s', name, exc_info=True)
+    problems.append(
+      f'The picture {name!r} could not be drawn '
+      f'({type(error).__name__}: {error}).'
+    )
+    return []
+
+
 @dataclasses.dataclass(frozen=True)
 class Report:
   """Everything that a report shows.
@@ -54,20 +86,19 @@ class Report:
   Attributes:
     title: headline.
     lead: paragraphs on what was run, in plain words.
-    rows: the numbers: rows of the main job, or of attacks on stored scores.
+    rows: the numbers.
     pictures: figures in the order of the page.
     provenance: configuration, versions, hardware, seeds, data fingerprint;
       nested mappings are folded away on the page.
     command: the command that reproduces the run.
     warnings: whatever a reader must know before believing a number.
     failed: method -> (failed members, all members), where there are any.
-    reference: key of the retrained models.
-    original: key of the original models.
+    missing: why numbers are not available.
   """
 
   title: str
   lead: Sequence[str]
-  rows: Sequence[results.Row] | Sequence[results.AttackRow]
+  rows: Sequence[results.Row]
   pictures: Sequence[Picture] = ()
   provenance: Mapping[str, object] = dataclasses.field(default_factory=dict)
   command: str = ''
@@ -75,21 +106,12 @@ class Report:
   failed: Mapping[str, tuple[int, int]] = dataclasses.field(
     default_factory=dict
   )
-  reference: str = results.REFERENCE
-  original: str = results.ORIGINAL
+  missing: results.Missing = dataclasses.field(default_factory=dict)
 
   @property
   def findings(self) -> list[str]:
-    """The key findings, computed from the rows."""
-    main, attacks = _kinds(self.rows)
-    if attacks:
-      return summary.summarise_attacks(attacks)
-    return summary.summarise(
-      main,
-      reference=self.reference,
-      original=self.original,
-      failed=self.failed,
-    )
+    """The key results, computed from the rows."""
+    return summary.summarise(self.rows, failed=self.failed)
 
 
 def write_page(path: files.Path, report: Report) -> pathlib.Path:
@@ -99,7 +121,7 @@ def write_page(path: files.Path, report: Report) -> pathlib.Path:
 
 def render(report: Report) -> str:
   """Return a report as one self-contained HTML document."""
-  escape = tables.escape
+  escape = html_tables.escape
   sections = [
     ('findings', 'Key findings', _findings(report)),
     ('pictures', 'Pictures', _pictures(report)),
@@ -137,14 +159,6 @@ def render(report: Report) -> str:
 """
 
 
-def _kinds(
-  rows: Sequence[results.Row] | Sequence[results.AttackRow],
-) -> tuple[list[results.Row], list[results.AttackRow]]:
-  main = [row for row in rows if isinstance(row, results.Row)]
-  attacks = [row for row in rows if isinstance(row, results.AttackRow)]
-  return main, attacks
-
-
 def _findings(report: Report) -> str:
   parts = []
   if report.warnings:
@@ -156,29 +170,24 @@ def _findings(report: Report) -> str:
   sentences = report.findings
   if sentences:
     parts.append(f'<ul class="findings">{_items(sentences)}</ul>')
-  table = tables.overview(
-    _kinds(report.rows)[0], report.reference, report.original, report.failed
-  )
-  if table:
-    parts.append(table)
-    parts.append(
-      '<p class="soft">Second line: the direction that is better (↑ higher, ↓ '
-      'lower, →R closer to the retrained models, →0 or →½ closer to that '
-      'number). Coloured: the 95% interval excludes the value of the '
-      'retrained models.</p>'
-    )
+  for table, caption in (
+    (html_tables.overview(report.rows, report.failed), captions.OVERVIEW),
+    (html_tables.attack_overview(report.rows), captions.ATTACKS),
+  ):
+    if table:
+      parts += [table, f'<p class="soft">{caption}</p>']
   return '\n'.join(parts)
 
 
 def _items(texts: Sequence[str]) -> str:
-  return ''.join(f'<li>{tables.escape(text)}</li>' for text in texts)
+  return ''.join(f'<li>{html_tables.escape(text)}</li>' for text in texts)
 
 
 def _pictures(report: Report) -> str:
   parts = []
   for picture in report.pictures:
     data = base64.b64encode(picture.png).decode('ascii')
-    caption = tables.escape(picture.caption)
+    caption = html_tables.escape(picture.caption)
     parts.append(
       f'<figure><img width="{_width(picture.png)}" alt="{caption}" '
       f'src="data:image/png;base64,{data}">\n'
@@ -194,23 +203,12 @@ def _width(png: bytes) -> int:
 
 
 def _numbers(report: Report) -> str:
-  main, attacks = _kinds(report.rows)
-  parts = []
-  if main:
-    parts.append(
-      '<p>One section per metric. The retrained models come first: they are '
-      'what perfect unlearning would give, and the dashed line in the small '
-      'pictures. The gap is the value minus theirs; n says how many models, '
-      'splits or seeds a number rests on.</p>'
-    )
-    parts.append(
-      tables.metric_sections(
-        main, report.reference, report.original, report.failed
-      )
-    )
-  if attacks:
-    parts.append(tables.attack_sections(attacks))
-  return '\n'.join(parts)
+  if not report.rows:
+    return ''
+  tables = html_tables.metric_sections(
+    report.rows, report.failed, report.missing
+  )
+  return f'<p>{captions.NUMBERS}</p>\n{tables}'
 
 
 def _provenance(report: Report) -> str:
@@ -218,13 +216,14 @@ def _provenance(report: Report) -> str:
   if report.command:
     parts.append(
       '<p>This command makes the same numbers again, run times aside:</p>'
-      f'<pre>{tables.escape(report.command)}</pre>'
+      f'<pre>{html_tables.escape(report.command)}</pre>'
     )
   if report.provenance:
-    parts.append(tables.facts(report.provenance))
+    parts.append(html_tables.facts(report.provenance))
   return '\n'.join(parts)
 
 
+# The style sheet: no images, fonts or scripts from elsewhere.
 CSS = """
 :root {
   --ink: #1c1f23; --soft: #5b626b; --line: #dcdfe3; --paper: #ffffff;
@@ -326,8 +325,6 @@ def write_report(directory: files.Path, report: Report) -> list[pathlib.Path]:
     The paths written.
   """
   directory = pathlib.Path(directory)
-  attack = any(isinstance(row, results.AttackRow) for row in report.rows)
-  kind = results.AttackRow if attack else results.Row
   content: dict[str, Any] = {
     'title': report.title,
     'command': report.command,
@@ -335,14 +332,15 @@ def write_report(directory: files.Path, report: Report) -> list[pathlib.Path]:
     'findings': report.findings,
     'warnings': report.warnings,
     'failed': report.failed,
+    'missing': [[*key, why] for key, why in report.missing.items()],
     'results': report.rows,
   }
   # What a clock measured differs from run to run; the rest does not.
   clocked = [row for row in report.rows if row.metric in CLOCKED]
   steady = [row for row in report.rows if row.metric not in CLOCKED]
-  paths = [results.write_csv(directory / 'results.csv', steady, kind)]
+  paths = [results.write_csv(directory / 'results.csv', steady)]
   if clocked:
-    paths.append(results.write_csv(directory / 'timing.csv', clocked, kind))
+    paths.append(results.write_csv(directory / 'timing.csv', clocked))
   paths.append(results.write_json(directory / 'results.json', content))
   for picture in report.pictures:
     path = directory / 'plots' / f'{picture.name}.png'

@@ -1,11 +1,8 @@
-"""Rows of results, and the CSV and JSON files that hold them.
+"""One number of a report: its row, its files, its form in tables.
 
-The files are a function of their content alone: no dates, floats in their
-shortest exact form, keys sorted. Two identical runs write identical bytes.
-
-How methods are written in tables and plots.
-
-Numbers as people read them: few digits, a sign for gaps, n/a for NaN.
+A `Row` is a number of a job or of an attack on stored scores. CSV and JSON
+files are a function of their content alone: no dates, floats in their shortest
+exact form, keys sorted. Two identical runs write identical bytes.
 """
 
 import csv
@@ -25,14 +22,21 @@ from jaxmu import files
 NAN = float('nan')
 
 
+REFERENCE = 'retrain'
+ORIGINAL = 'original'
+UNLEARNED = 'unlearned'  # the audited population of stored scores
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """One number of the main job, beside that of the retrained models.
+  """One number of one population, beside that of the retrained models.
 
   Attributes:
-    method: key of the method, e.g. 'original', 'retrain', 'msg'.
-    metric: key of the metric; see `jaxmu.report.glossary`.
-    value: the number; NaN where it could not be computed.
+    method: 'original', 'retrain' or the unlearning method, e.g. 'msg';
+      'unlearned' for stored scores.
+    metric: e.g. 'fa', 'ulira_auc', 'excess_ulira_auc'; see
+      `jaxmu.report.glossary`.
+    value: the number; NaN where it is not available.
     low: lower end of its 95% interval, or NaN.
     high: upper end of its 95% interval, or NaN.
     retrained: the same number for the retrained models, or NaN.
@@ -50,16 +54,8 @@ class Row:
   n: int = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class AttackRow:
-  """One number of one attack on stored scores; fields as in `Row`."""
-
-  attack: str
-  metric: str
-  value: float
-  low: float = NAN
-  high: float = NAN
-  n: int = 0
+# Why numbers are not available, by (method, metric).
+Missing = Mapping[tuple[str, str], str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,32 +70,36 @@ class Observation:
 
 _PARSERS: dict[Any, Callable[[str], Any]] = {str: str, float: float, int: int}
 
-R = TypeVar('R', Row, AttackRow, Observation)
+R = TypeVar('R', Row, Observation)
 
 
-def with_reference(rows: Iterable[Row], reference: str) -> list[Row]:
-  """Return the rows of one metric, the reference's own row added if it lacks.
+def with_reference(rows: Iterable[Row]) -> list[Row]:
+  """Return the rows of one metric, with the retrained models' row.
 
-  The retrained models are shown with every number, also where only their value
-  is known, or follows from the metric, as the 0 of an excess over them.
+  It is added if it is missing and their value is known. For excess metrics the
+  value is 0 by definition.
 
   Args:
     rows: rows of one metric.
-    reference: key of the retrained models.
 
   Returns:
-    The rows, the new one first.
+    The rows, a new one first.
   """
   rows = list(rows)
   known = [row for row in rows if not math.isnan(row.retrained)]
-  if not known or any(row.method == reference for row in rows):
+  if not known or any(row.method == REFERENCE for row in rows):
     return rows
-  return [Row(reference, known[0].metric, known[0].retrained), *rows]
+  return [Row(REFERENCE, known[0].metric, known[0].retrained), *rows]
+
+
+def differs(row: Row) -> bool:
+  """Say whether the interval excludes the value of the retrained models."""
+  return row.low > row.retrained or row.high < row.retrained
 
 
 def write_csv(
   path: files.Path,
-  rows: Iterable[Row | AttackRow | Observation],
+  rows: Iterable[Row | Observation],
   kind: type = Row,
 ) -> pathlib.Path:
   """Write rows as CSV; the columns are the fields of `kind`, in order.
@@ -107,7 +107,7 @@ def write_csv(
   Args:
     path: the file to write, atomically.
     rows: instances of `kind`, written in the order given.
-    kind: `Row`, `AttackRow` or `Observation`.
+    kind: `Row` or `Observation`.
 
   Returns:
     The path written.
@@ -141,7 +141,7 @@ def read_csv(path: files.Path, kind: type[R] = Row) -> list[R]:
 
   Args:
     path: the file to read.
-    kind: `Row`, `AttackRow` or `Observation`.
+    kind: `Row` or `Observation`.
 
   Returns:
     The rows in file order.
@@ -220,9 +220,6 @@ def to_plain(value: Any) -> Any:
   )
 
 
-REFERENCE = 'retrain'
-ORIGINAL = 'original'
-
 _LABELS = {
   'original': 'Original',
   'retrain': 'Retrained',
@@ -244,22 +241,24 @@ _LABELS = {
   'ct': 'CT',
   'kde': 'KDE',
   'rni': 'RNI',
+  UNLEARNED: 'Unlearned',
 }
 
 
 def label(method: str) -> str:
   """Return a method as tables show it; unknown names stay as they are."""
-  return _LABELS.get(method, method)
+  return _labels().get(method, method)
 
 
-def ordered(
-  methods: Iterable[str],
-  reference: str = REFERENCE,
-  original: str = ORIGINAL,
-) -> list[str]:
-  """Return distinct methods: the reference, the original, then as given."""
+def _labels() -> Mapping[str, str]:
+  """Return the short names of methods; the one place that knows them."""
+  return _LABELS
+
+
+def ordered(methods: Iterable[str]) -> list[str]:
+  """Return distinct methods: retrained, original, then as given."""
   distinct = list(dict.fromkeys(methods))
-  first = [name for name in (reference, original) if name in distinct]
+  first = [name for name in (REFERENCE, ORIGINAL) if name in distinct]
   return first + [name for name in distinct if name not in first]
 
 
@@ -271,7 +270,7 @@ def format_value(number: float, unit: str = '', decimals: int = 4) -> str:
 
   Args:
     number: any float; NaN becomes 'n/a'.
-    unit: a unit of `glossary.Metric`.
+    unit: a unit of `jaxmu.terms.Term`.
     decimals: digits after the point of fractions and of numbers without unit.
 
   Returns:
@@ -285,8 +284,6 @@ def format_value(number: float, unit: str = '', decimals: int = 4) -> str:
     return f'{_significant(number)}×'
   if unit == 'seconds':
     return f'{_significant(number)} s'
-  if unit == 'percent':
-    return f'{_significant(number)}%'
   if unit == 'count':
     return _count(number)
   if number and (abs(number) < 0.5 * 10**-decimals or abs(number) >= 1e4):
@@ -308,7 +305,8 @@ def format_interval(
   """Return '[low, high]', or '' where there is no interval."""
   if math.isnan(low) and math.isnan(high):
     return ''
-  return f'[{format_value(low, unit, decimals)}, {format_value(high, unit, decimals)}]'
+  ends = (format_value(end, unit, decimals) for end in (low, high))
+  return f'[{", ".join(ends)}]'
 
 
 def format_spread(mean: float, deviation: float, decimals: int = 3) -> str:

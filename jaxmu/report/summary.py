@@ -1,6 +1,6 @@
-"""What a run found, in sentences computed from its rows.
+"""The key results of a run, in sentences computed from its rows.
 
-The order is that in which an auditor asks: can the attack be trusted, does the
+The order is that of an auditor's questions: can the attack be trusted, does the
 original leak, which methods still leak, what do they cost in accuracy and in
 time, and what is wrong with the run. Every sentence carries its numbers.
 """
@@ -8,6 +8,9 @@ time, and what is wrong with the run. Every sentence carries its numbers.
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy import stats
 
 from jaxmu.report import glossary
 from jaxmu.report import results as results_lib
@@ -18,13 +21,14 @@ _DECIMALS = 3
 _VALIDATION_LEAK = 0.02  # VA above TA by more than this is suspicious
 
 
+_REFERENCE, _ORIGINAL = results_lib.REFERENCE, results_lib.ORIGINAL
+
+
 @dataclasses.dataclass(frozen=True)
 class _Results:
-  """Rows by (method, metric), and who is who."""
+  """Rows by (method, metric)."""
 
   rows: Mapping[tuple[str, str], results_lib.Row]
-  reference: str
-  original: str
 
   def get(self, method: str, metric: str) -> results_lib.Row | None:
     row = self.rows.get((method, metric))
@@ -33,9 +37,7 @@ class _Results:
   @property
   def unlearners(self) -> list[str]:
     order = results_lib.ordered(method for method, _ in self.rows)
-    return [
-      name for name in order if name not in (self.reference, self.original)
-    ]
+    return [name for name in order if name not in (_REFERENCE, _ORIGINAL)]
 
   def of_unlearners(self, metric: str) -> list[results_lib.Row]:
     found = (self.get(name, metric) for name in self.unlearners)
@@ -45,29 +47,26 @@ class _Results:
 def summarise(
   rows: Sequence[results_lib.Row],
   *,
-  reference: str = results_lib.REFERENCE,
-  original: str = results_lib.ORIGINAL,
   failed: Mapping[str, tuple[int, int]] | None = None,
 ) -> list[str]:
-  """Return the key findings of a run as sentences.
+  """Return the key results of a run as sentences.
 
   Args:
-    rows: all results; what is missing is passed over in silence.
-    reference: key of the retrained models.
-    original: key of the original models.
+    rows: all results of a job, or of attacks on stored scores; numbers that
+      are not available are left out.
     failed: method -> (failed members, all members).
 
   Returns:
-    One sentence or two per finding, most important first; plain text.
+    One sentence or two per result, most important first; plain text.
   """
-  table = {(row.method, row.metric): row for row in rows}
-  results = _Results(table, reference, original)
+  results = _Results({(row.method, row.metric): row for row in rows})
   parts = (
     _trust(results),
     _original(results),
     _leaks(results),
     _population(results),
     _accuracy(results),
+    _attacks(rows),
     _speed(results),
     _validation(results),
     _failures(failed or {}),
@@ -77,7 +76,7 @@ def summarise(
 
 def _trust(results: _Results) -> list[str]:
   """Is the attack at chance where there is nothing to find?"""
-  row = results.get(results.reference, _LEAK)
+  row = results.get(_REFERENCE, _LEAK)
   if row is None:
     return []
   auc = _with_interval(row)
@@ -101,17 +100,17 @@ def _trust(results: _Results) -> list[str]:
 
 
 def _original(results: _Results) -> list[str]:
-  row = results.get(results.original, _LEAK)
+  row = results.get(_ORIGINAL, _LEAK)
   if row is None:
     return []
   sentence = (
     'The attack tells forgotten from unseen points of the original models '
     f'with AUC {_with_interval(row)}'
   )
-  null = results.get(results.reference, _LEAK)
+  null = results.get(_REFERENCE, _LEAK)
   if null is None or math.isnan(row.low + null.high):
     return [f'{sentence}.']
-  excess = results.get(results.original, f'excess_{_LEAK}')
+  excess = results.get(_ORIGINAL, f'excess_{_LEAK}')
   if row.low > null.high or (excess is not None and excess.low > 0):
     tail = 'more than on retrained models: there is something to unlearn'
   else:
@@ -120,7 +119,7 @@ def _original(results: _Results) -> list[str]:
       'shows no leak that unlearning could remove'
     )
   sentences = [f'{sentence}, {tail}.']
-  rate = results.get(results.original, 'ulira_tpr_0.01')
+  rate = results.get(_ORIGINAL, 'ulira_tpr_0.01')
   if rate is not None:
     sentences[0] += (
       f' Wrongly accusing 1% of the unseen points, it finds '
@@ -162,9 +161,9 @@ def _leaks(results: _Results) -> list[str]:
     )
   if groups['less']:
     sentences.append(
-      f'{_of(len(groups["less"]), judged)} lie'
-      f'{"s" * (len(groups["less"]) == 1)} below the retrained models: '
-      f'{_list(groups["less"])}.'
+      f'{_of(len(groups["less"]), judged)} '
+      f'{"is" if len(groups["less"]) == 1 else "are"} below the retrained '
+      f'models: {_list(groups["less"])}.'
     )
   if judged > 1:
     sentences[-1] += (
@@ -175,7 +174,7 @@ def _leaks(results: _Results) -> list[str]:
 
 def _broken(results: _Results, hidden: Sequence[results_lib.Row]) -> str:
   """Warn that a model that knows nothing has nothing to leak."""
-  untouched = results.get(results.original, 'ret_dev')
+  untouched = results.get(_ORIGINAL, 'ret_dev')
   if untouched is None:
     return ''
   broken = []
@@ -197,8 +196,8 @@ def _population(results: _Results) -> list[str]:
   Both by their excess over the retrained models: forgotten and test points may
   differ without any leak.
   """
-  weak = results.get(results.original, 'population_auc')
-  strong = results.get(results.original, f'excess_{_LEAK}')
+  weak = results.get(_ORIGINAL, 'population_auc')
+  strong = results.get(_ORIGINAL, f'excess_{_LEAK}')
   if weak is None or strong is None or math.isnan(weak.gap + strong.low):
     return []
   if weak.gap < strong.low:
@@ -220,18 +219,19 @@ def _accuracy(results: _Results) -> list[str]:
   if not rows:
     return []
   best, worst = rows[0], rows[-1]
-  sentence = (
-    f'In accuracies {results_lib.label(best.method)} is closest to retraining '
-    f'(RetDev {_with_interval(best)})'
-  )
+  names = [results_lib.label(row.method) for row in (best, worst)]
   if len(rows) == 1:
     sentence = (
-      f'{results_lib.label(best.method)} differs from retraining in its accuracies '
-      f'by RetDev {_with_interval(best)}'
+      f'{names[0]} differs from retraining in its accuracies by RetDev '
+      f'{_with_interval(best)}'
     )
   else:
-    sentence += f' and {results_lib.label(worst.method)} farthest ({_with_interval(worst)})'
-  untouched = results.get(results.original, 'ret_dev')
+    sentence = (
+      f'In accuracies {names[0]} is closest to retraining (RetDev '
+      f'{_with_interval(best)}) and {names[1]} farthest '
+      f'({_with_interval(worst)})'
+    )
+  untouched = results.get(_ORIGINAL, 'ret_dev')
   if untouched is not None:
     worse = [row for row in rows if row.value > untouched.value]
     sentence += f'; doing nothing has {_short(untouched.value)}'
@@ -246,13 +246,10 @@ def _speed(results: _Results) -> list[str]:
     return []
   fast, slow = rows[0], rows[-1]
   if len(rows) == 1:
-    speed = _short(fast.value, 'times')
-    return [
-      f'{results_lib.label(fast.method)} needs less time than retraining by a factor '
-      f'of {speed}.'
-      if fast.value > 1
-      else f'{results_lib.label(fast.method)} is no faster than retraining: {speed}.'
-    ]
+    name, speed = results_lib.label(fast.method), _short(fast.value, 'times')
+    if fast.value > 1:
+      return [f'{name} needs less time than retraining by a factor of {speed}.']
+    return [f'{name} is no faster than retraining: {speed}.']
   sentence = (
     f'Speed-up over retraining goes from {_short(slow.value, "times")} '
     f'({results_lib.label(slow.method)}) to {_short(fast.value, "times")} '
@@ -267,8 +264,8 @@ def _speed(results: _Results) -> list[str]:
 def _validation(results: _Results) -> list[str]:
   """Flag methods whose validation accuracy is too good to be true."""
   null = (
-    results.get(results.reference, 'va'),
-    results.get(results.reference, 'ta'),
+    results.get(_REFERENCE, 'va'),
+    results.get(_REFERENCE, 'ta'),
   )
   # How much easier the validation images are, which no method is to blame for.
   easier = null[0].value - null[1].value if null[0] and null[1] else 0.0
@@ -303,51 +300,189 @@ def _failures(failed: Mapping[str, tuple[int, int]]) -> list[str]:
   ]
 
 
-def summarise_attacks(rows: Sequence[results_lib.AttackRow]) -> list[str]:
-  """Return the key findings of attacks on stored scores, as sentences.
+@dataclasses.dataclass(frozen=True)
+class AttackLine:
+  """The main number of an attack on one population.
 
-  Args:
-    rows: results of `jaxmu.attack`.
-
-  Returns:
-    The strongest attack, those at chance, and what was refused.
+  Attributes:
+    method: the population.
+    attack: title of the attack.
+    question: that it answers, as in `glossary.AttackWords`.
+    row: the number itself.
+    excess: paired difference to the retrained models, or NaN.
+    low: lower end of the interval of the excess, else of the number.
+    high: upper end.
+    n: independent groups that the interval rests on.
   """
-  aucs = [row for row in rows if row.metric == 'auc']
-  known = [row for row in aucs if not math.isnan(row.value + row.low)]
-  above = sorted(
-    (row for row in known if row.low > _CHANCE), key=lambda row: -row.value
-  )
+
+  method: str
+  attack: str
+  question: str
+  row: results_lib.Row
+  excess: float
+  low: float
+  high: float
+  n: int
+
+  @property
+  def p_value(self) -> float:
+    """Two-sided p-value of no leak, from the t-interval; NaN without one.
+
+    No leak means an excess of 0, or an AUC of 0.5 where retrained models are
+    missing or are what the attack compares with.
+    """
+    compared = not math.isnan(self.excess)
+    if not compared and not self.row.metric.endswith('_auc'):
+      return math.nan
+    half = (self.high - self.low) / 2
+    if self.n < 2 or not half > 0:
+      return math.nan
+    value = self.excess if compared else self.row.value - _CHANCE
+    error = half / stats.t.ppf(0.975, self.n - 1)
+    return float(2 * stats.t.sf(abs(value) / error, self.n - 1))
+
+
+def attack_lines(rows: Sequence[results_lib.Row]) -> list[AttackLine]:
+  """Return the main number of each attack on each unlearned population."""
+  table = {(row.method, row.metric): row for row in rows}
+  by_attack: dict[tuple[str, str], list[results_lib.Row]] = {}
+  for row in rows:
+    attack = glossary.attack_of(row.metric)
+    baseline = row.method in (_REFERENCE, _ORIGINAL)
+    if attack and not baseline and not row.metric.startswith(glossary.EXCESS):
+      by_attack.setdefault((row.method, attack), []).append(row)
+  lines = []
+  for (method, attack), own in by_attack.items():
+    named = {row.metric.removeprefix(f'{attack}_'): row for row in own}
+    row = next((named[key] for key in _MAIN if key in named), own[0])
+    excess = table.get((method, f'{glossary.EXCESS}{row.metric}'))
+    shown = row if excess is None or math.isnan(excess.value) else excess
+    lines.append(
+      AttackLine(
+        method=method,
+        attack=glossary.attack_title(attack),
+        question=glossary.attack_question(attack),
+        row=row,
+        excess=math.nan if excess is None else excess.value,
+        low=shown.low,
+        high=shown.high,
+        n=shown.n,
+      )
+    )
+  return lines
+
+
+# What an attack is judged by, in this order; else its first number.
+_MAIN = ('auc', 'exposed', 'forget_score')
+_LEVEL = 0.05
+_QUESTIONS = {
+  'forgotten_or_unseen': 'Forgotten against never-seen points',
+  'unlearned_or_retrained': 'Unlearned against retrained models',
+}
+
+
+def _attacks(rows: Sequence[results_lib.Row]) -> list[str]:
+  """Say, question by question, which attacks detect something."""
+  lines = attack_lines(rows)
   sentences = []
-  if above:
-    best = above[0]
-    sentences.append(
-      f'{_of(len(above), len(known), "attack")} tell'
-      f'{"s" * (len(above) == 1)} forgotten from unseen points. The strongest '
-      f'is {glossary.attack_title(best.attack)} with AUC '
-      f'{_with_interval(best)}.'
+  for question, words in _QUESTIONS.items():
+    tested = [
+      line
+      for line in lines
+      if line.question == question and not math.isnan(line.p_value)
+    ]
+    if tested:
+      sentences.append(f'{words}: {_detected(tested)}')
+  return sentences + _exposed([x for x in lines if x.question == 'exposure'])
+
+
+def _exposed(lines: Sequence[AttackLine]) -> list[str]:
+  """Give the share of exposed points beside that of retrained models."""
+  sentences = []
+  for line in lines:
+    if math.isnan(line.row.value):
+      continue
+    sentence = (
+      f'Single points: {line.row.value:.1%} of the forgotten points of '
+      f'{results_lib.label(line.method)} models are exposed, at a '
+      'false-discovery rate of 5%'
     )
-  elif known:
-    sentences.append(
-      f'No attack of {len(known)} tells forgotten from unseen points: no AUC '
-      'has an interval above 0.5.'
-    )
-  below = [row for row in known if row.high < _CHANCE]
-  if below:
-    listed = _join([glossary.attack_title(row.attack) for row in below])
-    sentences.append(
-      f'Below chance: {listed}. Forgotten points then look less like members '
-      'than unseen ones, which reveals them as well.'
-    )
-  refused = [row for row in rows if math.isnan(row.value)]
-  if refused:
-    sentences.append(
-      f'{len(refused)} of {len(rows)} numbers could not be computed and are '
-      'shown as n/a.'
-    )
+    if not math.isnan(line.row.retrained):
+      sentence += f'; of retrained models, {line.row.retrained:.1%}'
+    sentences.append(f'{sentence}.')
   return sentences
 
 
-def _with_interval(row: results_lib.Row | results_lib.AttackRow) -> str:
+def _detected(lines: Sequence[AttackLine]) -> str:
+  from jaxmu.metrics import ranking  # here: importing a report needs no jax
+
+  adjusted = ranking.holm(np.array([line.p_value for line in lines]))
+  detected = [
+    line for line, p in zip(lines, adjusted, strict=True) if p <= _LEVEL
+  ]
+  parts = []
+  for method in dict.fromkeys(line.method for line in lines):
+    own = [line for line in lines if line.method == method]
+    parts.append(_of_method(method, own, [x for x in detected if x in own]))
+  correction = ''
+  if len(lines) > 1:
+    correction = f" with Holm's correction for {len(lines)} tests"
+  return f'{"; ".join(parts)}. Tested at 5%{correction}.'
+
+
+def _of_method(
+  method: str, lines: Sequence[AttackLine], detected: Sequence[AttackLine]
+) -> str:
+  compared = not math.isnan(lines[0].excess)
+  against = 'retrained models' if compared else 'chance'
+  name = results_lib.label(method)
+  if not detected:
+    if len(lines) == 1:
+      return f'{name}, {lines[0].attack} does not differ from {against}'
+    return f'{name}, none of {len(lines)} attacks differs from {against}'
+  best = max(detected, key=lambda line: abs(_effect(line)))
+  value = f'AUC {_short(best.row.value)}'
+  if compared:
+    value = f'excess {_signed(best.excess)}'
+  interval = results_lib.format_interval(best.low, best.high, '', _DECIMALS)
+  count = f'{len(detected)} of {len(lines)} attacks differ from {against}, most'
+  if len(lines) == 1:
+    count = f'the attack differs from {against},'
+  return f'{name}, {count} {best.attack} ({value} {interval})'
+
+
+def _effect(line: AttackLine) -> float:
+  if math.isnan(line.excess):
+    return line.row.value - _CHANCE
+  return line.excess
+
+
+def explain_missing(missing: results_lib.Missing) -> list[str]:
+  """Say which numbers are not available and why, one sentence per reason."""
+  by_reason: dict[str, dict[str, list[str]]] = {}
+  for (method, metric), reason in missing.items():
+    by_reason.setdefault(reason, {}).setdefault(metric, []).append(method)
+  sentences = []
+  for reason, metrics in by_reason.items():
+    by_methods: dict[tuple[str, ...], list[str]] = {}
+    for metric, methods in metrics.items():
+      by_methods.setdefault(tuple(methods), []).append(metric)
+    for methods, names in by_methods.items():
+      titles = [glossary.describe(name).title for name in names]
+      sentences.append(
+        f'Not available for {_some([results_lib.label(m) for m in methods])}: '
+        f'{_some(titles)} ({reason.rstrip(".")}).'
+      )
+  return sentences
+
+
+def _some(words: Sequence[str], most: int = 6) -> str:
+  if len(words) <= most:
+    return '; '.join(words)
+  return f'{"; ".join(words[: most - 1])} and {len(words) - most + 1} more'
+
+
+def _with_interval(row: results_lib.Row) -> str:
   unit = glossary.describe(row.metric).unit
   interval = results_lib.format_interval(row.low, row.high, unit, _DECIMALS)
   return f'{_short(row.value, unit)} {interval}'.rstrip()

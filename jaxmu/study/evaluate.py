@@ -1,23 +1,15 @@
 """From predictions to rows of numbers, each with interval and reference.
 
-Every metric is computed per model, averaged over the models of a cluster, and
-its interval is a t-interval over clusters. Clusters are what is independent:
-pairs of complementary splits, or initialisations where there is one split.
-
-What happened while models were trained that a reader must know.
-
-Which members failed and when; and, for methods that choose or disturb weights,
-how many of those weights are dead, that is, only ever meet padding and have no
-influence on any output (see `jaxmu.models.dead_weights`).
-
-How far weights are from those of the original and of the retrained models.
-
-Over the first eight members of a population, since reading every model of a
-large job again would take long. Dead weights do not count.
-
-Scores of a job as one file per method, the input of `jaxmu.attack`.
+Metrics and attacks see one population at a time, beside the retrained models
+where there are any. A metric gives one number per model; it is averaged over
+the models of a cluster, and its interval is a t-interval over clusters.
+Clusters are what is independent: pairs of complementary splits, or
+initialisations where there is one split. A number that cannot be computed is
+left out with a reason and never ends a report.
 """
 
+import dataclasses
+import logging
 import math
 import pathlib
 from typing import Any, NamedTuple
@@ -26,38 +18,25 @@ import jax
 import numpy as np
 
 from jaxmu import files, method
-from jaxmu.attacks import intervals, likelihood, log_odds, roc, single_model
+from jaxmu.attacks import intervals, registry, roc
+from jaxmu.attacks import scores as scores_lib
+from jaxmu.attacks.interface import Attack
 from jaxmu.data import splits as splits_lib
 from jaxmu.methods.parts import weights
-from jaxmu.metrics import utility as utility_lib
-from jaxmu.report import results
+from jaxmu.metrics import METRICS, Evaluated, Metric, cost, distances, interface
+from jaxmu.report import glossary, results, summary
 from jaxmu.study import job as job_lib
 from jaxmu.study import stages
+from jaxmu.study.settings import Settings
 from jaxmu.types import Params
+
+log = logging.getLogger(__name__)
 
 FPR_GRID = np.geomspace(1e-3, 1.0, 61)
 # An attack that leaves one cluster out needs at least two others to fit on.
 MIN_CLUSTERS = 3
 
-
-class Scored(NamedTuple):
-  """One population ready for evaluation; rows are members [P].
-
-  Attributes:
-    name: of the population.
-    phi: log-odds f64[P, N].
-    correct: bool[P, N].
-    state: int8[P, N], see `jaxmu.data.splits.state`.
-    cluster: i64[P], what is independent of each other.
-    split: i64[P].
-  """
-
-  name: str
-  phi: np.ndarray
-  correct: np.ndarray
-  state: np.ndarray
-  cluster: np.ndarray
-  split: np.ndarray
+Estimates = dict[str, intervals.Estimate]
 
 
 class Evaluation(NamedTuple):
@@ -69,6 +48,7 @@ class Evaluation(NamedTuple):
     scores: per population the forgotten and never seen log-odds.
     failed: per population how many members failed and how many there are.
     warnings: what a reader must know about the numbers.
+    missing: why numbers are not available.
     per_cluster: per population and metric one value per cluster, f64[G].
   """
 
@@ -77,77 +57,137 @@ class Evaluation(NamedTuple):
   scores: dict[str, tuple[np.ndarray, np.ndarray]]
   failed: dict[str, tuple[int, int]]
   warnings: list[str]
+  missing: results.Missing
   per_cluster: dict[str, dict[str, np.ndarray]]
 
 
-Metrics = dict[str, intervals.Estimate]
+@dataclasses.dataclass
+class Collected:
+  """Numbers of all populations, and why others are not available.
+
+  Attributes:
+    estimates: per population and name.
+    excess: per population the paired differences to the retrained models, by
+      the name of the number.
+    missing: the reason, by population and name.
+    partial: sentences on numbers that some models lack.
+  """
+
+  estimates: dict[str, Estimates] = dataclasses.field(default_factory=dict)
+  excess: dict[str, Estimates] = dataclasses.field(default_factory=dict)
+  missing: dict[tuple[str, str], str] = dataclasses.field(default_factory=dict)
+  partial: list[str] = dataclasses.field(default_factory=list)
+
+  def add(
+    self, method: str, name: str, estimate: intervals.Estimate, reason: str = ''
+  ) -> None:
+    """Keep a number; `reason` says why it is NaN, if it is."""
+    self.estimates.setdefault(method, {})[name] = estimate
+    if math.isnan(estimate.value):
+      self.missing[method, name] = reason or estimate.note or 'not a number'
+
+  def refuse(self, method: str, name: str, reason: str, clusters: int) -> None:
+    """Keep that a number is not available."""
+    absent = np.full(clusters, np.nan)
+    self.add(
+      method,
+      name,
+      intervals.Estimate(np.nan, np.nan, np.nan, 0, absent, note=reason),
+    )
 
 
 def evaluate(job: job_lib.Job) -> Evaluation:
   """Compute all numbers of a job from its stored predictions."""
   warnings = training_warnings(job)
-  metrics: dict[str, Metrics] = {}
+  collected = Collected()
+  chosen = chosen_metrics(job.settings)
   curves, scores, failed = {}, {}, {}
-  scored = {name: read_scored(job, name, warnings) for name in job.populations}
-  reference = scored['retrain']
-  for name, people in scored.items():
-    found = utility(job, people, reference)
-    found |= membership(job, people)
-    attack = run_ulira(job, people, warnings)
-    if attack is not None:
-      ratio, whose = attack
-      report = roc.roc_report(ratio, whose.state, whose.cluster)
-      found |= {
-        f'ulira_{_key(k)}': intervals.cross_fitted(v) for k, v in report.items()
-      }
-      warnings += [
-        f'{name}: U-LiRA {k} is not given: {v.note}'
-        for k, v in report.items()
-        if np.isnan(v.value)
-      ]
-      curves[name] = roc.curves(ratio, whose.state, whose.cluster, fpr=FPR_GRID)
-    metrics[name] = found
-    scores[name] = _observations(people, job.source.num_dev)
+  reference = None
+  if results.REFERENCE in job.populations:
+    reference = read_population(job, results.REFERENCE, warnings)
+    warnings += no_attack_warnings(reference)
+  else:
+    warnings.append(_NO_REFERENCE)
+  for name in job.populations:
+    population = reference
+    if name != results.REFERENCE or population is None:
+      population = read_population(job, name, warnings)
+    population = dataclasses.replace(population, retrained=reference)
+    for metric in chosen:
+      measure(population, metric, collected)
+    curve = attack(job, population, collected)
+    if curve is not None:
+      curves[name] = curve
+    scores[name] = compared_log_odds(population)
     bad = int(np.sum(stages.failed_epochs(job.populations[name].models) >= 0))
     failed[name] = (bad, job.populations[name].members.size)
-  apart = measure_distances(job, reference.cluster)
-  metrics = {name: found | apart[name] for name, found in metrics.items()}
+  measure_distances(job, collected)
+  add_excess(collected)
+  warnings += collected.partial
+  warnings += summary.explain_missing(collected.missing)
   per_cluster = {
-    name: {metric: estimate.by_split for metric, estimate in found.items()}
-    for name, found in metrics.items()
+    name: {metric: estimate.by_split for metric, estimate in own.items()}
+    for name, own in collected.estimates.items()
   }
   return Evaluation(
-    rows(job, metrics), curves, scores, failed, warnings, per_cluster
+    rows=rows(job, collected),
+    curves=curves,
+    scores=scores,
+    failed=failed,
+    warnings=warnings,
+    missing=collected.missing,
+    per_cluster=per_cluster,
   )
 
 
-def read_scored(job: job_lib.Job, name: str, warnings: list[str]) -> Scored:
+_NO_REFERENCE = (
+  'There are no retrained models. Numbers that compare with them are left out: '
+  'retention, speed-up, distances from retraining, excess of attacks, and '
+  'attacks that tell unlearned from retrained models. Nothing shows how far '
+  'from chance the attacks are when there is nothing to detect.'
+)
+
+
+def read_population(
+  job: job_lib.Job, name: str, warnings: list[str]
+) -> Evaluated:
   """Read predictions, one row per (seed, split, forget set).
 
   An original serves all forget sets of its split and is repeated for each.
+
+  Args:
+    job: the job, its predictions made.
+    name: which of its populations.
+    warnings: gets a sentence if predictions are not finite.
   """
-  people = job.populations[name]
-  found = stages.read_predictions(people)
-  bad = int(np.sum(~found.finite))
+  population = job.populations[name]
+  predicted = stages.read_predictions(population)
+  bad = int(np.sum(~predicted.finite))
   if bad:
     warnings.append(
-      f'{name}: {bad} of {found.finite.size} predictions are not finite; they '
-      'count as wrong, with the most negative log-odds'
+      f'{results.label(name)}: {bad} of {predicted.finite.size} predictions '
+      'are not finite; they count as wrong, with the most negative log-odds'
     )
   everyone = job_lib.members_per_forget_set(
     job.design, job.settings.splits.seeds
   )
   position = np.arange(everyone.size)
-  if people.members.size != everyone.size or name == 'original':
-    position = job_lib.originals_of(everyone, people.members)
-  state = splits_lib.membership(job.design, len(job.source.label))
-  return Scored(
+  if population.members.size != everyone.size or name == results.ORIGINAL:
+    position = job_lib.originals_of(everyone, population.members)
+  examples = len(job.source.label)
+  state = splits_lib.membership(job.design, examples)
+  failed = stages.failed_epochs(population.models) >= 0
+  return Evaluated(
     name=name,
-    phi=found.log_odds[position].astype(np.float64),
-    correct=found.correct[position],
+    log_odds=predicted.log_odds[position].astype(np.float64),
+    correct=predicted.correct[position],
     state=state[everyone.row],
+    validation=np.asarray(job.design.val),
+    test=np.arange(job.source.num_dev, examples),
     cluster=_clusters(job, everyone),
     split=everyone.split,
+    classes=job.source.num_classes,
+    failed=failed[position],
   )
 
 
@@ -158,172 +198,308 @@ def _clusters(job: job_lib.Job, members: job_lib.Members) -> np.ndarray:
   return members.split if job.settings.attack.leave_out == 'split' else pair
 
 
-def utility(job: job_lib.Job, people: Scored, reference: Scored) -> Metrics:
-  """Accuracies on retain, forget, validation and test set, and retention."""
-  own, theirs = _accuracies(job, people), _accuracies(job, reference)
-  found = {name: over_clusters(own[name], people.cluster) for name in own}
-  new = own['ra'], own['fa'], own['ta']
-  retrained = theirs['ra'], theirs['fa'], theirs['ta']
-  kept = utility_lib.retention(new, retrained)
-  paired = dict(
-    rr=kept.retain,
-    fr=kept.forget,
-    tr=kept.test,
-    ret_dev=kept.deviation,
-    tow=utility_lib.tug_of_war(new, retrained),
-  )
-  for name, value in paired.items():
-    found[name] = over_clusters(value, people.cluster)
-  means = utility_lib.retention_of_means(new, retrained)
-  found['ret_dev_means'] = intervals.point(
-    float(means.deviation), len(people.cluster)
-  )
-  return found
+def chosen_metrics(settings: Settings) -> list[Metric]:
+  """Return the built-in metrics and those of `config.metrics`.
+
+  The words of the latter enter the glossary.
+
+  Raises:
+    ValueError: a plug-in that cannot be loaded, or whose numbers have the
+      names of others.
+  """
+  chosen = list(METRICS.values())
+  for spec in settings.metrics:
+    metric = METRICS.resolve(spec)
+    if metric in chosen:
+      continue
+    taken = sorted(
+      set(metric.card.terms) & {n for m in chosen for n in m.card.terms}
+    )
+    if taken:
+      raise ValueError(
+        f'metric {spec!r} gives {taken}, which other metrics give; choose '
+        'other names'
+      )
+    glossary.add(metric.card.terms)
+    chosen.append(metric)
+  return chosen
 
 
-def _accuracies(job: job_lib.Job, people: Scored) -> dict[str, np.ndarray]:
-  retained = people.state == splits_lib.RETAINED
-  forgotten = people.state == splits_lib.FORGOTTEN
-  val = np.zeros_like(retained)
-  val[:, job.design.val] = True
-  test = np.zeros_like(retained)
-  test[:, job.source.num_dev :] = True
-  sets = dict(ra=retained, fa=forgotten, va=val, ta=test)
+def measure(
+  population: Evaluated, metric: Metric, collected: Collected
+) -> None:
+  """Compute a metric of a population; one that fails costs only itself."""
+  try:
+    given = interface.run(metric, population)
+  except Exception as error:  # whatever values a model gave
+    log.debug('metric %s of %s', metric.name, population.name, exc_info=True)
+    reason = str(error) or type(error).__name__
+    clusters = len(np.unique(population.cluster))
+    for name in metric.card.terms:
+      collected.refuse(population.name, name, reason, clusters)
+    return
+  for name, value in given.items():
+    absent = 0
+    if isinstance(value, intervals.Estimate):
+      estimate = value
+    else:
+      estimate = over_clusters(value, population.cluster)
+      absent = int(np.sum(~np.isfinite(value)))
+    collected.add(population.name, name, estimate, metric.card.undefined)
+    if 0 < absent < population.size:
+      collected.partial.append(
+        f'{results.label(population.name)}: '
+        f'{metric.card.terms[name].title} is not available for {absent} of '
+        f'{population.size} models ({metric.card.undefined}); the mean is over '
+        'the others'
+      )
+
+
+def over_clusters(
+  values: np.ndarray, cluster: np.ndarray
+) -> intervals.Estimate:
+  """Average f64[P] per cluster and give the t-interval over clusters.
+
+  Models without a value are left out.
+  """
+  return intervals.over_splits(intervals.group_means(values, cluster))
+
+
+def no_attack_warnings(population: Evaluated) -> list[str]:
+  """Say which attacks a design is too small for, and the remedy."""
+  clusters = _independent_splits(population)
+  if clusters >= MIN_CLUSTERS:
+    return []
+  return [
+    'U-LiRA and other attacks that compare forgotten with never-seen points '
+    f'were not run; they need at least {MIN_CLUSTERS} independent groups of '
+    f'splits, and this design has {clusters}. Choose '
+    "config.splits.design='audit' with more splits"
+  ]
+
+
+def _independent_splits(population: Evaluated) -> int:
+  """Return the number of clusters of splits, 1 where all share one split."""
+  if len(np.unique(population.split)) == 1:
+    return 1
+  return len(np.unique(population.cluster))
+
+
+def attack(
+  job: job_lib.Job, population: Evaluated, collected: Collected
+) -> dict[str, np.ndarray] | None:
+  """Run all chosen attacks on a population.
+
+  Returns:
+    The ROC curve of U-LiRA, None where it was not run.
+  """
+  curve = None
+  for one in chosen_attacks(job, population):
+    try:
+      report = _attack_report(job, one, population)
+      if one.name == 'ulira':
+        curve = _ulira_curve(job, population)
+    except Exception as error:  # whatever values a model gave
+      log.debug('attack %s of %s', one.name, population.name, exc_info=True)
+      (first, *_) = one.card.terms
+      clusters = len(np.unique(population.cluster))
+      collected.refuse(
+        population.name,
+        f'{one.name}_{first}',
+        str(error) or type(error).__name__,
+        clusters,
+      )
+      continue
+    for (whose, metric), estimate in report.items():
+      # A metric of that name has other negatives: it stays.
+      if metric not in collected.estimates.get(whose, {}):
+        collected.add(whose, metric, estimate)
+  return curve
+
+
+_VERSUS_RETRAINED = 'unlearned_or_retrained'
+
+
+def chosen_attacks(job: job_lib.Job, population: Evaluated) -> list[Attack]:
+  """Return the attacks to run on a population.
+
+  All cheap ones that its scores allow, or those of `config.attack.which`.
+  """
+  which = job.settings.attack.which
+  data = _stored(population)
+  names = (
+    which.split(',') if which else registry.possible_attacks(data, costly=False)
+  )
+  chosen = [registry.resolve(name) for name in names]
+  chosen = [one for one in chosen if not one.lacks(data)]
+  versus = [one for one in chosen if one.card.question == _VERSUS_RETRAINED]
+  if population.retrained is None or population.name == results.REFERENCE:
+    chosen = [one for one in chosen if one not in versus]
+  if _independent_splits(population) < MIN_CLUSTERS:
+    chosen = [one for one in chosen if one in versus]
+  return chosen
+
+
+def _attack_report(
+  job: job_lib.Job, attack: Attack, population: Evaluated
+) -> dict[tuple[str, str], intervals.Estimate]:
+  """Return the numbers of one attack by method and metric.
+
+  The originals are attacked once per split, with the points of all its forget
+  sets as members, unless the attack compares row by row. Such an attack also
+  reports on the retrained models, as its null.
+  """
+  methods = {'unlearned': population.name, 'retrained': results.REFERENCE}
+  if attack.card.question != _VERSUS_RETRAINED:
+    population = _alone(job, population)
+  found = registry.run(
+    _stored(population, all_unseen=attack.name == 'ulira'),
+    attacks=[attack],
+    settings={'ulira': _ulira_settings(job)},
+  )
+  return {(methods[one.population], one.metric): one.estimate for one in found}
+
+
+def _alone(job: job_lib.Job, population: Evaluated) -> Evaluated:
+  """Return a population as attacks without retrained models see it."""
+  if population.name == results.ORIGINAL:
+    return once_per_split(job, population)
+  return dataclasses.replace(population, retrained=None)
+
+
+def _ulira_settings(job: job_lib.Job) -> dict[str, Any]:
+  options = job.settings.attack
   return {
-    name: utility_lib.accuracy(people.correct, where)
-    for name, where in sets.items()
+    'mode': options.mode,
+    'variance': options.variance,
+    'location': options.location,
   }
 
 
-def membership(job: job_lib.Job, people: Scored) -> Metrics:
-  """The population attack: one threshold on the loss for all examples."""
-  loss = log_odds.loss_from_log_odds(people.phi)
-  forget = _rows(loss, people.state == splits_lib.FORGOTTEN)
-  found = {}
-  outside = dict(
-    val=loss[:, job.design.val], test=loss[:, job.source.num_dev :]
+def _ulira_curve(
+  job: job_lib.Job, population: Evaluated
+) -> dict[str, np.ndarray]:
+  """Return the ROC curve of U-LiRA with the options of the job."""
+  data = _stored(_alone(job, population), all_unseen=True)
+  settings = _ulira_settings(job)
+  ratio = registry.score('ulira', data, settings=settings)['unlearned']
+  return roc.curves(
+    ratio, data.unlearned.audited_state, data.unlearned.group, fpr=FPR_GRID
   )
-  for name, nonmember in outside.items():
-    mia = single_model.population_mia(forget, nonmember)
-    found[f'mia_{name}'] = over_clusters(mia, people.cluster)
-    found[f'indisc_{name}'] = over_clusters(
-      utility_lib.indiscernibility(mia), people.cluster
+
+
+def _stored(
+  population: Evaluated, *, all_unseen: bool = False
+) -> scores_lib.Scores:
+  """Return a population as attacks read it."""
+
+  def one(population: Evaluated) -> scores_lib.PopulationScores:
+    return scores_lib.population(
+      population.log_odds,
+      population.state,
+      population.split,
+      population.cluster,
+      failed=population.failed,
+      all_unseen=all_unseen,
     )
-  report = single_model.population_report(
-    -forget, -outside['test'], people.cluster
+
+  retrained = population.retrained
+  return scores_lib.from_populations(
+    one(population), None if retrained is None else one(retrained)
   )
-  found['population_auc'] = report['auc']
-  return found
 
 
-def run_ulira(
-  job: job_lib.Job, people: Scored, warnings: list[str]
-) -> tuple[np.ndarray, Scored] | None:
-  """Run U-LiRA on a population; None if there are too few splits.
-
-  Returns:
-    The log-likelihood ratios f64[P, N], NaN where unscored, and the population
-    they belong to. The originals are attacked once per split, with the points
-    of all its forget sets as members.
-  """
-  name = people.name
-  if name == 'original':
-    people = _once_per_split(job, people)
-  clusters = len(np.unique(people.cluster))
-  if clusters < MIN_CLUSTERS or not people.split.any():
-    groups = clusters if people.split.any() else 1
-    reason = (
-      f'U-LiRA was not run; it needs at least {MIN_CLUSTERS} independent '
-      f'groups of splits, and this design has {groups}. Choose '
-      "config.splits.design='audit' with more splits"
-    )
-    if reason not in warnings:
-      warnings.append(reason)
-    return None
-  options: Any = job.settings.attack  # whose strings were checked
-  ratio, _ = likelihood.ulira(
-    people.phi,
-    people.state,
-    people.cluster,
-    mode=options.mode,
-    variance=options.variance,
-    location=options.location,
-  )
-  return ratio, people
-
-
-def _once_per_split(job: job_lib.Job, people: Scored) -> Scored:
+def once_per_split(job: job_lib.Job, population: Evaluated) -> Evaluated:
+  """Return originals without repetition, all their forget sets as one."""
   members = job_lib.members_per_forget_set(
     job.design, job.settings.splits.seeds
   )
   once = job_lib.members_per_split(job.design, job.settings.splits.seeds)
   of = job_lib.originals_of(members, once)
   first = np.array([np.flatnonzero(of == k)[0] for k in range(once.size)])
-  state = people.state[first].copy()
+  state = population.state[first].copy()
   for k in range(once.size):
-    forgotten = (people.state[of == k] == splits_lib.FORGOTTEN).any(axis=0)
-    state[k, forgotten] = splits_lib.FORGOTTEN
-  return Scored(
-    people.name,
-    people.phi[first],
-    people.correct[first],
-    state,
-    people.cluster[first],
-    people.split[first],
+    state[k, population.forgotten[of == k].any(axis=0)] = splits_lib.FORGOTTEN
+  return dataclasses.replace(
+    population,
+    log_odds=population.log_odds[first],
+    correct=population.correct[first],
+    state=state,
+    cluster=population.cluster[first],
+    split=population.split[first],
+    failed=population.failed[first],
+    retrained=None,
   )
 
 
-def over_clusters(
-  values: np.ndarray, cluster: np.ndarray
-) -> intervals.Estimate:
-  """Average f64[P] per cluster and give the t-interval over clusters."""
-  means = [np.mean(values[cluster == c]) for c in np.unique(cluster)]
-  return intervals.over_splits(np.array(means))
+def compared_log_odds(population: Evaluated) -> tuple[np.ndarray, np.ndarray]:
+  """Return log-odds of forgotten points and of points that were never seen.
+
+  The latter are the same points in other splits; the test images where there is
+  one split, in which every forgotten point was seen.
+  """
+  forgotten = population.forgotten
+  unseen = (population.state == splits_lib.NEVER_SEEN) & forgotten.any(axis=0)
+  if not unseen.any():
+    unseen[:, population.test] = True
+  return population.log_odds[forgotten], population.log_odds[unseen]
 
 
-def rows(job: job_lib.Job, metrics: dict[str, Metrics]) -> list[results.Row]:
-  """Turn estimates into rows beside those of the retrained models."""
-  reference = metrics['retrain']
-  found = []
-  for name, own in metrics.items():
+def add_excess(collected: Collected) -> None:
+  """Add paired differences of attacks to the retrained models."""
+  reference = collected.estimates.get(results.REFERENCE, {})
+  for name, own in collected.estimates.items():
+    if name == results.REFERENCE:
+      continue
     for metric, estimate in own.items():
-      retrained = reference[metric].value
-      found.append(
-        results.Row(
-          method=name,
-          metric=metric,
-          value=estimate.value,
-          low=estimate.low,
-          high=estimate.high,
-          retrained=retrained,
-          gap=estimate.value - retrained,
-          n=estimate.n,
-        )
-      )
-    if name != 'retrain' and 'ulira_auc' in own:
-      excess = intervals.paired_difference(
-        own['ulira_auc'], reference['ulira_auc']
-      )
-      found.append(
-        results.Row(
-          method=name,
-          metric='excess_ulira_auc',
-          value=excess.value,
-          low=excess.low,
-          high=excess.high,
-          retrained=0.0,
-          gap=excess.value,
-          n=excess.n,
-        )
-      )
-    found.append(_counted_work(job, name))
+      beside = reference.get(metric)
+      if (
+        beside is None
+        or not glossary.attack_of(metric)
+        or not estimate.by_split.size
+        or estimate.by_split.shape != beside.by_split.shape
+      ):
+        continue
+      excess = intervals.paired_difference(estimate, beside)
+      if not math.isnan(excess.value):
+        collected.excess.setdefault(name, {})[metric] = excess
+
+
+def rows(job: job_lib.Job, collected: Collected) -> list[results.Row]:
+  """Turn estimates into rows beside those of the retrained models."""
+  reference = collected.estimates.get(results.REFERENCE, {})
+  found = []
+  for name, own in collected.estimates.items():
+    for metric, estimate in own.items():
+      beside = reference.get(metric)
+      retrained = math.nan if beside is None else beside.value
+      found.append(_row(name, metric, estimate, retrained))
+    for metric, excess in collected.excess.get(name, {}).items():
+      found.append(_row(name, f'{glossary.EXCESS}{metric}', excess, 0.0))
+    if results.REFERENCE in job.populations:
+      found.append(_counted_work(job, name))
   return found
 
 
+def _row(
+  name: str, metric: str, estimate: intervals.Estimate, retrained: float
+) -> results.Row:
+  return results.Row(
+    method=name,
+    metric=metric,
+    value=estimate.value,
+    low=estimate.low,
+    high=estimate.high,
+    retrained=retrained,
+    gap=estimate.value - retrained,
+    n=estimate.n,
+  )
+
+
 def _counted_work(job: job_lib.Job, name: str) -> results.Row:
-  cost = counted_cost(job, name)
-  reference = counted_cost(job, 'retrain')
-  value = utility_lib.rte(reference, cost)
+  value = cost.rte(
+    counted_cost(job, results.REFERENCE), counted_cost(job, name)
+  )
   return results.Row(
     method=name,
     metric='rte_counted',
@@ -339,50 +515,27 @@ def counted_cost(job: job_lib.Job, name: str) -> float:
   return job.counted_cost(name)
 
 
-def _observations(
-  people: Scored, num_dev: int
-) -> tuple[np.ndarray, np.ndarray]:
-  """Return log-odds of forgotten points and of points that were never seen.
-
-  The latter are the same points in other splits; the test images where there is
-  one split, in which every forgotten point was seen.
-  """
-  seen = people.state == splits_lib.FORGOTTEN
-  audited = seen.any(axis=0)
-  unseen = (people.state == splits_lib.NEVER_SEEN) & audited
-  if not unseen.any():
-    unseen[:, num_dev:] = True
-  return people.phi[seen], people.phi[unseen]
-
-
-def _rows(values: np.ndarray, where: np.ndarray) -> np.ndarray:
-  return np.stack([v[w] for v, w in zip(values, where, strict=True)])
-
-
-def _key(name: str) -> str:
-  return name.replace('@', '_')
-
-
 _LISTED = 5  # failed members that are named one by one
 
 
 def training_warnings(job: job_lib.Job) -> list[str]:
-  """Return a sentence for each population that there is something to say of."""
+  """Say which members failed, and which chosen weights have no influence."""
   one = stages.one_model_shapes(job)['params']
   total = sum(math.prod(x.shape) for x in jax.tree.leaves(one))
   dead = sum(weights.count_dead(job.task, one).values())
   found = []
-  for name, people in job.populations.items():
+  for name, population in job.populations.items():
     found += failure_warnings(
-      name, stages.failed_epochs(people.models), people.members
+      name, stages.failed_epochs(population.models), population.members
     )
-    chosen = people.method.card.chosen
+    chosen = population.method.card.chosen
     if not dead or chosen is None:
       continue
     counts = np.full((1, 1), dead)
     if chosen.info:
-      counts = people.models.arrays(chosen.info)
-    found.append(dead_weight_warning(name, chosen, counts, dead, total))
+      counts = population.models.arrays(chosen.info)
+    if np.isfinite(counts).any():
+      found.append(dead_weight_warning(name, chosen, counts, dead, total))
   return found
 
 
@@ -395,11 +548,18 @@ def failure_warnings(
     name: of the population.
     failed: epoch of the first loss that was not finite, the number of epochs if
       the result alone is not finite, -1 for members that did not fail; i64[P].
-    members: who they are.
+    members: their names.
   """
   bad = np.flatnonzero(failed >= 0)
   if not bad.size:
     return []
+  if bad.size == len(failed):
+    first, last = int(failed.min()), int(failed.max())
+    when = f'epoch {first}' if first == last else f'epochs {first} to {last}'
+    return [
+      f'{name}: all {bad.size} models failed, at {when}: losses or weights '
+      'were no longer finite. Nothing can be concluded from their numbers'
+    ]
   named = [
     f'epoch {failed[p]} (initialisation {members.seed[p]}, split '
     f'{members.split[p]}'
@@ -411,7 +571,7 @@ def failure_warnings(
   tail = f' and {more} more' if more else ''
   return [
     f'{name}: {bad.size} of {len(failed)} models were no longer finite, from '
-    f'{"; ".join(named)}{tail}; the others went on undisturbed'
+    f'{"; ".join(named)}{tail}; the others were not affected'
   ]
 
 
@@ -449,84 +609,87 @@ def dead_weight_warning(
   )
 
 
-DISTANCES = ('distance_original', 'distance_retrained')
 _MOST = 8  # members; not a shard, whose size must change no number
 
 
-def measure_distances(
-  job: job_lib.Job, cluster: np.ndarray
-) -> dict[str, dict[str, intervals.Estimate]]:
-  """Return both relative L2 distances of every population.
+def measure_distances(job: job_lib.Job, collected: Collected) -> None:
+  """Add both relative L2 distances of weights of every population.
 
-  Retrained models stand beside those of the next member, in a circle: the scale
-  on which the others are read.
-
-  Args:
-    job: the job, its models trained.
-    cluster: i64[P] what is independent, of all members.
+  Over the first eight members of each, since reading every model of a large job
+  again would take long. Retrained models are compared with those of the next
+  member, in a circle: the scale on which the others are read. Dead weights do
+  not count.
   """
-  retrained = job.populations['retrain']
-  positions = np.arange(min(_MOST, retrained.members.size))
-  members = stages.select_members(retrained.members, positions)
-  originals = job.populations['original']
+  everyone = job_lib.members_per_forget_set(
+    job.design, job.settings.splits.seeds
+  )
+  positions = np.arange(min(_MOST, everyone.size))
+  cluster = _clusters(job, everyone)[positions]
+  members = stages.select_members(everyone, positions)
+  originals = job.populations[results.ORIGINAL]
   of = job_lib.originals_of(members, originals.members)
   original = _params(job, originals, of)
-  reference = _params(job, retrained, positions)
-  turned = jax.tree.map(lambda x: np.roll(x, -1, axis=0), reference)
   live = weights.live_weights(job.task, _one(original, 0))
-  found = {}
-  for name, people in job.populations.items():
+  retrained = job.populations.get(results.REFERENCE)
+  reference = turned = None
+  if retrained is not None:
+    reference = _params(job, retrained, positions)
+    turned = jax.tree.map(lambda x: np.roll(x, -1, axis=0), reference)
+  for name, population in job.populations.items():
     own = original
-    if name != 'original':
-      own = _params(job, people, positions)
-    others = original, turned if name == 'retrain' else reference
-    found[name] = {
-      metric: _mean(own, other, live, cluster[positions])
-      for metric, other in zip(DISTANCES, others, strict=True)
-    }
-  return found
+    if name != results.ORIGINAL:
+      own = _params(job, population, positions)
+    others = {'distance_original': original}
+    if reference is not None:
+      to = turned if name == results.REFERENCE else reference
+      others['distance_retrained'] = to
+    for metric, other in others.items():
+      estimate = _mean_distance(own, other, live, cluster)
+      collected.add(name, metric, estimate, distances.WEIGHTS.undefined)
 
 
 def _params(
-  job: job_lib.Job, people: job_lib.Population, positions: np.ndarray
+  job: job_lib.Job, population: job_lib.Population, positions: np.ndarray
 ) -> Params:
-  return stages.read_models(job, people, positions)['params']
+  return stages.read_models(job, population, positions)['params']
 
 
 def _one(stacked: Params, member: int) -> Params:
   return jax.tree.map(lambda x: x[member], stacked)
 
 
-def _mean(
+def _mean_distance(
   own: Params, other: Params, live: Params, cluster: np.ndarray
 ) -> intervals.Estimate:
-  each = np.array(
-    [
-      utility_lib.relative_l2(_one(own, k), _one(other, k), live)
-      for k in range(len(cluster))
-    ]
-  )
-  means = [np.mean(each[cluster == c]) for c in np.unique(cluster)]
-  found = intervals.over_splits(np.array(means))
-  # Not of all clusters, hence not to be paired with other numbers.
-  return intervals.Estimate(found.value, found.low, found.high, found.n)
+  with np.errstate(invalid='ignore', over='ignore'):
+    each = np.array(
+      [
+        distances.relative_l2(_one(own, k), _one(other, k), live)
+        for k in range(len(cluster))
+      ]
+    )
+  found = over_clusters(each, cluster)
+  # Not of all clusters, so it must not be paired with other numbers.
+  return dataclasses.replace(found, by_split=np.zeros(0), note='')
 
 
 def write_scores(job: job_lib.Job, name: str, path: pathlib.Path) -> None:
-  """Write the log-odds of an unlearning method beside those of O and R.
+  """Write the scores of a method beside those of O and R, for `jaxmu.attack`.
 
-  Keys: `log_odds`, `original_log_odds`, `retrained_log_odds` f32[P, N], `state`
-  int8[P, N] (0 retained, 1 forgotten, 2 never seen, 3 excluded) and `split`
-  i64[P]; an original is repeated for every forget set of its split.
+  Keys: `log_odds`, `original_log_odds`, `retrained_log_odds` f32[P, N];
+  `failed`, `original_failed`, `retrained_failed` bool[P], whose scores stand in
+  for what is not finite; `state` int8[P, N] (0 retained, 1 forgotten, 2 never
+  seen, 3 excluded) and `split` i64[P]. An original is repeated for every forget
+  set of its split. Without retrained models their keys are left out.
   """
-  people = {
-    key: read_scored(job, key, []) for key in ('original', 'retrain', name)
-  }
-  arrays = dict(
-    log_odds=people[name].phi.astype(np.float32),
-    original_log_odds=people['original'].phi.astype(np.float32),
-    retrained_log_odds=people['retrain'].phi.astype(np.float32),
-    state=people[name].state,
-    split=people[name].split,
-  )
+  prefixes = {name: '', results.ORIGINAL: 'original_'}
+  if results.REFERENCE in job.populations:
+    prefixes[results.REFERENCE] = 'retrained_'
+  arrays: dict[str, np.ndarray] = {}
+  for key, prefix in prefixes.items():
+    population = read_population(job, key, [])
+    arrays[f'{prefix}log_odds'] = population.log_odds.astype(np.float32)
+    arrays[f'{prefix}failed'] = population.failed
+    if key == name:
+      arrays |= {'state': population.state, 'split': population.split}
   files.write_arrays(path, arrays)

@@ -1,36 +1,40 @@
-"""The report stage: tables, plots and pages in the work directory.
+"""The report stage: numbers, tables, pictures and pages in the work directory.
 
-Methods of a job ranked against each other, and what a ranking is made from.
-
+Methods of a job are ranked against each other where initialisations suffice.
 The numbers per cluster are kept in `per_cluster.csv`, from which `jaxmu.rank`
-ranks methods across several jobs.
-
-The benchmark's table of a job: what it shows and where it lies.
+ranks methods across several jobs. Run times come from the timing stage.
 """
 
 import dataclasses
+import functools
+import math
 import pathlib
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
 from jaxmu import files
-from jaxmu.metrics import ranking, utility
-from jaxmu.report import html, plots, tables
+from jaxmu.metrics import METRICS, cost, ranking, retention
+from jaxmu.report import html, paper_table, plots
 from jaxmu.report import results as results_lib
 from jaxmu.study import curves, evaluate, stages, store
 from jaxmu.study import job as job_lib
 
 ACCURACIES = ('ra', 'fa', 'va', 'ta')
+PER_CLUSTER_FILE = 'per_cluster.csv'
+PAPER_TABLE_FILE = 'paper_table.md'
+
+Rankings = dict[str, ranking.CellRanking]
 
 
 def report_shelf(job: job_lib.Job) -> store.Shelf:
-  """Return where the record of the last report lies."""
+  """Return where the record of the last report is kept."""
   address = files.digest(
     'report',
     job_lib.STAGE_VERSIONS['report'],
     dataclasses.asdict(job.settings.attack),
     dataclasses.asdict(job.settings.timing),
+    [(spec, METRICS.fingerprint(spec)) for spec in job.settings.metrics],
     {
       n: (
         p.digest,
@@ -54,73 +58,92 @@ def is_current(job: job_lib.Job) -> bool:
 
 def publish(job: job_lib.Job, command: str) -> None:
   """Evaluate the predictions and write all files of the report."""
-  found = evaluate.evaluate(job)
-  ranking = rank_methods(job, found)
+  evaluation = evaluate.evaluate(job)
+  rankings = rank_methods(job, evaluation)
+  problems: list[str] = []
+  drawn = [
+    *pictures(evaluation, problems),
+    *ranking_pictures(job, rankings, evaluation.rows, problems),
+    *_learning_curves(job, problems),
+  ]
   report = html.Report(
     title=_title(job),
     lead=_lead(job),
-    rows=found.rows + clock_rows(job) + ranking_rows(job, ranking),
-    pictures=[
-      *_pictures(found),
-      *ranking_pictures(job, ranking, found.rows),
-      *_learning_curves(job),
-    ],
+    rows=evaluation.rows + clock_rows(job) + ranking_rows(job, rankings),
+    pictures=drawn,
     provenance=job_lib.provenance(job),
     command=command,
-    warnings=found.warnings,
-    failed={n: f for n, f in found.failed.items() if f[0]},
+    warnings=evaluation.warnings + problems,
+    failed={n: f for n, f in evaluation.failed.items() if f[0]},
+    missing=evaluation.missing,
   )
   paths = html.write_report(job.folder, report)
   paths += curves.write(job)
   paths.append(
     results_lib.write_csv(
       job.folder / PER_CLUSTER_FILE,
-      observations(found),
+      observations(evaluation),
       results_lib.Observation,
     )
   )
-  table = paper_table(job, found)
-  content = tables.paper_table_markdown(table).encode()
+  table = benchmark_table(job, evaluation)
+  content = paper_table.as_markdown(table).encode()
   paths.append(files.write_bytes(job.folder / PAPER_TABLE_FILE, content))
-  for people in job.unlearned:
-    paths.append(job.folder / 'scores' / f'{people.name}.npz')
-    evaluate.write_scores(job, people.name, paths[-1])
-  written = {str(p.relative_to(job.folder)): _checksum(p) for p in paths}
+  for population in job.unlearned:
+    paths.append(job.folder / 'scores' / f'{population.name}.npz')
+    evaluate.write_scores(job, population.name, paths[-1])
   info = {
-    'files': written,
+    'files': {str(p.relative_to(job.folder)): _checksum(p) for p in paths},
     'failed': report.failed,
+    'missing': [[*key, reason] for key, reason in report.missing.items()],
     'table': pack_table(table),
   }
   report_shelf(job).save(0, info=info)
 
 
-def report_rows(job: job_lib.Job) -> list[Any]:
+def report_rows(job: job_lib.Job) -> list[results_lib.Row]:
   """Read the rows of the last report, clock measurements included."""
+  evaluate.chosen_metrics(job.settings)  # their words enter the glossary
   return [
     row
     for name in ('results.csv', 'timing.csv')
+    if (job.folder / name).is_file()
     for row in results_lib.read_csv(job.folder / name)
   ]
+
+
+def report_missing(job: job_lib.Job) -> results_lib.Missing:
+  """Read why numbers of the last report are not available."""
+  entries = report_shelf(job).info()['missing']
+  return {(method, metric): reason for method, metric, reason in entries}
+
+
+def plug_in_numbers(job: job_lib.Job) -> list[str]:
+  """Return the names of the numbers of `config.metrics`."""
+  specs = job.settings.metrics
+  return [n for spec in specs for n in METRICS.resolve(spec).card.terms]
+
+
+def paper_results(job: job_lib.Job) -> paper_table.PaperTable:
+  """Read the benchmark's table of the last report."""
+  return unpack_table(report_shelf(job).info()['table'])
 
 
 def clock_rows(job: job_lib.Job) -> list[results_lib.Row]:
   """Return run times and their ratio to retraining, from the timing stage."""
   found = []
-  reference = {
-    'seconds': stages.warm_seconds(job, 'retrain'),
-    'seconds_cold': stages.cold_seconds(job, 'retrain'),
-  }
+  nothing = {'seconds': math.nan, 'seconds_cold': math.nan}
+  reference = nothing
+  if results_lib.REFERENCE in job.populations:
+    reference = _seconds(job, results_lib.REFERENCE)
   for name in job.populations:
     if not stages.is_timed(job, name):
       continue
-    own = {
-      'seconds': stages.warm_seconds(job, name),
-      'seconds_cold': stages.cold_seconds(job, name),
-    }
+    own = _seconds(job, name)
     values = {
-      'rte': (utility.rte(reference['seconds'], own['seconds']), 1.0),
+      'rte': (cost.rte(reference['seconds'], own['seconds']), 1.0),
       'rte_cold': (
-        utility.rte(reference['seconds_cold'], own['seconds_cold']),
+        cost.rte(reference['seconds_cold'], own['seconds_cold']),
         1.0,
       ),
       'seconds': (own['seconds'], reference['seconds']),
@@ -136,17 +159,20 @@ def clock_rows(job: job_lib.Job) -> list[results_lib.Row]:
         n=1 if metric == 'rte_cold' else runs,
       )
       for metric, (value, retrained) in values.items()
+      if not math.isnan(value)
     ]
   return found
 
 
-def paper_results(job: job_lib.Job) -> tables.PaperTable:
-  """Read the benchmark's table of the last report."""
-  return unpack_table(report_shelf(job).info()['table'])
+def _seconds(job: job_lib.Job, name: str) -> dict[str, float]:
+  return {
+    'seconds': stages.warm_seconds(job, name),
+    'seconds_cold': stages.cold_seconds(job, name),
+  }
 
 
 def _title(job: job_lib.Job) -> str:
-  titles = [people.method.card.title for people in job.unlearned]
+  titles = [population.method.card.title for population in job.unlearned]
   many = f'{len(titles)} unlearning methods'
   return (
     f'{", ".join(titles) if len(titles) < 4 else many} on {job.source.name}'
@@ -155,17 +181,22 @@ def _title(job: job_lib.Job) -> str:
 
 def _lead(job: job_lib.Job) -> list[str]:
   cuts, sizes = job.settings.splits, job.sizes
-  originals = job.populations['original'].members.size
-  others = job.populations['retrain'].members.size
+  originals = job.populations[results_lib.ORIGINAL].members.size
+  sets = len(job.design.split) * cuts.seeds
   splits = len(np.unique(job.design.split))
   options = job.settings.model_options.items()
   model = ', '.join([job.settings.model, *(f'{k} {v}' for k, v in options)])
+  comparison = (
+    'a model was retrained without it, the gold standard, and the original was '
+    'made to unlearn it. The closer the unlearned models come to the retrained '
+    'ones, the better.'
+  )
+  if results_lib.REFERENCE not in job.populations:
+    comparison = 'the original was made to unlearn it. No model was retrained.'
   return [
     f'{originals} original models ({model}) were trained on '
     f'{sizes.retain + sizes.forget} images each of {job.source.name}. For each '
-    f'of {others} forget sets of {sizes.forget} images, a model was retrained '
-    'without it, the gold standard, and the original was made to unlearn it. '
-    'The closer the unlearned models come to the retrained ones, the better.',
+    f'of {sets} forget sets of {sizes.forget} images, {comparison}',
     f'Design {cuts.design!r}: {_count(splits, "split")}, '
     f'{_count(cuts.seeds, "initialisation")} and '
     f'{_count(cuts.forget_sets, "forget set")} per split.',
@@ -176,82 +207,76 @@ def _count(number: int, thing: str) -> str:
   return f'{number} {thing}{"s" * (number != 1)}'
 
 
-def _pictures(found: evaluate.Evaluation) -> list[html.Picture]:
-  pictures = []
-  if found.curves:
-    auc = {r.method: r for r in found.rows if r.metric == 'ulira_auc'}
-    curves = {
-      name: plots.Roc(
-        fpr=curve['fpr'],
-        tpr=curve['tpr'],
-        low=curve['low'],
-        high=curve['high'],
-        supported=curve['supported'],
-        remark=f'AUC {auc[name].value:.3f}',
-      )
-      for name, curve in found.curves.items()
-    }
-    pictures.append(
-      html.Picture(
-        'roc',
-        'How many forgotten points U-LiRA finds (vertical) at the price of how '
-        'many false alarms (horizontal), both on logarithmic axes. The '
-        'diagonal is guessing; the bands are 95 % intervals.',
-        plots.roc(curves),
-      )
-    )
-  pictures.append(
-    html.Picture(
-      'log_odds',
-      'Confidence in the true class, as log-odds, on points the models were '
-      'made to forget and on points they never saw. The less the two differ, '
-      'the less an attacker can tell.',
-      plots.log_odds(found.scores),
-    )
-  )
-  pictures.append(
-    html.Picture(
-      'accuracy',
-      'Share of images classified correctly: retained (RA), forgotten (FA), '
-      'validation (VA) and test (TA), with 95 % intervals.',
-      _accuracy_bars(found.rows),
-    )
-  )
-  return pictures
+def pictures(
+  evaluation: evaluate.Evaluation, problems: list[str]
+) -> list[html.Picture]:
+  """Draw ROC curves, log-odds and accuracies.
 
-
-def _learning_curves(job: job_lib.Job) -> list[html.Picture]:
-  read = {n: curves.read(p) for n, p in job.populations.items()}
-  recorded = {name: found for name, found in read.items() if found}
-  if not recorded:
-    return []
-  titles = {'test': 'Test images', 'retain': 'Retained images'}
-  panels = {
-    title: {name: found[key] for name, found in recorded.items()}
-    for key, title in titles.items()
-  }
+  Args:
+    evaluation: what to draw.
+    problems: gets a sentence for each picture that cannot be drawn.
+  """
   return [
-    html.Picture(
-      'curves',
-      'Accuracy while the models are trained from scratch, on images they '
-      'never see and on images they are trained on. The distance between the '
-      'two is what they learned by heart.',
-      plots.training_curves(panels),
-    )
+    *html.draw('roc', functools.partial(_roc, evaluation), problems),
+    *html.draw('log_odds', lambda: plots.log_odds(evaluation.scores), problems),
+    *html.draw(
+      'accuracy',
+      functools.partial(_accuracy_bars, evaluation.rows),
+      problems,
+    ),
   ]
 
 
-def _accuracy_bars(rows: list[results_lib.Row]) -> Any:
+def _roc(evaluation: evaluate.Evaluation) -> plots.Figure | None:
+  if not evaluation.curves:
+    return None
+  auc = {r.method: r.value for r in evaluation.rows if r.metric == 'ulira_auc'}
+  drawn = {
+    name: plots.Roc(
+      fpr=curve['fpr'],
+      tpr=curve['tpr'],
+      low=curve['low'],
+      high=curve['high'],
+      supported=curve['supported'],
+      remark=f'AUC {auc[name]:.3f}',
+    )
+    for name, curve in evaluation.curves.items()
+  }
+  return plots.roc(drawn)
+
+
+def _accuracy_bars(rows: list[results_lib.Row]) -> plots.Figure:
   methods = list(dict.fromkeys(row.method for row in rows))
   by_name = {(row.method, row.metric): row for row in rows}
+  absent = results_lib.Row('', '', math.nan)
 
   def table(field: str) -> np.ndarray:
     return np.array(
-      [[getattr(by_name[m, s], field) for s in ACCURACIES] for m in methods]
+      [
+        [getattr(by_name.get((m, s), absent), field) for s in ACCURACIES]
+        for m in methods
+      ]
     )
 
   return plots.accuracy_bars(
     methods, table('value'), table('low'), table('high')
+  )
+
+
+def _learning_curves(
+  job: job_lib.Job, problems: list[str]
+) -> list[html.Picture]:
+  read = {n: curves.read(p) for n, p in job.populations.items()}
+  recorded = {name: curve for name, curve in read.items() if curve}
+  titles = {'test': 'Test images', 'retain': 'Retained images'}
+  panels = {
+    title: {name: curve[key] for name, curve in recorded.items()}
+    for key, title in titles.items()
+  }
+  return html.draw(
+    'curves',
+    lambda: plots.training_curves(panels) if recorded else None,
+    problems,
   )
 
 
@@ -261,126 +286,122 @@ def _checksum(path: pathlib.Path) -> str:
   return files.sha256(path)
 
 
-PER_CLUSTER_FILE = 'per_cluster.csv'
-
-
-def observations(found: evaluate.Evaluation) -> list[results_lib.Observation]:
+def observations(
+  evaluation: evaluate.Evaluation,
+) -> list[results_lib.Observation]:
   """Return every number of every cluster."""
   return [
     results_lib.Observation(method, metric, cluster, float(value))
-    for method, metrics in found.per_cluster.items()
+    for method, metrics in evaluation.per_cluster.items()
     for metric, values in metrics.items()
     for cluster, value in enumerate(values)
   ]
 
 
-def rank_methods(
-  job: job_lib.Job, found: evaluate.Evaluation
-) -> dict[str, ranking.CellRanking]:
+def rank_methods(job: job_lib.Job, evaluation: evaluate.Evaluation) -> Rankings:
   """Rank the unlearning methods by RetDev and Disc; empty if too few."""
   return ranking.rank_methods(
-    {p.name: found.per_cluster[p.name] for p in job.unlearned},
+    {p.name: evaluation.per_cluster[p.name] for p in job.unlearned},
     classes=job.source.num_classes,
   )
 
 
-def ranking_rows(
-  job: job_lib.Job, found: dict[str, ranking.CellRanking]
-) -> list[results_lib.Row]:
+def ranking_rows(job: job_lib.Job, rankings: Rankings) -> list[results_lib.Row]:
   """Return mean rank and group of each method."""
   return [
     results_lib.Row(
-      people.name, f'{kind}_{metric}', float(values[i]), n=cell.seeds
+      population.name, f'{kind}_{metric}', float(values[i]), n=cell.seeds
     )
-    for metric, cell in found.items()
+    for metric, cell in rankings.items()
     for kind, values in (('rank', cell.mean_rank), ('group', cell.placement()))
-    for i, people in enumerate(job.unlearned)
+    for i, population in enumerate(job.unlearned)
   ]
 
 
 def ranking_pictures(
   job: job_lib.Job,
-  found: dict[str, ranking.CellRanking],
-  results: list[results_lib.Row],
+  rankings: Rankings,
+  rows: list[results_lib.Row],
+  problems: list[str],
 ) -> list[html.Picture]:
   """Draw the front of accuracy and privacy, and the ranks where there are."""
   if len(job.unlearned) < 2:
     return []
-  drawn = [_front(results)]
-  for metric, cell in found.items():
+  drawn = html.draw('front', functools.partial(_front, rows), problems)
+  names = [population.name for population in job.unlearned]
+  for metric, cell in rankings.items():
     title = ranking.TITLES[metric]
-    drawn.append(
-      html.Picture(
-        f'rank_{metric}',
-        f'Mean rank of each method by {title} over {cell.seeds} '
-        'initialisations (or pairs of splits); 1 is best. Methods under a bar '
-        'differ by less than the critical difference of the Nemenyi test.',
-        plots.critical_difference(
-          [people.name for people in job.unlearned],
-          cell.mean_rank,
-          ranking.critical_difference(len(cell.mean_rank), cell.seeds),
-          title=f'Mean rank by {title} (1 is best)',
-        ),
-      )
+    drawn += html.draw(
+      f'rank_{metric}',
+      functools.partial(
+        plots.critical_difference,
+        names,
+        cell.mean_rank,
+        ranking.critical_difference(len(cell.mean_rank), cell.seeds),
+        title=f'Mean rank by {title} (1 is best)',
+      ),
+      problems,
+      metric=title,
+      number=f'{cell.seeds} initialisations (or pairs of splits)',
     )
   return drawn
 
 
-def _front(results: list[results_lib.Row]) -> html.Picture:
-  value = {(row.method, row.metric): row.value for row in results}
-  methods = results_lib.ordered(row.method for row in results)
+def _front(rows: list[results_lib.Row]) -> plots.Figure | None:
+  value = {(row.method, row.metric): row.value for row in rows}
+  methods = results_lib.ordered(row.method for row in rows)
+
+  def column(metric: str) -> np.ndarray:
+    return np.array([value.get((m, metric), np.nan) for m in methods])
+
   # An attack on single points where there is one, else one for all points.
   strong = any(metric == 'excess_ulira_auc' for _, metric in value)
   if strong:
     metric = 'excess_ulira_auc'
     value[results_lib.REFERENCE, metric] = 0.0
-    privacy = [value.get((m, metric), np.nan) for m in methods]
+    privacy = column(metric)
   else:
     metric = 'disc_test'
-    privacy = [1 - value[m, 'indisc_test'] for m in methods]
-  both = np.array([[value[m, 'ret_dev'] for m in methods], privacy]).T
+    privacy = 1 - column('indisc_test')
+  both = np.stack([column('ret_dev'), privacy], axis=1)
+  if not np.isfinite(both).all(axis=1).any():
+    return None
   rivals = [
     m not in (results_lib.REFERENCE, results_lib.ORIGINAL) for m in methods
   ]
   competing = np.where(np.array(rivals)[:, None], both, np.nan)
-  return html.Picture(
-    'front',
-    'Distance from retraining in accuracies (horizontal) and what an attack '
-    'finds (vertical): both should be small. No other method beats a filled '
-    'one in both; the original and the retrained models do not compete.',
-    plots.pareto(
-      methods,
-      both[:, 0],
-      both[:, 1],
-      ranking.pareto_front(competing),
-      y_metric=metric,
-    ),
+  return plots.pareto(
+    methods,
+    both[:, 0],
+    both[:, 1],
+    ranking.pareto_front(competing),
+    y_metric=metric,
   )
 
 
-PAPER_TABLE_FILE = 'paper_table.md'
-_KEPT = ('per_seed', 'floor', 'failed')
-
-
-def paper_table(
-  job: job_lib.Job, found: evaluate.Evaluation
-) -> tables.PaperTable:
-  """Return what the table of a job shows, run times included."""
+def benchmark_table(
+  job: job_lib.Job, evaluation: evaluate.Evaluation
+) -> paper_table.PaperTable:
+  """Return the contents of the benchmark's table, run times included."""
   per_seed = {
     name: {
       metric: np.asarray(values)
       for metric, values in {**metrics, 'rte': _speed_ups(job, name)}.items()
-      if metric in tables.COLUMNS
+      if metric in paper_table.COLUMNS
     }
-    for name, metrics in found.per_cluster.items()
+    for name, metrics in evaluation.per_cluster.items()
   }
-  failed = {name: count for name, count in found.failed.items() if count[0]}
+  failed = {name: many for name, many in evaluation.failed.items() if many[0]}
   one_split = len(np.unique(job.design.pair)) == 1
-  floor = noise_floor(per_seed[results_lib.REFERENCE]) if one_split else {}
-  return tables.PaperTable(per_seed, floor, failed)
+  floor = {}
+  if one_split and results_lib.REFERENCE in per_seed:
+    floor = noise_floor(per_seed[results_lib.REFERENCE])
+  return paper_table.PaperTable(per_seed, floor, failed)
 
 
-def noise_floor(retrained: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def noise_floor(
+  retrained: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
   """Compare each retrained model with that of the next seed, in a circle.
 
   Args:
@@ -392,7 +413,7 @@ def noise_floor(retrained: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   ra, fa, ta = (retrained[name] for name in ('ra', 'fa', 'ta'))
   if len(ra) < 2:
     return {}
-  kept = utility.retention(
+  kept = retention.retention(
     (ra, fa, ta), (np.roll(ra, -1), np.roll(fa, -1), np.roll(ta, -1))
   )
   return dict(
@@ -400,8 +421,8 @@ def noise_floor(retrained: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   )
 
 
-def pack_table(table: tables.PaperTable) -> dict:
-  """Return a table as what JSON can hold."""
+def pack_table(table: paper_table.PaperTable) -> dict:
+  """Return a table as nested dictionaries and lists, for JSON."""
 
   def lists(values):
     return {metric: np.asarray(v).tolist() for metric, v in values.items()}
@@ -412,14 +433,18 @@ def pack_table(table: tables.PaperTable) -> dict:
   )
 
 
-def unpack_table(packed: dict) -> tables.PaperTable:
-  """Return the table that `pack` packed."""
-  return tables.PaperTable(**{name: packed[name] for name in _KEPT})
+def unpack_table(packed: dict) -> paper_table.PaperTable:
+  """Return the table that `pack_table` packed."""
+  return paper_table.PaperTable(
+    packed['per_seed'], packed['floor'], packed['failed']
+  )
 
 
 def _speed_ups(job: job_lib.Job, name: str) -> np.ndarray:
   if not stages.is_timed(job, name):
     return np.array([])
-  reference = stages.warm_seconds(job, results_lib.REFERENCE)
   seconds = stages.timing_shelf(job, name).info()['warm_seconds']
-  return np.array([utility.rte(reference, one) for one in seconds])
+  if results_lib.REFERENCE not in job.populations:
+    return np.full(len(seconds), np.nan)
+  reference = stages.warm_seconds(job, results_lib.REFERENCE)
+  return np.array([cost.rte(reference, one) for one in seconds])

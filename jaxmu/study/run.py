@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxmu import population as population_lib
 from jaxmu.draws import Draws
-from jaxmu.report import progress, tables
+from jaxmu.report import paper_table, progress, tables
 from jaxmu.study import curves, originals, planner, publish, stages, store
 from jaxmu.study import job as job_lib
 from jaxmu.study.settings import Settings
@@ -48,11 +48,12 @@ def run(settings: Settings, command: str = '') -> job_lib.Job:
       bars.line('report: evaluating and drawing')
       publish.publish(job, command)
   if len(job.unlearned) > 1:
-    tables.show_paper_table(publish.paper_results(job))
+    paper_table.show(publish.paper_results(job))
   else:
     tables.show_table(
-      tables.headline(publish.report_rows(job)),
+      tables.headline(publish.report_rows(job), publish.plug_in_numbers(job)),
       failed=publish.report_shelf(job).info()['failed'],
+      missing=publish.report_missing(job),
     )
   print(
     f'\n{job.folder / "report.html"} explains these and all other numbers; '

@@ -14,8 +14,10 @@ from flax import struct
 from jaxmu import hparams as hp
 from jaxmu import methods, models
 from jaxmu import precision as precision_lib
+from jaxmu.attacks import registry
 from jaxmu.data import catalog
 from jaxmu.data import splits as splits_lib
+from jaxmu.metrics import METRICS
 
 _SHARE = hp.Interval(0.0, 1.0, low_open=True, high_open=True)
 # Beyond these, a job would take years or its tables not fit into memory; they
@@ -95,7 +97,8 @@ class Attack:
   """How the models are attacked; changing this retrains nothing.
 
   Attributes:
-    which: names of attacks, separated by commas; '' for the default ones.
+    which: names of attacks or plug-ins, separated by commas; '' for all cheap
+      ones that the scores allow. The other options are those of U-LiRA.
     variance: how U-LiRA estimates variances.
     mode: what U-LiRA leaves out of its fit when it scores a model.
     leave_out: 'pair' or 'split', for mode 'logo'; see docs/attacks.md.
@@ -191,7 +194,7 @@ class Settings:
       it changes results, hence it is never chosen for the user.
     train: hyper-parameters of the original and the retrained models.
     unlearners: the methods to compare.
-    metrics: further metrics, by name or as plug-ins.
+    metrics: plug-ins that are computed besides the built-in metrics.
   """
 
   workdir: str
@@ -234,7 +237,9 @@ def from_config(config: Mapping[str, Any]) -> Settings:
     config, 'config', _NEEDED, (*_SECTIONS, 'originals', 'compare', 'metrics')
   )
   for name in config:
-    if name not in (*_PLAIN, 'metrics') and not isinstance(config[name], Mapping):
+    if name not in (*_PLAIN, 'metrics') and not isinstance(
+      config[name], Mapping
+    ):
       raise ValueError(
         f'config.{name} = {config[name]!r}; give a section with fields, see '
         'jaxmu/study/recipes.py'
@@ -243,6 +248,7 @@ def from_config(config: Mapping[str, Any]) -> Settings:
     config['model'], 'config.model', ('name',), ('options', 'precision')
   )
   _check_fields(config['unlearn'], 'config.unlearn', ('method', 'hparams'))
+  config = {**config, 'attack': _named_attacks(config['attack'])}
   sections = {
     name: hp.from_config(cls, config.get(name, {}), f'config.{name}.')
     for name, cls in _SECTIONS.items()
@@ -257,7 +263,7 @@ def from_config(config: Mapping[str, Any]) -> Settings:
     precision=config['model'].get('precision', precision_lib.DEFAULT),
     train=_train(config['train']),
     unlearners=_unlearners(config),
-    metrics=tuple(config.get('metrics', ())),
+    metrics=_metrics(config.get('metrics', ())),
     **sections,
   )
   _check_names(settings)
@@ -360,6 +366,36 @@ def _unlearners(config: Mapping[str, Any]) -> tuple[Unlearner, ...]:
     hparams = {**hp.defaults(method.Hparams), **entry['hparams']}
     found[name] = Unlearner(entry['method'], hparams)
   return tuple(found.values())
+
+
+def _named_attacks(section: Mapping[str, Any]) -> dict[str, Any]:
+  """Accept names of attacks as one text or as a sequence."""
+  which = section.get('which', '')
+  if not isinstance(which, str):
+    which = ','.join(map(str, which))
+  names = [name.strip() for name in which.split(',') if name.strip()]
+  for name in names:
+    try:
+      needs = registry.resolve(name).card.needs
+    except ValueError as error:
+      raise ValueError(f'config.attack.which: {error}') from None
+    if {'logits', 'correctness'} & set(needs):
+      raise ValueError(
+        f'config.attack.which = {name!r} needs logits, and a job keeps '
+        'log-odds; choose another attack'
+      )
+  return {**section, 'which': ','.join(names)}
+
+
+def _metrics(specs: Any) -> tuple[str, ...]:
+  """Check that the metrics of plug-ins can be loaded."""
+  specs = (specs,) if isinstance(specs, str) else tuple(specs)
+  for spec in filter(None, specs):
+    try:
+      METRICS.resolve(spec)
+    except ValueError as error:
+      raise ValueError(f'config.metrics: {error}') from None
+  return tuple(filter(None, specs))
 
 
 def _seed(value: Any) -> int:

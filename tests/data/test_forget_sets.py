@@ -1,9 +1,12 @@
 """Forget sets by class, file and difficulty; what must not be forgotten."""
 
+import types
+
 import numpy as np
 import pytest
 
 from jaxmu.data import splits
+from jaxmu.metrics import Evaluated
 from jaxmu.study import evaluate
 
 TRAIN = np.array([7, 3, 5, 1, 9, 0], np.int32)
@@ -244,12 +247,23 @@ def test_scores_of_a_job_are_those_of_its_originals(tmp_path, monkeypatch):
 
   def stored(job, name, warnings):
     del job, warnings
-    correct, split = phi[name] > 0, design.split
-    return evaluate.Scored(name, phi[name], correct, state, split, split)
+    return Evaluated(
+      name=name,
+      log_odds=phi[name],
+      correct=phi[name] > 0,
+      state=state,
+      validation=design.val,
+      test=np.arange(40, 50),
+      cluster=design.split,
+      split=design.split,
+      classes=2,
+      failed=np.zeros(len(state), bool),
+    )
 
-  monkeypatch.setattr(evaluate, 'read_scored', stored)
+  monkeypatch.setattr(evaluate, 'read_population', stored)
   path = tmp_path / 'scores' / 'msg.npz'
-  evaluate.write_scores(None, 'msg', path)  # pyright: ignore[reportArgumentType]
+  job = types.SimpleNamespace(populations=phi)
+  evaluate.write_scores(job, 'msg', path)  # pyright: ignore[reportArgumentType]
   np.testing.assert_allclose(
     splits.read_scores(path, num_examples=50),
     splits.memorisation(phi['original'], state),

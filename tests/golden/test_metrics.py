@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxmu.attacks import competition, likelihood, log_odds, single_model
-from jaxmu.metrics import utility
+from jaxmu.metrics import cost, distances, indiscernibility, retention
 from tests.golden import replay, rules
 
 SCORED, UNUSED = 1, np.inf
@@ -43,17 +43,17 @@ def _recorded(request):
 def test_scalars(recorded):
   u0, u1, u2, u3 = recorded['scal_in'].T
   np.testing.assert_allclose(
-    utility.indiscernibility(u0),
+    indiscernibility.indiscernibility(u0),
     recorded['scal_indiscernibility'],
     atol=1e-15,
   )
   np.testing.assert_allclose(
-    utility.accuracy_ratio(u1, u2), recorded['scal_retention'], rtol=1e-15
+    retention.accuracy_ratio(u1, u2), recorded['scal_retention'], rtol=1e-15
   )
   np.testing.assert_allclose(
-    utility.sape(u1, u3), recorded['scal_sape'], rtol=1e-14
+    retention.sape(u1, u3), recorded['scal_sape'], rtol=1e-14
   )
-  got = [utility.rte(r, u) for u, r in zip(u2, u3, strict=True)]
+  got = [cost.rte(r, u) for u, r in zip(u2, u3, strict=True)]
   np.testing.assert_allclose(got, recorded['scal_rte'], rtol=1e-15)
 
 
@@ -109,13 +109,13 @@ def test_distances(recorded, golden_folder):
   ]
   first, second = parameters
   for measure, recorded_name, rtol in (
-    (utility.relative_l2, 'relative', 1e-12),
-    (utility.l2, 'l2', 1e-12),
-    (utility.normalised_l2, 'normalized', 1e-6),  # accumulated in float32
+    (distances.relative_l2, 'relative', 1e-12),
+    (distances.l2, 'l2', 1e-12),
+    (distances.normalised_l2, 'normalized', 1e-6),  # accumulated in float32
   ):
     found = measure(first, second)
     np.testing.assert_allclose(found, recorded[f'dist_{recorded_name}'], rtol)
-  found = utility.norm(first)
+  found = distances.norm(first)
   np.testing.assert_allclose(found, recorded['dist_norm_a'], 1e-6)
 
 

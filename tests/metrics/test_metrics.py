@@ -7,24 +7,32 @@ import pytest
 from scipy import special, stats
 
 from jaxmu.attacks import single_model
-from jaxmu.metrics import utility
+from jaxmu.metrics import (
+  accuracies,
+  cost,
+  distances,
+  indiscernibility,
+  retention,
+)
 
 
 def test_accuracy_of_masked_sets():
   correct = np.array([[1, 1, 0, 0], [0, 0, 0, 0]], bool)
   where = np.array([True, False, True, False])
-  np.testing.assert_array_equal(utility.accuracy(correct, where), [0.5, 0.0])
+  np.testing.assert_array_equal(accuracies.accuracy(correct, where), [0.5, 0.0])
   # A set of its own for each model.
   where = np.array([[1, 1, 1, 0], [0, 0, 1, 1]], bool)
-  np.testing.assert_allclose(utility.accuracy(correct, where), [2 / 3, 0.0])
-  with pytest.raises(ValueError, match='empty'):
-    utility.accuracy(correct, np.zeros(4, bool))
+  np.testing.assert_allclose(accuracies.accuracy(correct, where), [2 / 3, 0.0])
+  empty = np.array([[1, 0, 0, 0], [0, 0, 0, 0]], bool)
+  np.testing.assert_array_equal(
+    accuracies.accuracy(correct, empty), [1.0, np.nan]
+  )
 
 
 def test_retention_is_the_sum_of_absolute_relative_errors():
   new = tuple(np.array(a) for a in ([0.9, 1.0], [0.5, 0.9], [0.6, 0.7]))
   ref = tuple(np.array(a) for a in ([1.0, 1.0], [0.8, 0.8], [0.75, 0.7]))
-  got = utility.retention(new, ref)
+  got = retention.retention(new, ref)
   np.testing.assert_allclose(got.retain, [0.9, 1.0])
   np.testing.assert_allclose(got.forget, [0.625, 1.125])
   np.testing.assert_allclose(got.test, [0.8, 1.0])
@@ -34,69 +42,81 @@ def test_retention_is_the_sum_of_absolute_relative_errors():
 def test_means_cancel_what_pairs_keep():
   new = tuple(np.array([0.7, 0.9]) for _ in range(3))
   ref = tuple(np.array([0.8, 0.8]) for _ in range(3))
-  assert utility.retention_of_means(new, ref).deviation == pytest.approx(0)
-  paired = utility.retention(new, ref).deviation
+  assert retention.retention_of_means(new, ref).deviation == pytest.approx(0)
+  paired = retention.retention(new, ref).deviation
   np.testing.assert_allclose(paired, 0.375)
 
 
 def test_ratio_refuses_what_is_no_accuracy():
-  for new, ref in ((1.1, 0.5), (-0.1, 0.5), (0.5, 0.0), (0.5, np.nan)):
+  for new, ref in ((1.1, 0.5), (-0.1, 0.5), (0.5, 1.5), (0.5, -0.1)):
     with pytest.raises(ValueError):
-      utility.accuracy_ratio(np.array(new), np.array(ref))
+      retention.accuracy_ratio(np.array(new), np.array(ref))
+
+
+def test_no_ratio_to_an_accuracy_of_zero():
+  new, ref = np.array([0.5, 0.0, 0.5, np.nan]), np.array([0, 0, np.nan, 0.5])
+  assert np.isnan(retention.accuracy_ratio(new, ref)).all()
+  found = retention.retention((new,) * 3, (np.array([0.5] * 4), ref, new))
+  assert np.isnan(found.deviation).all()
+  np.testing.assert_array_equal(found.retain, [1.0, 0.0, 1.0, np.nan])
 
 
 def test_tug_of_war_and_sape():
   new = (np.array(0.9), np.array(0.5), np.array(0.6))
   ref = (np.array(1.0), np.array(0.8), np.array(0.6))
-  assert utility.tug_of_war(new, ref) == pytest.approx(0.9 * 0.7)
-  assert utility.tug_of_war(ref, ref) == 1.0
+  assert retention.tug_of_war(new, ref) == pytest.approx(0.9 * 0.7)
+  assert retention.tug_of_war(ref, ref) == 1.0
   np.testing.assert_allclose(
-    utility.sape(np.array([1.0, 0.0, 0.0]), np.array([3.0, 0.0, 0.2])),
+    retention.sape(np.array([1.0, 0.0, 0.0]), np.array([3.0, 0.0, 0.2])),
     [50.0, 0.0, 100.0],
   )
 
 
 def test_indiscernibility_and_its_noise_floor():
   np.testing.assert_allclose(
-    utility.indiscernibility(np.array([0.5, 0.6, 0.4, 1.0, 0.0])),
+    indiscernibility.indiscernibility(np.array([0.5, 0.6, 0.4, 1.0, 0.0])),
     [1.0, 0.8, 0.8, 0.0, 0.0],
   )
   with pytest.raises(ValueError, match='1.2'):
-    utility.indiscernibility(np.array(1.2))
+    indiscernibility.indiscernibility(np.array(1.2))
   # The benchmark's sizes: 5,100 / 4,250 and 1,613 forget images.
-  assert utility.noise_floor(4250) == pytest.approx((0.0053, 0.991), abs=6e-4)
-  assert utility.noise_floor(1613) == pytest.approx((0.0086, 0.986), abs=6e-4)
+  assert indiscernibility.noise_floor(4250) == pytest.approx(
+    (0.0053, 0.991), abs=6e-4
+  )
+  assert indiscernibility.noise_floor(1613) == pytest.approx(
+    (0.0086, 0.986), abs=6e-4
+  )
 
 
 def test_noise_floor_is_that_of_the_attack_on_heavy_tailed_losses():
   losses = np.exp(2 * np.random.default_rng(0).normal(size=(2, 300)))
   mia = single_model.null_mia(*losses, repeats=300)
-  sd, indisc = utility.noise_floor(300)
+  sd, indisc = indiscernibility.noise_floor(300)
   assert mia.std() == pytest.approx(sd, rel=0.25)
-  measured = utility.indiscernibility(mia).mean()
+  measured = indiscernibility.indiscernibility(mia).mean()
   assert measured == pytest.approx(indisc, abs=0.01)
 
 
 def test_rte_of_free_and_impossible_runs():
-  assert utility.rte(6.0, 3.0) == 2.0
-  assert utility.rte(1.0, 0.0) == math.inf
-  assert math.isnan(utility.rte(0.0, 0.0))
+  assert cost.rte(6.0, 3.0) == 2.0
+  assert cost.rte(1.0, 0.0) == math.inf
+  assert math.isnan(cost.rte(0.0, 0.0))
   with pytest.raises(ValueError, match='negative, got -1.0'):
-    utility.rte(-1.0, 1.0)
+    cost.rte(-1.0, 1.0)
 
 
 def test_parameter_distances():
   first = {'a': np.array([3.0, 0.0]), 'b': {'c': np.array([[4.0]])}}
   second = {'a': np.array([0.0, 0.0]), 'b': {'c': np.array([[8.0]])}}
-  assert utility.norm(first) == 5.0
-  assert utility.l2(first, second) == 5.0
-  assert utility.relative_l2(first, second) == 1.0
+  assert distances.norm(first) == 5.0
+  assert distances.l2(first, second) == 5.0
+  assert distances.relative_l2(first, second) == 1.0
   cosine = 32 / (5 * 8)
-  assert utility.normalised_l2(first, second) == pytest.approx(
+  assert distances.normalised_l2(first, second) == pytest.approx(
     math.sqrt(2 - 2 * cosine)
   )
   tripled = {'a': 3 * first['a'], 'b': {'c': 3 * first['b']['c']}}
-  assert utility.normalised_l2(first, tripled) == pytest.approx(0, abs=1e-15)
+  assert distances.normalised_l2(first, tripled) == pytest.approx(0, abs=1e-15)
 
 
 def test_distances_of_live_weights_alone():
@@ -113,11 +133,11 @@ def test_distances_of_live_weights_alone():
   )
   length = np.linalg.norm
   for found, expected in (
-    (utility.norm(first, live), length(a)),
-    (utility.l2(first, second, live), length(a - b)),
-    (utility.relative_l2(first, second, live), length(a - b) / length(a)),
+    (distances.norm(first, live), length(a)),
+    (distances.l2(first, second, live), length(a - b)),
+    (distances.relative_l2(first, second, live), length(a - b) / length(a)),
     (
-      utility.normalised_l2(first, second, live),
+      distances.normalised_l2(first, second, live),
       length(a / length(a) - b / length(b)),
     ),
   ):
@@ -127,7 +147,7 @@ def test_distances_of_live_weights_alone():
 def test_distances_accumulate_in_float64():
   big = {'w': np.full(1 << 18, 0.1, np.float32)}
   exact = float(np.float32(0.1)) * 512
-  assert utility.norm(big) == pytest.approx(exact, rel=1e-12)
+  assert distances.norm(big) == pytest.approx(exact, rel=1e-12)
 
 
 def test_output_distances_equal_their_definitions():
@@ -136,10 +156,10 @@ def test_output_distances_equal_their_definitions():
   p, q = special.softmax(r, -1), special.softmax(u, -1)
   for i in range(3):
     kl = np.mean([stats.entropy(p[i, n], q[i, n]) for n in range(5)])
-    assert utility.kl(r, u)[i] == pytest.approx(kl)
+    assert distances.kl(r, u)[i] == pytest.approx(kl)
     tv = np.mean([0.5 * abs(p[i, n] - q[i, n]).sum() for n in range(5)])
-    assert utility.total_variation(r, u)[i] == pytest.approx(tv)
+    assert distances.total_variation(r, u)[i] == pytest.approx(tv)
     unequal = np.mean(r[i].argmax(-1) != u[i].argmax(-1))
-    assert utility.disagreement(r, u)[i] == unequal
+    assert distances.disagreement(r, u)[i] == unequal
   saturated = np.array([[[2000.0, 0.0]]]), np.array([[[0.0, 2000.0]]])
-  assert utility.kl(*saturated)[0] == 2000.0
+  assert distances.kl(*saturated)[0] == 2000.0

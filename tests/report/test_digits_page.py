@@ -4,13 +4,13 @@ import datetime
 
 from benchmarks import digits_page
 from jaxmu import methods
-from jaxmu.report import results, tables
+from jaxmu.report import paper_table, results
 
 
 def test_the_page_has_a_row_for_every_method_and_all_columns():
   lines = digits_page.PAGE.read_text().splitlines()
   rows = [[cell.strip() for cell in line.split('|')[1:-1]] for line in lines]
-  rows = [row for row in rows if len(row) == 1 + len(tables.COLUMNS)]
+  rows = [row for row in rows if len(row) == 1 + len(paper_table.COLUMNS)]
   labels = {row[0].split(' (')[0] for row in rows}
   assert {results.label(method) for method in methods.METHODS} <= labels
 

@@ -138,16 +138,58 @@ def test_one_method():
   assert 'farthest' not in text
 
 
-def test_attacks_on_stored_scores():
+def _attack(name, value, half, excess=None, statistic='auc'):
+  metric = f'{name}_{statistic}'
+  rows = [_row('unlearned', metric, value, half)]
+  if excess is not None:
+    rows.append(_row('unlearned', f'excess_{metric}', excess, half))
+  return rows
+
+
+def _row(method, metric, value, half):
+  return results_lib.Row(method, metric, value, value - half, value + half, n=8)
+
+
+def test_attacks_are_judged_by_question_and_by_their_excess():
   rows = [
-    results_lib.AttackRow('ulira', 'auc', 0.6, 0.55, 0.65, 8),
-    results_lib.AttackRow('kde', 'auc', 0.5, 0.45, 0.55, 8),
-    results_lib.AttackRow('rmia', 'auc', 0.4, 0.35, 0.45, 8),
-    results_lib.AttackRow('rmia', 'tpr_0.01', math.nan),
+    *_attack('rmia', 0.9, 0.05, excess=0.01),
+    *_attack('kde', 0.6, 0.05, excess=0.10),
+    *_attack('loss', 0.6, 0.05, excess=0.06),
+    *_attack('lira_forget', 0.58, 0.02),
   ]
-  first, below, refused = summary.summarise_attacks(rows)
-  assert first.startswith('1 of 3 attacks tells')
-  assert 'U-LiRA with AUC 0.600 [0.550, 0.650]' in first
-  assert below.startswith('Below chance: RMIA')
-  assert refused.startswith('1 of 4 numbers')
-  assert summary.summarise_attacks(rows[1:2])[0].startswith('No attack of 1')
+  first, second = summary.summarise(rows)
+  # RMIA has the largest AUC and retrained models have it as well. The p-value
+  # of the loss attack is 0.024, and three tests are too many for that.
+  assert '1 of 3 attacks differ from retrained models' in first
+  assert 'most Kernel density attack (excess +0.100 [0.050, 0.150])' in first
+  assert "Holm's correction for 3 tests" in first
+  assert second.startswith('Unlearned against retrained models: Unlearned')
+  assert 'LiRA-Forget (AUC 0.580 [0.560, 0.600])' in second
+
+
+def test_attacks_without_retrained_models_are_compared_with_chance():
+  first, *_ = summary.summarise(_attack('rmia', 0.6, 0.02))
+  assert 'differs from chance' in first
+  first, *_ = summary.summarise(_attack('rmia', 0.51, 0.02))
+  assert 'RMIA does not differ from chance' in first
+
+
+def test_the_share_of_exposed_points_stands_beside_that_of_retrained_models():
+  rows = [
+    results_lib.Row('unlearned', 'per_example_exposed', 0.4, retrained=0.37)
+  ]
+  (sentence,) = summary.summarise(rows)
+  assert '40.0%' in sentence and 'of retrained models, 37.0%' in sentence
+
+
+def test_reasons_are_given_once_for_all_their_numbers():
+  missing = {
+    (method, metric): 'the accuracy is 0'
+    for method in ('ft', 'ga')
+    for metric in ('fr', 'ret_dev')
+  }
+  (sentence,) = summary.explain_missing(missing)
+  assert sentence.startswith('Not available for FT; GA: Forget retention')
+  assert sentence.endswith('(the accuracy is 0).')
+  many = {(f'm{i}', 'fr'): 'x' for i in range(20)}
+  assert 'and 15 more' in summary.explain_missing(many)[0]

@@ -9,8 +9,8 @@ import pytest
 @pytest.mark.parametrize(
   ('module', 'absent'),
   [
-    ('bundle', ('jax', 'matplotlib.pyplot')),
-    ('table', ('jax', 'matplotlib')),
+    ('html', ('jax', 'matplotlib.pyplot')),
+    ('tables', ('jax', 'matplotlib')),
     ('progress', ('jax', 'matplotlib')),
   ],
 )

@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 
-from jaxmu.report import glossary, plots, tables
+from jaxmu.report import glossary, html_tables, plots
 from jaxmu.report import html as html_lib
 from jaxmu.report import results as results_lib
 from tests.report import results
@@ -135,7 +135,7 @@ def test_what_users_name_is_escaped():
   )
   assert 'script' not in {tag for tag, _ in reader.tags}
   assert text.count(EVIL) > 10
-  attack = [results_lib.AttackRow(EVIL, EVIL, 0.5)]
+  attack = [results_lib.Row(EVIL, f'ulira_{EVIL}', 0.5)]
   reader, _ = _read(_report(rows=attack))
   assert 'script' not in {tag for tag, _ in reader.tags}
 
@@ -150,7 +150,7 @@ def test_what_users_name_is_escaped():
         'ft', 'rte_counted', math.inf, retrained=1.0, gap=math.inf
       )
     ],
-    [results_lib.AttackRow('ulira', 'auc', math.nan)],
+    [results_lib.Row('unlearned', 'ulira_auc', math.nan)],
     results.rows(('ft',)),
     results.rows(('original', 'retrain', *(f'm{i}' for i in range(20)))),
   ],
@@ -164,13 +164,13 @@ def test_missing_one_and_many(rows):
 
 
 def test_the_overview_has_no_empty_cell_for_the_reference():
-  overview = tables.overview(results.rows(('ft',)), 'retrain', 'original', {})
+  overview = html_tables.overview(results.rows(('ft',)), {})
   assert overview.count('<td') == 2 * 9  # a name and eight metrics each
   assert '<td></td>' not in overview
 
 
 def test_attack_rows_are_explained():
-  rows = [results_lib.AttackRow('rmia', 'auc', 0.6, 0.55, 0.65, 8)]
+  rows = [results_lib.Row('unlearned', 'rmia_auc', 0.6, 0.55, 0.65, n=8)]
   _, text = _read(_report(rows=rows, failed={}))
   assert 'RMIA' in text
   assert glossary.describe('rmia_auc').sentence in text
@@ -200,7 +200,42 @@ def test_bundle_writes_all_files_the_same_way_twice(tmp_path):
   assert len(content['results']) == len(results.rows())
 
 
-def test_bundle_of_an_attack_has_the_attack_columns(tmp_path):
-  rows = [results_lib.AttackRow('rmia', 'auc', 0.6, 0.55, 0.65, 8)]
-  paths = html_lib.write_report(tmp_path, _report(rows=rows))
-  assert paths[0].read_text().startswith('attack,metric,value,low,high,n\n')
+def test_a_number_that_is_not_available_says_why():
+  rows = [
+    results_lib.Row('ft', 'fr', math.nan),
+    results_lib.Row('ga', 'fr', math.nan),
+    results_lib.Row('msg', 'fr', 0.9),
+  ]
+  missing = {(m, 'fr'): f'{EVIL} is 0' for m in ('ft', 'ga')}
+  reader, text = _read(_report(rows=rows, failed={}, missing=missing))
+  assert f'Not available for FT, GA: {EVIL} is 0.' in text
+  assert 'script' not in {tag for tag, _ in reader.tags}
+
+
+def test_a_picture_that_fails_costs_no_number():
+  problems: list[str] = []
+
+  def fail():
+    raise ZeroDivisionError('nothing to draw')
+
+  assert html_lib.draw('roc', fail, problems) == []
+  assert problems == [
+    "The picture 'roc' could not be drawn (ZeroDivisionError: nothing to draw)."
+  ]
+  assert html_lib.draw('roc', lambda: None, problems) == []
+  (picture,) = html_lib.draw('accuracy', _figure, problems)
+  assert picture.caption and len(problems) == 1
+
+
+def test_every_attack_has_one_row_in_the_overview():
+  rows = [
+    results_lib.Row('unlearned', 'rmia_auc', 0.6, 0.55, 0.65, 0.5, 0.1, 8),
+    results_lib.Row('unlearned', 'rmia_tpr_0.1', 0.2),
+    results_lib.Row('unlearned', 'excess_rmia_auc', 0.1, 0.02, 0.18, 0, 0.1, 8),
+    results_lib.Row('retrain', 'rmia_auc', 0.5, 0.45, 0.55, n=8),
+    results_lib.Row('unlearned', 'klom_mean', 0.3, retrained=0.2, n=80),
+  ]
+  table = html_tables.attack_overview(rows)
+  assert table.count('<tr>') == 1 + 2
+  assert '+0.1000' in table and '[0.0200, 0.1800]' in table
+  assert html_tables.attack_overview(results.rows(('retrain',))) == ''

@@ -16,9 +16,9 @@ from tests.report import results
 
 def test_csv_has_exactly_the_promised_columns(tmp_path):
   main = results_lib.write_csv(tmp_path / 'a.csv', [])
-  attack = results_lib.write_csv(tmp_path / 'b.csv', [], results_lib.AttackRow)
+  other = results_lib.write_csv(tmp_path / 'b.csv', [], results_lib.Observation)
   assert main.read_text() == ('method,metric,value,low,high,retrained,gap,n\n')
-  assert attack.read_text() == 'attack,metric,value,low,high,n\n'
+  assert other.read_text() == 'method,metric,cluster,value\n'
 
 
 def test_csv_round_trip_is_exact(tmp_path):
@@ -37,10 +37,10 @@ def test_csv_round_trip_is_exact(tmp_path):
       np.testing.assert_array_equal(getattr(a, name), float(getattr(b, name)))
 
 
-def test_attack_csv_round_trip(tmp_path):
-  rows = [results_lib.AttackRow('ulira', 'auc', 0.6, 0.5, 0.7, 8)]
-  path = results_lib.write_csv(tmp_path / 'r.csv', rows, results_lib.AttackRow)
-  assert results_lib.read_csv(path, results_lib.AttackRow) == rows
+def test_observations_round_trip(tmp_path):
+  rows = [results_lib.Observation('ft', 'fa', 3, 0.6)]
+  path = results_lib.write_csv(tmp_path / 'r', rows, results_lib.Observation)
+  assert results_lib.read_csv(path, results_lib.Observation) == rows
 
 
 def test_equal_results_give_equal_bytes(tmp_path):
@@ -53,15 +53,16 @@ def test_equal_results_give_equal_bytes(tmp_path):
 
 
 def test_reading_a_file_of_another_kind_names_both(tmp_path):
-  path = results_lib.write_csv(tmp_path / 'r.csv', [], results_lib.AttackRow)
-  with pytest.raises(ValueError, match=r"\['attack'.*expected \['method'"):
+  path = results_lib.write_csv(tmp_path / 'r', [], results_lib.Observation)
+  with pytest.raises(ValueError, match=r"'cluster'.*expected .*'retrained'"):
     results_lib.read_csv(path)
 
 
 def test_writing_rows_of_another_kind_names_the_remedy(tmp_path):
-  with pytest.raises(TypeError, match='pass kind=AttackRow'):
+  with pytest.raises(TypeError, match='pass kind=Observation'):
     results_lib.write_csv(
-      tmp_path / 'r.csv', [results_lib.AttackRow('a', 'auc', 0.5)]
+      tmp_path / 'r.csv',
+      [results_lib.Observation('a', 'fa', 0, 0.5)],  # pyright: ignore
     )
   assert not list(tmp_path.iterdir())
 
@@ -120,11 +121,11 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(
 
 def test_the_reference_is_added_where_only_its_value_is_known():
   rows = [results_lib.Row('ft', 'excess_ulira_auc', 0.1, retrained=0.0)]
-  got = results_lib.with_reference(rows, 'retrain')
+  got = results_lib.with_reference(rows)
   assert [(row.method, row.value) for row in got] == [
     ('retrain', 0.0),
     ('ft', 0.1),
   ]
-  assert results_lib.with_reference(got, 'retrain') == got
+  assert results_lib.with_reference(got) == got
   unknown = [results_lib.Row('ft', 'fa', 0.1)]
-  assert results_lib.with_reference(unknown, 'retrain') == unknown
+  assert results_lib.with_reference(unknown) == unknown

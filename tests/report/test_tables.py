@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import rich.console
 
-from jaxmu.report import glossary, tables
+from jaxmu.report import glossary, paper_table, tables
 from jaxmu.report import results as results_lib
 from tests.report import results
 
@@ -83,16 +83,31 @@ def test_one_method_and_twenty_methods():
   assert all(method in text for method in methods)
 
 
-def test_attack_rows_are_grouped_by_attack():
+def test_attacks_on_stored_scores_have_one_row_each():
   rows = [
-    results_lib.AttackRow('ulira', 'auc', 0.6, 0.5, 0.7, 8),
-    results_lib.AttackRow('x', 'auc', 1),
+    results_lib.Row('unlearned', 'ulira_auc', 0.6, 0.5, 0.7, 0.5, 0.1, 8),
+    results_lib.Row('unlearned', 'excess_ulira_auc', 0.1, -0.1, 0.3, 0, 0.1, 8),
+    results_lib.Row('unlearned', 'ulira_tpr_0.1', 0.3, 0.2, 0.4, n=8),
+    results_lib.Row('retrain', 'ulira_auc', 0.5, 0.4, 0.6, n=8),
+    results_lib.Row('unlearned', 'x_auc', 1),
+    results_lib.Row('unlearned', 'kde_auc', 0.7, 0.65, 0.75, n=8),
   ]
-  text = tables.table_text(rows)
-  assert 'U-LiRA  ulira' in text
-  assert '[0.5000, 0.7000]' in text
-  with pytest.raises(TypeError, match='two kinds'):
-    tables.table_text([*rows, results_lib.Row('ft', 'fa', 0.5)])
+  lines = tables.attacks_text(rows).splitlines()
+  (line,) = [line for line in lines if line.startswith('U-LiRA')]
+  assert line.split() == [
+    'U-LiRA', 'AUC', '0.6000', '0.5000', '+0.1000', '[-0.1000,', '0.3000]',
+  ]  # fmt: skip
+  (line,) = [line for line in lines if line.startswith('Kernel')]
+  assert line.split()[-4:] == ['n/a', 'n/a', '[0.6500,', '0.7500]']
+  assert max(map(len, lines)) <= 100
+
+
+def test_numbers_that_are_not_available_say_why_below():
+  rows = [results_lib.Row('ft', 'fr', math.nan)]
+  why = {('ft', 'fr'): 'the reference is 0', ('ft', 'rr'): 'not shown'}
+  text = ' '.join(tables.table_text(rows, missing=why).split())
+  assert 'Not available for FT: Forget retention (FR) (the reference' in text
+  assert 'not shown' not in text
 
 
 def test_show_colours_terminals_only():
@@ -143,18 +158,18 @@ def test_numbers_read_well():
 def _per_seed():
   rng = np.random.default_rng(0)
   return {
-    method: {key: rng.uniform(0.8, 1, 10) for key in tables.COLUMNS}
+    method: {key: rng.uniform(0.8, 1, 10) for key in paper_table.COLUMNS}
     for method in ('ft', 'retrain', 'ga')
   }
 
 
 def _results(per_seed, **options):
-  return tables.PaperTable(per_seed, **options)
+  return paper_table.PaperTable(per_seed, **options)
 
 
 def test_paper_table_gives_mean_and_sample_deviation():
   per_seed = _per_seed()
-  text = tables.paper_table_text(_results(per_seed), width=200)
+  text = paper_table.as_text(_results(per_seed), width=200)
   fa = per_seed['ft']['fa']
   mean = sum(fa) / 10
   deviation = math.sqrt(sum((x - mean) ** 2 for x in fa) / 9)
@@ -164,10 +179,10 @@ def test_paper_table_gives_mean_and_sample_deviation():
 
 
 def test_paper_table_splits_where_it_is_too_wide():
-  text = tables.paper_table_text(_results(_per_seed()), width=80)
+  text = paper_table.as_text(_results(_per_seed()), width=80)
   assert max(map(len, text.splitlines())) <= 80
   words = text.split()
-  assert all(title in words for title in tables.COLUMNS.values())
+  assert all(title in words for title in paper_table.COLUMNS.values())
   assert words.count('FT') > 1
 
 
@@ -176,7 +191,7 @@ def test_paper_table_counts_values_that_are_not_finite():
   per_seed['ga']['mia_test'][:3] = np.nan
   per_seed['ga']['rte'][:] = np.nan
   del per_seed['ft']['rte']
-  lines = tables.paper_table_markdown(_results(per_seed)).splitlines()
+  lines = paper_table.as_markdown(_results(per_seed)).splitlines()
   lines = [line for line in lines if line.startswith('|')]
   cells = {line.split('|')[1].strip(): line.split('|') for line in lines}
   assert cells['GA'][11].strip() == 'n/a'
@@ -186,14 +201,14 @@ def test_paper_table_counts_values_that_are_not_finite():
 
 
 def test_paper_table_with_one_seed_has_no_deviation():
-  text = tables.paper_table_text(_results({'ft': {'fa': 0.5}}), width=200)
+  text = paper_table.as_text(_results({'ft': {'fa': 0.5}}), width=200)
   line = next(line for line in text.splitlines() if line.startswith('FT'))
   assert '0.500' in line
   assert '±' not in line
 
 
 def test_paper_table_says_which_direction_is_better():
-  head = tables.paper_table_markdown(_results(_per_seed())).splitlines()[0]
+  head = paper_table.as_markdown(_results(_per_seed())).splitlines()[0]
   titles = [cell.strip() for cell in head.split('|')[2:-1]]
   assert titles == [
     'RA →R', 'FA →R', 'TA →R', 'RR →1', 'FR →1', 'TR →1', 'RetDev ↓',
@@ -204,7 +219,7 @@ def test_paper_table_says_which_direction_is_better():
 def test_paper_table_shows_the_noise_floor_below_the_reference():
   floor = {'ret_dev': [0.1, 0.3]}
   table = _results(_per_seed(), floor=floor)
-  lines = tables.paper_table_text(table, width=200).splitlines()
+  lines = paper_table.as_text(table, width=200).splitlines()
   assert lines[1].startswith('Retrained ')
   assert lines[2].split()[:3] == ['Retrained,', 'next', 'seed']
   assert '0.200 ± 0.141' in lines[2]
@@ -215,7 +230,7 @@ def test_paper_table_in_ascii_where_nothing_else_can_be_written():
   buffer = io.BytesIO()
   file = io.TextIOWrapper(buffer, encoding='ascii', write_through=True)
   console = rich.console.Console(file=file)
-  tables.show_paper_table(_results(_per_seed()), console=console)
+  paper_table.show(_results(_per_seed()), console=console)
   assert b'RetDev v' in buffer.getvalue()
 
 
@@ -223,8 +238,8 @@ def test_paper_table_shows_failed_members():
   failed = {'ga': (2, 6), 'ft': (0, 6)}
   table = _results(_per_seed(), failed=failed)
   for text in (
-    tables.paper_table_text(table),
-    tables.paper_table_markdown(table),
+    paper_table.as_text(table),
+    paper_table.as_markdown(table),
   ):
     assert 'GA (2 of 6 failed)' in text
     assert 'FT (' not in text

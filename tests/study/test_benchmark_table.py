@@ -1,12 +1,12 @@
 """The benchmark's table of a job: noise floor, storage, warnings."""
 
 import json
-import types
 
 import numpy as np
 
 from jaxmu.data import splits
-from jaxmu.report import tables
+from jaxmu.metrics import Evaluated
+from jaxmu.report import paper_table
 from jaxmu.study import evaluate, publish
 
 
@@ -29,42 +29,49 @@ def test_noise_floor_needs_two_seeds():
 
 
 def test_a_table_is_stored_as_json_and_read_again():
-  table = tables.PaperTable(
+  table = paper_table.PaperTable(
     {'retrain': {'ra': np.array([0.5, np.nan])}, 'ff': {'ra': np.zeros(2)}},
     floor={'ret_dev': np.array([0.1, 0.2])},
     failed={'ff': (1, 2)},
   )
   packed = json.loads(json.dumps(publish.pack_table(table)))
   again = publish.unpack_table(packed)
-  assert tables.paper_table_markdown(again) == tables.paper_table_markdown(
-    table
+  assert paper_table.as_markdown(again) == paper_table.as_markdown(table)
+  assert '1 of 2 failed' in paper_table.as_text(again)
+
+
+def make_population(log_odds, state, split=None):
+  models = len(log_odds)
+  return Evaluated(
+    name='ft',
+    log_odds=log_odds,
+    correct=log_odds > 0,
+    state=state,
+    validation=np.zeros(0, int),
+    test=np.arange(2, log_odds.shape[1]),
+    cluster=np.arange(models),
+    split=np.zeros(models, int) if split is None else split,
+    classes=2,
+    failed=np.zeros(models, bool),
   )
-  assert '1 of 2 failed' in tables.paper_table_text(again)
 
 
-def test_a_single_split_is_warned_of_once_for_all_methods():
-  warnings = []
-  for name in ('retrain', 'ft'):
-    people = evaluate.Scored(
-      name,
-      *[np.zeros((6, 3))] * 3,
-      cluster=np.arange(6),
-      split=np.zeros(6, int),
-    )
-    job = types.SimpleNamespace()
-    assert evaluate.run_ulira(job, people, warnings) is None  # pyright: ignore
-  assert len(warnings) == 1
-  assert 'at least 3' in warnings[0] and 'this design has 1.' in warnings[0]
+def test_designs_that_are_too_small_for_an_attack_are_warned_of():
+  zeros = np.zeros((6, 3))
+  (text,) = evaluate.no_attack_warnings(make_population(zeros, zeros))
+  assert 'at least 3' in text and 'this design has 1.' in text
+  many = make_population(zeros, zeros, split=np.arange(6))
+  assert evaluate.no_attack_warnings(many) == []
 
 
 def test_unseen_points_are_test_images_where_there_is_one_split():
-  phi = np.arange(8.0).reshape(2, 4)
+  log_odds = np.arange(8.0).reshape(2, 4)
   state = np.full((2, 4), splits.NEVER_SEEN)
   state[:, 0], state[:, 1] = splits.RETAINED, splits.FORGOTTEN
-  people = evaluate.Scored('ft', phi, phi > 0, state, np.arange(2), np.zeros(2))
-  forgotten, unseen = evaluate._observations(people, num_dev=2)
+  population = make_population(log_odds, state)
+  forgotten, unseen = evaluate.compared_log_odds(population)
   assert forgotten.tolist() == [1, 5]
   assert unseen.tolist() == [2, 3, 6, 7]
   state[1, :2] = splits.FORGOTTEN, splits.NEVER_SEEN
-  forgotten, unseen = evaluate._observations(people, num_dev=2)
+  forgotten, unseen = evaluate.compared_log_odds(population)
   assert (forgotten.tolist(), unseen.tolist()) == ([1, 4], [5])

@@ -35,7 +35,7 @@ def make_evaluation(seeds=10, guessing='', strong=False):
     ]
     if strong and name != 'retrain':
       rows.append(results.Row(name, 'excess_ulira_auc', 0.1 * i))
-  return evaluate.Evaluation(rows, {}, {}, {}, [], per_cluster)
+  return evaluate.Evaluation(rows, {}, {}, {}, [], {}, per_cluster)
 
 
 def test_rows_are_mean_ranks_and_groups():
@@ -66,9 +66,11 @@ def test_few_seeds_are_compared_by_bootstrap_and_fewer_not_at_all():
 @pytest.mark.parametrize('strong', [False, True])
 def test_pictures(strong):
   job, found = make_job(), make_evaluation(strong=strong)
+  problems: list[str] = []
   drawn = publish.ranking_pictures(
-    job, publish.rank_methods(job, found), found.rows
+    job, publish.rank_methods(job, found), found.rows, problems
   )
+  assert not problems
   assert [picture.name for picture in drawn] == [
     'front',
     'rank_ret_dev',
@@ -93,7 +95,22 @@ def test_pictures(strong):
     min(privacy[:i], default=np.inf) > p for i, p in enumerate(privacy)
   )
   assert len(filled) == naive
-  assert not publish.ranking_pictures(make_job(('ft',)), {}, found.rows)
+  assert not publish.ranking_pictures(
+    make_job(('ft',)), {}, found.rows, problems
+  )
+
+
+def test_without_the_numbers_to_rank_by_there_is_no_ranking():
+  found = make_evaluation()
+  for own in found.per_cluster.values():
+    own['ret_dev'] = np.full(10, np.nan)
+  assert set(publish.rank_methods(make_job(), found)) == {'disc_test'}
+  for own in found.per_cluster.values():
+    del own['ret_dev']
+  assert publish.rank_methods(make_job(), found) == {}
+  problems: list[str] = []
+  assert not publish.ranking_pictures(make_job(), {}, [], problems)
+  assert not problems
 
 
 def test_observations_are_read_again(tmp_path):

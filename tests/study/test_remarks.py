@@ -18,16 +18,26 @@ def test_failed_members_are_named_with_their_epochs():
   assert found == (
     'ga: 2 of 4 models were no longer finite, from epoch 3 (initialisation 1, '
     'split 0, forget set 11); epoch 0 (initialisation 1, split 1, forget set '
-    '13); the others went on undisturbed'
+    '13); the others were not affected'
   )
-  (found,) = evaluate.failure_warnings('original', np.array([1]), _members(1))
+  (found,) = evaluate.failure_warnings(
+    'original', np.array([1, -1]), _members(2)
+  )
   assert 'epoch 1 (initialisation 0, split 0);' in found
   assert not evaluate.failure_warnings('ga', np.full(4, -1), _members(4))
 
 
 def test_many_failures_are_counted():
-  (found,) = evaluate.failure_warnings('ga', np.zeros(9, int), _members(9))
+  failed = np.array([0] * 9 + [-1])
+  (found,) = evaluate.failure_warnings('ga', failed, _members(10))
   assert found.count('epoch 0') == 5 and 'and 4 more;' in found
+
+
+def test_a_population_that_failed_as_a_whole_is_said_in_one_sentence():
+  (found,) = evaluate.failure_warnings('ga', np.full(4, 2), _members(4))
+  assert found.startswith('ga: all 4 models failed, at epoch 2:')
+  (found,) = evaluate.failure_warnings('ga', np.array([2, 5]), _members(2))
+  assert 'all 2 models failed, at epochs 2 to 5:' in found
 
 
 @pytest.mark.parametrize(('every_epoch', 'mean'), [(False, 200), (True, 300)])

@@ -6,6 +6,8 @@ which colour-blind readers tell apart, and never carry a meaning alone. Equal
 arrays give equal bytes, whatever the user's matplotlib settings are.
 """
 
+from matplotlib.figure import Figure
+
 from jaxmu.report.plots.curves import (
   Roc,
   log_odds,
@@ -23,6 +25,7 @@ from jaxmu.report.plots.style import DPI, png, save
 
 __all__ = [
   'DPI',
+  'Figure',
   'Roc',
   'accuracy_bars',
   'critical_difference',

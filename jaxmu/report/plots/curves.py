@@ -1,11 +1,4 @@
-"""ROC curves on logarithmic axes, where a privacy leak is visible first.
-
-Trade-off curves: which pairs of errors an attacker can choose between.
-
-Training curves of a population: the median member and the range.
-
-Histograms of log-odds: do forgotten points still look different?
-"""
+"""Curves: ROC, trade-off, training, and distributions of log-odds."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -46,8 +39,6 @@ class Roc:
 def roc(
   curves: Mapping[str, Roc],
   *,
-  reference: str = results.REFERENCE,
-  original: str = results.ORIGINAL,
   title: str = 'Forgotten against unseen points: ROC of the attack',
 ) -> figure.Figure:
   """Draw log-log ROC curves of original, retrained and unlearned models.
@@ -57,18 +48,19 @@ def roc(
 
   Args:
     curves: method -> curve.
-    reference: key of the retrained models.
-    original: key of the original models.
     title: headline.
 
   Returns:
     The figure.
   """
-  order = results.ordered(curves, reference, original)
-  looks = style.looks(order, reference, original)
-  crowd = len([n for n in order if n not in (reference, original)]) > _CROWD
+  order = results.ordered(curves)
+  looks = style.looks(order)
+  crowd = (
+    len([n for n in order if n not in (results.REFERENCE, results.ORIGINAL)])
+    > _CROWD
+  )
   draw = _many if crowd else _few
-  fig = draw(curves, order, looks, reference, original)
+  fig = draw(curves, order, looks)
   style.title(fig, title)
   return fig
 
@@ -77,16 +69,13 @@ def _few(
   curves: Mapping[str, Roc],
   order: Sequence[str],
   looks: Mapping[str, style.Look],
-  reference: str,
-  original: str,
 ) -> figure.Figure:
   """Draw all curves in one panel."""
-  del original
   corner = _corner(curves)
   fig = style.canvas(5.6, 5.2)
   panel = fig.add_subplot()
   for name in order:
-    _draw(panel, name, curves[name], looks[name], corner, reference)
+    _draw(panel, name, curves[name], looks[name], corner)
   _axes(panel, corner, list(curves.values()))
   handles = [*panel.get_legend_handles_labels()[0], *_marks(curves.values())]
   panel.legend(handles=handles, loc='lower right', handlelength=2.6)
@@ -101,12 +90,12 @@ def _many(
   curves: Mapping[str, Roc],
   order: Sequence[str],
   looks: Mapping[str, style.Look],
-  reference: str,
-  original: str,
 ) -> figure.Figure:
   """Draw a panel per unlearner, with the same context in each."""
   corner = _corner(curves)
-  context = [name for name in order if name in (reference, original)]
+  context = [
+    name for name in order if name in (results.REFERENCE, results.ORIGINAL)
+  ]
   unlearned = [name for name in order if name not in context]
   fig, panels = style.grid(
     len(unlearned), xlabel='False positive rate', ylabel='True positive rate'
@@ -114,12 +103,12 @@ def _many(
   subject = dataclasses.replace(looks[unlearned[0]], color=style.BLUE)
   for name, panel in zip(unlearned, panels, strict=True):
     for other in context:
-      _draw(panel, other, curves[other], looks[other], corner, reference)
-    _draw(panel, name, curves[name], subject, corner, reference)
+      _draw(panel, other, curves[other], looks[other], corner)
+    _draw(panel, name, curves[name], subject, corner)
     _axes(panel, corner, [curves[name]])
     parts = [style.escape(results.label(name)), curves[name].remark]
     panel.set_title(', '.join(part for part in parts if part))
-  handles = _context_handles(context, looks, reference)
+  handles = _context_handles(context, looks)
   handles += _marks(curves.values())
   fig.legend(handles=handles, loc='outside lower center', ncols=5)
   return fig
@@ -149,11 +138,10 @@ def _draw(
   curve: Roc,
   look: style.Look,
   corner: float,
-  reference: str,
 ) -> None:
   fpr = np.asarray(curve.fpr, np.float64)
   tpr = np.asarray(curve.tpr, np.float64)
-  text = style.label(name, reference)
+  text = style.label(name)
   if curve.remark:
     text = f'{text}, {curve.remark}'
   if not np.isfinite(tpr).any():
@@ -217,13 +205,13 @@ def _marks(curves: Iterable[Roc]) -> list[artist.Artist]:
 
 
 def _context_handles(
-  context: list[str], looks: Mapping[str, style.Look], reference: str
+  context: list[str], looks: Mapping[str, style.Look]
 ) -> list[artist.Artist]:
   handles: list[artist.Artist] = []
   for name in context:
     handle = lines.Line2D([], [], color=looks[name].color)
     handle.set_linestyle(looks[name].line)
-    handle.set_label(style.label(name, reference))
+    handle.set_label(style.label(name))
     handles.append(handle)
   handles.append(lines.Line2D([], [], color=style.BLUE, label='Unlearned'))
   return handles
@@ -234,8 +222,6 @@ def trade_off(
   curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
   *,
   remarks: Mapping[str, str] | None = None,
-  reference: str = results.REFERENCE,
-  original: str = results.ORIGINAL,
   title: str = 'Errors open to an attacker: closer to the diagonal, less leaks',
 ) -> figure.Figure:
   """Draw false negative against false positive rates.
@@ -246,22 +232,20 @@ def trade_off(
   Args:
     curves: method -> (fpr f64[G], fnr f64[G]) on the lower convex hull.
     remarks: method -> what the legend says beside its name.
-    reference: key of the retrained models.
-    original: key of the original models.
     title: headline.
 
   Returns:
     The figure.
   """
-  order = results.ordered(curves, reference, original)
-  looks = style.looks(order, reference, original)
+  order = results.ordered(curves)
+  looks = style.looks(order)
   fig = style.canvas(5.6 if len(order) <= 8 else 7.2, 5.2)
   panel = fig.add_subplot()
   panel.plot([0, 1], [1, 0], color=style.QUIET, lw=0.8, label='Guessing')
   panel.fill_between([0, 1], [1, 0], [1, 1], color=style.FAINT, alpha=0.5, lw=0)
   for name in order:
     fpr, fnr = (np.asarray(side, np.float64) for side in curves[name])
-    text = ', '.join([style.label(name, reference), *_remark(remarks, name)])
+    text = ', '.join([style.label(name), *_remark(remarks, name)])
     if not (np.isfinite(fpr) & np.isfinite(fnr)).any():
       text = f'{text}: no finite values'
     look = looks[name]
@@ -301,8 +285,6 @@ def training_curves(
   *,
   ylabel: str = 'Accuracy',
   log: bool = False,
-  reference: str = results.REFERENCE,
-  original: str = results.ORIGINAL,
   title: str | None = None,
 ) -> figure.Figure:
   """Draw a number per epoch for every member of each population.
@@ -313,21 +295,19 @@ def training_curves(
       stand side by side with equal axes.
     ylabel: what the number is.
     log: draw it on a logarithmic axis.
-    reference: key of the retrained models.
-    original: key of the original models.
     title: headline, or None for one made from `ylabel`.
 
   Returns:
     The figure.
   """
   every = {name: None for curves in panels.values() for name in curves}
-  order = results.ordered(every, reference, original)
-  looks = style.looks(order, reference, original)
+  order = results.ordered(every)
+  looks = style.looks(order)
   few = len(order) <= _CURVES_CROWD
   fig = style.canvas((3.2 if few else 4.4) + 3.2 * len(panels), 3.9)
   drawn = fig.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)
   for panel, (name, curves) in zip(drawn.flat, panels.items(), strict=True):
-    _panel(panel, curves, order, looks, reference, few)
+    _panel(panel, curves, order, looks, few)
     panel.set(xlabel='Epoch', title=name, yscale='log' if log else 'linear')
     panel.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
   drawn[0, 0].set_ylabel(ylabel)
@@ -345,12 +325,11 @@ def _panel(
   curves: Mapping[str, ArrayLike],
   order: Sequence[str],
   looks: Mapping[str, style.Look],
-  reference: str,
   ranges: bool,
 ) -> None:
   for name in order:
     if name in curves:
-      text = style.label(name, reference)
+      text = style.label(name)
       _population(panel, curves[name], looks[name], text, ranges)
 
 
@@ -399,8 +378,6 @@ def log_odds(
   panels: Mapping[str, tuple[ArrayLike, ArrayLike]],
   *,
   bins: int = 40,
-  reference: str = results.REFERENCE,
-  original: str = results.ORIGINAL,
   title: str = 'How sure the models are of forgotten and of unseen points',
 ) -> figure.Figure:
   """Draw one panel per method with both histograms on common axes.
@@ -412,14 +389,12 @@ def log_odds(
     panels: method -> (log-odds of forgotten points, of unseen points), each of
       any shape.
     bins: number of bins.
-    reference: key of the retrained models.
-    original: key of the original models.
     title: headline.
 
   Returns:
     The figure.
   """
-  order = results.ordered(panels, reference, original)
+  order = results.ordered(panels)
   forgotten = [np.ravel(np.asarray(panels[name][0], float)) for name in order]
   unseen = [np.ravel(np.asarray(panels[name][1], float)) for name in order]
   edges = _edges([*forgotten, *unseen], bins)
@@ -429,8 +404,8 @@ def log_odds(
   for i, (name, panel) in enumerate(zip(order, cells, strict=True)):
     _histograms_panel(panel, forgotten[i], unseen[i], edges)
     panel.set_title(
-      style.label(name, reference),
-      fontweight='bold' if name == reference else 'normal',
+      style.label(name),
+      fontweight='bold' if name == results.REFERENCE else 'normal',
     )
   top = max(panel.dataLim.y1 for panel in cells)
   cells[0].set_ylim(0, 1.05 * top if top > 0 else 1)  # shared by all

@@ -1,11 +1,4 @@
-"""Accuracies beside those of the retrained models.
-
-Pareto fronts: methods by two numbers that should both be small.
-
-Critical-difference diagrams: which methods cannot be told apart.
-
-Which points are exposed: before against after unlearning, one by one.
-"""
+"""Methods and points compared: accuracies, fronts, ranks, exposure."""
 
 from collections.abc import Sequence
 
@@ -27,8 +20,6 @@ def accuracy_bars(
   high: ArrayLike | None = None,
   *,
   sets: Sequence[str] = SETS,
-  reference: str = results.REFERENCE,
-  original: str = results.ORIGINAL,
   title: str = 'Accuracy on each set, with the gap to retrained models',
 ) -> figure.Figure:
   """Draw one panel per set with one bar per method.
@@ -42,8 +33,6 @@ def accuracy_bars(
     low: f64[M, K] lower ends of intervals, or None.
     high: f64[M, K] upper ends of intervals, or None.
     sets: K titles.
-    reference: key of the retrained models.
-    original: key of the original models.
     title: headline.
 
   Returns:
@@ -60,19 +49,17 @@ def accuracy_bars(
     )
   low = values if low is None else np.asarray(low, np.float64)
   high = values if high is None else np.asarray(high, np.float64)
-  order = results.ordered(methods, reference, original)
+  order = results.ordered(methods)
   rows = [list(methods).index(name) for name in order]
   width = 1.5 + 2.1 * len(sets)
   fig = style.canvas(width, 1.0 + 0.25 * len(order))
   panels = fig.subplots(1, len(sets), sharex=True, sharey=True, squeeze=False)
   bars = np.stack([values[rows], low[rows], high[rows]])  # f64[3, M, K]
   for k, panel in enumerate(panels.flat):
-    _panel(panel, order, bars[:, :, k], reference, original)
+    _panel(panel, order, bars[:, :, k])
     panel.set_title(sets[k])
   first = panels[0, 0]
-  first.set_yticks(
-    range(len(order)), [style.label(name, reference) for name in order]
-  )
+  first.set_yticks(range(len(order)), [style.label(name) for name in order])
   first.set_ylim(len(order) - 0.5, -0.5)
   style.title(fig, title)
   return fig
@@ -82,19 +69,21 @@ def _panel(
   panel: axes.Axes,
   order: Sequence[str],
   bars: np.ndarray,
-  reference: str,
-  original: str,
 ) -> None:
   value, low, high = bars
-  target = value[order.index(reference)] if reference in order else np.nan
+  target = (
+    value[order.index(results.REFERENCE)]
+    if results.REFERENCE in order
+    else np.nan
+  )
   for i, name in enumerate(order):
     if np.isnan(value[i]):
       panel.text(0.02, i, 'n/a', va='center', fontsize=8, color=style.QUIET)
       continue
-    _bar(panel, i, value[i], name, reference, original)
+    _bar(panel, i, value[i], name)
     if np.isfinite(low[i]) and np.isfinite(high[i]) and high[i] > low[i]:
       panel.plot([low[i], high[i]], [i, i], color=style.INK, lw=1.2, zorder=6)
-    _number(panel, i, value[i], target, name == reference)
+    _number(panel, i, value[i], target, name == results.REFERENCE)
   if np.isfinite(target):
     panel.axvline(target, color=style.INK, linestyle=(0, (4, 2)), lw=1.0)
   panel.set_xlim(0, 1.85)  # room for the numbers
@@ -109,10 +98,8 @@ def _bar(
   i: int,
   value: float,
   name: str,
-  reference: str,
-  original: str,
 ) -> None:
-  if name == reference:
+  if name == results.REFERENCE:
     panel.barh(
       i,
       value,
@@ -123,7 +110,7 @@ def _bar(
       linewidth=1.0,
     )
     return
-  color = style.VERMILION if name == original else style.BLUE
+  color = style.VERMILION if name == results.ORIGINAL else style.BLUE
   panel.barh(i, value, height=0.66, color=color, alpha=0.75)
 
 
@@ -154,8 +141,6 @@ def pareto(
   *,
   x_metric: str = 'ret_dev',
   y_metric: str = 'excess_ulira_auc',
-  reference: str = results.REFERENCE,
-  original: str = results.ORIGINAL,
   title: str | None = None,
 ) -> figure.Figure:
   """Draw methods by two numbers that should both be small.
@@ -167,8 +152,6 @@ def pareto(
     front: bool[M], whom no other beats in both numbers; drawn filled.
     x_metric: key of the first number, for the axis.
     y_metric: key of the second number, for the axis.
-    reference: key of the retrained models.
-    original: key of the original models.
     title: headline.
 
   Returns:
@@ -177,7 +160,9 @@ def pareto(
   x, y = (np.ravel(np.asarray(side, np.float64)) for side in (x, y))
   known = np.isfinite(x) & np.isfinite(y)
   order = list(methods)
-  competes = np.array([name not in (reference, original) for name in order])
+  competes = np.array(
+    [name not in (results.REFERENCE, results.ORIGINAL) for name in order]
+  )
   front = np.flatnonzero(np.asarray(front, bool) & known & competes)
   fig = style.canvas(6.0, 4.6)
   panel = fig.add_subplot()
@@ -186,7 +171,7 @@ def pareto(
     panel.step(x[path], y[path], where='post', color=style.QUIET, lw=1)
   for i in np.flatnonzero(known):
     hollow = bool(competes[i]) and i not in front
-    _point(panel, order[i], x[i], y[i], hollow, reference, original)
+    _point(panel, order[i], x[i], y[i], hollow)
   panel.set_xlabel(f'{glossary.describe(x_metric).title} (lower is better)')
   panel.set_ylabel(f'{glossary.describe(y_metric).title}\n(lower is better)')
   panel.margins(0.12)
@@ -207,22 +192,20 @@ def _point(
   x: float,
   y: float,
   hollow: bool,
-  reference: str,
-  original: str,
 ) -> None:
-  color = {reference: style.INK, original: style.VERMILION}.get(
+  color = {results.REFERENCE: style.INK, results.ORIGINAL: style.VERMILION}.get(
     name, style.BLUE
   )
   panel.plot(
     x,
     y,
-    marker='D' if name == reference else 'o',
+    marker='D' if name == results.REFERENCE else 'o',
     ms=6.5,
     color=color,
     markerfacecolor='white' if hollow else color,
     linestyle='none',
   )
-  if name == reference:
+  if name == results.REFERENCE:
     for line, at in ((panel.axvline, x), (panel.axhline, y)):
       line(at, color=style.INK, lw=0.9, linestyle=(0, (4, 2)), zorder=1)
 
@@ -299,7 +282,6 @@ def critical_difference(
   mean_rank: ArrayLike,
   difference: float,
   *,
-  reference: str = results.REFERENCE,
   title: str = 'Mean rank of each method (1 is best)',
 ) -> figure.Figure:
   """Draw mean ranks, with a bar over methods that cannot be told apart.
@@ -311,7 +293,6 @@ def critical_difference(
     methods: M keys.
     mean_rank: f64[M] mean ranks, 1 the best.
     difference: the critical difference of mean ranks, NaN for none.
-    reference: key of the retrained models, led to by a dashed line.
     title: headline.
 
   Returns:
@@ -341,7 +322,7 @@ def critical_difference(
     y = 0.45 + 0.22 * i
     ends = [rank[first] - 0.008 * worst, rank[last] + 0.008 * worst]
     panel.plot(ends, [y, y], color=style.BLUE, lw=4, solid_capstyle='butt')
-  _names(panel, rank, labels, worst, top, reference)
+  _names(panel, rank, labels, worst, top)
   missing = len(methods) - len(labels)
   if missing:
     style.note(panel, f'{missing} methods without a rank', y=0.02, va='bottom')
@@ -375,7 +356,6 @@ def _names(
   labels: Sequence[str],
   worst: int,
   top: float,
-  reference: str,
 ) -> None:
   """Lead from each rank to its name: the better half left, the rest right."""
   half = -(-len(labels) // 2)
@@ -383,8 +363,8 @@ def _names(
     left = i < half
     y = top + 0.42 * (i if left else len(labels) - 1 - i)
     edge = 1 - 0.03 * worst if left else worst + 0.03 * worst
-    name = style.label(label, reference)
-    line = (0, (4, 2)) if label == reference else '-'
+    name = style.label(label)
+    line = (0, (4, 2)) if label == results.REFERENCE else '-'
     panel.plot([x, x, edge], [0, y, y], color='#666666', lw=0.8, ls=line)
     panel.plot(x, 0, 'o', color=style.INK, ms=3.5)
     panel.text(

@@ -83,15 +83,13 @@ def styled(draw: Callable[P, T]) -> Callable[P, T]:
 
 def looks(
   methods: Iterable[str],
-  reference: str = results.REFERENCE,
-  original: str = results.ORIGINAL,
 ) -> dict[str, Look]:
   """Return the look of each method, by its place among the unlearners."""
   result, i = {}, 0
   for method in methods:
-    if method == reference:
+    if method == results.REFERENCE:
       result[method] = Look(INK, (0, (4.0, 2.0)), 'D', 5)
-    elif method == original:
+    elif method == results.ORIGINAL:
       result[method] = Look(VERMILION, '-', 's', 3)
     else:
       line = _LINES[i // len(_CYCLE) % len(_LINES)]
@@ -101,10 +99,10 @@ def looks(
   return result
 
 
-def label(method: str, reference: str = results.REFERENCE) -> str:
+def label(method: str) -> str:
   """Return a method's name for a picture, the reference marked as such."""
   name = escape(results.label(method))
-  return f'{name} (reference)' if method == reference else name
+  return f'{name} (reference)' if method == results.REFERENCE else name
 
 
 def escape(text: str) -> str:

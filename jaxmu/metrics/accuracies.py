@@ -1,0 +1,73 @@
+"""Top-1 accuracy on the four sets: RA, FA, VA, TA."""
+
+import numpy as np
+
+from jaxmu.metrics.interface import Card, Evaluated, Metric
+from jaxmu.terms import BENCHMARK, Term
+
+
+def accuracy(correct: np.ndarray, where: np.ndarray) -> np.ndarray:
+  """Return the fraction correct of a set of examples, f64[...].
+
+  Args:
+    correct: bool[..., N].
+    where: bool, broadcastable to `correct`, the set; NaN where it is empty.
+
+  Example:
+    >>> accuracy(np.array([True, False, True]), np.array([1, 1, 0], bool))
+    np.float64(0.5)
+  """
+  correct = np.asarray(correct, bool)
+  where = np.broadcast_to(where, correct.shape)
+  size = where.sum(-1)
+  share = (correct & where).sum(-1) / np.maximum(size, 1)
+  return np.where(size > 0, share, np.nan)[()]
+
+
+def accuracies(population: Evaluated) -> dict[str, np.ndarray]:
+  """Return RA, FA, VA and TA of each model, f64[P]."""
+  sets = {
+    'ra': population.retained,
+    'fa': population.forgotten,
+    'va': population.columns(population.validation),
+    'ta': population.columns(population.test),
+  }
+  return {
+    name: accuracy(population.correct, where) for name, where in sets.items()
+  }
+
+
+def _term(title: str, sentence: str) -> Term:
+  return Term(title, sentence, 'fraction', 'retrained', BENCHMARK)
+
+
+METRIC = Metric(
+  'accuracy',
+  accuracies,
+  Card(
+    title='Accuracy on each set',
+    undefined='the set of examples is empty',
+    terms={
+      'ra': _term(
+        'Retain accuracy (RA)',
+        'Share of the training images to be kept that the model gets right.',
+      ),
+      'fa': _term(
+        'Forget accuracy (FA)',
+        'Share of the images to be forgotten that the model gets right; a '
+        'model that never saw them gets them right about as often as test '
+        'images.',
+      ),
+      'va': _term(
+        'Validation accuracy (VA)',
+        'Share of the validation images, on which no model was trained, that '
+        'the model gets right.',
+      ),
+      'ta': _term(
+        'Test accuracy (TA)',
+        'Share of the test images that the model gets right; nothing else uses '
+        'these images.',
+      ),
+    },
+  ),
+)

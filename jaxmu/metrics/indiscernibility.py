@@ -1,0 +1,131 @@
+"""How close a population attack is to guessing: MIA, Indisc and one AUC.
+
+The attack has one threshold on the loss for all examples (see
+`jaxmu.attacks.single_model`). It tells forgotten from validation or test
+examples, so it also works where there is one split and no example that only
+other models saw. The numbers of the same attack on forgotten and never-seen
+examples, 'population_mia' and 'loss_auc', come from the attack suite.
+"""
+
+import numpy as np
+
+from jaxmu.attacks import log_odds, single_model
+from jaxmu.metrics.interface import Card, Evaluated, Metric, Number
+from jaxmu.terms import BENCHMARK, Term
+
+# sd(MIA) * sqrt(n) without any signal, for the mean of ten stratified random
+# 90/10 splits of n + n examples, simulated: .35 for heavy-tailed features such
+# as the losses of well-trained models, up to .57 for uniform ones.
+HEAVY_TAILED = 0.346
+
+
+def indiscernibility(mia: np.ndarray) -> np.ndarray:
+  """Return 1 - |2 MIA - 1|: 1 where the attack guesses.
+
+  Args:
+    mia: accuracies of a balanced attack, float[...]; NaN gives NaN.
+
+  Raises:
+    ValueError: an accuracy outside [0, 1].
+  """
+  mia = np.asarray(mia, np.float64)
+  if ((mia < 0) | (mia > 1)).any():
+    raise ValueError(f'MIA {mia} is not an accuracy in [0, 1]')
+  return 1 - abs(2 * mia - 1)
+
+
+def noise_floor(n: int, *, spread: float = HEAVY_TAILED) -> tuple[float, float]:
+  """Return sd(MIA) and E[Indisc] when there is nothing to detect.
+
+  Differences in Indisc below one minus the second number mean nothing. For
+  features that are not heavy-tailed the floor is worse; see
+  `single_model.null_mia` for the floor of given losses.
+
+  Args:
+    n: examples on each side of the balanced attack.
+    spread: sd(MIA) times the root of n.
+  """
+  sd = spread / np.sqrt(n)
+  return float(sd), float(1 - 2 * sd * np.sqrt(2 / np.pi))
+
+
+def attack(population: Evaluated) -> dict[str, Number]:
+  """Run the attack against validation and against test examples."""
+  loss = log_odds.loss_from_log_odds(population.log_odds)
+  forget = _select(loss, population.forgotten)
+  outside = {
+    'val': loss[:, population.validation],
+    'test': loss[:, population.test],
+  }
+  given: dict[str, Number] = {}
+  for name, nonmember in outside.items():
+    mia = np.full(population.size, np.nan)
+    if min(forget.shape[1], nonmember.shape[1]) >= single_model.FOLDS:
+      mia = single_model.population_mia(forget, nonmember)
+    given[f'mia_{name}'] = mia
+    given[f'indisc_{name}'] = indiscernibility(mia)
+  given['population_auc'] = np.full(population.size, np.nan)
+  if min(forget.shape[1], outside['test'].shape[1]) >= single_model.FOLDS:
+    report = single_model.population_report(
+      -forget, -outside['test'], population.cluster
+    )
+    given['population_auc'] = report['auc']
+  return given
+
+
+def _select(values: np.ndarray, where: np.ndarray) -> np.ndarray:
+  """Return f64[P, F] from as many chosen columns of each row."""
+  return np.stack([v[w] for v, w in zip(values, where, strict=True)])
+
+
+def _mia(title: str, outside: str) -> Term:
+  return Term(
+    title,
+    'How often a simple attacker, who sees only the loss, tells forgotten from '
+    f'{outside} images; guessing is right half of the time.',
+    'fraction',
+    'retrained',
+    f'{BENCHMARK} (logistic regression on the loss)',
+  )
+
+
+def _indisc(title: str, outside: str) -> Term:
+  return Term(
+    title,
+    'Is 1 when the population attack only guesses, 0 when it always tells '
+    f'forgotten from {outside} images.',
+    'fraction',
+    'higher',
+    f'{BENCHMARK} (1 - |2 MIA - 1|)',
+  )
+
+
+METRIC = Metric(
+  'indiscernibility',
+  attack,
+  Card(
+    title='Population attack on validation and test images',
+    undefined=(
+      f'the attack needs {single_model.FOLDS} forgotten and as many other '
+      'examples'
+    ),
+    exempt={
+      'order of examples': 'a seeded shuffle draws the examples of the fits'
+    },
+    terms={
+      'mia_val': _mia('Population attack vs validation (MIA)', 'validation'),
+      'indisc_val': _indisc('Indiscernibility vs validation', 'validation'),
+      'mia_test': _mia('Population attack vs test (T-MIA)', 'test'),
+      'indisc_test': _indisc('Indiscernibility vs test (Indisc)', 'test'),
+      'population_auc': Term(
+        'Population attack: AUC',
+        'How often one threshold on the loss for all points ranks a forgotten '
+        'point above a test point; 0.5 is guessing, but where the two sets '
+        'differ by themselves retrained models show what no leak looks like.',
+        'fraction',
+        'retrained',
+        'Yeom et al. 2018',
+      ),
+    },
+  ),
+)

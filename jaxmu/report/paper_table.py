@@ -1,0 +1,209 @@
+"""The benchmark's table: methods × ten columns, mean ± sd over seeds.
+
+As text for the terminal and as Markdown. Numbers are paired with the retrained
+model of the same seed before they get here, so 'mean ± sd' is over paired
+values. Values that are not finite are left out of the mean and counted:
+'[8/10]' says that eight of ten seeds entered. Below the retrained models stands
+the noise floor: retrained models as if each were a method, paired with the
+retrained model of the next seed.
+"""
+
+import dataclasses
+import io
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import rich.console
+import rich.table
+from numpy.typing import ArrayLike
+
+from jaxmu.report import glossary, tables
+from jaxmu.report import results as results_lib
+
+COLUMNS = {
+  'ra': 'RA',
+  'fa': 'FA',
+  'ta': 'TA',
+  'rr': 'RR',
+  'fr': 'FR',
+  'tr': 'TR',
+  'ret_dev': 'RetDev',
+  'indisc_test': 'Indisc',
+  'mia_test': 'T-MIA',
+  'rte': 'RTE',
+}
+
+PerSeed = Mapping[str, Mapping[str, ArrayLike]]
+
+NOTE = (
+  'Mean ± standard deviation over initialisations, each paired with the '
+  'retrained model of the same one (RTE: over repeated runs of one model). '
+  'Better is: →R closer to the retrained models, →1 closer to 1, ↑ higher, '
+  '↓ lower. RR, FR, TR: RA, FA, TA divided by those of the retrained model; '
+  'RetDev: the sum of their distances from 1. T-MIA: how often an attacker who '
+  'sees the loss tells forgotten from test images; Indisc: 1 minus twice its '
+  'distance from 0.5. RTE: time of retraining over that of the method, data '
+  'and programs loaded.'
+)
+_FLOOR = 'Retrained, next seed'
+_FLOOR_NOTE = (
+  f"'{_FLOOR}' compares each retrained model with that of the next "
+  'initialisation: a RetDev of this size is as close as retraining comes to '
+  "itself, and the 'Retrained' Indisc is what the attack gives where there is "
+  'nothing to find. Smaller differences mean nothing.'
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class PaperTable:
+  """What the table shows.
+
+  Attributes:
+    per_seed: method -> metric -> one value per seed; metrics not given show as
+      n/a, further metrics are ignored.
+    floor: metric -> values of retrained models against that of another seed;
+      empty where there is one seed.
+    failed: method -> (failed members, all members), where there are any.
+  """
+
+  per_seed: PerSeed
+  floor: Mapping[str, ArrayLike] = dataclasses.field(default_factory=dict)
+  failed: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
+
+
+def show(
+  results: PaperTable, *, console: rich.console.Console | None = None
+) -> None:
+  """Print the table, as wide as the terminal; in one part elsewhere."""
+  console = console or rich.console.Console()
+  whole = as_text(results, width=console.width if console.is_terminal else 200)
+  if console.options.ascii_only:
+    whole = whole.translate(tables.ASCII)
+  print(whole, file=console.file)
+
+
+def as_text(results: PaperTable, *, width: int = 120, decimals: int = 3) -> str:
+  """Return the table as plain text, in several parts where it is too wide.
+
+  Args:
+    results: what to show.
+    width: columns of the terminal.
+    decimals: digits after the point.
+
+  Returns:
+    Text that ends with a newline.
+  """
+  methods, cells = _cells(results, decimals)
+  titles = _titles()
+  label = max(map(len, ['Method', *methods])) + 2
+  widths = [
+    max(len(title), *(len(line[i]) for line in cells)) + 2
+    for i, title in enumerate(titles)
+  ]
+  parts = []
+  for part in _parts(widths, width - label):
+    grid = rich.table.Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    grid.add_column('Method', no_wrap=True)
+    for i in part:
+      grid.add_column(titles[i], justify='right', no_wrap=True)
+    for method, line in zip(methods, cells, strict=True):
+      grid.add_row(method, *(line[i] for i in part))
+    parts.append(_render(grid, width))
+  notes = (
+    textwrap.fill(note, min(width, 100)) + '\n' for note in _notes(results)
+  )
+  return '\n'.join([*parts, *notes])
+
+
+def as_markdown(results: PaperTable, *, decimals: int = 3) -> str:
+  """Return the table as Markdown; arguments as for `text`."""
+  methods, cells = _cells(results, decimals)
+  lines = [
+    ['Method', *_titles()],
+    ['---', *('---:' for _ in COLUMNS)],
+    *(
+      [name.replace('|', r'\|'), *line]
+      for name, line in zip(methods, cells, strict=True)
+    ),
+  ]
+  rows = ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+  notes = (textwrap.fill(note, 80) + '\n' for note in _notes(results))
+  return '\n'.join([rows, *notes])
+
+
+def _titles() -> list[str]:
+  return [
+    f'{title} {glossary.symbol(metric)}' for metric, title in COLUMNS.items()
+  ]
+
+
+def _notes(results: PaperTable) -> list[str]:
+  notes = [NOTE]
+  if results.floor:
+    notes.append(_FLOOR_NOTE)
+  if any(bad for bad, _ in results.failed.values()):
+    notes.append(
+      "'failed' counts models whose loss or weights are not finite; their "
+      'predictions count as wrong.'
+    )
+  return notes
+
+
+def _cells(
+  results: PaperTable, decimals: int
+) -> tuple[list[str], list[list[str]]]:
+  methods = results_lib.ordered(results.per_seed)
+  labels = [_label(method, results.failed) for method in methods]
+  cells = [
+    [
+      _cell(results.per_seed[method].get(metric, ()), decimals)
+      for metric in COLUMNS
+    ]
+    for method in methods
+  ]
+  if results.floor:
+    floor = [
+      _cell(results.floor[metric], decimals) if metric in results.floor else ''
+      for metric in COLUMNS
+    ]
+    at = int(results_lib.REFERENCE in methods)
+    labels.insert(at, _FLOOR)
+    cells.insert(at, floor)
+  return labels, cells
+
+
+def _label(method: str, failed: Mapping[str, Sequence[int]]) -> str:
+  bad, total = failed.get(method, (0, 0))
+  count = f' ({bad} of {total} failed)' if bad else ''
+  return results_lib.label(method) + count
+
+
+def _cell(values: ArrayLike, decimals: int) -> str:
+  """Return 'mean ± sd', with '[finite/all]' where some are not finite."""
+  values = np.ravel(np.asarray(values, np.float64))
+  finite = values[np.isfinite(values)]
+  if not finite.size:
+    return results_lib.MISSING
+  deviation = finite.std(ddof=1) if finite.size > 1 else np.nan
+  cell = results_lib.format_spread(finite.mean(), float(deviation), decimals)
+  if finite.size < values.size:
+    cell += f' [{finite.size}/{values.size}]'
+  return cell
+
+
+def _parts(widths: Sequence[int], room: int) -> list[list[int]]:
+  """Return runs of columns that fit, at least one column in each."""
+  parts: list[list[int]] = [[]]
+  for i, width in enumerate(widths):
+    if parts[-1] and sum(widths[j] for j in parts[-1]) + width > room:
+      parts.append([])
+    parts[-1].append(i)
+  return parts
+
+
+def _render(grid: rich.table.Table, width: int) -> str:
+  file = io.StringIO()
+  rich.console.Console(file=file, width=width, color_system=None).print(grid)
+  lines = (line.rstrip() for line in file.getvalue().splitlines())
+  return ''.join(f'{line}\n' for line in lines)
