@@ -536,7 +536,8 @@ def _scores(
 
   Args:
     parts: populations by their names in attacks.
-    known: what was made before of a population, by its id; it is added to.
+    known: what was made before of retrained and original models, by the id of
+      the population; it is added to.
   """
   own = parts['unlearned']
   groups = len(np.unique(own.cluster)) if len(np.unique(own.split)) > 1 else 1
@@ -545,14 +546,16 @@ def _scores(
       f'they need {_MIN_GROUPS} independent groups of splits, and this design '
       f'has {groups}; give jaxmu.split more splits, such as splits=16'
     )
-  found = {}
+  found: dict[str, Any] = {}
   for side, part in parts.items():
-    if id(part) not in known:
+    found[side] = known.get(id(part))
+    if found[side] is None:
       one = _once_per_split(part) if side == 'original' else part
-      known[id(part)] = scores_lib.population(
+      found[side] = scores_lib.population(
         one.log_odds, one.state, one.split, one.cluster, failed=one.failed
       )
-    found[side] = known[id(part)]
+    if side != 'unlearned':  # whose id may be given to the next
+      known[id(part)] = found[side]
   return scores_lib.from_populations(**found)
 
 
