@@ -15,10 +15,8 @@ def test_quickstart_runs_and_shows_two_pictures():
   for cell in notebook.cells:
     # A tiny network: the test asks whether it runs, not how well it learns.
     cell.source = cell.source.replace(
-      'config.splits.num_splits = 12',
-      'config.splits.num_splits = 8; config.train.num_epochs = 2; '
-      "config.model = {'name': 'tiny', 'options': {}}",
-    )
+      "model='resnet18'", "model='tiny', num_epochs=2"
+    ).replace('splits=12', 'splits=8')
   client = nbclient.NotebookClient(
     notebook,
     timeout=500,
@@ -29,5 +27,8 @@ def test_quickstart_runs_and_shows_two_pictures():
   outputs = [out for c in notebook.cells for out in c.get('outputs', [])]
   pictures = [out for out in outputs if 'image/png' in out.get('data', {})]
   assert len(pictures) == 2
-  printed = ''.join(out.get('text', '') for out in outputs)
-  assert 'AUC' in printed and 'RetDev' in printed
+  printed = ''.join(
+    out.get('text', '') + out.get('data', {}).get('text/plain', '')
+    for out in outputs
+  )
+  assert 'AUC' in printed and 'RetDev' in printed and 'failed' in printed
