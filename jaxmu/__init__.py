@@ -1,3 +1,86 @@
-"""Machine unlearning for image classifiers, in JAX."""
+"""Machine unlearning for image classifiers, in JAX.
+
+    import jaxmu
+
+    data = jaxmu.load_data('digits')
+    design = jaxmu.split(data, forget=0.1, splits=16)
+    original = jaxmu.train(data, design, model='resnet18')
+    unlearned = jaxmu.unlearn('msg', original)
+    print(jaxmu.audit(unlearned, against=jaxmu.retrain(original)))
+
+`METHODS`, `ATTACKS`, `METRICS`, `MODELS` and `DATASETS` list what there is.
+Names are imported when they are first used, so that `import jaxmu` is quick.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from jaxmu.api import Audit as Audit
+  from jaxmu.api import Data as Data
+  from jaxmu.api import Design as Design
+  from jaxmu.api import JobResult as JobResult
+  from jaxmu.api import Models as Models
+  from jaxmu.api import Predictions as Predictions
+  from jaxmu.api import audit as audit
+  from jaxmu.api import load as load
+  from jaxmu.api import load_data as load_data
+  from jaxmu.api import predict as predict
+  from jaxmu.api import retrain as retrain
+  from jaxmu.api import run as run
+  from jaxmu.api import split as split
+  from jaxmu.api import train as train
+  from jaxmu.api import unlearn as unlearn
+  from jaxmu.methods import METHODS as METHODS
+  from jaxmu.models import MODELS as MODELS
+
+  ATTACKS: Any
+  METRICS: Any
+  DATASETS: Any
 
 __version__ = '0.1.0'
+
+__all__ = [
+  'ATTACKS',
+  'DATASETS',
+  'METHODS',
+  'METRICS',
+  'MODELS',
+  'Audit',
+  'Data',
+  'Design',
+  'JobResult',
+  'Models',
+  'Predictions',
+  'audit',
+  'load',
+  'load_data',
+  'predict',
+  'retrain',
+  'run',
+  'split',
+  'train',
+  'unlearn',
+]
+
+# Where names are defined; the others are in jaxmu.api.
+_REGISTRIES = {
+  'ATTACKS': 'jaxmu.attacks.registry',
+  'DATASETS': 'jaxmu.data.datasets',
+  'METHODS': 'jaxmu.methods',
+  'METRICS': 'jaxmu.metrics',
+  'MODELS': 'jaxmu.models',
+}
+
+
+def __getattr__(name: str) -> Any:
+  if name not in __all__:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  module = importlib.import_module(_REGISTRIES.get(name, 'jaxmu.api'))
+  value = getattr(module, name)
+  globals()[name] = value
+  return value
+
+
+def __dir__() -> list[str]:
+  return sorted({*globals(), *__all__})

@@ -40,6 +40,7 @@ _SUFFIX = '.tmp'
 _DRAFT = '.draft-'
 _DRAFTS_LOCK = '.drafts.lock'
 
+
 def path(text: Path) -> pathlib.Path:
   """Return a path with `~` and `$NAME` expanded, as a shell would.
 
@@ -59,7 +60,6 @@ def path(text: Path) -> pathlib.Path:
     raise ValueError(
       f'{os.fspath(text)!r} is no usable path ({error}): write it in full'
     ) from None
-
 
 
 @contextlib.contextmanager

@@ -1,0 +1,718 @@
+"""Metrics and attacks on populations of models, or on stored scores.
+
+jaxmu.audit(unlearned, against=jaxmu.retrain(original))
+jaxmu.audit('scores.npz', attacks=('ulira', 'rmia'))
+"""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxmu.api import printing, training
+from jaxmu.api.populations import Models
+from jaxmu.attacks import intervals, registry, roc
+from jaxmu.attacks import scores as scores_lib
+from jaxmu.data import splits as splits_lib
+from jaxmu.report import results, tables
+from jaxmu.report.results import Row
+
+Estimates = dict[str, intervals.Estimate]
+Arrays = Mapping[str, Any]  # of NumPy
+
+# Keys of rows for the populations of a file of scores.
+_KEYS = {
+  'unlearned': 'unlearned',
+  'retrained': results.REFERENCE,
+  'original': results.ORIGINAL,
+}
+_ACCURACIES = ('ra', 'fa', 'va', 'ta')
+_FPR_GRID = np.geomspace(1e-3, 1.0, 61)
+# An attack that leaves one group out needs two others to be fitted on.
+_MIN_GROUPS = 3
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Audit(printing.Tabular):
+  """Numbers with intervals, beside those of retrained models; see `audit`.
+
+  Attributes:
+    rows: every number: method, metric, value, ends of its 95 % interval, the
+      value of the retrained models, the difference, and the number of
+      independent groups behind it. NaN where something is not available.
+    warnings: what a reader must know before relying on the numbers.
+    failed: (failed models, all models) of methods with failed models.
+    curves: U-LiRA's curve of each population as arrays `fpr`, `tpr`, `low`,
+      `high` and `supported`.
+    scores: what the attacks read, as arrays of `jaxmu.attacks.scores`, by
+      method.
+    title: headline of the report.
+  """
+
+  rows: Sequence[Row]
+  warnings: Sequence[str] = ()
+  failed: Mapping[str, tuple[int, int]] = dataclasses.field(
+    default_factory=dict
+  )
+  curves: Mapping[str, Arrays] = dataclasses.field(default_factory=dict)
+  scores: Mapping[str, Arrays] = dataclasses.field(default_factory=dict)
+  title: str = 'Audit'
+
+  def __getitem__(self, key: tuple[str, str]) -> Row:
+    """Return the row of (method, metric), such as ('msg', 'ulira_auc').
+
+    Raises:
+      KeyError: there is no such row.
+    """
+    for row in self.rows:
+      if (row.method, row.metric) == key:
+        return row
+    known = sorted({row.metric for row in self.rows if row.method == key[0]})
+    raise KeyError(f'no {key[1]!r} of {key[0]!r}; there are {known}')
+
+  def columns(self) -> dict[str, list[Any]]:
+    """Return one line per number."""
+    names = [field.name for field in dataclasses.fields(Row)]
+    return {n: [getattr(row, n) for row in self.rows] for n in names}
+
+  def table(self, *, width: int = 100, everything: bool = True) -> str:
+    """Return the numbers as text, a block per metric.
+
+    Args:
+      width: columns of the terminal.
+      everything: all metrics; else those to read first, as `print` shows.
+    """
+    chosen = self.rows if everything else _headline(self.rows)
+    return tables.table_text(list(chosen), width=width, failed=self.failed)
+
+  def __repr__(self) -> str:
+    lines = [f'Note: {warning}' for warning in self.warnings]
+    return '\n'.join([self.table(everything=False).rstrip('\n'), *lines])
+
+  def plot(self, what: str = '') -> Any:
+    """Draw accuracies or ROC curves; a `matplotlib.figure.Figure`.
+
+    Args:
+      what: 'accuracy' or 'roc'; by default the first of them that there is.
+
+    Raises:
+      ValueError: there is no such picture of this audit.
+    """
+    drawn = self._pictures()
+    if not drawn or what and what not in drawn:
+      there = ', '.join(drawn) or 'none'
+      raise ValueError(f'no picture {what!r} of this audit; there are: {there}')
+    return drawn[what or next(iter(drawn))][1]()
+
+  def save(self, path: str | os.PathLike) -> pathlib.Path:
+    """Write the report: results.csv, results.json, report.html, plots, scores.
+
+    Args:
+      path: folder to write; made if it does not exist.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    from jaxmu.report import html
+
+    folder = pathlib.Path(path).expanduser()
+    report = html.Report(
+      title=self.title,
+      lead=[],
+      rows=list(self.rows),
+      pictures=[
+        html.Picture(name, caption, draw())
+        for name, (caption, draw) in self._pictures().items()
+      ],
+      warnings=list(self.warnings),
+      failed=self.failed,
+    )
+    html.write_report(folder, report)
+    for name, arrays in self.scores.items():
+      target = folder / 'scores' / f'{name.replace(" ", "_")}.npz'
+      target.parent.mkdir(exist_ok=True)
+      np.savez(target, **arrays)
+    return folder
+
+  def _pictures(self) -> dict[str, tuple[str, Callable[[], Any]]]:
+    found: dict[str, tuple[str, Callable[[], Any]]] = {}
+    if any(row.metric in _ACCURACIES for row in self.rows):
+      found['accuracy'] = ('Accuracy on each set.', self._accuracy_bars)
+    if self.curves:
+      found['roc'] = (
+        'Share of forgotten examples that U-LiRA finds (vertical) at a share '
+        'of false alarms (horizontal). The diagonal is guessing.',
+        self._roc_curves,
+      )
+    return found
+
+  def _accuracy_bars(self) -> Any:
+    from jaxmu.report import plots
+
+    known = {(r.method, r.metric): r for r in self.rows}
+    names = [r.method for r in self.rows if r.metric == 'ra']
+    cells = [
+      [known.get((m, k), Row(m, k, results.NAN)) for k in _ACCURACIES]
+      for m in names
+    ]
+    values, low, high = (
+      [[getattr(cell, end) for cell in line] for line in cells]
+      for end in ('value', 'low', 'high')
+    )
+    return plots.accuracy_bars(names, values, low, high)
+
+  def _roc_curves(self) -> Any:
+    from jaxmu.report import plots
+
+    return plots.roc({n: plots.Roc(**c) for n, c in self.curves.items()})
+
+
+def _headline(rows: Sequence[Row]) -> list[Row]:
+  """Return the rows to read first, without metrics that are not available."""
+  first = {row.metric for row in tables.headline(rows)}
+  shown = {
+    row.metric
+    for row in rows
+    if np.isfinite(row.value) and row.method != results.REFERENCE
+  }
+  return [
+    row
+    for row in rows
+    if row.metric in shown and (row.metric in first or _is_auc(row.metric))
+  ]
+
+
+def _is_auc(metric: str) -> bool:
+  beside = metric.startswith('excess_') or metric.endswith('_retain_auc')
+  return metric.endswith('_auc') and not beside
+
+
+def audit(
+  models: Any,
+  *,
+  against: Models | None = None,
+  attacks: Sequence[Any] | None = None,
+  fprs: Sequence[float] = roc.FPRS,
+) -> Audit:
+  """Measure what models remember, and how close they are to retraining.
+
+  Args:
+    models: what `unlearn` or `train` returned, or a list of such populations
+      with the same design; or the scores of models from any framework: an
+      `.npz` file, or arrays by name as in `jaxmu.attacks.scores`.
+    against: retrained models, the reference. Without them, numbers that
+      compare with retraining are left out.
+    attacks: names in `jaxmu.ATTACKS` or plug-ins; by default those that take
+      seconds and that these scores allow; () for none.
+    fprs: false-positive rates, in (0, 1), at which to give true-positive rates.
+
+  Returns:
+    The numbers; `print` shows the ones to read first.
+
+  Raises:
+    ValueError: nothing that can be audited, populations that do not belong
+      together, an unknown attack, or one that these scores do not allow.
+
+  Example:
+    >>> import jaxmu
+    >>> data = jaxmu.load_data('digits')
+    >>> design = jaxmu.split(data, splits=2, pool=400)
+    >>> original = jaxmu.train(data, design, model='tiny', num_epochs=2)
+    >>> unlearned = jaxmu.unlearn('ga', original, num_epochs=1)
+    >>> found = jaxmu.audit(unlearned, against=jaxmu.retrain(original))
+    >>> found['ga', 'ta'].value >= 0
+    True
+    >>> import numpy as np
+    >>> state = np.tile([[1, 2, 2, 1], [2, 1, 1, 2]], (8, 4))
+    >>> noise = np.random.default_rng(0).normal(size=state.shape)
+    >>> scores = {
+    ...   'log_odds': noise + 5 * (state == 1), 'state': state,
+    ...   'split': np.arange(16)}
+    >>> jaxmu.audit(scores, attacks=['ulira'])['unlearned', 'ulira_auc'].value
+    1.0
+  """
+  for rate in fprs:
+    if not 0 < rate < 1:
+      raise ValueError(f'fprs has {rate!r}; give rates between 0 and 1')
+  if isinstance(models, Models):
+    models = [models]
+  if isinstance(models, str | os.PathLike):
+    return _audit_scores(read_scores(models), attacks, fprs, str(models))
+  if isinstance(models, Mapping):
+    return _audit_scores(models, attacks, fprs, 'the arrays')
+  several = isinstance(models, list | tuple) and models
+  if not several or not all(isinstance(one, Models) for one in models):
+    raise ValueError(
+      f'models is a {type(models).__name__}; give what jaxmu.unlearn returned, '
+      'a list of that, an .npz file of scores or arrays by name'
+    )
+  return _audit_models(models, against, attacks, fprs)
+
+
+def read_scores(path: str | os.PathLike) -> dict[str, np.ndarray]:
+  """Read the arrays of an `.npz` file.
+
+  Raises:
+    ValueError: there is no such file, or it is no archive of plain arrays.
+  """
+  from jaxmu.data import formats
+
+  path = pathlib.Path(path).expanduser()
+  if not path.is_file():
+    raise ValueError(f'no file {str(path)!r} (looked in {pathlib.Path.cwd()})')
+  return formats.read_archive(path, needed=('state', 'split'))
+
+
+def _audit_scores(
+  arrays: Arrays,
+  attacks: Sequence[Any] | None,
+  fprs: Sequence[float],
+  origin: str,
+) -> Audit:
+  try:
+    data = scores_lib.from_arrays(arrays)
+  except ValueError as error:
+    raise ValueError(f'{origin}: {error}') from error
+  found, curves = _run_attacks(data, attacks, fprs, {})
+  return Audit(
+    rows=_rows({_KEYS[name]: values for name, values in found.items()}),
+    warnings=list(data.warnings),
+    curves={_KEYS[name]: curve for name, curve in curves.items()},
+    scores={'unlearned': dict(arrays)},
+    title='Attacks on stored scores',
+  )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluated:
+  """One population of P models and N examples as metrics read it.
+
+  Attributes:
+    name: key of its rows.
+    log_odds: f64[P, N] of the true class.
+    correct: bool[P, N].
+    state: int8[P, N], see `jaxmu.types`.
+    validation: i64[V] columns of the validation examples.
+    test: i64[T] columns of the test examples.
+    cluster: i64[P], what is independent.
+    split: i64[P].
+    classes: number of classes.
+    failed: bool[P].
+    retrained: the retrained population, row by row, or None.
+  """
+
+  name: str
+  log_odds: np.ndarray
+  correct: np.ndarray
+  state: np.ndarray
+  validation: np.ndarray
+  test: np.ndarray
+  cluster: np.ndarray
+  split: np.ndarray
+  classes: int
+  failed: np.ndarray
+  retrained: Any = None
+
+  # What the evaluation of a job calls some of these.
+  @property
+  def phi(self) -> np.ndarray:
+    """The log-odds."""
+    return self.log_odds
+
+  @property
+  def design(self) -> Any:
+    """The part of a design that is read."""
+    return _Columns(val=self.validation)
+
+  @property
+  def source(self) -> Any:
+    """The part of a data set that is read."""
+    return _Columns(num_dev=int(self.state.shape[1] - len(self.test)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Columns:
+  val: Any = None
+  num_dev: int = 0
+
+
+def _audit_models(
+  populations: Sequence[Models],
+  against: Models | None,
+  attacks: Sequence[Any] | None,
+  fprs: Sequence[float],
+) -> Audit:
+  designs = {id(one.design) for one in populations}
+  if against is not None:
+    if against.name != 'retrain':
+      raise ValueError(
+        f'against = {against.name!r}; give the models that jaxmu.retrain '
+        'returned'
+      )
+    designs.add(id(against.design))
+  if len(designs) > 1:
+    raise ValueError(
+      'the populations have different designs; audit those that come from '
+      'the same jaxmu.train'
+    )
+  numbers: dict[str, Estimates] = {}
+  curves: dict[str, Arrays] = {}
+  stored: dict[str, Arrays] = {}
+  failed: dict[str, tuple[int, int]] = {}
+  warnings: list[str] = []
+  known: registry.Known = {}
+  references: dict[Any, Evaluated] = {}
+  for key, models in _by_variant(populations):
+    parts = _with_references(key, models, against, references)
+    for part in parts.values():
+      if part.name not in numbers:
+        numbers[part.name] = _metrics(part)
+        if part.failed.any():
+          failed[part.name] = (int(part.failed.sum()), len(part.failed))
+    stored[key] = _arrays(parts)
+    data = _scores(parts)
+    if isinstance(data, str):
+      if attacks:
+        raise ValueError(data)
+      _note(warnings, f'Attacks were not run: {data}')
+      continue
+    found, drawn = _run_attacks(data, attacks, fprs, known)
+    for side, values in found.items():
+      own = numbers[parts[side].name]
+      own |= {k: v for k, v in values.items() if k not in own}
+    for side, curve in drawn.items():
+      curves.setdefault(parts[side].name, curve)
+    for warning in data.warnings if found else ():
+      _note(warnings, warning)
+  names = ', '.join(dict.fromkeys(one.name for one in populations))
+  return Audit(
+    rows=_rows(numbers),
+    warnings=[*map(_failure, failed.items()), *warnings],
+    failed=failed,
+    curves=curves,
+    scores=stored,
+    title=f'{names}: {populations[0].setup.describe()}',
+  )
+
+
+def _note(warnings: list[str], text: str) -> None:
+  if text not in warnings:
+    warnings.append(text)
+
+
+def _failure(entry: tuple[str, tuple[int, int]]) -> str:
+  name, (bad, all_models) = entry
+  return f'{name}: {bad} of {all_models} models are no longer finite'
+
+
+def _by_variant(
+  populations: Sequence[Models],
+) -> Iterable[tuple[str, Models]]:
+  """Divide populations by the values of a sweep; keys are unique."""
+  seen: dict[str, int] = {}
+  for one in populations:
+    for variant in one.variants:
+      key = ' '.join(filter(None, [one.name, variant]))
+      seen[key] = seen.get(key, 0) + 1
+      where = np.array([v == variant for v in one.variant])
+      yield (
+        key if seen[key] == 1 else f'{key} ({seen[key]})',
+        one.select(where) if len(one.variants) > 1 else one,
+      )
+
+
+def _evaluated(
+  key: str, models: Models, retrained: Evaluated | None = None
+) -> Evaluated:
+  """Predict with all models, one row per seed and forget set."""
+  members, index = _forget_sets(models)
+  found = training.predict(models)
+  state = splits_lib.membership(models.design, len(models.data.label))
+  return Evaluated(
+    name=key,
+    log_odds=found.log_odds[index].astype(np.float64),
+    correct=found.correct[index],
+    state=state[members.row],
+    split=members.split,
+    failed=models.failed[index] >= 0,
+    retrained=retrained,
+    **_design_columns(models, members),
+  )
+
+
+def _design_columns(models: Models, members: Any) -> dict[str, Any]:
+  """Return the fields of `Evaluated` that follow from design and data."""
+  pair = models.design.pair[members.row]
+  one_pair = len(np.unique(models.design.pair)) == 1
+  return {
+    'validation': models.design.val.astype(np.int64),
+    'test': np.arange(models.data.num_dev, len(models.data.label)),
+    'cluster': members.seed if one_pair else pair,
+    'classes': models.data.num_classes,
+  }
+
+
+def _forget_sets(models: Models) -> tuple[Any, np.ndarray]:
+  """Return members per forget set, and the position of the model of each."""
+  if models.name == results.ORIGINAL:  # one model for all sets of its split
+    return training.per_forget_set(models)
+  return models.members, np.arange(len(models))
+
+
+def _match(models: Models, against: Models) -> np.ndarray:
+  """Return the position of each member's retrained model, i64[P]."""
+  members, index = _forget_sets(models)
+  swept = len(against.variants) > 1
+
+  def name(of: Any, p: int, variant: str) -> Any:
+    numbers = (int(field[p]) for field in (of.seed, of.split, of.forget_set))
+    return (*numbers, variant if swept else '')
+
+  position = {
+    name(against.members, k, against.variant[k]): k for k in range(len(against))
+  }
+  found = []
+  for p, k in enumerate(index.tolist()):
+    variant = models.variant[k]
+    if models.original is not None and models.source is not None:
+      variant = models.original.variant[models.source[k]]
+    wanted = name(members, p, variant)
+    if wanted not in position:
+      raise ValueError(
+        f'no model was retrained for seed {wanted[0]}, split {wanted[1]}, '
+        f'forget set {wanted[2]}; give against=jaxmu.retrain(original) of the '
+        'same originals'
+      )
+    found.append(position[wanted])
+  return np.array(found)
+
+
+def _with_references(
+  key: str,
+  models: Models,
+  against: Models | None,
+  known: dict[Any, Evaluated],
+) -> dict[str, Evaluated]:
+  """Return the populations of one audit by their names in attacks.
+
+  Retrained and original models that were evaluated before are looked up.
+  """
+  parts: dict[str, Evaluated] = {}
+  retrained = None
+  if against is not None and against is not models:
+    index = _match(models, against)
+    place = ('retrained', *index.tolist())
+    if place not in known:
+      one = _evaluated(results.REFERENCE, against.select(index))
+      known[place] = dataclasses.replace(one, retrained=one)
+    retrained = parts['retrained'] = known[place]
+  parts['unlearned'] = _evaluated(key, models, retrained)
+  original = models.original
+  if original is not None and models.name != results.REFERENCE:
+    source = models.source
+    assert source is not None
+    place = ('original', id(original), *source.tolist())
+    if place not in known:
+      known[place] = dataclasses.replace(
+        _originals(original, source, models), retrained=retrained
+      )
+    parts['original'] = known[place]
+  return parts
+
+
+def _originals(
+  original: Models, source: np.ndarray, models: Models
+) -> Evaluated:
+  """Evaluate originals, repeated for each forget set of unlearned models."""
+  found = training.predict(original)
+  state = splits_lib.membership(models.design, len(models.data.label))
+  members = models.members
+  return Evaluated(
+    name=results.ORIGINAL,
+    log_odds=found.log_odds[source].astype(np.float64),
+    correct=found.correct[source],
+    state=state[members.row],
+    split=members.split,
+    failed=original.failed[source] >= 0,
+    **_design_columns(models, members),
+  )
+
+
+def _once_per_split(part: Evaluated) -> Evaluated:
+  """Return originals without repetition, all their forget sets as one."""
+  rows: dict[bytes, list[int]] = {}
+  for p, row in enumerate(part.log_odds):
+    rows.setdefault(row.tobytes(), []).append(p)
+  first = np.array([same[0] for same in rows.values()])
+  state = part.state[first].copy()
+  for k, same in enumerate(rows.values()):
+    forgotten = part.state[same] == splits_lib.FORGOTTEN
+    state[k, forgotten.any(axis=0)] = splits_lib.FORGOTTEN
+  return dataclasses.replace(
+    part,
+    log_odds=part.log_odds[first],
+    correct=part.correct[first],
+    state=state,
+    cluster=part.cluster[first],
+    split=part.split[first],
+    failed=part.failed[first],
+    retrained=None,
+  )
+
+
+def _scores(parts: Mapping[str, Evaluated]) -> scores_lib.Scores | str:
+  """Return what attacks read, or why they cannot be run."""
+  own = parts['unlearned']
+  groups = len(np.unique(own.cluster)) if len(np.unique(own.split)) > 1 else 1
+  if groups < _MIN_GROUPS:
+    return (
+      f'they need {_MIN_GROUPS} independent groups of splits, and this design '
+      f'has {groups}; give jaxmu.split more splits, such as splits=16'
+    )
+  populations = {
+    side: scores_lib.population(
+      part.log_odds, part.state, part.split, part.cluster, failed=part.failed
+    )
+    for side, part in {
+      **parts,
+      **(
+        {'original': _once_per_split(parts['original'])}
+        if 'original' in parts
+        else {}
+      ),
+    }.items()
+  }
+  return scores_lib.from_populations(**populations)
+
+
+def _arrays(parts: Mapping[str, Evaluated]) -> dict[str, np.ndarray]:
+  """Return what attacks read, as in the files of scores of a job."""
+  own = parts['unlearned']
+  found = {'state': own.state, 'split': own.split}
+  for side, part in parts.items():
+    prefix = '' if side == 'unlearned' else f'{side}_'
+    found[f'{prefix}log_odds'] = part.log_odds.astype(np.float32)
+    found[f'{prefix}failed'] = part.failed
+  return found
+
+
+def _metrics(part: Evaluated) -> Estimates:
+  """Compute all metrics of a population."""
+  try:
+    from jaxmu import metrics
+    from jaxmu.metrics import interface  # type: ignore[attr-defined]
+  except ImportError:
+    return _metrics_of_jobs(part)
+  population = interface.Evaluated(
+    **{f.name: getattr(part, f.name) for f in dataclasses.fields(Evaluated)}
+  )
+  if part.retrained is not None:
+    reference = interface.Evaluated(
+      **{
+        f.name: getattr(part.retrained, f.name)
+        for f in dataclasses.fields(Evaluated)
+        if f.name != 'retrained'
+      }
+    )
+    population = dataclasses.replace(population, retrained=reference)
+  found: Estimates = {}
+  for metric in metrics.METRICS.values():  # type: ignore[attr-defined]
+    try:
+      values = interface.run(metric, population)
+    except ValueError:
+      continue  # it needs what is not there
+    for name, value in values.items():
+      if not isinstance(value, intervals.Estimate):
+        means = intervals.group_means(value, part.cluster)
+        value = intervals.over_splits(means)
+      found[name] = value
+  return found
+
+
+def _metrics_of_jobs(part: Evaluated) -> Estimates:
+  """Compute the metrics of a job where there is no registry of metrics."""
+  from jaxmu.metrics import utility
+  from jaxmu.study import evaluate
+
+  sets = {
+    'ra': part.state == splits_lib.RETAINED,
+    'fa': part.state == splits_lib.FORGOTTEN,
+    'va': _mask(part, part.validation),
+    'ta': _mask(part, part.test),
+  }
+  found = {
+    name: evaluate.over_clusters(
+      utility.accuracy(part.correct, where), part.cluster
+    )
+    for name, where in sets.items()
+    if where.any(axis=1).all()
+  }
+  if part.retrained is None or len(found) < len(sets):
+    return found
+  view: Any = part
+  try:
+    return found | evaluate.utility(view, view, part.retrained)
+  except ValueError:  # a ratio to an accuracy of 0
+    return found
+
+
+def _mask(part: Evaluated, columns: np.ndarray) -> np.ndarray:
+  where = np.zeros(part.state.shape, bool)
+  where[:, columns] = True
+  return where
+
+
+def _run_attacks(
+  data: scores_lib.Scores,
+  attacks: Sequence[Any] | None,
+  fprs: Sequence[float],
+  known: registry.Known,
+) -> tuple[dict[str, Estimates], dict[str, Arrays]]:
+  """Return the numbers of all attacks, and U-LiRA's curves, by population."""
+  if attacks is None:
+    attacks = registry.possible_attacks(data, costly=False)
+  if not attacks:
+    return {}, {}
+  found: dict[str, Estimates] = {name: {} for name in data.populations}
+  for one in registry.run(data, attacks=attacks, fprs=fprs, known=known):
+    metric = one.metric.replace('@', '_')
+    found[one.population][metric] = one.estimate
+    if one.excess is not None:
+      found[one.population][f'excess_{metric}'] = one.excess
+  curves: dict[str, Arrays] = {}
+  if any('ulira_auc' in values for values in found.values()):
+    for side, ratio in registry.score('ulira', data).items():
+      part = data.populations[side]
+      curve = roc.curves(ratio, part.audited_state, part.group, fpr=_FPR_GRID)
+      names = ('fpr', 'tpr', 'low', 'high', 'supported')
+      curves[side] = {name: curve[name] for name in names}
+  return found, curves
+
+
+def _rows(numbers: Mapping[str, Estimates]) -> list[Row]:
+  """Return estimates as rows beside those of the retrained models."""
+  reference = numbers.get(results.REFERENCE, {})
+  found = []
+  for method in results.ordered(numbers):
+    for metric, estimate in numbers[method].items():
+      retrained = results.NAN
+      if metric in reference:
+        retrained = reference[metric].value
+      elif metric.startswith('excess_'):
+        retrained = 0.0
+      found.append(
+        Row(
+          method=method,
+          metric=metric,
+          value=estimate.value,
+          low=estimate.low,
+          high=estimate.high,
+          retrained=retrained,
+          gap=estimate.value - retrained,
+          n=estimate.n,
+        )
+      )
+  return found

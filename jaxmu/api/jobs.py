@@ -1,0 +1,366 @@
+"""Jobs: what `python -m jaxmu.main` does, from Python.
+
+job = jaxmu.run('msg', data='digits', workdir='work')
+print(job)
+job.models('msg')
+"""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxmu import methods
+from jaxmu.api import defaults, inputs, printing
+from jaxmu.api import setup as setup_lib
+from jaxmu.api.populations import Models
+from jaxmu.report import results, tables
+from jaxmu.report.results import Row
+from jaxmu.study import job as job_lib
+from jaxmu.study import recipes, stages
+from jaxmu.study import run as run_lib
+from jaxmu.study import settings as settings_lib
+
+_RECORD = 'results.json'
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class JobResult(printing.Tabular):
+  """The work directory of a finished job; made by `run` and `load`.
+
+  Attributes:
+    folder: the work directory.
+  """
+
+  folder: pathlib.Path
+
+  @property
+  def report(self) -> pathlib.Path:
+    """The HTML report."""
+    return self.folder / 'report.html'
+
+  @functools.cached_property
+  def rows(self) -> list[Row]:
+    """Every number of the report, run times included."""
+    names = [n for n in ('results.csv', 'timing.csv') if self._has(n)]
+    return [row for n in names for row in results.read_csv(self.folder / n)]
+
+  def columns(self) -> dict[str, list[Any]]:
+    """Return one line per number."""
+    names = [field.name for field in dataclasses.fields(Row)]
+    return {n: [getattr(row, n) for row in self.rows] for n in names}
+
+  def table(self, *, width: int = 100, everything: bool = True) -> str:
+    """Return the numbers as text, a block per metric.
+
+    Args:
+      width: columns of the terminal.
+      everything: all metrics; else those to read first, as `print` shows.
+    """
+    rows = self.rows if everything else tables.headline(self.rows)
+    return tables.table_text(rows, width=width, failed=self._record['failed'])
+
+  def __repr__(self) -> str:
+    return f'{self.table(everything=False)}\n{self.report}'
+
+  def __getitem__(self, key: tuple[str, str]) -> Row:
+    """Return the row of (method, metric), such as ('msg', 'ulira_auc').
+
+    Raises:
+      KeyError: there is no such row.
+    """
+    for row in self.rows:
+      if (row.method, row.metric) == key:
+        return row
+    raise KeyError(f'{self.folder} has no {key[1]!r} of {key[0]!r}')
+
+  @property
+  def methods(self) -> list[str]:
+    """Names of the populations: 'original', 'retrain', unlearning methods."""
+    return list(self._record['provenance']['results'])
+
+  def scores(self, method: str) -> pathlib.Path:
+    """Return the file of scores of a method, for `jaxmu.audit`."""
+    return self.folder / 'scores' / f'{method}.npz'
+
+  def models(self, name: str) -> Models:
+    """Read the models of a population.
+
+    Args:
+      name: 'original', 'retrain' or an unlearning method of the job.
+
+    Raises:
+      ValueError: the job has no such population, or its models are gone.
+    """
+    job = self._job
+    if name not in job.populations:
+      raise ValueError(
+        f'{self.folder} has no models of {name!r}; '
+        f'{setup_lib.nearest(name, job.populations)}'
+      )
+    original = None
+    if name != 'original':
+      original = self.models('original')
+    return _read_population(job, job.populations[name], self._setup, original)
+
+  def _has(self, name: str) -> bool:
+    return (self.folder / name).is_file()
+
+  @functools.cached_property
+  def _record(self) -> dict[str, Any]:
+    path = self.folder / _RECORD
+    try:
+      record = json.loads(path.read_text())
+      record['provenance']['configuration']
+    except (OSError, ValueError, KeyError, TypeError) as error:
+      raise ValueError(
+        f'{path} cannot be read ({type(error).__name__}); run the job again, '
+        'which trains nothing that is there'
+      ) from error
+    return record
+
+  @functools.cached_property
+  def _job(self) -> job_lib.Job:
+    saved = self._record['provenance']['configuration']
+    config = config_of(saved)
+    config['workdir'] = str(self.folder)
+    setup_lib.set_up_devices()
+    return job_lib.open_job(settings_lib.from_config(config))
+
+  @functools.cached_property
+  def _setup(self) -> setup_lib.Setup:
+    job = self._job
+    chosen = job.settings
+    return setup_lib.Setup(
+      data=inputs.load_data(job.source),
+      design=inputs.as_design(job.design),
+      model=job.task.model,
+      model_name=chosen.model,
+      model_options=chosen.model_options,
+      precision=chosen.precision,
+      seed=chosen.seed,
+      seeds=chosen.splits.seeds,
+      seed_mode=chosen.seed_mode,
+    )
+
+
+def is_workdir(folder: pathlib.Path) -> bool:
+  """Whether a folder holds a finished job."""
+  return (folder / _RECORD).is_file() and (folder / 'store').is_dir()
+
+
+def _read_population(
+  job: job_lib.Job,
+  one: job_lib.Population,
+  setup: setup_lib.Setup,
+  original: Models | None,
+) -> Models:
+  missing = one.models.missing(verify=False)
+  if missing:
+    raise ValueError(
+      f'the models of {one.name} are not in {job.folder} any more; run the job '
+      'again'
+    )
+  size = one.members.size
+  source = None
+  if original is not None:
+    source = job_lib.originals_of(one.members, original.members)
+  return Models(
+    name=one.name,
+    method=one.method,
+    setup=setup,
+    members=one.members,
+    hparams=[dict(one.hparams)] * size,
+    variant=[''] * size,
+    variables=stages.read_models(job, one, np.arange(size)),
+    infos={'loss': one.models.arrays('loss')},
+    failed=stages.failed_epochs(one.models),
+    original=original,
+    source=source,
+  )
+
+
+def config_of(saved: Mapping[str, Any]) -> dict[str, Any]:
+  """Return the configuration of a job from the settings in its record."""
+  first, *others = saved['unlearners']
+  gathered = ('model', 'model_options', 'precision', 'unlearners')
+  return {
+    **{name: value for name, value in saved.items() if name not in gathered},
+    'model': {
+      'name': saved['model'],
+      'options': _tuples(saved['model_options']),
+      'precision': saved['precision'],
+    },
+    'unlearn': {'method': first['method'], 'hparams': first['hparams']},
+    'compare': {o['method']: o['hparams'] for o in others},
+  }
+
+
+def _tuples(options: Mapping[str, Any]) -> dict[str, Any]:
+  """Return options of a model with tuples for the lists of JSON."""
+  return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+
+
+def run(
+  method: str,
+  *,
+  data: str = 'digits',
+  model: str = 'resnet18',
+  workdir: str | os.PathLike | None = None,
+  compare: Sequence[str] = (),
+  overrides: Mapping[str, Any] | None = None,
+  **sections: Any,
+) -> JobResult:
+  """Run a whole job: train, retrain, unlearn, attack and report.
+
+  This is what `python -m jaxmu.main` does. A second call with the same settings
+  trains nothing again; a call after an interruption goes on where it stopped.
+
+  Args:
+    method: unlearning method: a name, import path or file.
+    data: name of a data set, as for `load_data`.
+    model: the architecture: a name, import path or file.
+    workdir: folder of models, scores and the report; default
+      `workdir/<method>_<model>_<data>`.
+    compare: further methods for the same table.
+    overrides: fields of the configuration by dotted name, such as
+      {'train.num_epochs': 5}; see `configs/common.py` for all.
+    **sections: the same, nested: train={'num_epochs': 5}, seed=3.
+
+  Returns:
+    The numbers, read from the work directory.
+
+  Raises:
+    ValueError: an unknown name or a value out of range, before any training;
+      the message gives the nearest names.
+
+  Example:
+    >>> import jaxmu, tempfile
+    >>> tiny = {
+    ...   'model.options': {}, 'splits.num_splits': 4, 'splits.pool': 400,
+    ...   'train.num_epochs': 1, 'unlearn.hparams.num_epochs': 1,
+    ...   'timing.repeats': 1}
+    >>> job = jaxmu.run(  # doctest: +ELLIPSIS
+    ...   'ga', model='tiny', workdir=tempfile.mkdtemp(), overrides=tiny)
+    original: ...
+    >>> job['ga', 'ta'].n
+    2
+    >>> len(job.models('ga'))
+    8
+  """
+  config = make_config(
+    method,
+    data=data,
+    model=model,
+    workdir=workdir,
+    compare=compare,
+    overrides={**_flat(sections), **(overrides or {})},
+  )
+  settings = settings_lib.from_config(config)
+  setup_lib.set_up_devices()
+  with _compile_cache(pathlib.Path(settings.workdir).expanduser()):
+    job = run_lib.run(settings, command=_command(method, config))
+  return JobResult(job.folder)
+
+
+def make_config(
+  method: str,
+  *,
+  data: str = 'digits',
+  model: str = 'resnet18',
+  workdir: str | os.PathLike | None = None,
+  compare: Sequence[str] = (),
+  overrides: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+  """Return the configuration of a job; see `run`."""
+  if not isinstance(data, str):
+    raise ValueError(
+      f'data is a {type(data).__name__}; a job reads its data by name, so '
+      'prepare them once with `python -m jaxmu.prepare`, or use jaxmu.train'
+    )
+  for one in (method, model, *compare):
+    if not isinstance(one, str):
+      raise ValueError(
+        f'{one!r} is an object; a job names its methods and its model, so that '
+        'it can be run again: give an import path or a file such as '
+        "'my_method.py'"
+      )
+  source = inputs.load_data(data)
+  chosen = methods.get(method)
+  config = recipes.job_config(
+    method, model=model, scale=defaults.scale_of(source), compare=compare
+  )
+  if data not in recipes.DATA:
+    config['data']['name'] = data
+    config['splits']['pool'] = 0  # all but the validation examples
+  config['workdir'] = str(workdir or f'workdir/{chosen.name}_{model}_{data}')
+  for path, value in (overrides or {}).items():
+    _override(config, path, value)
+  return config
+
+
+# Sections whose fields are names that a user chooses.
+_OPEN = ('model.options', 'compare')
+
+
+def _flat(sections: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+  found = {}
+  for name, value in sections.items():
+    path = f'{prefix}{name}'
+    if isinstance(value, Mapping) and path not in _OPEN:
+      found |= _flat(value, f'{path}.')
+    else:
+      found[path] = value
+  return found
+
+
+def _override(config: dict[str, Any], path: str, value: Any) -> None:
+  """Set one field; refuse names that do not exist."""
+  *outer, last = path.removeprefix('config.').split('.')
+  place: Any = config
+  for depth, name in enumerate([*outer, last]):
+    where = '.'.join([*outer, last][:depth])
+    if not isinstance(place, dict):
+      raise ValueError(f'{path}: {where} is a value, it has no fields')
+    if name not in place and where not in _OPEN:
+      raise ValueError(
+        f'{path}: there is no field {name!r} in {where or "a job"}; '
+        f'{setup_lib.nearest(name, place)}'
+      )
+    if depth == len(outer):
+      place[name] = value
+    else:
+      place = place[name]
+
+
+def _command(method: str, config: Mapping[str, Any]) -> str:
+  return (
+    f'jaxmu.run({method!r}, data={config["data"]["name"]!r}, '
+    f'model={config["model"]["name"]!r}, workdir={config["workdir"]!r}, ...), '
+    'with the configuration below'
+  )
+
+
+@contextlib.contextmanager
+def _compile_cache(workdir: pathlib.Path) -> Any:
+  """Keep compiled programs in the work directory, as the command does."""
+  names = (
+    'jax_compilation_cache_dir',
+    'jax_persistent_cache_min_compile_time_secs',
+  )
+  before = {name: getattr(jax.config, name) for name in names}
+  if before[names[0]] is None:
+    jax.config.update(names[0], str(workdir / 'cache' / 'jax'))
+    jax.config.update(names[1], 0.5)
+  try:
+    yield
+  finally:
+    for name, value in before.items():
+      jax.config.update(name, value)

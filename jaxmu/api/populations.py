@@ -1,0 +1,375 @@
+"""Populations of models and their predictions, as results to look at and save.
+
+original = jaxmu.train(data, design)
+print(original)               # a table
+original.save('original')     # jaxmu.load('original')
+original.export('seed{seed}_split{split}.safetensors')
+"""
+
+import dataclasses
+import functools
+import os
+import pathlib
+import string
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxmu import population, precision
+from jaxmu.api import inputs, printing
+from jaxmu.api.setup import Setup
+from jaxmu.method import Method
+from jaxmu.methods.parts import forward
+from jaxmu.models import checkpoints
+from jaxmu.study.job import Members
+from jaxmu.types import Task, Variables
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Models(printing.Tabular):
+  """P models of one method; made by `train`, `retrain`, `unlearn` and `load`.
+
+  Attributes:
+    name: 'original', 'retrain' or the name of the unlearning method.
+    method: what trained them; None for models that were read from files.
+    setup: data, design, model and seed.
+    members: initialisation, split and forget set of each model, i64[P] each;
+      the forget set is -1 where a model serves all of its split.
+    hparams: hyper-parameters of each model as plain numbers, P dicts.
+    variant: the values in which a sweep over hyper-parameters differs, such as
+      'learning_rate=0.01', P texts; '' without a sweep.
+    variables: `{'params', 'batch_stats'}`, float32 leaves [P, ...] on the host.
+    infos: what the method reports per epoch, f64[P, E] by name, among it
+      'loss'; NaN for epochs that a model does not train.
+    failed: i64[P], the first epoch with a loss that is not finite, -1 for none.
+    original: the models that unlearning started from, or None.
+    source: i64[P], positions of each model's original, or None.
+  """
+
+  name: str
+  method: Method | None
+  setup: Setup
+  members: Members
+  hparams: Sequence[Mapping[str, Any]]
+  variant: list[str]
+  variables: Variables
+  infos: Mapping[str, np.ndarray]
+  failed: np.ndarray
+  original: 'Models | None' = None
+  source: np.ndarray | None = None
+
+  def __len__(self) -> int:
+    return self.members.size
+
+  @property
+  def data(self) -> inputs.Data:
+    """The data set."""
+    return self.setup.data
+
+  @property
+  def design(self) -> inputs.Design:
+    """Which examples each model retains and forgets."""
+    return self.setup.design
+
+  @property
+  def losses(self) -> np.ndarray:
+    """Mean training loss of each epoch, f64[P, E]."""
+    return self.infos.get('loss', np.zeros((len(self), 0)))
+
+  @property
+  def variants(self) -> list[str]:
+    """The distinct variants, in order."""
+    return list(dict.fromkeys(self.variant))
+
+  def model(self, member: int) -> Variables:
+    """Return `{'params', 'batch_stats'}` of one model, without a leading axis.
+
+    Args:
+      member: position from 0 to P - 1.
+
+    Raises:
+      ValueError: there is no such member.
+    """
+    self._check_member(member)
+    return jax.tree.map(lambda x: x[member], self.variables)
+
+  def select(self, where: Any) -> 'Models':
+    """Return some of the models.
+
+    Args:
+      where: bool[P], positions int[n], or a slice.
+    """
+    if not isinstance(where, slice):
+      where = np.asarray(where)
+    index = np.arange(len(self))[where]
+    source = None if self.source is None else self.source[index]
+    return dataclasses.replace(
+      self,
+      members=Members(*(field[index] for field in self.members)),
+      hparams=[self.hparams[p] for p in index],
+      variant=[self.variant[p] for p in index],
+      variables=jax.tree.map(lambda x: x[index], self.variables),
+      infos={name: values[index] for name, values in self.infos.items()},
+      failed=self.failed[index],
+      source=source,
+    )
+
+  def columns(self) -> dict[str, list[Any]]:
+    """Return one line per model."""
+    member = self.members
+    found: dict[str, list[Any]] = {
+      'seed': member.seed.tolist(),
+      'split': member.split.tolist(),
+    }
+    if (member.forget_set >= 0).any():
+      found['forget set'] = member.forget_set.tolist()
+    found |= {name: [h[name] for h in self.hparams] for name in self._varied()}
+    finite = [row[np.isfinite(row)] for row in self.losses]
+    found['last loss'] = [float(r[-1]) if r.size else None for r in finite]
+    if not any(r.size for r in finite):
+      del found['last loss']
+    if (self.failed >= 0).any():
+      found['failed in epoch'] = [e if e >= 0 else None for e in self.failed]
+    return found
+
+  def __repr__(self) -> str:
+    varied = self._varied()
+    common = self.hparams[0] if self.hparams else {}
+    settings = ', '.join(
+      f'{k}={v:g}' if isinstance(v, float) else f'{k}={v}'
+      for k, v in common.items()
+      if k not in varied
+    )
+    title = self.method.card.title if self.method else 'read from files'
+    heading = (
+      f'{self.name} ({title}): {len(self)} models, {self.setup.describe()}'
+    )
+    return printing.summary(
+      '\n'.join(filter(None, [heading, settings])), self.columns()
+    )
+
+  def plot(self) -> Any:
+    """Draw the training loss of every epoch; a `matplotlib.figure.Figure`.
+
+    Raises:
+      ValueError: no losses are known, as of models that were read from files.
+    """
+    from jaxmu.report import plots
+
+    if not self.losses.size:
+      raise ValueError(
+        f'no losses of {self.name} are known; plot a population that was '
+        'trained here'
+      )
+    return plots.training_curves({'': {self.name: self.losses}}, ylabel='Loss')
+
+  def save(self, path: str | os.PathLike) -> pathlib.Path:
+    """Write models, settings and originals to a folder for `jaxmu.load`.
+
+    Args:
+      path: folder to write, all of it or nothing.
+
+    Raises:
+      ValueError: there is something else at `path`.
+      OSError: the folder cannot be written.
+    """
+    from jaxmu.api import folders
+
+    return folders.save(self, path)
+
+  def export(
+    self,
+    path: str | os.PathLike,
+    *,
+    member: int | None = None,
+    like: str | os.PathLike | None = None,
+  ) -> list[pathlib.Path]:
+    """Write models as checkpoints, one file each.
+
+    Args:
+      path: a file of a kind that `jaxmu.models.checkpoints` knows, such as
+        'net.safetensors' or 'net.msgpack' (Flax). For several models the name
+        holds one or more of `{member}`, `{seed}`, `{split}`, `{forget_set}`.
+      member: write only this one.
+      like: a checkpoint whose form to take, names and wrapping included.
+
+    Returns:
+      The paths written.
+
+    Raises:
+      ValueError: the names of several models are equal, or the kind of file is
+        unknown.
+    """
+    chosen = range(len(self)) if member is None else [member]
+    fields = [
+      name for _, name, _, _ in string.Formatter().parse(str(path)) if name
+    ]
+    known = ('member', 'seed', 'split', 'forget_set')
+    for name in fields:
+      if name not in known:
+        raise ValueError(
+          f'path = {str(path)!r} has the field {{{name}}}; choose from '
+          f'{", ".join("{" + k + "}" for k in known)}'
+        )
+    names = [str(path).format(**self._named(p)) for p in chosen]
+    if len(set(names)) < len(names):
+      raise ValueError(
+        f'path = {str(path)!r} gives {len(names)} models the same name; put '
+        "{member} into it, as in 'net{member}.safetensors', or give member=0"
+      )
+    paths = [pathlib.Path(name).expanduser() for name in names]
+    for p, file in zip(chosen, paths, strict=True):
+      file.parent.mkdir(parents=True, exist_ok=True)
+      checkpoints.write(self.setup.model, self.model(p), file, like=like)
+    return paths
+
+  def _named(self, member: int) -> dict[str, int]:
+    self._check_member(member)
+    m = self.members
+    return {
+      'member': member,
+      'seed': int(m.seed[member]),
+      'split': int(m.split[member]),
+      'forget_set': int(m.forget_set[member]),
+    }
+
+  def _check_member(self, member: int) -> None:
+    if not 0 <= member < len(self):
+      raise ValueError(
+        f'member = {member}; there are {len(self)} models, 0 to {len(self) - 1}'
+      )
+
+  def _varied(self) -> list[str]:
+    """Return the hyper-parameters in which models differ."""
+    return [
+      name
+      for name in (self.hparams[0] if self.hparams else {})
+      if any(h[name] != self.hparams[0][name] for h in self.hparams)
+    ]
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Predictions(printing.Tabular):
+  """What models answer for N images; made by `predict`.
+
+  Attributes:
+    models: the models, P of them.
+    data: the images, or None for those that the models were trained on.
+    labelled: whether the labels of the images are known.
+    scores: log-odds, correctness and finiteness of all answers.
+  """
+
+  models: Models
+  data: inputs.Data | None
+  labelled: bool
+  scores: population.Predictions
+
+  @property
+  def log_odds(self) -> np.ndarray:
+    """log(p / (1 - p)) of the true class, f32[P, N].
+
+    Raises:
+      ValueError: there are no labels.
+    """
+    self._check_labels()
+    return np.asarray(self.scores.log_odds)
+
+  @property
+  def correct(self) -> np.ndarray:
+    """Whether the most likely class is the true one, bool[P, N].
+
+    Raises:
+      ValueError: there are no labels.
+    """
+    self._check_labels()
+    return np.asarray(self.scores.correct)
+
+  @property
+  def finite(self) -> np.ndarray:
+    """Whether all logits are finite, bool[P, N]."""
+    return np.asarray(self.scores.finite)
+
+  @functools.cached_property
+  def logits(self) -> np.ndarray:
+    """Outputs before the softmax, f32[P, N, C]; computed when first asked."""
+    return _logits(self.models, self.data)
+
+  @functools.cached_property
+  def probabilities(self) -> np.ndarray:
+    """Softmax of the logits, f32[P, N, C]."""
+    shifted = self.logits - self.logits.max(axis=-1, keepdims=True)
+    exp = np.exp(shifted)
+    return exp / exp.sum(axis=-1, keepdims=True)
+
+  @property
+  def label(self) -> np.ndarray:
+    """The most likely class, i64[P, N]."""
+    return self.logits.argmax(axis=-1)
+
+  def columns(self) -> dict[str, list[Any]]:
+    """Return one line per model."""
+    member = self.models.members
+    found: dict[str, list[Any]] = {
+      'seed': member.seed.tolist(),
+      'split': member.split.tolist(),
+      'images': [self.finite.shape[1]] * len(self.models),
+    }
+    if self.labelled:
+      found['accuracy'] = [float(row.mean()) for row in self.correct]
+      found['mean log-odds'] = [
+        float(row.mean(dtype=np.float64)) for row in self.log_odds
+      ]
+    if not self.finite.all():
+      found['not finite'] = (~self.finite).sum(axis=1).tolist()
+    return found
+
+  def __repr__(self) -> str:
+    models, images = self.finite.shape
+    heading = f'{self.models.name}: {models} models on {images:,} images'
+    return printing.summary(heading, self.columns())
+
+  def _check_labels(self) -> None:
+    if not self.labelled:
+      raise ValueError(
+        'the labels of these images are not known; give predict(models, '
+        '(images, labels))'
+      )
+
+
+_BATCH = 256  # images in one step of the program that computes logits
+
+
+def _logits(models: Models, data: inputs.Data | None) -> np.ndarray:
+  setup = models.setup
+  predictor = setup.predictor(data)
+  layout = predictor.layout
+  task = setup.task(data)
+  key = ('logits', setup.model, setup.data.transform, setup.precision, layout)
+  programs = (data or setup.data).programs
+  if key not in programs:
+    programs[key] = jax.jit(
+      lambda task, stacked: population.map_members(
+        _logits_of_one, task, stacked, layout=layout
+      )
+    )
+  padded = population.pad(models.variables, layout)
+  result = programs[key](
+    population.replicate(task, layout), population.put(padded, layout)
+  )
+  return np.asarray(result)[: len(models)]
+
+
+def _logits_of_one(task: Task, variables: Variables) -> Any:
+  count = task.dataset.label.shape[0]
+  index = jnp.arange(-(-count // _BATCH) * _BATCH) % count
+  with precision.products(task.precision):
+
+    def body(_: None, index: Any) -> tuple[None, Any]:
+      images = forward.clean_images(task, index, forward.dtype_of(variables))
+      return None, forward.eval_logits(task, variables, images)
+
+    _, logits = jax.lax.scan(body, None, index.reshape(-1, _BATCH))
+  return logits.reshape(-1, logits.shape[-1])[:count].astype(jnp.float32)

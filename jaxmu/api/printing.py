@@ -1,0 +1,86 @@
+"""How results print: as plain tables, and as pandas frames."""
+
+import abc
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaxmu.report import results
+
+_MOST_LINES = 12
+
+
+class Tabular(abc.ABC):
+  """A result that prints as a table and converts to a pandas frame."""
+
+  @abc.abstractmethod
+  def columns(self) -> dict[str, list[Any]]:
+    """Return the table as columns of equal length, by title."""
+
+  def table(self) -> str:
+    """Return all lines of the table as plain text."""
+    return grid(self.columns())
+
+  def to_pandas(self) -> Any:
+    """Return the table as a `pandas.DataFrame`, values unrounded.
+
+    Raises:
+      ImportError: pandas is not installed.
+    """
+    return frame(self.columns())
+
+
+def frame(columns: Mapping[str, Sequence[Any]]) -> Any:
+  """Return columns as a `pandas.DataFrame`.
+
+  Raises:
+    ImportError: pandas is not installed.
+  """
+  try:
+    import pandas
+  except ImportError as error:
+    raise ImportError(
+      "to_pandas needs pandas: pip install 'jaxmu[pandas]'"
+    ) from error
+  return pandas.DataFrame(dict(columns))
+
+
+def grid(columns: Mapping[str, Sequence[Any]], *, most: int = 0) -> str:
+  """Return columns as aligned text, one line per row.
+
+  Args:
+    columns: values by title; numbers are set flush right.
+    most: show at most this many rows, the first ones, and say how many there
+      are; 0 for all.
+  """
+  cells = {
+    title: [_cell(v) for v in values] for title, values in columns.items()
+  }
+  size = len(next(iter(cells.values()), []))
+  shown = size if not most or size <= most else most
+  parts = []
+  for title, values in cells.items():
+    values = values[:shown]
+    width = max(map(len, [title, *values]))
+    right = all(not isinstance(v, str) for v in columns[title])
+    align = str.rjust if right else str.ljust
+    parts.append([align(v, width) for v in [title, *values]])
+  lines = ['  '.join(row).rstrip() for row in zip(*parts, strict=True)]
+  if shown < size:
+    lines.append(f'... {size} rows; table() shows all')
+  return '\n'.join(lines)
+
+
+def summary(heading: str, columns: Mapping[str, Sequence[Any]]) -> str:
+  """Return a heading above the first lines of a table."""
+  return f'{heading}\n{grid(columns, most=_MOST_LINES)}'
+
+
+def _cell(value: Any) -> str:
+  if value is None:
+    return ''
+  if isinstance(value, str | bool):
+    return str(value)
+  if isinstance(value, float):
+    return results.MISSING if math.isnan(value) else f'{value:.4g}'
+  return str(value)

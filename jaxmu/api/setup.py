@@ -1,0 +1,177 @@
+"""What several populations have in common: data, design, model and seed."""
+
+import dataclasses
+import difflib
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxmu import models, population
+from jaxmu import precision as precision_lib
+from jaxmu.api import inputs
+from jaxmu.method import Method
+from jaxmu.study import execution
+from jaxmu.types import Dataset, Key, Task
+
+# Members that train in one call of a program; more follow one after another.
+MEMBERS_AT_ONCE = 8
+_MOST_SEED = 2**32 - 1
+SEED_MODES = ('independent', 'reference')
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Setup:
+  """Data, design, model and seed of a chain train, retrain, unlearn, audit.
+
+  Attributes:
+    data: the data set.
+    design: which examples each model retains and forgets.
+    model: the architecture.
+    model_name: what to print and to save; '' for a model given as an object.
+    model_options: options of a model given by name.
+    precision: of the products of the network, see `jaxmu.precision`.
+    seed: root of all random draws.
+    seeds: initialisations per training set.
+    seed_mode: 'independent', or 'reference' to share draws between members as
+      the benchmark does; see `jaxmu.study.settings`.
+  """
+
+  data: inputs.Data
+  design: inputs.Design
+  model: models.Model
+  model_name: str
+  model_options: Mapping[str, Any]
+  precision: str = precision_lib.DEFAULT
+  seed: int = 0
+  seeds: int = 1
+  seed_mode: str = 'independent'
+
+  @property
+  def root(self) -> Key:
+    """The key from which all others follow."""
+    return jax.random.key(self.seed)
+
+  @property
+  def shared_draws(self) -> bool:
+    """Whether members share their draws."""
+    return self.seed_mode == 'reference'
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    """(H, W, 3) of the model's input."""
+    height, width, channels = self.data.image.shape[1:]
+    return height, width, channels
+
+  def task(self, data: inputs.Data | None = None) -> Task:
+    """Return what all members share, for this or another data set."""
+    data = data or self.data
+    key = ('task', self.model, self.data.transform, self.precision)
+    if key not in data.programs:
+      set_up_devices()
+      data.programs[key] = Task(
+        Dataset(jnp.asarray(data.image), jnp.asarray(data.label)),
+        self.model,
+        self.data.transform,
+        self.precision,
+      )
+    return data.programs[key]
+
+  def trainer(self, method: Method) -> population.Trainer:
+    """Return the programs of a method, compiled once per data set."""
+    task = self.task()
+    layout = choose_layout()
+    model = self.model, self.data.transform, self.precision
+    key = ('train', id(method), *model, layout)
+    trainer = self.data.programs.get(key)
+    # The trainer keeps the method alive, so that its id stays its own.
+    if trainer is None:
+      trainer = population.Trainer(method, task, layout)
+      self.data.programs[key] = trainer
+    return trainer
+
+  def predictor(self, data: inputs.Data | None = None) -> population.Predictor:
+    """Return the program that scores models on a data set."""
+    data = data or self.data
+    layout = choose_layout()
+    task = self.task(data)
+    key = ('predict', self.model, self.data.transform, self.precision, layout)
+    if key not in data.programs:
+      data.programs[key] = population.Predictor(task, layout)
+    return data.programs[key]
+
+  def describe(self) -> str:
+    """Return model and data in a few words."""
+    options = ' '.join(f'{k}={v}' for k, v in self.model_options.items())
+    name = self.model_name or type(self.model).__name__
+    return f'{name}{f" ({options})" if options else ""} on {self.data.name}'
+
+
+@functools.cache
+def set_up_devices() -> None:
+  """Give a CPU one device per core, unless JAX was set up or used before.
+
+  Members train side by side on the devices; results do not depend on them.
+  """
+  if jax.config.jax_num_cpu_devices > 0:  # type: ignore[attr-defined]
+    return
+  try:
+    jax.config.update('jax_num_cpu_devices', execution.cores())
+  except RuntimeError:  # JAX has started
+    pass
+
+
+def choose_layout() -> population.Layout:
+  """Use all devices; one member at a time on a CPU core, several on a GPU."""
+  set_up_devices()
+  on_cpu = jax.default_backend() == 'cpu'
+  return population.Layout(len(jax.devices()), 1 if on_cpu else 8)
+
+
+def build_model(
+  spec: Any, data: inputs.Data, options: Mapping[str, Any], precision: str
+) -> models.Model:
+  """Return the model that a name, a path or an object stands for.
+
+  Raises:
+    ValueError: there is no such model, or it does not fit the data.
+  """
+  precision_lib.check(precision)
+  options = {**options, **precision_lib.model_options(precision)}
+  shape = data.image.shape[1:]
+  model = models.build(
+    spec,
+    num_classes=data.num_classes,
+    image_shape=(shape[0], shape[1], shape[2]),
+    options=options,
+  )
+  if model.num_classes != data.num_classes:
+    raise ValueError(
+      f'the model has {model.num_classes} classes and {data.name} has '
+      f'{data.num_classes}; build it with num_classes={data.num_classes}'
+    )
+  return model
+
+
+def check_seed(name: str, value: Any, least: int = 0) -> int:
+  """Return a whole number that seeds random draws.
+
+  Raises:
+    ValueError: it is none, or out of range.
+  """
+  whole = isinstance(value, int) and not isinstance(value, bool)
+  if not whole or not least <= value <= _MOST_SEED:
+    raise ValueError(
+      f'{name} = {value!r}; give a whole number from {least} to {_MOST_SEED}'
+    )
+  return value
+
+
+def nearest(name: str, known: Any) -> str:
+  """Return '; did you mean ...' or the names that there are."""
+  close = difflib.get_close_matches(name, list(known), n=2)
+  if close:
+    return f'did you mean {" or ".join(close)}?'
+  return f'choose from {", ".join(known)}'

@@ -1,0 +1,143 @@
+"""Hyper-parameters of each member of a population.
+
+A number stands for all members. A list as long as there are members gives each
+its own value; any other list is a sweep: all members are trained with every
+value. Leaves differ within one compiled program; each value of a static makes
+another program.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxmu import hparams as hp
+from jaxmu.api.setup import nearest
+
+Values = dict[str, Any]
+
+
+class Sweep(NamedTuple):
+  """Hyper-parameters of P members.
+
+  Attributes:
+    hparams: plain values of each, P dicts.
+    base: i64[P], the member of the population without the sweep.
+    variant: the swept values of each in words, P texts; '' without a sweep.
+  """
+
+  hparams: list[Values]
+  base: np.ndarray
+  variant: list[str]
+
+
+def expand(
+  cls: type,
+  defaults: Mapping[str, Any],
+  given: Mapping[str, Any],
+  size: int,
+  *,
+  sweep: bool = False,
+) -> Sweep:
+  """Return the hyper-parameters of each member.
+
+  Args:
+    cls: class of the hyper-parameters.
+    defaults: a value for each of them.
+    given: values of the user, single ones or lists of equal length.
+    size: members without a sweep.
+    sweep: train all members with every value, also where there are as many
+      values as members.
+
+  Raises:
+    ValueError: an unknown name, a value out of range, an empty list or lists of
+      different lengths; the message names it.
+
+  Example:
+    >>> from jaxmu import methods
+    >>> Hparams = methods.get('ga').Hparams
+    >>> given = {'learning_rate': [0.1, 0.2]}
+    >>> expand(Hparams, {}, given, size=3).variant[2:4]
+    ['learning_rate=0.1', 'learning_rate=0.2']
+    >>> expand(Hparams, {}, given, size=2).hparams
+    [{'learning_rate': 0.1}, {'learning_rate': 0.2}]
+  """
+  fields = {field.name: field for field in hp.declared(cls)}
+  for name in given:
+    if name not in fields:
+      raise ValueError(
+        f'hyper-parameter {name!r} is unknown; {nearest(name, fields)}'
+      )
+  lists = {
+    name: [_plain(v) for v in value]
+    for name, value in given.items()
+    if _is_list(value, hp.meta(fields[name])['default'])
+  }
+  single = {k: _plain(v) for k, v in given.items() if k not in lists}
+  _check_lengths(lists)
+  common = in_order(cls, {**defaults, **single, **lists})
+  count = len(next(iter(lists.values()), [None]))
+  if not lists or (count == size and not sweep):
+    chosen = [
+      {**common, **{k: values[p] for k, values in lists.items()}}
+      for p in range(size)
+    ]
+    _check(cls, chosen)
+    return Sweep(chosen, np.arange(size), [''] * size)
+  each = [
+    {name: values[v] for name, values in lists.items()} for v in range(count)
+  ]
+  _check(cls, [{**common, **values} for values in each])
+  return Sweep(
+    [{**common, **values} for values in each for _ in range(size)],
+    np.tile(np.arange(size), count),
+    [_words(values) for values in each for _ in range(size)],
+  )
+
+
+def in_order(cls: type, values: Mapping[str, Any]) -> Values:
+  """Return values in the order in which a method declares them."""
+  names = [field.name for field in hp.declared(cls)]
+  return {name: values[name] for name in names if name in values}
+
+
+def _check(cls: type, members: Sequence[Values]) -> None:
+  for values in members:
+    hp.from_config(cls, values)
+
+
+def _check_lengths(lists: Mapping[str, Sequence[Any]]) -> None:
+  lengths = {name: len(values) for name, values in lists.items()}
+  empty = [name for name, length in lengths.items() if not length]
+  if empty:
+    raise ValueError(f'{empty[0]} = []; give at least one value')
+  if len(set(lengths.values())) > 1:
+    said = ', '.join(f'{name} has {n} values' for name, n in lengths.items())
+    raise ValueError(
+      f'{said}; lists are read side by side, so give all the same length'
+    )
+
+
+def _is_list(value: Any, default: Any) -> bool:
+  """Whether a value holds one value per member or per step of a sweep."""
+  if isinstance(value, np.ndarray) or hasattr(value, '__jax_array__'):
+    return np.ndim(value) > isinstance(default, tuple)
+  if not isinstance(value, list | tuple | range):
+    return np.ndim(value) > isinstance(default, tuple)
+  if not isinstance(default, tuple):
+    return True
+  return bool(value) and isinstance(value[0], list | tuple | np.ndarray)
+
+
+def _plain(value: Any) -> Any:
+  """Return NumPy and JAX scalars and arrays as Python numbers and lists."""
+  if isinstance(value, tuple):
+    return [_plain(v) for v in value]
+  return value.tolist() if hasattr(value, 'tolist') else value
+
+
+def _words(values: Values) -> str:
+  return ' '.join(
+    f'{k}={v:g}' if isinstance(v, float) else f'{k}={v}'
+    for k, v in values.items()
+  )

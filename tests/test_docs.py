@@ -1,0 +1,89 @@
+"""Examples in docstrings and pages run as they stand, on a tiny network."""
+
+import doctest
+import importlib
+import pathlib
+import pkgutil
+import re
+
+import pytest
+
+import jaxmu
+import jaxmu.api
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+# Blocks of pages that do not run here, each with the reason.
+NOT_RUN = {
+  'README.md': 'its example is rewritten with the page',
+  'docs/attacks.md': 'its examples name arrays of the reader',
+  'docs/own_model.md': 'run by tests/models/test_own_model_page.py',
+}
+
+pytestmark = pytest.mark.xdist_group('docs')
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _compiled_once():
+  """Keep the digits, and with them the programs that examples share."""
+  data = jaxmu.load_data('digits')
+  yield data
+
+
+def _modules():
+  names = [m.name for m in pkgutil.iter_modules(jaxmu.api.__path__)]
+  return [importlib.import_module(f'jaxmu.api.{name}') for name in names]
+
+
+def test_public_functions_have_examples():
+  lacking = [
+    name
+    for name in jaxmu.__all__
+    if name.islower() and '>>> ' not in (getattr(jaxmu, name).__doc__ or '')
+  ]
+  assert not lacking
+
+
+@pytest.mark.parametrize(
+  'module', _modules(), ids=lambda m: m.__name__.rpartition('.')[2]
+)
+def test_examples_in_docstrings_run(module):
+  result = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
+  assert not result.failed
+
+
+def blocks(page: str) -> list[str]:
+  """Return the Python blocks of a page."""
+  text = (ROOT / page).read_text()
+  return re.findall(r'^```python\n(.*?)^```$', text, re.M | re.S)
+
+
+def _pages() -> list[str]:
+  pages = ['README.md', *(f'docs/{p.name}' for p in ROOT.glob('docs/*.md'))]
+  return sorted(page for page in pages if blocks(page))
+
+
+@pytest.mark.parametrize('page', _pages())
+def test_examples_of_pages_run(page, tmp_path, monkeypatch):
+  if page in NOT_RUN:
+    pytest.skip(f'{page}: {NOT_RUN[page]}')
+  monkeypatch.chdir(tmp_path)
+  names: dict = {}
+  for block in blocks(page):
+    # Seconds, not minutes.
+    block = block.replace("model='resnet18'", "model='tiny', num_epochs=1")
+    block = block.replace(
+      "  workdir='work',", "  model='tiny', workdir='work',"
+    )
+    exec(compile(block, page, 'exec'), names)
+
+
+def test_the_first_example_is_short():
+  first = blocks('docs/python.md')[0]
+  assert len(first.splitlines()) <= 10
+  assert "'resnet18'" in first and "'digits'" in first
+
+
+def test_skips_are_still_needed():
+  stale = [page for page in NOT_RUN if page not in _pages()]
+  assert not stale
