@@ -34,7 +34,7 @@ def _data():
 
 @functools.cache
 def _design():
-  return jaxmu.split(_data(), splits=4)
+  return jaxmu.split(_data(), splits=6)
 
 
 @functools.cache
@@ -261,7 +261,7 @@ def test_files_of_indices(tmp_path):
 def test_a_job_and_the_functions_train_the_same_bits(tmp_path, capsys):
   fields = {
     'model.options': {},
-    'splits.num_splits': 4,
+    'splits.num_splits': 6,
     'splits.forget_sets': 1,
     'splits.pool': 1280,
     'splits.seed': 0,
@@ -302,24 +302,24 @@ def test_a_sweep_trains_every_model_with_every_value_in_one_program():
   original = _original()
   values = [1e-3, 1e-2, 1e-1]
   swept = jaxmu.unlearn('ft', original, learning_rate=values, num_epochs=1)
-  assert len(swept) == 12 and len(swept.variants) == 3
-  # The same program as without a sweep, which had four members.
+  assert len(swept) == 18 and len(swept.variants) == 3
+  # The same program as without a sweep, which had six members.
   trainer = original.setup.trainer(methods.get('ft'))
   assert trainer.method is methods.get('ft')
   for k, value in enumerate(values):
     one = jaxmu.unlearn('ft', original, learning_rate=value, num_epochs=1)
-    part = swept.select(slice(4 * k, 4 * k + 4))
+    part = swept.select(slice(6 * k, 6 * k + 6))
     assert _same(one.variables, part.variables)
     assert part.variants == [f'learning_rate={value:g}']
   table = swept.to_pandas()
-  assert table['learning_rate'].tolist() == np.repeat(values, 4).tolist()
+  assert table['learning_rate'].tolist() == np.repeat(values, 6).tolist()
 
 
 def test_a_value_per_model_and_groups_of_statics():
   original = _original()
-  rates = np.array([1e-3, 1e-2, 1e-1, 0.5])
+  rates = np.array([1e-3, 1e-2, 1e-1, 0.5, 0.2, 0.3])
   each = jaxmu.unlearn('ft', original, learning_rate=rates, num_epochs=1)
-  assert len(each) == 4 and each.variants == ['']
+  assert len(each) == 6 and each.variants == ['']
   for k in (0, 3):
     one = jaxmu.unlearn(
       'ft', original, learning_rate=float(rates[k]), num_epochs=1
@@ -327,14 +327,14 @@ def test_a_value_per_model_and_groups_of_statics():
     assert _same(one.model(k), each.model(k))
   # Other numbers of epochs and of steps, in several programs.
   mixed = jaxmu.unlearn('ft', original, batch_size=[64, 32], num_epochs=[1, 2])
-  assert mixed.losses.shape == (8, 2)
-  assert np.isnan(mixed.losses[:4, 1]).all()
-  assert np.isfinite(mixed.losses[4:]).all()
-  assert _same(mixed.select(slice(0, 4)).variables, _unlearned().variables)
+  assert mixed.losses.shape == (12, 2)
+  assert np.isnan(mixed.losses[:6, 1]).all()
+  assert np.isfinite(mixed.losses[6:]).all()
+  assert _same(mixed.select(slice(0, 6)).variables, _unlearned().variables)
   forced = jaxmu.unlearn(
     'ft', original, learning_rate=rates, num_epochs=0, sweep=True
   )
-  assert len(forced) == 16
+  assert len(forced) == 36
 
 
 def test_what_lists_mean():
@@ -417,7 +417,7 @@ def test_a_custom_method_on_a_custom_model(tmp_path):
   from jaxmu.methods import _skeleton
 
   original = jaxmu.train(_data(), _design(), model=Net(), num_epochs=1, seeds=2)
-  assert len(original) == 8 and original.setup.model_name == ''
+  assert len(original) == 12 and original.setup.model_name == ''
   found = jaxmu.unlearn(_skeleton, original, num_epochs=1)
   assert found.name == 'skeleton' and 'skeleton' in repr(found)
   assert not _same(found.variables, original.variables)
@@ -429,13 +429,13 @@ def test_a_custom_method_on_a_custom_model(tmp_path):
 
 def test_a_diverged_model_is_reported():
   found = jaxmu.unlearn(
-    'ft', _original(), learning_rate=[1e38] * 3 + [1e-3], num_epochs=1
+    'ft', _original(), learning_rate=[1e38] * 3 + [1e-3] * 3, num_epochs=1
   )
-  assert (found.failed >= 0).tolist() == [True] * 3 + [False]
+  assert (found.failed >= 0).tolist() == [True] * 3 + [False] * 3
   assert 'failed in epoch' in repr(found)
   audit = jaxmu.audit(found, attacks=())
-  assert audit.failed['ft'] == (3, 4)
-  assert '3 of 4 models' in repr(audit)
+  assert audit.failed['ft'] == (3, 6)
+  assert '3 of 6 models' in repr(audit)
 
 
 def test_wrong_calls_are_refused_before_training():
@@ -507,7 +507,7 @@ def test_models_are_saved_exported_and_loaded(tmp_path):
   assert _same(loaded.variables, found.variables)
   assert loaded.original is not None
   assert _same(loaded.original.variables, _original().variables)
-  assert repr(loaded) == repr(found) and loaded.failed.tolist() == [-1] * 4
+  assert repr(loaded) == repr(found) and loaded.failed.tolist() == [-1] * 6
   assert _same(loaded.members, found.members)
   assert np.array_equal(loaded.design.forget, _design().forget)
   # Saved again in its place, and never over something else.
@@ -520,14 +520,14 @@ def test_models_are_saved_exported_and_loaded(tmp_path):
   pytest.importorskip('safetensors', reason='safetensors is not installed')
   pattern = tmp_path / 'net{seed}_{split}.safetensors'
   paths = _original().export(pattern)
-  assert [p.name for p in paths] == [f'net0_{k}.safetensors' for k in range(4)]
+  assert [p.name for p in paths] == [f'net0_{k}.safetensors' for k in range(6)]
   files = str(tmp_path / 'net*.safetensors')
   options = {'data': _data(), 'design': _design(), 'model': 'tiny'}
   originals = jaxmu.load(files, **options)
   assert _same(originals.variables, _original().variables)
   again = jaxmu.unlearn('ft', originals, num_epochs=1)
   assert _same(again.variables, found.variables)
-  assert len(jaxmu.load(paths * 2, **options)) == 8
+  assert len(jaxmu.load(paths * 2, **options)) == 12
   (one,) = found.export(tmp_path / 'one.safetensors', member=1)
   assert one.is_file()
   _refuses(
@@ -539,8 +539,8 @@ def test_models_are_saved_exported_and_loaded(tmp_path):
         {},
       ),
       (('{sed}', '{seed}'), found.export, ('{sed}.safetensors',), {}),
-      (('member = 9', '0 to 3'), found.model, (9,), {}),
-      (('3 checkpoints', '4 training sets'), jaxmu.load, (paths[:3],), options),
+      (('member = 9', '0 to 5'), found.model, (9,), {}),
+      (('3 checkpoints', '6 training sets'), jaxmu.load, (paths[:3],), options),
       (('data is missing',), jaxmu.load, (files,), {}),
       (('no file or folder',), jaxmu.load, (tmp_path / 'none*',), {}),
     ]
@@ -605,8 +605,8 @@ def test_audits_give_rows_tables_frames_pictures_and_reports(tmp_path):
   # A naive twin: accuracy on the test set, averaged over pairs of splits.
   correct = jaxmu.predict(unlearned).correct[:, _data().num_dev :]
   row = found['ft', 'ta']
-  pairs = correct.mean(axis=1).reshape(2, 2).mean(axis=1)
-  assert row.value == pytest.approx(pairs.mean()) and row.n == 2
+  pairs = correct.mean(axis=1).reshape(3, 2).mean(axis=1)
+  assert row.value == pytest.approx(pairs.mean()) and row.n == 3
   assert row.retrained == found['retrain', 'ta'].value
   assert row.low < row.value < row.high
   forgotten = jaxmu.predict(unlearned).correct
@@ -664,12 +664,12 @@ def test_a_sweep_over_originals_reaches_the_audit():
   original = jaxmu.train(
     _data(), _design(), model='tiny', num_epochs=2, weight_decay=[0.0, 1e-3]
   )
-  assert len(original) == 8 and original.variants[1] == 'weight_decay=0.001'
+  assert len(original) == 12 and original.variants[1] == 'weight_decay=0.001'
   unlearned = jaxmu.unlearn('ft', original, num_epochs=1)
   retrained = jaxmu.retrain(original)
-  assert len(unlearned) == len(retrained) == 8
+  assert len(unlearned) == len(retrained) == 12
   found = jaxmu.audit(unlearned, against=retrained, attacks=())
-  assert found['ft weight_decay=0.001', 'ta'].n == 2
+  assert found['ft weight_decay=0.001', 'ta'].n == 3
 
 
 def test_a_job_refuses_names_that_do_not_exist(tmp_path):

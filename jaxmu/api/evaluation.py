@@ -17,8 +17,10 @@ from jaxmu.api.populations import Models
 from jaxmu.attacks import intervals, registry, roc
 from jaxmu.attacks import scores as scores_lib
 from jaxmu.data import splits as splits_lib
-from jaxmu.report import results, tables
+from jaxmu.metrics import METRICS, Evaluated
+from jaxmu.report import results, summary, tables
 from jaxmu.report.results import Row
+from jaxmu.study import evaluate
 
 Estimates = dict[str, intervals.Estimate]
 Arrays = Mapping[str, Any]  # of NumPy
@@ -45,6 +47,7 @@ class Audit(printing.Tabular):
       independent groups behind it. NaN where something is not available.
     warnings: what a reader must know before relying on the numbers.
     failed: (failed models, all models) of methods with failed models.
+    missing: why numbers are not available, by (method, metric).
     curves: U-LiRA's curve of each population as arrays `fpr`, `tpr`, `low`,
       `high` and `supported`.
     scores: what the attacks read, as arrays of `jaxmu.attacks.scores`, by
@@ -57,6 +60,7 @@ class Audit(printing.Tabular):
   failed: Mapping[str, tuple[int, int]] = dataclasses.field(
     default_factory=dict
   )
+  missing: results.Missing = dataclasses.field(default_factory=dict)
   curves: Mapping[str, Arrays] = dataclasses.field(default_factory=dict)
   scores: Mapping[str, Arrays] = dataclasses.field(default_factory=dict)
   title: str = 'Audit'
@@ -86,7 +90,9 @@ class Audit(printing.Tabular):
       everything: all metrics; else those to read first, as `print` shows.
     """
     chosen = self.rows if everything else _headline(self.rows)
-    return tables.table_text(list(chosen), width=width, failed=self.failed)
+    return tables.table_text(
+      list(chosen), width=width, failed=self.failed, missing=self.missing
+    )
 
   def __repr__(self) -> str:
     lines = [f'Note: {warning}' for warning in self.warnings]
@@ -129,6 +135,7 @@ class Audit(printing.Tabular):
       ],
       warnings=list(self.warnings),
       failed=self.failed,
+      missing=self.missing,
     )
     html.write_report(folder, report)
     for name, arrays in self.scores.items():
@@ -286,59 +293,6 @@ def _audit_scores(
   )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Evaluated:
-  """One population of P models and N examples as metrics read it.
-
-  Attributes:
-    name: key of its rows.
-    log_odds: f64[P, N] of the true class.
-    correct: bool[P, N].
-    state: int8[P, N], see `jaxmu.types`.
-    validation: i64[V] columns of the validation examples.
-    test: i64[T] columns of the test examples.
-    cluster: i64[P], what is independent.
-    split: i64[P].
-    classes: number of classes.
-    failed: bool[P].
-    retrained: the retrained population, row by row, or None.
-  """
-
-  name: str
-  log_odds: np.ndarray
-  correct: np.ndarray
-  state: np.ndarray
-  validation: np.ndarray
-  test: np.ndarray
-  cluster: np.ndarray
-  split: np.ndarray
-  classes: int
-  failed: np.ndarray
-  retrained: Any = None
-
-  # What the evaluation of a job calls some of these.
-  @property
-  def phi(self) -> np.ndarray:
-    """The log-odds."""
-    return self.log_odds
-
-  @property
-  def design(self) -> Any:
-    """The part of a design that is read."""
-    return _Columns(val=self.validation)
-
-  @property
-  def source(self) -> Any:
-    """The part of a data set that is read."""
-    return _Columns(num_dev=int(self.state.shape[1] - len(self.test)))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Columns:
-  val: Any = None
-  num_dev: int = 0
-
-
 def _audit_models(
   populations: Sequence[Models],
   against: Models | None,
@@ -358,22 +312,25 @@ def _audit_models(
       'the populations have different designs; audit those that come from '
       'the same jaxmu.train'
     )
-  numbers: dict[str, Estimates] = {}
+  collected = evaluate.Collected()
+  numbers = collected.estimates
   curves: dict[str, Arrays] = {}
   stored: dict[str, Arrays] = {}
   failed: dict[str, tuple[int, int]] = {}
   warnings: list[str] = []
   known: registry.Known = {}
   references: dict[Any, Evaluated] = {}
+  read: dict[int, scores_lib.PopulationScores] = {}
   for key, models in _by_variant(populations):
     parts = _with_references(key, models, against, references)
     for part in parts.values():
       if part.name not in numbers:
-        numbers[part.name] = _metrics(part)
+        numbers[part.name] = {}
+        _measure(part, collected)
         if part.failed.any():
           failed[part.name] = (int(part.failed.sum()), len(part.failed))
     stored[key] = _arrays(parts)
-    data = _scores(parts)
+    data = _scores(parts, read)
     if isinstance(data, str):
       if attacks:
         raise ValueError(data)
@@ -381,8 +338,10 @@ def _audit_models(
       continue
     found, drawn = _run_attacks(data, attacks, fprs, known)
     for side, values in found.items():
-      own = numbers[parts[side].name]
-      own |= {k: v for k, v in values.items() if k not in own}
+      name = parts[side].name
+      for metric, estimate in values.items():
+        if metric not in numbers[name]:
+          collected.add(name, metric, estimate)
     for side, curve in drawn.items():
       curves.setdefault(parts[side].name, curve)
     for warning in data.warnings if found else ():
@@ -390,8 +349,14 @@ def _audit_models(
   names = ', '.join(dict.fromkeys(one.name for one in populations))
   return Audit(
     rows=_rows(numbers),
-    warnings=[*map(_failure, failed.items()), *warnings],
+    warnings=[
+      *map(_failure, failed.items()),
+      *warnings,
+      *collected.partial,
+      *summary.explain_missing(collected.missing),
+    ],
     failed=failed,
+    missing=collected.missing,
     curves=curves,
     scores=stored,
     title=f'{names}: {populations[0].setup.describe()}',
@@ -563,8 +528,17 @@ def _once_per_split(part: Evaluated) -> Evaluated:
   )
 
 
-def _scores(parts: Mapping[str, Evaluated]) -> scores_lib.Scores | str:
-  """Return what attacks read, or why they cannot be run."""
+def _scores(
+  parts: Mapping[str, Evaluated],
+  known: dict[int, scores_lib.PopulationScores],
+) -> scores_lib.Scores | str:
+  """Return what attacks read, or why they cannot be run.
+
+  Args:
+    parts: populations by their names in attacks.
+    known: what was made before of retrained and original models, by the id of
+      the population; it is added to.
+  """
   own = parts['unlearned']
   groups = len(np.unique(own.cluster)) if len(np.unique(own.split)) > 1 else 1
   if groups < _MIN_GROUPS:
@@ -572,20 +546,17 @@ def _scores(parts: Mapping[str, Evaluated]) -> scores_lib.Scores | str:
       f'they need {_MIN_GROUPS} independent groups of splits, and this design '
       f'has {groups}; give jaxmu.split more splits, such as splits=16'
     )
-  populations = {
-    side: scores_lib.population(
-      part.log_odds, part.state, part.split, part.cluster, failed=part.failed
-    )
-    for side, part in {
-      **parts,
-      **(
-        {'original': _once_per_split(parts['original'])}
-        if 'original' in parts
-        else {}
-      ),
-    }.items()
-  }
-  return scores_lib.from_populations(**populations)
+  found: dict[str, Any] = {}
+  for side, part in parts.items():
+    found[side] = known.get(id(part))
+    if found[side] is None:
+      one = _once_per_split(part) if side == 'original' else part
+      found[side] = scores_lib.population(
+        one.log_odds, one.state, one.split, one.cluster, failed=one.failed
+      )
+    if side != 'unlearned':  # whose id may be given to the next
+      known[id(part)] = found[side]
+  return scores_lib.from_populations(**found)
 
 
 def _arrays(parts: Mapping[str, Evaluated]) -> dict[str, np.ndarray]:
@@ -599,70 +570,12 @@ def _arrays(parts: Mapping[str, Evaluated]) -> dict[str, np.ndarray]:
   return found
 
 
-def _metrics(part: Evaluated) -> Estimates:
+def _measure(part: Evaluated, collected: evaluate.Collected) -> None:
   """Compute all metrics of a population."""
-  try:
-    from jaxmu import metrics
-    from jaxmu.metrics import interface  # type: ignore[attr-defined]
-  except ImportError:
-    return _metrics_of_jobs(part)
-  population = interface.Evaluated(
-    **{f.name: getattr(part, f.name) for f in dataclasses.fields(Evaluated)}
-  )
-  if part.retrained is not None:
-    reference = interface.Evaluated(
-      **{
-        f.name: getattr(part.retrained, f.name)
-        for f in dataclasses.fields(Evaluated)
-        if f.name != 'retrained'
-      }
-    )
-    population = dataclasses.replace(population, retrained=reference)
-  found: Estimates = {}
-  for metric in metrics.METRICS.values():  # type: ignore[attr-defined]
-    try:
-      values = interface.run(metric, population)
-    except ValueError:
-      continue  # it needs what is not there
-    for name, value in values.items():
-      if not isinstance(value, intervals.Estimate):
-        means = intervals.group_means(value, part.cluster)
-        value = intervals.over_splits(means)
-      found[name] = value
-  return found
-
-
-def _metrics_of_jobs(part: Evaluated) -> Estimates:
-  """Compute the metrics of a job where there is no registry of metrics."""
-  from jaxmu.metrics import utility
-  from jaxmu.study import evaluate
-
-  sets = {
-    'ra': part.state == splits_lib.RETAINED,
-    'fa': part.state == splits_lib.FORGOTTEN,
-    'va': _mask(part, part.validation),
-    'ta': _mask(part, part.test),
-  }
-  found = {
-    name: evaluate.over_clusters(
-      utility.accuracy(part.correct, where), part.cluster
-    )
-    for name, where in sets.items()
-    if where.any(axis=1).all()
-  }
-  if part.retrained is None or len(found) < len(sets):
-    return found
-  view: Any = part
-  try:
-    return found | evaluate.utility(view, view, part.retrained)
-  except ValueError:  # a ratio to an accuracy of 0
-    return found
-
-
-def _mask(part: Evaluated, columns: np.ndarray) -> np.ndarray:
-  where = np.zeros(part.state.shape, bool)
-  where[:, columns] = True
-  return where
+  for metric in METRICS.values():
+    lacks_reference = 'retrained' in metric.card.needs and not part.retrained
+    if not lacks_reference:
+      evaluate.measure(part, metric, collected)
 
 
 def _run_attacks(

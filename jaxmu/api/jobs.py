@@ -249,7 +249,7 @@ def run(
     ...   'timing.repeats': 1}
     >>> job = jaxmu.run(  # doctest: +ELLIPSIS
     ...   'ga', model='tiny', workdir=tempfile.mkdtemp(), overrides=tiny)
-    original: ...
+    train original: ...
     >>> job['ga', 'ta'].n
     2
     >>> len(job.models('ga'))

@@ -171,4 +171,4 @@ def _attacks() -> 'Mapping[str, Attack]':
   """Return every attack, plug-ins of this process included."""
   from jaxmu.attacks import registry
 
-  return registry.known()
+  return registry.known_attacks()
