@@ -112,7 +112,7 @@ def table_text(
   Example:
     >>> row = results_lib.Row('ft', 'fa', 0.9, 0.88, 0.92, 0.87, 0.03, 16)
     >>> print(table_text([row]).splitlines()[4])
-    FT                    0.9000    0.8700 +0.0300 * [0.8800, 0.9200] 16
+    FT                    0.9000    0.8700 +0.0300* [0.8800, 0.9200] 16
   """
   header, blocks = _blocks(rows, by, failed or {}, width >= 115)
   notes = _notes(rows, blocks, failed or {}, missing or {})

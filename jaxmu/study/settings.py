@@ -435,9 +435,7 @@ def _check_model(settings: Settings) -> None:
       options=settings.all_model_options,
     )
   except ValueError as error:
-    raise ValueError(
-      f'config.model.name = {settings.model!r}: {error}'
-    ) from None
+    raise ValueError(f'config.model: {error}') from None
 
 
 def _check_precision(settings: Settings) -> None:
