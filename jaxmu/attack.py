@@ -9,7 +9,7 @@ or `logits` with a last axis of classes and `labels` int [examples]; `state` int
 int [models]; and, for the comparison with retraining, `retrained_log_odds` or
 `retrained_logits` of the same form, and `original_...` for the models before
 unlearning. `failed`, `retrained_failed` and `original_failed` bool [models]
-mark models whose scores stand in for what is not finite. docs/attacks.md
+mark models that diverged. docs/attacks.md
 explains every number.
 """
 
@@ -114,7 +114,7 @@ def check(path: str, arrays: Mapping[str, np.ndarray]) -> scores_lib.Scores:
 
 
 def failures(data: scores_lib.Scores) -> dict[str, tuple[int, int]]:
-  """Return how many models failed and how many there are, by method."""
+  """Return how many models failed and how many there are, where any did."""
   return {
     METHODS[name]: (int(one.failed.sum()), len(one.failed))
     for name, one in data.populations.items()
@@ -164,14 +164,14 @@ class Attacked:
 
   Attributes:
     estimates: by (method, number), in the order of the report.
-    excess: paired differences to the retrained models, by number.
+    excess: paired differences to the retrained models, by the same.
     failed: the reason why an attack gave nothing, by its name.
   """
 
   estimates: dict[tuple[str, str], intervals.Estimate] = dataclasses.field(
     default_factory=dict
   )
-  excess: dict[str, intervals.Estimate] = dataclasses.field(
+  excess: dict[tuple[str, str], intervals.Estimate] = dataclasses.field(
     default_factory=dict
   )
   failed: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -180,8 +180,8 @@ class Attacked:
     """Keep what an attack gave."""
     for one in found:
       self.estimates[METHODS[one.population], one.metric] = one.estimate
-      if one.population == 'unlearned' and one.excess is not None:
-        self.excess[one.metric] = one.excess
+      if one.excess is not None and not np.isnan(one.excess.value):
+        self.excess[METHODS[one.population], one.metric] = one.excess
 
   @property
   def missing(self) -> results.Missing:
@@ -202,12 +202,12 @@ def run_attacks(
 ) -> Attacked:
   """Run attacks one by one; one that fails costs only its own numbers."""
   attacked = Attacked()
-  for one in attacks:
+  for attack in attacks:
     try:
-      attacked.add(registry.run(data, attacks=[one], fprs=fprs))
+      attacked.add(registry.run(data, [attack], fprs=fprs))
     except Exception as error:  # whatever values the scores have
-      log.debug('attack %s', one.name, exc_info=True)
-      attacked.failed[one.name] = str(error) or type(error).__name__
+      log.debug('attack %s', attack.name, exc_info=True)
+      attacked.failed[attack.name] = str(error) or type(error).__name__
     advance()
   return attacked
 
@@ -217,19 +217,15 @@ def rows(attacked: Attacked) -> list[results.Row]:
 
   Methods are 'unlearned', 'original' and 'retrain'; metrics are named
   `<attack>_<statistic>`, and `excess_<attack>_<statistic>` is the paired
-  difference of unlearned to retrained models.
+  difference to retrained models.
   """
   found = []
   for (method, metric), estimate in attacked.estimates.items():
     beside = attacked.estimates.get((results.REFERENCE, metric))
     retrained = np.nan if beside is None else beside.value
     found.append(_row(method, metric, estimate, retrained))
-    excess = attacked.excess.get(metric)
-    if (
-      method == results.UNLEARNED
-      and excess is not None
-      and not np.isnan(excess.value)
-    ):
+    excess = attacked.excess.get((method, metric))
+    if excess is not None:
       name = f'{glossary.EXCESS}{metric}'
       found.append(_row(method, name, excess, 0.0))
   return found
@@ -325,7 +321,9 @@ def notes(attacked: Attacked) -> list[str]:
 
 def exposure_csv(data: scores_lib.Scores) -> str:
   """List the exposure of every tested example, most exposed first."""
-  found = _exposures(data)
+  found = {
+    name: per_example.exposure(one) for name, one in data.populations.items()
+  }
   own, null = found['unlearned'], found.get('retrained')
   tested = np.flatnonzero(np.isfinite(own.auc))
   lines = ['example,auc,p_value,discovered,retrained_auc']
@@ -336,14 +334,6 @@ def exposure_csv(data: scores_lib.Scores) -> str:
       f'{int(own.discovered[n])},{retrained}'
     )
   return '\n'.join(lines) + '\n'
-
-
-def _exposures(
-  data: scores_lib.Scores,
-) -> dict[str, per_example.PerExample]:
-  return {
-    name: per_example.exposure(one) for name, one in data.populations.items()
-  }
 
 
 def membership(data: scores_lib.Scores) -> bytes:
@@ -385,12 +375,12 @@ def _roc(
   data: scores_lib.Scores, ratios: Mapping[str, np.ndarray]
 ) -> plots.Figure | None:
   curves = {}
-  for population, ratio in ratios.items():
-    one = data.populations[population]
-    if not _scored(ratio, one.state):
+  for name, ratio in ratios.items():
+    one = data.populations[name]
+    if not all(map(len, _by_kind(ratio, one))):
       continue
     curve = roc.curves(ratio, one.audited_state, one.group, fpr=_GRID)
-    curves[METHODS[population]] = plots.Roc(
+    curves[METHODS[name]] = plots.Roc(
       fpr=curve['fpr'],
       tpr=curve['tpr'],
       low=curve['low'],
@@ -404,36 +394,31 @@ def _trade_off(
   data: scores_lib.Scores, ratios: Mapping[str, np.ndarray]
 ) -> plots.Figure | None:
   errors = {}
-  for population, ratio in ratios.items():
-    state = data.populations[population].audited_state
-    if _scored(ratio, state):
-      known = np.isfinite(ratio)
-      errors[METHODS[population]] = roc.trade_off(
-        ratio[known & (state == log_odds.FORGOTTEN)],
-        ratio[known & (state == log_odds.NEVER_SEEN)],
-      )
+  for name, ratio in ratios.items():
+    kinds = _by_kind(ratio, data.populations[name])
+    if all(map(len, kinds)):
+      errors[METHODS[name]] = roc.trade_off(*kinds)
   remarks = {
     name: f'μ = {roc.gaussian_mu(*curve):.2f}' for name, curve in errors.items()
   }
   return plots.trade_off(errors, remarks=remarks) if errors else None
 
 
-def _scored(ratio: np.ndarray, state: np.ndarray) -> bool:
-  """Say whether points of both kinds have a score."""
-  known = np.isfinite(ratio)
-  return all(
-    (known & (state == kind)).any()
-    for kind in (log_odds.FORGOTTEN, log_odds.NEVER_SEEN)
+def _by_kind(
+  score: np.ndarray, one: scores_lib.PopulationScores
+) -> tuple[np.ndarray, np.ndarray]:
+  """Return known scores of forgotten and of never-seen points."""
+  known, state = np.isfinite(score), one.audited_state
+  return (
+    score[known & (state == log_odds.FORGOTTEN)],
+    score[known & (state == log_odds.NEVER_SEEN)],
   )
 
 
 def _log_odds(data: scores_lib.Scores) -> plots.Figure:
   return plots.log_odds(
     {
-      METHODS[name]: (
-        one.mean[one.state == log_odds.FORGOTTEN],
-        one.mean[one.audited_state == log_odds.NEVER_SEEN],
-      )
+      METHODS[name]: _by_kind(one.mean, one)
       for name, one in data.populations.items()
     }
   )
@@ -442,7 +427,10 @@ def _log_odds(data: scores_lib.Scores) -> plots.Figure:
 def _exposure(data: scores_lib.Scores) -> plots.Figure | None:
   if data.original is None:
     return None
-  auc = {name: found.auc for name, found in _exposures(data).items()}
+  auc = {
+    name: per_example.exposure(one).auc
+    for name, one in data.populations.items()
+  }
   return plots.vulnerability(
     auc['original'],
     auc['unlearned'],
@@ -481,7 +469,6 @@ def main(argv: list[str]) -> None:
     data,
     attacked,
     [] if _ATTACKS.value else output_rows(arrays, data.group),
-    failures(data),
     command(
       str(_SCORES.value),
       str(_OUT.value),
@@ -490,10 +477,10 @@ def main(argv: list[str]) -> None:
     ),
   )
   html.write_report(directory, report)
-  names = {one.name for one in chosen} - set(attacked.failed)
-  if 'per_example' in names:
+  worked = {attack.name for attack in chosen} - attacked.failed.keys()
+  if 'per_example' in worked:
     files.write_text(directory / 'per_example.csv', exposure_csv(data))
-  if 'ulira' in names:
+  if 'ulira' in worked:
     files.write_bytes(directory / 'membership.npz', membership(data))
   tables.show_attacks(report.rows)
   for line in (*report.findings, *report.warnings):
@@ -509,7 +496,6 @@ def make_report(
   data: scores_lib.Scores,
   attacked: Attacked,
   outputs: Sequence[results.Row] = (),
-  failed: Mapping[str, tuple[int, int]] | None = None,
   command: str = '',
 ) -> html.Report:
   """Return the report on a file.
@@ -518,7 +504,6 @@ def make_report(
     data: the scores.
     attacked: numbers of the attacks.
     outputs: of `output_rows`.
-    failed: of `failures`.
     command: makes the same report again.
   """
   problems: list[str] = []
@@ -530,27 +515,13 @@ def make_report(
     pictures=drawn,
     command=command,
     warnings=[
-      *_failure_warnings(failed or {}),
       *data.warnings,
       *notes(attacked),
       *problems,
     ],
-    failed=failed or {},
+    failed=failures(data),
     missing=attacked.missing,
   )
-
-
-def _failure_warnings(failed: Mapping[str, tuple[int, int]]) -> list[str]:
-  return [
-    f'{results.label(method)}: {bad if bad < total else "all"} of {total} '
-    'models failed'
-    + (
-      '; nothing can be concluded from their numbers.'
-      if bad == total
-      else ' and are left out of all attacks.'
-    )
-    for method, (bad, total) in failed.items()
-  ]
 
 
 def _lead(data: scores_lib.Scores) -> list[str]:

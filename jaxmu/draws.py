@@ -2,9 +2,9 @@
 
 A draw is addressed by the path of names and counters that leads to it, for
 example `unlearn / member 17 / epoch 3 / order`. Nothing is split by position,
-so chunking, sharding and resuming do not change a draw. The same calls serve
-recorded runs: a draw found in `recorded` under its path of names is taken from
-there, which is how a run is compared with published numbers step for step.
+so chunking, sharding and resuming do not change a draw. Recorded runs use the
+same calls: a draw whose path of names is in `recorded` is taken from there, so
+that a run can be compared with published numbers step for step.
 """
 
 import math
@@ -64,7 +64,7 @@ class Draws:
     return Draws(key, self.recorded, counters, f'{self.path}{name}/')
 
   def permutation(self, name: str, size: int) -> Array:
-    """Draw a random order of `size` things, i32[size]."""
+    """Draw a random order of `size` items, i32[size]."""
     recorded = self._lookup(name, (size,))
     if recorded is not None:
       return recorded.astype(jnp.int32)
@@ -72,7 +72,9 @@ class Draws:
       jnp.int32
     )
 
-  def normal(self, name: str, shape: tuple[int, ...], dtype=None) -> Array:
+  def normal(
+    self, name: str, shape: tuple[int, ...], dtype: Any = None
+  ) -> Array:
     """Draw from the standard normal distribution, float[shape]."""
     dtype = dtype or jnp.result_type(float)
     recorded = self._lookup(name, shape)
@@ -81,7 +83,7 @@ class Draws:
     return jax.random.normal(derive(self.key, name), shape, dtype)
 
   def normals(
-    self, name: str, shapes: Mapping[str, tuple[int, ...]], dtype=None
+    self, name: str, shapes: Mapping[str, tuple[int, ...]], dtype: Any = None
   ) -> dict[str, Array]:
     """Draw several normal arrays, recorded as `name/key` each.
 
@@ -91,12 +93,14 @@ class Draws:
     return self._several(self.normal, name, shapes, dtype)
 
   def uniforms(
-    self, name: str, shapes: Mapping[str, tuple[int, ...]], dtype=None
+    self, name: str, shapes: Mapping[str, tuple[int, ...]], dtype: Any = None
   ) -> dict[str, Array]:
     """Draw several arrays uniform on [0, 1); otherwise as `normals`."""
     return self._several(self.uniform, name, shapes, dtype)
 
-  def uniform(self, name: str, shape: tuple[int, ...], dtype=None) -> Array:
+  def uniform(
+    self, name: str, shape: tuple[int, ...], dtype: Any = None
+  ) -> Array:
     """Draw from the uniform distribution on [0, 1), float[shape]."""
     dtype = dtype or jnp.result_type(float)
     recorded = self._lookup(name, shape)
@@ -114,7 +118,7 @@ class Draws:
   def make(self, name: str, maker: Callable[[Key], Any]) -> Any:
     """Draw anything, for example a network: `maker(key)` unless recorded.
 
-    A recorded pytree stands under one name, its leaves with the leading axes
+    A recorded pytree has one name, its leaves with the leading axes
     of the counters.
     """
     recorded = self.recorded.get(self.path + name)
@@ -172,9 +176,9 @@ def _total(shapes: Mapping[str, tuple[int, ...]]) -> int:
 def _cut(
   flat: Array, shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Array]:
-  found, begin = {}, 0
+  parts, begin = {}, 0
   for key, shape in shapes.items():
     end = begin + math.prod(shape)
-    found[key] = flat[begin:end].reshape(shape)
+    parts[key] = flat[begin:end].reshape(shape)
     begin = end
-  return found
+  return parts

@@ -1,10 +1,10 @@
-"""Hyper-parameters: one field, one decision.
+"""Hyper-parameters: declaration, checks, and stacking over members.
 
 A *leaf* is an array that may differ per member of a population and never costs
 a compilation; a *static* decides a shape or a Python branch; a *derived* leaf
 is computed on the host from the others before a run starts, where float32 would
 round. Default, valid range, search space and, where the reference samples a
-value it never uses, the reason why it is dead stand in the method's file:
+value it never uses, the reason why it is dead are in the method's file:
 
   @struct.dataclass
   class Hparams:
@@ -26,7 +26,7 @@ from flax import struct
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-  """Which values make sense; open ends are excluded from the interval."""
+  """Allowed values; open ends are excluded from the interval."""
 
   low: float = -math.inf
   high: float = math.inf
@@ -92,7 +92,9 @@ BATCH = Choice((64, 128, 256))
 TEMPERATURE = Uniform(0.0, 5.0)
 
 
-def leaf(default, *, valid: Interval = ANY, search=None, dead: str = '') -> Any:
+def leaf(
+  default: Any, *, valid: Interval = ANY, search: Any = None, dead: str = ''
+) -> Any:
   """Declare a value that may differ per member without a new compilation.
 
   Args:
@@ -110,7 +112,11 @@ def leaf(default, *, valid: Interval = ANY, search=None, dead: str = '') -> Any:
 
 
 def static(
-  default, *, valid: Interval | tuple = ANY, search=None, dead: str = ''
+  default: Any,
+  *,
+  valid: Interval | tuple = ANY,
+  search: Any = None,
+  dead: str = '',
 ) -> Any:
   """Declare a value that decides a shape or a branch; see `leaf`.
 

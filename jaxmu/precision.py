@@ -1,4 +1,4 @@
-"""In which precision the products of a network are computed.
+"""Precision of the products of a network.
 
   float32   products of float32 numbers, in full
   tf32      the same numbers, but an accelerator may round the factors of a
@@ -36,8 +36,8 @@ def model_options(name: str) -> dict[str, Any]:
 def products(name: str) -> contextlib.AbstractContextManager:
   """Return the context in which a program is to be traced.
 
-  JAX on a GPU rounds the factors of float32 products unless told not to; so
-  float32 must be asked for.
+  JAX on a GPU rounds the factors of float32 products by default, so full
+  float32 is requested explicitly.
   """
   check(name)
   if jax.default_backend() == 'cpu':

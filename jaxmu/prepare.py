@@ -50,12 +50,9 @@ def main(argv: list[str] | None = None) -> int:
   for warning in caught:
     print(f'warning: {warning.message}')
   _print_doubts(source)
-  print(f'{source!r}\ndata set: {data_dir}\ncache: {_cache_dir()}')
+  cache_dir = datasets.default_cache_dir()
+  print(f'{source!r}\ndata set: {data_dir}\ncache: {cache_dir}')
   return 0
-
-
-def _cache_dir() -> pathlib.Path:
-  return datasets.default_cache_dir()
 
 
 def _print_doubts(source: datasets.Source) -> None:

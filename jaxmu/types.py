@@ -37,7 +37,7 @@ class Dataset:
 
 @dataclasses.dataclass(frozen=True)
 class Transform:
-  """How bytes become network input (hashable, hence static under `jit`).
+  """How bytes become network input (hashable, so static under `jit`).
 
   Attributes:
     mean: per-channel mean of the pixels in [0, 1].

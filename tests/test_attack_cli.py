@@ -65,6 +65,13 @@ def test_outputs_are_compared_with_those_of_retrained_models():
   assert attack.output_rows({'state': state}, group) == []
 
 
+def _same(row, estimate, retrained):
+  np.testing.assert_array_equal(
+    [row.value, row.low, row.high, row.n, row.retrained],
+    [estimate.value, estimate.low, estimate.high, estimate.n, retrained],
+  )
+
+
 def test_report_of_a_file(tmp_path):
   out = tmp_path / 'with blank'
   before = test_suite.make_arrays(shift=2.0)['logits']
@@ -74,29 +81,20 @@ def test_report_of_a_file(tmp_path):
   )
   assert done.returncode == 0, done.stderr
   rows = results.read_csv(out / 'results.csv')
-  found = registry.run(
+  value = {(row.method, row.metric): row for row in rows}
+  for one in registry.run(
     attack.read(str(path)), attacks=['ulira', 'per_example', 'klom']
-  )
-  by_name = {}
-  for one in found:
-    by_name[attack.METHODS[one.population], one.metric] = one.estimate
-    if one.population == 'unlearned' and one.excess is not None:
-      by_name['unlearned', f'excess_{one.metric}'] = one.excess
-  seen = {(row.method, row.metric): row for row in rows}
-  for (method, metric), row in seen.items():
-    beside = 0.0
-    if not metric.startswith('excess_'):
-      null = by_name.get(('retrain', metric))
-      beside = null.value if null else np.nan
-    estimate = by_name[method, metric]
-    np.testing.assert_array_equal(
-      [row.value, row.low, row.high, row.n, row.retrained],
-      [estimate.value, estimate.low, estimate.high, estimate.n, beside],
+  ):
+    method = attack.METHODS[one.population]
+    null = value.get(('retrain', one.metric))
+    _same(
+      value.pop((method, one.metric)) if method != 'retrain' else null,
+      one.estimate,
+      null.value if null else np.nan,
     )
-  # What is left out are differences of numbers that were refused.
-  left = {key: one for key, one in by_name.items() if key not in seen}
-  assert all(metric.startswith('excess_') for _, metric in left)
-  assert all(np.isnan(estimate.value) for estimate in left.values())
+    if one.excess is not None and np.isfinite(one.excess.value):
+      _same(value.pop((method, f'excess_{one.metric}')), one.excess, 0.0)
+  assert {method for method, _ in value} == {'retrain'}
   html = (out / 'report.html').read_text()
   assert 'U-LiRA' in html and 'complementary pairs' in html
   for name in ('roc', 'trade_off', 'log_odds', 'vulnerability'):
@@ -138,17 +136,17 @@ def test_failed_models_are_said(tmp_path):
   failed = np.zeros(32, bool)
   failed[:5] = True
   path = write(tmp_path, failed=failed, retrained_failed=~np.zeros(32, bool))
-  arrays = attack.load(str(path))
-  data = attack.check(str(path), arrays)
-  found = attack.failures(data)
-  assert found == {'unlearned': (5, 32), 'retrain': (32, 32)}
-  texts = {text.split(':')[0]: text for text in attack._failure_warnings(found)}
-  assert '5 of 32 models failed' in texts['unlearned']
-  assert 'nothing' not in texts['unlearned']
-  assert 'all of 32 models failed' in texts['Retrained']
-  assert 'nothing can be concluded' in texts['Retrained']
-  with pytest.raises(ValueError, match=r'failed is int64\[2\]; expected'):
-    attack.check('x', {**arrays, 'failed': np.zeros(2, int)})
+  data = attack.read(str(path))
+  report = attack.make_report(
+    data, attack.run_attacks(data, registry.choose(data, ['loss']), (0.1,))
+  )
+  assert report.failed == {'unlearned': (5, 32), 'retrain': (32, 32)}
+  text = ' '.join([*report.warnings, *report.findings])
+  assert '5 of 32 models failed' in text and 'all 32 models failed' in text
+  value = {(row.method, row.metric): row.value for row in report.rows}
+  assert np.isfinite(value['unlearned', 'loss_auc'])
+  assert np.isnan(value['retrain', 'loss_auc'])
+  assert ('unlearned', 'excess_loss_auc') not in value
 
 
 CONSTANT = np.zeros((8, 40))
@@ -253,7 +251,6 @@ def test_the_page_on_defects_names_tests_that_exist():
 
 def test_every_number_has_a_glossary_entry():
   data = scores.from_arrays(test_suite.make_arrays())
-  found = registry.run(data, fprs=(0.01,))
-  attacked = attack.Attacked()
-  attacked.add(found)
+  attacked = attack.run_attacks(data, registry.choose(data, None), (0.01,))
+  assert not attacked.failed
   assert not glossary.missing(row.metric for row in attack.rows(attacked))

@@ -1,6 +1,7 @@
 """Every configuration loads, is complete and describes a possible job."""
 
 import csv
+import doctest
 import importlib
 import json
 import pathlib
@@ -10,6 +11,7 @@ import pytest
 
 from jaxmu import hparams as hp
 from jaxmu import methods
+from jaxmu.cli import arguments
 from jaxmu.study import recipes, settings
 
 FOLDER = pathlib.Path(__file__).parent.parent / 'configs'
@@ -178,6 +180,12 @@ def test_digits_settings_are_those_that_the_search_gave():
       if isinstance(theirs, float):
         theirs = float(f'{theirs:.2g}')
       assert ours[name] == theirs, (method, name)
+
+
+def test_examples_in_docstrings_run():
+  for module in (recipes, arguments):
+    done = doctest.testmod(module)
+    assert done.attempted and not done.failed, module.__name__
 
 
 def test_digits_settings_serve_digits_alone():

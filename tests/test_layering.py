@@ -38,7 +38,7 @@ MAY_IMPORT = {
   # Cards of methods, attacks and metrics hold what a report says of them.
   'report': {'report', 'methods', 'attacks', 'metrics', *_BASE},
   'methods': {'methods', 'models', 'data', *_BASE},
-  'population': {'methods', 'models', 'data', *_BASE},
+  'population': {'population', 'methods', 'models', 'data', *_BASE},
   'testing': {'testing', 'population', 'methods', 'models', 'data', *_BASE},
   'study': None,  # everything but the commands
   'api': None,

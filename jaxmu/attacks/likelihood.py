@@ -346,8 +346,9 @@ def reference_ulira(
   Not a calibrated test: the statistic is 0/1 correctness; the scored
   observation is inside the fit that judges it, which shows a leak where there
   is none; only forgotten observations are scored, so there is no
-  false-positive rate; and where all models of a kind agree, the deviation is 0
-  and the score is NaN (more than half of CIFAR-10's examples at its accuracies).
+  false-positive rate; and where all models of a kind agree the deviation is 0
+  and the score is NaN (more than half of CIFAR-10's examples at its
+  accuracies).
 
   Args:
     correct: bool[P, N], whether the model classifies the example correctly.

@@ -192,6 +192,11 @@ def resolve(spec: Spec) -> Attack:
   return ATTACKS.resolve(spec)
 
 
+def known_attacks() -> dict[str, Attack]:
+  """Return built-in attacks and plug-ins that were resolved, by name."""
+  return {**ATTACKS, **_plugins}
+
+
 def possible_attacks(data: Scores, *, costly: bool = True) -> tuple[str, ...]:
   """Return the names of the built-in attacks that these scores allow.
 
@@ -206,18 +211,13 @@ def possible_attacks(data: Scores, *, costly: bool = True) -> tuple[str, ...]:
   )
 
 
-def known() -> dict[str, Attack]:
-  """Return the built-in attacks and the plug-ins resolved so far, by name."""
-  return {**ATTACKS, **_plugins}
-
-
 def term(metric: str) -> Term | None:
   """Return the meaning of `<attack>_<statistic>`, None if there is no such.
 
   The longest name of an attack that fits is taken: 'ulira_reference' before
   'ulira'. Plug-ins are known once they were resolved.
   """
-  every = known()
+  every = known_attacks()
   for name in sorted(every, key=len, reverse=True):
     if metric.startswith(f'{name}_'):
       return every[name].term(metric.removeprefix(f'{name}_'))

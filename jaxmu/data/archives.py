@@ -23,6 +23,7 @@ import urllib.request
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -200,7 +201,7 @@ def _cifar_planes(rows: np.ndarray) -> np.ndarray:
 class _ArraysOnly(pickle.Unpickler):
   """Unpickles plain containers and NumPy arrays, nothing else."""
 
-  def find_class(self, module: str, name: str):
+  def find_class(self, module: str, name: str) -> Any:
     if (module, name) == ('numpy', 'ndarray'):
       return np.ndarray
     if (module, name) == ('numpy', 'dtype'):

@@ -1,16 +1,15 @@
-"""Batches as index tables: an order of examples, cut into steps.
+"""Batches as index tables, and from bytes to network input.
 
-The last partial batch is always used, as in the reference: a scan over the full
-batches, then the same step once more at the size of the tail. Sizes are known
-when the program is traced, so every mean is exact.
+A pass over data is an order of examples cut into steps: a scan over the full
+batches, then the same step once more at the size of the last, partial batch,
+which is always used, as in the reference. Sizes are known when the program is
+traced, so every mean is exact.
 
-From bytes to network input: crop, flip, normalise, in this order.
-
-Everything happens inside the compiled step, on the device that holds the data.
-Crop and flip act on the bytes, so that the zero padding of a crop is black, as
-in the benchmark. The draw of an example depends on the key and on the index of
-the example alone: with a key per member and epoch, neither the batch size nor
-the position in a batch changes what happens to it.
+Inside the compiled step a batch is cropped, flipped and normalised, in this
+order. Crop and flip act on the bytes, so that the zero padding of a crop is
+black, as in the benchmark. The draw of an example depends on the key and on the
+index of the example alone: with a key per member and epoch, neither the batch
+size nor the position in a batch changes what happens to it.
 """
 
 import functools
@@ -24,6 +23,9 @@ from jaxmu.draws import Draws
 from jaxmu.types import Array, Key, Transform
 
 Step = Callable[[Any, Any, Draws], tuple[Any, Any]]
+
+# Random bits of one offset: probabilities differ by less than 1 in 3,600.
+_BITS = 15
 
 
 class Batches(NamedTuple):
@@ -122,9 +124,6 @@ def fold(
     carry, last = step(carry, batches.tail, draws.at('tail'))
     outs = jax.tree.map(lambda a, b: jnp.append(a, b[None], axis=0), outs, last)
   return carry, outs
-
-
-_BITS = 15  # random bits behind one offset: unequal by less than 1 in 3,600
 
 
 def normalise(transform: Transform, image: Array, dtype: jnp.dtype) -> Array:

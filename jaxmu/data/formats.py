@@ -42,7 +42,7 @@ META_KEYS = ('size', 'num_classes', 'class_names', 'flip', 'crop_padding')
 # allocating more memory than any machine has.
 LIMITS = {
   'size': (1, 4096),
-  'num_classes': (1, 1_000_000),
+  'num_classes': (2, 1_000_000),
   'crop_padding': (0, 1024),
 }
 
@@ -121,6 +121,15 @@ def check_number(key: str, value: Any, *, origin: str) -> None:
     )
 
 
+def check_crop(crop_padding: int, *, size: int, origin: str) -> None:
+  """Raise ValueError if random crops could show nothing of the image."""
+  if crop_padding >= size:
+    raise ValueError(
+      f'{origin} is {crop_padding} for images of {size} x {size}: a crop may '
+      f'show nothing of the image; choose at most {size - 1}'
+    )
+
+
 def count_classes(label: np.ndarray, *, origin: str) -> int:
   """Return the largest label + 1, C.
 
@@ -130,9 +139,13 @@ def count_classes(label: np.ndarray, *, origin: str) -> int:
 
   Raises:
     ValueError: there would be more classes than examples, which is rarely
-      what is meant.
+      what is meant, or only one.
   """
   num_classes = int(label.max()) + 1
+  if num_classes == 1:
+    raise ValueError(
+      f'{origin}: all labels are 0: a classifier needs at least two classes'
+    )
   if num_classes > len(label):
     raise ValueError(
       f'{origin}: label {num_classes - 1} at position {label.argmax()} makes '
@@ -266,6 +279,11 @@ def open_plain(
   else:
     size = meta.get('size') or max(train_image.shape[1:3])
     num_classes = meta.get('num_classes') or len(names)
+    check_crop(
+      meta.get('crop_padding', 0),
+      size=size,
+      origin=f'{folder / "meta.json"}: crop_padding',
+    )
   for label, split in zip((train_label, test_label), PARTS, strict=True):
     check_labels(
       label,
@@ -457,7 +475,7 @@ def open_prepared(
       f'{folder} was prepared as {file_format}, which only TensorFlow reads: '
       f'prepare it again with `python -m jaxmu.prepare {name} --overwrite`'
     )
-  builder = tfds.builder_from_directory(folder)
+  builder = _open(folder, lambda: tfds.builder_from_directory(folder))
   names = ['train', 'test']
   if not need_test and 'test' not in builder.info.splits:
     names = ['train']
@@ -472,7 +490,7 @@ def open_prepared(
   assert features is not None
   num_classes = _num_classes(name, folder, features)
   side = size or _native_size(name, folder, features)
-  every: Any = builder.as_data_source()  # by split
+  every = _open(folder, builder.as_data_source)  # by split
   sources = [every[split] for split in names]
   return Raw(
     num_dev=len(sources[0]),
@@ -482,6 +500,18 @@ def open_prepared(
     num_classes=num_classes,
     origin=str(folder),
   )
+
+
+def _open(folder: pathlib.Path, step: Callable[[], Any]) -> Any:
+  """Run a step of opening a prepared version; its errors name the folder."""
+  try:
+    return step()
+  except Exception as error:  # the readers of tfds raise many kinds
+    text = ' '.join(str(error).split())[:200]
+    raise ValueError(
+      f'{folder} cannot be read ({type(error).__name__}: {text}): a file that '
+      'describes it is damaged, remove it and prepare it again'
+    ) from error
 
 
 def _num_classes(name: str, folder: pathlib.Path, features) -> int:

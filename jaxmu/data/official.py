@@ -2,7 +2,7 @@
 
 The builders of tfds encode images with TensorFlow and store them in shuffled
 order. Those here write array_record files in the official order, without
-TensorFlow. Archives come from a folder of the user's or from tfds' download
+TensorFlow. Archives come from the user's folder or from tfds' download
 manager; both are compared with the published checksums.
 
 A set is prepared in a draft folder and moved to its place when it is complete.
@@ -20,6 +20,7 @@ import pathlib
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -62,7 +63,7 @@ def prepare(
     ValueError: an archive is missing, damaged, or not the official one.
   """
 
-  def make(data_dir: pathlib.Path):
+  def make(data_dir: pathlib.Path) -> Any:
     builder = BUILDERS[name](data_dir=data_dir, file_format='array_record')
     builder.any_size = any_size
     builder.manual_dir = manual_dir
@@ -107,12 +108,12 @@ def prepare_other(
 
 def _install(
   name: str,
-  make: Callable,
+  make: Callable[..., Any],
   *,
   data_dir: pathlib.Path,
   manual_dir: pathlib.Path | None,
   overwrite: bool,
-):
+) -> tuple[pathlib.Path, Any]:
   """Prepare with `make(data_dir=...)`; return the folder and the builder."""
   if manual_dir is not None and not manual_dir.is_dir():
     raise ValueError(
@@ -132,7 +133,7 @@ def _install(
 
 
 def _run(
-  builder,
+  builder: Any,
   draft: pathlib.Path,
   *,
   downloads: pathlib.Path,
@@ -185,7 +186,7 @@ def _run(
 
 
 def _missing(
-  builder, downloads: pathlib.Path, manual: pathlib.Path | None
+  builder: Any, downloads: pathlib.Path, manual: pathlib.Path | None
 ) -> dict[str, str]:
   """Return file names, by address, of the archives that are not here."""
   if manual and builder.name in archives.PYTHON_ARCHIVES:
@@ -246,7 +247,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   skipped: tuple[str, ...] = ()
 
   @property
-  def url_infos(self):
+  def url_infos(self) -> dict[str, checksums.UrlInfo]:
     """Checksums for tfds' download manager, which looks them up by address."""
     return {
       remote.url: checksums.UrlInfo(
@@ -355,11 +356,11 @@ class _Cifar(_Builder, skip_registration=True):
     if folder is None or not (folder / filename).exists():
       return None
     with (folder / filename).open('rb') as file:
-      found = hashlib.file_digest(file, 'md5').hexdigest()
-    if found != md5:
+      actual = hashlib.file_digest(file, 'md5').hexdigest()
+    if actual != md5:
       raise ValueError(
-        f'{folder / filename} has the md5 checksum {found}, expected {md5}: it '
-        'is damaged or cut short, fetch it again'
+        f'{folder / filename} has the md5 checksum {actual}, expected {md5}: '
+        'it is damaged or cut short, fetch it again'
       )
     return folder / filename
 
@@ -393,8 +394,8 @@ class Utkface(_Builder, skip_registration=True):
 
   def _split_generators(self, dl_manager):
     folder = self.manual_dir
-    found = [s for s in self.SOURCES if folder and (folder / s).exists()]
-    if not found:
+    present = [s for s in self.SOURCES if folder and (folder / s).exists()]
+    if not present:
       raise ValueError(
         f'UTKFace has no address to download from. Put one of '
         f'{", ".join(self.SOURCES)} (aligned and cropped faces, '
@@ -402,17 +403,17 @@ class Utkface(_Builder, skip_registration=True):
         '--manual_dir; docs/data.md tells where to get it'
       )
     assert folder is not None
-    files = archives.utkface_files(folder / found[0])
-    bands = {name: archives.utkface_age_band(name) for name in files}
+    faces = archives.utkface_files(folder / present[0])
+    bands = {name: archives.utkface_age_band(name) for name in faces}
     self.skipped = tuple(n for n, band in bands.items() if band is None)
     names = [name for name, band in bands.items() if band is not None]
-    self._check_count(folder / found[0], len(names))
+    self._check_count(folder / present[0], len(names))
     order = np.random.default_rng(123).permutation(len(names))
     num_test = int(0.2 * len(names))
     parts = {'train': order[num_test:], 'test': order[:num_test]}
     return {
       split: self._generate_examples(
-        split, [(names[i], files[names[i]], bands[names[i]]) for i in part]
+        split, [(names[i], faces[names[i]], bands[names[i]]) for i in part]
       )
       for split, part in parts.items()
     }

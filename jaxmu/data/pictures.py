@@ -71,6 +71,7 @@ def list_folder(folder: pathlib.Path) -> Listing:
     ValueError: it is no folder, has fewer than two classes, a class without
       pictures, one of the two parts only, or parts of different classes.
   """
+  folder = folder.absolute()
   if not folder.is_dir():
     raise ValueError(f'{folder} is not a folder')
   parts = [folder / part for part in formats.PARTS]
@@ -155,41 +156,42 @@ def _list_part(
   """List the pictures of all classes of one part."""
   listed = []
   for number, name in enumerate(names):
-    files = sorted(
-      file
-      for file in (folder / name).iterdir()
-      if file.suffix.lower() in SUFFIXES
-      and not file.name.startswith('.')
-      and not file.is_dir()
-    )
+    with os.scandir(folder / name) as entries:
+      files = sorted(
+        entry.name
+        for entry in entries
+        if entry.name.lower().endswith(SUFFIXES)
+        and not entry.name.startswith('.')
+        and not entry.is_dir()
+      )
     if not files:
       raise ValueError(
         f'{folder / name} has no images ({", ".join(SUFFIXES)}): remove the '
         'folder or fill it'
       )
-    listed += [(file, number) for file in files]
+    listed += [(folder / name / file, number) for file in files]
   return listed
 
 
 def _left_out(folder: pathlib.Path, used: set[pathlib.Path]) -> dict[str, int]:
   """Count the files below `folder` that are not used, by what they are."""
-  folders = {parent for file in used for parent in file.parents}
+  in_use = {str(file) for file in used}
+  class_folders = {os.path.dirname(file) for file in in_use}
+  known = {*class_folders, *map(os.path.dirname, class_folders), str(folder)}
   counts: collections.Counter[str] = collections.Counter()
   for place, below, names in os.walk(folder):
     below[:] = [name for name in below if not name.startswith('.')]
-    inside = pathlib.Path(place)
     # The topmost folder above these files in which nothing is used.
-    above = [*reversed(inside.relative_to(folder).parents)][1:]
-    steps = [*(folder / step for step in above), inside]
-    unused = next((step for step in steps if step not in folders), None)
+    steps = [place]
+    while steps[-1] not in known:
+      steps.append(os.path.dirname(steps[-1]))
+    unused = os.path.relpath(steps[-2], folder) if len(steps) > 1 else ''
     for name in names:
-      file = inside / name
-      if file in used or name.startswith('.'):
+      if name.startswith('.') or os.path.join(place, name) in in_use:
         continue
-      if unused is not None:
-        counts[f'{unused.relative_to(folder)}/'] += 1
-      else:
-        counts[f'*{file.suffix.lower()}' if file.suffix else name] += 1
+      suffix = os.path.splitext(name)[1].lower()
+      kind = f'{unused}/' if unused else f'*{suffix}' if suffix else name
+      counts[kind] += 1
   return dict(counts)
 
 

@@ -4,23 +4,21 @@ Three designs, all exact index arithmetic in NumPy:
 
   `main_split`             one member: the fixed split of the benchmark
   `ulira_splits_reference` the benchmark's U-LiRA splits, forget sets at random
-  `audit_design`           ours: complementary pairs, forget sets by partition
+  `audit_design`           complementary pairs, forget sets that partition
 
 Sizes are equal over all members of a design by construction, so that members
 can be stacked. Indices point into the development part, 0..num_dev-1; the
 official test set is in no design.
 
-Ways to choose whom to forget in the main split.
-
-`main_split` understands a line of configuration: `random`, `class:3,5`,
-`file:forget.txt`, `most:scores.npz` or `least:scores.npz`. The other functions
-are its parts. U-LiRA has forget sets of its own, see `splits.audit_design`.
+The forget set of the main split is chosen by a word: `random`, `class:3,5`,
+`file:forget.txt`, `most:scores.npz` or `least:scores.npz`.
 """
 
 import dataclasses
 import math
 import os
 import pathlib
+import re
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -28,8 +26,11 @@ from typing import Literal
 
 import numpy as np
 
+from jaxmu import files
 from jaxmu.data import formats
 from jaxmu.types import EXCLUDED, FORGOTTEN, NEVER_SEEN, RETAINED
+
+FORGET_CHOICES = ('random', 'class', 'file', 'most', 'least')
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -185,8 +186,8 @@ def audit_design(
   A pool is drawn from the development part, the rest is validation. Splits 2i
   and 2i + 1 train on complementary halves of the pool. With J = `forget_sets`
   and f = `forget_fraction`, a random audit set of J f |pool| points is fixed
-  once; each half takes exactly half of it, shuffles that afresh and cuts it
-  into J disjoint forget sets of f |train| points. So every audited point is
+  once; each half takes exactly half of it, shuffles it and cuts it into J
+  disjoint forget sets of f |train| points. So every audited point is
 
     forgotten by exactly one member of each split that trains on it, that is
       num_splits / 2 members, each unlearned from another original;
@@ -297,7 +298,9 @@ def _sizes(
   return num_pool, num_forget
 
 
-def _halves(seed: int, split: int, audit: np.ndarray, others: np.ndarray):
+def _halves(
+  seed: int, split: int, audit: np.ndarray, others: np.ndarray
+) -> tuple:
   """Return what a split trains on and what it never sees.
 
   Each is a pair of halves, of the audit set and of the other points. The two
@@ -312,7 +315,9 @@ def _halves(seed: int, split: int, audit: np.ndarray, others: np.ndarray):
   return (second, first) if split % 2 else (first, second)
 
 
-def _stack(members: list[tuple], *, val: np.ndarray, dropped=0) -> Design:
+def _stack(
+  members: list[tuple], *, val: np.ndarray, dropped: int = 0
+) -> Design:
   retain, forget, unseen, split, forget_set, pair = zip(*members, strict=True)
   forget = _i32(np.stack(forget))
   return Design(
@@ -336,9 +341,6 @@ def _generator(seed: int, *path: str | int) -> np.random.Generator:
 
 def _i32(array: np.ndarray) -> np.ndarray:
   return np.asarray(array, dtype=np.int32)
-
-
-FORGET_CHOICES = ('random', 'class', 'file', 'most', 'least')
 
 
 def check_forget_choice(how: str) -> None:
@@ -365,10 +367,10 @@ def main_split(
   forget_fraction: float = 0.1,
   seed: int = 123,
 ) -> Design:
-  """Return the main split with a forget set of choice.
+  """Return the main split with a chosen forget set.
 
-  Train and validation are always those of `splits.main_split`, so that runs
-  with different forget sets can be compared. `random` is `splits.main_split`
+  Train and validation are always those of `random_main_split`, so that runs
+  with different forget sets can be compared. `random` is `random_main_split`
   itself, in its order.
 
   Args:
@@ -442,11 +444,11 @@ def with_forget(
       f'the forget set repeats {(counts > 1).sum()} indices, first '
       f'{values[counts > 1][0]}: name each once'
     )
-  strangers = values[~np.isin(values, train)]
-  if strangers.size:
+  untrained = values[~np.isin(values, train)]
+  if untrained.size:
     raise ValueError(
-      f'{strangers.size} indices of the forget set are not in the training '
-      f'part of {len(train)} examples, first {strangers[0]}: nothing was '
+      f'{untrained.size} indices of the forget set are not in the training '
+      f'part of {len(train)} examples, first {untrained[0]}: nothing was '
       'learned from them, leave them out'
     )
   if len(forget) == len(train):
@@ -485,7 +487,8 @@ def from_file(path: str | os.PathLike, *, num_dev: int) -> np.ndarray:
   """Read an explicit forget set: `.npy`, or text with one index per line.
 
   Indices count over the development part of the data set in its own order. In
-  text files, `#` starts a comment.
+  text files, `#` starts a comment; whole numbers may be written as
+  `numpy.savetxt` writes them.
 
   Args:
     path: the file.
@@ -495,15 +498,16 @@ def from_file(path: str | os.PathLike, *, num_dev: int) -> np.ndarray:
     ValueError: the file is missing or holds something else than integers in
       0..num_dev - 1.
   """
-  path = pathlib.Path(path)
+  path = files.path(path)
   if not path.is_file():
     raise ValueError(f'the index file {path} does not exist, or is a folder')
   try:
     if path.suffix == '.npy':
       index = formats.read_array(path)
     else:
-      lines = [line.partition('#')[0] for line in path.read_text().splitlines()]
-      index = np.array([int(line) for line in lines if line.strip()])
+      text = path.read_text(encoding='utf-8-sig')
+      lines = [line.partition('#')[0].strip() for line in text.splitlines()]
+      index = np.array([_whole_number(line) for line in lines if line])
   except (ValueError, OSError) as error:
     raise ValueError(
       f'the index file {path} cannot be read ({error}): write one integer per '
@@ -522,6 +526,17 @@ def from_file(path: str | os.PathLike, *, num_dev: int) -> np.ndarray:
       'development part from 0'
     )
   return index.astype(np.int64)
+
+
+def _whole_number(text: str) -> int:
+  """Read `12` or `1.2e+01`; `int` would also take `1_2` and other digits."""
+  if re.fullmatch(r'[+-]?[0-9]{1,18}', text):
+    return int(text)
+  if re.fullmatch(r'[+-]?[0-9]\.[0-9]+e[+-][0-9]{2,3}', text):
+    value = float(text)
+    if abs(value) < 2**53 and value == int(value):
+      return int(value)
+  raise ValueError(f'{text[:40]!r} is no whole number')
 
 
 def by_difficulty(
@@ -588,7 +603,7 @@ def read_scores(path: str | os.PathLike, *, num_examples: int) -> np.ndarray:
   Raises:
     ValueError: the file is missing, damaged or of another data set.
   """
-  path = pathlib.Path(path)
+  path = files.path(path)
   if not path.is_file():
     raise ValueError(f'the score file {path} does not exist, or is a folder')
   if path.suffix == '.npy':
@@ -651,7 +666,7 @@ def memorisation(log_odds: np.ndarray, state: np.ndarray) -> np.ndarray:
 
   Args:
     log_odds: f[P, N] of the true class under original models.
-    state: i8[P, N] of `splits.state`.
+    state: i8[P, N], see `membership`.
 
   Returns:
     f64[N]; NaN where no model has trained on the example, or all have.

@@ -81,8 +81,8 @@ def get(spec: Any) -> Method:
       `jaxmu.plugins`.
 
   Raises:
-    ValueError: there is no such method, or what was found is none; the message
-      names the nearest method or what is missing.
+    ValueError: there is no such method, or it is incomplete; the message names
+      the nearest method or what is missing.
 
   Example:
     >>> get('scrub').card.citation

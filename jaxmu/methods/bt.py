@@ -11,7 +11,7 @@ follows the paper); the whole retain set is used where the paper uses 30%.
 Unlike the reference, whose members share one noisy teacher, each member has its
 own unless members share a key; and a student that is a ResNet-18 of another
 width or stem gets a noisy teacher of its own kind. A temperature of 0 is
-refused, and both teachers are asked once (`cache_teacher`).
+refused, and both teachers run once on all examples (`Task.cache_teacher`).
 """
 
 import dataclasses

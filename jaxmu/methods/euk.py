@@ -1,6 +1,6 @@
 """Exact unlearning of the last k blocks (EU-k): retrain the end from scratch.
 
-The last `num_blocks` blocks and the classifier are drawn anew and retrained on
+The last `num_blocks` blocks and the classifier are drawn again and retrained on
 the augmented retain set, all else frozen. Source: Goel et al. 2022, arXiv
 2201.06640.
 
@@ -10,7 +10,7 @@ as few epochs as any unlearning; `bn_mode='train'` follows the paper, with reset
 statistics and those of the batch. The pull is towards the newly drawn weights.
 There is no momentum; the learning rate decays at 50, 80 and 90 percent of the
 epochs; more blocks than the model has means all of them. Layer norms and
-attention biases are not drawn anew, and attention biases get no gradient in
+attention biases are not drawn again, and attention biases get no gradient in
 evaluation mode (`attn_bias_mode='live'` trains them). Unlike the reference,
 asking for more blocks than there are gives a warning.
 """
@@ -51,7 +51,7 @@ class Hparams:
 
 
 def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
-  """Draw the last blocks and the classifier anew."""
+  """Draw the last blocks and the classifier again."""
   model, original = problem.task.model, problem.start
   drawn = weights.fresh_scratch(draws, model, original['params'])
   free = last_blocks.trainable(model, original['params'], hparams.num_blocks)

@@ -1,4 +1,4 @@
-"""Fisher forgetting (FF): blur every weight that the retain set does not need.
+"""Fisher forgetting (FF): noise on weights that the retain set does not need.
 
 The diagonal of the Fisher information on the retain set says how sharply each
 weight is determined; Gaussian noise of inverse variance is added to all of
@@ -10,13 +10,14 @@ class, weighted with the batch's mean probability of the class. The variance is
 at most 1e3 (100 in the classifier), times `alpha`, averaged over the inputs of
 each output, and ten times larger for the classifier and for vectors. At the
 default `alpha` the noise has a standard deviation above 10 per weight and
-logits may overflow; 1e-6 is a sane order of magnitude. Dead kernel taps have no
-curvature and get the most noise, to no effect.
+logits may overflow; 1e-6 is a reasonable order of magnitude. Dead kernel taps
+have no curvature and get the most noise, to no effect.
 
-Unlike the reference, the classifier is found by its place rather than by the
-size of its first axis, and transformers work: their attention biases have
-gradients in evaluation mode, for want of which the reference raises. With
-`attn_bias_mode='cached'` they count as constants, without curvature.
+Unlike the reference, the classifier is identified by its path rather than by
+the size of its first axis, and transformers work: their attention biases have
+gradients in evaluation mode. The reference lacks these gradients and raises an
+error. With `attn_bias_mode='cached'` they count as constants, without
+curvature.
 """
 
 import jax

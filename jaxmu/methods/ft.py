@@ -1,4 +1,4 @@
-"""Fine-tuning (FT): go on training on the retain set and let the rest fade.
+"""Fine-tuning (FT): continue to train, on the retain set alone.
 
 Plain cross-entropy on the retain set from the original model, cosine decay per
 epoch, in training mode and without augmentation (the benchmark augments only

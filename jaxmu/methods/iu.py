@@ -13,8 +13,8 @@ alone; a retain set of fewer examples is visited whole. The batch size only
 affects rounding.
 
 Unlike the reference, transformers work: their attention biases have gradients
-in evaluation mode, for want of which the reference raises. With
-`attn_bias_mode='cached'` they count as constants and stay.
+in evaluation mode. The reference lacks these gradients and raises an error.
+With `attn_bias_mode='cached'` they count as constants and do not change.
 """
 
 from collections.abc import Callable

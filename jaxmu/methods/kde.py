@@ -1,6 +1,6 @@
 """Knowledge distillation with entropy (KDE): reset the ends, then imitate.
 
-The stem convolution and the classifier are drawn anew. A warm-up distils the
+The stem convolution and the classifier are drawn again. A warm-up distils the
 original model into the rest on the validation set; then the network is trained
 on the retain set by soft and hard cross-entropy and the divergence from the
 original model. Source: sixth place of the NeurIPS 2023 machine unlearning
@@ -10,8 +10,9 @@ As in the reference: the warm-up trains on validation examples, so figures on
 them are no longer those of unseen data; the phases have optimisers of their
 own; there is no factor of the squared temperature; the statistics after the
 renewed stem are kept; on TinyViT, whose stem is a block, only the classifier is
-drawn anew. Unlike the reference, which ends in NaN, a temperature of 0 is
-refused, and the original model is asked once (`cache_teacher`).
+drawn again. Unlike the reference, which ends in NaN, a temperature of 0 is
+refused, and the original model runs once on all examples
+(`Task.cache_teacher`).
 """
 
 from typing import NamedTuple
@@ -46,7 +47,7 @@ class Hparams:
 
 
 class State(NamedTuple):
-  """Student, optimiser, and what the teacher answered.
+  """Student, optimiser, and logits of the teacher.
 
   Attributes:
     variables: the student.

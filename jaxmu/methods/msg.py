@@ -1,4 +1,4 @@
-"""Masked Small Gradients (MSG): renew the weights both sets agree on.
+"""Masked Small Gradients (MSG): redraw weights with small gradients.
 
 Where the gradients of the retain and of the forget set cancel, a convolution
 weight is replaced by a fresh one and learns at full speed; all other weights
@@ -72,7 +72,7 @@ def prepare(hparams: Hparams, problem: Problem) -> Hparams:
 
 
 def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
-  """Find and renew the kernel weights with the smallest gradient difference."""
+  """Replace the kernel weights with the smallest gradient difference."""
   variables, gradient = gradient_difference(hparams, draws, problem)
   kernels = weights.conv_kernels(gradient)
   live = weights.conv_kernels(weights.live_weights(problem.task, gradient))

@@ -16,8 +16,9 @@ have decayed to small values, which are pruned first; `live_only` leaves them
 alone.
 
 Unlike the reference, which passes over the retain set to see the labels, labels
-are counted; the original model is asked once (`cache_teacher`); and equal
-magnitudes are ranked by flat index in torch's parameter order.
+are counted; the original model runs once on all examples
+(`Task.cache_teacher`); and equal magnitudes are ranked by flat index in torch's
+parameter order.
 """
 
 import dataclasses

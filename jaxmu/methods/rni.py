@@ -1,6 +1,6 @@
-"""Repeated noise injection (RNI): thaw a few layers at a time, with noise.
+"""Repeated noise injection (RNI): train a few tensors at a time, with noise.
 
-The classifier is drawn anew. In each epoch nine random tensors are trained
+The classifier is drawn again. In each epoch nine random tensors are trained
 together with BatchNorm's, some of the nine after noise was added, all others
 being frozen; the last epochs train everything. Source: seventh place of the
 NeurIPS 2023 machine unlearning challenge, as adapted by the benchmark (arXiv
@@ -107,7 +107,7 @@ def choices(
 
 
 def init(hparams: Hparams, draws: Draws, problem: Problem) -> training.Edited:
-  """Draw the classifier anew."""
+  """Draw the classifier again."""
   del hparams
   params = weights.fresh_torch_default(
     draws, problem.start['params'], problem.task.model.blocks.classifier
@@ -122,7 +122,7 @@ def disturb(
   state: training.Edited,
   epoch: Array,
 ) -> Variables:
-  """Add noise to what was drawn for it in this epoch."""
+  """Add noise to the tensors that are chosen for it in this epoch."""
   noisy = _of_epoch(hparams.noisy, problem, epoch)
   params = state.variables['params']
 

@@ -1,4 +1,4 @@
-"""SCRUB: a student that leaves its teacher on the forget set.
+"""SCRUB: a student that moves away from its teacher on the forget set.
 
 The original model teaches. In its first epochs the student first maximises the
 divergence from the teacher on the forget set; in every epoch it stays close to
@@ -14,10 +14,10 @@ first epoch is the closest, the final one is returned
 student with itself and is zero.
 
 Unlike the reference, which ends in NaN, a temperature of 0 is refused; the
-teacher is asked once (`cache_teacher`); and of the errors only the two that
-decide are measured, not those on the retain and the whole validation set. A
-snapshot is kept per epoch, as any may be chosen until the end: room for
-`snapshots` of them is reserved, at least as many as epochs.
+teacher runs once on all examples (`Task.cache_teacher`); and of the errors only
+the two that decide are measured, not those on the retain and the whole
+validation set. A snapshot is kept per epoch, as any may be chosen until the
+end: room for `snapshots` of them is reserved, at least as many as epochs.
 """
 
 from collections.abc import Callable
@@ -65,12 +65,12 @@ class Errors(NamedTuple):
 
 
 class State(NamedTuple):
-  """Student, optimiser, and what may be returned in the end.
+  """Student, optimiser, and the models that may be returned.
 
   Attributes:
     variables: the student.
     opt: optimiser state.
-    retain_logits, forget_logits: answers of the teacher, or None.
+    retain_logits, forget_logits: logits of the teacher, or None.
     forget_error: before the first and after every epoch, f[K + 1].
     val_error: the same, f[K + 1].
     kept: the model before the first and after every epoch but the last, which
@@ -154,7 +154,7 @@ def epoch(
   state: State,
   epoch: Array,
 ) -> tuple[State, Info]:
-  """Leave the teacher on the forget set, then follow it on the retain set."""
+  """Move away from the teacher on the forget set, then follow it on retain."""
   split = problem.split
   rate = training.milestones(
     hparams.learning_rate, epoch + 1, hparams.num_epochs, hparams.decay_rate

@@ -5,9 +5,9 @@ and the network is trained by cross-entropy on both sets mixed, in training
 mode, at a constant learning rate. Source: Hayase et al. 2020, arXiv 2003.02960;
 Golatkar et al. 2020, arXiv 1911.04933.
 
-As in the reference: one fixed sequence of labels starts anew every epoch and is
-handed out in order of encounter (`relabel_stream='key'` draws fresh ones), a
-label may equal the true one, and the learning rate does not decay.
+As in the reference: one fixed sequence of labels starts again every epoch and
+is used in order of encounter (`relabel_stream='key'` draws fresh ones), a label
+may equal the true one, and the learning rate does not decay.
 """
 
 from flax import struct

@@ -123,10 +123,29 @@ def _guarded(path: pathlib.Path, form: str, reader: Any) -> Contents:
   """Call a reader; whatever goes wrong is said in one line."""
   try:
     read = reader(path)
+    _check_tree(read.tree if isinstance(read, Contents) else read)
   except Exception as error:  # damaged bytes raise nearly everything
     first = str(error).strip().partition('\n')[0] or type(error).__name__
     raise ValueError(f'{path} cannot be read ({form}): {first}') from error
   return read if isinstance(read, Contents) else Contents(form, read)
+
+
+_MOST_ENTRIES = 1_000_000
+_DEEPEST = 100
+
+
+def _check_tree(tree: Tree) -> None:
+  """Refuse trees that contain themselves, or whose parts repeat endlessly."""
+  rest, count = [(tree, 0)], 0
+  while rest:
+    node, depth = rest.pop()
+    count += 1
+    if depth > _DEEPEST or count > _MOST_ENTRIES:
+      raise ValueError('its entries contain each other, or are too many')
+    if isinstance(node, Mapping):
+      rest += [(part, depth + 1) for part in node.values()]
+    elif isinstance(node, list | tuple):
+      rest += [(part, depth + 1) for part in node]
 
 
 def _read_zip(path: pathlib.Path) -> Contents:

@@ -306,11 +306,13 @@ def _match_one(
     else:
       keys[known] = key
       prefixes |= set(taken)
-  # Beside the weights: optimisers, counters and the like.
+  # Optimisers and counters are in parts that hold no weights.
   parts = {key[0] for key in keys.values()}
-  beside = (lambda key: len(key) > 1 and key[0] not in parts) if keys else bool
   left_over = [
-    key for key in unknown if not beside(key) and not _is_scalar(node, key)
+    key
+    for key in unknown
+    if (len(key) == 1 and not _is_scalar(_get(node, key[:1])))
+    or key[0] in parts
   ]
   return _Match(
     contents,
@@ -345,18 +347,15 @@ def _get(tree: Tree, key: _Key) -> Any:
   return tree
 
 
-def _is_scalar(node: Tree, key: _Key) -> bool:
-  found = _get(node, key)
-  return isinstance(found, Stored) and found.shape == () and len(key) == 1
+def _is_scalar(array: Any) -> bool:
+  return isinstance(array, Stored) and array.shape == ()
 
 
 def _strip(name: str, naming: _Naming) -> tuple[str | None, list[str]]:
   """Take prefixes off a name until it is one of the naming."""
-  taken = []
   # States of NNX end in the attribute that holds the array.
   for tail in ('', '.value'):
-    short = name.removesuffix(tail)
-    taken = []
+    short, taken = name.removesuffix(tail), []
     while short not in naming.leaves:
       first, dot, rest = short.partition('.')
       if not dot or first not in PREFIXES:
@@ -365,7 +364,7 @@ def _strip(name: str, naming: _Naming) -> tuple[str | None, list[str]]:
       short = rest
     else:
       return short, taken
-  return None, taken
+  return None, []
 
 
 def _nothing_fits(

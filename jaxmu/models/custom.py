@@ -118,7 +118,12 @@ def wrap(
       other than dropout's, no linear classifier, or blocks that name no
       parameter.
   """
-  adapter = _adapter(network, num_classes, dict(options or {}))
+  # Configurations hold lists, which cannot be hashed.
+  hashable = {
+    name: tuple(value) if isinstance(value, list) else value
+    for name, value in (options or {}).items()
+  }
+  adapter = _adapter(network, num_classes, hashable)
   height, width, channels = image_shape
   model = CustomModel(adapter, num_classes, (height, width, channels))
   flat = _shapes(model)
@@ -140,7 +145,7 @@ def check_is_network(network: Any) -> None:
   if isinstance(network, nnx.Module):
     raise ValueError(
       f'{_name(network)} is an instance of an NNX module, which holds arrays; '
-      ' give the class, or a function that takes rngs and returns one'
+      'give the class, or a function that takes rngs and returns one'
     )
   if inspect.isclass(network):
     good = issubclass(network, nn.Module | nnx.Module)

@@ -9,9 +9,12 @@ The words stand on the cards of metrics and attacks. Names compose:
 import dataclasses
 import functools
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from jaxmu.terms import Term
+
+if TYPE_CHECKING:
+  from jaxmu.attacks.interface import Attack
 
 DIRECTIONS = {
   'higher': 'higher is better',
@@ -34,7 +37,6 @@ SYMBOLS = {
 }
 
 EXCESS = 'excess_'
-
 # Terms of the metrics of plug-ins that this process has loaded.
 _plug_ins: dict[str, Term] = {}
 
@@ -80,11 +82,6 @@ def symbol(name: str) -> str:
   return SYMBOLS[describe(name).better]
 
 
-def attacks() -> tuple[str, ...]:
-  """Return the names of all attacks."""
-  return tuple(_attacks())
-
-
 def attack_of(name: str) -> str:
   """Return the attack whose statistic a number is, '' where it is none.
 
@@ -92,7 +89,7 @@ def attack_of(name: str) -> str:
   'population_auc', are no attack's.
   """
   name = name.removeprefix(EXCESS)
-  if name in _metric_terms():
+  if name in _metric_terms() or name in _plug_ins:
     return ''
   # The longest attack that fits: 'ulira_reference' before 'ulira'.
   fitting = [one for one in _attacks() if name.startswith(f'{one}_')]
@@ -105,7 +102,10 @@ def attack_title(attack: str) -> str:
 
 
 def attack_question(attack: str) -> str:
-  """Return the question that an attack answers, '' for unknown names."""
+  """Return the question that an attack answers, '' for unknown names.
+
+  'forgotten_or_unseen', 'unlearned_or_retrained' or 'exposure'.
+  """
   return _attacks()[attack].card.question if attack in _attacks() else ''
 
 
@@ -120,7 +120,9 @@ def _lookup(name: str) -> Term | None:
   if kind in _ranks():
     return _ranked(kind, base)
   attack = attack_of(name)
-  return _statistic(attack, name.removeprefix(f'{attack}_')) if attack else None
+  if not attack:
+    return None
+  return _attacks()[attack].term(name.removeprefix(f'{attack}_'))
 
 
 @functools.cache
@@ -165,12 +167,8 @@ def _excess(name: str) -> Term | None:
   )
 
 
-def _statistic(attack: str, statistic: str) -> Term | None:
-  return _attacks()[attack].term(statistic)
+def _attacks() -> 'Mapping[str, Attack]':
+  """Return every attack, plug-ins of this process included."""
+  from jaxmu.attacks import registry
 
-
-def _attacks() -> Mapping[str, Any]:
-  """Return all attacks that this process knows, by name."""
-  from jaxmu.attacks import registry  # here: not all reports need it
-
-  return registry.known()
+  return registry.known_attacks()

@@ -7,6 +7,7 @@ exact form, keys sorted. Two identical runs write identical bytes.
 
 import csv
 import dataclasses
+import functools
 import io
 import json
 import math
@@ -220,39 +221,30 @@ def to_plain(value: Any) -> Any:
   )
 
 
+# Populations that are no unlearning methods.
 _LABELS = {
-  'original': 'Original',
-  'retrain': 'Retrained',
-  'ft': 'FT',
-  'ga': 'GA',
-  'neggrad_plus': 'NG+',
-  'srl': 'SRL',
-  'salun': 'SalUN',
-  'scrub': 'SCRUB',
-  'bt': 'BT',
-  'ff': 'FF',
-  'iu': 'IU',
-  'cfk': 'CF-k',
-  'euk': 'EU-k',
-  'fcs': 'FCS',
-  'msg': 'MSG',
-  'cfw': 'CFW',
-  'prmq': 'PRMQ',
-  'ct': 'CT',
-  'kde': 'KDE',
-  'rni': 'RNI',
+  ORIGINAL: 'Original',
+  REFERENCE: 'Retrained',
   UNLEARNED: 'Unlearned',
 }
 
 
 def label(method: str) -> str:
-  """Return a method as tables show it; unknown names stay as they are."""
-  return _labels().get(method, method)
+  """Return a method as tables show it; unknown names stay as they are.
+
+  Example:
+    >>> label('neggrad_plus'), label('mine')
+    ('NG+', 'mine')
+  """
+  return _LABELS.get(method) or _labels().get(method) or method
 
 
+@functools.cache
 def _labels() -> Mapping[str, str]:
-  """Return the short names of methods; the one place that knows them."""
-  return _LABELS
+  """Return the short names on the cards of methods."""
+  from jaxmu import methods  # here: it imports all methods and their networks
+
+  return {name: one.card.label for name, one in methods.METHODS.items()}
 
 
 def ordered(methods: Iterable[str]) -> list[str]:

@@ -12,7 +12,7 @@ import dataclasses
 import logging
 import math
 import pathlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -20,7 +20,7 @@ import numpy as np
 from jaxmu import files, method
 from jaxmu.attacks import intervals, registry, roc
 from jaxmu.attacks import scores as scores_lib
-from jaxmu.attacks.interface import Attack
+from jaxmu.attacks.interface import Attack, Options
 from jaxmu.data import splits as splits_lib
 from jaxmu.methods.parts import weights
 from jaxmu.metrics import METRICS, Evaluated, Metric, cost, distances, interface
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 FPR_GRID = np.geomspace(1e-3, 1.0, 61)
 # An attack that leaves one cluster out needs at least two others to fit on.
 MIN_CLUSTERS = 3
+ALL_FAILED = 'all models failed'
 
 Estimates = dict[str, intervals.Estimate]
 
@@ -101,13 +102,13 @@ def evaluate(job: job_lib.Job) -> Evaluation:
   warnings = training_warnings(job)
   collected = Collected()
   chosen = chosen_metrics(job.settings)
-  curves, scores, failed = {}, {}, {}
+  scores, failed = {}, {}
   reference = None
   if results.REFERENCE in job.populations:
     reference = read_population(job, results.REFERENCE, warnings)
-    warnings += no_attack_warnings(reference)
   else:
     warnings.append(_NO_REFERENCE)
+  attacks = Attacks(job, collected)
   for name in job.populations:
     population = reference
     if name != results.REFERENCE or population is None:
@@ -115,15 +116,12 @@ def evaluate(job: job_lib.Job) -> Evaluation:
     population = dataclasses.replace(population, retrained=reference)
     for metric in chosen:
       measure(population, metric, collected)
-    curve = attack(job, population, collected)
-    if curve is not None:
-      curves[name] = curve
+    attacks.run(population)
     scores[name] = compared_log_odds(population)
     bad = int(np.sum(stages.failed_epochs(job.populations[name].models) >= 0))
     failed[name] = (bad, job.populations[name].members.size)
   measure_distances(job, collected)
-  add_excess(collected)
-  warnings += collected.partial
+  warnings += [*attacks.warnings, *collected.partial]
   warnings += summary.explain_missing(collected.missing)
   per_cluster = {
     name: {metric: estimate.by_split for metric, estimate in own.items()}
@@ -131,7 +129,7 @@ def evaluate(job: job_lib.Job) -> Evaluation:
   }
   return Evaluation(
     rows=rows(job, collected),
-    curves=curves,
+    curves=attacks.curves,
     scores=scores,
     failed=failed,
     warnings=warnings,
@@ -228,8 +226,14 @@ def chosen_metrics(settings: Settings) -> list[Metric]:
 def measure(
   population: Evaluated, metric: Metric, collected: Collected
 ) -> None:
-  """Compute a metric of a population; one that fails costs only itself."""
+  """Compute a metric of a population; one that fails costs only itself.
+
+  Where all models failed, accuracies alone are given: other numbers of the
+  stand-ins for what is not finite would look like those of perfect unlearning.
+  """
   try:
+    if population.failed.all() and metric is not METRICS['accuracy']:
+      raise ValueError(ALL_FAILED)
     given = interface.run(metric, population)
   except Exception as error:  # whatever values a model gave
     log.debug('metric %s of %s', metric.name, population.name, exc_info=True)
@@ -265,17 +269,133 @@ def over_clusters(
   return intervals.over_splits(intervals.group_means(values, cluster))
 
 
-def no_attack_warnings(population: Evaluated) -> list[str]:
-  """Say which attacks a design is too small for, and the remedy."""
-  clusters = _independent_splits(population)
-  if clusters >= MIN_CLUSTERS:
-    return []
-  return [
-    'U-LiRA and other attacks that compare forgotten with never-seen points '
-    f'were not run; they need at least {MIN_CLUSTERS} independent groups of '
-    f'splits, and this design has {clusters}. Choose '
-    "config.splits.design='audit' with more splits"
-  ]
+class Attacks:
+  """Runs the chosen attacks on one population after the other.
+
+  The originals are attacked once per split, with the points of all their forget
+  sets as members. Reports on them and on retrained models are kept for the
+  methods that follow.
+
+  Attributes:
+    curves: of U-LiRA, by population, as in `Evaluation`.
+    warnings: which attacks were not run, and why.
+  """
+
+  def __init__(self, job: job_lib.Job, collected: Collected):
+    self.curves: dict[str, dict[str, np.ndarray]] = {}
+    self.warnings: list[str] = []
+    self._job = job
+    self._collected = collected
+    self._retrained: dict[bool, scores_lib.PopulationScores] = {}
+    self._known: registry.Known = {}
+    self._settings = {
+      'ulira': {
+        name: getattr(job.settings.attack, name)
+        for name in ('mode', 'variance', 'location')
+      }
+    }
+
+  def run(self, population: Evaluated) -> None:
+    """Attack a population; an attack that fails costs only its own numbers."""
+    name, kind = population.name, _KINDS.get(population.name, 'unlearned')
+    # U-LiRA fits its prior on all never-seen points; it scores only those that
+    # some model forgets. Other attacks read no others.
+    both = {whole: self._scores(population, whole) for whole in (False, True)}
+    for attack in self._chosen(population, both[False], kind):
+      data = both[attack.name == 'ulira']
+      try:
+        found = registry.run(
+          data, [attack], settings=self._settings, known=self._known
+        )
+        self._keep(name, [one for one in found if one.population == kind])
+        own = data.populations[kind]
+        if attack.name == 'ulira' and not own.failed.all():
+          self.curves[name] = self._curve(attack, own, data)
+      except Exception as error:  # whatever values a model gave
+        log.debug('attack %s of %s', attack.name, name, exc_info=True)
+        self._collected.refuse(
+          name,
+          f'{attack.name}_{_main_number(attack)}',
+          str(error) or type(error).__name__,
+          len(np.unique(population.cluster)),
+        )
+
+  def _scores(self, population: Evaluated, whole: bool) -> scores_lib.Scores:
+    """Return a population, beside the retrained one, as attacks read it."""
+    reference = population.retrained
+    if reference is not None and whole not in self._retrained:
+      self._retrained[whole] = _stored(reference, whole)
+    retrained = self._retrained.get(whole)
+    if population.name == results.REFERENCE and retrained is not None:
+      return scores_lib.from_populations(retrained, retrained)
+    if population.name != results.ORIGINAL:
+      return scores_lib.from_populations(_stored(population, whole), retrained)
+    original = _stored(once_per_split(self._job, population), whole)
+    return scores_lib.from_populations(
+      retrained or original, retrained, original
+    )
+
+  def _chosen(
+    self, population: Evaluated, data: scores_lib.Scores, kind: str
+  ) -> list[Attack]:
+    """Return the cheap attacks that can run, or those that are named."""
+    which = self._job.settings.attack.which
+    if which:
+      specs = [spec.strip() for spec in which.split(',')]
+    else:
+      specs = list(registry.possible_attacks(data, costly=False))
+    chosen = [registry.resolve(spec) for spec in specs]
+    chosen = [
+      one
+      for one in chosen
+      if kind in one.card.populations and not one.lacks(data)
+    ]
+    clusters = _independent_splits(population)
+    if clusters < MIN_CLUSTERS:
+      self._warn_of_design(clusters)
+      chosen = [one for one in chosen if one.card.question == _VERSUS_RETRAINED]
+    return chosen
+
+  def _warn_of_design(self, clusters: int) -> None:
+    if not self.warnings:
+      self.warnings.append(
+        'U-LiRA and other attacks that compare forgotten with never-seen '
+        f'points were not run; they need at least {MIN_CLUSTERS} independent '
+        f'groups of splits, and this design has {clusters}. Choose '
+        "config.splits.design='audit' with more splits"
+      )
+
+  def _keep(self, name: str, found: list[registry.AttackResult]) -> None:
+    for one in found:
+      # A metric of that name has other negatives: it stays.
+      if one.metric in self._collected.estimates.get(name, {}):
+        continue
+      self._collected.add(name, one.metric, one.estimate)
+      if one.excess is not None and not math.isnan(one.excess.value):
+        excess = self._collected.excess.setdefault(name, {})
+        excess[one.metric] = one.excess
+
+  def _curve(
+    self,
+    attack: Attack,
+    own: scores_lib.PopulationScores,
+    data: scores_lib.Scores,
+  ) -> dict[str, np.ndarray]:
+    assert attack.score is not None
+    ratio = attack.score(
+      own, data, Options(settings=self._settings[attack.name])
+    )
+    return roc.curves(ratio, own.audited_state, own.group, fpr=FPR_GRID)
+
+
+_KINDS = {results.ORIGINAL: 'original', results.REFERENCE: 'retrained'}
+_VERSUS_RETRAINED = 'unlearned_or_retrained'
+
+
+def _main_number(attack: Attack) -> str:
+  """Return the statistic that stands for an attack which gave none."""
+  terms = attack.card.terms
+  return 'auc' if 'auc' in terms else next(iter(terms))
 
 
 def _independent_splits(population: Evaluated) -> int:
@@ -285,127 +405,20 @@ def _independent_splits(population: Evaluated) -> int:
   return len(np.unique(population.cluster))
 
 
-def attack(
-  job: job_lib.Job, population: Evaluated, collected: Collected
-) -> dict[str, np.ndarray] | None:
-  """Run all chosen attacks on a population.
+def _stored(population: Evaluated, whole: bool) -> scores_lib.PopulationScores:
+  """Return a population as attacks read it.
 
-  Returns:
-    The ROC curve of U-LiRA, None where it was not run.
+  Args:
+    population: the population.
+    whole: whether never-seen points count that no model forgets.
   """
-  curve = None
-  for one in chosen_attacks(job, population):
-    try:
-      report = _attack_report(job, one, population)
-      if one.name == 'ulira':
-        curve = _ulira_curve(job, population)
-    except Exception as error:  # whatever values a model gave
-      log.debug('attack %s of %s', one.name, population.name, exc_info=True)
-      (first, *_) = one.card.terms
-      clusters = len(np.unique(population.cluster))
-      collected.refuse(
-        population.name,
-        f'{one.name}_{first}',
-        str(error) or type(error).__name__,
-        clusters,
-      )
-      continue
-    for (whose, metric), estimate in report.items():
-      # A metric of that name has other negatives: it stays.
-      if metric not in collected.estimates.get(whose, {}):
-        collected.add(whose, metric, estimate)
-  return curve
-
-
-_VERSUS_RETRAINED = 'unlearned_or_retrained'
-
-
-def chosen_attacks(job: job_lib.Job, population: Evaluated) -> list[Attack]:
-  """Return the attacks to run on a population.
-
-  All cheap ones that its scores allow, or those of `config.attack.which`.
-  """
-  which = job.settings.attack.which
-  data = _stored(population)
-  names = (
-    which.split(',') if which else registry.possible_attacks(data, costly=False)
-  )
-  chosen = [registry.resolve(name) for name in names]
-  chosen = [one for one in chosen if not one.lacks(data)]
-  versus = [one for one in chosen if one.card.question == _VERSUS_RETRAINED]
-  if population.retrained is None or population.name == results.REFERENCE:
-    chosen = [one for one in chosen if one not in versus]
-  if _independent_splits(population) < MIN_CLUSTERS:
-    chosen = [one for one in chosen if one in versus]
-  return chosen
-
-
-def _attack_report(
-  job: job_lib.Job, attack: Attack, population: Evaluated
-) -> dict[tuple[str, str], intervals.Estimate]:
-  """Return the numbers of one attack by method and metric.
-
-  The originals are attacked once per split, with the points of all its forget
-  sets as members, unless the attack compares row by row. Such an attack also
-  reports on the retrained models, as its null.
-  """
-  methods = {'unlearned': population.name, 'retrained': results.REFERENCE}
-  if attack.card.question != _VERSUS_RETRAINED:
-    population = _alone(job, population)
-  found = registry.run(
-    _stored(population, all_unseen=attack.name == 'ulira'),
-    attacks=[attack],
-    settings={'ulira': _ulira_settings(job)},
-  )
-  return {(methods[one.population], one.metric): one.estimate for one in found}
-
-
-def _alone(job: job_lib.Job, population: Evaluated) -> Evaluated:
-  """Return a population as attacks without retrained models see it."""
-  if population.name == results.ORIGINAL:
-    return once_per_split(job, population)
-  return dataclasses.replace(population, retrained=None)
-
-
-def _ulira_settings(job: job_lib.Job) -> dict[str, Any]:
-  options = job.settings.attack
-  return {
-    'mode': options.mode,
-    'variance': options.variance,
-    'location': options.location,
-  }
-
-
-def _ulira_curve(
-  job: job_lib.Job, population: Evaluated
-) -> dict[str, np.ndarray]:
-  """Return the ROC curve of U-LiRA with the options of the job."""
-  data = _stored(_alone(job, population), all_unseen=True)
-  settings = _ulira_settings(job)
-  ratio = registry.score('ulira', data, settings=settings)['unlearned']
-  return roc.curves(
-    ratio, data.unlearned.audited_state, data.unlearned.group, fpr=FPR_GRID
-  )
-
-
-def _stored(
-  population: Evaluated, *, all_unseen: bool = False
-) -> scores_lib.Scores:
-  """Return a population as attacks read it."""
-
-  def one(population: Evaluated) -> scores_lib.PopulationScores:
-    return scores_lib.population(
-      population.log_odds,
-      population.state,
-      population.split,
-      population.cluster,
-      failed=population.failed,
-      all_unseen=all_unseen,
-    )
-
-  retrained = population.retrained
-  return scores_lib.from_populations(
-    one(population), None if retrained is None else one(retrained)
+  return scores_lib.population(
+    population.log_odds,
+    population.state,
+    population.split,
+    population.cluster,
+    failed=population.failed,
+    all_unseen=whole,
   )
 
 
@@ -443,26 +456,6 @@ def compared_log_odds(population: Evaluated) -> tuple[np.ndarray, np.ndarray]:
   if not unseen.any():
     unseen[:, population.test] = True
   return population.log_odds[forgotten], population.log_odds[unseen]
-
-
-def add_excess(collected: Collected) -> None:
-  """Add paired differences of attacks to the retrained models."""
-  reference = collected.estimates.get(results.REFERENCE, {})
-  for name, own in collected.estimates.items():
-    if name == results.REFERENCE:
-      continue
-    for metric, estimate in own.items():
-      beside = reference.get(metric)
-      if (
-        beside is None
-        or not glossary.attack_of(metric)
-        or not estimate.by_split.size
-        or estimate.by_split.shape != beside.by_split.shape
-      ):
-        continue
-      excess = intervals.paired_difference(estimate, beside)
-      if not math.isnan(excess.value):
-        collected.excess.setdefault(name, {})[metric] = excess
 
 
 def rows(job: job_lib.Job, collected: Collected) -> list[results.Row]:

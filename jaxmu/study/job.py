@@ -29,7 +29,7 @@ from jaxmu.study.settings import Settings
 from jaxmu.types import Dataset, Key, Split, Task
 
 # Raised by hand when a stage's results change meaning.
-STAGE_VERSIONS = {'train': 2, 'predict': 2, 'timing': 2, 'report': 5}
+STAGE_VERSIONS = {'train': 2, 'predict': 2, 'timing': 2, 'report': 6}
 
 
 class Members(NamedTuple):
@@ -225,7 +225,7 @@ def open_job(settings: Settings) -> Job:
     settings.data.name, data_dir=settings.data.folder or None
   )
   design = make_design(settings, source)
-  folder = pathlib.Path(settings.workdir).expanduser()
+  folder = files.path(settings.workdir)
   split_digest = files.digest('splits', dataclasses.asdict(design))
   return Job(
     settings=settings,
@@ -241,8 +241,6 @@ def open_job(settings: Settings) -> Job:
 
 
 def _task(settings: Settings, source: datasets.Source) -> Task:
-  # Set only where it differs: until `Task` has the field, there is no choice.
-  options = {} if settings.run.cache_teacher else {'cache_teacher': False}
   return Task(
     Dataset(jax.numpy.asarray(source.image), jax.numpy.asarray(source.label)),
     models.build(
@@ -253,7 +251,7 @@ def _task(settings: Settings, source: datasets.Source) -> Task:
     ),
     source.transform,
     settings.precision,
-    **options,
+    cache_teacher=settings.run.cache_teacher,
   )
 
 
@@ -313,7 +311,7 @@ def _populations(
     checkpoints: tuple[pathlib.Path, ...] = (),
   ) -> Population:
     method = methods.get(spec)
-    code = code_fingerprint(methods, spec)
+    code = methods.METHODS.fingerprint(spec)
     inputs = common, members.names, code, dict(hparams), *upstream
     models_address = address('train', method.name, *inputs)
     places = {
@@ -359,29 +357,15 @@ def common_inputs(
 ) -> dict[str, Any]:
   """Return what the models of every population depend on."""
   return {
-    'data': data_identity(source),
+    'data': source.identity(),
     'splits': split_digest,
     'seed': settings.seed,
     'seed_mode': settings.seed_mode,
     'model': settings.model,
     'model_options': dict(settings.model_options),
-    'model_code': code_fingerprint(models, settings.model),
+    'model_code': models.fingerprint(settings.model),
     'precision': settings.precision,
     'shard': settings.run.shard,
-  }
-
-
-def data_identity(source: datasets.Source) -> dict[str, Any]:
-  """Return what a result depends on of a data set."""
-  identity = getattr(source, 'identity', None)
-  if identity is not None:
-    return identity()
-  return {
-    'name': source.name,
-    'fingerprint': source.fingerprint,
-    'num_dev': source.num_dev,
-    'num_classes': source.num_classes,
-    'transform': dataclasses.asdict(source.transform),
   }
 
 
@@ -393,18 +377,6 @@ def address(stage: str, *inputs: Any) -> str:
     *inputs: everything that the output depends on; see `files.digest`.
   """
   return files.digest(__version__, stage, STAGE_VERSIONS[stage], *inputs)
-
-
-def code_fingerprint(package: Any, spec: Any) -> str:
-  """Return the fingerprint of a plug-in's code, '' for what is built in.
-
-  Args:
-    package: `jaxmu.methods` or `jaxmu.models`.
-    spec: what names the plug-in.
-  """
-  registry = package.METHODS if package is methods else package.MODELS
-  fingerprint = getattr(registry, 'fingerprint', None)
-  return fingerprint(spec) if fingerprint else ''
 
 
 def hyper_parameters(population: Population) -> Any:

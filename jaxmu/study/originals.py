@@ -13,7 +13,6 @@ the normalisation of jaxmu's data set; nothing in a file tells whether it was.
 """
 
 import glob
-import importlib
 import pathlib
 import re
 from collections.abc import Sequence
@@ -22,6 +21,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxmu import files
+from jaxmu.models import checkpoints
 from jaxmu.study.store import Name
 from jaxmu.types import Variables
 
@@ -85,8 +86,6 @@ def read(
       the file.
   """
   try:
-    # Imported here: most jobs read no such files.
-    checkpoints = importlib.import_module('jaxmu.models.checkpoints')
     found = checkpoints.read_population(model, list(paths))
   except (OSError, ImportError, ValueError) as error:
     raise ValueError(f'{_FIELD}: {error}') from error
@@ -125,7 +124,7 @@ def all_finite(variables: Variables) -> np.ndarray:
 
 
 def _expand(entry: str, members: Sequence[Name]) -> list[pathlib.Path]:
-  path = pathlib.Path(entry).expanduser()
+  path = files.path(entry)
   if '{seed}' in entry or '{split}' in entry:
     return [
       pathlib.Path(

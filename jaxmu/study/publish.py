@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -60,6 +60,9 @@ def publish(job: job_lib.Job, command: str) -> None:
   """Evaluate the predictions and write all files of the report."""
   evaluation = evaluate.evaluate(job)
   rankings = rank_methods(job, evaluation)
+  clock = clock_rows(
+    job, [n for n, f in evaluation.failed.items() if f[0] == f[1]]
+  )
   problems: list[str] = []
   drawn = [
     *pictures(evaluation, problems),
@@ -69,7 +72,7 @@ def publish(job: job_lib.Job, command: str) -> None:
   report = html.Report(
     title=_title(job),
     lead=_lead(job),
-    rows=evaluation.rows + clock_rows(job) + ranking_rows(job, rankings),
+    rows=evaluation.rows + clock + ranking_rows(job, rankings),
     pictures=drawn,
     provenance=job_lib.provenance(job),
     command=command,
@@ -129,15 +132,22 @@ def paper_results(job: job_lib.Job) -> paper_table.PaperTable:
   return unpack_table(report_shelf(job).info()['table'])
 
 
-def clock_rows(job: job_lib.Job) -> list[results_lib.Row]:
-  """Return run times and their ratio to retraining, from the timing stage."""
+def clock_rows(
+  job: job_lib.Job, failed: Collection[str] = ()
+) -> list[results_lib.Row]:
+  """Return run times and their ratio to retraining, from the timing stage.
+
+  Args:
+    job: the job, its run times measured.
+    failed: populations of which all models failed; they have no speed-up.
+  """
   found = []
   nothing = {'seconds': math.nan, 'seconds_cold': math.nan}
   reference = nothing
   if results_lib.REFERENCE in job.populations:
     reference = _seconds(job, results_lib.REFERENCE)
   for name in job.populations:
-    if not stages.is_timed(job, name):
+    if not stages.is_timed(job, name) or name in failed:
       continue
     own = _seconds(job, name)
     values = {
@@ -383,14 +393,15 @@ def benchmark_table(
   job: job_lib.Job, evaluation: evaluate.Evaluation
 ) -> paper_table.PaperTable:
   """Return the contents of the benchmark's table, run times included."""
-  per_seed = {
-    name: {
+  per_seed = {}
+  for name, metrics in evaluation.per_cluster.items():
+    bad, models = evaluation.failed[name]
+    rte = _speed_ups(job, name) if bad < models else np.full(1, np.nan)
+    per_seed[name] = {
       metric: np.asarray(values)
-      for metric, values in {**metrics, 'rte': _speed_ups(job, name)}.items()
+      for metric, values in {**metrics, 'rte': rte}.items()
       if metric in paper_table.COLUMNS
     }
-    for name, metrics in evaluation.per_cluster.items()
-  }
   failed = {name: many for name, many in evaluation.failed.items() if many[0]}
   one_split = len(np.unique(job.design.pair)) == 1
   floor = {}

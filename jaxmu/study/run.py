@@ -6,12 +6,11 @@ that come from files are read; and the space on the disk is compared with what
 will be written.
 """
 
-import pathlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmu import files
 from jaxmu import population as population_lib
 from jaxmu.draws import Draws
 from jaxmu.report import paper_table, progress, tables
@@ -34,7 +33,7 @@ def run(settings: Settings, command: str = '') -> job_lib.Job:
   Raises:
     ValueError: something is wrong that can be known before training.
   """
-  folder = pathlib.Path(settings.workdir).expanduser()
+  folder = files.path(settings.workdir)
   with store.hold_workdir(folder), progress.Progress() as bars:
     job = job_lib.open_job(settings)
     steps = planner.plan_steps(job)

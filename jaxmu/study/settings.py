@@ -97,8 +97,7 @@ class Attack:
   """How the models are attacked; changing this retrains nothing.
 
   Attributes:
-    which: names of attacks or plug-ins, separated by commas; '' for all cheap
-      ones that the scores allow. The other options are those of U-LiRA.
+    which: names of attacks, separated by commas; '' for the default ones.
     variance: how U-LiRA estimates variances.
     mode: what U-LiRA leaves out of its fit when it scores a model.
     leave_out: 'pair' or 'split', for mode 'logo'; see docs/attacks.md.
@@ -194,7 +193,7 @@ class Settings:
       it changes results, hence it is never chosen for the user.
     train: hyper-parameters of the original and the retrained models.
     unlearners: the methods to compare.
-    metrics: plug-ins that are computed besides the built-in metrics.
+    metrics: further metrics, by name or as plug-ins.
   """
 
   workdir: str
@@ -248,7 +247,6 @@ def from_config(config: Mapping[str, Any]) -> Settings:
     config['model'], 'config.model', ('name',), ('options', 'precision')
   )
   _check_fields(config['unlearn'], 'config.unlearn', ('method', 'hparams'))
-  config = {**config, 'attack': _named_attacks(config['attack'])}
   sections = {
     name: hp.from_config(cls, config.get(name, {}), f'config.{name}.')
     for name, cls in _SECTIONS.items()
@@ -263,7 +261,7 @@ def from_config(config: Mapping[str, Any]) -> Settings:
     precision=config['model'].get('precision', precision_lib.DEFAULT),
     train=_train(config['train']),
     unlearners=_unlearners(config),
-    metrics=_metrics(config.get('metrics', ())),
+    metrics=tuple(config.get('metrics', ())),
     **sections,
   )
   _check_names(settings)
@@ -368,36 +366,6 @@ def _unlearners(config: Mapping[str, Any]) -> tuple[Unlearner, ...]:
   return tuple(found.values())
 
 
-def _named_attacks(section: Mapping[str, Any]) -> dict[str, Any]:
-  """Accept names of attacks as one text or as a sequence."""
-  which = section.get('which', '')
-  if not isinstance(which, str):
-    which = ','.join(map(str, which))
-  names = [name.strip() for name in which.split(',') if name.strip()]
-  for name in names:
-    try:
-      needs = registry.resolve(name).card.needs
-    except ValueError as error:
-      raise ValueError(f'config.attack.which: {error}') from None
-    if {'logits', 'correctness'} & set(needs):
-      raise ValueError(
-        f'config.attack.which = {name!r} needs logits, and a job keeps '
-        'log-odds; choose another attack'
-      )
-  return {**section, 'which': ','.join(names)}
-
-
-def _metrics(specs: Any) -> tuple[str, ...]:
-  """Check that the metrics of plug-ins can be loaded."""
-  specs = (specs,) if isinstance(specs, str) else tuple(specs)
-  for spec in filter(None, specs):
-    try:
-      METRICS.resolve(spec)
-    except ValueError as error:
-      raise ValueError(f'config.metrics: {error}') from None
-  return tuple(filter(None, specs))
-
-
 def _seed(value: Any) -> int:
   whole = isinstance(value, int) and not isinstance(value, bool)
   if not whole or value not in _SEED:
@@ -419,6 +387,7 @@ def _choice(
 
 def _check_names(settings: Settings) -> None:
   _check_precision(settings)
+  _check_plug_ins(settings)
   _check_model(settings)
   try:
     splits_lib.check_forget_choice(settings.splits.forget)
@@ -431,6 +400,25 @@ def _check_names(settings: Settings) -> None:
     )
   if not settings.workdir:
     raise ValueError('config.workdir is empty; name a folder to write to')
+
+
+def _check_plug_ins(settings: Settings) -> None:
+  """Load the attacks and metrics that are named, before anything runs."""
+  for spec in filter(None, settings.attack.which.split(',')):
+    try:
+      attack = registry.resolve(spec.strip())
+    except ValueError as error:
+      raise ValueError(f'config.attack.which: {error}') from None
+    if {'logits', 'correctness'} & set(attack.card.needs):
+      raise ValueError(
+        f'config.attack.which: attack {attack.name!r} needs logits, and a job '
+        'keeps log-odds; choose another'
+      )
+  for spec in settings.metrics:
+    try:
+      METRICS.resolve(spec)
+    except ValueError as error:
+      raise ValueError(f'config.metrics: {error}') from None
 
 
 def _check_model(settings: Settings) -> None:

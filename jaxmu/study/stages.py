@@ -479,7 +479,7 @@ def measurement_facts(job: job_lib.Job) -> dict[str, Any]:
   versions = job_lib.versions()
   return {
     'model': job.settings.model,
-    'model_code': job_lib.code_fingerprint(models, job.settings.model),
+    'model_code': models.fingerprint(job.settings.model),
     'options': job.settings.all_model_options,
     'precision': job.settings.precision,
     'classes': job.source.num_classes,

@@ -9,7 +9,7 @@ class Fault(NamedTuple):
 
   Attributes:
     rule: its name.
-    found: what is the case, a sentence.
+    found: what was observed, a sentence.
     remedy: what to do, a sentence.
   """
 

@@ -27,12 +27,12 @@ from jaxmu.types import Split
 BATCH = 8  # 20 retained examples: two full batches and a tail of four
 RELATIVE, ABSOLUTE = 2e-3, 2e-4  # rounding between programs, after two epochs
 
-# What is wrong, and what to do.
+# What was observed, and what to do.
 Findings = Iterator[tuple[str, str]]
 
 
 class _Trial:
-  """Runs of one method on the tiny problem, made when a rule asks for them.
+  """Runs of one method on the tiny problem, made when a rule needs them.
 
   Members 0 and 1 are equal; each further one differs in one leaf.
   """

@@ -1,11 +1,20 @@
 """Populations: failed models, excluded entries, unequal sizes."""
 
+import doctest
 import math
 
 import numpy as np
 import pytest
 
-from jaxmu.attacks import intervals, likelihood, registry, roc, scores
+from jaxmu.attacks import (
+  contract,
+  intervals,
+  likelihood,
+  registry,
+  roc,
+  scores,
+  simulation,
+)
 from tests.attacks import populations
 
 LOWEST = np.finfo(np.float32).min  # a finite stand-in of older score files
@@ -238,3 +247,16 @@ def test_populations_that_do_not_fit_are_refused():
   for call, message in cases:
     with pytest.raises(ValueError, match=message):
       call()
+
+
+def test_examples_in_docstrings_run():
+  for module in (scores, registry, simulation, contract):
+    result = doctest.testmod(module)
+    assert result.attempted and not result.failed, module.__name__
+
+
+def test_few_splits_give_numbers_or_reasons_from_every_attack():
+  data = scores.from_arrays(simulation.arrays(splits=4, examples=40))
+  for result in registry.run(data):
+    estimate = result.estimate
+    assert np.isfinite(estimate.value) or estimate.note, result.metric

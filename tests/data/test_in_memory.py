@@ -1,5 +1,6 @@
 """Data sets of arrays in memory and of folders, and the table of names."""
 
+import doctest
 import pathlib
 
 import numpy as np
@@ -8,6 +9,7 @@ from PIL import Image
 
 from jaxmu import files
 from jaxmu.data import catalog, datasets
+from tests.data import refusals
 
 
 def _images(count=20, shape=(6, 6, 3)):
@@ -126,14 +128,20 @@ WRONG = [
 
 
 def test_wrong_arguments_are_named_in_one_line():
-  unclear = []
-  for changes, message in WRONG:
-    arguments = {'images': _images(), 'labels': LABELS, **changes}
-    with pytest.raises(ValueError, match=message) as error:
-      datasets.from_arrays(**arguments)
-    if '\n' in str(error.value):
-      unclear.append(message)
-  assert not unclear
+  arguments = {'images': _images(), 'labels': LABELS}
+  assert not refusals.unclear(
+    lambda changes: datasets.from_arrays(**{**arguments, **changes}), WRONG
+  )
+
+
+def test_examples_of_docstrings_run():
+  tests = doctest.DocTestFinder().find(
+    datasets, 'datasets', globs={**vars(datasets)}
+  )
+  runner = doctest.DocTestRunner()
+  results = [runner.run(test) for test in tests]
+  assert sum(result.attempted for result in results) >= 3
+  assert not sum(result.failed for result in results)
 
 
 def _write_pictures(folder, size=8):

@@ -1,6 +1,7 @@
 """Folders of pictures: what is used, left out and refused before decoding."""
 
 import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -57,6 +58,16 @@ def test_what_is_left_out_is_counted_by_kind(tmp_path):
 def test_nothing_left_out_says_nothing(tmp_path):
   _classes(tmp_path)
   assert pictures.list_folder(tmp_path).left_out_line() == ''
+
+
+def test_folder_may_be_the_current_one(tmp_path, monkeypatch):
+  _classes(tmp_path / 'train')
+  _classes(tmp_path / 'test')
+  _classes(tmp_path / 'validation')
+  monkeypatch.chdir(tmp_path)
+  for name in ('.', '../' + tmp_path.name, 'train/..'):
+    left_out = pictures.list_folder(pathlib.Path(name)).left_out
+    assert left_out == {'validation/': 6}
 
 
 def test_many_kinds_are_summed_up(tmp_path):

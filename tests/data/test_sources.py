@@ -11,6 +11,7 @@ from PIL import Image
 
 from jaxmu.data import cache, catalog, datasets, formats
 from jaxmu.data.catalog import CATALOG
+from tests.data import refusals
 
 
 def _arrays(count, *, classes=4, shape=(6, 6, 3), seed=0):
@@ -68,9 +69,7 @@ def test_every_part_of_digits_has_every_class(load):
     assert (np.bincount(part, minlength=10) > 20).all()
 
 
-@pytest.mark.parametrize('name', CATALOG)
-def test_catalog_agrees_with_the_benchmark(name):
-  entry = CATALOG[name]
+def test_catalog_agrees_with_the_benchmark():
   expected = {
     'cifar10': (10, 32, 50_000, 10_000, True, 4, 0.4914, 0.2023),
     'cifar100': (100, 32, 50_000, 10_000, True, 4, 0.5071, 0.2673),
@@ -79,17 +78,19 @@ def test_catalog_agrees_with_the_benchmark(name):
     'mnist': (10, 32, 60_000, 10_000, True, 0, 0.1307, 0.3081),
     'utkface': (5, 224, 18_967, 4_741, False, 0, 0.485, 0.229),
   }
-  transform = entry.transform
-  assert expected[name] == (
-    entry.num_classes,
-    entry.size,
-    entry.num_dev,
-    entry.num_test,
-    transform.flip,
-    transform.crop_padding,
-    transform.mean[0],
-    transform.std[0],
-  )
+  assert expected == {
+    name: (
+      entry.num_classes,
+      entry.size,
+      entry.num_dev,
+      entry.num_test,
+      entry.transform.flip,
+      entry.transform.crop_padding,
+      entry.transform.mean[0],
+      entry.transform.std[0],
+    )
+    for name, entry in CATALOG.items()
+  }
 
 
 def test_plain_folder_and_its_computed_constants(tmp_path, load):
@@ -186,7 +187,14 @@ def test_names_that_leave_the_data_folder_are_refused(tmp_path, load):
   (tmp_path / 'data').mkdir()
   _write_plain(tmp_path / 'other' / 'mine', _arrays(20), _arrays(8))
   accepted = []
-  for name in ('../other/mine', f'{tmp_path}/other/mine', '..', '', 'a\0b'):
+  for name in (
+    '../other/mine',
+    f'{tmp_path}/other/mine',
+    '..',
+    '',
+    'a\0b',
+    'a/',
+  ):
     with pytest.raises(ValueError, match='cannot name a data set'):
       accepted.append(load(name).name)
   with pytest.raises(ValueError, match='cannot name a data set'):
@@ -217,17 +225,19 @@ def test_conversion_happens_once_and_again_when_the_source_changes(
   np.testing.assert_array_equal(third.image[:20], image)
 
 
-@pytest.mark.parametrize('victim', ['image.npy', 'label.npy', 'record.json'])
-def test_damaged_cache_is_converted_again(tmp_path, load, victim):
+def test_damaged_cache_is_converted_again(tmp_path, load):
   _write_plain(tmp_path / 'data' / 'mine', _arrays(20), _arrays(8, seed=1))
-  good = load('mine').fingerprint
+  good = load('mine').identity()
   [folder] = (tmp_path / 'cache').iterdir()
-  path = folder / victim
-  content = bytearray(path.read_bytes())
-  content[-3] ^= 1
-  path.write_bytes(bytes(content[:-1]) if victim == 'record.json' else content)
-  with pytest.warns(UserWarning, match='damaged .*; it is converted'):
-    assert load('mine').fingerprint == good
+  for name in ('image.npy', 'label.npy', 'record.json'):
+    content = bytearray((folder / name).read_bytes())
+    content[-3] ^= 1
+    (folder / name).write_bytes(bytes(content))
+    with pytest.warns(UserWarning, match=f'{folder} is damaged .*converted'):
+      assert load('mine').identity() == good
+    (folder / name).unlink()
+    with pytest.warns(UserWarning, match=f'{folder} is damaged .*converted'):
+      assert load('mine').identity() == good
   assert [p.name for p in (tmp_path / 'cache').iterdir()] == [folder.name]
 
 
@@ -289,30 +299,29 @@ FLOAT = np.zeros((3, 4, 4, 3), np.float32)
 BYTES = np.zeros((3, 4, 4, 3), np.uint8)
 
 
-@pytest.mark.parametrize(
-  'arrays, message',
-  [
-    ({'image': FLOAT, 'label': [0, 1, 1]}, 'train.npz.*dtype float32.*uint8'),
-    ({'image': BYTES[..., 0], 'label': [0, 1, 1]}, r'shape \(3, 4, 4\)'),
-    ({'image': BYTES, 'label': [0, 1]}, r'3 images but labels of shape \(2,\)'),
-    ({'image': BYTES, 'label': [0.0, 1.0, 1.0]}, 'labels have dtype float64'),
-    ({'image': BYTES, 'label': [0, -1, 1]}, 'position 1 with value -1'),
-    ({'image': BYTES, 'label': [0, 1, 9]}, r'outside 0..3, .* value 9'),
-    ({'image': BYTES[:0], 'label': []}, 'the set is empty'),
-    ({'pictures': BYTES, 'label': [0, 1, 1]}, "'pictures'.*expected"),
-  ],
-)
-def test_bad_arrays_are_refused_before_anything_is_written(
-  tmp_path, load, arrays, message
-):
+def test_bad_arrays_are_refused_before_anything_is_written(tmp_path, load):
   folder = tmp_path / 'data' / 'mine'
   _write_plain(folder, _arrays(3), (BYTES, [0, 1, 1]), num_classes=4)
-  np.savez(folder / 'train.npz', **arrays)
-  with pytest.raises(ValueError, match=message):
+
+  def write_and_load(arrays):
+    np.savez(folder / 'train.npz', **arrays)
     load('mine')
-  assert not (tmp_path / 'cache').exists() or not list(
-    (tmp_path / 'cache').iterdir()
+
+  assert not refusals.unclear(
+    write_and_load,
+    [
+      ({'image': FLOAT, 'label': [0, 1, 1]}, 'train.npz.*dtype float32.*uint8'),
+      ({'image': BYTES[..., 0], 'label': [0, 1, 1]}, r'shape \(3, 4, 4\)'),
+      ({'image': BYTES, 'label': [0, 1]}, r'3 images but labels of .* \(2,\)'),
+      ({'image': BYTES, 'label': [0.0, 1.0, 1.0]}, 'labels have dtype float64'),
+      ({'image': BYTES, 'label': [0, -1, 1]}, 'position 1 with value -1'),
+      ({'image': BYTES, 'label': [0, 1, 9]}, r'outside 0..3, .* value 9'),
+      ({'image': BYTES[:0], 'label': []}, 'the set is empty'),
+      ({'pictures': BYTES, 'label': [0, 1, 1]}, "'pictures'.*expected"),
+    ],
   )
+  cached = tmp_path / 'cache'
+  assert not cached.exists() or not list(cached.iterdir())
 
 
 def test_files_that_are_missing_or_cut_short_are_named(tmp_path, load):

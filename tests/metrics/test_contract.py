@@ -1,6 +1,8 @@
 """What every metric promises, whatever values the models take."""
 
 import dataclasses
+import pathlib
+import textwrap
 
 import numpy as np
 import pytest
@@ -173,18 +175,20 @@ def test_a_metric_that_breaks_its_promise_is_named(given, message):
     interface.run(interface.Metric('x', lambda p: given, card), make())
 
 
-PLUG_IN = """
-import numpy as np
-from jaxmu.metrics.interface import Card, Metric
-from jaxmu.terms import Term
+def _example(text: str) -> str:
+  """Return the code of the example metric in a text."""
+  start = text.index('    import numpy as np\n    from jaxmu.metrics')
+  end = text.index('\n    )\n', start) + len('\n    )\n')
+  return textwrap.dedent(text[start:end])
 
-def confidence(population):
-  scores = np.where(population.forgotten, population.log_odds, np.nan)
-  return {'forget_log_odds': np.nanmedian(scores, axis=1)}
 
-METRIC = Metric('confidence', confidence, Card(
-  'Confidence', {'forget_log_odds': Term('Median log-odds', 'How sure.')}))
-"""
+# The example of the interface, which users copy.
+PLUG_IN = _example(interface.__doc__ or '')
+
+
+def test_the_page_shows_the_example_of_the_interface():
+  page = pathlib.Path(__file__).parents[2] / 'docs' / 'attacks.md'
+  assert _example(page.read_text()) == PLUG_IN
 
 
 def test_a_file_is_a_metric(tmp_path):

@@ -445,6 +445,18 @@ def test_pickled_code_is_never_run(tmp_path):
     checkpoints.read(_tiny(), tmp_path / 'b')
 
 
+def test_trees_without_end_are_refused(tmp_path):
+  endless = []
+  endless.append(endless)
+  wide = [0]
+  for _ in range(60):
+    wide = [wide, wide]
+  for tree in (endless, wide):
+    path = _torch_file(tmp_path / 'a', {'x': tree})
+    with pytest.raises(ValueError, match='contain each other, or are too many'):
+      checkpoints.read(_tiny(), path)
+
+
 def _safe(header, size=4):
   text = json.dumps(header).encode()
   return struct.pack('<Q', len(text)) + text + b'\0' * size

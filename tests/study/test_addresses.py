@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from jaxmu import types
+from jaxmu import methods, models, types
 from jaxmu.data import datasets
 from jaxmu.study import job as job_lib
 from jaxmu.study import publish, stages
@@ -20,9 +20,6 @@ pytestmark = pytest.mark.xdist_group('job')
 
 ALL = {'original', 'retrain', 'msg', 'timing', 'report'}
 UNLEARNED = {'msg', 'timing', 'report'}
-_TASK_KEEPS_TEACHERS = 'cache_teacher' in {
-  field.name for field in dataclasses.fields(types.Task)
-}
 
 # Of a setting: another value, what changes, and settings that it needs.
 SETTINGS = {
@@ -49,10 +46,12 @@ SETTINGS = {
   'unlearn__hparams': (None, UNLEARNED, {}),  # see `test_each_hyper_...`
   'compare': ({'ga': {}}, {'timing', 'report'}, {}),
   'originals__checkpoints': (None, ALL, {}),  # see test_originals.py
+  'metrics': (None, {'report'}, {}),  # plug-ins, which need a file
   'retrained__train': (False, {'retrain', 'timing', 'report'}, {}),
   'run__shard': (3, ALL, {}),
   'run__cache_teacher': (False, {'timing', 'report'}, {}),
   'timing__repeats': (2, {'timing', 'report'}, {}),
+  'attack__which': ('loss', {'report'}, {}),
   'attack__variance': ('global', {'report'}, {}),
   'attack__mode': ('loo', {'report'}, {}),
   'attack__leave_out': ('split', {'report'}, {}),
@@ -114,8 +113,6 @@ def test_each_setting_changes_what_depends_on_it(tmp_path):
   wrong = []
   for name, (value, changes, needs) in SETTINGS.items():
     if value is None:
-      continue
-    if name == 'run__cache_teacher' and not _TASK_KEEPS_TEACHERS:
       continue
     key = str(needs)
     if key not in base:
@@ -231,15 +228,10 @@ def test_code_and_versions_change_addresses(fixed, monkeypatch):
   with monkeypatch.context() as patch:
     patch.setattr(job_lib, '__version__', 'other')
     assert _changed(base, open_job()) >= ALL - {'report'}
-  for package, changes in (('methods', ALL), ('models', ALL)):
+  for owner in (methods.METHODS, models):
     with monkeypatch.context() as patch:
-      kind = getattr(job_lib, package)
-      patch.setattr(
-        job_lib,
-        'code_fingerprint',
-        lambda of, spec, kind=kind: 'other' if of is kind else '',
-      )
-      assert _changed(base, open_job()) == changes, package
+      patch.setattr(owner, 'fingerprint', lambda spec: 'other')
+      assert _changed(base, open_job()) == ALL, owner
   for stage, changes in {
     'train': ALL,
     'predict': set(),  # its addresses are compared in `_addresses`
@@ -276,6 +268,6 @@ def test_what_programs_see_is_known_to_this_file():
     'precision': 'setting',
     'cache_teacher': 'cannot matter: the same results, kept or computed again',
   }
-  problem = {'task': '', 'split': 'design', 'original': 'upstream, or seed'}
-  assert {f.name for f in dataclasses.fields(types.Task)} <= set(task)
+  problem = {'task': '', 'split': 'design', 'start': 'upstream, or seed'}
+  assert {f.name for f in dataclasses.fields(types.Task)} == set(task)
   assert {f.name for f in dataclasses.fields(types.Problem)} == set(problem)

@@ -56,14 +56,6 @@ def make_population(log_odds, state, split=None):
   )
 
 
-def test_designs_that_are_too_small_for_an_attack_are_warned_of():
-  zeros = np.zeros((6, 3))
-  (text,) = evaluate.no_attack_warnings(make_population(zeros, zeros))
-  assert 'at least 3' in text and 'this design has 1.' in text
-  many = make_population(zeros, zeros, split=np.arange(6))
-  assert evaluate.no_attack_warnings(many) == []
-
-
 def test_unseen_points_are_test_images_where_there_is_one_split():
   log_odds = np.arange(8.0).reshape(2, 4)
   state = np.full((2, 4), splits.NEVER_SEEN)

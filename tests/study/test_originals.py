@@ -1,13 +1,11 @@
 """Originals that are read from files, and jobs without retrained models."""
 
-import sys
-import types
-
 import jax
 import numpy as np
 import pytest
 
-from jaxmu import models
+from jaxmu import population
+from jaxmu.models import checkpoints
 from jaxmu.report import progress
 from jaxmu.study import job as job_lib
 from jaxmu.study import originals, planner, run, settings, stages
@@ -23,44 +21,32 @@ SMALL = {
   'train__num_epochs': 1,
   'run__shard': 3,
 }
-FILES = 'runs/{seed}/split{split}.npy'
-
-
-@pytest.fixture(autouse=True)
-def _checkpoints(monkeypatch):
-  """Read checkpoints that are one flat array each."""
-
-  def read_population(model, paths):
-    like = jax.eval_shape(
-      lambda key: models.init(model, key, (32, 32, 3)), jax.random.key(0)
-    )
-    members = []
-    for path in paths:
-      flat = np.load(path)
-      leaves, tree = jax.tree.flatten(like)
-      if flat.size != sum(x.size for x in leaves):
-        raise ValueError(f'{path}: another model')
-      parts = np.split(flat, np.cumsum([x.size for x in leaves])[:-1])
-      arrays = [p.reshape(x.shape) for p, x in zip(parts, leaves, strict=True)]
-      members.append(jax.tree.unflatten(tree, arrays))
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *members)
-
-  module = types.ModuleType('jaxmu.models.checkpoints')
-  module.__dict__['read_population'] = read_population
-  monkeypatch.setitem(sys.modules, 'jaxmu.models.checkpoints', module)
+FILES = 'runs/{seed}/split{split}.npz'
 
 
 def _write(folder, pattern=FILES, seeds=2, splits=2, fill=None):
   """Write a file per original and return the setting that names them."""
   job = job_lib.open_job(small_job.make(folder / 'none', **SMALL))
-  size = sum(x.size for x in jax.tree.leaves(stages.one_model_shapes(job)))
   for seed in range(seeds):
     for split in range(splits):
       path = folder / pattern.format(seed=seed, split=split)
       path.parent.mkdir(parents=True, exist_ok=True)
-      values = np.random.default_rng([seed, split]).normal(0, 0.1, size)
-      np.save(path, np.abs(values) if fill is None else np.full(size, fill))
+      checkpoints.write(
+        job.task.model, _variables(job, seed, split, fill), path
+      )
   return str(folder / pattern)
+
+
+def _variables(job, seed, split, fill=None):
+  rng = np.random.default_rng([seed, split])
+  return jax.tree.map(
+    lambda x: (
+      np.abs(rng.normal(0.5, 0.1, x.shape)).astype(x.dtype)
+      if fill is None
+      else np.full(x.shape, fill, x.dtype)
+    ),
+    stages.one_model_shapes(job),
+  )
 
 
 def _open(folder, **changes):
@@ -83,18 +69,18 @@ def test_files_become_the_originals_of_their_splits(tmp_path, capsys):
   assert steps['read original'].missing == 4
   assert 'train original' not in steps and 'time original' not in steps
   assert 'time msg' in steps
-  population = job.populations['original']
-  assert population.members.names == [
+  read = job.populations['original']
+  assert read.members.names == [
     (0, 0, -1),
     (0, 1, -1),
     (1, 0, -1),
     (1, 1, -1),
   ]
-  stored = stages.read_models(job, population, np.arange(4))
-  flat = np.concatenate([x.reshape(4, -1) for x in jax.tree.leaves(stored)], 1)
-  for row, (seed, split, _) in zip(flat, population.members.names, strict=True):
-    written = np.load(chosen.format(seed=seed, split=split))
-    np.testing.assert_array_equal(np.sort(row), np.sort(written.astype('f4')))
+  stored = stages.read_models(job, read, np.arange(4))
+  for row, (seed, split, _) in enumerate(read.members.names):
+    one = jax.tree.map(lambda x, row=row: x[row], stored)
+    written = _variables(job, seed, split)
+    jax.tree.map(np.testing.assert_array_equal, one, written)
   # The methods start from them, and everybody is scored.
   start = stages.starting_models(
     job, job.populations['msg'], job.populations['msg'].members
@@ -104,8 +90,8 @@ def test_files_become_the_originals_of_their_splits(tmp_path, capsys):
     assert one.scores.missing() == []
   printed = capsys.readouterr().out
   assert 'read original: 4 models' in printed
-  correct = stages.read_predictions(population).correct
-  retain = job.design.retain[population.members.row]
+  correct = stages.read_predictions(read).correct
+  retain = job.design.retain[read.members.row]
   share = np.mean(
     [row[index] for row, index in zip(correct, retain, strict=True)]
   )
@@ -119,7 +105,7 @@ def test_the_content_of_the_files_is_in_the_addresses(tmp_path):
   before = _open(tmp_path, originals__checkpoints=chosen)
   trained = _open(tmp_path)
   path = before.populations['original'].checkpoints[2]
-  np.save(path, np.load(path) + 1)
+  checkpoints.write(before.task.model, _variables(before, 9, 9), path)
   after = _open(tmp_path, originals__checkpoints=chosen)
   for name in ('original', 'msg'):
     digests = {j.populations[name].digest for j in (before, after, trained)}
@@ -135,15 +121,6 @@ def test_the_content_of_the_files_is_in_the_addresses(tmp_path):
   )
   for name in ('original', 'msg'):
     assert other.populations[name].digest == after.populations[name].digest
-
-
-def test_weights_that_are_not_finite_count_as_failed(tmp_path, capsys):
-  chosen = _write(tmp_path, fill=np.nan)
-  job = _open(tmp_path, originals__checkpoints=chosen, retrained__train=False)
-  with progress.Progress() as bars:
-    trainer = None
-    stages.train(job, 'original', trainer, bars)  # type: ignore[arg-type]
-  assert 'all models of original failed' in capsys.readouterr().out
 
 
 def test_without_retrained_models_there_are_none(tmp_path):
@@ -171,19 +148,34 @@ def test_what_does_not_fit_is_refused_before_training(tmp_path):
   one = chosen.format(seed=0, split=0)
   _refused(tmp_path, one, 'names 1 files, and this design needs 4')
   _refused(tmp_path, f'{one},{one},{one},{one}', 'more than once')
-  by_seed = str(tmp_path / 'runs/{seed}/split0.npy')
+  by_seed = str(tmp_path / 'runs/{seed}/split0.npz')
   _refused(tmp_path, by_seed, 'more than once.*{split}')
   _refused(tmp_path, str(tmp_path / 'runs/*.pth'), 'matches no file')
   _refused(
     tmp_path, str(tmp_path / 'x{seed}{split}.pth'), "no file '.*x00.pth'"
   )
-  np.save(one, np.zeros(3))
-  _refused(tmp_path, chosen, 'config.originals.checkpoints: .*another model')
+  np.savez(one, weight=np.zeros(3))
+  _refused(tmp_path, chosen, 'config.originals.checkpoints: .*split0.npz')
 
 
-def test_a_missing_reader_is_one_line(tmp_path, monkeypatch):
-  monkeypatch.setitem(sys.modules, 'jaxmu.models.checkpoints', None)
-  _refused(tmp_path, _write(tmp_path), 'config.originals.checkpoints: ')
+@pytest.mark.filterwarnings('ignore:.*not finite')
+def test_weights_that_are_not_finite_count_as_failed(tmp_path, capsys):
+  chosen = _write(tmp_path, fill=np.nan)
+  job = _open(tmp_path, originals__checkpoints=chosen, retrained__train=False)
+  original = job.populations['original']
+  trainer = population.Trainer(original.method, job.task, job.layout)
+  with progress.Progress() as bars:
+    stages.train(job, 'original', trainer, bars)
+  assert 'all models of original failed' in capsys.readouterr().out
+
+
+def test_a_missing_package_is_one_line(tmp_path, monkeypatch):
+  def read_population(model, paths):
+    raise ImportError('this file needs torch')
+
+  monkeypatch.setattr(checkpoints, 'read_population', read_population)
+  chosen = _write(tmp_path)
+  _refused(tmp_path, chosen, 'config.originals.checkpoints: .*needs torch')
 
 
 def test_patterns_sort_numbers_as_numbers(tmp_path):

@@ -18,7 +18,11 @@ WRONG = [
   ('splits__forget_fraction', 0.0, r'forget_fraction = 0.0; give a value in'),
   ('splits__forget_fraction', 1.0, r'forget_fraction = 1.0; give a value in'),
   ('splits__design', 'half', r"design = 'half'; choose one of"),
-  ('model__name', 'resnet19', "model.name = 'resnet19'; choose one of"),
+  (
+    'model__name',
+    'resnet19',
+    "config.model: unknown model 'resnet19'; .*choose",
+  ),
   (
     'model__precision',
     'float16',

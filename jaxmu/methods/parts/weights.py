@@ -41,7 +41,7 @@ def conv_kernels(params: Params) -> dict[str, Array]:
 
 
 def is_under(path: str, prefixes: Sequence[str]) -> bool:
-  """Whether a path lies in one of the modules named by prefixes."""
+  """Whether a path is in one of the modules named by prefixes."""
   return any(f'{path}/'.startswith(f'{prefix}/') for prefix in prefixes)
 
 
@@ -70,11 +70,11 @@ def to_list(model: Model, params: Params) -> list[Array]:
 def to_tree(model: Model, values: Sequence[Array], params: Params) -> Params:
   """Invert `to_list`; `params` gives the structure."""
   leaves = pytorch_names.parameters(model)
-  found = {
+  ours = {
     leaf.path: pytorch_names.our_layout(leaf, value)
     for leaf, value in zip(leaves, values, strict=True)
   }
-  return edit(lambda path, _: found[path], params)
+  return edit(lambda path, _: ours[path], params)
 
 
 def by_path(params: Params) -> dict[str, Array]:
