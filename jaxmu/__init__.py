@@ -31,12 +31,11 @@ if TYPE_CHECKING:
   from jaxmu.api import split as split
   from jaxmu.api import train as train
   from jaxmu.api import unlearn as unlearn
+  from jaxmu.attacks.registry import ATTACKS as ATTACKS
+  from jaxmu.data.datasets import DATASETS as DATASETS
   from jaxmu.methods import METHODS as METHODS
+  from jaxmu.metrics import METRICS as METRICS
   from jaxmu.models import MODELS as MODELS
-
-  ATTACKS: Any
-  METRICS: Any
-  DATASETS: Any
 
 __version__ = '0.1.0'
 
