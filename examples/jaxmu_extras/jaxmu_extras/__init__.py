@@ -1,0 +1,1 @@
+"""Plug-ins for jaxmu: a method, an attack, a metric and a model."""
