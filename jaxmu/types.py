@@ -100,11 +100,3 @@ class Problem:
   task: Task
   split: Split
   start: Variables
-
-
-# The role of an example in the training of a model: the codes of every `state`
-# array [P, N]. They are written into score files, so they never change.
-RETAINED = 0  # trained on, and kept
-FORGOTTEN = 1  # trained on, and to be unlearned
-NEVER_SEEN = 2  # in the pool, but not in this model's training set
-EXCLUDED = 3  # in no set: validation, test

@@ -14,6 +14,7 @@ ROOT = pathlib.Path(jaxmu.__file__).parent
 # What a part of the package may import from the package itself.
 _BASE = {
   'types',
+  'states',
   'draws',
   'hparams',
   'method',
@@ -24,6 +25,7 @@ _BASE = {
 }
 MAY_IMPORT = {
   'types': set(),
+  'states': set(),
   'plugins': set(),
   'terms': set(),
   'files': set(),
@@ -39,7 +41,17 @@ MAY_IMPORT = {
   'report': {'report', 'methods', 'attacks', 'metrics', *_BASE},
   'methods': {'methods', 'models', 'data', *_BASE},
   'population': {'population', 'methods', 'models', 'data', *_BASE},
-  'testing': {'testing', 'population', 'methods', 'models', 'data', *_BASE},
+  # The contracts of all kinds of plug-ins.
+  'testing': {
+    'testing',
+    'population',
+    'methods',
+    'models',
+    'data',
+    'attacks',
+    'metrics',
+    *_BASE,
+  },
   'study': None,  # everything but the commands
   'api': None,
   '__main__': {'cli'},

@@ -23,7 +23,7 @@ Most attacks give a score to every (model, example) and report its ROC.
 
 A custom attack is named as `my_attack.py`, as `my_package.my_attack` or
 by an entry point of the group `jaxmu.attacks`, wherever a name is accepted;
-`jaxmu.attacks.contract.check_attack` says what is wrong with it.
+`jaxmu.testing.check_attack` says what is wrong with it.
 """
 
 import dataclasses

@@ -28,7 +28,7 @@ import numpy as np
 
 from jaxmu import files
 from jaxmu.data import formats
-from jaxmu.types import EXCLUDED, FORGOTTEN, NEVER_SEEN, RETAINED
+from jaxmu.states import EXCLUDED, FORGOTTEN, NEVER_SEEN, RETAINED
 
 FORGET_CHOICES = ('random', 'class', 'file', 'most', 'least')
 

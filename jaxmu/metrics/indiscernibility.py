@@ -109,9 +109,7 @@ METRIC = Metric(
       f'the attack needs {single_model.FOLDS} forgotten and as many other '
       'examples'
     ),
-    exempt={
-      'order of examples': 'a seeded shuffle draws the examples of the fits'
-    },
+    exempt={'example_order': 'a seeded shuffle draws the examples of the fits'},
     terms={
       'mia_val': _mia('Population attack vs validation (MIA)', 'validation'),
       'indisc_val': _indisc('Indiscernibility vs validation', 'validation'),

@@ -27,7 +27,8 @@ for all metrics alike by `jaxmu.study.evaluate`.
       ),
     )
 
-`config.metrics = ('confidence.py',)` adds it to a job.
+`config.metrics = ('confidence.py',)` adds it to a job, and
+`jaxmu.testing.check_metric('confidence.py')` says what is wrong with it.
 """
 
 import dataclasses
@@ -109,8 +110,8 @@ class Card:
     needs: what it cannot do without, of `NEEDS`.
     undefined: when a number of a model is NaN, in words that follow
       'not available: '.
-    exempt: properties of the contract test that do not apply, each with the
-      reason why.
+    exempt: rules of the contract test (`jaxmu.testing.METRIC_RULES`) that do
+      not apply, each with the reason.
   """
 
   title: str

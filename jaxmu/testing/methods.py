@@ -9,7 +9,7 @@ members and runs. A rule that does not apply to a method is named in
 import collections
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -21,14 +21,11 @@ from jaxmu import method as method_lib
 from jaxmu import methods, population
 from jaxmu.draws import Draws
 from jaxmu.testing import tiny_problem
-from jaxmu.testing.faults import ContractError, Fault
+from jaxmu.testing.faults import Findings, Rule, enforce
 from jaxmu.types import Split
 
 BATCH = 8  # 20 retained examples: two full batches and a tail of four
 RELATIVE, ABSOLUTE = 2e-3, 2e-4  # rounding between programs, after two epochs
-
-# What was observed, and what to do.
-Findings = Iterator[tuple[str, str]]
 
 
 class _Trial:
@@ -341,7 +338,7 @@ def _sets_it_does_not_read_do_not_matter(trial: _Trial) -> Findings:
     )
 
 
-METHOD_RULES: dict[str, Callable[[_Trial], Findings]] = {
+METHOD_RULES: dict[str, Rule[_Trial]] = {
   function.__name__.lstrip('_'): function
   for function in (
     _counted_cost_is_positive,
@@ -370,8 +367,7 @@ def check_method(spec: Any, rules: Sequence[str] | None = None) -> None:
     rules: names of rules to check, of `METHOD_RULES`; None for all.
 
   Raises:
-    ValueError: there is no such method, it is incomplete, or its values for
-      the tiny problem (`Card.small`) are refused.
+    ValueError: there is no such method or rule, or the method is incomplete.
     ContractError: rules are broken; the message has one line for each with
       what to do.
 
@@ -380,17 +376,12 @@ def check_method(spec: Any, rules: Sequence[str] | None = None) -> None:
     >>> testing.check_method('ft', rules=['counted_cost_is_positive'])
   """
   method = methods.get(spec)
-  unknown = {*(rules or ()), *method.card.exempt} - {*METHOD_RULES}
-  if unknown:
-    raise ValueError(
-      f'no rules {sorted(unknown)}; rules are {", ".join(METHOD_RULES)}'
-    )
-  trial, faults = _Trial(method), []
-  for name in METHOD_RULES if rules is None else rules:
-    if method.card.exempt.get(name):
-      continue
-    faults += [Fault(name, *finding) for finding in METHOD_RULES[name](trial)]
-    if faults and name == 'result_is_like_the_start':
-      break  # later rules compare arrays of equal shapes
-  if faults:
-    raise ContractError('method', method.name, faults)
+  enforce(
+    'method',
+    method.name,
+    METHOD_RULES,
+    _Trial(method),
+    rules=rules,
+    exempt=method.card.exempt,
+    decisive=('result_is_like_the_start',),  # later rules compare arrays
+  )

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from jaxmu.attacks import (
-  contract,
   intervals,
   likelihood,
   registry,
@@ -250,7 +249,7 @@ def test_populations_that_do_not_fit_are_refused():
 
 
 def test_examples_in_docstrings_run():
-  for module in (scores, registry, simulation, contract):
+  for module in (scores, registry, simulation):
     result = doctest.testmod(module)
     assert result.attempted and not result.failed, module.__name__
 

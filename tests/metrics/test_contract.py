@@ -7,77 +7,13 @@ import textwrap
 import numpy as np
 import pytest
 
-from jaxmu import metrics, plugins
-from jaxmu.attacks import intervals
-from jaxmu.metrics import interface
+from jaxmu import metrics, plugins, testing
+from jaxmu.metrics import accuracies, interface
 from jaxmu.terms import Term
+from jaxmu.testing import metrics as contract
+from jaxmu.testing.metrics import simulated, with_retrained
 
-P, N, DEV = 6, 60, 40
-
-
-def make(seed=0, name='ft', **changes):
-  """Return a population of six models, twelve of sixty examples forgotten."""
-  rng = np.random.default_rng(seed)
-  state = np.zeros((P, N), np.int8)
-  state[:, DEV - 4 :] = 3
-  for p in range(P):
-    state[p, rng.permutation(DEV - 4)[:12]] = 1
-  log_odds = rng.normal(1, 2, (P, N))
-  fields = dict(
-    name=name,
-    log_odds=log_odds,
-    correct=log_odds > 0,
-    state=state,
-    validation=np.arange(DEV - 4, DEV),
-    test=np.arange(DEV, N),
-    cluster=np.arange(P),
-    split=np.zeros(P, int),
-    classes=2,
-    failed=np.zeros(P, bool),
-  )
-  return interface.Evaluated(**{**fields, **changes})
-
-
-def with_retrained(population):
-  reference = make(seed=1, name='retrain', state=population.state)
-  reference = dataclasses.replace(
-    reference,
-    validation=population.validation,
-    test=population.test,
-    cluster=population.cluster,
-  )
-  return dataclasses.replace(population, retrained=reference)
-
-
-def values(metric, population):
-  """Return one number per name: means over models, NaN left out."""
-  found = {}
-  for name, value in interface.run(metric, population).items():
-    if isinstance(value, intervals.Estimate):
-      found[name] = value.value
-    else:
-      found[name] = float(value[np.isfinite(value)].sum())
-  return found
-
-
-def reorder(population, models, examples):
-  def one(p):
-    place = np.argsort(examples)
-    return dataclasses.replace(
-      p,
-      log_odds=p.log_odds[models][:, examples],
-      correct=p.correct[models][:, examples],
-      state=p.state[models][:, examples],
-      validation=np.sort(place[p.validation]),
-      test=np.sort(place[p.test]),
-      cluster=p.cluster[models],
-      split=p.split[models],
-      failed=p.failed[models],
-      retrained=None,
-    )
-
-  moved = one(population)
-  return dataclasses.replace(moved, retrained=one(population.retrained))
+P = contract.MODELS
 
 
 every_metric = pytest.mark.parametrize(
@@ -87,7 +23,7 @@ every_metric = pytest.mark.parametrize(
 
 @every_metric
 def test_numbers_are_those_of_the_card(metric):
-  given = interface.run(metric, with_retrained(make()))
+  given = interface.run(metric, with_retrained(simulated()))
   assert list(given) == list(metric.card.terms)
   for value in given.values():
     if isinstance(value, np.ndarray):
@@ -95,71 +31,107 @@ def test_numbers_are_those_of_the_card(metric):
 
 
 @every_metric
-def test_retrained_models_are_at_the_best_value(metric):
-  """Nothing separates retrained models from themselves."""
-  reference = make(seed=1, name='retrain')
-  population = dataclasses.replace(reference, retrained=reference)
-  best = {'one': 1.0, 'zero': 0.0}
-  for name, value in interface.run(metric, population).items():
-    term = metric.card.terms[name]
-    if 'retrained' in metric.card.needs:
-      target = best.get(term.better, 1.0 if term.better == 'higher' else 0.0)
-      number = value.value if isinstance(value, intervals.Estimate) else value
-      np.testing.assert_allclose(number, target, atol=1e-12)
+def test_every_metric_keeps_the_contract(metric):
+  testing.check_metric(metric)
 
 
-@every_metric
-def test_order_of_models_and_examples_does_not_matter(metric):
-  population = with_retrained(make())
-  rng = np.random.default_rng(3)
-  moved = reorder(population, rng.permutation(P), np.arange(N))
-  before, after = values(metric, population), values(metric, moved)
-  for name in before:
-    assert after[name] == pytest.approx(before[name]), name
-  if 'order of examples' in metric.card.exempt:
-    return
-  moved = reorder(population, np.arange(P), rng.permutation(N))
-  after = values(metric, moved)
-  for name in before:
-    assert after[name] == pytest.approx(before[name]), name
+def _metric(compute, **changes):
+  """A metric named x with one number x, its card changed."""
+  card = interface.Card('t', {'x': Term('X', 'An x.')})
+  return interface.Metric('x', compute, dataclasses.replace(card, **changes))
 
 
-LARGEST = float(np.finfo(np.float32).max)
-EXTREMES = {
-  'constant': dict(log_odds=np.zeros((P, N)), correct=np.zeros((P, N), bool)),
-  'diverged': dict(
-    log_odds=np.full((P, N), -LARGEST), correct=np.zeros((P, N), bool)
+def _stateful():
+  calls = iter(range(1000))
+  return lambda p: {'x': np.full(P, float(next(calls)))}
+
+
+def _writes(population):
+  population.correct[:] = True
+  return {'x': np.zeros(P)}
+
+
+def _better(direction):
+  return {'x': Term('X', 'An x.', better=direction)}
+
+
+BROKEN = [
+  ('card', _metric(lambda p: {'y': np.zeros(P)}), r"gives \['y'\]"),
+  ('card', _metric(lambda p: {'x': np.zeros(3)}), r'has shape \(3,\)'),
+  ('card', _metric(accuracies.accuracies, title=' '), 'title is empty'),
+  (
+    'card',
+    _metric(lambda p: {'x': np.zeros(P)}, terms={'x': Term('X', 'An x')}),
+    'is not a sentence',
   ),
-  'huge': dict(log_odds=np.full((P, N), LARGEST) * (-1.0) ** np.arange(N)),
-  'no test': dict(test=np.zeros(0, int)),
-  'no validation': dict(validation=np.zeros(0, int)),
-  'nothing retained': dict(state=np.ones((P, N), np.int8)),
-  'nothing forgotten': dict(state=np.zeros((P, N), np.int8)),
-  'one cluster': dict(cluster=np.zeros(P, int)),
-}
+  (
+    'retrained',
+    _metric(
+      lambda p: {'x': np.zeros(P)},
+      needs=('retrained',),
+      terms=_better('higher'),
+    ),
+    'x is .* where retrained models are compared with themselves',
+  ),
+  ('model_order', _metric(lambda p: {'x': p.correct[0, :P]}), 'order of the m'),
+  (
+    'model_order',
+    _metric(lambda p: {'x': np.sort(p.log_odds.mean(1))}),
+    'x of a model changes',
+  ),
+  (
+    'example_order',
+    _metric(lambda p: {'x': p.log_odds[:, 0]}),
+    'order of the examples',
+  ),
+  (
+    'extreme_values',
+    _metric(lambda p: {'x': np.full(P, 1 / len(p.test))}),
+    'ZeroDivisionError: .* with no test examples. Give NaN',
+  ),
+  (
+    'extreme_values',
+    _metric(lambda p: {'x': p.retrained.log_odds.mean(1)}),
+    'with no retrained models',
+  ),
+  (
+    'extreme_values',
+    _metric(lambda p: {'x': np.full(P, np.inf)}),
+    'x is infinite with',
+  ),
+  ('repeat', _metric(_stateful()), 'differs between two calls'),
+  ('repeat', _metric(_writes), 'it changes correct of its input'),
+]
 
 
-@every_metric
-@pytest.mark.parametrize('case', EXTREMES)
-@pytest.mark.parametrize('both', [False, True], ids=['own', 'also retrained'])
-def test_no_value_that_a_model_may_take_raises(metric, case, both):
-  population = with_retrained(make(**EXTREMES[case]))
-  if both:
-    reference = dataclasses.replace(population, retrained=None)
-    population = dataclasses.replace(population, retrained=reference)
-  given = interface.run(metric, population)
-  for value in given.values():
-    if isinstance(value, np.ndarray):
-      assert not np.isinf(value).any()
+def test_every_rule_is_broken_by_some_metric_here():
+  assert {rule for rule, _, _ in BROKEN} == set(testing.METRIC_RULES)
+
+
+@pytest.mark.parametrize(('rule', 'metric', 'says'), BROKEN)
+def test_a_broken_rule_is_named_with_what_to_do(rule, metric, says):
+  with pytest.raises(testing.ContractError, match=says) as error:
+    testing.check_metric(metric, rules=[rule])
+  assert [fault.rule for fault in error.value.faults][0] == rule
+  assert all(fault.remedy for fault in error.value.faults)
+
+
+def test_a_rule_is_left_out_only_with_a_reason():
+  first = lambda p: {'x': p.log_odds[:, 0]}  # noqa: E731
+  testing.check_metric(_metric(first, exempt={'example_order': 'a test'}))
+  with pytest.raises(testing.ContractError, match='without a reason'):
+    testing.check_metric(_metric(first, exempt={'example_order': ''}))
+  with pytest.raises(ValueError, match="no rules .'gravity'. for metrics"):
+    testing.check_metric(_metric(first, exempt={'gravity': 'none'}))
 
 
 def test_what_a_metric_needs_is_said_when_it_is_not_there():
   with pytest.raises(ValueError, match='retrained models, and there are none'):
-    interface.run(metrics.METRICS['retention'], make())
+    interface.run(metrics.METRICS['retention'], simulated())
   card = interface.Card('t', {'x': Term('X', 'An x.')}, needs=('test',))
   metric = interface.Metric('x', lambda p: {'x': np.zeros(P)}, card)
   with pytest.raises(ValueError, match='there are no test examples'):
-    interface.run(metric, make(test=np.zeros(0, int)))
+    interface.run(metric, simulated(test=np.zeros(0, int)))
 
 
 @pytest.mark.parametrize(
@@ -172,7 +144,7 @@ def test_what_a_metric_needs_is_said_when_it_is_not_there():
 def test_a_metric_that_breaks_its_promise_is_named(given, message):
   card = interface.Card('t', {'x': Term('X', 'An x.')})
   with pytest.raises(ValueError, match=message):
-    interface.run(interface.Metric('x', lambda p: given, card), make())
+    interface.run(interface.Metric('x', lambda p: given, card), simulated())
 
 
 def _example(text: str) -> str:
@@ -195,7 +167,7 @@ def test_a_file_is_a_metric(tmp_path):
   path = tmp_path / 'confidence.py'
   path.write_text(PLUG_IN)
   metric = metrics.METRICS.resolve(str(path))
-  population = make()
+  population = simulated()
   own = [
     np.median(z[s == 1])
     for z, s in zip(population.log_odds, population.state, strict=True)

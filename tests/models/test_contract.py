@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
-from jaxmu import models
-from jaxmu.models import contract
+from jaxmu import models, testing
 
 SMALL = {
   'resnet18': ({'width': 2}, (8, 8, 3)),
@@ -21,9 +20,10 @@ SMALL = {
 @pytest.mark.parametrize('name', models.MODELS)
 def test_built_in_models_keep_it(name):
   options, image_shape = SMALL[name]
-  model = contract.check_model(
+  testing.check_model(
     name, image_shape=image_shape, num_classes=3, options=options
   )
+  model = models.build(name, num_classes=3, options=options)
   assert model.num_classes == 3
 
 
@@ -83,12 +83,14 @@ class Nnx(nnx.Module):
 
 
 def _check(spec):
-  return contract.check_model(spec, image_shape=(8, 8, 3), num_classes=3)
+  testing.check_model(spec, image_shape=(8, 8, 3), num_classes=3)
 
 
 def test_custom_networks_can_keep_it():
   for network in (Net(), Nnx):
-    assert _check(network).num_classes == 3
+    _check(network)
+    built = models.build(network, image_shape=(8, 8, 3), num_classes=3)
+    assert built.num_classes == 3
 
 
 BREACHES = [
@@ -109,7 +111,7 @@ def test_each_breach_is_said_in_a_sentence():
     try:
       _check(network)
       wrong.append(f'accepted: {sentence}')
-    except ValueError as error:
+    except (ValueError, testing.ContractError) as error:
       if not re.search(sentence, str(error)):
         wrong.append(f'{sentence}: {error}')
   assert not wrong

@@ -14,7 +14,8 @@ from jaxmu.metrics import METRICS, interface
 from jaxmu.report import results
 from jaxmu.study import evaluate, publish, run
 from jaxmu.study import job as job_lib
-from tests.metrics import test_contract
+from jaxmu.testing.metrics import simulated
+from tests.metrics.test_contract import PLUG_IN
 from tests.study import small_job
 
 pytestmark = pytest.mark.xdist_group('job')
@@ -119,15 +120,15 @@ def test_a_job_computes_the_metric_of_a_file(finished, tmp_path):
   folder = tmp_path / 'job'
   shutil.copytree(finished, folder)
   path = tmp_path / 'confidence.py'
-  path.write_text(test_contract.PLUG_IN)
+  path.write_text(PLUG_IN)
   settings = small_job.make(folder, metrics=(str(path),))
   job = run.run(settings)
   assert np.isfinite(_value(folder)['msg', 'forget_log_odds'])
   assert 'Median log-odds' in (folder / 'report.html').read_text()
   assert publish.is_current(job)
-  path.write_text(test_contract.PLUG_IN.replace('nanmedian', 'nanmean'))
+  path.write_text(PLUG_IN.replace('nanmedian', 'nanmean'))
   assert not publish.is_current(job)  # the code is part of the address
-  path.write_text(test_contract.PLUG_IN.replace('np.nanmedian', 'undefined'))
+  path.write_text(PLUG_IN.replace('np.nanmedian', 'undefined'))
   run.run(settings)
   assert np.isnan(_value(folder)['msg', 'forget_log_odds'])
   assert any("'undefined' is not" in w for w in _facts(folder)['warnings'])
@@ -164,7 +165,7 @@ def test_a_metric_that_fails_costs_only_itself():
     raise ZeroDivisionError
 
   collected = evaluate.Collected()
-  population = test_contract.make()
+  population = simulated(name='ft')
   evaluate.measure(population, interface.Metric('x', fail, card), collected)
   assert collected.missing['ft', 'ra'] == 'ZeroDivisionError'
   absent = collected.estimates['ft']['ra'].by_split
@@ -178,7 +179,7 @@ def test_models_without_a_value_are_counted():
   metric = interface.Metric('x', lambda p: {'fa': values}, card)
   collected = evaluate.Collected()
   cluster = np.array([0, 0, 1, 1, 2, 2])
-  evaluate.measure(test_contract.make(cluster=cluster), metric, collected)
+  evaluate.measure(simulated(name='ft', cluster=cluster), metric, collected)
   assert collected.estimates['ft']['fa'].by_split.tolist() == [1, 3.5, 5.5]
   assert collected.partial == [
     'FT: Forget accuracy (FA) is not available for 1 of 6 models (the sky is '
@@ -188,7 +189,7 @@ def test_models_without_a_value_are_counted():
 
 def test_numbers_of_a_plug_in_must_have_names_of_their_own(tmp_path):
   path = tmp_path / 'mine.py'
-  text = test_contract.PLUG_IN.replace('forget_log_odds', 'fa')
+  text = PLUG_IN.replace('forget_log_odds', 'fa')
   path.write_text(text)
   settings = types.SimpleNamespace(metrics=(str(path),))
   with pytest.raises(ValueError, match=r"\['fa'\], which other metrics give"):

@@ -1,22 +1,21 @@
-"""What every attack must satisfy, built in or a plug-in.
+"""The contract of attacks.
 
-    from jaxmu.attacks import contract
-
-    contract.check_attack('my_attack.py')
-
-runs the attack on simulated populations and raises an AssertionError that names
-the rule and what is wrong. Rules that do not apply to an attack are listed with
-reasons on its card (`interface.Card.exempt`).
+The attack is run on simulated populations: with a leak and without one, with
+models and examples in another order, and with values that real models give now
+and then.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from jaxmu.attacks import interface, registry, scores, simulation
 from jaxmu.attacks.interface import Attack
-from jaxmu.attacks.log_odds import EXCLUDED, RETAINED
+from jaxmu.states import EXCLUDED, RETAINED
+from jaxmu.terms import Term
+from jaxmu.testing.faults import Findings, Rule, enforce
 
 _FPR = 0.2
 _REPEATS = 8
@@ -28,38 +27,12 @@ Arrays = Mapping[str, np.ndarray]
 Numbers = dict[tuple[str, str], tuple[float, float, float]]
 
 
-def check_attack(spec: registry.Spec) -> None:
-  """Check an attack against all rules.
-
-  Args:
-    spec: a name, path, module or `Attack`.
-
-  Raises:
-    ValueError: there is no such attack, or what is there is not one.
-    AssertionError: a rule is broken; one line that names it.
-
-  Example:
-    >>> check_attack('loss')
-  """
-  attack = registry.resolve(spec)
-  _card(attack)
-  for rule, check in _CHECKS.items():
-    if rule not in attack.card.exempt:
-      check(attack)
-
-
 def _simulated(
   attack: Attack, *, shift: float = 0.0, seed: int = 0, classes: int = 3
 ) -> dict[str, np.ndarray]:
   examples = _FEW_EXAMPLES if attack.card.cost == 'costly' else _EXAMPLES
   return simulation.arrays(
     shift=shift, seed=seed, examples=examples, classes=classes
-  )
-
-
-def _fail(attack: Attack, rule: str, problem: str) -> None:
-  raise AssertionError(
-    f'attack {attack.name!r} breaks the rule {rule!r}: {problem}'
   )
 
 
@@ -80,64 +53,75 @@ def _numbers(attack: Attack, arrays: Arrays) -> Numbers:
 
 
 def _compare(
-  attack: Attack,
-  rule: str,
   first: Numbers,
   second: Numbers,
   reason: str,
+  remedy: str,
   *,
   tolerance: float = 0.0,
-) -> None:
+) -> Findings:
+  """Find numbers of two runs that differ though they should not."""
   if first.keys() != second.keys():
     odd = sorted(first.keys() ^ second.keys())
-    _fail(attack, rule, f'{odd} are given only once though {reason}')
+    yield f'{odd} are given only once though {reason}.', remedy
   for key in first:
-    if not np.allclose(
+    if key in second and not np.allclose(
       first[key], second[key], rtol=tolerance, atol=tolerance, equal_nan=True
     ):
-      _fail(
-        attack,
-        rule,
+      yield (
         f'{key[1]} of {key[0]} models is {first[key][0]!r} and '
-        f'{second[key][0]!r} though {reason}',
+        f'{second[key][0]!r} though {reason}.',
+        remedy,
       )
 
 
-def _card(attack: Attack) -> None:
+def _card(attack: Attack) -> Findings:
   """Every number has a term, every text is there."""
   card = attack.card
   for field in ('title', 'subject', 'source'):
     if not getattr(card, field).strip():
-      _fail(attack, 'card', f'its {field} is empty')
-  for rule, reason in card.exempt.items():
-    if not reason.strip():
-      _fail(attack, 'card', f'its exemption from {rule!r} has no reason')
+      yield f'its {field} is empty.', 'Fill it in on the card.'
   results = _results(attack, _simulated(attack))
   if not results:
-    _fail(attack, 'card', 'it reports no number')
-  for statistic in {result.statistic for result in results}:
+    yield 'it reports no number.', 'Return a dict of estimates from `report`.'
+  for statistic in sorted({result.statistic for result in results}):
     term = attack.term(statistic)
     if term is None:
-      _fail(
-        attack,
-        'card',
-        f'{statistic!r} has no term; add it to the terms of the card',
-      )
+      yield f'{statistic!r} has no term.', 'Add it to the terms of the card.'
     elif not term.sentence.endswith('.') or '{' in term.sentence:
-      _fail(attack, 'card', f'{term.sentence!r} is not a sentence')
+      yield (
+        f'{term.sentence!r} is not a sentence.',
+        'End it with a full stop; the only braces are those of {attack}.',
+      )
   if attack.score is not None:
     data = scores.from_arrays(_simulated(attack))
     for name, value in registry.score(attack, data).items():
       if value.shape != data.populations[name].state.shape:
-        _fail(
-          attack,
-          'card',
-          f'its score has shape {value.shape}; expected [models, examples]',
+        yield (
+          f'its score has shape {value.shape}.',
+          'Return a score for each [models, examples], NaN where none is.',
         )
 
 
-def _null(attack: Attack) -> None:
+def _null(attack: Attack) -> Findings:
   """Without a leak, numbers are at chance or like those of retrained models."""
+  for statistic, gap in _gaps(attack).items():
+    known = np.array(gap)[np.isfinite(gap)]
+    if len(known) < 2:
+      continue
+    mean = known.mean()
+    error = known.std(ddof=1) / math.sqrt(len(known))
+    if abs(mean) > 5 * error + _SLACK:
+      yield (
+        f'{statistic} is off by {mean:.3f} ± {error:.3f} on populations '
+        'without a leak.',
+        'Fit without the scored model and its siblings, the models of its '
+        '`group`.',
+      )
+
+
+def _gaps(attack: Attack) -> dict[str, list[float]]:
+  """Return distances from what is expected without a leak, by statistic."""
   gaps: dict[str, list[float]] = {}
   chance = {'half': 0.5, 'one': 1.0, 'zero': 0.0}
   for seed in range(_REPEATS):
@@ -154,97 +138,80 @@ def _null(attack: Attack) -> None:
         continue
       gaps.setdefault(statistic, []).append(value - expected)
     if not gaps:  # no number has an expected value
-      return
-  for statistic, gap in gaps.items():
-    known = np.array(gap)[np.isfinite(gap)]
-    if len(known) < 2:
-      continue
-    mean = known.mean()
-    error = known.std(ddof=1) / math.sqrt(len(known))
-    if abs(mean) > 5 * error + _SLACK:
-      _fail(
-        attack,
-        'null',
-        f'{statistic} is off by {mean:.3f} ± {error:.3f} on populations '
-        'without a leak; the scored model or its siblings may be part of a fit',
-      )
+      break
+  return gaps
 
 
-def _model_order(attack: Attack) -> None:
+_ORDER = 'Do not read anything from the place of a row or column.'
+
+
+def _model_order(attack: Attack) -> Findings:
   arrays = _simulated(attack, shift=1.0)
   order = np.random.default_rng(1).permutation(len(arrays['split']))
   moved = {k: v if k == 'labels' else v[order] for k, v in arrays.items()}
-  _compare(
-    attack,
-    'model_order',
+  yield from _compare(
     _numbers(attack, arrays),
     _numbers(attack, moved),
     'only the order of the models differs',
+    _ORDER,
     tolerance=1e-8,
   )
 
 
-def _example_order(attack: Attack) -> None:
+def _example_order(attack: Attack) -> Findings:
   arrays = _simulated(attack, shift=1.0)
   order = np.random.default_rng(2).permutation(len(arrays['labels']))
   moved = {
     k: v[order] if k == 'labels' else v if k == 'split' else v[:, order]
     for k, v in arrays.items()
   }
-  _compare(
-    attack,
-    'example_order',
+  yield from _compare(
     _numbers(attack, arrays),
     _numbers(attack, moved),
     'only the order of the examples differs',
+    _ORDER,
     tolerance=1e-8,
   )
 
 
-def _in_range(attack: Attack, rule: str, arrays: Arrays, what: str) -> Numbers:
-  """Return numbers after checking that they are NaN or in their range."""
-  try:
-    found = _numbers(attack, arrays)
-  except Exception as error:
-    raise AssertionError(
-      f'attack {attack.name!r} breaks the rule {rule!r}: {what} end in '
-      f'{type(error).__name__}: {error}'
-    ) from error
-  for (population, statistic), (value, _, _) in found.items():
-    term = attack.term(statistic)
+def _range(attack: Attack, found: Numbers, given: str) -> Findings:
+  """Find numbers that are infinite, or shares outside [0, 1]."""
+  for population, statistic, value, term in _terms(attack, found):
     share = term is not None and term.unit == 'fraction'
     if np.isinf(value) or (share and not (np.isnan(value) or 0 <= value <= 1)):
-      _fail(
-        attack,
-        rule,
-        f'{statistic} of {population} models is {value} with {what}',
+      yield (
+        f'{statistic} of {population} models is {value} with {given}.',
+        'Give NaN where a number cannot be computed.',
       )
-  return found
 
 
-def _two_classes(attack: Attack) -> None:
-  arrays = _simulated(attack, shift=1.0, classes=2)
-  _in_range(attack, 'two_classes', arrays, 'logits of two classes')
+def _terms(
+  attack: Attack, found: Numbers
+) -> Iterable[tuple[str, str, float, Term | None]]:
+  for (population, statistic), (value, _, _) in found.items():
+    yield population, statistic, value, attack.term(statistic)
 
 
-def _constant(attack: Attack) -> None:
+def _two_classes(attack: Attack) -> Findings:
+  found = _numbers(attack, _simulated(attack, shift=1.0, classes=2))
+  yield from _range(attack, found, 'logits of two classes')
+
+
+def _constant(attack: Attack) -> Findings:
   arrays = _simulated(attack)
   same = {k: np.zeros_like(v) for k, v in arrays.items() if 'logits' in k}
-  arrays = {**arrays, **same}
-  found = _in_range(attack, 'constant', arrays, 'constant scores')
-  for (population, statistic), (value, _, _) in found.items():
-    term = attack.term(statistic)
+  found = _numbers(attack, {**arrays, **same})
+  yield from _range(attack, found, 'constant scores')
+  for population, statistic, value, term in _terms(attack, found):
     half = term is not None and term.better == 'half'
     if half and not (np.isnan(value) or abs(value - 0.5) < 1e-9):
-      _fail(
-        attack,
-        'constant',
-        f'{statistic} of {population} models is {value} with constant scores; '
-        'expected 0.5',
+      yield (
+        f'{statistic} of {population} models is {value} with constant scores.',
+        'Count ties as one half.',
       )
 
 
-def _non_finite(attack: Attack) -> None:
+def _non_finite(attack: Attack) -> Findings:
   arrays = _simulated(attack, shift=1.0)
   rng = np.random.default_rng(3)
   for key in ('logits', 'retrained_logits'):
@@ -252,10 +219,11 @@ def _non_finite(attack: Attack) -> None:
     at = rng.random(logits.shape[:2]) < 0.05
     logits[at] = rng.choice([np.nan, np.inf, -np.inf], (at.sum(), 1))
     arrays[key] = logits
-  _in_range(attack, 'non_finite', arrays, 'scores that are not finite')
+  found = _numbers(attack, arrays)
+  yield from _range(attack, found, 'scores that are not finite')
 
 
-def _excluded(attack: Attack) -> None:
+def _excluded(attack: Attack) -> Findings:
   """Entries of state 3 that are not excluded in every model are not read."""
   arrays = _simulated(attack, shift=1.0)
   state = arrays['state'].copy()
@@ -269,17 +237,14 @@ def _excluded(attack: Attack) -> None:
     for key in ('logits', 'retrained_logits'):
       changed[key] = np.where(hidden[..., None], value, arrays[key]).astype('f')
     found.append(_numbers(attack, changed))
-  for other in found[1:]:
-    _compare(
-      attack,
-      'excluded',
-      found[0],
-      other,
-      'only scores of excluded entries differ',
-    )
+  yield from _compare(
+    *found,
+    'only scores of excluded entries differ',
+    'Leave out the entries whose state is 3.',
+  )
 
 
-def _failed(attack: Attack) -> None:
+def _failed(attack: Attack) -> Findings:
   """Scores of failed models are not read; nothing is given if all failed."""
   arrays = _simulated(attack, shift=1.0)
   failed = np.zeros(len(arrays['split']), bool)
@@ -292,40 +257,39 @@ def _failed(attack: Attack) -> None:
         'f'
       )
     found.append(_numbers(attack, changed))
-  for other in found[1:]:
-    _compare(
-      attack, 'failed', found[0], other, 'only scores of failed models differ'
-    )
+  yield from _compare(
+    *found,
+    'only scores of failed models differ',
+    'Leave out the models whose state is 3 everywhere.',
+  )
   arrays['failed'] = np.ones_like(failed)
   for result in _results(attack, arrays):
     estimate = result.estimate
     if result.population == 'unlearned' and not (
       np.isnan(estimate.value) and 'failed' in estimate.note
     ):
-      _fail(
-        attack,
-        'failed',
-        f'{result.statistic} is {estimate.value} though all models failed',
+      yield (
+        f'{result.statistic} is {estimate.value} though all models failed.',
+        'Give NaN.',
       )
 
 
-def _repeat(attack: Attack) -> None:
+def _repeat(attack: Attack) -> Findings:
   arrays = _simulated(attack, shift=1.0)
   before = {key: value.copy() for key, value in arrays.items()}
-  first = _numbers(attack, arrays)
-  _compare(
-    attack,
-    'repeat',
-    first,
+  yield from _compare(
+    _numbers(attack, arrays),
     _numbers(attack, arrays),
     'the scores are the same',
+    'Keep no state between calls, and seed what is random.',
   )
   for key, value in before.items():
     if not np.array_equal(value, arrays[key]):
-      _fail(attack, 'repeat', f'it changes {key!r} of its input')
+      yield f'it changes {key!r} of its input.', 'Write to a copy.'
 
 
-_CHECKS: dict[str, Callable[[Attack], None]] = {
+ATTACK_RULES: dict[str, Rule[Attack]] = {
+  'card': _card,
   'null': _null,
   'model_order': _model_order,
   'example_order': _example_order,
@@ -336,4 +300,34 @@ _CHECKS: dict[str, Callable[[Attack], None]] = {
   'failed': _failed,
   'repeat': _repeat,
 }
-assert tuple(_CHECKS) == interface.RULES
+assert tuple(ATTACK_RULES) == ('card', *interface.RULES)
+
+
+def check_attack(spec: Any, rules: Sequence[str] | None = None) -> None:
+  """Check an attack against the contract that all attacks satisfy.
+
+  Takes seconds, for a costly attack up to a minute. jax is not imported.
+
+  Args:
+    spec: the attack, as for `jaxmu.attacks.registry.resolve`.
+    rules: names of rules to check, of `ATTACK_RULES`; None for all.
+
+  Raises:
+    ValueError: there is no such attack or rule, or what is there is not one.
+    ContractError: rules are broken; the message has one line for each with
+      what to do.
+
+  Example:
+    >>> from jaxmu import testing
+    >>> testing.check_attack('loss')
+  """
+  attack = registry.resolve(spec)
+  enforce(
+    'attack',
+    attack.name,
+    ATTACK_RULES,
+    attack,
+    rules=rules,
+    exempt=attack.card.exempt,
+    decisive=('card',),
+  )
