@@ -247,7 +247,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   skipped: tuple[str, ...] = ()
 
   @property
-  def url_infos(self) -> dict[str, checksums.UrlInfo]:
+  def url_infos(self) -> dict[str, checksums.UrlInfo]:  # pyright: ignore
     """Checksums for tfds' download manager, which looks them up by address."""
     return {
       remote.url: checksums.UrlInfo(
@@ -273,7 +273,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       disable_shuffling=True,  # an index means nothing in a shuffled set
     )
 
-  def _image_feature(self):
+  def _image_feature(self) -> tfds.features.FeatureConnector:
     return tfds.features.Tensor(
       shape=CATALOG[self.name].native_shape, dtype=np.uint8, encoding='bytes'
     )
@@ -388,7 +388,7 @@ class Utkface(_Builder, skip_registration=True):
 
   SOURCES = ('UTKFace', 'UTKFace.tar.gz', 'UTKFace.tar', 'UTKFace.zip')
 
-  def _image_feature(self):
+  def _image_feature(self) -> tfds.features.FeatureConnector:
     # The original JPEG bytes are kept and decoded when the set is opened.
     return tfds.features.Image(shape=(None, None, 3))
 
