@@ -428,8 +428,8 @@ def _check_match(
       'build the model with the width, depth and stem of the weights'
     )
   node = _get(match.contents.tree, match.wrapper)
-  found = {name: _get(node, key) for name, key in match.keys.items()}
-  for name, array in found.items():
+  stored_arrays = {name: _get(node, key) for name, key in match.keys.items()}
+  for name, array in stored_arrays.items():
     if isinstance(array, Unreadable):
       raise ValueError(
         f'{met}: {name} is {array.reason}; write dense floating-point tensors'
@@ -439,11 +439,14 @@ def _check_match(
         f'{met}: {name} is of dtype {array.dtype} (quantised, not weights?); '
         'write floating-point tensors'
       )
-  _check_shapes(model, met, match, found)
+  _check_shapes(model, met, match, stored_arrays)
 
 
 def _check_shapes(
-  model: interface.Model, met: str, match: _Match, found: Mapping[str, Stored]
+  model: interface.Model,
+  met: str,
+  match: _Match,
+  stored_arrays: Mapping[str, Stored],
 ) -> None:
   """Raise ValueError for weights of a network of another size."""
   expected = _shapes(model)
@@ -452,8 +455,8 @@ def _check_shapes(
     shape = expected[leaf.collection, leaf.path]
     if match.naming.transposed and leaf.axes is not None:
       shape = tuple(shape[axis] for axis in leaf.axes)
-    if found[name].shape != shape:
-      wrong.append((name, found[name].shape, shape))
+    if stored_arrays[name].shape != shape:
+      wrong.append((name, stored_arrays[name].shape, shape))
   if not wrong:
     return
   heads = tuple(f'{path}/' for path in model.blocks.classifier)

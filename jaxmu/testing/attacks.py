@@ -1,8 +1,8 @@
 """The contract of attacks.
 
 The attack is run on simulated populations: with a leak and without one, with
-models and examples in another order, and with values that real models give now
-and then.
+models and examples in another order, and with values that real models
+occasionally give.
 """
 
 import math
@@ -60,7 +60,7 @@ def _compare(
   *,
   tolerance: float = 0.0,
 ) -> Findings:
-  """Find numbers of two runs that differ though they should not."""
+  """Yield numbers that differ between two runs that must agree."""
   if first.keys() != second.keys():
     odd = sorted(first.keys() ^ second.keys())
     yield f'{odd} are given only once though {reason}.', remedy
@@ -76,7 +76,7 @@ def _compare(
 
 
 def _card(attack: Attack) -> Findings:
-  """Every number has a term, every text is there."""
+  """Every number has a term, and no text is empty."""
   card = attack.card
   for field in ('title', 'subject', 'source'):
     if not getattr(card, field).strip():
@@ -125,15 +125,15 @@ def _gaps(attack: Attack) -> dict[str, list[float]]:
   gaps: dict[str, list[float]] = {}
   chance = {'half': 0.5, 'one': 1.0, 'zero': 0.0}
   for seed in range(_REPEATS):
-    found = _numbers(attack, _simulated(attack, seed=seed))
-    for (population, statistic), (value, _, _) in found.items():
+    numbers = _numbers(attack, _simulated(attack, seed=seed))
+    for (population, statistic), (value, _, _) in numbers.items():
       term = attack.term(statistic)
       if population != 'unlearned' or term is None:
         continue
       if term.better in chance:
         expected = chance[term.better]
-      elif ('retrained', statistic) in found:
-        expected = found['retrained', statistic][0]
+      elif ('retrained', statistic) in numbers:
+        expected = numbers['retrained', statistic][0]
       else:
         continue
       gaps.setdefault(statistic, []).append(value - expected)
@@ -142,7 +142,7 @@ def _gaps(attack: Attack) -> dict[str, list[float]]:
   return gaps
 
 
-_ORDER = 'Do not read anything from the place of a row or column.'
+_ORDER = 'Do not use the position of a row or column.'
 
 
 def _model_order(attack: Attack) -> Findings:
@@ -174,9 +174,9 @@ def _example_order(attack: Attack) -> Findings:
   )
 
 
-def _range(attack: Attack, found: Numbers, given: str) -> Findings:
-  """Find numbers that are infinite, or shares outside [0, 1]."""
-  for population, statistic, value, term in _terms(attack, found):
+def _range(attack: Attack, numbers: Numbers, given: str) -> Findings:
+  """Yield numbers that are infinite, and shares outside [0, 1]."""
+  for population, statistic, value, term in _terms(attack, numbers):
     share = term is not None and term.unit == 'fraction'
     if np.isinf(value) or (share and not (np.isnan(value) or 0 <= value <= 1)):
       yield (
@@ -186,23 +186,23 @@ def _range(attack: Attack, found: Numbers, given: str) -> Findings:
 
 
 def _terms(
-  attack: Attack, found: Numbers
+  attack: Attack, numbers: Numbers
 ) -> Iterable[tuple[str, str, float, Term | None]]:
-  for (population, statistic), (value, _, _) in found.items():
+  for (population, statistic), (value, _, _) in numbers.items():
     yield population, statistic, value, attack.term(statistic)
 
 
 def _two_classes(attack: Attack) -> Findings:
-  found = _numbers(attack, _simulated(attack, shift=1.0, classes=2))
-  yield from _range(attack, found, 'logits of two classes')
+  numbers = _numbers(attack, _simulated(attack, shift=1.0, classes=2))
+  yield from _range(attack, numbers, 'logits of two classes')
 
 
 def _constant(attack: Attack) -> Findings:
   arrays = _simulated(attack)
   same = {k: np.zeros_like(v) for k, v in arrays.items() if 'logits' in k}
-  found = _numbers(attack, {**arrays, **same})
-  yield from _range(attack, found, 'constant scores')
-  for population, statistic, value, term in _terms(attack, found):
+  numbers = _numbers(attack, {**arrays, **same})
+  yield from _range(attack, numbers, 'constant scores')
+  for population, statistic, value, term in _terms(attack, numbers):
     half = term is not None and term.better == 'half'
     if half and not (np.isnan(value) or abs(value - 0.5) < 1e-9):
       yield (
@@ -219,8 +219,8 @@ def _non_finite(attack: Attack) -> Findings:
     at = rng.random(logits.shape[:2]) < 0.05
     logits[at] = rng.choice([np.nan, np.inf, -np.inf], (at.sum(), 1))
     arrays[key] = logits
-  found = _numbers(attack, arrays)
-  yield from _range(attack, found, 'scores that are not finite')
+  numbers = _numbers(attack, arrays)
+  yield from _range(attack, numbers, 'scores that are not finite')
 
 
 def _excluded(attack: Attack) -> Findings:
@@ -231,14 +231,14 @@ def _excluded(attack: Attack) -> Findings:
   hidden[::2] = state[::2] == RETAINED
   hidden &= np.random.default_rng(4).random(state.shape) < 0.5
   state[hidden] = EXCLUDED
-  found = []
+  runs = []
   for value in (np.nan, 1e30):
     changed = {**arrays, 'state': state}
     for key in ('logits', 'retrained_logits'):
       changed[key] = np.where(hidden[..., None], value, arrays[key]).astype('f')
-    found.append(_numbers(attack, changed))
+    runs.append(_numbers(attack, changed))
   yield from _compare(
-    *found,
+    *runs,
     'only scores of excluded entries differ',
     'Leave out the entries whose state is 3.',
   )
@@ -249,16 +249,16 @@ def _failed(attack: Attack) -> Findings:
   arrays = _simulated(attack, shift=1.0)
   failed = np.zeros(len(arrays['split']), bool)
   failed[[3, 8]] = True
-  found = []
+  runs = []
   for value in (np.nan, 1e30):
     changed = {**arrays, 'failed': failed, 'retrained_failed': failed}
     for key in ('logits', 'retrained_logits'):
       changed[key] = np.where(failed[:, None, None], value, arrays[key]).astype(
         'f'
       )
-    found.append(_numbers(attack, changed))
+    runs.append(_numbers(attack, changed))
   yield from _compare(
-    *found,
+    *runs,
     'only scores of failed models differ',
     'Leave out the models whose state is 3 everywhere.',
   )
