@@ -63,7 +63,6 @@ _FPRS = flags.DEFINE_list(
   'fprs', ['0.001', '0.01', '0.1'], 'False-positive rates of the TPR.'
 )
 
-_GRID = np.geomspace(1e-3, 1.0, 61)
 # Populations of a file, as tables and pictures name them.
 METHODS = {
   'original': results.ORIGINAL,
@@ -223,27 +222,12 @@ def rows(attacked: Attacked) -> list[results.Row]:
   for (method, metric), estimate in attacked.estimates.items():
     beside = attacked.estimates.get((results.REFERENCE, metric))
     retrained = np.nan if beside is None else beside.value
-    found.append(_row(method, metric, estimate, retrained))
+    found.append(results.row(method, metric, estimate, retrained))
     excess = attacked.excess.get((method, metric))
     if excess is not None:
       name = f'{glossary.EXCESS}{metric}'
-      found.append(_row(method, name, excess, 0.0))
+      found.append(results.row(method, name, excess, 0.0))
   return found
-
-
-def _row(
-  method: str, metric: str, estimate: intervals.Estimate, retrained: float
-) -> results.Row:
-  return results.Row(
-    method=method,
-    metric=metric,
-    value=estimate.value,
-    low=estimate.low,
-    high=estimate.high,
-    retrained=retrained,
-    gap=estimate.value - retrained,
-    n=estimate.n,
-  )
 
 
 def output_rows(
@@ -278,8 +262,8 @@ def output_rows(
         (following, forgotten & unused),
       )
     )
-    found.append(_row(results.UNLEARNED, name, own, scale.value))
-    found.append(_row(results.REFERENCE, name, scale, scale.value))
+    found.append(results.row(results.UNLEARNED, name, own, scale.value))
+    found.append(results.row(results.REFERENCE, name, scale, scale.value))
   return found
 
 
@@ -379,7 +363,7 @@ def _roc(
     one = data.populations[name]
     if not all(map(len, _by_kind(ratio, one))):
       continue
-    curve = roc.curves(ratio, one.audited_state, one.group, fpr=_GRID)
+    curve = roc.curves(ratio, one.audited_state, one.group, fpr=roc.FPR_GRID)
     curves[METHODS[name]] = plots.Roc(
       fpr=curve['fpr'],
       tpr=curve['tpr'],

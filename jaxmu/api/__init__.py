@@ -1,16 +1,16 @@
 """The functions of `import jaxmu`.
 
-Modules in the order of a session:
+The modules, in the order of use:
 
   inputs       data sets and splits
-  setup        what populations share: data, design, model, seed
+  setup        data, design, model and seed that populations share
   defaults     settings that suit a data set
   sweeps       hyper-parameters per member
   training     train, retrain, unlearn, predict, load
-  populations  their results: Models and Predictions
+  populations  the results: Models and Predictions
   folders      populations on disk
   evaluation   audit
-  jobs         run: what the command does
+  jobs         run: a whole job in a folder
   request      delete examples from one trained model
   printing     results as tables
 """

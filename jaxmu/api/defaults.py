@@ -1,6 +1,6 @@
-"""Settings that suit a data set, a model and a method.
+"""Default settings for a data set, a model and a method.
 
-They are those of a job, see `jaxmu.study.recipes`.
+They are the settings of a job, see `jaxmu.study.recipes`.
 """
 
 from typing import Any
@@ -10,13 +10,13 @@ from jaxmu.api import inputs
 from jaxmu.method import Method
 from jaxmu.study import recipes
 
-# Up to this many training examples, networks and settings of the digits' size.
+# Up to this many training examples, the settings of the digits are used.
 SMALL = 10_000
 _NETWORKS = ('resnet18', 'vit11m')
 
 
 def is_small(data: inputs.Data) -> bool:
-  """Whether a data set takes the settings of the digits."""
+  """Return whether a data set takes the settings of the digits."""
   return data.num_dev <= SMALL
 
 

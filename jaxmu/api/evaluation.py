@@ -32,9 +32,6 @@ _KEYS = {
   'original': results.ORIGINAL,
 }
 _ACCURACIES = ('ra', 'fa', 'va', 'ta')
-_FPR_GRID = np.geomspace(1e-3, 1.0, 61)
-# An attack that leaves one group out needs two others to be fitted on.
-_MIN_GROUPS = 3
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -42,10 +39,10 @@ class Audit(printing.Tabular):
   """Numbers with intervals, beside those of retrained models; see `audit`.
 
   Attributes:
-    rows: every number: method, metric, value, ends of its 95 % interval, the
-      value of the retrained models, the difference, and the number of
-      independent groups behind it. NaN where something is not available.
-    warnings: what a reader must know before relying on the numbers.
+    rows: every number: method, metric, value, both ends of its 95 % interval,
+      the value of the retrained models, the difference, and the number of
+      independent groups behind it. NaN marks what is not available.
+    warnings: limitations of the numbers, as sentences.
     failed: (failed models, all models) of methods with failed models.
     missing: why numbers are not available, by (method, metric).
     curves: U-LiRA's curve of each population as arrays `fpr`, `tpr`, `low`,
@@ -87,7 +84,7 @@ class Audit(printing.Tabular):
 
     Args:
       width: columns of the terminal.
-      everything: all metrics; else those to read first, as `print` shows.
+      everything: show all metrics, not only the main ones that `print` shows.
     """
     chosen = self.rows if everything else _headline(self.rows)
     return tables.table_text(
@@ -102,10 +99,10 @@ class Audit(printing.Tabular):
     """Draw accuracies or ROC curves; a `matplotlib.figure.Figure`.
 
     Args:
-      what: 'accuracy' or 'roc'; by default the first of them that there is.
+      what: 'accuracy' or 'roc'; by default the first one available.
 
     Raises:
-      ValueError: there is no such picture of this audit.
+      ValueError: this audit has no such picture.
     """
     drawn = self._pictures()
     if not drawn or what and what not in drawn:
@@ -145,16 +142,16 @@ class Audit(printing.Tabular):
     return folder
 
   def _pictures(self) -> dict[str, tuple[str, Callable[[], Any]]]:
-    found: dict[str, tuple[str, Callable[[], Any]]] = {}
+    drawings: dict[str, tuple[str, Callable[[], Any]]] = {}
     if any(row.metric in _ACCURACIES for row in self.rows):
-      found['accuracy'] = ('Accuracy on each set.', self._accuracy_bars)
+      drawings['accuracy'] = ('Accuracy on each set.', self._accuracy_bars)
     if self.curves:
-      found['roc'] = (
-        'Share of forgotten examples that U-LiRA finds (vertical) at a share '
-        'of false alarms (horizontal). The diagonal is guessing.',
+      drawings['roc'] = (
+        'True-positive rate of U-LiRA on forgotten examples (vertical) at each '
+        'false-positive rate (horizontal). The diagonal is guessing.',
         self._roc_curves,
       )
-    return found
+    return drawings
 
   def _accuracy_bars(self) -> Any:
     from jaxmu.report import plots
@@ -178,7 +175,7 @@ class Audit(printing.Tabular):
 
 
 def _headline(rows: Sequence[Row]) -> list[Row]:
-  """Return the rows to read first, without metrics that are not available."""
+  """Return the main rows, without metrics that are not available."""
   first = {row.metric for row in tables.headline(rows)}
   shown = {
     row.metric
@@ -217,11 +214,11 @@ def audit(
     fprs: false-positive rates, in (0, 1), at which to give true-positive rates.
 
   Returns:
-    The numbers; `print` shows the ones to read first.
+    The numbers; `print` shows the main ones.
 
   Raises:
-    ValueError: nothing that can be audited, populations that do not belong
-      together, an unknown attack, or one that these scores do not allow.
+    ValueError: `models` cannot be audited, populations do not belong together,
+      or an attack is unknown or cannot run on these scores.
 
   Example:
     >>> import jaxmu
@@ -229,8 +226,8 @@ def audit(
     >>> design = jaxmu.split(data, splits=2, pool=400)
     >>> original = jaxmu.train(data, design, model='tiny', num_epochs=2)
     >>> unlearned = jaxmu.unlearn('ga', original, num_epochs=1)
-    >>> found = jaxmu.audit(unlearned, against=jaxmu.retrain(original))
-    >>> found['ga', 'ta'].value >= 0
+    >>> report = jaxmu.audit(unlearned, against=jaxmu.retrain(original))
+    >>> report['ga', 'ta'].value >= 0
     True
     >>> import numpy as np
     >>> state = np.tile([[1, 2, 2, 1], [2, 1, 1, 2]], (8, 4))
@@ -263,7 +260,7 @@ def read_scores(path: str | os.PathLike) -> dict[str, np.ndarray]:
   """Read the arrays of an `.npz` file.
 
   Raises:
-    ValueError: there is no such file, or it is no archive of plain arrays.
+    ValueError: there is no such file, or it is not an archive of plain arrays.
   """
   from jaxmu.data import formats
 
@@ -283,9 +280,9 @@ def _audit_scores(
     data = scores_lib.from_arrays(arrays)
   except ValueError as error:
     raise ValueError(f'{origin}: {error}') from error
-  found, curves = _run_attacks(data, attacks, fprs, {})
+  estimates, curves = _run_attacks(data, attacks, fprs, {})
   return Audit(
-    rows=_rows({_KEYS[name]: values for name, values in found.items()}),
+    rows=_rows({_KEYS[name]: values for name, values in estimates.items()}),
     warnings=list(data.warnings),
     curves={_KEYS[name]: curve for name, curve in curves.items()},
     scores={'unlearned': dict(arrays)},
@@ -336,15 +333,15 @@ def _audit_models(
         raise ValueError(data)
       _note(warnings, f'Attacks were not run: {data}')
       continue
-    found, drawn = _run_attacks(data, attacks, fprs, known)
-    for side, values in found.items():
+    estimates, drawn = _run_attacks(data, attacks, fprs, known)
+    for side, values in estimates.items():
       name = parts[side].name
       for metric, estimate in values.items():
         if metric not in numbers[name]:
           collected.add(name, metric, estimate)
     for side, curve in drawn.items():
       curves.setdefault(parts[side].name, curve)
-    for warning in data.warnings if found else ():
+    for warning in data.warnings if estimates else ():
       _note(warnings, warning)
   names = ', '.join(dict.fromkeys(one.name for one in populations))
   return Audit(
@@ -394,12 +391,12 @@ def _evaluated(
 ) -> Evaluated:
   """Predict with all models, one row per seed and forget set."""
   members, index = _forget_sets(models)
-  found = training.predict(models)
+  predictions = training.predict(models)
   state = splits_lib.membership(models.design, len(models.data.label))
   return Evaluated(
     name=key,
-    log_odds=found.log_odds[index].astype(np.float64),
-    correct=found.correct[index],
+    log_odds=predictions.log_odds[index].astype(np.float64),
+    correct=predictions.correct[index],
     state=state[members.row],
     split=members.split,
     failed=models.failed[index] >= 0,
@@ -439,7 +436,7 @@ def _match(models: Models, against: Models) -> np.ndarray:
   position = {
     name(against.members, k, against.variant[k]): k for k in range(len(against))
   }
-  found = []
+  positions = []
   for p, k in enumerate(index.tolist()):
     variant = models.variant[k]
     if models.original is not None and models.source is not None:
@@ -451,8 +448,8 @@ def _match(models: Models, against: Models) -> np.ndarray:
         f'forget set {wanted[2]}; give against=jaxmu.retrain(original) of the '
         'same originals'
       )
-    found.append(position[wanted])
-  return np.array(found)
+    positions.append(position[wanted])
+  return np.array(positions)
 
 
 def _with_references(
@@ -463,7 +460,7 @@ def _with_references(
 ) -> dict[str, Evaluated]:
   """Return the populations of one audit by their names in attacks.
 
-  Retrained and original models that were evaluated before are looked up.
+  `known` caches retrained and original models that were evaluated before.
   """
   parts: dict[str, Evaluated] = {}
   retrained = None
@@ -492,13 +489,13 @@ def _originals(
   original: Models, source: np.ndarray, models: Models
 ) -> Evaluated:
   """Evaluate originals, repeated for each forget set of unlearned models."""
-  found = training.predict(original)
+  predictions = training.predict(original)
   state = splits_lib.membership(models.design, len(models.data.label))
   members = models.members
   return Evaluated(
     name=results.ORIGINAL,
-    log_odds=found.log_odds[source].astype(np.float64),
-    correct=found.correct[source],
+    log_odds=predictions.log_odds[source].astype(np.float64),
+    correct=predictions.correct[source],
     state=state[members.row],
     split=members.split,
     failed=original.failed[source] >= 0,
@@ -507,7 +504,7 @@ def _originals(
 
 
 def _once_per_split(part: Evaluated) -> Evaluated:
-  """Return originals without repetition, all their forget sets as one."""
+  """Return each original once, with all its forget sets merged."""
   rows: dict[bytes, list[int]] = {}
   for p, row in enumerate(part.log_odds):
     rows.setdefault(row.tobytes(), []).append(p)
@@ -536,38 +533,39 @@ def _scores(
 
   Args:
     parts: populations by their names in attacks.
-    known: what was made before of retrained and original models, by the id of
-      the population; it is added to.
+    known: cache of the scores of retrained and original models, by the id of
+      the population.
   """
-  own = parts['unlearned']
-  groups = len(np.unique(own.cluster)) if len(np.unique(own.split)) > 1 else 1
-  if groups < _MIN_GROUPS:
+  one = parts['unlearned']
+  groups = len(np.unique(one.cluster)) if len(np.unique(one.split)) > 1 else 1
+  if groups < evaluate.MIN_CLUSTERS:
     return (
-      f'they need {_MIN_GROUPS} independent groups of splits, and this design '
-      f'has {groups}; give jaxmu.split more splits, such as splits=16'
+      f'they need {evaluate.MIN_CLUSTERS} independent groups of splits, and '
+      f'this design has {groups}; give jaxmu.split more splits, such as '
+      'splits=16'
     )
-  found: dict[str, Any] = {}
+  scores: dict[str, Any] = {}
   for side, part in parts.items():
-    found[side] = known.get(id(part))
-    if found[side] is None:
+    scores[side] = known.get(id(part))
+    if scores[side] is None:
       one = _once_per_split(part) if side == 'original' else part
-      found[side] = scores_lib.population(
+      scores[side] = scores_lib.population(
         one.log_odds, one.state, one.split, one.cluster, failed=one.failed
       )
-    if side != 'unlearned':  # whose id may be given to the next
-      known[id(part)] = found[side]
-  return scores_lib.from_populations(**found)
+    if side != 'unlearned':  # its id may be reused by a later population
+      known[id(part)] = scores[side]
+  return scores_lib.from_populations(**scores)
 
 
 def _arrays(parts: Mapping[str, Evaluated]) -> dict[str, np.ndarray]:
   """Return what attacks read, as in the files of scores of a job."""
-  own = parts['unlearned']
-  found = {'state': own.state, 'split': own.split}
+  one = parts['unlearned']
+  arrays = {'state': one.state, 'split': one.split}
   for side, part in parts.items():
     prefix = '' if side == 'unlearned' else f'{side}_'
-    found[f'{prefix}log_odds'] = part.log_odds.astype(np.float32)
-    found[f'{prefix}failed'] = part.failed
-  return found
+    arrays[f'{prefix}log_odds'] = part.log_odds.astype(np.float32)
+    arrays[f'{prefix}failed'] = part.failed
+  return arrays
 
 
 def _measure(part: Evaluated, collected: evaluate.Collected) -> None:
@@ -589,26 +587,27 @@ def _run_attacks(
     attacks = registry.possible_attacks(data, costly=False)
   if not attacks:
     return {}, {}
-  found: dict[str, Estimates] = {name: {} for name in data.populations}
+  estimates: dict[str, Estimates] = {name: {} for name in data.populations}
   for one in registry.run(data, attacks=attacks, fprs=fprs, known=known):
-    metric = one.metric.replace('@', '_')
-    found[one.population][metric] = one.estimate
+    estimates[one.population][one.metric] = one.estimate
     if one.excess is not None:
-      found[one.population][f'excess_{metric}'] = one.excess
+      estimates[one.population][f'excess_{one.metric}'] = one.excess
   curves: dict[str, Arrays] = {}
-  if any('ulira_auc' in values for values in found.values()):
+  if any('ulira_auc' in values for values in estimates.values()):
     for side, ratio in registry.score('ulira', data).items():
       part = data.populations[side]
-      curve = roc.curves(ratio, part.audited_state, part.group, fpr=_FPR_GRID)
+      curve = roc.curves(
+        ratio, part.audited_state, part.group, fpr=roc.FPR_GRID
+      )
       names = ('fpr', 'tpr', 'low', 'high', 'supported')
       curves[side] = {name: curve[name] for name in names}
-  return found, curves
+  return estimates, curves
 
 
 def _rows(numbers: Mapping[str, Estimates]) -> list[Row]:
   """Return estimates as rows beside those of the retrained models."""
   reference = numbers.get(results.REFERENCE, {})
-  found = []
+  rows = []
   for method in results.ordered(numbers):
     for metric, estimate in numbers[method].items():
       retrained = results.NAN
@@ -616,16 +615,5 @@ def _rows(numbers: Mapping[str, Estimates]) -> list[Row]:
         retrained = reference[metric].value
       elif metric.startswith('excess_'):
         retrained = 0.0
-      found.append(
-        Row(
-          method=method,
-          metric=metric,
-          value=estimate.value,
-          low=estimate.low,
-          high=estimate.high,
-          retrained=retrained,
-          gap=estimate.value - retrained,
-          n=estimate.n,
-        )
-      )
-  return found
+      rows.append(results.row(method, metric, estimate, retrained))
+  return rows

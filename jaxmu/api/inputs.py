@@ -1,4 +1,4 @@
-"""What models are trained on: a data set, and its division into splits.
+"""Data sets, and their division into splits.
 
 data = jaxmu.load_data('digits')
 design = jaxmu.split(data, forget=0.1, splits=16)
@@ -36,7 +36,7 @@ _programs: weakref.WeakValueDictionary[Any, Programs] = (
 class Data(datasets.Source):
   """A data set on the host; made by `load_data`.
 
-  Beside the attributes of `jaxmu.data.datasets.Source`:
+  It has the attributes of `jaxmu.data.datasets.Source` and:
 
   Attributes:
     programs: compiled programs for these images; equal data sets share them.
@@ -308,8 +308,8 @@ def _several(
     )
   if val is not None:
     raise ValueError(
-      'val belongs to a single split; with several splits, give pool: what is '
-      'not in it is for validation'
+      'val belongs to a single split; with several splits, give pool: examples '
+      'outside it are for validation'
     )
   if pool is None and data.name == 'digits':
     pool = _DIGITS_POOL
@@ -372,7 +372,7 @@ def _of_indices(
   if val is None:
     val = np.zeros(0, np.int64)
   elif isinstance(val, float):
-    # Drawn among the examples that stay, since the others were trained on.
+    # Drawn from the other examples, since the forget set was trained on.
     stay = np.setdiff1d(train, forget)
     _, val = splits_lib.holdout(stay, fraction=val, seed=_SEED)
   val = np.asarray(val)
@@ -399,7 +399,8 @@ def check_ids(index: np.ndarray, num_dev: int, name: str) -> np.ndarray:
     name: what an error calls them.
 
   Raises:
-    ValueError: they are no list of integers, empty, out of range or repeated.
+    ValueError: they are not a list of integers, or empty, out of range or
+      repeated.
   """
   index = np.asarray(index)
   if index.dtype == bool and index.shape == (num_dev,):
@@ -462,7 +463,9 @@ def read_ids(path: str | os.PathLike, num_dev: int) -> np.ndarray:
 
 def _lines(path: pathlib.Path) -> np.ndarray:
   numbers = []
-  text = path.read_text(encoding='utf-8-sig')  # with or without a mark
+  text = path.read_text(
+    encoding='utf-8-sig'
+  )  # with or without a byte order mark
   for number, line in enumerate(text.splitlines(), 1):
     value = line.partition('#')[0].strip()
     if not value:
@@ -472,8 +475,8 @@ def _lines(path: pathlib.Path) -> np.ndarray:
     whole = re.fullmatch(r'[-+]?\d{1,18}(\.\d*)?(e[-+]?\d{1,2})?', value, re.A)
     if whole is None or not float(value).is_integer():
       raise ValueError(
-        f'{path}, line {number}: {value[:40]!r} is no integer; write one index '
-        'per line'
+        f'{path}, line {number}: {value[:40]!r} is not an integer; write one '
+        'index per line'
       )
     numbers.append(int(value) if value.lstrip('-+').isdigit() else float(value))
   return np.clip(numbers, -(2**62), 2**62).astype(np.int64)
@@ -501,6 +504,8 @@ def unsplit(image: Any, label: Any, *, size: int, num_classes: int) -> Data:
     label=label.astype(np.int32),
     num_dev=len(label),
     num_classes=num_classes,
-    transform=Transform((0.0,) * 3, (1.0,) * 3),  # that of the models is used
+    transform=Transform(
+      (0.0,) * 3, (1.0,) * 3
+    ),  # the transform of the models is used
     fingerprint='',
   )

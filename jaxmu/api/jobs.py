@@ -1,4 +1,4 @@
-"""Jobs: what `python -m jaxmu.main` does, from Python.
+"""Jobs from Python, as `python -m jaxmu.main` runs them.
 
 job = jaxmu.run('msg', data='digits', workdir='work')
 print(job)
@@ -62,7 +62,7 @@ class JobResult(printing.Tabular):
 
     Args:
       width: columns of the terminal.
-      everything: all metrics; else those to read first, as `print` shows.
+      everything: show all metrics, not only the main ones that `print` shows.
     """
     rows = self.rows if everything else tables.headline(self.rows)
     return tables.table_text(rows, width=width, failed=self._record['failed'])
@@ -167,7 +167,7 @@ def _read_population(
   missing = one.models.missing(verify=False)
   if missing:
     raise ValueError(
-      f'the models of {one.name} are not in {job.folder} any more; run the job '
+      f'the models of {one.name} are no longer in {job.folder}; run the job '
       'again'
     )
   size = one.members.size
@@ -233,7 +233,7 @@ def run(
       `workdir/<method>_<model>_<data>`.
     compare: further methods for the same table.
     overrides: fields of the configuration by dotted name, such as
-      {'train.num_epochs': 5}; see `configs/common.py` for all.
+      {'train.num_epochs': 5}; `jaxmu.study.recipes.job_config` returns all.
     **sections: the same, nested: train={'num_epochs': 5}, seed=3.
 
   Returns:
@@ -313,18 +313,18 @@ _OPEN = ('model.options', 'compare')
 
 
 def _flat(sections: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-  found = {}
+  flat = {}
   for name, value in sections.items():
     path = f'{prefix}{name}'
     if isinstance(value, Mapping) and path not in _OPEN:
-      found |= _flat(value, f'{path}.')
+      flat |= _flat(value, f'{path}.')
     else:
-      found[path] = value
-  return found
+      flat[path] = value
+  return flat
 
 
 def _override(config: dict[str, Any], path: str, value: Any) -> None:
-  """Set one field; refuse names that do not exist."""
+  """Set one field; raise a ValueError for unknown names."""
   *outer, last = path.removeprefix('config.').split('.')
   place: Any = config
   for depth, name in enumerate([*outer, last]):

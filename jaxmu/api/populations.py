@@ -1,4 +1,4 @@
-"""Populations of models and their predictions, as results to look at and save.
+"""Populations of models and their predictions.
 
 original = jaxmu.train(data, design)
 print(original)               # a table
@@ -35,7 +35,7 @@ class Models(printing.Tabular):
 
   Attributes:
     name: 'original', 'retrain' or the name of the unlearning method.
-    method: what trained them; None for models that were read from files.
+    method: the method that trained them; None for models read from files.
     setup: data, design, model and seed.
     members: initialisation, split and forget set of each model, i64[P] each;
       the forget set is -1 where a model serves all of its split.
@@ -43,7 +43,7 @@ class Models(printing.Tabular):
     variant: the values in which a sweep over hyper-parameters differs, such as
       'learning_rate=0.01', P texts; '' without a sweep.
     variables: `{'params', 'batch_stats'}`, float32 leaves [P, ...] on the host.
-    infos: what the method reports per epoch, f64[P, E] by name, among it
+    infos: reports of the method per epoch, f64[P, E] by name, including
       'loss'; NaN for epochs that a model does not train.
     failed: i64[P], the first epoch with a loss that is not finite, -1 for none.
     original: the models that unlearning started from, or None.
@@ -121,20 +121,21 @@ class Models(printing.Tabular):
   def columns(self) -> dict[str, list[Any]]:
     """Return one line per model."""
     member = self.members
-    found: dict[str, list[Any]] = {
+    columns: dict[str, list[Any]] = {
       'seed': member.seed.tolist(),
       'split': member.split.tolist(),
     }
     if (member.forget_set >= 0).any():
-      found['forget set'] = member.forget_set.tolist()
-    found |= {name: [h[name] for h in self.hparams] for name in self._varied()}
+      columns['forget set'] = member.forget_set.tolist()
+    for name in self._varied():
+      columns[name] = [h[name] for h in self.hparams]
     finite = [row[np.isfinite(row)] for row in self.losses]
-    found['last loss'] = [float(r[-1]) if r.size else None for r in finite]
+    columns['last loss'] = [float(r[-1]) if r.size else None for r in finite]
     if not any(r.size for r in finite):
-      del found['last loss']
+      del columns['last loss']
     if (self.failed >= 0).any():
-      found['failed in epoch'] = [e if e >= 0 else None for e in self.failed]
-    return found
+      columns['failed in epoch'] = [e if e >= 0 else None for e in self.failed]
+    return columns
 
   def __repr__(self) -> str:
     varied = self._varied()
@@ -156,13 +157,13 @@ class Models(printing.Tabular):
     """Draw the training loss of every epoch; a `matplotlib.figure.Figure`.
 
     Raises:
-      ValueError: no losses are known, as of models that were read from files.
+      ValueError: the losses are unknown, as for models read from files.
     """
     from jaxmu.report import plots
 
     if not self.losses.size:
       raise ValueError(
-        f'no losses of {self.name} are known; plot a population that was '
+        f'the losses of {self.name} are unknown; plot a population that was '
         'trained here'
       )
     return plots.training_curves({'': {self.name: self.losses}}, ylabel='Loss')
@@ -171,10 +172,10 @@ class Models(printing.Tabular):
     """Write models, settings and originals to a folder for `jaxmu.load`.
 
     Args:
-      path: folder to write, all of it or nothing.
+      path: folder to write, atomically.
 
     Raises:
-      ValueError: there is something else at `path`.
+      ValueError: `path` exists and holds something else.
       OSError: the folder cannot be written.
     """
     from jaxmu.api import folders
@@ -195,7 +196,7 @@ class Models(printing.Tabular):
         'net.safetensors' or 'net.msgpack' (Flax). For several models the name
         holds one or more of `{member}`, `{seed}`, `{split}`, `{forget_set}`.
       member: write only this one.
-      like: a checkpoint whose form to take, names and wrapping included.
+      like: a checkpoint whose names and structure the files copy.
 
     Returns:
       The paths written.
@@ -244,7 +245,7 @@ class Models(printing.Tabular):
       )
 
   def _varied(self) -> list[str]:
-    """Return the hyper-parameters in which models differ."""
+    """Return the names of the hyper-parameters in which models differ."""
     return [
       name
       for name in (self.hparams[0] if self.hparams else {})
@@ -254,7 +255,7 @@ class Models(printing.Tabular):
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Predictions(printing.Tabular):
-  """What models answer for N images; made by `predict`.
+  """Outputs of models for N images; made by `predict`.
 
   Attributes:
     models: the models, P of them.
@@ -295,7 +296,7 @@ class Predictions(printing.Tabular):
 
   @functools.cached_property
   def logits(self) -> np.ndarray:
-    """Outputs before the softmax, f32[P, N, C]; computed when first asked."""
+    """Outputs before the softmax, f32[P, N, C]; computed on first access."""
     return _logits(self.models, self.data)
 
   @functools.cached_property
@@ -313,19 +314,19 @@ class Predictions(printing.Tabular):
   def columns(self) -> dict[str, list[Any]]:
     """Return one line per model."""
     member = self.models.members
-    found: dict[str, list[Any]] = {
+    columns: dict[str, list[Any]] = {
       'seed': member.seed.tolist(),
       'split': member.split.tolist(),
       'images': [self.finite.shape[1]] * len(self.models),
     }
     if self.labelled:
-      found['accuracy'] = [float(row.mean()) for row in self.correct]
-      found['mean log-odds'] = [
+      columns['accuracy'] = [float(row.mean()) for row in self.correct]
+      columns['mean log-odds'] = [
         float(row.mean(dtype=np.float64)) for row in self.log_odds
       ]
     if not self.finite.all():
-      found['not finite'] = (~self.finite).sum(axis=1).tolist()
-    return found
+      columns['not finite'] = (~self.finite).sum(axis=1).tolist()
+    return columns
 
   def __repr__(self) -> str:
     models, images = self.finite.shape

@@ -1,4 +1,4 @@
-"""How results print: as plain tables, and as pandas frames."""
+"""Results as plain tables and as pandas frames."""
 
 import abc
 import math

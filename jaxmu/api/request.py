@@ -6,8 +6,8 @@
 writes to the folder `unlearned`
 
   net.safetensors  the unlearned model, in the form of the checkpoint
-  settings.json    everything that decided the result, and the checks
-  report.md        what was checked, and what could not be
+  settings.json    all settings of the run, and the checks
+  report.md        the checks, and what cannot be checked
 """
 
 import dataclasses
@@ -55,14 +55,14 @@ class Check:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Deletion(printing.Tabular):
-  """The answer to a deletion request; made by `delete`.
+  """The result of a deletion request; made by `delete`.
 
   Attributes:
     models: the unlearned model, a population of one.
     checks: numbers before and after.
-    notes: what a reader must know.
-    unchecked: what could not be checked, and what it would take.
-    settings: everything that decided the result.
+    notes: explanations and warnings.
+    unchecked: what cannot be checked, and what a check would need.
+    settings: all settings of the run.
   """
 
   models: Models
@@ -123,7 +123,7 @@ class Deletion(printing.Tabular):
 
     Args:
       path: the folder; made if it does not exist.
-      like: the checkpoint whose name and form the unlearned model takes.
+      like: the checkpoint whose name and structure the file copies.
 
     Raises:
       OSError: the folder cannot be written.
@@ -134,7 +134,7 @@ class Deletion(printing.Tabular):
     target = folder / name
     if like and target.exists() and target.samefile(like):
       raise ValueError(
-        f'{target} is the original checkpoint, which would be replaced; choose '
+        f'{target} is the original checkpoint and would be replaced; choose '
         'another folder'
       )
     checkpoints.write(
@@ -147,7 +147,7 @@ class Deletion(printing.Tabular):
         'checks': list(self.checks),
         'notes': list(self.notes),
         'unchecked': list(self.unchecked),
-        'unlearned': {'file': name, 'sha256': _sha256(target)},
+        'unlearned': {'file': name, 'sha256': files.sha256(target)},
       },
     )
     files.write_text(folder / 'report.md', self.markdown())
@@ -195,10 +195,10 @@ def delete(
     >>> data = jaxmu.load_data('digits')
     >>> design = jaxmu.split(data, splits=2, pool=400)
     >>> original = jaxmu.train(data, design, model='tiny', num_epochs=2)
-    >>> found = request.delete(
+    >>> deletion = request.delete(
     ...   'ga', original.model(0), data=data, forget=[3, 14], model='tiny',
     ...   num_epochs=1)
-    >>> found.columns()['check'][:3]
+    >>> deletion.columns()['check'][:3]
     ['accuracy on retain', 'accuracy on forget', 'accuracy on test']
   """
   data = inputs.load_data(data)
@@ -250,15 +250,15 @@ def _checks(
   models: Models, before: Predictions, after: Predictions
 ) -> list[Check]:
   columns = _columns(models)
-  found = []
+  checks = []
   for name in _SETS:
     index = columns[name]
     counts = [p.correct[0, index] for p in (before, after)]
-    found.append(_share(f'accuracy on {name}', *counts))
+    checks.append(_share(f'accuracy on {name}', *counts))
   for name in _SETS:
     index = columns[name]
     same = before.label[0, index] == after.label[0, index]
-    found.append(
+    checks.append(
       dataclasses.replace(
         _share(f'same answer as the original on {name}', same, same),
         before=results.NAN,
@@ -269,13 +269,13 @@ def _checks(
   member, outside = _compared(models)
   name = 'loss attack, forget against test (AUC)'
   if not len(outside):
-    return [*found, Check(name, results.NAN, results.NAN)]
+    return [*checks, Check(name, results.NAN, results.NAN)]
   attacks = [
     auc_interval(p.log_odds[0, member], p.log_odds[0, outside])
     for p in (before, after)
   ]
   (value_before, *ends_before), (value, *ends) = attacks
-  return [*found, Check(name, value_before, value, *ends, *ends_before)]
+  return [*checks, Check(name, value_before, value, *ends, *ends_before)]
 
 
 def _compared(models: Models) -> tuple[np.ndarray, np.ndarray]:
@@ -321,7 +321,7 @@ def auc_interval(
   """Return the AUC of a score with DeLong's 95 % interval.
 
   The AUC is the probability that a member's score is larger than that of an
-  example outside, ties counted half. Examples are taken as independent. Source:
+  example outside, ties counted half. Examples are assumed independent. Source:
   DeLong et al. 1988, Biometrics 44, equations 2 to 5.
 
   Args:
@@ -354,14 +354,14 @@ def _placements(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 def _notes(models: Models, before: Predictions) -> list[str]:
   columns, data = _columns(models), models.data
-  found = [
-    'The loss attack asks whether forgotten examples have higher log-odds than '
-    'test examples of the same classes, which were never trained on: AUC 0.5 '
-    'is no difference. Its interval takes examples as independent and does not '
-    'include the randomness of training.',
+  notes = [
+    'The loss attack tests whether forgotten examples have higher log-odds '
+    'than test examples of the same classes, which were never trained on; AUC '
+    '0.5 means no difference. Its interval assumes that examples are '
+    'independent and excludes the randomness of training.',
   ]
   if models.failed[0] >= 0:
-    found.insert(
+    notes.insert(
       0,
       f'The unlearned model is not finite from epoch {models.failed[0]} on; do '
       'not use it. A smaller learning_rate may help.',
@@ -370,7 +370,7 @@ def _notes(models: Models, before: Predictions) -> list[str]:
   accuracy = _mean(before.correct[0, index])
   frequent = np.bincount(data.label[index]).max() / len(index)
   if accuracy < 1.5 * frequent:
-    found.insert(
+    notes.insert(
       0,
       f'The original model is right on {accuracy:.1%} of the retained '
       f'examples, and the most frequent class alone gives {frequent:.1%}. '
@@ -379,32 +379,33 @@ def _notes(models: Models, before: Predictions) -> list[str]:
     )
   _, outside = _compared(models)
   if len(outside) < len(columns['test']):
-    found.append(
+    notes.append(
       f'{len(outside)} of {len(columns["test"])} test examples are of the '
       'classes to forget; the loss attack compares with these.'
     )
-  return found
+  return notes
 
 
 def _unchecked(models: Models) -> list[str]:
-  found = [
+  unchecked = [
     'Whether the model behaves like one that was retrained without these '
-    'examples. That needs retrained models: jaxmu.retrain, and jaxmu.audit '
+    'examples. This needs retrained models: jaxmu.retrain, and jaxmu.audit '
     'with against=.',
     'Whether single examples can still be recognised. The strongest attacks '
     '(U-LiRA, RMIA) compare many models that were trained with and without '
     'each example: python -m jaxmu.main runs them on the same method and data.',
     'Whether the examples were in the training set of the checkpoint, and '
     'whether copies or near-copies of them remain in the data.',
-    'What else holds the examples: other checkpoints, optimiser states, '
-    'backups, and models that were distilled or fine-tuned from this one.',
+    'Which other artefacts contain the examples: other checkpoints, optimiser '
+    'states, backups, and models that were distilled or fine-tuned from this '
+    'one.',
   ]
   if not len(models.design.val):
-    found.append(
-      'Accuracy on validation examples: all training examples were taken as '
-      'trained on. Name others with val.'
+    unchecked.append(
+      'Accuracy on validation examples: all training examples were assumed to '
+      'be trained on. Name the others with val.'
     )
-  return found
+  return unchecked
 
 
 def _settings(
@@ -415,7 +416,7 @@ def _settings(
   where: dict[str, Any] = {'file': 'variables in memory'}
   if isinstance(checkpoint, str | os.PathLike):
     path = pathlib.Path(checkpoint).expanduser()
-    where = {'file': path.name, 'sha256': _sha256(path)}
+    where = {'file': path.name, 'sha256': files.sha256(path)}
   forget = design.forget[0].astype('<i8')
   return {
     'jaxmu': __version__,
@@ -444,11 +445,6 @@ def _settings(
     'small_data_defaults': defaults.is_small(data),
     'seconds': round(seconds, 3),
   }
-
-
-def _sha256(path: pathlib.Path) -> str:
-  with open(path, 'rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def _with_interval(value: float, low: float, high: float) -> str:

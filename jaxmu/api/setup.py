@@ -1,4 +1,4 @@
-"""What several populations have in common: data, design, model and seed."""
+"""Data, design, model and seed that several populations share."""
 
 import dataclasses
 import difflib
@@ -32,7 +32,8 @@ class Setup:
     data: the data set.
     design: which examples each model retains and forgets.
     model: the architecture.
-    model_name: what to print and to save; '' for a model given as an object.
+    model_name: the name to print and to save; '' for a model given as an
+    object.
     model_options: options of a model given by name.
     precision: of the products of the network, see `jaxmu.precision`.
     seed: root of all random draws.
@@ -93,7 +94,7 @@ class Setup:
     model = self.model, self.data.transform, self.precision
     key = ('train', id(method), *model, layout)
     trainer = self.data.programs.get(key)
-    # The trainer keeps the method alive, so that its id stays its own.
+    # The trainer keeps the method alive, so its id cannot be reused.
     if trainer is None:
       trainer = population.Trainer(method, task, layout)
       self.data.programs[key] = trainer
@@ -146,7 +147,7 @@ def choose_layout(size: int) -> population.Layout:
 
 
 def slices(size: int) -> list[np.ndarray]:
-  """Cut `size` members into slices of nearly equal size that run one by one."""
+  """Divide `size` members into slices of nearly equal size, run one by one."""
   set_up_devices()
   on_cpu = jax.default_backend() == 'cpu'
   most = max(MEMBERS_AT_ONCE, len(jax.devices()) * (1 if on_cpu else _CHUNK))
@@ -156,7 +157,7 @@ def slices(size: int) -> list[np.ndarray]:
 def build_model(
   spec: Any, data: inputs.Data, options: Mapping[str, Any], precision: str
 ) -> models.Model:
-  """Return the model that a name, a path or an object stands for.
+  """Return the model that a name, a path or an object refers to.
 
   Raises:
     ValueError: there is no such model, or it does not fit the data.
@@ -179,10 +180,10 @@ def build_model(
 
 
 def check_seed(name: str, value: Any, least: int = 0) -> int:
-  """Return a whole number that seeds random draws.
+  """Return a whole number after checking its range.
 
   Raises:
-    ValueError: it is none, or out of range.
+    ValueError: it is not a whole number, or out of range.
   """
   whole = isinstance(value, int) and not isinstance(value, bool)
   if not whole or not least <= value <= _MOST_SEED:
@@ -193,7 +194,7 @@ def check_seed(name: str, value: Any, least: int = 0) -> int:
 
 
 def nearest(name: str, known: Any) -> str:
-  """Return '; did you mean ...' or the names that there are."""
+  """Return 'did you mean ...?' or a list of the known names."""
   close = difflib.get_close_matches(name, list(known), n=2)
   if close:
     return f'did you mean {" or ".join(close)}?'

@@ -1,9 +1,9 @@
 """Hyper-parameters of each member of a population.
 
-A number stands for all members. A list as long as there are members gives each
-its own value; any other list is a sweep: all members are trained with every
-value. Leaves differ within one compiled program; each value of a static makes
-another program.
+A number applies to all members. A list with one value per member applies value
+by value; any other list is a sweep, which trains all members with every value.
+Leaves differ within one compiled program; each value of a static needs another
+program.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ class Sweep(NamedTuple):
   Attributes:
     hparams: plain values of each, P dicts.
     base: i64[P], the member of the population without the sweep.
-    variant: the swept values of each in words, P texts; '' without a sweep.
+    variant: the swept values of each as text, P strings; '' without a sweep.
   """
 
   hparams: list[Values]
@@ -45,7 +45,7 @@ def expand(
     cls: class of the hyper-parameters.
     defaults: a value for each of them.
     given: values of the user, single ones or lists of equal length.
-    size: members without a sweep.
+    size: number of members without a sweep.
     sweep: train all members with every value, also where there are as many
       values as members.
 
@@ -112,14 +112,14 @@ def _check_lengths(lists: Mapping[str, Sequence[Any]]) -> None:
   if empty:
     raise ValueError(f'{empty[0]} = []; give at least one value')
   if len(set(lengths.values())) > 1:
-    said = ', '.join(f'{name} has {n} values' for name, n in lengths.items())
+    sizes = ', '.join(f'{name} has {n} values' for name, n in lengths.items())
     raise ValueError(
-      f'{said}; lists are read side by side, so give all the same length'
+      f'{sizes}; lists are read side by side, so give all the same length'
     )
 
 
 def _is_list(value: Any, default: Any) -> bool:
-  """Whether a value holds one value per member or per step of a sweep."""
+  """Return whether a value is a list over members or over a sweep."""
   if isinstance(value, np.ndarray) or hasattr(value, '__jax_array__'):
     return np.ndim(value) > isinstance(default, tuple)
   if not isinstance(value, list | tuple | range):

@@ -118,8 +118,7 @@ def retrain(
 ) -> Models:
   """Train models without their forget sets, the reference for unlearning.
 
-  They start from the initial weights of the originals and have the same
-  hyper-parameters.
+  They have the initial weights and the hyper-parameters of the originals.
 
   Args:
     original: what `train` returned, or originals that `load` read.
@@ -131,7 +130,8 @@ def retrain(
     the originals).
 
   Raises:
-    ValueError: `original` are no originals, or a hyper-parameter is wrong.
+    ValueError: `original` is not a population of originals, or a
+      hyper-parameter is wrong.
 
   Example:
     >>> import jaxmu
@@ -145,7 +145,7 @@ def retrain(
   setup, method = original.setup, methods.get('retrain')
   members, source = per_forget_set(original)
   suited, _ = defaults.for_training(setup.data, setup.model_name)
-  own = [{**suited, **original.hparams[k]} for k in source]
+  inherited = [{**suited, **original.hparams[k]} for k in source]
   for name, value in hparams.items():
     if np.ndim(value):
       raise ValueError(
@@ -155,11 +155,11 @@ def retrain(
   sweeps.expand(method.Hparams, {}, hparams, 1)
   variant = [original.variant[k] for k in source]
   chosen = sweeps.Sweep(
-    [{**h, **hparams} for h in own], np.arange(len(source)), variant
+    [{**h, **hparams} for h in inherited], np.arange(len(source)), variant
   )
   start = _fresh(setup, members)
-  found = _fit('retrain', method, setup, members, chosen, start, progress)
-  return dataclasses.replace(found, original=original, source=source)
+  trained = _fit('retrain', method, setup, members, chosen, start, progress)
+  return dataclasses.replace(trained, original=original, source=source)
 
 
 def unlearn(
@@ -176,7 +176,7 @@ def unlearn(
   progress: bool | None = None,
   **hparams: Any,
 ) -> Models:
-  """Make trained models forget.
+  """Unlearn the forget sets of trained models.
 
   Args:
     method: name in `jaxmu.METHODS`; import path or file of a method
@@ -185,7 +185,7 @@ def unlearn(
       path of a checkpoint or as `{'params', 'batch_stats'}`, with `data` and
       `forget`.
     data: the data set of one trained model, as for `load_data`.
-    forget: what it shall forget, as for `split`: indices int[F] or, for
+    forget: what to forget, as for `split`: indices int[F] or, for
       example, 'class:3'.
     model: architecture of one trained model, as for `train`.
     model_options: its options, such as {'width': 16}.
@@ -245,8 +245,8 @@ def _unlearn(
   method = methods.get(spec)
   if method.name in methods.BASELINES:
     raise ValueError(
-      f'method = {method.name!r} is no unlearning method; call jaxmu.train for '
-      'originals and jaxmu.retrain for the reference'
+      f'method = {method.name!r} is not an unlearning method; call jaxmu.train '
+      'for originals and jaxmu.retrain for the reference'
     )
   setup = original.setup
   members, source = per_forget_set(original)
@@ -256,13 +256,13 @@ def _unlearn(
   )
   members, source = _take(members, chosen.base), source[chosen.base]
   variant = [
-    ' '.join(filter(None, [original.variant[k], own]))
-    for k, own in zip(source, chosen.variant, strict=True)
+    ' '.join(filter(None, [original.variant[k], swept]))
+    for k, swept in zip(source, chosen.variant, strict=True)
   ]
   chosen = chosen._replace(variant=variant)
   start = jax.tree.map(lambda x: x[source], original.variables)
-  found = _fit(method.name, method, setup, members, chosen, start, progress)
-  return dataclasses.replace(found, original=original, source=source)
+  trained = _fit(method.name, method, setup, members, chosen, start, progress)
+  return dataclasses.replace(trained, original=original, source=source)
 
 
 def predict(models: Models, images: Any = None) -> Predictions:
@@ -287,8 +287,8 @@ def predict(models: Models, images: Any = None) -> Predictions:
     >>> data = jaxmu.load_data('digits')
     >>> design = jaxmu.split(data, splits=2, pool=400)
     >>> original = jaxmu.train(data, design, model='tiny', num_epochs=2)
-    >>> found = jaxmu.predict(original, data.image[:5])
-    >>> found.probabilities.shape
+    >>> predictions = jaxmu.predict(original, data.image[:5])
+    >>> predictions.probabilities.shape
     (2, 5, 10)
     >>> jaxmu.predict(original).log_odds.shape
     (2, 1797)
@@ -482,16 +482,21 @@ def _given(setup: Setup, variables: Any) -> Variables:
     lambda key: models.init(setup.model, key, setup.image_shape),
     jax.random.key(0),
   )
-  found, wanted = (
+  given_shapes, wanted = (
     {jax.tree_util.keystr(k): v.shape for k, v in leaves}
     for leaves in map(_leaves, (given, expected))
   )
-  wrong = [k for k in {**wanted, **found} if found.get(k) != wanted.get(k)]
+  wrong = [
+    k
+    for k in {**wanted, **given_shapes}
+    if given_shapes.get(k) != wanted.get(k)
+  ]
   if wrong:
     name = wrong[-1]  # the parameters come last
     raise ValueError(
       f'the variables do not fit {setup.describe()}: {name} has shape '
-      f'{found.get(name, "none")}, expected {wanted.get(name, "none")}; give '
+      f'{given_shapes.get(name, "none")}, expected '
+      f'{wanted.get(name, "none")}; give '
       'model and model_options of these weights'
     )
   return given
@@ -574,20 +579,20 @@ def per_forget_set(original: Models) -> tuple[Members, np.ndarray]:
   base = job_lib.members_per_forget_set(setup.design, setup.seeds)
   members, sources = [], []
   for variant in original.variants:
-    own = np.flatnonzero([v == variant for v in original.variant])
+    of_variant = np.flatnonzero([v == variant for v in original.variant])
     names = {
       (int(original.members.seed[k]), int(original.members.split[k])): k
-      for k in own
+      for k in of_variant
     }
-    found = [
+    pairs = [
       (p, names[seed, split])
       for p, (seed, split) in enumerate(
         zip(base.seed.tolist(), base.split.tolist(), strict=True)
       )
       if (seed, split) in names  # all, unless some were selected
     ]
-    members += [p for p, _ in found]
-    sources += [k for _, k in found]
+    members += [p for p, _ in pairs]
+    sources += [k for _, k in pairs]
   return _take(base, np.array(members)), np.array(sources)
 
 
@@ -658,10 +663,10 @@ def _fit(
 def _join_infos(
   parts: Sequence[population.Trained], order: np.ndarray
 ) -> dict[str, np.ndarray]:
-  """Join reports f64[P, E]; NaN where a slice has fewer epochs or no such."""
+  """Join reports f64[P, E]; NaN where a slice lacks a report or an epoch."""
   names = dict.fromkeys(name for part in parts for name in part.infos)
   epochs = max(part.losses.shape[1] for part in parts)
-  found = {}
+  joined = {}
   for name in names:
     rows = []
     for part in parts:
@@ -669,8 +674,8 @@ def _join_infos(
       values = part.infos.get(name, np.full((size, 0), np.nan))
       more = np.full((size, epochs - values.shape[1]), np.nan)
       rows.append(np.concatenate([values, more], axis=1))
-    found[name] = np.concatenate(rows)[order]
-  return found
+    joined[name] = np.concatenate(rows)[order]
+  return joined
 
 
 @contextlib.contextmanager

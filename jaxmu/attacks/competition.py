@@ -1,8 +1,8 @@
-"""The score of the NeurIPS 2023 unlearning competition, and how to read it.
+"""The score of the NeurIPS 2023 unlearning competition.
 
-U is (epsilon, delta)-unlearning if no test tells it from retraining better than
-epsilon allows. Per forgotten example, attacks on the log-odds of M unlearned
-and M retrained models give (FPR, FNR) and
+A method is (epsilon, delta)-unlearning if no test distinguishes its models from
+retrained ones better than epsilon allows. Per forgotten example, attacks on the
+log-odds of M unlearned and M retrained models give (FPR, FNR) and
 
     epsilon = max(log(1 - delta - FPR) - log FNR,
                   log(1 - delta - FNR) - log FPR)
@@ -13,7 +13,7 @@ of 2^-(bin of epsilon), bins half a unit wide (Triantafillou et al. 2024).
 A maximum over many thresholds is positive without any difference: identical
 Gaussians give F of about 0.17 (grid rule), not 1. Always read F(U, R) against
 F(R', R) at the same M (`relative_score`), or use `lower_bound`, whose
-thresholds are chosen on other models than those that judge them.
+thresholds are chosen on one half of the models and evaluated on the other.
 
 Unlike the released scorer, more than one threshold does not raise, and the
 logits are left unmodified.
@@ -36,7 +36,7 @@ from jaxmu.attacks.scores import (
 )
 from jaxmu.terms import Term
 
-MAX_EXAMPLES = 1000  # of the competition's grid, milliseconds each
+MAX_EXAMPLES = 1000  # evenly spaced; the grid takes milliseconds for each
 
 Rule = Literal['competition_grid', 'exact_single', 'exact_interval']
 RULES: tuple[Rule, ...] = (
@@ -155,9 +155,9 @@ def lower_bound(
 ) -> Float64[np.ndarray, ' S']:
   """Compute a lower bound on epsilon that is valid at the given level.
 
-  The threshold and its direction are chosen on the even models and judged on
-  the odd ones, with Clopper-Pearson upper limits for FPR and FNR, each at half
-  the allowed error.
+  The threshold and its direction are chosen on the even models and evaluated
+  on the odd ones, with Clopper-Pearson upper limits for FPR and FNR, each at
+  half the allowed error.
 
   Args:
     unlearned: float[M, S], finite; models in random order.
@@ -184,7 +184,7 @@ def check_scores(
   unlearned: Float[np.ndarray, 'M S'], retrained: Float[np.ndarray, 'Q S']
 ) -> tuple[Float64[np.ndarray, 'M S'], Float64[np.ndarray, 'Q S']]:
   """Return both as float64 after checking shapes and finiteness."""
-  u, r = (np.asarray(z, np.float64) for z in (unlearned, retrained))
+  u, r = (np.asarray(x, np.float64) for x in (unlearned, retrained))
   if u.ndim != 2 or r.ndim != 2 or u.shape[1] != r.shape[1]:
     raise ValueError(
       f'log-odds have shapes {u.shape} and {r.shape}; expected [models, '
@@ -286,10 +286,10 @@ def _interval_rates(u, r):
 def _report(
   population: PopulationScores, data: Scores, options: Options
 ) -> Report:
-  """Score evenly spaced examples, the null by halves of the retrained models.
+  """Score a population against the retrained models.
 
-  The null of `relative_score` compares two halves of the retrained models; the
-  unlearned models are then scored on as many models.
+  The null of `relative_score` compares two halves of the retrained models; for
+  this ratio the unlearned models are scored on the same number of models.
   """
   del options
   assert data.retrained is not None, 'the card says that it is needed'
@@ -387,8 +387,8 @@ COMPETITION = Attack(
       'final_score': Term(
         'final score',
         'The forgetting score times the accuracies on retained and on '
-        'never-seen examples, each relative to retrained models: what ranked '
-        'the competition.',
+        'never-seen examples, each relative to retrained models; the '
+        "competition's ranking number.",
         'fraction',
         'higher',
         _SOURCE,

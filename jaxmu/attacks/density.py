@@ -27,6 +27,11 @@ from jaxmu.attacks.interface import ROC_TERMS, Card, ScoreFunction, from_score
 from jaxmu.terms import PROJECT
 
 _SMALLEST_BANDWIDTH = 1e-6
+_SLAB = 1 << 15  # scores per slab; a slab is compared with every model
+
+# Maps targets f64[J, K], samples f64[M, K] and their kinds int[M, K] to log
+# densities of the two kinds, f64[2, J, K].
+Densities = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def kde(
@@ -105,7 +110,7 @@ def silverman(
   sd = np.sqrt(squares / np.maximum(count - 1, 1))
   upper = neighbour_quantile(ordered, count, 0.75)
   iqr = upper - neighbour_quantile(ordered, count, 0.25)
-  # Half of the scores equal: an IQR of 0 says nothing about the width.
+  # The IQR is 0 if half of the scores are equal; use the deviation then.
   spread = np.where(iqr > 0, np.minimum(sd, iqr / 1.34), sd)
   return np.maximum(0.9 * spread * k**-0.2, _SMALLEST_BANDWIDTH)
 
@@ -145,7 +150,11 @@ def histogram(
     count = used.sum(axis=0)
     low = np.nan_to_num(ordered[0])
     high = np.nan_to_num(neighbour_quantile(ordered, count, 1.0))
-    number = bins if bins is not None else _rule(ordered, count, high - low)
+    number = (
+      bins
+      if bins is not None
+      else _freedman_diaconis(ordered, count, high - low)
+    )
     width = np.maximum((high - low) / number, 1e-300)
 
     def bin_of(x):
@@ -165,7 +174,7 @@ def histogram(
   )
 
 
-def _rule(ordered, count, span) -> np.ndarray:
+def _freedman_diaconis(ordered, count, span) -> np.ndarray:
   iqr = neighbour_quantile(ordered, count, 0.75) - neighbour_quantile(
     ordered, count, 0.25
   )
@@ -173,13 +182,6 @@ def _rule(ordered, count, span) -> np.ndarray:
   with np.errstate(divide='ignore', invalid='ignore'):
     number = np.nan_to_num(np.ceil(span / width), nan=2.0, posinf=200.0)
   return np.clip(number, 2, 200)
-
-
-_SLAB = 1 << 15  # scores per slab; a slab is compared with every model
-
-# Maps targets f64[J, K], samples f64[M, K] and their kinds int[M, K] to log
-# densities of the two kinds, f64[2, J, K].
-Densities = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def density_ratio(

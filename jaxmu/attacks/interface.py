@@ -1,10 +1,10 @@
-"""What an attack is: a function from scores to numbers, and a card in words.
+"""What an attack is: a function from scores to numbers, with a card.
 
 An attack is one `Attack` in the file of its algorithm and one line in
 `jaxmu.attacks.registry`. Its `report` turns the scores of one population into
-estimates; its `Card` says what the attack needs, what it asks, and what each of
-its numbers means. Tables, reports and the contract test read the card, so that
-nothing else has to be edited.
+estimates; its `Card` says what the attack needs, which question it answers and
+what each of its numbers means. Tables, reports and the contract test read the
+card, so no other file has to change.
 
 Most attacks give a score to every (model, example) and report its ROC.
 `from_score` makes those from the score alone:
@@ -43,7 +43,8 @@ QUESTIONS = ('forgotten_or_unseen', 'unlearned_or_retrained', 'exposure')
 COSTS = ('cheap', 'costly')
 POPULATIONS = ('original', 'retrained', 'unlearned')
 
-# What an attack may need of the scores: (is it there?, how to name it).
+# What an attack may need: a test whether the scores have it, and its name in
+# messages.
 NEEDS: Mapping[str, tuple[Callable[[Scores], bool], str]] = {
   'logits': (lambda data: 'entropy' in data.unlearned.signals, "'logits'"),
   'correctness': (
@@ -78,11 +79,11 @@ Report = dict[str, intervals.Estimate]
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """What a caller may choose.
+  """Options of the caller.
 
   Attributes:
     fprs: false-positive rates at which to give the TPR.
-    settings: of this attack; keys are `Card.settings`.
+    settings: settings of this attack; keys are `Card.settings`.
   """
 
   fprs: Sequence[float] = roc.FPRS
@@ -101,22 +102,22 @@ Terms = Mapping[str, Term | Callable[[float], Term]]
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-  """An attack in words.
+  """Description of an attack.
 
   Attributes:
-    title: a few words, for headings.
+    title: short name, for headings.
     subject: the attack as the subject of a sentence; it takes the place of
       '{attack}' in the sentences of `terms`.
     source: where the attack comes from.
     question: what its numbers answer, one of `QUESTIONS`. Numbers of different
       questions are never counted together.
     terms: the meaning of each statistic that `report` may give. A statistic
-      with a number in its name stands under a key with empty braces and a
+      with a number in its name has a key with empty braces, whose value is a
       function from the number to the term: 'tpr_{}' describes 'tpr_0.01'.
-    needs: what the scores must hold, keys of `NEEDS`.
+    needs: what the scores must contain, keys of `NEEDS`.
     cost: 'cheap', or 'costly' where the largest populations take minutes.
-    populations: those that the attack is run on, of `POPULATIONS`.
-    settings: names of the settings that it takes.
+    populations: the populations that the attack runs on, from `POPULATIONS`.
+    settings: names of its settings.
     exempt: rules of the contract test (`RULES`) that do not apply, each with
       the reason.
 
@@ -156,12 +157,12 @@ class Attack:
   """One attack.
 
   Attributes:
-    name: in names of metrics, `<name>_<statistic>`: lower-case letters, digits
-      and underscores.
+    name: lower-case letters, digits and underscores; metrics are named
+      `<name>_<statistic>`.
     report: returns the estimates of one population by statistic.
-    card: the attack in words.
+    card: its description.
     score: returns f64[P, N], larger for more member-like and NaN where
-      unscored; None for attacks that give no score to single entries.
+      unscored; None for attacks that do not score single entries.
   """
 
   name: str
@@ -170,12 +171,12 @@ class Attack:
   score: ScoreFunction | None = None
 
   def lacks(self, data: Scores) -> list[str]:
-    """Return in words what the scores do not have of what is needed."""
+    """Return the names of the needs that the scores do not meet."""
     needs = (NEEDS[need] for need in self.card.needs)
     return [words for present, words in needs if not present(data)]
 
   def term(self, statistic: str) -> Term | None:
-    """Return the meaning of a statistic, its attack's name filled in.
+    """Return the meaning of a statistic, with the attack's name filled in.
 
     Args:
       statistic: as in `report`, for example 'auc' or 'tpr_0.01'.
@@ -208,10 +209,11 @@ def _entry(terms: Terms, statistic: str) -> Term | None:
 
 
 def checked(entry: Any) -> Attack:
-  """Return what a plug-in gave as an attack.
+  """Check that a plug-in is an attack, and return it.
 
   Raises:
-    ValueError: it is not one, or its name cannot be part of a metric's.
+    ValueError: it is not an `Attack`, or its name cannot be part of the name
+      of a metric.
   """
   if not isinstance(entry, Attack):
     raise ValueError(
@@ -240,7 +242,7 @@ def from_score(
     name: see `Attack`.
     score: see `Attack`.
     card: its terms should include `ROC_TERMS`.
-    threshold: decision threshold fixed beforehand, 0 for likelihood ratios;
+    threshold: decision threshold fixed in advance, 0 for likelihood ratios;
       None if the score has none.
     cross_fitted: whether scores of a group are fitted on both kinds of
       observations of the other groups. Intervals are then widened, see
@@ -275,8 +277,8 @@ def _roc_terms(
     percent = f'{100 * fpr:g}%'
     return Term(
       f'TPR at {percent} FPR',
-      f'Share of {positives} that {{attack}} finds while wrongly accusing at '
-      f'most {percent} of {negatives}; guessing finds {percent}.',
+      f'Share of {positives} that {{attack}} detects while it misclassifies at '
+      f'most {percent} of {negatives}; guessing detects {percent}.',
       'fraction',
       'lower',
       source='',
@@ -285,23 +287,23 @@ def _roc_terms(
   return {
     'auc': Term(
       'AUC',
-      f'How often {{attack}} ranks {guess}; a coin gives 0.5, a perfect attack '
-      '1.',
+      f'How often {{attack}} ranks {guess}; guessing gives 0.5, a perfect '
+      'attack 1.',
       'fraction',
       'half',
       source='',
     ),
     'balanced_accuracy': Term(
       'balanced accuracy',
-      f'How often {{attack}} tells {confuses}, both counting the same, with a '
-      'threshold fixed beforehand; guessing gives 0.5.',
+      f'How often {{attack}} tells {confuses}, with equal weight for both and '
+      'a threshold fixed in advance; guessing gives 0.5.',
       'fraction',
       'half',
       source='',
     ),
     'best_balanced_accuracy': Term(
       'best balanced accuracy',
-      'Balanced accuracy of {attack} with the threshold chosen afterwards, '
+      'Balanced accuracy of {attack} with the threshold that maximises it, '
       'which exceeds 0.5 even without a leak; compare with the retrained '
       'models.',
       'fraction',
@@ -335,7 +337,7 @@ def quantile_term(unit: str) -> Callable[[float], Term]:
     percent = f'{100 * level:g}%'
     return Term(
       f'{percent} quantile',
-      f'The value that {percent} of the examples stay below, by {{attack}}.',
+      f'The value below which {percent} of the examples are, for {{attack}}.',
       unit,
       'retrained',
       source='',

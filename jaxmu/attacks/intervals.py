@@ -16,7 +16,7 @@ from scipy import stats
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-  """A number, its interval and where both come from.
+  """A number with its interval.
 
   Attributes:
     value: the estimate; NaN if it was refused.
@@ -25,7 +25,7 @@ class Estimate:
     n: number of splits behind the interval.
     by_split: f64[G] one value per split, NaN where a split has none; two
       estimates over the same splits are compared by `paired_difference`.
-    pooling: over what one operating point is chosen before averaging: 'model'
+    pooling: the level at which an operating point is chosen: 'model'
       (one ROC per model), 'split' or 'population' (one threshold for all
       models of a split or of the population).
     note: why a value was refused or the interval is not the usual one.
@@ -58,7 +58,7 @@ def over_splits(
   Args:
     by_split: f64[G], NaN for splits without a value (left out and not counted).
     level: coverage of the interval.
-    bounds: range of the metric, to which the interval is cut.
+    bounds: range of the metric, to which the interval is clipped.
     value: the estimate, where it is not the mean of `by_split`.
     pooling: see `Estimate`.
     note: see `Estimate`.
@@ -90,12 +90,13 @@ def cross_fitted(
   a degenerate U-statistic of order two. Its variance is 2 (G-1)/G s^2, while
   the spread between the G values suggests (G-2)/G s^2. The plain t-interval is
   therefore too short by sqrt(2 (G-1)/(G-2)), however many groups there are;
-  this puts it right. With a leak the interval errs on the long side.
+  this function widens it by that factor. With a leak the interval is
+  conservative.
 
   Args:
-    estimate: over at least three groups; a shorter one, a refused one and one
-      that is widened already are returned as they are.
-    bounds: range of the metric, to which the interval is cut; None for a
+    estimate: over at least three groups. Estimates over fewer groups, refused
+      ones and those already widened are returned unchanged.
+    bounds: range of the metric, to which the interval is clipped; None for a
       difference.
   """
   n = estimate.n
@@ -133,14 +134,14 @@ def group_means(
 
 
 def point(value: float, n: int, note: str = '') -> Estimate:
-  """Return a number without an interval, resting on n things."""
+  """Return a number without an interval, based on n observations."""
   return Estimate(float(value), np.nan, np.nan, n, note=note)
 
 
 def paired_difference(
   first: Estimate, second: Estimate, *, level: float = 0.95
 ) -> Estimate:
-  """Return first - second, paired by split: "excess over the retrained".
+  """Return first - second, paired by split: the excess over retrained models.
 
   Raises:
     ValueError: the estimates are over different numbers of splits.
@@ -171,7 +172,7 @@ def clopper_pearson(
 ) -> tuple[float, float]:
   """Return the exact binomial interval of a rate.
 
-  For independent trials only: a naive bound for examples of one model.
+  Valid for independent trials only; examples of one model are not.
   """
   if trials <= 0:
     return 0.0, 1.0

@@ -1,12 +1,12 @@
 """KLoM: KL divergence of margins between retrained and unlearned models.
 
-For each example, histograms of its margin over retrained models and over
-unlearned models, on common bins, and the divergence KL(R || U) between them
-(Georgiev et al. 2024). All models of both kinds must have (not) seen the
-example in the same way: a mask says which count.
+KLoM is computed per example: KL(R || U) between the histograms of its margin
+over retrained and over unlearned models, on common bins (Georgiev et al. 2024).
+The example must have the same role in all models that count; a mask selects
+them.
 
-The binning of the paper is not published in full: here 20 equal bins over the
-pooled range after clipping, with one half added to every count.
+The paper does not fully specify its bins. This module uses 20 equal bins over
+the pooled range after clipping, and adds one half to every count.
 """
 
 from typing import NamedTuple
@@ -58,8 +58,8 @@ def klom(
 ) -> Float64[np.ndarray, ' N']:
   """Compute KL(R || U) of the margins of each example.
 
-  Never 0 by chance alone: read it next to `klom(R', R)`, two retrained
-  populations of the same sizes.
+  It is positive even without any difference: compare it with `klom(R', R)` of
+  two retrained populations of the same sizes.
 
   Args:
     unlearned: float[P, N] margins (`log_odds.statistic`), finite.
@@ -67,14 +67,14 @@ def klom(
     where: bool[P, N], the models that forgot the example; all if None.
     where_retrained: bool[Q, N]; `where` if None.
     bins: number of bins.
-    clip: margins beyond +-clip are cut.
+    clip: margins are clipped to +-clip.
 
   Returns:
     f64[N] in nats, NaN for examples with fewer than two models of a kind.
   """
   u, r = (
-    np.clip(np.asarray(z, np.float64), -clip, clip)
-    for z in (unlearned, retrained)
+    np.clip(np.asarray(margins, np.float64), -clip, clip)
+    for margins in (unlearned, retrained)
   )
   in_u = np.ones(u.shape, bool) if where is None else where
   if where_retrained is not None:
@@ -121,8 +121,8 @@ def _report(
 ) -> Report:
   """Compare half of a population with the other half of the retrained models.
 
-  Half of the retrained models against the other half is the null; unlearned
-  models are compared on as many.
+  The null compares the two halves of the retrained models, so unlearned models
+  are compared on the same number of models.
   """
   del options
   assert data.retrained is not None, 'the card says that it is needed'

@@ -1,8 +1,8 @@
 """Per-example moments of a population, each without the models being scored.
 
-A score fitted on the model that it judges shows leaks where there are none, and
-so does one fitted on other models of the same split. All moments therefore come
-per *unit*: the models that are left out together (one split, one pair of
+A score fitted on the model that it evaluates shows leaks where there are none,
+and so does one fitted on other models of the same split. All moments therefore
+come per *unit*: the models that are left out together (one split, one pair of
 complementary splits, one model). Sums over a unit are subtracted from sums over
 all models, which equals refitting without it at a fraction of the cost.
 
@@ -97,7 +97,7 @@ class Moments:
 def centre(
   x: Float64[np.ndarray, 'P K'], state: Int8[np.ndarray, 'P K']
 ) -> Float64[np.ndarray, ' K']:
-  """Subtract a per-example offset in place and returns it, f64[K].
+  """Subtract a per-example offset in place and return it, f64[K].
 
   Any offset near the data keeps sums of squares from cancelling; the mean of
   the used scores is within one standard deviation of them and needs no sort.
@@ -195,11 +195,11 @@ _SLAB = 1 << 19  # scores per slab: 4 MiB in float64
 
 @dataclasses.dataclass(frozen=True)
 class View:
-  """One augmentation of a population, and how it is cut.
+  """One augmentation of a population, divided into slabs.
 
   Attributes:
     score: float[P, N] scores to fit.
-    target: float[P, N] scores to judge, often the same array.
+    target: float[P, N] scores to evaluate, often the same array.
     state: int8[P, N].
     units: what is left out together.
     columns: the slabs.
@@ -285,7 +285,7 @@ def run_in_slices(
 
 
 def column_slices(models: int, examples: int, slab: int) -> list[slice]:
-  """Cut the examples into slabs of at most `slab` scores."""
+  """Divide the examples into slabs of at most `slab` scores."""
   width = max(1, slab // max(models, 1))
   return [
     slice(start, min(start + width, examples))
@@ -294,7 +294,7 @@ def column_slices(models: int, examples: int, slab: int) -> list[slice]:
 
 
 def scored(state: Int8[np.ndarray, '*S']) -> Bool[np.ndarray, '*S']:
-  """Say which entries are either kind of observation."""
+  """Say which entries are forgotten or never seen."""
   return (state == log_odds.FORGOTTEN) | (state == log_odds.NEVER_SEEN)
 
 

@@ -1,21 +1,21 @@
-"""Likelihood-ratio attacks: U-LiRA and its relatives.
+"""Likelihood-ratio attacks: U-LiRA, LiRA and LiRA-Forget.
 
 For each example, Gaussians are fitted to the scores of the models that forgot
 it (F) and of those that never saw it (N). The log-likelihood ratio of a model's
-score is large where the model looks like one that once knew the example. The
-scored model's group stays out of the fit. Sources: Carlini et al. 2022 (LiRA),
-Kurmanji et al. 2023, Pawelczyk et al. 2023 (LiRA-Forget), Hayes et al. 2024
-(U-LiRA).
+score is large where the model resembles those that forgot the example.
+The scored model's group stays out of the fit. Sources: Carlini et al. 2022
+(LiRA), Kurmanji et al. 2023, Pawelczyk et al. 2023 (LiRA-Forget), Hayes et al.
+2024 (U-LiRA).
 
-`ulira` is the machinery; which hypotheses it compares depends on `state`, see
+`ulira` computes the ratio; `state` decides which hypotheses it compares, see
 `jaxmu.attacks.log_odds`. `lira_online` uses the options of the public LiRA
 code, `lira_offline` needs never-seen scores only, `lira_forget` compares
 unlearned with retrained models.
 
 Unlike the reference, scores are log-odds instead of 0/1 correctness, the scored
-observation is not part of the fit that judges it, never-seen observations are
+observation is not part of the fit that scores it, never-seen observations are
 scored too (so that there is an FPR), and densities stay on the log scale.
-`reference_ulira` is the reference's rule, for comparison only.
+`reference_ulira` is the rule of the reference, for comparison only.
 
 Unlike the public LiRA code, whose fixed-variance mode takes the deviation of
 all in-scores together (which adds the spread between examples) and uses it for
@@ -87,9 +87,9 @@ def ulira(
     prior_strength: nu_0, the observations that the median variance counts for;
       None for empirical Bayes.
     prior_count: kappa_0, the same for the location, 'normal_inverse_gamma'.
-    target: float, like `score`: models to be judged by the fit on `score`, for
-      attackers whose shadow models differ from their target. Row p of it is
-      judged without the group of p. Defaults to `score`.
+    target: float, like `score`: models to be scored with the fit on `score`,
+      for attackers whose shadow models differ from their target. Row p is
+      scored without the group of p. Defaults to `score`.
     threads: worker threads; defaults to the number of processors.
 
   Returns:
@@ -223,7 +223,7 @@ def lira_online(
     variance: 'per_example' or 'global' in the paper.
     location: 'median' in the public code, 'mean' in the paper.
     mode: see `leave_out.make_units`.
-    target: float like `score`, judged instead of it. With originals as `score`
+    target: float like `score`, scored instead of it. With originals as `score`
       and unlearned models as `target` this is the attack of the SCRUB paper
       (Kurmanji et al. 2023).
 
@@ -292,7 +292,7 @@ def lira_offline(
 
   Args:
     score: float[P, N] or float[P, N, A]; scores of state 2 are fitted, of
-      states 1 and 2 judged.
+      states 1 and 2 scored.
     state: int8[P, N].
     group: int[P], left out together.
     side: 'one' gives (score - mu) / sigma, of which the published score is the
@@ -326,12 +326,12 @@ def lira_offline(
       fit = leave_out.leave_out(x, c, view.units, kind, location=location)
       with np.errstate(invalid='ignore', divide='ignore'):
         sigma = np.sqrt(leave_out.shrink(fit, prior, variance))
-        z = np.empty_like(x)
+        distance = np.empty_like(x)
         for u, rows in enumerate(view.units.slices()):
-          z[rows] = (x[rows] - fit.mean[u]) / sigma[u]
+          scaled = (x[rows] - fit.mean[u]) / sigma[u]
           used = leave_out.scored(c[rows]) & (fit.count[u] >= 2)
-          z[rows] = np.where(used, z[rows], np.nan)
-      return abs(z) if side == 'two' else z
+          distance[rows] = np.where(used, scaled, np.nan)
+      return abs(distance) if side == 'two' else distance
 
     return work
 
@@ -341,10 +341,10 @@ def lira_offline(
 def reference_ulira(
   correct: Bool[np.ndarray, 'P N'], state: Int8[np.ndarray, 'P N']
 ) -> Float64[np.ndarray, 'P N']:
-  """Compute P(member) = N(z; F) / (N(z; F) + N(z; N)) as released.
+  """Compute P(member) = N(c; F) / (N(c; F) + N(c; N)) as released.
 
   Not a calibrated test: the statistic is 0/1 correctness; the scored
-  observation is inside the fit that judges it, which shows a leak where there
+  observation is part of the fit that scores it, which shows a leak where there
   is none; only forgotten observations are scored, so there is no
   false-positive rate; and where all models of a kind agree the deviation is 0
   and the score is NaN (more than half of CIFAR-10's examples at its
@@ -358,15 +358,15 @@ def reference_ulira(
     f64[P, N]; for forgotten observations the score, or NaN where a deviation
     is 0 (or no never-seen model exists); NaN everywhere else.
   """
-  z = np.asarray(correct, np.float64)
+  c = np.asarray(correct, np.float64)
   forgotten = state == log_odds.FORGOTTEN
   densities = []
   with np.errstate(invalid='ignore', divide='ignore'):
     for kind in (forgotten, state == log_odds.NEVER_SEEN):
       count = kind.sum(axis=0)
-      mean = np.where(kind, z, 0.0).sum(axis=0) / count
-      square = np.where(kind, (z - mean) ** 2, 0.0).sum(axis=0) / count
-      densities.append(stats.norm.pdf(z, mean, np.sqrt(square)))
+      mean = np.where(kind, c, 0.0).sum(axis=0) / count
+      square = np.where(kind, (c - mean) ** 2, 0.0).sum(axis=0) / count
+      densities.append(stats.norm.pdf(c, mean, np.sqrt(square)))
     member = densities[0] / (densities[0] + densities[1])
   return np.where(forgotten, member, np.nan)
 
@@ -421,8 +421,8 @@ ULIRA = from_score(
       'unscored': UNSCORED,
       'retain_auc': Term(
         'AUC on retained examples',
-        'How often {attack} ranks a retained example above an unseen one; a '
-        'coin gives 0.5.',
+        'How often {attack} ranks a retained example above an unseen one; '
+        'guessing gives 0.5.',
         'fraction',
         'half',
         source='',
@@ -462,7 +462,7 @@ LIRA_ONLINE = from_score(
   cross_fitted=True,
 )
 
-# Never fitted on a forgotten score, so that plain intervals hold.
+# Not fitted on forgotten scores, so plain intervals are valid.
 LIRA_OFFLINE = from_score(
   'lira_offline',
   lambda population, data, options: lira_offline(
@@ -537,7 +537,7 @@ ULIRA_REFERENCE = Attack(
       'member_rate': Term(
         'share called members',
         'Share of the forgotten observations that {attack} calls members: a '
-        'true-positive rate to which no false-positive rate is known.',
+        'true-positive rate for which no false-positive rate is known.',
         'fraction',
         'retrained',
         source='',

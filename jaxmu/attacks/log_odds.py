@@ -13,7 +13,7 @@ Attacks compare the entries that `state` marks as forgotten (1) with those that
 it marks as never seen (2). The functions at the end of this file rearrange a
 population so that the same attack answers another question:
 
-  as it is            forgotten against never seen, same unlearner (U-LiRA)
+  unchanged           forgotten against never seen, same unlearner (U-LiRA)
   against_retrained   unlearned against retrained on the same forgotten examples
                       (Hayes et al. 2024, LiRA-Forget, the 2023 competition)
   members             training members against never seen (LiRA on originals)
@@ -177,7 +177,7 @@ def of_class(
 def replace_non_finite(
   score: Float[np.ndarray, '*S'],
 ) -> tuple[Float[np.ndarray, '*S'], int]:
-  """Sets non-finite scores to the most wrong finite one and counts them.
+  """Set non-finite scores to the most wrong finite one and count them.
 
   A model that outputs NaN or infinity stays in every average, as one that is
   wrong about those examples; dropping it would hide the failure.
@@ -274,7 +274,7 @@ def against_retrained(
   Int8[np.ndarray, 'Q N'],
   Integer[np.ndarray, ' Q'],
 ]:
-  """Stack unlearned and retrained models: forgotten by U against R.
+  """Stack unlearned and retrained models to compare forgotten examples.
 
   For a null check pass a second retrained population as `score`.
 
@@ -284,13 +284,13 @@ def against_retrained(
       the forget set of row p.
     state: int8[P, N].
     group: int[P].
-    retrained_state: int8[P, N] where it differs from `state`, which it does for
-      models that failed.
+    retrained_state: int8[P, N] where it differs from `state`, as it does for
+      models that failed; `state` if None.
 
   Returns:
     Score [2P, N(, A)], state int8[2P, N] (1 for U and 2 for R on forgotten
-    examples, 3 elsewhere) and group int[2P]; a left-out group takes both kinds
-    with it, so that what is missing tells nothing about a model.
+    examples, 3 elsewhere) and group int[2P]. A group contains both kinds, so
+    that leaving it out does not reveal the kind of a model.
 
   Raises:
     ValueError: shapes that do not fit.
@@ -322,11 +322,11 @@ def gather(
 
   Args:
     score: float[P, N].
-    where: bool[P, N], the observations that count.
+    where: bool[P, N], which observations to use.
     count: how many to take of each example, the first ones.
 
   Returns:
-    float[count, S] and the S examples that have so many, int[S].
+    float[count, S] and the S examples with at least that many, int[S].
   """
   examples = np.flatnonzero(where.sum(axis=0) >= count)
   order = np.argsort(~where[:, examples], axis=0, kind='stable')[:count]
@@ -336,7 +336,7 @@ def gather(
 def complementary_pairs(
   state: Int8[np.ndarray, 'P N'], split: Integer[np.ndarray, ' P']
 ) -> Integer[np.ndarray, ' P'] | None:
-  """Return pairs of splits that train on exactly what another one leaves out.
+  """Return pairs of splits, each of which trains on what the other leaves out.
 
   Such a pair has to be left out together: with one of the two gone, the counts
   that remain show in which of them an example was trained on.
@@ -373,6 +373,6 @@ def members(state: Int8[np.ndarray, 'P N']) -> Int8[np.ndarray, 'P N']:
 
 
 def retained(state: Int8[np.ndarray, 'P N']) -> Int8[np.ndarray, 'P N']:
-  """Mark retained examples as 1 and never seen as 2, without forgotten."""
+  """Mark retained examples as 1 and never-seen ones as 2, exclude forgotten."""
   swapped = np.where(state == FORGOTTEN, EXCLUDED, state)
   return np.where(state == RETAINED, FORGOTTEN, swapped).astype(np.int8)

@@ -1,9 +1,9 @@
 """Exposure of single examples: one AUC per example over the models.
 
-An average over examples hides examples for which unlearning fails. AUC_n says
+An average over examples hides examples for which unlearning fails. AUC_n is
 how well a score tells the models that forgot example n from those that never
-saw it: above one half it is still remembered; below, it is pushed further away
-than an unseen example, which exposes it as well.
+saw it. Above one half, the example is still remembered; below one half, its
+scores are lower than those of an unseen example, which exposes it as well.
 
 Models of one split are not independent observations. The test counts distinct
 splits instead of models, which makes it conservative. Many examples are tested
@@ -143,7 +143,7 @@ def benjamini_hochberg(
 
 
 def _distinct(kind: np.ndarray, group: np.ndarray) -> np.ndarray:
-  """Number of distinct groups with an observation of a kind, f64[N]."""
+  """Return the number of groups with an observation of a kind, f64[N]."""
   seen = np.stack([kind[group == g].any(axis=0) for g in np.unique(group)])
   return np.count_nonzero(seen, axis=0).astype(np.float64)
 
@@ -197,14 +197,14 @@ PER_EXAMPLE = Attack(
       ),
       'below': Term(
         'share below 0.4',
-        'Share of the examples with an AUC below 0.4, pushed further away than '
-        'an unseen example; compare with the retrained models.',
+        'Share of the examples with an AUC below 0.4, whose scores are lower '
+        'than those of unseen examples; compare with the retrained models.',
         'fraction',
         'retrained',
       ),
       'exposed': Term(
         'share exposed',
-        'Share of the examples that are still remembered, beyond chance even '
+        'Share of the examples that are still remembered, significantly so '
         'after correction for the number of examples tested.',
         'fraction',
         'lower',
@@ -212,8 +212,9 @@ PER_EXAMPLE = Attack(
       ),
       'over_unlearned': Term(
         'share over-unlearned',
-        'Share of the examples pushed further away than unseen ones, which '
-        'exposes them as well, corrected for the number of examples tested.',
+        'Share of the examples with significantly lower scores than unseen '
+        'ones, which exposes them as well, corrected for the number of '
+        'examples tested.',
         'fraction',
         'lower',
         _CORRECTED,

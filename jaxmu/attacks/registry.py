@@ -4,9 +4,9 @@
     for result in registry.run(data):
       print(result.population, result.metric, result.estimate.value)
 
-Every attack is run on the unlearned models, on the retrained models, where
-there is nothing to find (the null), and on the originals, as far as there are
-scores of them. `AttackResult.excess` is the difference from the retrained
+Every attack runs on the unlearned models, on the retrained models (the null,
+with nothing to detect) and on the original models, as far as their scores are
+given. `AttackResult.excess` is the difference from the retrained
 models, paired by group.
 """
 
@@ -88,8 +88,8 @@ class AttackResult:
     attack: its name.
     statistic: for example 'auc'; `metric` is '<attack>_<statistic>'.
     estimate: the number with its interval.
-    excess: the paired difference from the retrained models; None for those
-      themselves, and where a number has no value per group.
+    excess: the paired difference from the retrained models; None for the
+      retrained models, and for numbers without a value per group.
   """
 
   population: str
@@ -103,7 +103,7 @@ class AttackResult:
     return f'{self.attack}_{self.statistic}'
 
 
-# Reports by name of the attack and population, to share between calls of `run`.
+# Reports by attack name and population, shared between calls of `run`.
 Known = MutableMapping[tuple[str, PopulationScores], Report]
 
 
@@ -119,15 +119,14 @@ def run(
   """Run attacks and return their numbers, attack by attack.
 
   Args:
-    data: of `scores.from_arrays` or `scores.from_populations`.
-    attacks: names out of `ATTACKS`, or plug-ins; all that can run if None.
+    data: from `scores.from_arrays` or `scores.from_populations`.
+    attacks: names in `ATTACKS`, or plug-ins; all that can run if None.
     fprs: false-positive rates at which to give the TPR.
     settings: by name of an attack, the settings that differ from its defaults,
       such as {'ulira': {'variance': 'global'}}.
-    known: reports on retrained and original models are looked up here and
-      added, so that several methods that share these populations (and `fprs`
-      and `settings`) attack them once.
-    advance: called with the name of each attack that is done.
+    known: cache of reports on retrained and original models, so that they are
+      attacked once for several methods with the same `fprs` and `settings`.
+    advance: called with the name of each finished attack.
 
   Raises:
     ValueError: an attack that does not exist or cannot run on these scores, or
@@ -162,8 +161,8 @@ def choose(data: Scores, attacks: Sequence[Spec] | None) -> tuple[Attack, ...]:
   """Return the attacks to run, all that can if None.
 
   Raises:
-    ValueError: an attack that does not exist, or that needs what the scores do
-      not have; one line that names it and the attacks that can run.
+    ValueError: an attack does not exist, or needs something that the scores do
+      not have; the message names it and the attacks that can run.
   """
   possible = possible_attacks(data)
   if attacks is None:
@@ -182,10 +181,10 @@ def choose(data: Scores, attacks: Sequence[Spec] | None) -> tuple[Attack, ...]:
 
 
 def resolve(spec: Spec) -> Attack:
-  """Return the attack that a name, path, module or object stands for.
+  """Return the attack that a name, path, module or object refers to.
 
   Raises:
-    ValueError: there is none; see `plugins.Registry.resolve`.
+    ValueError: there is no such attack; see `plugins.Registry.resolve`.
   """
   if isinstance(spec, str) and spec in _plugins:
     return _plugins[spec]
@@ -193,7 +192,7 @@ def resolve(spec: Spec) -> Attack:
 
 
 def known_attacks() -> dict[str, Attack]:
-  """Return built-in attacks and plug-ins that were resolved, by name."""
+  """Return the built-in attacks and the resolved plug-ins, by name."""
   return {**ATTACKS, **_plugins}
 
 
@@ -212,10 +211,10 @@ def possible_attacks(data: Scores, *, costly: bool = True) -> tuple[str, ...]:
 
 
 def term(metric: str) -> Term | None:
-  """Return the meaning of `<attack>_<statistic>`, None if there is no such.
+  """Return the meaning of `<attack>_<statistic>`; None for other names.
 
-  The longest name of an attack that fits is taken: 'ulira_reference' before
-  'ulira'. Plug-ins are known once they were resolved.
+  The longest matching name of an attack wins: 'ulira_reference' before 'ulira'.
+  Plug-ins are known after they have been resolved.
   """
   every = known_attacks()
   for name in sorted(every, key=len, reverse=True):
@@ -227,15 +226,15 @@ def term(metric: str) -> Term | None:
 def score(
   spec: Spec, data: Scores, *, settings: Mapping[str, Any] | None = None
 ) -> dict[str, Float64[np.ndarray, 'P N']]:
-  """Return what an attack says of every entry, by population.
+  """Return the scores of every entry by an attack, for each population.
 
   Args:
     spec: an attack that gives a score.
     data: the scores.
-    settings: of the attack.
+    settings: settings of the attack that differ from its defaults.
 
   Raises:
-    ValueError: it gives no score, or cannot run on these scores.
+    ValueError: the attack gives no score, or cannot run on these scores.
   """
   (attack,) = choose(data, [spec])
   if attack.score is None:
@@ -312,7 +311,7 @@ def _report(
 def _noted(
   estimate: intervals.Estimate, failures: str, all_failed: bool
 ) -> intervals.Estimate:
-  """Say in a note that models failed; no value is given if all did."""
+  """Add to the note that models failed; without a value if all did."""
   if all_failed:
     return intervals.Estimate(
       np.nan,

@@ -1,9 +1,9 @@
-"""RMIA: is a model unusually sure of an example? (Zarifzadeh et al. 2024)
+"""RMIA: confidence relative to reference models (Zarifzadeh et al. 2024).
 
     LR(x, z) = [p(x) / pbar(x)] / [p(z) / pbar(z)]
     score(x) = share of population examples z with LR(x, z) >= gamma
 
-p is the true-class probability under the judged model, pbar its mean over
+p is the true-class probability under the scored model, pbar its mean over
 reference models. For unlearning, "in" means forgotten by the unlearner and
 "out" never seen; z are examples that no model has seen. One to four reference
 models are enough. The attack is one-sided: over-unlearned examples look like
@@ -90,7 +90,7 @@ def _one_view(score, state, group, population, rule, a, gamma, mode):
   log_p = log_odds.log_confidence(score)
   units = leave_out.make_units(group, mode)
   out = np.full(state.shape, np.nan)
-  # Population examples may lack scores, of models that failed for example.
+  # Population examples may lack scores, for example those of failed models.
   unseen = (state == log_odds.NEVER_SEEN) | (population & np.isfinite(log_p))
   log_out = _log_mean(log_p, unseen, units)
   if rule == 'online':
@@ -117,7 +117,7 @@ def _log(x: float) -> float:
 
 
 def _log_mean(log_p, where, units) -> np.ndarray:
-  """Log of the mean p over some models without each unit, f64[U, N].
+  """Return the log of the mean p over some models without each unit, f64[U, N].
 
   NaN where no reference model is left.
   """
@@ -135,7 +135,7 @@ def _log_mean(log_p, where, units) -> np.ndarray:
 
 
 def _without_each(sums: np.ndarray) -> np.ndarray:
-  """Sum of all rows but each, by adding: differences would cancel."""
+  """Return the sums without each row; added up, since differences cancel."""
   zero = np.zeros_like(sums[:1])
   before = np.concatenate([zero, np.cumsum(sums, axis=0)[:-1]])
   after = np.cumsum(sums[::-1], axis=0)[::-1]

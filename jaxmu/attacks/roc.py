@@ -33,6 +33,11 @@ from scipy import stats
 from jaxmu.attacks import intervals, log_odds
 
 MIN_FALSE_POSITIVES = 10
+FPRS = (0.001, 0.01, 0.1)
+FPR_GRID = np.geomspace(1e-3, 1.0, 61)  # of ROC curves to draw
+
+Pooling = Literal['auto', 'model', 'split', 'population']
+Pair = tuple[np.ndarray, np.ndarray]  # scores of positives, of negatives
 
 
 def auc(
@@ -92,7 +97,7 @@ def balanced_accuracy(
   negatives: Float[np.ndarray, ' n0'],
   threshold: float = 0.0,
 ) -> float:
-  """Return (TPR + TNR) / 2 at a threshold fixed beforehand."""
+  """Return (TPR + TNR) / 2 at a threshold fixed in advance."""
   if not (len(positives) and len(negatives)):
     return math.nan
   return 0.5 * float(
@@ -105,8 +110,8 @@ def best_balanced_accuracy(
 ) -> float:
   """Return the largest (TPR + TNR) / 2 over thresholds: optimistic.
 
-  The threshold is chosen on the scores it is judged by, so it exceeds one half
-  without any leak; never read it without the retrained models' value.
+  The threshold is chosen on the same scores, so the value exceeds one half even
+  without a leak; always compare it with that of the retrained models.
   """
   if not (len(positives) and len(negatives)):
     return math.nan
@@ -141,12 +146,6 @@ def _placements(
   return below, np.searchsorted(ordered, scores, 'right') - below
 
 
-FPRS = (0.001, 0.01, 0.1)
-
-Pooling = Literal['auto', 'model', 'split', 'population']
-Pair = tuple[np.ndarray, np.ndarray]  # scores of positives, of negatives
-
-
 def roc_report(
   score: Float[np.ndarray, 'P N'],
   state: Int8[np.ndarray, 'P N'],
@@ -166,7 +165,7 @@ def roc_report(
     group: int[P], the split of each model, or any coarser cluster (pairs of
       complementary splits); intervals are over these.
     fprs: false-positive rates at which to give the TPR.
-    threshold: decision threshold fixed beforehand (0 for likelihood ratios),
+    threshold: decision threshold fixed in advance (0 for likelihood ratios),
       None if the score has none.
     pooling: 'auto' gives AUC and accuracies per model (per split if no model
       has both kinds, as with `log_odds.against_retrained`) and each TPR at the
@@ -175,7 +174,7 @@ def roc_report(
 
   Returns:
     Estimates under 'auc', 'balanced_accuracy' (unless `threshold` is None),
-    'best_balanced_accuracy' (optimistic, see `roc`) and 'tpr_<fpr>'.
+    'best_balanced_accuracy' (optimistic, see that function) and 'tpr_<fpr>'.
 
   Raises:
     ValueError: shapes that do not fit together.
@@ -321,7 +320,7 @@ def _tpr(pairs, group, fpr, pooling, level) -> intervals.Estimate:
 
 
 def _coarsest_needed(pairs) -> Pooling:
-  """Single models need both kinds of scores; splits share them otherwise."""
+  """Return 'model' if single models have both kinds of scores, else 'split'."""
   return 'model' if any(len(p) and len(n) for p, n in pairs) else 'split'
 
 
@@ -336,7 +335,7 @@ def _finest_supported(pairs, group, fpr) -> Pooling:
 
 
 def _naive_interval(result, pairs, level) -> intervals.Estimate:
-  """Give splits that all agree a binomial interval instead of a point."""
+  """Return a binomial interval where all splits have the same value."""
   positives = sum(len(p) for p, _ in pairs)
   low, high = intervals.clopper_pearson(
     round(result.value * positives), positives, level=level
@@ -353,7 +352,7 @@ def _naive_interval(result, pairs, level) -> intervals.Estimate:
 
 
 def _jackknife(splits: list[Pair], metric, level) -> intervals.Estimate:
-  """One threshold for all: delete-one-split jackknife."""
+  """Return the delete-one-split jackknife with one threshold for all."""
   whole = metric(*_join(splits))
   if not np.isfinite(whole) or len(splits) < 2:
     by_split = np.full(len(splits), whole)

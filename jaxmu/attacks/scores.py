@@ -1,9 +1,10 @@
-"""The scores that attacks read, checked before any attack sees them.
+"""The scores that attacks read, and their validation.
 
-A population of models is one array of log-odds and what each model did with
-each example. It may come from any framework: `from_arrays` takes the contents
-of an .npz file, in which rows of the populations belong together;
-`from_populations` takes populations of unequal size.
+The scores of a population are one array of log-odds and the role of each
+example in the training of each model. They may come from any framework:
+`from_arrays` takes the contents of an .npz file, in which rows of the
+populations belong together; `from_populations` takes populations of unequal
+size.
 
 Three kinds of entries never enter a number: those that `state` excludes; all
 of a model that failed; and, in single-example attacks, unseen examples that no
@@ -18,7 +19,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int8, Integer
 
-from jaxmu.attacks import log_odds as log_odds_lib
+from jaxmu.attacks import log_odds
 from jaxmu.attacks.log_odds import EXCLUDED, FORGOTTEN, NEVER_SEEN, RETAINED
 
 MIN_SPLITS = 4  # to fit without one and still estimate a spread
@@ -38,21 +39,22 @@ class PopulationScores:
   """Scores of one population; made by `population`.
 
   Attributes:
-    log_odds: of the true class, [P, N] or [P, N, A] for A augmentations. Finite
-      but for excluded entries and failed models, where it may be NaN.
+    log_odds: log-odds of the true class, [P, N] or [P, N, A] for A
+      augmentations. Finite, except that excluded entries and failed models may
+      have NaN.
     state: 0 retained, 1 forgotten, 2 never seen, 3 excluded; 3 in all entries
       of a failed model.
     split: the training set that each model comes from.
-    group: what is left out together and what intervals are over: the split, or
-      the pair of complementary splits.
-    failed: models that diverged. They are fitted by no attack and not scored.
+    group: models that are left out together, and the unit of intervals: the
+      split, or the pair of complementary splits.
+    failed: models that diverged. No attack fits or scores them.
     signals: other one-model scores by name, larger for more member-like; empty
       without logits.
     non_finite: how many scores were replaced by the most wrong finite one.
     population_examples: examples excluded in every model, which serve as the
       population of RMIA.
-    all_unseen: whether never-seen entries count also for examples that no model
-      forgets, see `audited_state`.
+    all_unseen: whether never-seen entries of examples that no model forgets
+      count as well, see `audited_state`.
   """
 
   log_odds: Float[np.ndarray, 'P N *A']
@@ -68,16 +70,16 @@ class PopulationScores:
   @functools.cached_property
   def mean(self) -> Float[np.ndarray, 'P N']:
     """Log-odds averaged over augmentations."""
-    z = self.log_odds
-    return z if z.ndim == 2 else z.mean(axis=2)
+    values = self.log_odds
+    return values if values.ndim == 2 else values.mean(axis=2)
 
   @functools.cached_property
   def audited_state(self) -> Int8[np.ndarray, 'P N']:
-    """The states with never-seen entries only of examples that are forgotten.
+    """The states, without never-seen entries of examples that no model forgets.
 
-    Where only a part of the examples is ever forgotten, the others may be
-    easier or harder; as negatives they would show a difference without a leak.
-    With `all_unseen` the states are returned as they are.
+    Where only some of the examples are ever forgotten, the others may be easier
+    or harder; as negatives they would show a difference without a leak. With
+    `all_unseen` the states are returned unchanged.
     """
     if self.all_unseen:
       return self.state
@@ -105,7 +107,7 @@ class Scores:
     retrained: models retrained without the same forget sets, row by row, or
       None.
     original: models before unlearning, or None.
-    warnings: what a reader must know before believing a number.
+    warnings: limitations of the numbers, as sentences for the report.
   """
 
   unlearned: PopulationScores
@@ -159,14 +161,15 @@ def population(
 ) -> PopulationScores:
   """Make the scores of one population.
 
-  A model also counts as failed if more than half of its scores are not finite;
-  finite stand-ins for such scores, the most negative float32, are recognised.
+  A model also counts as failed if more than half of its scores are not finite.
+  The most negative float32, which older files store in place of such scores,
+  counts as not finite.
 
   Args:
     log_odds: of the true class.
     state: 0 retained, 1 forgotten, 2 never seen, 3 excluded.
     split: the training set that each model comes from.
-    group: what is left out together; the split if None.
+    group: models that are left out together; the split if None.
     failed: models that diverged.
     signals: see `log_odds.signals`.
     all_unseen: see `PopulationScores`.
@@ -204,7 +207,7 @@ _LOWEST, _HIGHEST = -3e38, float(np.finfo(np.float32).max)
 
 
 def _usable(score: np.ndarray) -> np.ndarray:
-  """Say which scores are finite and no stand-ins for others."""
+  """Say which scores are finite and not placeholders for others."""
   with np.errstate(invalid='ignore'):
     return (score > _LOWEST) & (score <= _HIGHEST)
 
@@ -226,7 +229,7 @@ def _replaced(
   if score.ndim == 3:
     counted = np.broadcast_to(counted[..., None], score.shape)
   kept = good & counted
-  worst = score[kept].min() if kept.any() else log_odds_lib.MOST_WRONG
+  worst = score[kept].min() if kept.any() else log_odds.MOST_WRONG
   out = np.where(good, score, np.where(counted, worst, np.nan))
   out[failed] = np.nan
   return out.astype(score.dtype), int((counted & ~good).sum())
@@ -257,18 +260,18 @@ def from_populations(
   retrained: PopulationScores | None = None,
   original: PopulationScores | None = None,
 ) -> Scores:
-  """Put populations together.
+  """Combine populations.
 
   Args:
     unlearned: the audited population.
     retrained: row p is retrained without the forget set of row p of
       `unlearned`.
-    original: of any size; once for each split, for example, with the examples
-      of all its forget sets as forgotten ones.
+    original: any number of models, for example one per split with the examples
+      of all its forget sets as forgotten.
 
   Raises:
-    ValueError: populations that are not of the same examples or signals, or
-      retrained models that are not row by row those of the unlearned ones.
+    ValueError: populations with different examples or signals, or retrained
+      models that do not correspond to the unlearned ones row by row.
   """
   for name, other in _present(original, retrained, unlearned).items():
     rows = slice(1 if name == 'original' else 0, 2)
@@ -303,12 +306,12 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Scores:
       'retrained_logits' of the same form, row p retrained without the forget
       set of row p, 'original_log_odds' or 'original_logits', row p before
       unlearning, and 'retrained_failed' and 'original_failed'. Without
-      'failed', models most of whose scores are not finite, or are the most
-      negative float32 in their place, count as failed.
+      'failed', a model counts as failed if most of its scores are not finite or
+      are the most negative float32.
 
   Raises:
-    ValueError: anything missing, unknown, of a wrong shape, type or range, or
-      too little of it; the message says what was expected.
+    ValueError: an array is missing, unknown or too small, or has a wrong shape,
+      type or range; the message says what was expected.
 
   Example:
     >>> import numpy as np
@@ -335,7 +338,7 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Scores:
       f"neither 'log_odds' nor 'logits' is there, only {sorted(arrays)}"
     )
   state, split = _checked_states(arrays, given[''][0].shape)
-  pairs = log_odds_lib.complementary_pairs(state, split)
+  pairs = log_odds.complementary_pairs(state, split)
   group = split if pairs is None else pairs
   populations = {}
   for prefix, one in given.items():
@@ -391,9 +394,9 @@ def _given(arrays: Mapping[str, np.ndarray], prefix: str) -> Given | None:
       )
     if 'labels' not in arrays:
       raise ValueError(f"{prefix}logits need 'labels', one per example")
-    score = log_odds_lib.log_odds(logits, arrays['labels'])
+    score = log_odds.log_odds(logits, arrays['labels'])
     clean = logits[:, :, 0] if logits.ndim == 4 else logits
-    signals = log_odds_lib.signals(clean, arrays['labels'])
+    signals = log_odds.signals(clean, arrays['labels'])
   assert score is not None
   _require_float(prefix + 'log_odds', score)
   if score.ndim not in (2, 3):
@@ -538,6 +541,6 @@ def observations(
   if not len(counts):
     return np.zeros((0, 0)), np.zeros((0, 0))
   common = int(np.quantile(counts, 0.1))
-  first, _ = log_odds_lib.gather(one.mean, forgotten, common)
-  second, _ = log_odds_lib.gather(retrained.mean, forgotten, common)
+  first, _ = log_odds.gather(one.mean, forgotten, common)
+  second, _ = log_odds.gather(retrained.mean, forgotten, common)
   return first, second

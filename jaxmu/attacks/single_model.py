@@ -6,9 +6,9 @@ are exposed, so read them beside U-LiRA.
 
 `population_mia` is the benchmark's attack: a logistic regression on the raw
 loss, ten stratified 90/10 splits. Its target is the *retrained* model's value,
-not exactly one half; `metrics.utility.noise_floor` says how far from one half
-it is without any signal. `combined` fits a classifier on several signals. The
-other attacks are single signals, see `log_odds.signals`.
+not exactly one half; `metrics.indiscernibility.noise_floor` says how far from
+one half it is without any signal. `combined` fits a classifier on several
+signals. The other attacks are single signals, see `log_odds.signals`.
 
 Unlike the reference, the shuffle before truncation is seeded, and non-finite
 losses are replaced and counted by the caller instead of raising.
@@ -72,14 +72,16 @@ def balanced_sample(
   *,
   seed: int = SEED,
 ) -> tuple[Float64[np.ndarray, '*P n'], Int[np.ndarray, ' n']]:
-  """Shuffle both and cut them to the length of the shorter one.
+  """Shuffle both and truncate them to the length of the shorter one.
 
   Returns:
     Feature f64[..., 2n], forget first, and target int[2n]: 1 for non-members,
     as the reference has it (by symmetry it does not matter).
   """
   rng = np.random.RandomState(seed)
-  second = rng.permutation(nonmember.shape[-1])  # drawn first, as there
+  second = rng.permutation(
+    nonmember.shape[-1]
+  )  # drawn first, as in the reference
   first = rng.permutation(forget.shape[-1])
   n = min(len(first), len(second))
   if n < FOLDS:
@@ -160,7 +162,7 @@ def population_report(
 
   Returns:
     'mia', the benchmark's accuracy with this score as its feature, and the
-    entries of `roc_report` (no a-priori threshold exists for a raw score).
+    entries of `roc_report`, without a fixed threshold.
   """
   score = np.concatenate([forget, nonmember], -1)
   state = np.repeat(
@@ -182,8 +184,8 @@ def combined(
   """Compute held-out scores of one model's examples from all signals.
 
   A logistic regression on standardised features in five-fold cross-validation:
-  each example is judged by a classifier that has not seen it. Still one rule
-  for all examples.
+  each example is scored by a classifier that was not trained on it. There is
+  still one rule for all examples.
 
   Args:
     features: signals of `log_odds.signals`, finite.
@@ -191,8 +193,8 @@ def combined(
     seed: of the folds.
 
   Returns:
-    Log-odds of membership, larger for member; balanced classes are assumed,
-    whatever their numbers.
+    Log-odds of membership, larger for members. Both classes have equal weight,
+    whatever their sizes.
 
   Raises:
     ValueError: fewer than five members or five others.
@@ -206,7 +208,7 @@ def combined(
   folds = model_selection.StratifiedKFold(
     COMBINED_FOLDS, shuffle=True, random_state=seed
   )
-  # Both kinds weigh the same, so that 0 is the even threshold.
+  # With equal weights, 0 is the neutral threshold.
   weight = np.where(member, 0.5 / member.mean(), 0.5 / (1 - member.mean()))
   out = np.empty(len(member))
   for train, test in folds.split(features, member):
@@ -335,7 +337,7 @@ def _step(theta, x, sign, penalty, c):
 
 
 def _line_search(theta, step, value, x, sign, penalty, c):
-  """Halves the steps of those problems whose objective would grow."""
+  """Halve the steps of the problems whose objective would grow."""
   length = np.ones(len(theta))
   new = theta + step
   new_value = _objective(new, x, sign, penalty, c)
@@ -356,7 +358,7 @@ def _line_search(theta, step, value, x, sign, penalty, c):
 def _population_report(
   population: PopulationScores, data: Scores, options: Options
 ) -> Report:
-  """The benchmark's classifier on the loss, model by model."""
+  """Report the accuracy of the benchmark's classifier on the loss."""
   del data, options
   by_model = np.full(len(population.state), np.nan)
   loss = log_odds.loss_from_log_odds(population.mean)
@@ -375,7 +377,7 @@ def _population_report(
 def _combined_score(
   population: PopulationScores, data: Scores, options: Options
 ) -> Float64[np.ndarray, 'P N']:
-  """Held-out scores of a classifier on all signals, model by model."""
+  """Return held-out scores of a classifier on all signals, per model."""
   del data, options
   features = np.stack([*population.signals.values()], axis=-1)  # f64[P, N, K]
   out = np.full(population.state.shape, np.nan)
@@ -405,17 +407,8 @@ POPULATION = Attack(
     terms={
       'mia': Term(
         'accuracy of the fitted attack',
-        'How often an attacker who fits a threshold to the score tells '
-        'forgotten from unseen examples; guessing gives about 0.5.',
-        'fraction',
-        'retrained',
-        source='',
-      ),
-      'auc': Term(
-        'AUC',
-        'How often {attack} ranks a forgotten example above a test example; '
-        '0.5 is guessing, but where the two sets differ by themselves '
-        'retrained models show what no leak looks like.',
+        'How often a threshold fitted to the score tells forgotten from unseen '
+        'examples; guessing gives about 0.5.',
         'fraction',
         'retrained',
         source='',
@@ -474,7 +467,7 @@ LOSS = from_score(
     terms=ROC_TERMS,
   ),
 )
-# Signals that log-odds do not determine; confidence ranks as the loss.
+# Signals that log-odds do not determine. Confidence ranks as the loss does.
 ENTROPY = _signal(
   'entropy',
   'Entropy attack',

@@ -1,12 +1,12 @@
-"""What is measured of a population of models; one definition per file.
+"""Metrics of a population of models, one definition per file.
 
   interface         what a metric is
   accuracies        accuracy on retain, forget, validation and test set
   retention         how far accuracies are from those of retraining
   indiscernibility  how close a population attack is to guessing
   cost              run time and counted work, measured by other stages
-  distances         of weights and of outputs, measured by other stages
-  ranking           methods against each other
+  distances         between weights and outputs, measured by other stages
+  ranking           ranks and groups of methods
 
 A new metric takes one file and one line in `METRICS`.
 """

@@ -7,7 +7,7 @@ from jaxmu.terms import BENCHMARK, Term
 
 
 def accuracy(correct: np.ndarray, where: np.ndarray) -> np.ndarray:
-  """Return the fraction correct of a set of examples, f64[...].
+  """Return the share of a set of examples that is correct, f64[...].
 
   Args:
     correct: bool[..., N].
@@ -65,8 +65,8 @@ METRIC = Metric(
       ),
       'ta': _term(
         'Test accuracy (TA)',
-        'Share of the test images that the model gets right; nothing else uses '
-        'these images.',
+        'Share of the test images, which are not used otherwise, that the '
+        'model gets right.',
       ),
     },
   ),

@@ -1,9 +1,10 @@
 """Run-time efficiency: how much cheaper than retraining.
 
-RTE = T_R / T_U, above 1 is faster than retraining. A job gives three: by the
-clock with compilation and without (the median of `config.timing.repeats` runs),
-and by counted passes through the network, a backward pass as two, which does
-not depend on a clock. The cost of the hyper-parameter search is not included.
+RTE = T_R / T_U; a method above 1 is faster than retraining. A job gives three
+values: wall-clock time with compilation and without (the median of
+`config.timing.repeats` runs), and counted passes through the network, where a
+backward pass counts as two, which do not depend on the machine. The cost of the
+hyper-parameter search is not included.
 """
 
 import math
@@ -41,7 +42,7 @@ CARD = Card(
   terms={
     'rte': Term(
       'Speed-up over retraining (RTE)',
-      'How many times faster than retraining one model, compilation apart.',
+      'How many times faster than retraining one model, without compilation.',
       'times',
       'higher',
       f'{BENCHMARK} (time to retrain / time to unlearn, one model, warm)',
@@ -69,7 +70,7 @@ CARD = Card(
     ),
     'seconds': Term(
       'Time for one model',
-      'Wall-clock time for one model alone on the device, compilation apart.',
+      'Wall-clock time for one model alone on the device, without compilation.',
       'seconds',
       'lower',
     ),

@@ -1,8 +1,8 @@
-"""How far apart two models are, in weights and in outputs.
+"""Distances between two models, in weights and in outputs.
 
-Only trainable parameters count, not BatchNorm statistics. Weights that never
-meet data (taps that only see padding) count too unless `live` leaves them out;
-either way a distance is read next to that between two retrained models.
+Only trainable parameters count, not BatchNorm statistics. Dead weights, which
+only multiply padding, count unless `live` excludes them. Compare a distance
+with the one between two retrained models.
 """
 
 import math
@@ -104,15 +104,15 @@ WEIGHTS = Card(
       'Distance from the original weights',
       'Euclidean distance of the weights from the original model, relative to '
       'the length of the weights; over the first eight models, without weights '
-      'that never meet data.',
+      'that only multiply padding.',
       'ratio',
       source=_RELEASED,
     ),
     'distance_retrained': Term(
       'Distance from the retrained weights',
       'Euclidean distance of the weights from the retrained model, relative to '
-      'the length of the weights. Two retrained models are far apart as well: '
-      "theirs is given for the next member's.",
+      'the length of the weights. Two retrained models are also far apart: '
+      'the value of the retrained models compares each with the next one.',
       'ratio',
       source=_RELEASED,
     ),
@@ -134,7 +134,7 @@ OUTPUTS = Card(
     'outputs_total_variation': Term(
       'Outputs: total variation from retrained',
       'How far the predicted probabilities for forgotten images are from those '
-      'of the retrained model: the probability to be moved, 0 to 1.',
+      'of the retrained model: half the sum of absolute differences, 0 to 1.',
       'fraction',
       'retrained',
     ),

@@ -2,9 +2,10 @@
 
 The attack has one threshold on the loss for all examples (see
 `jaxmu.attacks.single_model`). It tells forgotten from validation or test
-examples, so it also works where there is one split and no example that only
-other models saw. The numbers of the same attack on forgotten and never-seen
-examples, 'population_mia' and 'loss_auc', come from the attack suite.
+examples, so it also works with a single split, in which every forgotten example
+was seen by all models. The numbers of the same attack on forgotten and
+never-seen examples, 'population_mia' and 'loss_auc', come from the attack
+suite.
 """
 
 import numpy as np
@@ -81,8 +82,8 @@ def _select(values: np.ndarray, where: np.ndarray) -> np.ndarray:
 def _mia(title: str, outside: str) -> Term:
   return Term(
     title,
-    'How often a simple attacker, who sees only the loss, tells forgotten from '
-    f'{outside} images; guessing is right half of the time.',
+    'How often a simple attack on the loss alone tells forgotten from '
+    f'{outside} images; guessing gives 0.5.',
     'fraction',
     'retrained',
     f'{BENCHMARK} (logistic regression on the loss)',

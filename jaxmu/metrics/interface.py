@@ -1,8 +1,8 @@
 """What a metric is: a function from one evaluated population to numbers.
 
-A metric is written for arrays. It gives one number per model, or one for the
-population; averages, intervals and comparisons with retrained models are made
-for all metrics alike by `jaxmu.study.evaluate`.
+A metric is a function of arrays. It gives one number per model, or one for the
+population; `jaxmu.study.evaluate` adds averages, intervals and comparisons with
+retrained models to every metric.
 
     import numpy as np
     from jaxmu.metrics.interface import Card, Evaluated, Metric
@@ -57,8 +57,8 @@ class Evaluated:
       forgotten, 2 never seen, 3 excluded.
     validation: i64[V] columns of the validation examples.
     test: i64[T] columns of the test examples.
-    cluster: i64[P], what is independent: averages are over these.
-    split: i64[P], models with the same training set share a number.
+    cluster: i64[P], the independent units; averages are over clusters.
+    split: i64[P], the training set of each model.
     classes: number of classes.
     failed: bool[P], models whose loss or weights are not finite.
     retrained: the retrained population, row by row for the same forget sets;
@@ -107,8 +107,8 @@ class Card:
     title: a few words.
     terms: the meaning of each number that the metric gives, by its name in
       results.csv; in the order of the report.
-    needs: what it cannot do without, of `NEEDS`.
-    undefined: when a number of a model is NaN, in words that follow
+    needs: what it requires, from `NEEDS`.
+    undefined: why the number of a model can be NaN; it follows
       'not available: '.
     exempt: rules of the contract test (`jaxmu.testing.METRIC_RULES`) that do
       not apply, each with the reason.
@@ -126,7 +126,7 @@ class Metric:
   """One definition of one or several named numbers.
 
   Attributes:
-    name: how it is chosen.
+    name: name by which users choose it.
     compute: returns, for every name in `card.terms`, f64[P] with one number
       per model (NaN where it is not available), or an `intervals.Estimate` for
       a number of the whole population.
@@ -139,10 +139,10 @@ class Metric:
 
 
 def check(entry: Any) -> Metric:
-  """Return an object as a metric.
+  """Check that an object is a metric, and return it.
 
   Raises:
-    ValueError: it is none; the message says what is missing.
+    ValueError: it is not a metric; the message says what is missing.
   """
   if not isinstance(entry, Metric):
     raise ValueError(
@@ -162,11 +162,11 @@ def check(entry: Any) -> Metric:
 
 
 def run(metric: Metric, population: Evaluated) -> dict[str, Number]:
-  """Compute a metric and check what it gives.
+  """Compute a metric and check its numbers.
 
   Raises:
-    ValueError: something that it needs is not there, or its numbers are not
-      those that its card promises.
+    ValueError: something that it needs is missing, or its numbers do not match
+      its card.
   """
   if 'retrained' in metric.card.needs and population.retrained is None:
     raise ValueError('it compares with retrained models, and there are none')

@@ -1,12 +1,13 @@
 """Ranking methods: tests per cell, groups, ranks across cells.
 
-A cell is a (data set, architecture). Within a cell methods are compared over
-seeds; a Friedman test asks whether they differ at all, and greedy groups say
-which cannot be told from the best remaining one. Across cells: mean ranks with
-a bootstrap over cells, Nemenyi's critical difference, and the Pareto front.
+A cell is a (data set, architecture). Within a cell, methods are compared over
+seeds: a Friedman test decides whether they differ at all, and greedy groups
+collect the methods that cannot be told from the best remaining one. Across
+cells there are mean ranks with a bootstrap over cells, Nemenyi's critical
+difference, and the Pareto front.
 
-The benchmark's own rule for its groups G1, G2, G3 is not published; this one is
-ours.
+The benchmark does not publish the rule for its groups G1, G2 and G3. The rule
+of this module is `greedy_groups`.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ from jaxmu.terms import BENCHMARK, Term
 NOISE_FLOOR_DISC = 0.01  # smaller differences in Disc are ties
 MIN_SEEDS = 5
 
-# What methods are ranked by over seeds, as tables call it.
+# The metrics that rank methods over seeds, with their names in tables.
 TITLES = {'ret_dev': 'RetDev', 'disc_test': 'Disc'}
 
 
@@ -36,7 +37,7 @@ class CellRanking:
     mean_rank: f64[K], 1 is best; failed methods have the worst.
     groups: groups of method indices, best first; failed ones are the last.
     failed: bool[K].
-    seeds: how many it rests on.
+    seeds: number of seeds behind it.
   """
 
   statistic: float
@@ -67,13 +68,13 @@ def rank_cell(
   tie: float = 0.0,
   test: Test = 'wilcoxon',
 ) -> CellRanking:
-  """Rank methods by a metric of which smaller is better.
+  """Rank methods by a metric for which smaller is better.
 
   Args:
     values: f64[K, S] per method and seed, paired over seeds; NaN for runs that
       failed. A method with any NaN is failed: worst rank and flag, not a
       missing value.
-    level: of the Friedman test's and the groups' comparisons.
+    level: significance level of the tests.
     tie: mean differences from the best that always count as a tie.
     test: see `greedy_groups`.
 
@@ -115,8 +116,8 @@ def rank_methods(
   """Rank the methods of a cell by RetDev and by Disc = 1 - Indisc.
 
   A method fails if it guesses (TA below 2 / classes) or has a number that is
-  not finite. The groups rest on Wilcoxon's test where seeds suffice for it to
-  separate anything, else on the bootstrap.
+  not finite. The groups use Wilcoxon's test where there are enough seeds for it
+  to separate anything, else the bootstrap.
 
   Args:
     per_seed: method -> metric -> f64[S], paired over seeds; 'ret_dev',
@@ -131,17 +132,20 @@ def rank_methods(
   """
 
   needed = ('ta', 'ret_dev', 'indisc_test')
-  if not per_seed or any(set(needed) - own.keys() for own in per_seed.values()):
+  if not per_seed or any(
+    set(needed) - metrics.keys() for metrics in per_seed.values()
+  ):
     return {}
 
   def table(metric):
-    rows = [np.asarray(own[metric], np.float64) for own in per_seed.values()]
-    return np.stack(rows)
+    return np.stack(
+      [np.asarray(one[metric], np.float64) for one in per_seed.values()]
+    )
 
   accuracy = table('ta')
   values = {'ret_dev': table('ret_dev'), 'disc_test': 1 - table('indisc_test')}
   guessing = accuracy.mean(axis=1) < 2 / classes
-  found = {}
+  rankings = {}
   for metric, value in values.items():
     value = np.where(guessing[:, None], np.nan, value)
     working = int(np.isfinite(value).all(axis=1).sum())
@@ -150,13 +154,13 @@ def rank_methods(
       continue
     # The smallest p of the signed-rank test, Holm-adjusted.
     decisive = (working - 1) * 2.0 ** (1 - seeds) <= level
-    found[metric] = rank_cell(
+    rankings[metric] = rank_cell(
       value,
       level=level,
       tie=NOISE_FLOOR_DISC if metric == 'disc_test' else 0.0,
       test='wilcoxon' if decisive else 'bootstrap',
     )
-  return found
+  return rankings
 
 
 def greedy_groups(
@@ -168,8 +172,9 @@ def greedy_groups(
 ) -> list[list[int]]:
   """Group methods that cannot be told from the best one left.
 
-  The best has the smallest mean; those whose paired Wilcoxon signed-rank p
-  (Holm-adjusted within the step) exceeds `level` join it. Remove them, repeat.
+  The best method has the smallest mean. Methods whose paired Wilcoxon
+  signed-rank p (Holm-adjusted within the step) exceeds `level` join its group.
+  The group is removed, and the step repeats.
   Ten seeds are needed for Holm over 17 comparisons (the smallest two-sided p
   is 0.00195); with five nothing can ever be significant.
 
@@ -261,7 +266,7 @@ def critical_difference(
 
 
 def pareto_front(values: np.ndarray) -> np.ndarray:
-  """Say which methods no other one beats.
+  """Return which methods are on the Pareto front.
 
   Args:
     values: f64[K, metrics], smaller is better; for instance (RetDev, Disc,
@@ -280,7 +285,7 @@ def pareto_front(values: np.ndarray) -> np.ndarray:
 
 
 def combined_rank(mean_ranks: Sequence[np.ndarray]) -> np.ndarray:
-  """Return the mean of ranks by several metrics: a convenience, no test."""
+  """Return the mean of the ranks by several metrics, without any test."""
   return np.mean([stats.rankdata(r) for r in mean_ranks], axis=0)
 
 
@@ -322,7 +327,7 @@ CARD = Card(
     'rank_combined': Term(
       'Combined rank',
       'Mean of the ranks by accuracies, by the population attack and by run '
-      'time: a convenience, with no test behind it.',
+      'time, without a significance test.',
       better='lower',
     ),
     **{
@@ -348,8 +353,8 @@ RANKS: Mapping[str, Term] = {
   ),
   'group': Term(
     'group',
-    'Group 1 cannot be told from the best method by this number, group 2 not '
-    'from the best of the others, group 3 are the rest.',
+    'Group 1 cannot be told from the best method by this number, group 2 '
+    'cannot be told from the best of the others, and group 3 is the rest.',
     better='lower',
   ),
   **{

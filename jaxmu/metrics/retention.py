@@ -1,10 +1,10 @@
 """How far accuracies are from those of retraining: RetDev and Tug-of-War.
 
-RetDev is a sum of absolute relative errors. It also counts what is harmless or
-good (retain or test accuracy above the retrained model's) and is dominated by
-the forget set where the retrained forget accuracy is small, so its signed parts
-are always given with it. Where an accuracy of the retrained model is 0, ratios
-to it are not available.
+RetDev is a sum of absolute relative errors. It also counts harmless or good
+deviations (retain or test accuracy above that of the retrained model), and the
+forget set dominates it where the retrained forget accuracy is small, so its
+signed parts are always given as well. Ratios are not available where the
+accuracy of the retrained model is 0.
 """
 
 from typing import NamedTuple
@@ -64,7 +64,7 @@ def accuracy_ratio(new: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def retention(new: Accuracies, reference: Accuracies) -> Retention:
-  """Compute ratios and RetDev, each model against its own retrained model.
+  """Compute ratios and RetDev of each model to its retrained model.
 
   Args:
     new: (RA, FA, TA) of the unlearned models, float[...] each.
@@ -80,9 +80,9 @@ def retention(new: Accuracies, reference: Accuracies) -> Retention:
 def retention_of_means(new: Accuracies, reference: Accuracies) -> Retention:
   """Compute the same from means over models (`ret_dev_means`).
 
-  Some published tables of the benchmark do so. It is never larger than the mean
-  of the paired RetDev by much, and often smaller, since errors of opposite sign
-  cancel.
+  Some published tables of the benchmark do so. The result is at most slightly
+  larger than the mean of the paired RetDev, and often smaller, since errors of
+  opposite sign cancel.
   """
   (ra, fa, ta), (ra_r, fa_r, ta_r) = (
     [np.asarray(np.mean(part)) for part in parts] for parts in (new, reference)
@@ -137,10 +137,10 @@ def _three(values: dict[str, np.ndarray]) -> Accuracies:
   return values['ra'], values['fa'], values['ta']
 
 
-def _ratio(title: str, whose: str) -> Term:
+def _ratio(title: str, part: str) -> Term:
   return Term(
     title,
-    f'{whose} accuracy divided by that of the retrained model.',
+    f'{part} accuracy divided by that of the retrained model.',
     'ratio',
     'one',
     BENCHMARK,
@@ -177,8 +177,8 @@ METRIC = Metric(
       'ret_dev_means': Term(
         'Retention deviation of the means',
         'Retention deviation computed from accuracies averaged over seeds '
-        'first, as some tables report it; never larger than the paired one by '
-        'much.',
+        'first, as some tables report it; at most slightly larger than the '
+        'paired one.',
         better='lower',
         source=BENCHMARK,
       ),

@@ -1,7 +1,7 @@
 """Tables, plots and pages made from results.
 
-Pure functions from rows and plain arrays to files. Nothing here trains, attacks
-or reads a model.
+The functions turn rows and plain arrays into files. Nothing here trains,
+attacks or reads a model.
 
   results      rows of results, their files, and numbers as text
   glossary     what every number means and which direction is better
@@ -9,8 +9,8 @@ or reads a model.
   tables       results on the terminal
   paper_table  the benchmark's table, as text and as Markdown
   html_tables  the tables of the HTML report
-  plots        results in pictures
-  captions     the words under pictures and tables
+  plots        figures
+  captions     captions of pictures and tables
   html         all files of a report, among them a self-contained page
-  progress     bars with an estimate of the time left
+  progress     progress bars with an estimate of the time left
 """

@@ -1,4 +1,4 @@
-"""The words under pictures and tables of a report, all in one place."""
+"""Captions of the pictures and tables of a report."""
 
 OVERVIEW = (
   'Second line: the direction that is better (↑ higher, ↓ lower, →R closer to '
@@ -8,13 +8,13 @@ OVERVIEW = (
 ATTACKS = (
   'Each attack by its main number. Excess: the number minus that of the '
   'retrained models, paired by split; the interval is that of the excess where '
-  'there is one, and coloured where it excludes 0.'
+  'there is one, coloured if it excludes 0.'
 )
 NUMBERS = (
   'One section per number; those of an attack open with a click. The retrained '
-  'models come first: they are what perfect unlearning would give, and the '
-  'dashed line in the small pictures. The gap is the value minus theirs; n '
-  'says how many models, splits or seeds a number rests on.'
+  'models, which are the result of perfect unlearning, come first; the dashed '
+  'line in the small pictures is their value. The gap is the value minus '
+  'theirs, and n is the number of models, splits or seeds behind a number.'
 )
 
 PICTURES = {
@@ -26,8 +26,8 @@ PICTURES = {
   ),
   'log_odds': (
     'Confidence in the true class, as log-odds, on points that the models '
-    'forgot and on points that they never saw. The less the two differ, the '
-    'less an attacker can tell.'
+    'forgot and on points that they never saw. The smaller the difference, the '
+    'harder the attack.'
   ),
   'accuracy': (
     'Share of images classified correctly: retained (RA), forgotten (FA), '
@@ -35,13 +35,12 @@ PICTURES = {
   ),
   'curves': (
     'Accuracy while the models are trained from scratch, on test images and on '
-    'images that they are trained on. The distance between the two is what '
-    'they memorise.'
+    'training images. The gap between the two measures memorisation.'
   ),
   'front': (
     'Distance from retraining in accuracies (horizontal) and success of an '
-    'attack (vertical): both should be small. No other method beats a filled '
-    'one in both; the original and the retrained models do not compete.'
+    'attack (vertical): both should be small. No method beats a filled one in '
+    'both. The original and the retrained models are shown for comparison.'
   ),
   'rank': (
     'Mean rank of each method by {metric} over {number}; 1 is best. Methods '
@@ -49,10 +48,10 @@ PICTURES = {
     'test.'
   ),
   'trade_off': (
-    'The two kinds of errors open to an attacker, false alarms and misses; the '
-    'diagonal is guessing. μ is the distance of two normal distributions of '
-    'unit width that are as hard to tell apart; retrained models show how much '
-    'of it is chance.'
+    'The error rates that an attacker can reach: false positives and false '
+    'negatives; the diagonal is guessing. μ is the distance of two normal '
+    'distributions of unit width that are equally hard to distinguish; the '
+    'value of the retrained models is due to chance.'
   ),
   'vulnerability': (
     'Each point is an example: how well its score tells models that had it '
@@ -67,7 +66,7 @@ def caption(name: str, **words: object) -> str:
 
   Args:
     name: of the picture; 'rank_ret_dev' has the caption 'rank'.
-    **words: fill its blanks.
+    **words: values of its placeholders.
   """
   text = PICTURES.get(name) or PICTURES[name.partition('_')[0]]
   return text.format(**words)

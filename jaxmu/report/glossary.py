@@ -1,9 +1,9 @@
-"""What every number of a report means, in a sentence for a newcomer.
+"""The meaning of every number of a report.
 
-The words stand on the cards of metrics and attacks. Names compose:
+The terms are on the cards of metrics and attacks. Names are composed:
 `<attack>_<statistic>` is a statistic of an attack ('ulira_auc',
 'rmia_tpr_0.01'), `excess_<name>` that number minus the retrained models', and
-`rank_<name>` the place of a method by it.
+`rank_<name>` the rank of a method by it.
 """
 
 import dataclasses
@@ -44,9 +44,9 @@ _plug_ins: dict[str, Term] = {}
 def describe(name: str) -> Term:
   """Return the meaning of a number.
 
-  A name without an entry gets a bare one instead of an error: a report at the
-  end of hours of training must not fail because a sentence is missing. Tests
-  use `missing` to see that no such name is in use.
+  A name without an entry gets a placeholder: a report at the end of hours of
+  training must not fail because a sentence is missing. Tests check with
+  `missing` that no such name is in use.
 
   Args:
     name: as in results.csv, for instance 'fa', 'ulira_auc', 'excess_ulira_auc'.
@@ -63,7 +63,7 @@ def describe(name: str) -> Term:
 
 
 def missing(names: Iterable[str]) -> list[str]:
-  """Return the names that have no entry, sorted; empty when all have one."""
+  """Return the names without an entry, sorted."""
   return sorted({name for name in names if _lookup(name) is None})
 
 
@@ -73,7 +73,7 @@ def add(terms: Mapping[str, Term]) -> None:
 
 
 def direction(name: str) -> str:
-  """Return which values of a number are better, in words."""
+  """Return which values of a number are better, as text."""
   return DIRECTIONS[describe(name).better]
 
 
@@ -83,21 +83,21 @@ def symbol(name: str) -> str:
 
 
 def attack_of(name: str) -> str:
-  """Return the attack whose statistic a number is, '' where it is none.
+  """Return the attack that a number belongs to, '' for other numbers.
 
-  'loss' for 'loss_auc' and 'excess_loss_auc'. Names of metrics, such as
-  'population_auc', are no attack's.
+  For example 'loss' for 'loss_auc' and 'excess_loss_auc', but '' for the metric
+  'population_auc'.
   """
   name = name.removeprefix(EXCESS)
   if name in _metric_terms() or name in _plug_ins:
     return ''
-  # The longest attack that fits: 'ulira_reference' before 'ulira'.
+  # The longest match wins: 'ulira_reference' before 'ulira'.
   fitting = [one for one in _attacks() if name.startswith(f'{one}_')]
   return max(fitting, key=len, default='')
 
 
 def attack_title(attack: str) -> str:
-  """Return the name of an attack for headings; unknown names as they are."""
+  """Return the title of an attack; unknown names are returned unchanged."""
   return _attacks()[attack].card.title if attack in _attacks() else attack
 
 

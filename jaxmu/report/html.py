@@ -1,8 +1,7 @@
-"""All files of a report, among them one self-contained HTML page.
+"""The files of a report, including a self-contained HTML page.
 
-Style and pictures are inside the page; there are no scripts and nothing is
-fetched, which a content security policy in its head also enforces. All text
-that comes from outside is escaped.
+The page contains its style and pictures, has no scripts and fetches nothing,
+which a content security policy enforces. All text from outside is escaped.
 """
 
 import base64
@@ -32,7 +31,7 @@ class Picture:
 
   Attributes:
     name: name of its file, without ending.
-    caption: what one sees, in a sentence or two; also read by screen readers.
+    caption: description in a sentence or two, also the alternative text.
     figure: the figure.
   """
 
@@ -52,13 +51,13 @@ def draw(
   problems: list[str],
   **words: object,
 ) -> list[Picture]:
-  """Draw a picture; a picture that fails costs no number of the report.
+  """Draw a picture; an error does not stop the report.
 
   Args:
     name: key of its caption in `captions`, and name of its file.
-    function: draws the figure, or returns None where there is nothing to draw.
+    function: draws the figure, or returns None if there is nothing to draw.
     problems: gets a sentence if the picture cannot be drawn.
-    **words: fill the blanks of the caption.
+    **words: values of the placeholders of the caption.
 
   Returns:
     The picture, or an empty list.
@@ -85,13 +84,13 @@ class Report:
 
   Attributes:
     title: headline.
-    lead: paragraphs on what was run, in plain words.
+    lead: introductory paragraphs.
     rows: the numbers.
     pictures: figures in the order of the page.
     provenance: configuration, versions, hardware, seeds, data fingerprint;
       nested mappings are folded away on the page.
     command: the command that reproduces the run.
-    warnings: whatever a reader must know before believing a number.
+    warnings: limitations of the numbers, shown first.
     failed: method -> (failed members, all members), where there are any.
     missing: why numbers are not available.
   """
@@ -215,7 +214,7 @@ def _provenance(report: Report) -> str:
   parts = []
   if report.command:
     parts.append(
-      '<p>This command makes the same numbers again, run times aside:</p>'
+      '<p>This command reproduces the numbers, except run times:</p>'
       f'<pre>{html_tables.escape(report.command)}</pre>'
     )
   if report.provenance:
@@ -309,7 +308,7 @@ table.facts td:first-child { color: var(--soft); white-space: nowrap; }
 """
 
 
-# Metrics that go to timing.csv, so that results.csv is the same in every run.
+# Wall-clock metrics go to timing.csv, so that results.csv is reproducible.
 CLOCKED = ('rte', 'rte_cold', 'seconds', 'seconds_cold')
 
 
@@ -335,7 +334,6 @@ def write_report(directory: files.Path, report: Report) -> list[pathlib.Path]:
     'missing': [[*key, why] for key, why in report.missing.items()],
     'results': report.rows,
   }
-  # What a clock measured differs from run to run; the rest does not.
   clocked = [row for row in report.rows if row.metric in CLOCKED]
   steady = [row for row in report.rows if row.metric not in CLOCKED]
   paths = [results.write_csv(directory / 'results.csv', steady)]

@@ -1,13 +1,12 @@
-"""The tables of the HTML report, each number explained where it stands."""
+"""The tables of the HTML report, with an explanation of each number."""
 
 import html
 import math
 from collections.abc import Mapping, Sequence
 
-from jaxmu.report import glossary, summary
-from jaxmu.report import results as results_lib
+from jaxmu.report import glossary, results, summary
 
-# What the overview shows, where the run has it; the rest follows below it.
+# Columns of the overview, where the run has them.
 OVERVIEW = (
   ('ra', 'RA'),
   ('fa', 'FA'),
@@ -22,7 +21,7 @@ OVERVIEW = (
 FailedCounts = Mapping[str, tuple[int, int]]
 
 
-def overview(rows: Sequence[results_lib.Row], failed: FailedCounts) -> str:
+def overview(rows: Sequence[results.Row], failed: FailedCounts) -> str:
   """Return one table of methods × headline metrics, '' without any of them."""
   present = dict.fromkeys(row.metric for row in rows)
   columns = [(key, title) for key, title in OVERVIEW if key in present]
@@ -31,7 +30,7 @@ def overview(rows: Sequence[results_lib.Row], failed: FailedCounts) -> str:
   table = {
     (row.method, row.metric): row
     for metric in present
-    for row in results_lib.with_reference(
+    for row in results.with_reference(
       row for row in rows if row.metric == metric
     )
   }
@@ -46,22 +45,22 @@ def overview(rows: Sequence[results_lib.Row], failed: FailedCounts) -> str:
       failed,
       ''.join(_overview_cell(table.get((method, key))) for key, _ in columns),
     )
-    for method in results_lib.ordered(method for method, _ in table)
+    for method in results.ordered(method for method, _ in table)
   ]
   return _table(f'<th>Method</th>{head}', body)
 
 
-def _overview_cell(row: results_lib.Row | None) -> str:
+def _overview_cell(row: results.Row | None) -> str:
   if row is None:
     return '<td></td>'
   unit = glossary.describe(row.metric).unit
-  mark = ' class="differs"' if results_lib.differs(row) else ''
-  title = results_lib.format_interval(row.low, row.high, unit)
-  value = results_lib.format_value(row.value, unit)
+  mark = ' class="differs"' if results.differs(row) else ''
+  title = results.format_interval(row.low, row.high, unit)
+  value = results.format_value(row.value, unit)
   return f'<td{mark} title="{title}">{value}</td>'
 
 
-def attack_overview(rows: Sequence[results_lib.Row]) -> str:
+def attack_overview(rows: Sequence[results.Row]) -> str:
   """Return one row per attack and population, '' where no attack ran."""
   body = []
   for line in summary.attack_lines(rows):
@@ -70,12 +69,12 @@ def attack_overview(rows: Sequence[results_lib.Row]) -> str:
     mark = ' class="differs"' if excludes else ''
     body.append(
       f'<tr><td>{escape(line.attack)}</td>'
-      f'<td>{escape(results_lib.label(line.method))}</td>'
+      f'<td>{escape(results.label(line.method))}</td>'
       f'<td>{escape(term.title.split(": ")[-1])}</td>'
-      f'<td>{results_lib.format_value(line.row.value, term.unit)}</td>'
-      f'<td>{results_lib.format_value(line.row.retrained, term.unit)}</td>'
-      f'<td{mark}>{results_lib.format_gap(line.excess, term.unit)}</td>'
-      f'<td>{results_lib.format_interval(line.low, line.high, term.unit)}</td>'
+      f'<td>{results.format_value(line.row.value, term.unit)}</td>'
+      f'<td>{results.format_value(line.row.retrained, term.unit)}</td>'
+      f'<td{mark}>{results.format_gap(line.excess, term.unit)}</td>'
+      f'<td>{results.format_interval(line.low, line.high, term.unit)}</td>'
       '</tr>'
     )
   titles = ('Attack', 'Method', 'Number', 'Value', 'Retrained', 'Excess')
@@ -84,40 +83,36 @@ def attack_overview(rows: Sequence[results_lib.Row]) -> str:
 
 
 def metric_sections(
-  rows: Sequence[results_lib.Row],
+  rows: Sequence[results.Row],
   failed: FailedCounts,
-  missing: results_lib.Missing,
+  missing: results.Missing,
 ) -> str:
-  """Return a section per number: what it means, then one row per method.
+  """Return one section per number: its meaning, then one row per method.
 
   The numbers of one attack are folded into one element.
   """
-  by_attack: dict[str, list[results_lib.Row]] = {}
+  by_attack: dict[str, list[results.Row]] = {}
   for row in rows:
     by_attack.setdefault(glossary.attack_of(row.metric), []).append(row)
   parts = [_sections(by_attack.pop('', []), failed, missing)]
-  for attack, own in by_attack.items():
+  for attack, of_attack in by_attack.items():
     parts.append(
       f'<details><summary>{escape(glossary.attack_title(attack))} '
       f'<span class="key">{escape(attack)}</span></summary>\n'
-      f'{_sections(own, failed, missing)}\n</details>'
+      f'{_sections(of_attack, failed, missing)}\n</details>'
     )
   return '\n'.join(part for part in parts if part)
 
 
 def _sections(
-  rows: Sequence[results_lib.Row],
+  rows: Sequence[results.Row],
   failed: FailedCounts,
-  missing: results_lib.Missing,
+  missing: results.Missing,
 ) -> str:
-  order = results_lib.ordered(
-    [results_lib.REFERENCE, *(row.method for row in rows)]
-  )
+  order = results.ordered([results.REFERENCE, *(row.method for row in rows)])
   parts = []
   for metric in dict.fromkeys(row.metric for row in rows):
-    chosen = results_lib.with_reference(
-      row for row in rows if row.metric == metric
-    )
+    chosen = results.with_reference(row for row in rows if row.metric == metric)
     chosen.sort(key=lambda row: order.index(row.method))
     reasons = {
       row.method: missing[row.method, metric]
@@ -134,10 +129,10 @@ def _sections(
 
 
 def _reasons(by_method: Mapping[str, str]) -> list[str]:
-  """Say why methods have no value, methods with one reason together."""
+  """Say why methods have no value, one sentence per reason."""
   methods: dict[str, list[str]] = {}
   for method, reason in by_method.items():
-    methods.setdefault(reason, []).append(results_lib.label(method))
+    methods.setdefault(reason, []).append(results.label(method))
   return [
     f'Not available for {", ".join(names)}: {reason.rstrip(".")}.'
     for reason, names in methods.items()
@@ -155,20 +150,21 @@ def _explanation(metric: str) -> str:
   )
 
 
-def _metric_table(rows: Sequence[results_lib.Row], failed: FailedCounts) -> str:
+def _metric_table(rows: Sequence[results.Row], failed: FailedCounts) -> str:
   unit = glossary.describe(rows[0].metric).unit
   spans = _span(rows)
   body = []
   for row in rows:
-    own = row.method == results_lib.REFERENCE
-    mark = ' class="differs"' if results_lib.differs(row) and not own else ''
-    retrained = results_lib.format_value(row.retrained, unit)
-    gap = results_lib.format_gap(row.gap, unit)
+    is_reference = row.method == results.REFERENCE
+    marked = results.differs(row) and not is_reference
+    mark = ' class="differs"' if marked else ''
+    retrained = results.format_value(row.retrained, unit)
+    gap = results.format_gap(row.gap, unit)
     cells = (
-      f'<td>{results_lib.format_value(row.value, unit)}</td>'
-      f'<td>{"" if own else retrained}</td>'
-      f'<td{mark}>{"" if own else gap}</td>'
-      f'<td>{results_lib.format_interval(row.low, row.high, unit)}</td>'
+      f'<td>{results.format_value(row.value, unit)}</td>'
+      f'<td>{"" if is_reference else retrained}</td>'
+      f'<td{mark}>{"" if is_reference else gap}</td>'
+      f'<td>{results.format_interval(row.low, row.high, unit)}</td>'
       f'<td>{_range(row, spans)}</td>'
       f'<td>{row.n or ""}</td>'
     )
@@ -224,9 +220,9 @@ def escape(text: object) -> str:
 
 
 def _row(method: str, failed: FailedCounts, cells: str) -> str:
-  name = escape(results_lib.label(method))
+  name = escape(results.label(method))
   kind = ''
-  if method == results_lib.REFERENCE:
+  if method == results.REFERENCE:
     name, kind = f'{name} (reference)', ' class="reference"'
   bad, total = failed.get(method, (0, 0))
   if bad:
@@ -242,7 +238,7 @@ def _table(head: str, body: Sequence[str]) -> str:
   )
 
 
-def _span(rows: Sequence[results_lib.Row]) -> tuple[float, float]:
+def _span(rows: Sequence[results.Row]) -> tuple[float, float]:
   """Return the range that holds all values and intervals of a metric."""
   ends = [end for row in rows for end in (row.value, row.low, row.high)]
   finite = [end for end in ends if math.isfinite(end)]
@@ -251,7 +247,7 @@ def _span(rows: Sequence[results_lib.Row]) -> tuple[float, float]:
   return low - pad, high + pad
 
 
-def _range(row: results_lib.Row, span: tuple[float, float]) -> str:
+def _range(row: results.Row, span: tuple[float, float]) -> str:
   """Return value and interval as a small picture beside the retrained line."""
   if not math.isfinite(row.value):
     return ''

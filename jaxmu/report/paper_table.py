@@ -1,11 +1,10 @@
 """The benchmark's table: methods × ten columns, mean ± sd over seeds.
 
-As text for the terminal and as Markdown. Numbers are paired with the retrained
-model of the same seed before they get here, so 'mean ± sd' is over paired
-values. Values that are not finite are left out of the mean and counted:
-'[8/10]' says that eight of ten seeds entered. Below the retrained models stands
-the noise floor: retrained models as if each were a method, paired with the
-retrained model of the next seed.
+The table is text for the terminal or Markdown. Its input is already paired with
+the retrained model of the same seed, so 'mean ± sd' is over paired values.
+Values that are not finite are left out of the mean and counted: '[8/10]' means
+that eight of ten seeds are included. Below the retrained models is the noise
+floor: each retrained model compared with that of the next seed.
 """
 
 import dataclasses
@@ -18,8 +17,7 @@ import rich.console
 import rich.table
 from numpy.typing import ArrayLike
 
-from jaxmu.report import glossary, tables
-from jaxmu.report import results as results_lib
+from jaxmu.report import glossary, results, tables
 
 COLUMNS = {
   'ra': 'RA',
@@ -38,26 +36,27 @@ PerSeed = Mapping[str, Mapping[str, ArrayLike]]
 
 NOTE = (
   'Mean ± standard deviation over initialisations, each paired with the '
-  'retrained model of the same one (RTE: over repeated runs of one model). '
+  'retrained model of the same initialisation (RTE: over repeated runs of one '
+  'model). '
   'Better is: →R closer to the retrained models, →1 closer to 1, ↑ higher, '
   '↓ lower. RR, FR, TR: RA, FA, TA divided by those of the retrained model; '
-  'RetDev: the sum of their distances from 1. T-MIA: how often an attacker who '
-  'sees the loss tells forgotten from test images; Indisc: 1 minus twice its '
-  'distance from 0.5. RTE: time of retraining over that of the method, data '
-  'and programs loaded.'
+  'RetDev: the sum of their distances from 1. T-MIA: how often an attack on '
+  'the loss tells forgotten from test images; Indisc: 1 minus twice its '
+  'distance from 0.5. RTE: time of retraining over that of the method, without '
+  'loading and compilation.'
 )
 _FLOOR = 'Retrained, next seed'
 _FLOOR_NOTE = (
   f"'{_FLOOR}' compares each retrained model with that of the next "
-  'initialisation: a RetDev of this size is as close as retraining comes to '
-  "itself, and the 'Retrained' Indisc is what the attack gives where there is "
-  'nothing to find. Smaller differences mean nothing.'
+  'initialisation: its RetDev is the distance between equivalent models, and '
+  "the 'Retrained' Indisc is the value of the attack where there is nothing to "
+  'detect. Smaller differences are noise.'
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class PaperTable:
-  """What the table shows.
+  """Contents of the table.
 
   Attributes:
     per_seed: method -> metric -> one value per seed; metrics not given show as
@@ -73,28 +72,28 @@ class PaperTable:
 
 
 def show(
-  results: PaperTable, *, console: rich.console.Console | None = None
+  table: PaperTable, *, console: rich.console.Console | None = None
 ) -> None:
-  """Print the table, as wide as the terminal; in one part elsewhere."""
+  """Print the table in the width of the terminal, in one part elsewhere."""
   console = console or rich.console.Console()
-  whole = as_text(results, width=console.width if console.is_terminal else 200)
+  whole = as_text(table, width=console.width if console.is_terminal else 200)
   if console.options.ascii_only:
     whole = whole.translate(tables.ASCII)
   print(whole, file=console.file)
 
 
-def as_text(results: PaperTable, *, width: int = 120, decimals: int = 3) -> str:
+def as_text(table: PaperTable, *, width: int = 120, decimals: int = 3) -> str:
   """Return the table as plain text, in several parts where it is too wide.
 
   Args:
-    results: what to show.
+    table: what to show.
     width: columns of the terminal.
     decimals: digits after the point.
 
   Returns:
     Text that ends with a newline.
   """
-  methods, cells = _cells(results, decimals)
+  methods, cells = _cells(table, decimals)
   titles = _titles()
   label = max(map(len, ['Method', *methods])) + 2
   widths = [
@@ -111,14 +110,14 @@ def as_text(results: PaperTable, *, width: int = 120, decimals: int = 3) -> str:
       grid.add_row(method, *(line[i] for i in part))
     parts.append(_render(grid, width))
   notes = (
-    textwrap.fill(note, min(width, 100)) + '\n' for note in _notes(results)
+    textwrap.fill(note, min(width, 100)) + '\n' for note in _notes(table)
   )
   return '\n'.join([*parts, *notes])
 
 
-def as_markdown(results: PaperTable, *, decimals: int = 3) -> str:
-  """Return the table as Markdown; arguments as for `text`."""
-  methods, cells = _cells(results, decimals)
+def as_markdown(table: PaperTable, *, decimals: int = 3) -> str:
+  """Return the table as Markdown; arguments as for `as_text`."""
+  methods, cells = _cells(table, decimals)
   lines = [
     ['Method', *_titles()],
     ['---', *('---:' for _ in COLUMNS)],
@@ -128,7 +127,7 @@ def as_markdown(results: PaperTable, *, decimals: int = 3) -> str:
     ),
   ]
   rows = ''.join(f'| {" | ".join(line)} |\n' for line in lines)
-  notes = (textwrap.fill(note, 80) + '\n' for note in _notes(results))
+  notes = (textwrap.fill(note, 80) + '\n' for note in _notes(table))
   return '\n'.join([rows, *notes])
 
 
@@ -138,11 +137,11 @@ def _titles() -> list[str]:
   ]
 
 
-def _notes(results: PaperTable) -> list[str]:
+def _notes(table: PaperTable) -> list[str]:
   notes = [NOTE]
-  if results.floor:
+  if table.floor:
     notes.append(_FLOOR_NOTE)
-  if any(bad for bad, _ in results.failed.values()):
+  if any(bad for bad, _ in table.failed.values()):
     notes.append(
       "'failed' counts models whose loss or weights are not finite; their "
       'predictions count as wrong.'
@@ -151,23 +150,23 @@ def _notes(results: PaperTable) -> list[str]:
 
 
 def _cells(
-  results: PaperTable, decimals: int
+  table: PaperTable, decimals: int
 ) -> tuple[list[str], list[list[str]]]:
-  methods = results_lib.ordered(results.per_seed)
-  labels = [_label(method, results.failed) for method in methods]
+  methods = results.ordered(table.per_seed)
+  labels = [_label(method, table.failed) for method in methods]
   cells = [
     [
-      _cell(results.per_seed[method].get(metric, ()), decimals)
+      _cell(table.per_seed[method].get(metric, ()), decimals)
       for metric in COLUMNS
     ]
     for method in methods
   ]
-  if results.floor:
+  if table.floor:
     floor = [
-      _cell(results.floor[metric], decimals) if metric in results.floor else ''
+      _cell(table.floor[metric], decimals) if metric in table.floor else ''
       for metric in COLUMNS
     ]
-    at = int(results_lib.REFERENCE in methods)
+    at = int(results.REFERENCE in methods)
     labels.insert(at, _FLOOR)
     cells.insert(at, floor)
   return labels, cells
@@ -176,7 +175,7 @@ def _cells(
 def _label(method: str, failed: Mapping[str, Sequence[int]]) -> str:
   bad, total = failed.get(method, (0, 0))
   count = f' ({bad} of {total} failed)' if bad else ''
-  return results_lib.label(method) + count
+  return results.label(method) + count
 
 
 def _cell(values: ArrayLike, decimals: int) -> str:
@@ -184,9 +183,9 @@ def _cell(values: ArrayLike, decimals: int) -> str:
   values = np.ravel(np.asarray(values, np.float64))
   finite = values[np.isfinite(values)]
   if not finite.size:
-    return results_lib.MISSING
+    return results.MISSING
   deviation = finite.std(ddof=1) if finite.size > 1 else np.nan
-  cell = results_lib.format_spread(finite.mean(), float(deviation), decimals)
+  cell = results.format_spread(finite.mean(), float(deviation), decimals)
   if finite.size < values.size:
     cell += f' [{finite.size}/{values.size}]'
   return cell

@@ -1,8 +1,8 @@
 """Progress of long stages, with an estimate of the time left.
 
-On a terminal a bar per stage; elsewhere (logs of CI, files, notebooks) a plain
-line now and then. Either way a stage ends with one line that stays. The
-estimate leaves out the time up to the first unit, which holds compilation.
+On a terminal each stage has a bar; elsewhere (files, notebooks, logs of CI) it
+prints a plain line at intervals. Each stage ends with one permanent line. The
+estimate excludes the time up to the first unit, which includes compilation.
 
   with progress.Progress() as bars:
     with bars.stage('originals', 16, unit='models') as stage:
@@ -31,7 +31,7 @@ class Progress:
   Args:
     stream: where to write; the standard output by default.
     interval: seconds between plain lines, where the stream is no terminal.
-    clock: seconds that never run backwards; tests pass their own.
+    clock: a monotonic clock in seconds.
   """
 
   def __init__(
@@ -57,7 +57,7 @@ class Progress:
         ),
         console=self._console,
         refresh_per_second=4,
-        transient=True,  # each stage leaves its own last line instead
+        transient=True,  # each stage prints a final line instead
       )
 
   def __enter__(self) -> 'Progress':
@@ -88,13 +88,13 @@ class Progress:
     return Stage(self, name, total, unit)
 
   def line(self, text: str) -> None:
-    """Write a line that stays, above any bars."""
+    """Write a permanent line, above any bars."""
     self._console.print(rich.text.Text(text), soft_wrap=True)
     self._console.file.flush()
 
 
 class Stage:
-  """One stage under way. Methods may be called from any thread."""
+  """A running stage. Methods may be called from any thread."""
 
   def __init__(self, progress: Progress, name: str, total: int, unit: str):
     self._progress = progress
@@ -176,13 +176,13 @@ class Stage:
     return f'{self._done} of {self._total}{self._unit}'
 
   def _left(self, now: float) -> str:
-    """Return the time left in words, '' while there is no rate yet."""
+    """Return the time left as text, '' while it is unknown."""
     if self._first is None:
       return ''
     since, before = self._first
     if self._done > before:
       seconds, how = (now - since) / (self._done - before), 'about'
-    else:  # the first units' time holds compilation, which will not come again
+    else:  # the first units include compilation, which is not repeated
       seconds, how = (now - self._start) / max(self._done, 1), 'at most'
     left = seconds * max(self._total - self._done, 0)
     return f'{how} {results.format_duration(left)} left'

@@ -1,8 +1,8 @@
-"""One number of a report: its row, its files, its form in tables.
+"""The numbers of a report: rows, their files, and their format in tables.
 
 A `Row` is a number of a job or of an attack on stored scores. CSV and JSON
-files are a function of their content alone: no dates, floats in their shortest
-exact form, keys sorted. Two identical runs write identical bytes.
+files depend on their content alone: they have no dates, floats in their
+shortest exact form, and sorted keys. Two identical runs write identical bytes.
 """
 
 import csv
@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from jaxmu import files
+from jaxmu.attacks import intervals
 
 NAN = float('nan')
-
 
 REFERENCE = 'retrain'
 ORIGINAL = 'original'
@@ -42,7 +42,7 @@ class Row:
     high: upper end of its 95% interval, or NaN.
     retrained: the same number for the retrained models, or NaN.
     gap: value minus retrained, paired where the metric allows, or NaN.
-    n: how many models, splits or seeds the number rests on.
+    n: number of models, splits or seeds behind the number.
   """
 
   method: str
@@ -74,6 +74,29 @@ _PARSERS: dict[Any, Callable[[str], Any]] = {str: str, float: float, int: int}
 R = TypeVar('R', Row, Observation)
 
 
+def row(
+  method: str, metric: str, estimate: intervals.Estimate, retrained: float
+) -> Row:
+  """Return an estimate as a row.
+
+  Args:
+    method: see `Row`.
+    metric: see `Row`.
+    estimate: the number with its interval.
+    retrained: the value of the retrained models, or NaN.
+  """
+  return Row(
+    method=method,
+    metric=metric,
+    value=estimate.value,
+    low=estimate.low,
+    high=estimate.high,
+    retrained=retrained,
+    gap=estimate.value - retrained,
+    n=estimate.n,
+  )
+
+
 def with_reference(rows: Iterable[Row]) -> list[Row]:
   """Return the rows of one metric, with the retrained models' row.
 
@@ -84,7 +107,7 @@ def with_reference(rows: Iterable[Row]) -> list[Row]:
     rows: rows of one metric.
 
   Returns:
-    The rows, a new one first.
+    The rows, an added one first.
   """
   rows = list(rows)
   known = [row for row in rows if not math.isnan(row.retrained)]
@@ -178,7 +201,7 @@ def write_json(path: files.Path, value: Any) -> pathlib.Path:
     The path written.
 
   Raises:
-    TypeError: something that JSON has no form for.
+    TypeError: a value has no JSON representation.
   """
   text = json.dumps(
     to_plain(value),
@@ -221,7 +244,7 @@ def to_plain(value: Any) -> Any:
   )
 
 
-# Populations that are no unlearning methods.
+# Populations without an unlearning method.
 _LABELS = {
   ORIGINAL: 'Original',
   REFERENCE: 'Retrained',
@@ -230,7 +253,7 @@ _LABELS = {
 
 
 def label(method: str) -> str:
-  """Return a method as tables show it; unknown names stay as they are.
+  """Return the label of a method in tables; unknown names are unchanged.
 
   Example:
     >>> label('neggrad_plus'), label('mine')
@@ -258,7 +281,7 @@ MISSING = 'n/a'
 
 
 def format_value(number: float, unit: str = '', decimals: int = 4) -> str:
-  """Return a number in the digits that its unit deserves.
+  """Return a number as text, in the precision of its unit.
 
   Args:
     number: any float; NaN becomes 'n/a'.

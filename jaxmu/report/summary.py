@@ -1,8 +1,8 @@
-"""The key results of a run, in sentences computed from its rows.
+"""The key results of a run, as sentences computed from its rows.
 
-The order is that of an auditor's questions: can the attack be trusted, does the
-original leak, which methods still leak, what do they cost in accuracy and in
-time, and what is wrong with the run. Every sentence carries its numbers.
+The sentences answer, in this order: is the attack valid, does the original
+leak, which methods still leak, what do they cost in accuracy and in time, and
+what went wrong in the run. Every sentence gives its numbers.
 """
 
 import dataclasses
@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import stats
 
-from jaxmu.report import glossary
-from jaxmu.report import results as results_lib
+from jaxmu.report import glossary, results
 
 _LEAK = 'ulira_auc'
 _CHANCE = 0.5
@@ -21,31 +20,31 @@ _DECIMALS = 3
 _VALIDATION_LEAK = 0.02  # VA above TA by more than this is suspicious
 
 
-_REFERENCE, _ORIGINAL = results_lib.REFERENCE, results_lib.ORIGINAL
+_REFERENCE, _ORIGINAL = results.REFERENCE, results.ORIGINAL
 
 
 @dataclasses.dataclass(frozen=True)
-class _Results:
+class _Table:
   """Rows by (method, metric)."""
 
-  rows: Mapping[tuple[str, str], results_lib.Row]
+  rows: Mapping[tuple[str, str], results.Row]
 
-  def get(self, method: str, metric: str) -> results_lib.Row | None:
+  def get(self, method: str, metric: str) -> results.Row | None:
     row = self.rows.get((method, metric))
     return None if row is None or math.isnan(row.value) else row
 
   @property
   def unlearners(self) -> list[str]:
-    order = results_lib.ordered(method for method, _ in self.rows)
+    order = results.ordered(method for method, _ in self.rows)
     return [name for name in order if name not in (_REFERENCE, _ORIGINAL)]
 
-  def of_unlearners(self, metric: str) -> list[results_lib.Row]:
-    found = (self.get(name, metric) for name in self.unlearners)
-    return [row for row in found if row is not None]
+  def of_unlearners(self, metric: str) -> list[results.Row]:
+    rows = (self.get(name, metric) for name in self.unlearners)
+    return [row for row in rows if row is not None]
 
 
 def summarise(
-  rows: Sequence[results_lib.Row],
+  rows: Sequence[results.Row],
   *,
   failed: Mapping[str, tuple[int, int]] | None = None,
 ) -> list[str]:
@@ -59,24 +58,24 @@ def summarise(
   Returns:
     One sentence or two per result, most important first; plain text.
   """
-  results = _Results({(row.method, row.metric): row for row in rows})
+  table = _Table({(row.method, row.metric): row for row in rows})
   parts = (
-    _trust(results),
-    _original(results),
-    _leaks(results),
-    _population(results),
-    _accuracy(results),
+    _trust(table),
+    _original(table),
+    _leaks(table),
+    _population(table),
+    _accuracy(table),
     _attacks(rows),
-    _speed(results),
-    _validation(results),
+    _speed(table),
+    _validation(table),
     _failures(failed or {}),
   )
   return [sentence for part in parts for sentence in part]
 
 
-def _trust(results: _Results) -> list[str]:
-  """Is the attack at chance where there is nothing to find?"""
-  row = results.get(_REFERENCE, _LEAK)
+def _trust(table: _Table) -> list[str]:
+  """Say whether the attack is at chance on retrained models."""
+  row = table.get(_REFERENCE, _LEAK)
   if row is None:
     return []
   auc = _with_interval(row)
@@ -90,7 +89,7 @@ def _trust(results: _Results) -> list[str]:
     return [
       f'The attack passes its own check: on retrained models, which never saw '
       f'the forgotten points, it is at chance with AUC {auc}. Its resolution '
-      f'is about ±{half}; smaller differences cannot be seen in this run.'
+      f'is about ±{half}; smaller differences are not detectable here.'
     ]
   return [
     f'Read all attack numbers with caution: on retrained models, which never '
@@ -99,18 +98,18 @@ def _trust(results: _Results) -> list[str]:
   ]
 
 
-def _original(results: _Results) -> list[str]:
-  row = results.get(_ORIGINAL, _LEAK)
+def _original(table: _Table) -> list[str]:
+  row = table.get(_ORIGINAL, _LEAK)
   if row is None:
     return []
   sentence = (
     'The attack tells forgotten from unseen points of the original models '
     f'with AUC {_with_interval(row)}'
   )
-  null = results.get(_REFERENCE, _LEAK)
+  null = table.get(_REFERENCE, _LEAK)
   if null is None or math.isnan(row.low + null.high):
     return [f'{sentence}.']
-  excess = results.get(_ORIGINAL, f'excess_{_LEAK}')
+  excess = table.get(_ORIGINAL, f'excess_{_LEAK}')
   if row.low > null.high or (excess is not None and excess.low > 0):
     tail = 'more than on retrained models: there is something to unlearn'
   else:
@@ -119,23 +118,23 @@ def _original(results: _Results) -> list[str]:
       'shows no leak that unlearning could remove'
     )
   sentences = [f'{sentence}, {tail}.']
-  rate = results.get(_ORIGINAL, 'ulira_tpr_0.01')
+  rate = table.get(_ORIGINAL, 'ulira_tpr_0.01')
   if rate is not None:
     sentences[0] += (
-      f' Wrongly accusing 1% of the unseen points, it finds '
-      f'{100 * rate.value:.1f}% of the forgotten ones.'
+      f' At a false-positive rate of 1% it detects {100 * rate.value:.1f}% of '
+      'the forgotten points.'
     )
   return sentences
 
 
-def _leaks(results: _Results) -> list[str]:
+def _leaks(table: _Table) -> list[str]:
   """Sort the unlearners by whether they can be told from retraining."""
-  groups: dict[str, list[results_lib.Row]] = {
+  groups: dict[str, list[results.Row]] = {
     'more': [],
     'same': [],
     'less': [],
   }
-  excesses = results.of_unlearners(f'excess_{_LEAK}')
+  excesses = table.of_unlearners(f'excess_{_LEAK}')
   for row in excesses:
     if math.isnan(row.low):
       continue
@@ -155,9 +154,8 @@ def _leaks(results: _Results) -> list[str]:
   if groups['same']:
     sentences.append(
       f'{_of(len(groups["same"]), judged)} cannot be told from retraining by '
-      f'this attack: {_list(groups["same"])}. That is the absence '
-      'of evidence at this resolution, not a proof.'
-      + _broken(results, groups['same'])
+      f'this attack: {_list(groups["same"])}. A leak below the resolution '
+      'of the attack remains possible.' + _broken(table, groups['same'])
     )
   if groups['less']:
     sentences.append(
@@ -172,38 +170,39 @@ def _leaks(results: _Results) -> list[str]:
   return sentences
 
 
-def _broken(results: _Results, hidden: Sequence[results_lib.Row]) -> str:
-  """Warn that a model that knows nothing has nothing to leak."""
-  untouched = results.get(_ORIGINAL, 'ret_dev')
+def _broken(table: _Table, hidden: Sequence[results.Row]) -> str:
+  """Warn that broken models do not leak."""
+  untouched = table.get(_ORIGINAL, 'ret_dev')
   if untouched is None:
     return ''
   broken = []
   for row in hidden:
-    deviation = results.get(row.method, 'ret_dev')
+    deviation = table.get(row.method, 'ret_dev')
     if deviation is not None and deviation.value > untouched.value:
       broken.append(row)
   if not broken:
     return ''
   return (
-    f' But the accuracies of {_labels(broken)} are farther from retraining '
-    'than if nothing had been done, and a broken model is hard to attack.'
+    f' However, the accuracies of {_labels(broken)} are farther from '
+    'retraining than those of the original models, and a broken model is hard '
+    'to attack.'
   )
 
 
-def _population(results: _Results) -> list[str]:
-  """Compare the weak attack with the strong one, on the original.
+def _population(table: _Table) -> list[str]:
+  """Compare the population attack with the per-example one on the originals.
 
-  Both by their excess over the retrained models: forgotten and test points may
-  differ without any leak.
+  Both are measured by their excess over the retrained models, since forgotten
+  and test points may differ without a leak.
   """
-  weak = results.get(_ORIGINAL, 'population_auc')
-  strong = results.get(_ORIGINAL, f'excess_{_LEAK}')
+  weak = table.get(_ORIGINAL, 'population_auc')
+  strong = table.get(_ORIGINAL, f'excess_{_LEAK}')
   if weak is None or strong is None or math.isnan(weak.gap + strong.low):
     return []
   if weak.gap < strong.low:
     verdict = 'so it understates the leak'
   elif weak.gap > strong.high:
-    verdict = 'so here it finds more'
+    verdict = 'so it detects more in this run'
   else:
     verdict = 'so the two agree in this run'
   return [
@@ -214,12 +213,12 @@ def _population(results: _Results) -> list[str]:
   ]
 
 
-def _accuracy(results: _Results) -> list[str]:
-  rows = sorted(results.of_unlearners('ret_dev'), key=lambda row: row.value)
+def _accuracy(table: _Table) -> list[str]:
+  rows = sorted(table.of_unlearners('ret_dev'), key=lambda row: row.value)
   if not rows:
     return []
   best, worst = rows[0], rows[-1]
-  names = [results_lib.label(row.method) for row in (best, worst)]
+  names = [results.label(row.method) for row in (best, worst)]
   if len(rows) == 1:
     sentence = (
       f'{names[0]} differs from retraining in its accuracies by RetDev '
@@ -231,29 +230,29 @@ def _accuracy(results: _Results) -> list[str]:
       f'{_with_interval(best)}) and {names[1]} farthest '
       f'({_with_interval(worst)})'
     )
-  untouched = results.get(_ORIGINAL, 'ret_dev')
+  untouched = table.get(_ORIGINAL, 'ret_dev')
   if untouched is not None:
     worse = [row for row in rows if row.value > untouched.value]
-    sentence += f'; doing nothing has {_short(untouched.value)}'
+    sentence += f'; the original models have {_short(untouched.value)}'
     if worse:
       sentence += f', which is better than {_labels(worse)}'
   return [f'{sentence}.']
 
 
-def _speed(results: _Results) -> list[str]:
-  rows = sorted(results.of_unlearners('rte'), key=lambda row: -row.value)
+def _speed(table: _Table) -> list[str]:
+  rows = sorted(table.of_unlearners('rte'), key=lambda row: -row.value)
   if not rows:
     return []
   fast, slow = rows[0], rows[-1]
   if len(rows) == 1:
-    name, speed = results_lib.label(fast.method), _short(fast.value, 'times')
+    name, speed = results.label(fast.method), _short(fast.value, 'times')
     if fast.value > 1:
       return [f'{name} needs less time than retraining by a factor of {speed}.']
     return [f'{name} is no faster than retraining: {speed}.']
   sentence = (
     f'Speed-up over retraining goes from {_short(slow.value, "times")} '
-    f'({results_lib.label(slow.method)}) to {_short(fast.value, "times")} '
-    f'({results_lib.label(fast.method)})'
+    f'({results.label(slow.method)}) to {_short(fast.value, "times")} '
+    f'({results.label(fast.method)})'
   )
   losers = [row for row in rows if row.value < 1]
   if losers:
@@ -261,34 +260,34 @@ def _speed(results: _Results) -> list[str]:
   return [f'{sentence}.']
 
 
-def _validation(results: _Results) -> list[str]:
-  """Flag methods whose validation accuracy is too good to be true."""
+def _validation(table: _Table) -> list[str]:
+  """Name methods whose validation accuracy is implausibly high."""
   null = (
-    results.get(_REFERENCE, 'va'),
-    results.get(_REFERENCE, 'ta'),
+    table.get(_REFERENCE, 'va'),
+    table.get(_REFERENCE, 'ta'),
   )
-  # How much easier the validation images are, which no method is to blame for.
+  # The difference in difficulty between validation and test images.
   easier = null[0].value - null[1].value if null[0] and null[1] else 0.0
   suspicious = []
-  for method in results.unlearners:
-    va, ta = results.get(method, 'va'), results.get(method, 'ta')
+  for method in table.unlearners:
+    va, ta = table.get(method, 'va'), table.get(method, 'ta')
     if va is None or ta is None or va.low - ta.high < easier:
       continue
     if va.value - ta.value - easier > _VALIDATION_LEAK:
-      suspicious.append(results_lib.label(method))
+      suspicious.append(results.label(method))
   if not suspicious:
     return []
   return [
     f'Validation accuracy exceeds test accuracy, more than it does for '
     f'retrained models and by over {_VALIDATION_LEAK}, for '
-    f'{_join(suspicious)}: probably the validation images were trained on and '
-    'must not be used to judge them.'
+    f'{_join(suspicious)}: these methods probably trained on the validation '
+    'images, which must then not be used to evaluate them.'
   ]
 
 
 def _failures(failed: Mapping[str, tuple[int, int]]) -> list[str]:
   broken = [
-    f'{results_lib.label(method)} ({bad} of {total})'
+    f'{results.label(method)} ({bad} of {total})'
     for method, (bad, total) in failed.items()
     if bad
   ]
@@ -296,7 +295,7 @@ def _failures(failed: Mapping[str, tuple[int, int]]) -> list[str]:
     return []
   return [
     f'Some models failed with losses or outputs that are not finite: '
-    f'{_join(broken)}. Read the rows of these methods with that in mind.'
+    f'{_join(broken)}. This affects all numbers of these methods.'
   ]
 
 
@@ -307,7 +306,7 @@ class AttackLine:
   Attributes:
     method: the population.
     attack: title of the attack.
-    question: that it answers, as in `glossary.AttackWords`.
+    question: the question that it answers, see `glossary.attack_question`.
     row: the number itself.
     excess: paired difference to the retrained models, or NaN.
     low: lower end of the interval of the excess, else of the number.
@@ -318,7 +317,7 @@ class AttackLine:
   method: str
   attack: str
   question: str
-  row: results_lib.Row
+  row: results.Row
   excess: float
   low: float
   high: float
@@ -342,19 +341,19 @@ class AttackLine:
     return float(2 * stats.t.sf(abs(value) / error, self.n - 1))
 
 
-def attack_lines(rows: Sequence[results_lib.Row]) -> list[AttackLine]:
+def attack_lines(rows: Sequence[results.Row]) -> list[AttackLine]:
   """Return the main number of each attack on each unlearned population."""
   table = {(row.method, row.metric): row for row in rows}
-  by_attack: dict[tuple[str, str], list[results_lib.Row]] = {}
+  by_attack: dict[tuple[str, str], list[results.Row]] = {}
   for row in rows:
     attack = glossary.attack_of(row.metric)
     baseline = row.method in (_REFERENCE, _ORIGINAL)
     if attack and not baseline and not row.metric.startswith(glossary.EXCESS):
       by_attack.setdefault((row.method, attack), []).append(row)
   lines = []
-  for (method, attack), own in by_attack.items():
-    named = {row.metric.removeprefix(f'{attack}_'): row for row in own}
-    row = next((named[key] for key in _MAIN if key in named), own[0])
+  for (method, attack), of_attack in by_attack.items():
+    named = {row.metric.removeprefix(f'{attack}_'): row for row in of_attack}
+    row = next((named[key] for key in _MAIN if key in named), of_attack[0])
     excess = table.get((method, f'{glossary.EXCESS}{row.metric}'))
     shown = row if excess is None or math.isnan(excess.value) else excess
     lines.append(
@@ -372,7 +371,7 @@ def attack_lines(rows: Sequence[results_lib.Row]) -> list[AttackLine]:
   return lines
 
 
-# What an attack is judged by, in this order; else its first number.
+# The main number of an attack, the first that it has; else its first number.
 _MAIN = ('auc', 'exposed', 'forget_score')
 _LEVEL = 0.05
 _QUESTIONS = {
@@ -381,8 +380,8 @@ _QUESTIONS = {
 }
 
 
-def _attacks(rows: Sequence[results_lib.Row]) -> list[str]:
-  """Say, question by question, which attacks detect something."""
+def _attacks(rows: Sequence[results.Row]) -> list[str]:
+  """Say for each question which attacks detect a difference."""
   lines = attack_lines(rows)
   sentences = []
   for question, words in _QUESTIONS.items():
@@ -404,7 +403,7 @@ def _exposed(lines: Sequence[AttackLine]) -> list[str]:
       continue
     sentence = (
       f'Single points: {line.row.value:.1%} of the forgotten points of '
-      f'{results_lib.label(line.method)} models are exposed, at a '
+      f'{results.label(line.method)} models are exposed, at a '
       'false-discovery rate of 5%'
     )
     if not math.isnan(line.row.retrained):
@@ -422,8 +421,9 @@ def _detected(lines: Sequence[AttackLine]) -> str:
   ]
   parts = []
   for method in dict.fromkeys(line.method for line in lines):
-    own = [line for line in lines if line.method == method]
-    parts.append(_of_method(method, own, [x for x in detected if x in own]))
+    of_method = [line for line in lines if line.method == method]
+    positive = [line for line in detected if line in of_method]
+    parts.append(_of_method(method, of_method, positive))
   correction = ''
   if len(lines) > 1:
     correction = f" with Holm's correction for {len(lines)} tests"
@@ -435,7 +435,7 @@ def _of_method(
 ) -> str:
   compared = not math.isnan(lines[0].excess)
   against = 'retrained models' if compared else 'chance'
-  name = results_lib.label(method)
+  name = results.label(method)
   if not detected:
     if len(lines) == 1:
       return f'{name}, {lines[0].attack} does not differ from {against}'
@@ -444,7 +444,7 @@ def _of_method(
   value = f'AUC {_short(best.row.value)}'
   if compared:
     value = f'excess {_signed(best.excess)}'
-  interval = results_lib.format_interval(best.low, best.high, '', _DECIMALS)
+  interval = results.format_interval(best.low, best.high, '', _DECIMALS)
   count = f'{len(detected)} of {len(lines)} attacks differ from {against}, most'
   if len(lines) == 1:
     count = f'the attack differs from {against},'
@@ -457,7 +457,7 @@ def _effect(line: AttackLine) -> float:
   return line.excess
 
 
-def explain_missing(missing: results_lib.Missing) -> list[str]:
+def explain_missing(missing: results.Missing) -> list[str]:
   """Say which numbers are not available and why, one sentence per reason."""
   by_reason: dict[str, dict[str, list[str]]] = {}
   for (method, metric), reason in missing.items():
@@ -470,7 +470,7 @@ def explain_missing(missing: results_lib.Missing) -> list[str]:
     for methods, names in by_methods.items():
       titles = [glossary.describe(name).title for name in names]
       sentences.append(
-        f'Not available for {_some([results_lib.label(m) for m in methods])}: '
+        f'Not available for {_some([results.label(m) for m in methods])}: '
         f'{_some(titles)} ({reason.rstrip(".")}).'
       )
   return sentences
@@ -482,18 +482,18 @@ def _some(words: Sequence[str], most: int = 6) -> str:
   return f'{"; ".join(words[: most - 1])} and {len(words) - most + 1} more'
 
 
-def _with_interval(row: results_lib.Row) -> str:
+def _with_interval(row: results.Row) -> str:
   unit = glossary.describe(row.metric).unit
-  interval = results_lib.format_interval(row.low, row.high, unit, _DECIMALS)
+  interval = results.format_interval(row.low, row.high, unit, _DECIMALS)
   return f'{_short(row.value, unit)} {interval}'.rstrip()
 
 
 def _signed(value: float) -> str:
-  return results_lib.format_gap(value, '', _DECIMALS)
+  return results.format_gap(value, '', _DECIMALS)
 
 
 def _short(value: float, unit: str = '') -> str:
-  return results_lib.format_value(value, unit, _DECIMALS)
+  return results.format_value(value, unit, _DECIMALS)
 
 
 def _of(count: int, total: int, noun: str = 'method') -> str:
@@ -504,14 +504,14 @@ def _of(count: int, total: int, noun: str = 'method') -> str:
   )
 
 
-def _list(rows: Sequence[results_lib.Row]) -> str:
+def _list(rows: Sequence[results.Row]) -> str:
   return _join(
-    [f'{results_lib.label(row.method)} ({_signed(row.value)})' for row in rows]
+    [f'{results.label(row.method)} ({_signed(row.value)})' for row in rows]
   )
 
 
-def _labels(rows: Sequence[results_lib.Row]) -> str:
-  return _join([results_lib.label(row.method) for row in rows])
+def _labels(rows: Sequence[results.Row]) -> str:
+  return _join([results.label(row.method) for row in rows])
 
 
 def _join(words: Sequence[str]) -> str:

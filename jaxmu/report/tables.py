@@ -1,9 +1,10 @@
-"""Results on the terminal: every number beside that of the retrained models.
+"""Tables of results on the terminal.
 
-One block per number (or per method), the retrained models on top of each as the
-reference. A star marks numbers whose interval excludes the retrained value.
-Attacks on stored scores get a table of one row per attack. The benchmark's
-table is in `paper_table`, the tables of the HTML report in `html_tables`.
+There is one block per number (or per method); the first line of each block is
+the retrained models, the reference. A star marks numbers whose interval
+excludes the retrained value. Attacks on stored scores have a table with one row
+per attack. The benchmark's table is in `paper_table`, the tables of the HTML
+report are in `html_tables`.
 """
 
 import dataclasses
@@ -16,12 +17,11 @@ import rich.console
 import rich.table
 import rich.text
 
-from jaxmu.report import glossary, summary
-from jaxmu.report import results as results_lib
+from jaxmu.report import glossary, results, summary
 
 Failed = Mapping[str, tuple[int, int]]  # method: (failed members, all members)
 
-# What fits on a screen; the report has everything.
+# Numbers for the terminal; the report has all of them.
 HEADLINE = (
   *('ra', 'fa', 'ta', 'ret_dev', 'indisc_test', 'population_auc', 'ulira_auc'),
   *('excess_ulira_auc', 'ulira_tpr_0.01', 'ulira_tpr_0.1', 'rte'),
@@ -57,32 +57,32 @@ class _Block:
 
 
 def headline(
-  rows: Sequence[results_lib.Row], also: Iterable[str] = ()
-) -> list[results_lib.Row]:
-  """Return the rows to read first; all where there are none of them.
+  rows: Sequence[results.Row], also: Iterable[str] = ()
+) -> list[results.Row]:
+  """Return the main rows; all rows if there are none of them.
 
   Args:
     rows: of a job.
-    also: further numbers to show, such as those of a plug-in's metrics.
+    also: further numbers to show, such as those of plug-ins.
   """
   shown = {*HEADLINE, *also}
   return [row for row in rows if row.metric in shown] or list(rows)
 
 
 def show_table(
-  rows: Sequence[results_lib.Row],
+  rows: Sequence[results.Row],
   *,
   console: rich.console.Console | None = None,
   by: Literal['metric', 'method'] = 'metric',
   failed: Failed | None = None,
-  missing: results_lib.Missing | None = None,
+  missing: results.Missing | None = None,
 ) -> None:
   """Print results; with colours on a terminal, as plain text elsewhere.
 
   Args:
     rows: what to show.
     console: where to print; by default the standard output.
-    by: what the blocks are.
+    by: whether a block is a metric or a method.
     failed: members that failed, where there are any.
     missing: why numbers are not available.
   """
@@ -100,17 +100,17 @@ def show_table(
 
 
 def table_text(
-  rows: Sequence[results_lib.Row],
+  rows: Sequence[results.Row],
   *,
   width: int = 100,
   by: Literal['metric', 'method'] = 'metric',
   failed: Failed | None = None,
-  missing: results_lib.Missing | None = None,
+  missing: results.Missing | None = None,
 ) -> str:
   """Return what `show_table` prints, as plain text of at most `width` columns.
 
   Example:
-    >>> row = results_lib.Row('ft', 'fa', 0.9, 0.88, 0.92, 0.87, 0.03, 16)
+    >>> row = results.Row('ft', 'fa', 0.9, 0.88, 0.92, 0.87, 0.03, 16)
     >>> print(table_text([row]).splitlines()[4])
     FT                    0.9000    0.8700 +0.0300* [0.8800, 0.9200] 16
   """
@@ -120,7 +120,7 @@ def table_text(
 
 
 def show_attacks(
-  rows: Sequence[results_lib.Row],
+  rows: Sequence[results.Row],
   *,
   console: rich.console.Console | None = None,
 ) -> None:
@@ -132,20 +132,21 @@ def show_attacks(
   console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def attacks_text(rows: Sequence[results_lib.Row], *, width: int = 100) -> str:
+def attacks_text(rows: Sequence[results.Row], *, width: int = 100) -> str:
   """Return one row per attack as plain text.
 
-  Columns are the attack's main number, AUC where it has one, of unlearned
-  models and of retrained ones, and the paired difference with its interval;
-  the interval is that of the number itself where there is no difference.
+  The columns are the main number of the attack (AUC where it has one) for
+  unlearned and for retrained models, and the paired difference with its
+  interval. Without a difference the interval is that of the number.
   """
   header = ('Attack', 'Number', 'Value', 'Retrained', 'Excess', '95% interval')
   blocks = []
   lines = summary.attack_lines(rows)
   for method in dict.fromkeys(line.method for line in lines):
-    own = [line for line in lines if line.method == method]
-    cells = tuple(_Line(_attack_cells(line)) for line in own)
-    blocks.append(_Block(results_lib.label(method), '', cells))
+    cells = tuple(
+      _Line(_attack_cells(line)) for line in lines if line.method == method
+    )
+    blocks.append(_Block(results.label(method), '', cells))
   excess = any(not math.isnan(line.excess) for line in lines)
   note = 'Excess: value minus that of retrained models, paired by split; '
   note += 'the interval is that of the excess where there is one.'
@@ -157,15 +158,15 @@ def _attack_cells(line: summary.AttackLine) -> tuple[str, ...]:
   return (
     line.attack,
     term.title.split(': ')[-1],
-    results_lib.format_value(line.row.value, term.unit),
-    results_lib.format_value(line.row.retrained, term.unit),
-    results_lib.format_gap(line.excess, term.unit),
-    results_lib.format_interval(line.low, line.high, term.unit),
+    results.format_value(line.row.value, term.unit),
+    results.format_value(line.row.retrained, term.unit),
+    results.format_gap(line.excess, term.unit),
+    results.format_interval(line.low, line.high, term.unit),
   )
 
 
 def _blocks(
-  rows: Sequence[results_lib.Row], by: str, failed: Failed, wide: bool
+  rows: Sequence[results.Row], by: str, failed: Failed, wide: bool
 ) -> tuple[tuple[str, ...], list[_Block]]:
   """Return the column titles and the blocks of a table."""
   if by == 'metric':
@@ -176,13 +177,11 @@ def _blocks(
   return header, _by_method(rows, failed, wide)
 
 
-def _by_metric(rows: Sequence[results_lib.Row], failed: Failed) -> list[_Block]:
+def _by_metric(rows: Sequence[results.Row], failed: Failed) -> list[_Block]:
   blocks = []
-  order = results_lib.ordered(
-    [results_lib.REFERENCE, *(row.method for row in rows)]
-  )
+  order = results.ordered([results.REFERENCE, *(row.method for row in rows)])
   for metric in dict.fromkeys(row.metric for row in rows):
-    chosen = results_lib.with_reference(
+    chosen = results.with_reference(
       [row for row in rows if row.metric == metric]
     )
     chosen.sort(key=lambda row: order.index(row.method))
@@ -193,10 +192,10 @@ def _by_metric(rows: Sequence[results_lib.Row], failed: Failed) -> list[_Block]:
 
 
 def _by_method(
-  rows: Sequence[results_lib.Row], failed: Failed, wide: bool
+  rows: Sequence[results.Row], failed: Failed, wide: bool
 ) -> list[_Block]:
   blocks = []
-  for method in results_lib.ordered(row.method for row in rows):
+  for method in results.ordered(row.method for row in rows):
     lines = []
     for row in (row for row in rows if row.method == method):
       term = glossary.describe(row.metric)
@@ -208,17 +207,17 @@ def _by_method(
   return blocks
 
 
-def _line(row: results_lib.Row, label: str, failed: Failed) -> _Line:
+def _line(row: results.Row, label: str, failed: Failed) -> _Line:
   unit = glossary.describe(row.metric).unit
-  is_reference = row.method == results_lib.REFERENCE
-  differs = not is_reference and results_lib.differs(row)
-  gap = results_lib.format_gap(row.gap, unit) + ' *'[differs]
+  is_reference = row.method == results.REFERENCE
+  differs = not is_reference and results.differs(row)
+  gap = results.format_gap(row.gap, unit) + ' *'[differs]
   cells = (
     label,
-    results_lib.format_value(row.value, unit),
-    '' if is_reference else results_lib.format_value(row.retrained, unit),
+    results.format_value(row.value, unit),
+    '' if is_reference else results.format_value(row.retrained, unit),
     '' if is_reference else gap,
-    results_lib.format_interval(row.low, row.high, unit),
+    results.format_interval(row.low, row.high, unit),
     str(row.n or ''),
   )
   broken = row.method in failed and failed[row.method][0] > 0
@@ -226,18 +225,18 @@ def _line(row: results_lib.Row, label: str, failed: Failed) -> _Line:
 
 
 def _name(method: str, failed: Failed) -> str:
-  label = results_lib.label(method)
-  if method == results_lib.REFERENCE:
+  label = results.label(method)
+  if method == results.REFERENCE:
     label = f'{label} (reference)'
   bad, total = failed.get(method, (0, 0))
   return f'{label} !{bad}/{total}' if bad else label
 
 
 def _notes(
-  rows: Sequence[results_lib.Row],
+  rows: Sequence[results.Row],
   blocks: Iterable[_Block],
   failed: Failed,
-  missing: results_lib.Missing,
+  missing: results.Missing,
 ) -> list[str]:
   notes = []
   if any(line.differs for block in blocks for line in block.lines):
@@ -245,7 +244,7 @@ def _notes(
   for method, (bad, total) in failed.items():
     if bad:
       notes.append(
-        f'! {results_lib.label(method)}: {bad} of {total} models failed '
+        f'! {results.label(method)}: {bad} of {total} models failed '
         '(losses or outputs that are not finite)'
       )
   shown = {(row.method, row.metric) for row in rows}

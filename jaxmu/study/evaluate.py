@@ -32,7 +32,6 @@ from jaxmu.types import Params
 
 log = logging.getLogger(__name__)
 
-FPR_GRID = np.geomspace(1e-3, 1.0, 61)
 # An attack that leaves one cluster out needs at least two others to fit on.
 MIN_CLUSTERS = 3
 ALL_FAILED = 'all models failed'
@@ -385,7 +384,7 @@ class Attacks:
     ratio = attack.score(
       own, data, Options(settings=self._settings[attack.name])
     )
-    return roc.curves(ratio, own.audited_state, own.group, fpr=FPR_GRID)
+    return roc.curves(ratio, own.audited_state, own.group, fpr=roc.FPR_GRID)
 
 
 _KINDS = {results.ORIGINAL: 'original', results.REFERENCE: 'retrained'}
@@ -466,33 +465,16 @@ def rows(job: job_lib.Job, collected: Collected) -> list[results.Row]:
     for metric, estimate in own.items():
       beside = reference.get(metric)
       retrained = math.nan if beside is None else beside.value
-      found.append(_row(name, metric, estimate, retrained))
+      found.append(results.row(name, metric, estimate, retrained))
     for metric, excess in collected.excess.get(name, {}).items():
-      found.append(_row(name, f'{glossary.EXCESS}{metric}', excess, 0.0))
+      found.append(results.row(name, f'{glossary.EXCESS}{metric}', excess, 0.0))
     if results.REFERENCE in job.populations:
       found.append(_counted_work(job, name))
   return found
 
 
-def _row(
-  name: str, metric: str, estimate: intervals.Estimate, retrained: float
-) -> results.Row:
-  return results.Row(
-    method=name,
-    metric=metric,
-    value=estimate.value,
-    low=estimate.low,
-    high=estimate.high,
-    retrained=retrained,
-    gap=estimate.value - retrained,
-    n=estimate.n,
-  )
-
-
 def _counted_work(job: job_lib.Job, name: str) -> results.Row:
-  value = cost.rte(
-    counted_cost(job, results.REFERENCE), counted_cost(job, name)
-  )
+  value = cost.rte(job.counted_cost(results.REFERENCE), job.counted_cost(name))
   return results.Row(
     method=name,
     metric='rte_counted',
@@ -501,11 +483,6 @@ def _counted_work(job: job_lib.Job, name: str) -> results.Row:
     gap=value - 1.0,
     n=job.populations[name].members.size,
   )
-
-
-def counted_cost(job: job_lib.Job, name: str) -> float:
-  """Return the work of one member in forward passes of one example."""
-  return job.counted_cost(name)
 
 
 _LISTED = 5  # failed members that are named one by one

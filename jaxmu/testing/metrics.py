@@ -228,7 +228,7 @@ def _extreme(needs: Sequence[str]) -> Iterator[tuple[str, Evaluated]]:
   for name, changes in EXTREMES.items():
     if any(need in changes and not len(changes[need]) for need in needs):
       continue
-    alone = simulated(**changes)
+    alone = dataclasses.replace(simulated(), **changes)
     yield name, with_retrained(alone)
     both = dataclasses.replace(alone, retrained=alone)
     yield f'{name}, also of the retrained models', both

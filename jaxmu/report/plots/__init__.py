@@ -1,9 +1,9 @@
-"""Results in pictures: plain arrays in, a matplotlib figure out.
+"""Figures of results: functions from plain arrays to matplotlib figures.
 
-All pictures share three rules. The retrained models are black and dashed, the
-original models vermilion, in every one. Colours are those of Okabe and Ito,
-which colour-blind readers tell apart, and never carry a meaning alone. Equal
-arrays give equal bytes, whatever the user's matplotlib settings are.
+All figures follow three rules. Retrained models are black and dashed, original
+models are vermilion. Colours are those of Okabe and Ito, which colour-blind
+readers can distinguish, and are never the only sign of a meaning. Equal arrays
+give equal bytes, whatever the user's matplotlib settings are.
 """
 
 from matplotlib.figure import Figure

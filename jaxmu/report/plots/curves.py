@@ -81,7 +81,7 @@ def _few(
   panel.legend(handles=handles, loc='lower right', handlelength=2.6)
   panel.set(
     xlabel='False positive rate (unseen points called forgotten)',
-    ylabel='True positive rate (forgotten points found)',
+    ylabel='True positive rate (forgotten points detected)',
   )
   return fig
 
@@ -115,10 +115,10 @@ def _many(
 
 
 def _corner(curves: Mapping[str, Roc]) -> float:
-  """Return the smallest rate worth drawing, common to both axes.
+  """Return the smallest rate of both axes.
 
-  A third of the smallest rate that the counts support, within the grid: most
-  of the picture is then what can be trusted.
+  It is a third of the smallest rate that the counts support, within the grid,
+  so that most of the figure is reliable.
   """
   corners = []
   for curve in curves.values():
@@ -222,12 +222,12 @@ def trade_off(
   curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
   *,
   remarks: Mapping[str, str] | None = None,
-  title: str = 'Errors open to an attacker: closer to the diagonal, less leaks',
+  title: str = 'Error rates of an attacker: closer to the diagonal is safer',
 ) -> figure.Figure:
   """Draw false negative against false positive rates.
 
-  On the diagonal the attacker can only guess. The curve of retrained against
-  other retrained models shows how far below it noise alone reaches.
+  The diagonal is guessing. The curve of retrained models shows how far below it
+  noise alone reaches.
 
   Args:
     curves: method -> (fpr f64[G], fnr f64[G]) on the lower convex hull.
@@ -292,7 +292,7 @@ def training_curves(
   Args:
     panels: title -> method -> f64[P, E], one row per member; NaN in epochs
       that were not scored, after a member failed or after it ended. Panels
-      stand side by side with equal axes.
+      are side by side with equal axes.
     ylabel: what the number is.
     log: draw it on a logarithmic axis.
     title: headline, or None for one made from `ylabel`.
@@ -378,7 +378,7 @@ def log_odds(
   panels: Mapping[str, tuple[ArrayLike, ArrayLike]],
   *,
   bins: int = 40,
-  title: str = 'How sure the models are of forgotten and of unseen points',
+  title: str = 'Confidence of the models on forgotten and on unseen points',
 ) -> figure.Figure:
   """Draw one panel per method with both histograms on common axes.
 
@@ -418,8 +418,8 @@ def log_odds(
 def _edges(sides: list[np.ndarray], bins: int) -> np.ndarray:
   """Return edges that hold nearly all points of all but outlying sides.
 
-  A model that puts out 1e38 must not squeeze all others into one bin: the range
-  ends one width of the median side beyond that side.
+  A model with outputs of 1e38 must not squeeze all others into one bin, so the
+  range ends one width of the median side beyond that side.
   """
   finite = [side[np.isfinite(side)] for side in sides]
   finite = [side for side in finite if side.size]

@@ -1,4 +1,4 @@
-"""Methods and points compared: accuracies, fronts, ranks, exposure."""
+"""Comparisons of methods and of points: accuracies, fronts, ranks, exposure."""
 
 from collections.abc import Sequence
 
@@ -24,8 +24,8 @@ def accuracy_bars(
 ) -> figure.Figure:
   """Draw one panel per set with one bar per method.
 
-  A dashed line through each panel continues the retrained models' bar; beside
-  each bar stand the accuracy and its gap to that line.
+  The dashed line in each panel is the retrained models' accuracy; the numbers
+  beside each bar are the accuracy and its gap to that line.
 
   Args:
     methods: M keys; the reference may be absent.
@@ -149,7 +149,7 @@ def pareto(
     methods: M keys.
     x: f64[M], smaller is better.
     y: f64[M], smaller is better.
-    front: bool[M], whom no other beats in both numbers; drawn filled.
+    front: bool[M], methods that no other beats in both numbers; drawn filled.
     x_metric: key of the first number, for the axis.
     y_metric: key of the second number, for the axis.
     title: headline.
@@ -284,7 +284,7 @@ def critical_difference(
   *,
   title: str = 'Mean rank of each method (1 is best)',
 ) -> figure.Figure:
-  """Draw mean ranks, with a bar over methods that cannot be told apart.
+  """Draw mean ranks, with a bar over methods that do not differ.
 
   The diagram of Demšar (2006): methods joined by a bar differ by less than the
   critical difference.
@@ -357,7 +357,7 @@ def _names(
   worst: int,
   top: float,
 ) -> None:
-  """Lead from each rank to its name: the better half left, the rest right."""
+  """Connect each rank to its name: the better half left, the rest right."""
   half = -(-len(labels) // 2)
   for i, (x, label) in enumerate(zip(rank, labels, strict=True)):
     left = i < half
@@ -405,8 +405,8 @@ def vulnerability(
     original: f64[N] AUC per point under the original models, NaN where unknown.
     unlearned: f64[N] AUC per point under the unlearned models.
     method: key of the unlearning method.
-    retrained: f64[N] AUC per point under retrained models: where nothing leaks
-      it spreads around 0.5 by chance, and the dashed lines hold 95% of it.
+    retrained: f64[N] AUC per point under retrained models, which varies around
+      0.5 by chance; 95% of it is between the dashed lines.
     title: headline, or None for one with the method's name.
 
   Returns:

@@ -1,4 +1,4 @@
-"""The look that all pictures share, and how they become files."""
+"""The style that all figures share, and their files."""
 
 import dataclasses
 import functools
@@ -84,7 +84,7 @@ def styled(draw: Callable[P, T]) -> Callable[P, T]:
 def looks(
   methods: Iterable[str],
 ) -> dict[str, Look]:
-  """Return the look of each method, by its place among the unlearners."""
+  """Return the look of each method, by its position among the unlearners."""
   result, i = {}, 0
   for method in methods:
     if method == results.REFERENCE:
@@ -100,13 +100,13 @@ def looks(
 
 
 def label(method: str) -> str:
-  """Return a method's name for a picture, the reference marked as such."""
+  """Return the label of a method in a figure; the reference is marked."""
   name = escape(results.label(method))
   return f'{name} (reference)' if method == results.REFERENCE else name
 
 
 def escape(text: str) -> str:
-  """Return text that matplotlib draws as it is, dollar signs included."""
+  """Return text that matplotlib draws literally, including dollar signs."""
   return text.replace('$', r'\$')
 
 
@@ -149,7 +149,7 @@ def title(fig: figure.Figure, text: str) -> None:
 
 
 def note(panel: axes.Axes, text: str, **place: Any) -> None:
-  """Write a small grey remark, by default in the upper left corner."""
+  """Write a small grey note, by default in the upper left corner."""
   at = {'x': 0.03, 'y': 0.97, 'va': 'top', 'ha': 'left', **place}
   panel.text(s=text, transform=panel.transAxes, fontsize=7.5, color=QUIET, **at)
 
