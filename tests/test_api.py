@@ -288,7 +288,7 @@ def test_a_job_and_the_functions_train_the_same_bits(tmp_path, capsys):
   assert np.isfinite(audited['unlearned', 'loss_auc'].value)
   capsys.readouterr()
   run(overrides=fields)
-  assert 'nothing to train' in capsys.readouterr().out
+  assert 'nothing redone' in capsys.readouterr().out
 
 
 def test_a_sweep_trains_every_model_with_every_value_in_one_program():
