@@ -1,4 +1,4 @@
-"""The public contract checks: one entry point, one form of message, no jax.
+"""The public contract checks: one entry point, one form of message, no jax."""
 
 import doctest
 import importlib
