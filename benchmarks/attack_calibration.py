@@ -1,15 +1,15 @@
-"""Where does each attack fall when there is nothing to find, or a known leak?
+"""Check the calibration of each attack without a leak and with a known one.
 
     python benchmarks/attack_calibration.py [--splits=16 --repeats=100]
 
-Synthetic populations: complementary split pairs, forget sets that partition the
-training half, Gaussian log-odds with means and scales of their own per example,
-correlated within splits (0.7). The leak shifts forgotten scores by `shift`
-scales. Printed: mean over repeats of AUC and of TPR at 10% FPR with standard
-errors, as a Markdown table. One table row per attack; a calibrated attack has
-0.5 in the null columns, and at most (floor(0.1 n) + 1) / (n + 1) with n unseen
-scores to set the threshold by: .106 for the 140 here. The numbers are also
-written to benchmarks/attack_calibration.csv.
+Synthetic populations: complementary split pairs, disjoint forget sets that
+cover the training half, Gaussian log-odds with separate means and scales per
+example, correlated within splits (0.7). The leak shifts forgotten scores by
+`shift` scales. Printed: mean over repeats of AUC and of TPR at 10% FPR with
+standard errors, as a Markdown table. One table row per attack; a calibrated
+attack has 0.5 in the null columns, and at most (floor(0.1 n) + 1) / (n + 1)
+with n unseen scores for the threshold: .106 for the 140 here. The numbers are
+also written to benchmarks/attack_calibration.csv.
 """
 
 import argparse
@@ -62,32 +62,36 @@ def attacks() -> dict[str, Callable[[Population, np.ndarray], Population]]:
   def plain(function, **options):
     def run(population, retrained):
       del retrained
-      z, state, split = population
-      return function(z, state, split // 2, **options)[0], state, split // 2
+      scores, state, split = population
+      return (
+        function(scores, state, split // 2, **options)[0],
+        state,
+        split // 2,
+      )
 
     return run
 
   def by_split(population, retrained):
     del retrained
-    z, state, split = population
-    return likelihood.ulira(z, state, split)[0], state, split // 2
+    scores, state, split = population
+    return likelihood.ulira(scores, state, split)[0], state, split // 2
 
   def against_retrained(population, retrained):
-    z, state, split = population
-    return likelihood.lira_forget(z, retrained, state, split // 2)
+    scores, state, split = population
+    return likelihood.lira_forget(scores, retrained, state, split // 2)
 
   def raw(population, retrained):
     del retrained
-    z, state, split = population
-    return z, state, split // 2
+    scores, state, split = population
+    return scores, state, split // 2
 
   def released(population, retrained):
     del retrained
-    z, state, split = population
-    correct = z > 0
+    scores, state, split = population
+    correct = scores > 0
     forgotten = likelihood.reference_ulira(correct, state)
     swapped = np.where(state == 2, 1, np.where(state == 1, 2, state))
-    # The released code never scores unseen entries; its own rule for them:
+    # The released code never scores unseen entries; its rule applied to them:
     unseen = 1 - likelihood.reference_ulira(correct, swapped)
     return np.where(state == 1, forgotten, unseen), state, split // 2
 

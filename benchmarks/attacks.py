@@ -1,12 +1,12 @@
-"""Times the attacks at the benchmark's full size, beside the obvious loop.
+"""Times the attacks at the benchmark's full size, and the plain loop.
 
     python benchmarks/attacks.py [--models=640 --examples=47500]
 
 Each attack runs in a fresh process on one synthetic population of 64 splits by
 10 forget sets; its time is the least of several runs, its memory the peak of
-the process. The loop refits Gaussians with NumPy and SciPy for every model and
-example, as one would first write it; it is timed on a part and scaled, as are
-the attacks marked "scaled". The table is printed and written to
+the process. The plain loop refits Gaussians with NumPy and SciPy for every
+model and example; it is timed on a part of the examples and scaled, as are the
+attacks marked "scaled". The table is printed and written to
 benchmarks/attacks.csv.
 """
 
@@ -51,23 +51,23 @@ def population(models: int, examples: int):
         model = (2 * pair + side) * draws + draw
         state[model, halves[1 - side]] = 2
         state[model, part] = 1
-  phi = rng.standard_normal(state.shape, np.float32)
-  phi += 3 * rng.standard_normal(examples, np.float32)
-  return phi, state, np.repeat(np.arange(SPLITS), draws)
+  log_odds = rng.standard_normal(state.shape, np.float32)
+  log_odds += 3 * rng.standard_normal(examples, np.float32)
+  return log_odds, state, np.repeat(np.arange(SPLITS), draws)
 
 
-def loop(phi, state, group, examples) -> int:
-  """The obvious implementation on some examples; returns how many it scored."""
+def loop(log_odds, state, group, examples) -> int:
+  """The plain implementation on some examples; returns how many it scored."""
   scored = 0
   for n in examples:
-    for m in range(len(phi)):
+    for m in range(len(log_odds)):
       if state[m, n] not in (1, 2):
         continue
       keep = group != group[m]
-      forgot = phi[keep & (state[:, n] == 1), n]
-      unseen = phi[keep & (state[:, n] == 2), n]
-      stats.norm.logpdf(phi[m, n], np.mean(forgot), np.std(forgot, ddof=1))
-      stats.norm.logpdf(phi[m, n], np.mean(unseen), np.std(unseen, ddof=1))
+      forgot = log_odds[keep & (state[:, n] == 1), n]
+      unseen = log_odds[keep & (state[:, n] == 2), n]
+      stats.norm.logpdf(log_odds[m, n], np.mean(forgot), np.std(forgot, ddof=1))
+      stats.norm.logpdf(log_odds[m, n], np.mean(unseen), np.std(unseen, ddof=1))
       scored += 1
   return scored
 
@@ -76,27 +76,29 @@ def tasks(models: int, examples: int) -> dict[str, tuple[int, Callable]]:
   """Return name -> (examples to run on, function of a population)."""
 
   def with_variance(variance):
-    return lambda z, c, g: likelihood.ulira(z, c, g, variance=variance)
+    return lambda log_odds, c, g: likelihood.ulira(
+      log_odds, c, g, variance=variance
+    )
 
   def score_of_competition(rule):
-    def run(z, c, g):
+    def run(log_odds, c, g):
       del c, g
       rng = np.random.default_rng(1)
-      u, r = rng.standard_normal((2, 512, z.shape[1]))
+      u, r = rng.standard_normal((2, 512, log_odds.shape[1]))
       competition.epsilon_per_example(u, r, rule=rule)
 
     return run
 
-  def with_population(z, c, g):
+  def with_population(log_odds, c, g):
     c = c.copy()
     c[:, : c.shape[1] // 20] = 3
-    rmia.rmia(z, c, g)
+    rmia.rmia(log_odds, c, g)
 
   return {
     'U-LiRA, leave one split out': (examples, with_variance('shrink')),
     'U-LiRA, leave one pair out': (
       examples,
-      lambda z, c, g: likelihood.ulira(z, c, g // 2),
+      lambda log_odds, c, g: likelihood.ulira(log_odds, c, g // 2),
     ),
     'U-LiRA, Student': (examples, with_variance('student')),
     'LiRA offline': (examples, likelihood.lira_offline),
@@ -124,14 +126,14 @@ def tasks(models: int, examples: int) -> dict[str, tuple[int, Callable]]:
 def measure(name: str, models: int, examples: int, repeats: int) -> dict:
   """Times one task in this process."""
   size, function = tasks(models, examples)[name]
-  phi, state, group = population(models, size if function else 200)
+  log_odds, state, group = population(models, size if function else 200)
   if function is None:
-    function = lambda z, c, g: loop(z, c, g, range(size))  # noqa: E731
+    function = lambda log_odds, c, g: loop(log_odds, c, g, range(size))  # noqa: E731
     repeats = 1
   seconds = []
   for _ in range(repeats):
     start = time.perf_counter()
-    function(phi, state, group)
+    function(log_odds, state, group)
     seconds.append(time.perf_counter() - start)
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
   return {

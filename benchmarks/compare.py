@@ -9,8 +9,8 @@ Backends, on the same cores:
                        thread each
   torch, compiled      the better layout through `torch.compile`, on request
 
-`speed_up` is a backend's time divided by jaxmu's, round by round. The faster
-layout is chosen by two turns each; only that one is measured further.
+`speed_up` is a backend's time divided by jaxmu's, round by round. Two turns of
+each layout decide which is faster; only that one is measured further.
 """
 
 import contextlib
@@ -31,11 +31,12 @@ LAYOUTS = ('contiguous', 'channels_last')
 ROUNDS = 5
 TRIALS = 2  # turns that decide which layout is the better one
 CHECKED = 1  # epochs whose losses are compared
-# Relative. Training amplifies rounding: for ResNet-18 of width 64 with batches
-# of 64, mean losses are 6e-7 apart after 1 step, 9e-5 after 4, 3e-3 after 12.
+# Relative tolerance. Training amplifies rounding: for ResNet-18 of width 64
+# with batches of 64, mean losses are 6e-7 apart after 1 step, 9e-5 after 4,
+# 3e-3 after 12.
 TOLERANCE = 5e-3
-# MSG renews the weights of the smallest gradients; which these are among many
-# that are nearly zero is up to rounding.
+# MSG renews the weights with the smallest gradients; among many that are nearly
+# zero, rounding decides which these are.
 LOOSE = {'msg': 5e-2}
 
 
@@ -131,7 +132,7 @@ def _torch(
     name += f', {processes} processes'
   return take_turns.Backend(
     name,
-    torch_backend.TorchSide,
+    torch_backend.TorchBackend,
     [{**options, 'part': part} for part in parts],
     {'OMP_NUM_THREADS': str(threads)},
   )
@@ -151,7 +152,7 @@ def differ(expected: np.ndarray, answers: list[dict[int, np.ndarray]]) -> float:
 
 
 def check(workload: Workload, apart: float) -> None:
-  """Refuse to compare times of different computations.
+  """Raise an error unless the backends compute the same.
 
   Raises:
     RuntimeError: the losses are further apart than rounding explains.

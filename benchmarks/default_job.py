@@ -10,10 +10,10 @@ from the same weights on the same batches, with operations on all cores (the
 better of two layouts of images) and, as a further row, with the models spread
 over processes of one thread each. Backends take turns, a shard at a time; a
 population's time is that of the shards that were run, scaled to all of them.
-Before that both backends train an epoch at a rate so small that it does not
-amplify rounding, and must agree on its loss; losses of the last epoch are
-shown. PyTorch's images are normalised before the clock starts. The table is
-printed and written to benchmarks/default_job.csv.
+Before that both backends train an epoch at a rate too small to amplify
+rounding, and must agree on its loss; losses of the last epoch are shown.
+PyTorch's images are normalised before the clock starts. The table is printed
+and written to benchmarks/default_job.csv.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from default_job_backends import POPULATIONS, JaxJob, TorchJob
 
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
 TOLERANCE = {'original': 1e-3, 'retrain': 1e-3, **compare.LOOSE}  # relative
-CHECK_RATE = 1e-4  # the job's own rate makes 1e-1 of 1e-7 within ten steps
+CHECK_RATE = 1e-4  # the job's rate turns 1e-7 into 1e-1 within ten steps
 
 
 def backends_of(
@@ -40,7 +40,7 @@ def backends_of(
   ours: take_turns.Backend,
   facts: dict,
 ) -> list[take_turns.Backend]:
-  """Start PyTorch's backends; of the two layouts the one that is faster."""
+  """Start PyTorch's backends, with the faster of the two layouts."""
   (shared,) = ours.call('shared')
   cores = compare.cores()
 

@@ -25,11 +25,11 @@ POPULATIONS = ('original', 'retrain', 'msg')
 
 
 class JaxJob:
-  """The job's own populations, trained shard by shard as the job does."""
+  """The job's populations, trained shard by shard as in the job."""
 
   def __init__(self, folder: str, devices: int):
     jax.config.update('jax_num_cpu_devices', devices)
-    sys.path.insert(0, str(ROOT))  # configurations are no part of jaxmu
+    sys.path.insert(0, str(ROOT))  # configurations are not part of jaxmu
     from configs import msg_resnet
 
     config = msg_resnet.get_config().to_dict()

@@ -3,9 +3,9 @@
     python -m jaxmu.main --config=configs/benchmark.py
     python benchmarks/digits_page.py [--workdir=workdir/benchmark_digits]
 
-Replaces what stands between the markers of `docs/benchmark_digits.md` by the
-table, the command, the versions and the machine. The sentences around it are
-written by hand: read them again when the numbers change.
+Replaces the text between the markers of `docs/benchmark_digits.md` with the
+table, the command, the versions and the machine. The other sentences are
+written by hand: check them when the numbers change.
 """
 
 import argparse
@@ -32,14 +32,14 @@ def main() -> None:
 
 
 def fill(page: str, content: str) -> str:
-  """Replace what stands between the markers of a page."""
+  """Replace the text between the markers of a page."""
   before, rest = page.split(BEGIN)
   _, after = rest.split(END)
   return f'{before}{BEGIN}\n\n{content}\n{END}{after}'
 
 
 def provenance(results: dict, day: datetime.date) -> str:
-  """Say what made the results, and when, as a paragraph."""
+  """Return a paragraph with the versions, machine and date of the results."""
   facts = results['provenance']
   versions = ', '.join(f'{name} {facts["versions"][name]}' for name in PACKAGES)
   machine = facts['hardware']

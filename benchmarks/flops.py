@@ -15,8 +15,8 @@ class Counts(NamedTuple):
   """Floating-point operations of a training step, per example.
 
   Attributes:
-    naive: of all kernel taps, as one usually counts.
-    live: of taps that meet a pixel; what cannot be avoided.
+    naive: of all kernel taps, the usual count.
+    live: of taps that meet a pixel, the necessary work.
   """
 
   naive: float

@@ -2,17 +2,17 @@
 
     pip install -e '.[torch]' 'jax[cuda13]'   # or torch without a GPU
     python benchmarks/gpu.py --seconds=420    # on the GPU, again until done
-    python benchmarks/gpu.py --small          # anywhere, to see that it works
+    python benchmarks/gpu.py --small          # anywhere, to check that it works
 
-NOT YET RUN ON A GPU: no figure of one has been published here. Those of
-`--small` on a CPU mean nothing.
+NOT YET RUN ON A GPU: no GPU results have been published here. Results of
+`--small` on a CPU are meaningless.
 
 Works from a checkout: jaxmu need not be installed; jax, flax, optax and torch
 must be. Every row is printed and stored at once in benchmarks/gpu.csv
-(gpu_small.csv with --small, or --out). Called again, it keeps the rows it finds
-there and measures the others; delete the file to start again. No row is started
-after --seconds, and one takes a minute or two. JAX_COMPILATION_CACHE_DIR, if
-set, keeps compiled programs from call to call.
+(gpu_small.csv with --small, or --out). A second call keeps the existing rows
+and measures the others; delete the file to start again. No row is started after
+--seconds, and one takes a minute or two. JAX_COMPILATION_CACHE_DIR, if set,
+keeps compiled programs from call to call.
 
 Steps, bfloat16 first, then TF32 and float32:
 
@@ -31,8 +31,8 @@ Steps, bfloat16 first, then TF32 and float32:
              and four processes that share the GPU, each eager with one model
   augmented  the best chunk with the recipe's random crops and flips, which
              none of the rows above has
-  conv=...   the best chunk with one formulation for all convolutions, in place
-             of those that `auto` chooses unmeasured
+  conv=...   the best chunk with one formulation for all convolutions, instead
+             of those that `auto` chooses without measuring
   profile    share of the time by kind of kernel, and the longest kernels
 
 PyTorch has channels_last, TF32 or bfloat16 autocast, a fused optimiser,
@@ -86,14 +86,14 @@ FORMULATIONS = ('library', 'patches')
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-  """How large everything is."""
+  """Sizes of all steps."""
 
   width: int = 64
   batch: int = 256
   members: int = 32
   steps: int = 16
   chunks: tuple[int, ...] = (8, 16, 32, 4, 1)
-  repeats: int = 4  # turns of one model that PyTorch takes in a row
+  repeats: int = 4  # turns of one model in a row, for PyTorch
   product: int = 8192  # backend of the matrices that find the ceiling
   rounds: int = 5
   on_gpu: bool = True  # what else would take hours
@@ -195,7 +195,7 @@ class Bench:
       (self.hparams,) = backend.call('hparams')
 
   def environment(self) -> dict[str, str]:
-    """Return what processes of JAX need to share the GPU and what they know."""
+    """Return the environment in which JAX processes share the GPU."""
     cache = os.path.join(self.folder, 'compiled')
     return {
       'XLA_PYTHON_CLIENT_PREALLOCATE': 'false',
@@ -226,7 +226,7 @@ class Bench:
     worst = 0.0
     for found in backend.call('losses'):
       gap = np.abs(found / self.expected[: len(found)] - 1)
-      # Not max(): a NaN has to come through.
+      # Not max(): a NaN must be kept.
       worst = float(np.max(np.append(gap, worst)))
     if not worst < TOLERANCE[precision]:
       raise RuntimeError(
@@ -249,7 +249,7 @@ class Bench:
   def speed(
     self, backend: take_turns.Backend, workload: Workload, spent: list[float]
   ) -> dict[str, str]:
-    """Return what there is to say about jaxmu's backend."""
+    """Return the columns about jaxmu's backend."""
     (facts,) = backend.call('facts')
     found = speeds(workload.members * workload.retain, spent)
     live = facts['live_flops'] * float(found['images_per_s']) / 1e12
@@ -285,7 +285,7 @@ class Bench:
     return take_turns.Backend(name, theirs, [options] * processes)
 
   def match(self, name: str, precision: str, chunk: int) -> dict[str, str]:
-    """Let one backend of PyTorch and jaxmu work in turn."""
+    """Time one backend of PyTorch and jaxmu in turn."""
     workload = population(self.scale, precision)
     processes = next(p[2] for p in PEERS if p[0] == name)
     with (
@@ -313,7 +313,7 @@ class Bench:
     return self.time(dataclasses.replace(workload, options=options), chunk)
 
   def profile(self, precision: str, chunk: int) -> dict[str, str]:
-    """Say where the time goes."""
+    """Profile the time by kind of kernel."""
     with self.start(population(self.scale, precision), chunk) as backend:
       backend.call('run')
       (text,) = backend.call('profile')
@@ -356,7 +356,7 @@ def main() -> None:
   parser.add_argument('--out', type=pathlib.Path)
   options = parser.parse_args()
   end = time.monotonic() + options.seconds
-  sys.path.insert(0, str(HERE.parent))  # for the backends, that import jaxmu
+  sys.path.insert(0, str(HERE.parent))  # for the backends, which import jaxmu
   scale = SMALL if options.small else Scale()
   if options.chunks:
     chunks = tuple(map(int, options.chunks.split(',')))

@@ -18,13 +18,13 @@ from jaxmu import population, precision
 from jaxmu.study import execution
 
 PRODUCTS = 10  # in a row, when the ceiling is measured
-# Training amplifies rounding; at this rate it hardly does within an epoch, and
-# yet the steps move its losses by 2e-3 to 8e-3 (width 16, batch 128).
+# Training amplifies rounding; at this rate it hardly does within an epoch, but
+# the steps change its losses by 2e-3 to 8e-3 (width 16, batch 128).
 CHECK_RATE = 3e-4
 
 
 class Probe:
-  """Says what the machine is and what it can do."""
+  """Reports the device and its peak speed."""
 
   def platform(self) -> str:
     """Return PyTorch's name of the platform, 'cpu' or 'cuda'."""
@@ -48,7 +48,7 @@ class Probe:
     return 2 * backend**3 / min(times[1:]) / 1e12
 
 
-class JaxGpu(jax_backend.JaxSide):
+class JaxGpu(jax_backend.JaxBackend):
   """A population on one device, some models vmapped together."""
 
   def __init__(self, workload: Workload, chunk: int, folder: str = ''):
@@ -70,7 +70,7 @@ class JaxGpu(jax_backend.JaxSide):
   def facts(self) -> dict[str, Any]:
     """Return time to compile, memory and work per example.
 
-    Bytes are NaN or 0 where JAX does not tell them.
+    Bytes are NaN or 0 if JAX does not report them.
     """
     live = flops.training_step(self.task.model, self.workload.side).live
     return {
@@ -85,7 +85,7 @@ class JaxGpu(jax_backend.JaxSide):
       memory = self.loaded.epoch.memory_analysis()
     except jax.errors.JaxRuntimeError:
       memory = None
-    if memory is None:  # of a program from the cache, say
+    if memory is None:  # for example, a program from the cache
       return float('nan')
     return (
       memory.argument_size_in_bytes

@@ -33,19 +33,19 @@ FAILED = 'failed: '
 
 
 class Rows:
-  """A table that a killed program leaves behind and another one goes on with.
+  """A table that survives a killed program, so that another can continue it.
 
   Attributes:
     hardware: what new rows are measured on.
-    late: how many rows were not begun for want of time.
+    late: number of rows not started because time was up.
   """
 
   def __init__(self, path: pathlib.Path, end: float = float('inf')):
-    """Read what is there.
+    """Read the existing rows.
 
     Args:
       path: of the table.
-      end: time by `time.monotonic` after which no row is begun.
+      end: time by `time.monotonic` after which no row is started.
     """
     self.path, self.end, self.late = path, end, 0
     self.hardware = ''
@@ -71,11 +71,11 @@ class Rows:
     work: Callable[[], dict[str, Any]],
     chunk: int | str = '',
   ) -> dict[str, str] | None:
-    """Return a row: a kept one, or what `work` finds, stored before it returns.
+    """Return a row: a kept one, or the result of `work`, stored at once.
 
-    A `RuntimeError` of the work is a row whose note says so: one layout that
-    needs too much memory must not cost the others. It is not kept by the next
-    program, which tries again.
+    A `RuntimeError` in `work` gives a row with a note, so that one layout that
+    needs too much memory does not stop the others. The next program does not
+    keep such a row and tries again.
 
     Returns:
       The row, None if there is no time left for it.

@@ -10,10 +10,10 @@ from workload import Workload
 
 
 class Autocast(nn.Module):
-  """A network whose forward pass runs in bfloat16 where that is safe.
+  """A network whose forward pass runs in bfloat16 by autocast.
 
-  The context ends with the forward pass: it keeps the weights it has cast until
-  it ends, so one around several steps would train with stale ones.
+  The context ends with the forward pass: it caches cast weights until it ends,
+  so a context around several steps would use stale ones.
   """
 
   def __init__(self, model: nn.Module, device: str):
@@ -26,7 +26,7 @@ class Autocast(nn.Module):
       return self.model(x, noise).float()
 
 
-class TorchGpu(torch_backend.TorchSide):
+class TorchGpu(torch_backend.TorchBackend):
   """The first member of a population, trained over and over."""
 
   def __init__(
@@ -42,7 +42,7 @@ class TorchGpu(torch_backend.TorchSide):
 
     Args:
       workload: a population of one.
-      folder: where its member lies, see `gpu_jax.Reference`.
+      folder: the folder of its member, see `gpu_jax.Reference`.
       hparams: of the method, and `check_rate`.
       device: 'cpu' or 'cuda'.
       mode: of `torch.compile`; '' to run eagerly.

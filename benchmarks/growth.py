@@ -5,8 +5,8 @@
 
 A population of ResNet-18 at 32x32 pixels, jaxmu against the better layout of
 PyTorch, as in `benchmarks/training.py`: 1 to 32 models at batch 64, then 8
-models at batch 64, 128 and 256. With one model jaxmu uses one core, for members
-are what it spreads over cores. The table is printed and written to
+models at batch 64, 128 and 256. With one model jaxmu uses one core, because it
+distributes members over cores. The table is printed and written to
 benchmarks/growth.csv.
 """
 
@@ -18,7 +18,7 @@ import table
 from workload import RATE, Workload
 
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
-LEAST_STEPS = 10  # of an epoch, that setting up does not decide
+LEAST_STEPS = 10  # of an epoch, enough to make set-up negligible
 GRID = ((1, 64), (2, 64), (4, 64), (8, 64), (32, 64), (8, 128), (8, 256))
 
 

@@ -1,15 +1,15 @@
-"""Times what reading a batch costs, as a share of a training step.
+"""Times reading a batch, as a share of a training step.
 
     python benchmarks/input_share.py [--members=8 --batch=256 --widths=64]
 
-Three compiled loops over the same batches take turns: the training step as it
-is; the same step on batches that lie in memory, augmented and normalised; and
+Three compiled loops over the same batches take turns: the training step; the
+same step on batches in memory that are already augmented and normalised; and
 the input alone (gather, crop, flip, normalise). The share is given both ways,
 from the input alone and from the difference of the two steps, with medians and
 quartiles over the rounds. The network is ResNet-18; pixels are random, which
 costs the same, so no data set is needed. On a CPU, times are processor time on
-one core, which other processes disturb little; elsewhere they are seconds of
-the clock. Rows are printed and written to benchmarks/input_share.csv.
+one core, which other processes hardly affect; elsewhere they are wall-clock
+times. Rows are printed and written to benchmarks/input_share.csv.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def step(task: Task, state: training.Fit, index, key):
 
 
 def ready_step(task: Task, state: training.Fit, batches, key):
-  """Take the same steps on images that need nothing any more."""
+  """Take the same steps on images that are ready."""
 
   def loss(variables, batch, draws):
     images, label = batch
@@ -77,7 +77,7 @@ def ready_step(task: Task, state: training.Fit, batches, key):
 
 
 def descend(loss: training.Loss, state: training.Fit, batches, draws: Draws):
-  """Run one pass; return all of its results, so that nothing is left out."""
+  """Run one pass; return all results, so that XLA removes nothing."""
   sgd = training.sgd(0.01, 0.9, 5e-4)
   return training.run_epoch(loss, sgd, state, batches, draws)
 

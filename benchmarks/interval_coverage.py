@@ -1,11 +1,11 @@
-"""How often the intervals of U-LiRA contain chance where there is no leak.
+"""Coverage of the intervals of U-LiRA without a leak.
 
   python benchmarks/interval_coverage.py [--pairs=8,16,32 --repeats=300]
 
 Simulated scores that do not depend on whether a point was forgotten, with
 models of one split correlated, in complementary pairs of splits. Prints how
-often the plain t-interval over pairs and the widened one contain one half, of
-95% promised, and writes it to benchmarks/interval_coverage.csv.
+often the plain t-interval over pairs and the widened one contain one half
+(nominally 95%), and writes it to benchmarks/interval_coverage.csv.
 """
 
 import argparse

@@ -19,9 +19,9 @@ from jaxmu.methods.parts import weights
 from jaxmu.models import pytorch_names
 from jaxmu.types import Dataset, Split, Task, Transform, Variables
 
-RECORDED = 4  # epochs whose draws are written down
+RECORDED = 4  # epochs whose draws are recorded
 
-# Orders that a method draws, and over which sets; see its file.
+# The orders that each method draws, and their sets; see its file.
 _AT_START = {
   'msg': {'subset': 'retain', 'forget': 'forget'},
   'salun': {'forget': 'forget'},
@@ -39,14 +39,14 @@ _EVERY_EPOCH = {
 
 def make(
   workload: Workload, folder: str, devices: int = 2, chunk: int = 1
-) -> 'JaxSide':
+) -> 'JaxBackend':
   """Build the backend in a process that has not used JAX yet."""
   if devices > 1:
     jax.config.update('jax_num_cpu_devices', devices)
-  return JaxSide(workload, population.Layout(devices, chunk), folder)
+  return JaxBackend(workload, population.Layout(devices, chunk), folder)
 
 
-class JaxSide:
+class JaxBackend:
   """A loaded and compiled population.
 
   Attributes:
@@ -93,7 +93,7 @@ class JaxSide:
     return self.trainer.train(self._load(epochs)).losses
 
   def facts(self) -> dict[str, Any]:
-    """Return what else there is to say about this backend."""
+    """Return further columns about this backend."""
     return {'compile_seconds': self.compile_seconds}
 
   def _load(self, epochs: int) -> population.Loaded:

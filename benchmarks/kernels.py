@@ -1,10 +1,10 @@
-"""Where the time of a device goes, from JAX's profiler, by kind of kernel."""
+"""Device time by kind of kernel, from JAX's profiler."""
 
 import collections
 import re
 from typing import Any
 
-MOST = 8  # kernels that are named
+MOST = 8  # kernels listed by name
 # In this order: the library's convolutions are products as well.
 KINDS = (
   ('convolutions', r'cudnn|convolution|implicit|fprop|dgrad|wgrad|winograd'),
@@ -28,8 +28,8 @@ def times(data: Any) -> dict[str, float]:
   """Add up the seconds of each kernel.
 
   Args:
-    data: a `jax.profiler.ProfileData`. Where it holds no device (on a CPU), the
-      threads of XLA take its place, whose events may lie inside each other.
+    data: a `jax.profiler.ProfileData`. Without a device (on a CPU), the threads
+      of XLA are used, whose events may be nested.
   """
   planes = [p for p in data.planes if p.name.startswith('/device:')]
   prefix = 'Stream'
@@ -52,7 +52,7 @@ def summary(spent: dict[str, float], wall: float) -> str:
 
   Args:
     spent: seconds by kernel.
-    wall: seconds that passed.
+    wall: wall-clock seconds.
   """
   kinds: dict[str, float] = collections.defaultdict(float)
   for name, seconds in spent.items():

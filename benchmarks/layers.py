@@ -5,9 +5,9 @@
 Each number is the forward pass and the needed gradients of one layer inside a
 compiled loop, as training runs it, in milliseconds of processor time on one
 core: the least of several runs. `gflops` counts all taps, also those that only
-meet padding, so that a formulation which skips them may exceed the machine.
-The column `auto` marks what `jaxmu.models.conv.choose` takes. The table is
-printed and written to benchmarks/layers.csv.
+meet padding, so that a formulation which skips them may exceed the peak of the
+machine. The column `auto` marks the choice of `jaxmu.models.conv.choose`. The
+table is printed and written to benchmarks/layers.csv.
 """
 
 import argparse
@@ -30,11 +30,11 @@ FORMULATIONS = ('library', 'patches', 'blocks', 'dense', 'winograd')
 STEPS = 4  # of the compiled loop
 SECONDS = 0.2  # of one timing
 REPEATS = 4
-MOST_GIB = 1  # of a structured matrix worth trying
+MOST_GIB = 1  # largest structured matrix that is tried
 
 
 class Layer(NamedTuple):
-  """One kind of convolution and how many of it the network has."""
+  """One kind of convolution and its number in the network."""
 
   name: str
   count: int

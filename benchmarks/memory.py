@@ -3,12 +3,12 @@
     python benchmarks/memory.py
 
 ResNet-18 at 32x32 on one CPU device, each case in a fresh process. `predicted`
-is what `--plan` says of a shard from the probe of two chunks; `account` is
-XLA's own sum for the shard's compiled program; `measured` is how far the
-process grew at its peak while it loaded and trained the shard, compiled before;
-the C library is told to return freed blocks at once, else what it keeps for
-later counts as well. All without the data set, in MB. The table is printed and
-written to benchmarks/memory.csv.
+is the estimate of `--plan` for a shard, from the probe of two chunks; `account`
+is XLA's own sum for the shard's compiled program; `measured` is the peak growth
+of the process while it loaded and trained the shard, which was compiled before;
+the C library returns freed blocks at once, because blocks that it keeps would
+be counted. All numbers exclude the data set and are in MB. The table is printed
+and written to benchmarks/memory.csv.
 """
 
 import argparse
@@ -72,7 +72,7 @@ def main() -> None:
     )
     rows.append({**named, **found})
     print('  '.join(f'{k} {v}' for k, v in rows[-1].items()), flush=True)
-    # Now, lest a later case spoils it.
+    # Stored now, in case a later case fails.
     table.write(TABLE, [{**row, **table.made(TABLE)} for row in rows])
 
 
@@ -90,7 +90,7 @@ def measure(width: int, batch: int, chunk: int, members: int) -> dict:
   account = execution.total_bytes(
     loaded.epoch, execution.bytes_of(loaded.members), 0
   )
-  trainer.train(loaded)  # compiles what is compiled late
+  trainer.train(loaded)  # compiles what is compiled on first use
   del loaded
   before = _settled()
   loaded = _load(trainer, members, batch)
@@ -141,7 +141,7 @@ def _load(
 
 
 def _settled() -> int:
-  """Give free memory back, restart the peak, return the bytes in use."""
+  """Release free memory, reset the peak, return the bytes in use."""
   gc.collect()
   ctypes.CDLL('libc.so.6').malloc_trim(0)
   pathlib.Path('/proc/self/clear_refs').write_text('5')

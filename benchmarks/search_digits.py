@@ -1,4 +1,4 @@
-"""Where do the digits settings on the cards of the methods come from?
+"""Search for the digits settings on the cards of the methods.
 
     python -m benchmarks.search_digits [--methods=ft,ga] [--trials=48]
 
@@ -10,17 +10,16 @@ retrained model of the same initialisation.
 
 Unlike the reference, which reports on seeds that it searched on, no
 initialisation here is one of `configs/benchmark.py`; and the best third of the
-settings, found on one initialisation, is judged again on three others, as the
-luckiest of many noisy scores is not the best setting. Nor does a setting win,
-or get drawn, at which a method no longer does what it is named after (`acts`):
-RNI without an epoch of noise, SalUN with a mask that spares no weight. All
-members of a method, each with a setting of its own, train in one compiled
-program.
+settings, found on one initialisation, is scored again on three others, because
+the best of many noisy scores is biased. Settings at which a method no longer
+acts as its name says are excluded (`acts`): RNI without an epoch of noise,
+SalUN with a mask that keeps every weight. All members of a method, each with a
+separate setting, train in one compiled program.
 
 Prints a line per method and writes `benchmarks/search_digits.csv`, with the
-objective of the default and of doing nothing beside that of the best setting.
-Rows of methods that were not searched now stay, with the command, the versions
-and the hardware that they were made with.
+objectives of the best setting, of the default and of the unchanged originals.
+Rows of other methods stay unchanged, with the command, versions and hardware of
+their run.
 """
 
 import argparse
@@ -86,7 +85,7 @@ def main() -> None:
 
 
 def baselines(workdir: str, devices: int) -> job_lib.Job:
-  """Train originals and retrained models, or find them again."""
+  """Train originals and retrained models, or load stored ones."""
   config: Any = benchmark.get_config()
   config.seed, config.workdir, config.run.devices = SEED, workdir, devices
   config.splits.seeds, config.run.shard = INITIALISATIONS, INITIALISATIONS
@@ -108,9 +107,9 @@ def search(job: job_lib.Job, name: str, trials: int) -> tuple:
   settings = [default(name, job), *drawn]
   first = judge(job, trainer, predictor, settings, [0])[:, 0]
   others = list(range(1, INITIALISATIONS))
-  # As many members as before, so that the same program serves.
+  # The same number of members, so that the program is not compiled again.
   order = np.argsort(first)[: trials // len(others)]
-  if 0 not in order:  # the default is judged again in any case
+  if 0 not in order:  # the default is always scored again
     order = np.append(order[:-1], 0)
   short = [settings[k] for k in order]
   score = judge(job, trainer, predictor, short, others).mean(axis=1)
@@ -121,12 +120,12 @@ def search(job: job_lib.Job, name: str, trials: int) -> tuple:
 
 
 def acts(values: dict, name: str, task: types.Task) -> bool:
-  """Whether a method does at a setting what it is named after.
+  """Whether a method acts as its name says at a setting.
 
-  The search spaces do not see to it: a fifth of few epochs may all be final
-  ones of RNI, which get no noise; and gradients of weights that only ever meet
-  padding are zero, so that SalUN's mask takes them last. Asked of the rounded
-  setting, which is the one that will be used.
+  The search spaces do not ensure it: a fifth of few epochs may all be final
+  ones of RNI, which get no noise; and gradients of weights that only meet
+  padding are zero, so that SalUN's mask takes them last. Checked on the rounded
+  setting, which is the one that is used.
   """
   values = {key: rounded(value) for key, value in values.items()}
   if name == 'rni':
@@ -235,7 +234,7 @@ def judge(job, trainer, predictor, settings, seeds) -> np.ndarray:
 
 
 def untouched(job) -> np.ndarray:
-  """Return the objective of the originals, had nothing been done."""
+  """Return the objective of the unchanged originals."""
   predictor = population.Predictor(job.task, job.layout)
   own, retrained = (
     predictor.run(
@@ -268,7 +267,7 @@ def objective(job, own, retrained) -> np.ndarray:
 def row(
   name: str, nothing: float, setting: dict, score: float, usual: float
 ) -> dict:
-  """Return a row: scores of the best setting, the default and doing nothing."""
+  """Return a row: scores of the best setting, the default and the originals."""
   options = ' '.join(sys.argv[1:])
   return {
     'method': name,

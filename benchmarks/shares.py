@@ -1,4 +1,4 @@
-"""Shows where the time of a training step goes, and how near the ceiling it is.
+"""Times the parts of a training step, and compares its speed with the ceiling.
 
     python benchmarks/shares.py [--widths=8,16,64]
 
@@ -67,7 +67,7 @@ def programs(task: Task) -> dict[str, Any]:
 
     gradient = jax.value_and_grad(loss, has_aux=True)
     (value, after), grads = gradient(variables['params'])
-    # Gradients take the place of the momentum, so that none is left out.
+    # Gradients replace the momentum, so that XLA removes none.
     opt = jax.tree.unflatten(jax.tree.structure(opt), jax.tree.leaves(grads))
     return {**after, 'params': variables['params']}, opt, total + value
 
@@ -197,7 +197,7 @@ def main() -> None:
   parser.add_argument('--widths', default='8,16,64')
   parser.add_argument('--rounds', type=int, default=ROUNDS)
   options = parser.parse_args()
-  # One core: training gives a core to a member.
+  # One core, because training gives each member one core.
   os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
   rows = []
   for width in map(int, options.widths.split(',')):

@@ -1,4 +1,4 @@
-"""Tables of results: printed, and stored with what made them."""
+"""Print tables of results; store them with command, versions and hardware."""
 
 import csv
 import importlib.metadata
@@ -39,7 +39,7 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 
 def made(path: pathlib.Path, hardware: str = '') -> dict[str, str]:
-  """Return the columns that say how a table came about."""
+  """Return the columns for command, versions and hardware."""
   return {
     'command': ' '.join(
       ['python', f'benchmarks/{path.stem}.py', *sys.argv[1:]]

@@ -1,9 +1,9 @@
 """Several programs in turn on the same cores.
 
-Every backend has its own processes and waits on a pipe while another one works.
-A round lets each backend work once, so that other load on the machine affects
-all of them alike. A backend answers to method names: `call` returns what
-the method returns, `rounds` times it.
+Every backend has its own processes and waits on a pipe while another one runs.
+In a round each backend runs once, so that other load on the machine affects all
+equally. A method of a backend is called by name: `call` returns its result,
+`rounds` times it.
 """
 
 import contextlib
@@ -55,7 +55,7 @@ class Backend:
       raise
 
   def call(self, method: str, *args: Any) -> list[Any]:
-    """Call a method in every process and return what they answer."""
+    """Call a method in every process and return the results."""
     return [result for _, result in self._ask(method, args)]
 
   def seconds(self, method: str, *args: Any) -> float:
@@ -85,7 +85,7 @@ class Backend:
       answers = [pipe.recv() for pipe in self._pipes]
     except EOFError as error:
       raise RuntimeError(
-        f'{self.name}: a process died, for want of memory?'
+        f'{self.name}: a process died; out of memory?'
       ) from error
     for answer in answers:
       if isinstance(answer, str):
@@ -109,7 +109,7 @@ def _serve(pipe: Any, make: Callable[..., Any], options: dict) -> None:
 def rounds(
   backends: Sequence[Backend], method: str, count: int, *args: Any
 ) -> dict[str, list[float]]:
-  """Let the backends work in turn, `count` times after one turn to warm up.
+  """Run the backends in turn, `count` times after one turn to warm up.
 
   Returns:
     Seconds of each turn, by backend.

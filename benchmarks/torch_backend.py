@@ -27,7 +27,7 @@ def build(workload: Workload, form: str = 'padded') -> torch.nn.Module:
   return tiny_vit.TinyViT(workload.classes, **workload.options, form=form)
 
 
-class TorchSide:
+class TorchBackend:
   """Some members of a population, trained one after another."""
 
   def __init__(
@@ -53,7 +53,7 @@ class TorchSide:
       layout: of images in memory, see `FORMATS`.
       part: which members: every n-th from the first, as (first, n).
       form: of attention, see `pytorch.tiny_vit`.
-      device: where models and data lie.
+      device: of models and data.
       compiled: whether to use `torch.compile`.
     """
     torch.set_num_threads(threads)

@@ -1,7 +1,7 @@
-"""What both backends are given: a model, a population, a method, data.
+"""The input of both backends: a model, a population, a method, data.
 
-Images and labels are random, which costs a training step exactly what real ones
-cost. Neither backend's package is imported here.
+Images and labels are random, which does not affect the cost of a training step.
+Neither backend's package is imported here.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
-# Small, for training amplifies float32 rounding and losses are compared.
+# Small, because training amplifies float32 rounding and losses are compared.
 RATE = 1e-3
 
 
@@ -25,7 +25,7 @@ class Workload:
     batch: examples of a step.
     retain, forget, val: sizes of the index sets.
     method: name in `jaxmu.methods`.
-    hparams: changes to its defaults, batch size apart.
+    hparams: changes to its defaults, except the batch size.
     classes: number of classes.
     side: height and width of the images.
     precision: of the products, see `jaxmu.precision`.

@@ -24,7 +24,7 @@ jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
 
 
 def pytest_collection_modifyitems(items):
-  """Bring the tests of a group together, whatever the number of workers."""
+  """Run the tests of a group together, with any number of workers."""
   first: dict[str, int] = {}
   for index, item in enumerate(items):
     first.setdefault(_group(item) or item.nodeid, index)
@@ -43,7 +43,7 @@ _last_group = ['']
 def _few_programs(request):
   """Forget compiled programs when the group changes.
 
-  Each holds memory mappings, and a process may have only so many.
+  Each holds memory mappings, whose number per process is limited.
   """
   group = _group(request.node) or request.node.path.name
   if group != _last_group[0]:
@@ -72,7 +72,7 @@ def golden_folder(request) -> pathlib.Path:
 
 @pytest.fixture
 def real_data() -> pathlib.Path:
-  """Folder with real data sets; skips where there is none."""
+  """Folder with real data sets; skips if there is none."""
   folder = os.environ.get('JAXMU_DATA_DIR', '')
   if not folder:
     pytest.skip('JAXMU_DATA_DIR is not set: no real data sets here')

@@ -1,4 +1,4 @@
-"""Tables of benchmarks say what made them, and the list names every script."""
+"""Tables of benchmarks state their origin, and the list names every script."""
 
 import csv
 import pathlib

@@ -1,4 +1,4 @@
-"""The commands: their help, their arguments, and one line for every slip."""
+"""The commands: help, arguments, and one line for every mistake."""
 
 import configparser
 import importlib
@@ -156,7 +156,7 @@ def _process(*command: str, folder: pathlib.Path, **options):
   )
 
 
-def test_every_slip_gives_one_line_with_the_remedy(folder):
+def test_every_mistake_gives_one_line_with_the_remedy(folder):
   asked = json.dumps([argv for argv, _ in SLIPS])
   done = _process('-c', _RUNNER, folder=folder, input=asked)
   assert done.returncode == 0, done.stderr
@@ -172,7 +172,7 @@ def test_every_slip_gives_one_line_with_the_remedy(folder):
   assert not (folder / 'workdir').exists()
 
 
-def test_a_slip_in_a_process_of_its_own(folder):
+def test_a_mistake_in_a_separate_process(folder):
   done = _process('-m', 'jaxmu', 'run', folder=folder)
   assert done.returncode == 1
   assert done.stderr.startswith('error: no configuration; give one as --config')

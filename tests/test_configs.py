@@ -58,7 +58,7 @@ def test_files_give_what_their_names_give():
       assert file.get_config(scale).to_dict() == recipes.named(name)(scale)
 
 
-def test_files_have_the_paper_and_the_command_in_their_docstrings():
+def test_docstrings_of_files_give_the_paper_and_the_command():
   for name in FILES:
     text = importlib.import_module(f'configs.{name}').__doc__
     assert 'arXiv' in text

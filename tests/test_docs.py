@@ -1,4 +1,4 @@
-"""Examples in docstrings and pages run as they stand, on a tiny network."""
+"""Examples in docstrings and pages run unchanged, on a tiny network."""
 
 import doctest
 import importlib

@@ -1,4 +1,4 @@
-"""Imports run one way only; outside packages stay in the files that own them.
+"""Imports follow the layers; outside packages are imported only where allowed.
 
 The layers are those of CONTRIBUTING.md, from the bottom up.
 """
@@ -90,7 +90,7 @@ def _tree(path: pathlib.Path) -> ast.Module:
 
 
 def _imports(path: pathlib.Path) -> list[str]:
-  """Full names of everything a file imports, modules and what is in them."""
+  """Full names of all imports of a file, modules and their attributes."""
   found = []
   for node in ast.walk(_tree(path)):
     if isinstance(node, ast.Import):
@@ -208,8 +208,8 @@ ALONE = (
 )
 
 
-def test_no_module_is_a_mere_envelope_of_one_function():
-  """A module whose only public function bears its name belongs elsewhere."""
+def test_no_module_only_wraps_one_function():
+  """A module whose only public function has its name belongs elsewhere."""
   envelopes = []
   for path in FILES:
     public = [n.name for n in _tree(path).body if _is_public(n)]

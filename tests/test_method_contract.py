@@ -1,4 +1,4 @@
-"""All methods satisfy the contract, and the contract sees what breaks it.
+"""All methods satisfy the contract, and the check reports violations.
 
 Exemptions are data beside a method (`Card.exempt`), each with its reason; there
 is no list of names here.

@@ -1,4 +1,4 @@
-"""A population is its members: layout, order and company change nothing."""
+"""Layout, order and other members do not change a member of a population."""
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +72,7 @@ def test_layout_does_not_change_the_result(one_by_one, devices, chunk):
 
 
 @pytest.mark.xdist_group('population')
-def test_company_and_order_do_not_change_a_member(one_by_one):
+def test_other_members_and_order_do_not_change_a_member(one_by_one):
   members = np.array([5, 2, 7])
   few = _train(population.Layout(1, 1), members)
   for a, b in zip(
@@ -135,7 +135,7 @@ def test_devices_work_alone_and_the_state_is_reused(name, devices, chunk):
   assert 'input_output_alias' in text
 
 
-def test_contact_with_the_host_would_be_seen():
+def test_contact_with_the_host_is_detected():
   layout = population.Layout(1, 2)
 
   def shown(_, x):

@@ -1,4 +1,4 @@
-"""Precision changes the products of a network, and nothing else."""
+"""Precision changes only the products of a network."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Predictions stay finite whatever a model puts out."""
+"""Predictions are finite for all outputs of a model."""
 
 import jax.numpy as jnp
 import numpy as np

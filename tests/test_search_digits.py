@@ -1,4 +1,4 @@
-"""The search for digits settings keeps methods what they are named after."""
+"""The search for digits settings excludes settings without effect."""
 
 import types
 
@@ -29,7 +29,7 @@ def task() -> Task:
 
 @pytest.fixture(scope='module')
 def job(task):
-  """What drawing a setting needs to know of a job."""
+  """The attributes of a job that drawing a setting needs."""
   chosen = settings.from_config(benchmark.get_config().to_dict())
   return types.SimpleNamespace(task=task, settings=chosen)
 

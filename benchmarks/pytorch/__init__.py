@@ -1,5 +1,5 @@
-"""What jaxmu is compared with: plain PyTorch, written to be fast.
+"""Plain PyTorch, written to be fast, for comparison with jaxmu.
 
 The networks take jaxmu's weights by name (`jaxmu.models.pytorch_names`); the
-loops train one model after another on data that lie normalised in memory.
+loops train one model after another on normalised data in memory.
 """

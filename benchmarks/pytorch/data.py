@@ -15,7 +15,7 @@ class Data(NamedTuple):
 
 
 class Member(NamedTuple):
-  """What one model starts from.
+  """Weights, index sets and draws of one model.
 
   Attributes:
     weights: state dict.
@@ -38,7 +38,7 @@ def load(
   memory_format: torch.memory_format,
   device: str = 'cpu',
 ) -> Data:
-  """Normalise once and for all: the loops only look images up."""
+  """Normalise once; the loops only look images up."""
   scaled = (image.astype(np.float32) / 255 - np.float32(mean)) / np.float32(std)
   tensor = torch.from_numpy(scaled.transpose(0, 3, 1, 2))
   tensor = tensor.contiguous(memory_format=memory_format)

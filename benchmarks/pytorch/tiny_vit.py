@@ -1,8 +1,8 @@
 """TinyViT-11M in PyTorch, with the names of the published code.
 
-Window attention comes in two forms of equal value. 'padded' fills windows up
-with zero tokens, as published code does, at 32 pixels 196 tokens for 4 real
-ones; 'padfree' lets one key stand for all of them, as jaxmu does.
+Window attention comes in two forms with equal results. 'padded' fills windows
+up with zero tokens, as published code does (at 32 pixels, 196 tokens for 4 real
+ones); 'padfree' replaces all of them by one key, as jaxmu does.
 """
 
 import torch
@@ -29,7 +29,7 @@ class ConvNorm(nn.Module):
 
 
 class Bottleneck(nn.Module):
-  """1x1, depthwise 3x3, 1x1: the inside of MBConv and of PatchMerging."""
+  """1x1, depthwise 3x3, 1x1, shared by MBConv and PatchMerging."""
 
   def __init__(self, channels, hidden, features, stride):
     super().__init__()
@@ -74,7 +74,9 @@ class Attention(nn.Module):
     if self.form == 'padded':
       return self.padded(x)[:, :height, :width]
     if max(height, width) > self.window:
-      raise ValueError('the pad-free form here knows maps of one window only')
+      raise ValueError(
+        'the pad-free form here supports only maps of one window'
+      )
     return self.padfree(x)
 
   def split(self, qkv):
@@ -146,7 +148,7 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-  """Blocks and, but for the last stage, a merging of 2x2 pixels."""
+  """Blocks and, except in the last stage, a merging of 2x2 pixels."""
 
   def __init__(self, blocks, channels, merge):
     super().__init__()

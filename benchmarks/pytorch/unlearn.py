@@ -1,8 +1,8 @@
 """Five unlearning methods as plain PyTorch loops over one model.
 
-Written as published code does it: no sharing between models, the teacher asked
-in every step, masks as tensors of the size of the weights. Draws are those that
-jaxmu's backend wrote down, so fresh weights cost nothing here.
+Written like published code: no sharing between models, the teacher runs in
+every step, masks are tensors of the size of the weights. Draws are those
+recorded by jaxmu's backend, so fresh weights cost nothing here.
 """
 
 import copy
@@ -63,7 +63,7 @@ def _renew(model, data, member, hparams) -> list[tuple]:
       (sign * loss).backward()
   masks = []
   for name, parameter in _kernels(model).items():
-    # Logical order, for ties go to the lower flat index.
+    # Logical order, because ties go to the lower flat index.
     size = parameter.grad.abs().reshape(-1)
     count = round(hparams['reinit_fraction'] * size.numel())
     chosen = torch.zeros_like(size, dtype=torch.bool)
@@ -119,7 +119,7 @@ def neggrad_plus(model, data, member, hparams, epochs, _) -> list[torch.Tensor]:
 
 
 def scrub(model, data, member, hparams, epochs, _) -> list[torch.Tensor]:
-  """Leave the teacher on the forget set, follow it on the retain set."""
+  """Move away from the teacher on forget, towards it on retain."""
   teacher = copy.deepcopy(model).eval()
   optimiser, kept = sgd(model, hparams), []
   temperature = hparams['temperature']

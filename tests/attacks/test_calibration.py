@@ -1,4 +1,4 @@
-"""Every attack: at chance when there is nothing to find, above it on a leak."""
+"""Every attack is at chance without a leak and above it with one."""
 
 import math
 

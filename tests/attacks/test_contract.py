@@ -1,4 +1,4 @@
-"""The contract of attacks holds for every one, and tells what breaks it."""
+"""Every attack satisfies the contract, and the check reports violations."""
 
 import dataclasses
 import pathlib
@@ -116,7 +116,7 @@ def _by_score(function):
   )
 
 
-def test_broken_attacks_are_told_what_is_wrong():
+def test_violations_of_the_contract_are_reported():
   cases = [
     (_by_score(_ulira_in_sample), 'null: auc is off by 0'),
     (_by_score(_first_model_counts_twice), 'model_order: '),
@@ -140,7 +140,7 @@ def test_broken_attacks_are_told_what_is_wrong():
       testing.check_attack(attack)
 
 
-def test_what_is_no_attack_is_refused(tmp_path: pathlib.Path):
+def test_objects_that_are_not_attacks_are_refused(tmp_path: pathlib.Path):
   for name, code, message in (
     ('number', 'ATTACK = 3', 'expected a jaxmu.attacks.interface.Attack'),
     ('name', PLUGIN.replace("'bounded'", "'Bounded Log'"), 'lower-case'),

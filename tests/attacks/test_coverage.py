@@ -1,4 +1,4 @@
-"""Intervals of attacks hold what they promise where there is nothing to find.
+"""Intervals of attacks have their nominal coverage without a leak.
 
 Models of a split are dependent and every group is scored with a fit on the
 others, which the spread between groups does not show.
@@ -59,7 +59,7 @@ def test_widening_is_the_factor_of_a_degenerate_u_statistic():
 
 
 def test_variance_of_products_of_deviations():
-  """The factor itself, from the sum over pairs of groups it stands for."""
+  """The factor equals the sum over pairs of groups that it replaces."""
   random = np.random.default_rng(1)
   groups, repeats, points = 8, 20_000, 1
   deviation = random.normal(size=(repeats, groups, points))

@@ -1,4 +1,4 @@
-"""Log-odds from logits: exactness, extremes, and what is refused."""
+"""Log-odds from logits: exactness, extremes and refused input."""
 
 import numpy as np
 import pytest

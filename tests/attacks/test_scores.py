@@ -135,7 +135,7 @@ def test_population_examples_without_a_score_are_left_out_by_rmia():
 
 
 def test_a_job_passes_originals_once_for_each_split():
-  """Numbers are those of the plain functions on the populations as given."""
+  """Numbers equal those of the plain functions on the given populations."""
   arrays = make()
   arrays['state'][:, :12] = np.where(
     arrays['state'][:, :12] == 1, 0, arrays['state'][:, :12]

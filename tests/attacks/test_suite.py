@@ -1,4 +1,4 @@
-"""The whole suite on one population, and the checks in front of it."""
+"""The whole suite on one population, and the checks of its input."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The benchmark that needs a GPU: all of it that can be tried without one."""
+"""The GPU benchmark, as far as it can be tested without a GPU."""
 
 import importlib
 import pathlib
@@ -12,7 +12,7 @@ HERE = pathlib.Path(__file__).parent.parent.parent / 'benchmarks'
 
 @pytest.fixture
 def load(monkeypatch):
-  """Import a module of the benchmarks, which lie beside each other."""
+  """Import a module from the folder of benchmarks."""
   monkeypatch.syspath_prepend(str(HERE))
   return importlib.import_module
 

@@ -1,4 +1,4 @@
-"""Data sets in a folder and with a cache of their own."""
+"""Data sets in a separate folder with a separate cache."""
 
 import functools
 
@@ -9,7 +9,7 @@ from jaxmu.data import datasets, official
 
 @pytest.fixture
 def load(tmp_path):
-  """Load a set below `tmp_path` with a cache of its own."""
+  """Load a set below `tmp_path` with a separate cache."""
   return functools.partial(
     datasets.load, data_dir=tmp_path / 'data', cache_dir=tmp_path / 'cache'
   )

@@ -1,4 +1,4 @@
-"""What a function does with bad input, over many cases at once."""
+"""Check how a function refuses bad input, over many cases at once."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -8,7 +8,7 @@ from typing import Any
 def unclear(
   call: Callable[[Any], Any], cases: Iterable[tuple[Any, str]]
 ) -> list[str]:
-  """Return the cases that are not refused in one line that says why.
+  """Return the cases that are not refused in one line with the reason.
 
   Args:
     call: takes a case and should raise ValueError.

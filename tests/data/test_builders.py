@@ -1,4 +1,4 @@
-"""What official archives become, and archives that are not as they should."""
+"""Builders of official sets, with intact and with damaged archives."""
 
 import hashlib
 import io
@@ -13,7 +13,7 @@ from tests.data import standins
 
 
 def _left_behind(tmp_path):
-  """What a failure must not leave in the data folder: anything."""
+  """Return what is left in the data folder; a failure must leave nothing."""
   folder = tmp_path / 'data'
   return [*folder.iterdir()] if folder.exists() else []
 

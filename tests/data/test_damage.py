@@ -1,4 +1,4 @@
-"""One flipped bit anywhere is named, or proved to change nothing."""
+"""Any flipped bit is reported, or shown to change nothing."""
 
 import io
 import json
@@ -194,7 +194,7 @@ def _cached(folder):
 
 
 def _read_cached(folder):
-  """Return all that a cache folder gives, or raise what its warning says."""
+  """Return the contents of a cache folder, or raise its warning as an error."""
   with warnings.catch_warnings():
     warnings.simplefilter('error', UserWarning)
     try:

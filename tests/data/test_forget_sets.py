@@ -1,4 +1,4 @@
-"""Forget sets by class, file and difficulty; what must not be forgotten."""
+"""Forget sets by class, file and difficulty; refused forget sets."""
 
 import types
 

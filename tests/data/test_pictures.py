@@ -1,4 +1,4 @@
-"""Folders of pictures: what is used, left out and refused before decoding."""
+"""Folders of pictures: files used, left out, and refused before decoding."""
 
 import os
 import pathlib
@@ -81,7 +81,7 @@ def test_many_kinds_are_summed_up(tmp_path):
 def test_headers_are_checked_before_any_picture_is_decoded(
   tmp_path, monkeypatch
 ):
-  """Unequal sizes, wherever they are, cost no decoding and no memory."""
+  """Unequal sizes in any position are found without decoding or memory."""
   decoded = []
   monkeypatch.setattr(pictures, '_decode', decoded.append)
   refused = {
@@ -119,7 +119,7 @@ def test_first_pictures_of_all_classes_are_compared_first(tmp_path):
 
 
 def test_pictures_of_16_bits_per_colour_are_refused(tmp_path):
-  """Pillow reads them as 8 bits without a word."""
+  """Pillow reads them as 8 bits without a warning."""
   import struct
   import zlib
 

@@ -1,4 +1,4 @@
-"""Downloads, kills, others at the same time, and sets of tfds' catalogue."""
+"""Downloads, killed and concurrent runs, and sets of tfds' catalogue."""
 
 import contextlib
 import functools
@@ -28,7 +28,7 @@ def _names(folder):
 
 @pytest.fixture
 def offline(monkeypatch):
-  """Let nothing be reached; fail the test if tfds tries to fetch anything."""
+  """Disable the network; fail the test if tfds tries to fetch anything."""
   monkeypatch.setattr(archives.urllib.request, 'getproxies', dict)
 
   def refuse(*args, **kwargs):
@@ -51,7 +51,7 @@ def server(tmp_path):
 
 @pytest.fixture
 def stalling(tmp_path):
-  """The same, but of `STALLED` the first answer is only half sent."""
+  """The same, but the first answer for `STALLED` stops half-way."""
   with _serve(tmp_path / 'web', stall=True) as served:
     yield served
 
@@ -304,7 +304,7 @@ class PlainPictures(tfds.core.GeneratorBasedBuilder):
 
 
 class NumpyPictures(PlainPictures):
-  """As most of tfds' own: it gives arrays, which only TensorFlow encodes."""
+  """A set of arrays, like most of tfds' own; only TensorFlow encodes them."""
 
   def _picture(self, k):
     return np.full((8, 8, 3), k, np.uint8)
@@ -375,7 +375,7 @@ def test_other_sets_take_files_of_the_user(tmp_path):
   assert formats.find_prepared(folder.parent) == [folder]
 
 
-def test_set_that_only_tensorflow_reads_is_prepared_anew(tmp_path, load):
+def test_set_that_only_tensorflow_reads_is_prepared_again(tmp_path, load):
   prepare = functools.partial(
     official.prepare_other, 'plain_pictures', data_dir=tmp_path / 'data'
   )

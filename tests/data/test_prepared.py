@@ -85,7 +85,7 @@ def test_damaged_files_are_refused_and_leave_no_cache(tmp_path, load):
 
 
 def test_damaged_descriptions_and_records_are_named(tmp_path, load):
-  """One flipped bit, at 60 places of each file, is named or harmless."""
+  """One flipped bit, at 60 places of each file, is reported or harmless."""
   builder = stock.prepare(tmp_path)
   folder = pathlib.Path(builder.data_path)
 

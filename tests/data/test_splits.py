@@ -1,4 +1,4 @@
-"""Splits: published checksums, and what must hold for any parameters."""
+"""Splits: published checksums, and properties for all parameters."""
 
 import hashlib
 
@@ -113,7 +113,7 @@ def test_reference_ulira_splits_are_the_published_ones():
 
 
 def _check_members(design, num_dev):
-  """What must hold for every member of every design."""
+  """Check the properties of every member of a design."""
   for p in range(len(design.split)):
     parts = [design.retain[p], design.forget[p], design.unseen[p], design.val]
     together = np.concatenate(parts)
@@ -235,7 +235,7 @@ def test_fractions_that_round_up_still_leave_room_for_all_forget_sets():
   assert design.forget.shape == (20, 2)
 
 
-def test_pairs_and_splits_are_drawn_afresh():
+def test_pairs_and_splits_are_drawn_independently():
   design = splits.audit_design(
     120, num_splits=6, forget_fraction=0.1, forget_sets=2, pool=100
   )

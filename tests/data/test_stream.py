@@ -1,4 +1,4 @@
-"""A pass over data visits every example once, the last partial batch too."""
+"""A pass over data visits every example once, in partial batches too."""
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ def test_padding_has_no_weight(size, batch):
 
 @pytest.mark.parametrize(('size', 'batch'), SIZES)
 def test_fold_equals_a_loop_over_all_batches(size, batch):
-  """The step sees batches in order, each with draws of its own."""
+  """The step gets batches in order, each with separate draws."""
 
   def step(carry, values, draws):
     carry = 0.5 * carry + jnp.mean(values) * draws.uniform('u', ())

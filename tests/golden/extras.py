@@ -1,8 +1,8 @@
-"""What recorded runs show besides losses and weights at the ends of epochs.
+"""Checks of recorded runs besides losses and weights at the ends of epochs.
 
 Masks, gradients, curvatures, class weights, errors, choices of tensors; and
-models at moments inside an epoch. A check is a pair (ours, recorded) by name;
-integers are compared exactly, names ending in '_fp' as fingerprints.
+models inside an epoch. A check is a pair (ours, recorded) by name; integers are
+compared exactly, names ending in '_fp' as fingerprints.
 """
 
 from collections.abc import Callable

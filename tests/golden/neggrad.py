@@ -1,9 +1,9 @@
-"""NegGrad, a method that the reference has and the benchmark does not.
+"""NegGrad, a method of the reference that is not in the benchmark.
 
 Its recorded run is replayed like the others, on the package's parts: the sum of
-both sets' cross-entropies, those to be forgotten with their sign turned, each
-clipped to [0, 1 / C]. The clip leaves no gradient of the forget set, and of the
-retain set only where the loss is small, hence it is not in the package.
+both sets' cross-entropies, those of the forget set negated, each clipped to [0,
+1 / C]. The clip removes the gradient of the forget set, and that of the retain
+set unless the loss is small, so the method is not in the package.
 """
 
 import jax.numpy as jnp

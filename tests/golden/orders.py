@@ -1,4 +1,4 @@
-"""Where the recorded draws of each method go: orders, noise, fresh weights.
+"""The recorded draws of each method: orders, noise, fresh weights.
 
 Every function turns a recording into draws by path, for `Draws.recorded`.
 """
@@ -185,8 +185,8 @@ def kde(recording: Recording) -> Draws:
 def rni(recording: Recording) -> Draws:
   """Place each recorded noise at the epoch in which its tensor is chosen.
 
-  A draw for a tensor that was trained before is not used, by the reference as
-  by us; it stands in the list all the same.
+  Neither the reference nor our method uses the draw for a tensor that was
+  trained before, but the list contains it.
   """
   orders = retain(recording)
   count = len(orders['epoch/retain'])

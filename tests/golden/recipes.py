@@ -1,7 +1,7 @@
-"""How the recorded runs of each method are fed to ours.
+"""How our methods replay the recorded runs of the reference.
 
 One recipe per method of the reference: our name, the names of its
-hyper-parameters, and where its draws go.
+hyper-parameters, and the use of its draws.
 """
 
 from collections.abc import Callable, Mapping

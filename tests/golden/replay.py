@@ -1,6 +1,6 @@
-"""Run a method on a recorded run's inputs and collect what was recorded.
+"""Run a method on the inputs of a recorded run and collect the same outputs.
 
-The method is run as always, `prepare`, `init`, `epoch` after `epoch`, `finish`;
+The method runs as usual, `prepare`, `init`, `epoch` after `epoch`, `finish`;
 recorded draws enter through `Draws.recorded`.
 """
 
@@ -29,7 +29,7 @@ IMAGE = (32, 32, 3)
 
 
 class Recording(NamedTuple):
-  """One recorded run: what went in and what came out."""
+  """One recorded run: inputs and outputs."""
 
   meta: dict[str, Any]
   arrays: dict[str, np.ndarray]
@@ -47,7 +47,7 @@ class Recording(NamedTuple):
 
 
 class Replay(NamedTuple):
-  """What a run of ours gave.
+  """The outputs of our run.
 
   Attributes:
     epochs: losses of the optimiser steps of each epoch.
@@ -84,7 +84,7 @@ def read(folder: pathlib.Path, name: str, dtype: str = 'float64') -> Recording:
 
 
 def model(arch: str) -> models.Model:
-  """Build the network that recordings call `arch`."""
+  """Build the network with the name `arch` in recordings."""
   return models.build(MODELS[arch], num_classes=rules.CLASSES)
 
 
@@ -115,7 +115,7 @@ def compiled(module: Any, name: str) -> Any:
 def _init(method: Method, part: str) -> Any:
   """Return `init`, compiled; or its costly part alone, if that has a name.
 
-  A part that is looked at on its own would otherwise be compiled twice.
+  A part that is also checked separately would otherwise be compiled twice.
   """
   if not part:
     return jax.jit(method.init)

@@ -1,4 +1,4 @@
-"""The table of methods of docs/methods.md, made from their cards.
+"""Generate the table of methods in docs/methods.md from their cards.
 
 python -m tests.methods.table renews the page.
 """

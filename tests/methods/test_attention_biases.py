@@ -1,7 +1,7 @@
 """Attention biases in evaluation mode: held constant or trained.
 
-The reference holds them as they were when the network was switched to
-evaluation mode. A toy network with such biases, to see which method does so.
+The reference keeps the values that they had at the switch to evaluation mode. A
+toy network with such biases shows which methods do so.
 """
 
 import flax.linen as nn

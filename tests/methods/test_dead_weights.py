@@ -1,4 +1,4 @@
-"""Weights that only meet padding: counted, and left out on demand."""
+"""Weights that only meet padding: counted, and excluded on request."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Options whose default is the reference's quirk: what the other value does.
+"""The non-default values of options whose default is a quirk of the reference.
 
 The defaults themselves are compared with recorded runs in tests/golden.
 """
@@ -26,7 +26,7 @@ from tests.methods import small
     ('scrub', {'num_epochs': 1, 'num_ascents': 1, 'learning_rate': 0.1}),
   ],
 )
-def test_asking_the_teacher_once_or_every_step_is_the_same(name, values):
+def test_cached_and_repeated_teachers_are_equal(name, values):
   cached, _ = small.run(name, **values)
   asked, _ = small.run(name, **values, cache_teacher=False)
   small.assert_close(cached, asked, 2e-3)

@@ -1,4 +1,4 @@
-"""The registry, its documentation, and what a wrong use gets."""
+"""The registry, its documentation, and its errors."""
 
 import dataclasses
 import pathlib
@@ -133,7 +133,7 @@ def test_a_plug_in_is_named_by_file_module_or_object(tmp_path):
     ),
   ],
 )
-def test_what_is_no_method_is_refused_in_one_line(spec, says):
+def test_objects_that_are_not_methods_are_refused_in_one_line(spec, says):
   with pytest.raises(ValueError) as error:
     methods.get(spec)
   assert says in str(error.value)
@@ -170,7 +170,7 @@ def test_a_missing_validation_set_is_refused(name):
 
 
 class _Without:
-  """A model that claims to have linear layers alone."""
+  """A model that lists only linear layers."""
 
   def __init__(self, model):
     self.layers = [layer for layer in model.layers if layer.kind == 'linear']

@@ -1,6 +1,6 @@
-"""Methods of which there is no recorded run on a transformer, traced there.
+"""Trace methods on a transformer that have no recorded run on one.
 
-The reference's FF and IU raise; of SRL there was none made.
+The reference's FF and IU raise an error; SRL was not recorded.
 """
 
 import jax

@@ -1,4 +1,4 @@
-"""What every metric promises, whatever values the models take."""
+"""Every metric satisfies the contract for all values that models take."""
 
 import dataclasses
 import pathlib

@@ -1,4 +1,4 @@
-"""Pad-free attention is window attention with pads, by a naive loop."""
+"""Pad-free attention equals window attention with pads in a naive loop."""
 
 import jax
 import jax.numpy as jnp

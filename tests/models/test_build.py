@@ -1,4 +1,4 @@
-"""Models are built by name and refuse what they do not know."""
+"""Models are built by name and refuse unknown options."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Checkpoints of every kind are read as they are meant, and written back."""
+"""Checkpoints of every kind are read correctly and written back."""
 
 import collections
 import io
@@ -332,7 +332,7 @@ class _Names(pickle._Pickler):  # the Python pickler, to write any name
 
 
 class _Global:
-  """Stands for a function of a module that need not be there."""
+  """Pickles as a function of a module that need not exist."""
 
   def __init__(self, path):
     self.path = path
@@ -345,7 +345,7 @@ _Names.dispatch = {**pickle._Pickler.dispatch, _Global: _Names.save_name}
 
 
 class _Call:
-  """Is pickled as the call of a function by name."""
+  """Pickles as the call of a function by name."""
 
   def __init__(self, path, *args, state=None):
     self.value = (_Global(path), args, state)
@@ -408,7 +408,7 @@ def test_tensors_that_are_not_dense_are_named(tensor, reason, tmp_path):
     (0, 4, 1),
   ],
 )
-def test_tensors_that_lie_about_their_storage_are_refused(rest, tmp_path):
+def test_tensors_with_a_wrong_storage_are_refused(rest, tmp_path):
   tensor = _Tensor('_rebuild_tensor_v2', 'FloatStorage', *rest)
   path = _torch_file(tmp_path / 'a', {'fc.bias': tensor})
   with pytest.raises(ValueError, match='cannot be read .torch.*tensor'):

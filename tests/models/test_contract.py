@@ -1,4 +1,4 @@
-"""The contract check passes the built-in models and says what others break."""
+"""The contract check accepts the built-in models and names violations."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""All formulations of the convolution are one function."""
+"""All formulations of the convolution are equal."""
 
 import functools
 import itertools

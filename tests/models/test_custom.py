@@ -1,4 +1,4 @@
-"""Custom networks: what is read off them, and that methods run on them."""
+"""Custom networks: their inferred description, and methods that run on them."""
 
 import re
 
@@ -22,7 +22,7 @@ CLASSES = tiny_problem.CLASSES
 
 
 class Net(nn.Module):
-  """Has what built-in networks lack: biases, dropout, a parameter on top."""
+  """A network with biases, dropout and a top-level parameter."""
 
   @nn.compact
   def __call__(self, x, *, train):
@@ -45,7 +45,7 @@ class Mlp(nn.Module):
 
 
 class Field(nn.Module):
-  """Is told by a field, not by an argument, and the other way round."""
+  """A network whose mode is a field, with the opposite meaning of `train`."""
 
   deterministic: bool = True
 

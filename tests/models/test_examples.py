@@ -1,4 +1,4 @@
-"""The examples in the docstrings of the models run as they stand."""
+"""The examples in the docstrings of the models run unchanged."""
 
 import doctest
 import importlib

@@ -1,4 +1,4 @@
-"""The code on the page about custom models runs as it stands."""
+"""The code on the page about custom models runs unchanged."""
 
 import pathlib
 import re

@@ -1,4 +1,4 @@
-"""Our variables and PyTorch's state dicts are the same thing."""
+"""Our variables and PyTorch's state dicts convert into each other."""
 
 import jax
 import numpy as np

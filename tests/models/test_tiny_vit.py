@@ -164,7 +164,7 @@ def test_bfloat16_keeps_single_precision_weights_and_statistics():
 
 
 def _member(model, side, seed=0):
-  """Variables with no zeros or ones left, images and draws."""
+  """Variables without zeros or ones, images and draws."""
   rng = np.random.default_rng(seed)
   shapes = _shapes(model, side)
   variables = jax.tree.map(

@@ -1,4 +1,4 @@
-"""The page with the benchmark on digits, and how its table gets there."""
+"""The page with the benchmark on digits, and how its table is written."""
 
 import datetime
 

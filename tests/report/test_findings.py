@@ -1,4 +1,4 @@
-"""Findings follow the numbers, whichever way these turn out."""
+"""Findings follow the numbers in every case."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""The page needs nothing but itself, escapes what it shows, shows it all."""
+"""The page is self-contained, escapes its contents and shows all of them."""
 
 import base64
 import html.parser

@@ -1,4 +1,4 @@
-"""Pictures hold what they are given, in any number, in the same bytes."""
+"""Plots show all their input, of any size, and are reproducible bit for bit."""
 
 import io
 import warnings
@@ -37,7 +37,7 @@ def _texts(fig):
 
 
 def _draw(fig):
-  """Render in full: errors in layout and drawing surface here."""
+  """Render completely, so that errors in layout and drawing are raised."""
   return Image.open(io.BytesIO(plots.png(fig)))
 
 

@@ -1,4 +1,4 @@
-"""Progress: plain lines where there is no terminal, a bar where there is."""
+"""Progress: plain lines without a terminal, a bar with one."""
 
 import io
 import subprocess
@@ -11,7 +11,7 @@ from jaxmu.report import progress
 
 
 class Clock:
-  """A clock that moves when told to."""
+  """A clock that the test moves."""
 
   def __init__(self):
     self.now = 0.0

@@ -1,4 +1,4 @@
-"""Files of results: what comes back, what does not change, what never tears."""
+"""Files of results: round trips, equal bytes, atomic writes."""
 
 import dataclasses
 import json
@@ -104,9 +104,7 @@ def test_json_refuses_what_has_no_form(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_litter(
-  tmp_path, monkeypatch
-):
+def test_a_failed_write_leaves_only_the_old_file(tmp_path, monkeypatch):
   path = files.write_text(tmp_path / 'r', 'old')
 
   def full(*_):

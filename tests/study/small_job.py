@@ -1,4 +1,4 @@
-"""A whole job that ends in seconds: a tiny network on real digits."""
+"""A complete job that takes seconds: a tiny network on real digits."""
 
 import pathlib
 from typing import Any

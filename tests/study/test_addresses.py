@@ -1,8 +1,8 @@
 """Everything that a result depends on enters its address.
 
-The tables below hold every setting and every other input of a job, with the
-results whose address it changes, or with the reason why it changes none. What
-is added to a job and is in no table fails a test here.
+The tables below list every setting and every other input of a job, with the
+results whose address it changes, or the reason why it changes none. A new input
+that is in no table fails a test here.
 """
 
 import dataclasses
@@ -163,7 +163,7 @@ def test_another_method_has_another_address(tmp_path):
 
 @pytest.fixture
 def fixed(monkeypatch, tmp_path):
-  """A job whose data and design are given, to be changed one by one."""
+  """A job with given data and design, to be changed one by one."""
   settings = small_job.make(tmp_path)
   source = datasets.load('digits')
   design = job_lib.make_design(settings, source)
@@ -260,7 +260,7 @@ def test_times_belong_to_a_machine(fixed, monkeypatch):
 
 
 def test_what_programs_see_is_known_to_this_file():
-  """A new field must be given to the address, or a reason here."""
+  """A new field must enter the address, or have a reason here."""
   task = {
     'dataset': 'fingerprint',
     'model': 'name, options, classes and code',

@@ -1,4 +1,4 @@
-"""Measurements in, choice out: no test here measures anything."""
+"""The choice of a plan from given measurements; no test measures anything."""
 
 import itertools
 
@@ -74,7 +74,7 @@ def test_a_plan_that_ran_out_of_memory_is_not_chosen():
 
 
 def _search(speed, **options):
-  """Probe as long as there is something to find out; return the plans."""
+  """Probe until the search ends; return the plans."""
   found = []
   settings = dict(devices=0, chunk=0, visible=2, members=16, on_cpu=True)
   for _ in range(20):

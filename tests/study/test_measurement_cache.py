@@ -1,4 +1,4 @@
-"""Measurements outlast the process, damage and a folder that is read-only."""
+"""Stored measurements survive the process, damage and a read-only folder."""
 
 import json
 
@@ -62,7 +62,7 @@ def test_a_damaged_file_counts_as_absent_and_is_reported(tmp_path, caplog):
   assert cache.add(ONE).measured == (ONE,)
 
 
-def test_notes_that_cannot_be_kept_are_known_to_the_process(tmp_path, caplog):
+def test_measurements_that_cannot_be_stored_stay_in_memory(tmp_path, caplog):
   file = tmp_path / 'file'
   file.write_text('in the way')
   cache = execution.MeasurementCache(file, FACTS)

@@ -1,4 +1,4 @@
-"""What a program is predicted to need follows XLA's account of it."""
+"""The predicted memory of a program follows XLA's account."""
 
 import csv
 import pathlib

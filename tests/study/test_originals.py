@@ -54,7 +54,7 @@ def _open(folder, **changes):
 
 
 def _run(job):
-  """Run all stages but the report; return what was printed as lines."""
+  """Run all stages except the report; return the printed lines."""
   steps = planner.plan_steps(job)
   run.check_job(job, steps)
   with progress.Progress() as bars:

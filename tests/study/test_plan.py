@@ -1,4 +1,4 @@
-"""How a job chooses its plan, without timing anything, and keeps to it."""
+"""How a job chooses and keeps its plan, without timing anything."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""What a report says of failed members and of weights without influence."""
+"""What a report says about failed members and dead weights."""
 
 import numpy as np
 import pytest

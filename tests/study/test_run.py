@@ -1,4 +1,4 @@
-"""A job as a user lives it: run, run again, change something, break something.
+"""A job in use: run, run again, change something, break something.
 
 One job is run once for the whole file; each test works on a copy of its folder.
 """

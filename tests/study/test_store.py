@@ -1,4 +1,4 @@
-"""Shards are whole and in their place, or they count as missing."""
+"""Shards are complete and in their place, or they count as missing."""
 
 import json
 import pathlib
@@ -101,7 +101,7 @@ def _write(text):
 
 
 def _edit(*keys, value):
-  """Change one value of a record, as a hand or a flipped bit would."""
+  """Change one value of a record, like an edit or a flipped bit."""
 
   def act(path):
     record = json.loads(path.read_text())
@@ -187,7 +187,7 @@ def test_a_damaged_file_is_named_and_made_again(tmp_path, caplog, damage):
 
 @pytest.mark.parametrize('damage', sorted(set(FILES) - {'changed'}))
 def test_a_file_of_another_form_is_never_used(tmp_path, damage):
-  """Not even where nothing was verified before."""
+  """Also without verification."""
   shelf = _filled(tmp_path)
   FILES[damage](shelf.shard(1) / 'losses.npy')
   with pytest.raises(store.DamagedShard, match='run.verify=True'):

@@ -1,4 +1,4 @@
-"""No value that a model may take, and nothing that lacks, ends a report."""
+"""No value of a model, and no missing input, prevents a report."""
 
 import dataclasses
 import json
