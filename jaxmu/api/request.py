@@ -356,9 +356,9 @@ def _notes(models: Models, before: Predictions) -> list[str]:
   columns, data = _columns(models), models.data
   notes = [
     'The loss attack tests whether forgotten examples have higher log-odds '
-    'than test examples of the same classes, which were never trained on; AUC 0.5 '
-    'means no difference. Its interval assumes that examples are independent '
-    'and excludes the randomness of training.',
+    'than test examples of the same classes, which were never trained on; AUC '
+    '0.5 means no difference. Its interval assumes independent examples and '
+    'excludes the randomness of training.',
   ]
   if models.failed[0] >= 0:
     notes.insert(
@@ -397,7 +397,8 @@ def _unchecked(models: Models) -> list[str]:
     'Whether the examples were in the training set of the checkpoint, and '
     'whether copies or near-copies of them remain in the data.',
     'Which other artefacts contain the examples: other checkpoints, optimiser '
-    'states, backups, and models that were distilled or fine-tuned from this one.',
+    'states, backups, and models that were distilled or fine-tuned from this '
+    'one.',
   ]
   if not len(models.design.val):
     unchecked.append(
