@@ -1,7 +1,8 @@
 """Rank of a score among those of the other models of the population.
 
-An example is called forgotten by the models that are surest of it. Unlike one
-threshold on the score, this allows for examples that are easy or hard for all.
+An example counts as forgotten by the models with the highest confidence in it.
+Unlike one threshold on the score, this accounts for examples that are easy or
+hard for all models.
 """
 
 import numpy as np
