@@ -219,8 +219,8 @@ def rows(attacked: Attacked) -> list[results.Row]:
   """
   table = []
   for (method, metric), estimate in attacked.estimates.items():
-    beside = attacked.estimates.get((results.REFERENCE, metric))
-    retrained = np.nan if beside is None else beside.value
+    null = attacked.estimates.get((results.REFERENCE, metric))
+    retrained = np.nan if null is None else null.value
     table.append(results.row(method, metric, estimate, retrained))
     excess = attacked.excess.get((method, metric))
     if excess is not None:

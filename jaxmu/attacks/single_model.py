@@ -2,7 +2,7 @@
 
 Members are the forget set, non-members validation or test examples. These
 attacks are weak by design: the accuracy can be one half while single examples
-are exposed, so read them beside U-LiRA.
+are exposed, so use U-LiRA as well.
 
 `population_mia` is the benchmark's attack: a logistic regression on the raw
 loss, ten stratified 90/10 splits. Its target is the *retrained* model's value,

@@ -461,13 +461,13 @@ def compared_log_odds(population: Evaluated) -> tuple[np.ndarray, np.ndarray]:
 
 
 def rows(job: job_lib.Job, collected: Collected) -> list[results.Row]:
-  """Turn estimates into rows beside those of the retrained models."""
+  """Return estimates as rows, with the values of the retrained models."""
   reference = collected.estimates.get(results.REFERENCE, {})
   table = []
   for name, estimates in collected.estimates.items():
     for metric, estimate in estimates.items():
-      beside = reference.get(metric)
-      retrained = math.nan if beside is None else beside.value
+      null = reference.get(metric)
+      retrained = math.nan if null is None else null.value
       table.append(results.row(name, metric, estimate, retrained))
     for metric, excess in collected.excess.get(name, {}).items():
       table.append(results.row(name, f'{glossary.EXCESS}{metric}', excess, 0.0))
