@@ -35,8 +35,8 @@ from jaxmu.attacks import (
   per_example,
   registry,
   roc,
+  scores,
 )
-from jaxmu.attacks import scores as scores_lib
 from jaxmu.attacks.interface import Attack
 from jaxmu.metrics import distances
 from jaxmu.report import (
@@ -89,7 +89,7 @@ def load(path: str) -> dict[str, np.ndarray]:
     ) from error
 
 
-def read(path: str) -> scores_lib.Scores:
+def read(path: str) -> scores.Scores:
   """Read and check a file of scores.
 
   Raises:
@@ -99,19 +99,19 @@ def read(path: str) -> scores_lib.Scores:
   return check(path, load(path))
 
 
-def check(path: str, arrays: Mapping[str, np.ndarray]) -> scores_lib.Scores:
+def check(path: str, arrays: Mapping[str, np.ndarray]) -> scores.Scores:
   """Turn the arrays of a file into scores.
 
   Raises:
     ValueError: `scores.from_arrays` rejects them.
   """
   try:
-    return scores_lib.from_arrays(arrays)
+    return scores.from_arrays(arrays)
   except ValueError as error:
     raise ValueError(f'--scores={path}: {error}') from error
 
 
-def failures(data: scores_lib.Scores) -> dict[str, tuple[int, int]]:
+def failures(data: scores.Scores) -> dict[str, tuple[int, int]]:
   """Return (failed models, all models) of populations with failed models."""
   return {
     METHODS[name]: (int(one.failed.sum()), len(one.failed))
@@ -193,7 +193,7 @@ class Attacked:
 
 
 def run_attacks(
-  data: scores_lib.Scores,
+  data: scores.Scores,
   attacks: Sequence[Attack],
   fprs: Sequence[float],
   advance: Callable[[], None] = lambda: None,
@@ -303,7 +303,7 @@ def notes(attacked: Attacked) -> list[str]:
   ]
 
 
-def exposure_csv(data: scores_lib.Scores) -> str:
+def exposure_csv(data: scores.Scores) -> str:
   """List the exposure of every tested example, most exposed first."""
   exposures = {
     name: per_example.exposure(one) for name, one in data.populations.items()
@@ -320,7 +320,7 @@ def exposure_csv(data: scores_lib.Scores) -> str:
   return '\n'.join(lines) + '\n'
 
 
-def membership(data: scores_lib.Scores) -> bytes:
+def membership(data: scores.Scores) -> bytes:
   """Return U-LiRA's scores of every model and example, as an .npz file.
 
   It holds `log_ratio` f32[P, N], log-likelihood ratios of forgotten against
@@ -337,9 +337,7 @@ def membership(data: scores_lib.Scores) -> bytes:
   return content.getvalue()
 
 
-def pictures(
-  data: scores_lib.Scores, problems: list[str]
-) -> list[html.Picture]:
+def pictures(data: scores.Scores, problems: list[str]) -> list[html.Picture]:
   """Draw ROC, trade-off, log-odds and exposure of all populations.
 
   Args:
@@ -356,7 +354,7 @@ def pictures(
 
 
 def _roc(
-  data: scores_lib.Scores, ratios: Mapping[str, np.ndarray]
+  data: scores.Scores, ratios: Mapping[str, np.ndarray]
 ) -> plots.Figure | None:
   curves = {}
   for name, ratio in ratios.items():
@@ -375,7 +373,7 @@ def _roc(
 
 
 def _trade_off(
-  data: scores_lib.Scores, ratios: Mapping[str, np.ndarray]
+  data: scores.Scores, ratios: Mapping[str, np.ndarray]
 ) -> plots.Figure | None:
   errors = {}
   for name, ratio in ratios.items():
@@ -389,7 +387,7 @@ def _trade_off(
 
 
 def _by_kind(
-  score: np.ndarray, one: scores_lib.PopulationScores
+  score: np.ndarray, one: scores.PopulationScores
 ) -> tuple[np.ndarray, np.ndarray]:
   """Return known scores of forgotten and of never-seen points."""
   known, state = np.isfinite(score), one.audited_state
@@ -399,7 +397,7 @@ def _by_kind(
   )
 
 
-def _log_odds(data: scores_lib.Scores) -> plots.Figure:
+def _log_odds(data: scores.Scores) -> plots.Figure:
   return plots.log_odds(
     {
       METHODS[name]: _by_kind(one.mean, one)
@@ -408,7 +406,7 @@ def _log_odds(data: scores_lib.Scores) -> plots.Figure:
   )
 
 
-def _exposure(data: scores_lib.Scores) -> plots.Figure | None:
+def _exposure(data: scores.Scores) -> plots.Figure | None:
   if data.original is None:
     return None
   auc = {
@@ -477,7 +475,7 @@ def main(argv: list[str]) -> None:
 
 
 def make_report(
-  data: scores_lib.Scores,
+  data: scores.Scores,
   attacked: Attacked,
   outputs: Sequence[results.Row] = (),
   command: str = '',
@@ -508,7 +506,7 @@ def make_report(
   )
 
 
-def _lead(data: scores_lib.Scores) -> list[str]:
+def _lead(data: scores.Scores) -> list[str]:
   models, examples = data.state.shape
   forgotten = int((data.state == log_odds.FORGOTTEN).any(axis=0).sum())
   against = 'with' if data.retrained is not None else 'without'

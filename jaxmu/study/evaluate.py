@@ -21,7 +21,7 @@ from jaxmu import files, method
 from jaxmu.attacks import intervals, registry, roc
 from jaxmu.attacks import scores as scores_lib
 from jaxmu.attacks.interface import Attack, Options
-from jaxmu.data import splits as splits_lib
+from jaxmu.data import splits
 from jaxmu.methods.parts import weights
 from jaxmu.metrics import METRICS, Evaluated, Metric, cost, distances, interface
 from jaxmu.report import glossary, results, summary
@@ -172,7 +172,7 @@ def read_population(
   if population.members.size != everyone.size or name == results.ORIGINAL:
     position = job_lib.originals_of(everyone, population.members)
   examples = len(job.source.label)
-  state = splits_lib.membership(job.design, examples)
+  state = splits.membership(job.design, examples)
   failed = stages.failed_epochs(population.models) >= 0
   return Evaluated(
     name=name,
@@ -434,7 +434,7 @@ def once_per_split(job: job_lib.Job, population: Evaluated) -> Evaluated:
   first = np.array([np.flatnonzero(of == k)[0] for k in range(once.size)])
   state = population.state[first].copy()
   for k in range(once.size):
-    state[k, population.forgotten[of == k].any(axis=0)] = splits_lib.FORGOTTEN
+    state[k, population.forgotten[of == k].any(axis=0)] = splits.FORGOTTEN
   return dataclasses.replace(
     population,
     log_odds=population.log_odds[first],
@@ -454,7 +454,7 @@ def compared_log_odds(population: Evaluated) -> tuple[np.ndarray, np.ndarray]:
   every forgotten point was seen, they are the test images.
   """
   forgotten = population.forgotten
-  unseen = (population.state == splits_lib.NEVER_SEEN) & forgotten.any(axis=0)
+  unseen = (population.state == splits.NEVER_SEEN) & forgotten.any(axis=0)
   if not unseen.any():
     unseen[:, population.test] = True
   return population.log_odds[forgotten], population.log_odds[unseen]

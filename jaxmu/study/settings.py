@@ -13,11 +13,9 @@ from typing import Any
 from flax import struct
 
 from jaxmu import hparams as hp
-from jaxmu import methods, models
-from jaxmu import precision as precision_lib
+from jaxmu import methods, models, precision
 from jaxmu.attacks import registry
-from jaxmu.data import catalog
-from jaxmu.data import splits as splits_lib
+from jaxmu.data import catalog, splits
 from jaxmu.metrics import METRICS
 
 _SHARE = hp.Interval(0.0, 1.0, low_open=True, high_open=True)
@@ -219,7 +217,7 @@ class Settings:
   @property
   def all_model_options(self) -> dict[str, Any]:
     """The options of the model, with those that the precision implies."""
-    implied = precision_lib.model_options(self.precision)
+    implied = precision.model_options(self.precision)
     return {**self.model_options, **implied}
 
 
@@ -260,7 +258,7 @@ def from_config(config: Mapping[str, Any]) -> Settings:
     originals=_originals(config.get('originals', {})),
     model=config['model']['name'],
     model_options=dict(config['model'].get('options', {})),
-    precision=config['model'].get('precision', precision_lib.DEFAULT),
+    precision=config['model'].get('precision', precision.DEFAULT),
     train=_train(config['train']),
     unlearners=_unlearners(config),
     metrics=tuple(config.get('metrics', ())),
@@ -392,7 +390,7 @@ def _check_names(settings: Settings) -> None:
   _check_plug_ins(settings)
   _check_model(settings)
   try:
-    splits_lib.check_forget_choice(settings.splits.forget)
+    splits.check_forget_choice(settings.splits.forget)
   except ValueError as error:
     raise ValueError(f'config.splits.forget: {error}') from None
   if settings.splits.forget != 'random' and settings.splits.design != 'main':
@@ -442,10 +440,10 @@ def _check_model(settings: Settings) -> None:
 
 def _check_precision(settings: Settings) -> None:
   try:
-    precision_lib.check(settings.precision)
+    precision.check(settings.precision)
   except ValueError as error:
     raise ValueError(f'config.model.{error}') from None
-  if settings.precision != precision_lib.DEFAULT and (
+  if settings.precision != precision.DEFAULT and (
     'dtype' in settings.model_options
   ):
     raise ValueError(
