@@ -37,8 +37,8 @@ class JaxJob:
     self.folder = pathlib.Path(folder)
     self.job = job.open_job(settings.from_config(config))
     self.trainers = {
-      name: population.Trainer(people.method, self.job.task, self.job.layout)
-      for name, people in self.job.populations.items()
+      name: population.Trainer(part.method, self.job.task, self.job.layout)
+      for name, part in self.job.populations.items()
     }
     self.originals: Any = None
 
@@ -56,16 +56,15 @@ class JaxJob:
     self.originals = jax.tree.map(lambda *x: np.concatenate(x), *found)
     facts = {}
     for name in POPULATIONS:
-      people = self.job.populations[name]
-      for shard in range(min(rounds, people.models.size)):
+      part = self.job.populations[name]
+      for shard in range(min(rounds, part.models.size)):
         self.load(name, shard)
         self._record(name, shard)
       facts[name] = {
-        'hparams': people.hparams,
-        'shards': people.models.size,
+        'hparams': part.hparams,
+        'shards': part.models.size,
         'members': [
-          [int(i) for i in people.positions(n)]
-          for n in range(people.models.size)
+          [int(i) for i in part.positions(n)] for n in range(part.models.size)
         ],
       }
     return facts
@@ -83,20 +82,20 @@ class JaxJob:
 
   def load(self, name: str, shard: int, rate: float | None = None) -> None:
     """Put a shard on the devices; with a rate, to train one epoch at it."""
-    people = self.job.populations[name]
-    chosen = people.positions(shard)
-    members = stages.select_members(people.members, chosen)
+    part = self.job.populations[name]
+    chosen = part.positions(shard)
+    members = stages.select_members(part.members, chosen)
     if name == 'msg':
       origin = job.originals_of(
         members, self.job.populations['original'].members
       )
       start = jax.tree.map(lambda x: x[origin], self.originals)
     else:
-      start = stages.starting_models(self.job, people, members)
+      start = stages.starting_models(self.job, part, members)
     keys = job.draw_keys(self.job.root, name, members, False)
     sets = job.index_sets(self.job.design, members)
     self.trainer = self.trainers[name]
-    hparams = job.hyper_parameters(people)
+    hparams = job.hyper_parameters(part)
     if rate is not None:
       hparams = hparams.replace(
         learning_rate=np.float32(rate), num_epochs=np.int32(1)
@@ -125,12 +124,12 @@ class JaxJob:
   def _record(self, name: str, shard: int) -> None:
     _, keys, sets, start = self.given
     chosen, sizes = self.job.settings, self.job.sizes
-    people = self.job.populations[name]
+    part = self.job.populations[name]
     workload = Workload(
       chosen.model,
       dict(chosen.model_options),
       len(keys),
-      int(people.hparams['batch_size']),
+      int(part.hparams['batch_size']),
       sizes.retain,
       sizes.forget,
       sizes.val,
@@ -145,7 +144,7 @@ class JaxJob:
         keys[number],
         jax.tree.map(one, sets),
         jax.tree.map(one, start),
-        int(people.hparams['num_epochs']),
+        int(part.hparams['num_epochs']),
       )
 
 

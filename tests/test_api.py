@@ -292,13 +292,15 @@ def test_a_job_and_the_functions_train_the_same_bits(tmp_path, capsys):
 
 
 def test_a_sweep_trains_every_model_with_every_value_in_one_program():
-  original = _original()
+  original, method = _original(), methods.get('ft')
   values = [1e-3, 1e-2, 1e-1]
+  _unlearned()
+  trainer = original.setup.trainer(method, 6)
+  compiled = list(trainer._programs)
   swept = jaxmu.unlearn('ft', original, learning_rate=values, num_epochs=1)
+  assert original.setup.trainer(method, 6) is trainer
+  assert list(trainer._programs) == compiled  # that of a single value
   assert len(swept) == 18 and len(swept.variants) == 3
-  # The same program as without a sweep, which had six members.
-  trainer = original.setup.trainer(methods.get('ft'))
-  assert trainer.method is methods.get('ft')
   for k, value in enumerate(values):
     one = jaxmu.unlearn('ft', original, learning_rate=value, num_epochs=1)
     part = swept.select(slice(6 * k, 6 * k + 6))
@@ -412,7 +414,7 @@ def test_a_custom_method_on_a_custom_model(tmp_path):
   original = jaxmu.train(_data(), _design(), model=Net(), num_epochs=1, seeds=2)
   assert len(original) == 12 and original.setup.model_name == ''
   found = jaxmu.unlearn(_skeleton, original, num_epochs=1)
-  assert found.name == 'skeleton' and 'skeleton' in repr(found)
+  assert found.name == _skeleton.METHOD.name in repr(found)
   assert not _same(found.variables, original.variables)
   folder = found.save(tmp_path / 'found')
   assert 'load(path, model=...)' in _message(jaxmu.load, folder)

@@ -38,7 +38,7 @@ def test_public_functions_have_examples():
   lacking = [
     name
     for name in jaxmu.__all__
-    if name.islower() and '>>> ' not in (getattr(jaxmu, name).__doc__ or '')
+    if name.islower() and '>>> ' not in (getattr(jaxmu.api, name).__doc__ or '')
   ]
   assert not lacking
 

@@ -6,6 +6,7 @@ The layers are those of CONTRIBUTING.md, from the bottom up.
 import ast
 import functools
 import pathlib
+from collections.abc import Iterator
 
 import jaxmu
 
@@ -137,6 +138,38 @@ def test_outside_packages_stay_with_their_owners():
     and not _name(path).startswith(owners)
   ]
   assert not strays
+
+
+def _unannotated(
+  body: list[ast.stmt], owner: str = ''
+) -> Iterator[tuple[str, list[str]]]:
+  """Yield public functions with the names of what they leave untyped."""
+  for node in body:
+    if not _is_public(node):
+      continue
+    if isinstance(node, ast.ClassDef):
+      yield from _unannotated(node.body, f'{node.name}.')
+    elif isinstance(node, ast.FunctionDef):
+      names = node.args
+      given = [*names.posonlyargs, *names.args, *names.kwonlyargs]
+      bare = [
+        one.arg
+        for one in given
+        if one.annotation is None and one.arg not in ('self', 'cls')
+      ]
+      if node.returns is None:
+        bare.append('return')
+      if bare:
+        yield f'{owner}{node.name}', bare
+
+
+def test_public_functions_are_annotated():
+  untyped = [
+    f'{_name(path)}: {function} ({", ".join(bare)})'
+    for path in FILES
+    for function, bare in _unannotated(_tree(path).body)
+  ]
+  assert not untyped
 
 
 def test_methods_do_not_import_each_other():

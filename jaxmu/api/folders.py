@@ -98,6 +98,15 @@ def _save(path: pathlib.Path, arrays: dict[str, Any]) -> None:
   np.savez(path, **arrays)
 
 
+def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
+  try:
+    with np.load(path, allow_pickle=False) as archive:
+      return dict(archive)
+  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    what = 'is damaged' if path.exists() else 'is missing'
+    raise ValueError(f'{path} {what}; save the models again') from error
+
+
 def read(path: pathlib.Path, *, data: Any = None, model: Any = None) -> Models:
   """Read what `save` wrote; see `jaxmu.load`."""
   try:
@@ -107,8 +116,6 @@ def read(path: pathlib.Path, *, data: Any = None, model: Any = None) -> Models:
       f'{path} is damaged ({type(error).__name__}: {error}); save the models '
       'again'
     ) from error
-  except zipfile.BadZipFile as error:
-    raise ValueError(f'{path} is damaged ({error}); save them again') from error
 
 
 def _read(
@@ -117,8 +124,8 @@ def _read(
   record = json.loads((path / 'record.json').read_text())
   if setup is None:
     setup = _read_setup(path, record, data, model)
-  flat = dict(np.load(path / 'models.npz'))
-  arrays = dict(np.load(path / 'members.npz'))
+  flat = _load(path / 'models.npz')
+  arrays = _load(path / 'members.npz')
   variables = traverse_util.unflatten_dict(flat, sep='/')
   original = None
   if (path / 'original').is_dir():
@@ -169,7 +176,7 @@ def _read_setup(
       f'the network of {path} was given as an object, which is not saved; '
       'give it again as load(path, model=...)'
     )
-  design = dict(np.load(path / 'design.npz'))
+  design = _load(path / 'design.npz')
   dropped = int(design.pop('dropped'))
   options = record['options']
   return setup_lib.Setup(
@@ -188,7 +195,7 @@ def _read_setup(
 
 
 def _stored_data(path: pathlib.Path, facts: dict[str, Any]) -> inputs.Data:
-  arrays = np.load(path / 'data.npz')
+  arrays = _load(path / 'data.npz')
   image, label, cut = arrays['image'], arrays['label'], facts['num_dev']
   source = datasets.from_arrays(
     image[:cut],

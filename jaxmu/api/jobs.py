@@ -84,7 +84,9 @@ class JobResult(printing.Tabular):
   @property
   def methods(self) -> list[str]:
     """Names of the populations: 'original', 'retrain', unlearning methods."""
-    return list(self._record['provenance']['results'])
+    names = self._record['provenance']['results']
+    first = [n for n in (results.ORIGINAL, results.REFERENCE) if n in names]
+    return first + [n for n in names if n not in first]
 
   def scores(self, method: str) -> pathlib.Path:
     """Return the file of scores of a method, for `jaxmu.audit`."""

@@ -20,6 +20,7 @@ import numpy as np
 
 from jaxmu import population, precision
 from jaxmu.api import inputs, printing
+from jaxmu.api import setup as setup_lib
 from jaxmu.api.setup import Setup
 from jaxmu.method import Method
 from jaxmu.methods.parts import forward
@@ -345,8 +346,8 @@ _BATCH = 256  # images in one step of the program that computes logits
 
 def _logits(models: Models, data: inputs.Data | None) -> np.ndarray:
   setup = models.setup
-  predictor = setup.predictor(data)
-  layout = predictor.layout
+  slices = setup_lib.slices(len(models))
+  layout = setup_lib.choose_layout(max(map(len, slices)))
   task = setup.task(data)
   key = ('logits', setup.model, setup.data.transform, setup.precision, layout)
   programs = (data or setup.data).programs
@@ -356,11 +357,13 @@ def _logits(models: Models, data: inputs.Data | None) -> np.ndarray:
         _logits_of_one, task, stacked, layout=layout
       )
     )
-  padded = population.pad(models.variables, layout)
-  result = programs[key](
-    population.replicate(task, layout), population.put(padded, layout)
-  )
-  return np.asarray(result)[: len(models)]
+  task = population.replicate(task, layout)
+  parts = []
+  for index in slices:
+    padded = population.pad(models.select(index).variables, layout)
+    result = programs[key](task, population.put(padded, layout))
+    parts.append(np.asarray(result)[: len(index)])
+  return np.concatenate(parts)
 
 
 def _logits_of_one(task: Task, variables: Variables) -> Any:

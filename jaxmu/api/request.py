@@ -357,8 +357,8 @@ def _notes(models: Models, before: Predictions) -> list[str]:
   notes = [
     'The loss attack tests whether forgotten examples have higher log-odds '
     'than test examples of the same classes, which were never trained on; AUC '
-    '0.5 means no difference. Its interval assumes independent examples and '
-    'excludes the randomness of training.',
+    '0.5 means no difference. Its interval assumes that examples are '
+    'independent and excludes the randomness of training.',
   ]
   if models.failed[0] >= 0:
     notes.insert(

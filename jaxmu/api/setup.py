@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxmu import models, population
 from jaxmu import precision as precision_lib
@@ -18,6 +19,7 @@ from jaxmu.types import Dataset, Key, Task
 
 # Members that train in one call of a program; more follow one after another.
 MEMBERS_AT_ONCE = 8
+_CHUNK = 8  # members vmapped on an accelerator
 _MOST_SEED = 2**32 - 1
 SEED_MODES = ('independent', 'reference')
 
@@ -80,10 +82,15 @@ class Setup:
       )
     return data.programs[key]
 
-  def trainer(self, method: Method) -> population.Trainer:
-    """Return the programs of a method, compiled once per data set."""
+  def trainer(self, method: Method, size: int) -> population.Trainer:
+    """Return the programs of a method, compiled once per data set.
+
+    Args:
+      method: the method.
+      size: members that train in one call.
+    """
     task = self.task()
-    layout = choose_layout()
+    layout = choose_layout(size)
     model = self.model, self.data.transform, self.precision
     key = ('train', id(method), *model, layout)
     trainer = self.data.programs.get(key)
@@ -93,10 +100,12 @@ class Setup:
       self.data.programs[key] = trainer
     return trainer
 
-  def predictor(self, data: inputs.Data | None = None) -> population.Predictor:
-    """Return the program that scores models on a data set."""
+  def predictor(
+    self, size: int, data: inputs.Data | None = None
+  ) -> population.Predictor:
+    """Return the program that scores `size` models at once on a data set."""
     data = data or self.data
-    layout = choose_layout()
+    layout = choose_layout(size)
     task = self.task(data)
     key = ('predict', self.model, self.data.transform, self.precision, layout)
     if key not in data.programs:
@@ -124,11 +133,25 @@ def set_up_devices() -> None:
     pass
 
 
-def choose_layout() -> population.Layout:
-  """Return a layout with all devices: one member per CPU core, 8 on a GPU."""
+def choose_layout(size: int) -> population.Layout:
+  """Use all devices; one member at a time on a CPU core, several on a GPU.
+
+  Args:
+    size: members at once; no more places than these need are made.
+  """
+  set_up_devices()
+  devices = min(len(jax.devices()), size)
+  if jax.default_backend() == 'cpu':
+    return population.Layout(devices, 1)
+  return population.Layout(devices, min(_CHUNK, -(-size // devices)))
+
+
+def slices(size: int) -> list[np.ndarray]:
+  """Divide `size` members into slices of nearly equal size, run one by one."""
   set_up_devices()
   on_cpu = jax.default_backend() == 'cpu'
-  return population.Layout(len(jax.devices()), 1 if on_cpu else 8)
+  most = max(MEMBERS_AT_ONCE, len(jax.devices()) * (1 if on_cpu else _CHUNK))
+  return np.array_split(np.arange(size), -(-size // most))
 
 
 def build_model(

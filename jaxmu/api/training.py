@@ -296,9 +296,17 @@ def predict(models: Models, images: Any = None) -> Predictions:
   setup, labelled, data = models.setup, True, None
   if images is not None:
     data, labelled = _images(setup, images)
-  predictor = setup.predictor(data)
-  scores = execution.retry_smaller(
-    functools.partial(predictor.run, models.variables), predictor
+  slices = setup_lib.slices(len(models))
+  predictor = setup.predictor(max(map(len, slices)), data)
+  parts = [
+    execution.retry_smaller(
+      functools.partial(predictor.run, models.select(index).variables),
+      predictor,
+    )
+    for index in slices
+  ]
+  scores = population.Predictions(
+    *(np.concatenate(fields) for fields in zip(*parts, strict=True))
   )
   return Predictions(models, data, labelled, scores)
 
@@ -608,12 +616,15 @@ def _fit(
 ) -> Models:
   """Train a population in slices, grouped by static hyper-parameters."""
   hparams = [hp.from_config(method.Hparams, h) for h in chosen.hparams]
-  trainer = setup.trainer(method)
   keys = job_lib.draw_keys(setup.root, name, members, setup.shared_draws)
   splits = job_lib.index_sets(setup.design, members)
   parts: list[tuple[np.ndarray, population.Trained]] = []
-  groups = hp.group_by_static(hparams).values()
-  slices = [s for group in groups for s in _slices(np.array(group), trainer)]
+  slices = [
+    np.array(group)[part]
+    for group in hp.group_by_static(hparams).values()
+    for part in setup_lib.slices(len(group))
+  ]
+  trainer = setup.trainer(method, max(map(len, slices)))
   with (
     _show(progress) as bars,
     bars.stage(f'train {name}', members.size, unit='models') as stage,
@@ -647,12 +658,6 @@ def _fit(
     infos=_join_infos(trained, order),
     failed=np.concatenate([part.failed for part in trained])[order],
   )
-
-
-def _slices(group: np.ndarray, trainer: population.Trainer) -> list[np.ndarray]:
-  """Divide a group into slices of nearly equal size that run one by one."""
-  most = max(setup_lib.MEMBERS_AT_ONCE, trainer.layout.width)
-  return np.array_split(group, -(-len(group) // most))
 
 
 def _join_infos(

@@ -18,7 +18,7 @@ either extreme.
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import Literal
 
@@ -51,7 +51,7 @@ class Units:
   def count(self) -> int:
     return len(self.starts) - 1
 
-  def slices(self):
+  def slices(self) -> Iterator[slice]:
     """Yield the rows of each unit in sorted order."""
     for start, stop in zip(self.starts[:-1], self.starts[1:], strict=True):
       yield slice(start, stop)

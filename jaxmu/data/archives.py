@@ -1,8 +1,8 @@
 """Readers of the original archives of the benchmark: idx, CIFAR and UTKFace.
 
-They yield examples in the official order, in which split indices count, and
-name the file whenever it is not what it should be. Every compressed stream is
-read to its end, where its checksum is compared.
+They yield examples in the official order, which split indices refer to. Errors
+name the file. Every compressed stream is read to its end, so that its checksum
+is verified.
 
 `REMOTES` holds the addresses and published checksums of the archives.
 """
@@ -52,7 +52,7 @@ def read_idx(path: pathlib.Path) -> np.ndarray:
     u8 array of the shape that the file states.
 
   Raises:
-    ValueError: the file is cut short, damaged or no idx file of bytes.
+    ValueError: the file is truncated, damaged or not an idx file of bytes.
   """
   try:
     with gzip.open(path, 'rb') as file:
@@ -93,8 +93,8 @@ def cifar_examples(
 ) -> Iterator[Example]:
   """Yield (u8[32, 32, 3], label) from the batches of a CIFAR archive.
 
-  Both official archives are understood: the binary one, and the Python one,
-  whose pickles are read without running what they might contain.
+  Both official archives are supported: the binary one, and the Python one,
+  whose pickles are read without executing any code in them.
 
   Args:
     path: a `.tar.gz` of CIFAR-10 or CIFAR-100.
@@ -144,7 +144,7 @@ def _open_tar(path: pathlib.Path) -> Iterator[tarfile.TarFile]:
   compressed stream.
 
   Raises:
-    ValueError: the file is damaged, there or in what the caller reads.
+    ValueError: the file is damaged, including the part that the caller reads.
   """
   try:
     with path.open('rb') as file:
@@ -155,7 +155,7 @@ def _open_tar(path: pathlib.Path) -> Iterator[tarfile.TarFile]:
         rest = tar.fileobj
         assert rest is not None
         while block := rest.read(1 << 20):
-          # `tarfile` takes a damaged header for the end.
+          # `tarfile` treats a damaged header as the end.
           if block.strip(b'\0'):
             raise tarfile.ReadError('a header in it is damaged')
   except _BROKEN as error:
@@ -170,7 +170,7 @@ def _cifar_binary(
   pixels = 3 * _CIFAR_SIDE**2
   if not data or len(data) % (num_labels + pixels):
     raise ValueError(
-      f'{len(data)} bytes are no multiple of {num_labels + pixels}'
+      f'{len(data)} bytes are not a multiple of {num_labels + pixels}'
     )
   table = np.frombuffer(data, np.uint8).reshape(-1, num_labels + pixels)
   return _cifar_planes(table[:, num_labels:]), table[:, num_labels - 1]
@@ -232,11 +232,11 @@ def utkface_age_band(name: str) -> int | None:
 def utkface_files(path: pathlib.Path) -> dict[str, bytes | pathlib.Path]:
   """List the `.jpg` files of a folder, tar or zip, sorted by file name.
 
-  Unlike the reference, which takes them as the file system lists them: there,
-  the meaning of an index depends on the machine.
+  Unlike the reference, which takes them in the order of the file system, so
+  that an index means different images on different machines.
 
   Returns:
-    By file name, its path in a folder, or its bytes from an archive.
+    Maps each file name to its path in a folder or its bytes from an archive.
 
   Raises:
     ValueError: the archive is damaged, or a file name occurs twice (some
@@ -264,7 +264,7 @@ def _utkface_entries(
       yield file.name, file
   elif path.suffix == '.zip':
     with zipfile.ZipFile(path) as archive:
-      # All members are read, so that a damaged name hides no picture.
+      # All members are read, so that a damaged name does not hide a picture.
       for name in archive.namelist():
         content = archive.read(name)
         if name.endswith('.jpg'):
@@ -278,7 +278,7 @@ def _utkface_entries(
 
 
 def rgb_jpeg(name: str, content: bytes | pathlib.Path) -> bytes:
-  """Return the encoded image as it is, or as RGB in PNG if it is not RGB.
+  """Return the encoded image, converted to an RGB PNG if it is not RGB.
 
   Raises:
     ValueError: the bytes cannot be decoded.
@@ -392,10 +392,10 @@ PYTHON_ARCHIVES: dict[str, tuple[str, str]] = {
 
 
 def check_reachable(urls: Iterable[str], *, timeout: float = 10.0) -> None:
-  """Raise OSError at once where no host of these addresses can be reached.
+  """Raise OSError at once if no host of these addresses can be reached.
 
-  tfds would retry for minutes. Nothing is checked behind a proxy, or where an
-  address names no host.
+  tfds would retry for minutes. Nothing is checked behind a proxy, or if an
+  address has no host.
   """
   parts = [urllib.parse.urlsplit(url) for url in urls]
   ports = {'http': 80, 'https': 443, 'ftp': 21}

@@ -7,9 +7,9 @@ traced, so every mean is exact.
 
 Inside the compiled step a batch is cropped, flipped and normalised, in this
 order. Crop and flip act on the bytes, so that the zero padding of a crop is
-black, as in the benchmark. The draw of an example depends on the key and on the
-index of the example alone: with a key per member and epoch, neither the batch
-size nor the position in a batch changes what happens to it.
+black, as in the benchmark. The draw of an example depends only on the key and
+on the index of the example: with a key per member and epoch, neither the batch
+size nor the position in a batch affects it.
 """
 
 import functools
@@ -50,7 +50,7 @@ def shuffled(draws: Draws, name: str, index: Array) -> Array:
 
 
 def make_batches(xs: Any, batch_size: int) -> Batches:
-  """Cut arrays in order of encounter, each [N, ...], into batches."""
+  """Cut arrays, each [N, ...], into batches without changing their order."""
   size = jax.tree.leaves(xs)[0].shape[0]
   batch_size = min(batch_size, size)
   steps = size // batch_size
@@ -65,7 +65,7 @@ def make_batches(xs: Any, batch_size: int) -> Batches:
 def padded_batches(index: Array, batch_size: int) -> tuple[Array, Array]:
   """Cut an order into equal batches, with weight 0 on the padding.
 
-  Exact wherever examples do not see each other: in evaluation mode, or with
+  Exact where examples do not affect each other: in evaluation mode, or with
   frozen batch statistics.
 
   Args:
@@ -85,10 +85,10 @@ def padded_batches(index: Array, batch_size: int) -> tuple[Array, Array]:
 
 
 def one_after_the_other(first: Batches, second: Batches) -> list[Batches]:
-  """Join two passes into one loop where their batches have one size.
+  """Join two passes into one loop if their batches have the same size.
 
-  A loop costs a compilation of its step; passes that cannot be joined are
-  returned as they are, to be run in turn.
+  Each loop compiles its step, so that one loop halves the compilation. Passes
+  that cannot be joined are returned unchanged, to be run one after the other.
   """
   shapes = [
     [leaf.shape[1:] for leaf in jax.tree.leaves(one.full)]

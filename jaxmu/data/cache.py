@@ -7,8 +7,8 @@
 A set is converted once, in a draft folder that is moved to its place when it is
 complete. The key covers what the conversion depends on, so that a changed
 source is converted again. On every opening the arrays are compared with their
-fingerprint and the record with its own hash; whatever differs is damage, and
-the set is converted again.
+fingerprint and the record with its own hash; after any mismatch the set is
+converted again.
 """
 
 import dataclasses
@@ -80,8 +80,8 @@ def load(folder: pathlib.Path) -> CachedArrays | None:
     return None
   try:
     return _load(folder)
-  # NumPy's and JSON's readers raise all sorts on damaged files. Whatever they
-  # raise, the remedy is the same.
+  # NumPy's and JSON's readers raise many kinds of exceptions on damaged files;
+  # the remedy is always the same.
   except Exception as error:
     warnings.warn(
       f'the cached data set {folder} is damaged ({error or repr(error)}); it '
@@ -117,7 +117,7 @@ def convert(folder: pathlib.Path, source: formats.Raw) -> CachedArrays:
 
 
 def _load(folder: pathlib.Path) -> CachedArrays:
-  """Open a cache folder; raise whatever exception if anything is wrong."""
+  """Open a cache folder; raise any kind of exception if something is wrong."""
   record = _read_record(folder)
   image = np.load(folder / 'image.npy', mmap_mode='r', allow_pickle=False)
   label = np.load(folder / 'label.npy', allow_pickle=False)
@@ -142,10 +142,12 @@ def _load(folder: pathlib.Path) -> CachedArrays:
 
 
 def _read_record(folder: pathlib.Path) -> dict[str, Any]:
-  """Return the record of a folder if it belongs there and is unchanged."""
+  """Return the record of a folder if it belongs to it and is unchanged."""
   record = json.loads((folder / 'record.json').read_text())
   if not isinstance(record, dict):
-    raise ValueError(f'record.json holds {type(record).__name__}, no object')
+    raise ValueError(
+      f'record.json holds {type(record).__name__}, not an object'
+    )
   digest = record.pop('sha256', None)
   if digest != _hash(record):
     raise ValueError('record.json differs from its own hash')

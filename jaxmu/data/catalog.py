@@ -1,10 +1,10 @@
-"""The data sets known by name, and the form that every image is brought to.
+"""The data sets known by name, and the conversion of images to model input.
 
 `CATALOG` holds sizes, transforms and label digests of `digits`, which comes
 with scikit-learn, and of the five sets of the benchmark (arXiv 2410.01276).
 Any other set works too, with constants computed from its development part.
 
-`to_model_input` brings images to the form of the model input, u8[N, S, S, 3].
+`to_model_input` converts images to the form of the model input, u8[N, S, S, 3].
 """
 
 import dataclasses
@@ -75,8 +75,8 @@ CATALOG: dict[str, Entry] = {
     # give the digest of CIFAR-10 above.
     label_digest='449a244c41bb0743',
   ),
-  # No augmentation: a mirrored digit is another sign, and a crop would remove
-  # strokes of the 8 x 8 original.
+  # No augmentation: a mirrored digit is no longer a digit, and a crop would
+  # remove strokes of the 8 x 8 original.
   'digits': Entry(
     title='digits (scikit-learn)',
     num_classes=10,
@@ -96,7 +96,7 @@ CATALOG: dict[str, Entry] = {
     transform=Transform(mean=(0.2860,) * 3, std=(0.3530,) * 3, flip=True),
     label_digest='d4aa62207beab372',
   ),
-  # The benchmark mirrors MNIST too, although a mirrored digit is another sign.
+  # The benchmark mirrors MNIST too, although a mirrored digit is not a digit.
   'mnist': Entry(
     title='MNIST',
     num_classes=10,
@@ -131,7 +131,7 @@ def read_digits() -> tuple[np.ndarray, np.ndarray]:
   the development part, the other 360 the test set. Ink values 0..16 become the
   bytes 0..255, rounded to nearest.
   """
-  from sklearn import datasets  # slow to import, needed by this set alone
+  from sklearn import datasets  # slow to import, needed only by this set
 
   ink, label = datasets.load_digits(return_X_y=True)
   order = np.random.default_rng(ORDER_SEED).permutation(len(label))
@@ -204,8 +204,8 @@ def channel_moments(
   at which such constants are published.
 
   Raises:
-    ValueError: a channel hardly varies: nothing can be divided by its
-      deviation.
+    ValueError: a channel hardly varies, so that it cannot be divided by its
+      standard deviation.
   """
   moments = []
   for channel in range(image.shape[-1]):

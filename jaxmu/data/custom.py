@@ -1,7 +1,7 @@
-"""Bring a user's arrays to the forms of `formats`, in memory or as files.
+"""Convert a user's arrays to the forms of `formats`, in memory or as files.
 
-`as_images` and `as_labels` accept what people have in memory; `read_arrays`
-reads files; `divide` cuts a test part off; `write_plain` stores the result.
+`as_images` and `as_labels` accept arrays in memory; `read_arrays` reads files;
+`divide` splits off a test part; `write_plain` stores the result.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ def as_images(images: Any, *, origin: str) -> np.ndarray:
     u8[N, H, W, C] with C = 1 or 3.
 
   Raises:
-    ValueError: they are of another form; the message names the remedy.
+    ValueError: they have another form; the message names the remedy.
   """
   array = _as_array(images, origin)
   if array.ndim == 3:
@@ -76,8 +76,7 @@ def as_labels(labels: Any, *, count: int, origin: str) -> np.ndarray:
     origin: where they come from, for messages.
 
   Raises:
-    ValueError: they are of another form or number; the message names the
-      remedy.
+    ValueError: their form or number is wrong; the message names the remedy.
   """
   array = _as_array(labels, origin)
   if array.shape == (count, 1):
@@ -170,7 +169,7 @@ def _as_array(values: Any, origin: str) -> np.ndarray:
   try:
     array = np.asarray(values)
   except Exception as error:  # of lists, tensors on a device, ...
-    raise ValueError(f'{origin} is no array ({error})') from error
+    raise ValueError(f'{origin} is not an array ({error})') from error
   if array.dtype.hasobject:
     raise ValueError(
       f'{origin} holds {array.dtype} of shape {array.shape}: give numbers, all '
@@ -196,12 +195,12 @@ def collect(source: formats.Raw) -> Labelled:
 def divide(
   data: Labelled, *, test_fraction: float | None, seed: int = 123
 ) -> Labelled:
-  """Cut a random test part off, unless there is one.
+  """Split off a random test part, unless there is one.
 
   Args:
     data: with or without a test part.
-    test_fraction: of the examples to cut off; None means a fifth.
-    seed: of the cut.
+    test_fraction: of the examples to split off; None means a fifth.
+    seed: of the random split.
 
   Raises:
     ValueError: the fraction is not in (0, 1), leaves nothing, or is given
@@ -210,8 +209,8 @@ def divide(
   if data.test is not None:
     if test_fraction is not None:
       raise ValueError(
-        f'test_fraction={test_fraction} would have no effect: the set has a '
-        'test part of its own; leave it out'
+        f'test_fraction={test_fraction} would have no effect: the set '
+        'already has a test part; leave it out'
       )
     return data
   fraction = DEFAULT_TEST_FRACTION if test_fraction is None else test_fraction
@@ -236,8 +235,8 @@ def check_fraction(test_fraction: float) -> None:
 def check_name(name: str) -> None:
   """Raise ValueError unless `name` can name a custom data set.
 
-  Names of the catalogue are refused: their split indices are published for the
-  official order, and would mean other images here.
+  Names in the catalogue are refused: their split indices are published for the
+  official order and would select other images here.
   """
   if not re.fullmatch(r'[a-z][a-z0-9_]*', name) or len(name) > _LONGEST_NAME:
     raise ValueError(
@@ -246,14 +245,14 @@ def check_name(name: str) -> None:
     )
   if name in catalog.CATALOG:
     raise ValueError(
-      f'{name!r} cannot name a data set of your own: published split indices '
+      f'{name!r} cannot name a custom data set: published split indices '
       f'of {catalog.CATALOG[name].title} would mean other images; choose '
       f"another name, for example 'my_{name}'"
     )
 
 
 def check_free(name: str, *, data_dir: pathlib.Path, overwrite: bool) -> None:
-  """Raise ValueError if there is a set of this name, not to be replaced."""
+  """Raise ValueError if a set of this name exists, unless `overwrite`."""
   if (data_dir / name).exists() and not overwrite:
     raise ValueError(
       f'{data_dir / name} exists: choose another name, or replace it with '
@@ -269,7 +268,7 @@ def write_plain(
   meta: dict,
   overwrite: bool = False,
 ) -> pathlib.Path:
-  """Write a divided set as `<data_dir>/<name>/`, all of it or nothing.
+  """Write a divided set as `<data_dir>/<name>/`, completely or not at all.
 
   Args:
     name: of the new set.
@@ -282,7 +281,7 @@ def write_plain(
     The new folder.
 
   Raises:
-    ValueError: the name is not usable or taken, or labels are wrong.
+    ValueError: the name is invalid or taken, or labels are wrong.
   """
   check_name(name)
   folder = data_dir / name
@@ -291,12 +290,12 @@ def write_plain(
     names = list(data.class_names)
     meta = {**meta, 'num_classes': len(names), 'class_names': names}
   data_dir.mkdir(parents=True, exist_ok=True)
-  # One writer of a name at a time: what is checked here is what is replaced.
+  # The lock makes sure that the set that is checked is the one replaced.
   with (
     files.lock(data_dir / f'.{name}.lock'),
     files.atomic_folder(data_dir) as draft,
   ):
-    # Inside, where a set that a kill left aside has been put back.
+    # After the lock, which restores a set that a killed run moved aside.
     check_free(name, data_dir=data_dir, overwrite=overwrite)
     for split, (image, label) in zip(
       formats.PARTS, (data.train, data.test), strict=True

@@ -4,9 +4,9 @@
   from_arrays(images, labels)          in memory
   from_folder('pictures', size=64)     pictures, one folder per class
 
-`load('digits')` works anywhere. The other names are looked for in a data
-folder, `data_dir` or `$JAXMU_DATA_DIR`, as tensorflow-datasets or `python -m
-jaxmu.prepare` left them. Nothing is downloaded here: an error names the command
+`load('digits')` works anywhere. Other sets are read from a data folder,
+`data_dir` or `$JAXMU_DATA_DIR`, in the form that tensorflow-datasets or `python
+-m jaxmu.prepare` writes. Nothing is downloaded here: an error names the command
 that supplies a missing set.
 """
 
@@ -42,7 +42,7 @@ class Source:
     num_classes: number of labels, C.
     transform: normalisation and training augmentation.
     fingerprint: sha256 over the bytes of image and label, in hex. Split indices
-      mean something only together with it.
+      are valid only for this fingerprint.
   """
 
   name: str
@@ -54,10 +54,10 @@ class Source:
   fingerprint: str
 
   def identity(self) -> dict[str, Any]:
-    """Return everything that a result can depend on, as plain JSON values.
+    """Return everything that results can depend on, as plain JSON values.
 
     Two sources with equal identities give equal results. Addresses of stored
-    work are made of it.
+    results are derived from it.
     """
     transform = dataclasses.asdict(self.transform)
     return {
@@ -101,9 +101,8 @@ def load(
       `~/.cache/jaxmu`.
 
   Raises:
-    ValueError: the name is unknown, the set is not there, it is damaged or of
-      the wrong form, or the cache folder cannot be written. The message names
-      the remedy.
+    ValueError: the name is unknown, the set is missing, damaged or of the wrong
+      form, or the cache folder cannot be written. The message names the remedy.
 
   Example:
     >>> load('digits').image.shape
@@ -164,17 +163,17 @@ def from_arrays(
   crop_padding: int = 0,
   seed: int = 0,
 ) -> Source:
-  """Make a data set of arrays in memory.
+  """Make a data set from arrays in memory.
 
   Args:
     images: of the development part, uint8 or float in [0, 1]; [N, H, W],
       [N, H, W, 1] (grey) or [N, H, W, 3] (RGB). NumPy, JAX or anything that
       `np.asarray` takes. Floats are rounded to bytes.
     labels: N integers, counted from 0.
-    test_images: the same for the test part; if it is left out, a part is cut
-      off at random.
+    test_images: the same for the test part; if it is left out, a random part is
+      split off.
     test_labels: of `test_images`.
-    test_fraction: how much to cut off, in (0, 1); default 0.2.
+    test_fraction: fraction to split off, in (0, 1); default 0.2.
     name: of the set, for reports and addresses.
     num_classes: C; default the largest label + 1.
     size: height and width of the model input, in pixels; default the longer
@@ -184,10 +183,10 @@ def from_arrays(
     std: likewise, the standard deviation.
     flip: mirror training images with probability one half.
     crop_padding: pad training images by this many pixels and crop at random.
-    seed: of the test part that is cut off.
+    seed: of the test part that is split off.
 
   Raises:
-    ValueError: an argument is out of range, or arrays are of another form; the
+    ValueError: an argument is out of range, or arrays have another form; the
       message names the remedy in one line.
 
   Example:
@@ -232,7 +231,7 @@ def from_folder(
   crop_padding: int = 0,
   seed: int = 0,
 ) -> Source:
-  """Make a data set of a folder of pictures, without preparing it first.
+  """Make a data set from a folder of pictures, without preparing it first.
 
   Files that are not used are counted in a warning.
 
@@ -290,7 +289,7 @@ def from_folder(
 
 
 def find_data_dir(data_dir: PathLike | None = None) -> pathlib.Path:
-  """Return the first given of `data_dir`, $JAXMU_DATA_DIR and tfds' folder."""
+  """Return `data_dir` if given, else $JAXMU_DATA_DIR, else tfds' folder."""
   chosen = data_dir or os.environ.get('JAXMU_DATA_DIR')
   if not chosen:
     chosen = os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
@@ -320,7 +319,7 @@ def available(data_dir: PathLike | None = None) -> list[str]:
 
 
 class _Datasets(Mapping[str, catalog.Entry | None]):
-  """The names that `load` knows: those of the catalogue and those at hand.
+  """The names that `load` accepts: the catalogue and the sets in the folder.
 
   The value of a name is its entry in the catalogue, or None for a custom set.
   """
@@ -385,7 +384,7 @@ def _source(
   num_classes: int,
   transform: Transform,
 ) -> Source:
-  """Return a source of arrays in memory, which are made read-only."""
+  """Return a source from arrays in memory, which are made read-only."""
   image.setflags(write=False)
   label.setflags(write=False)
   return Source(
@@ -411,7 +410,7 @@ def _in_memory(
   flip: bool,
   crop_padding: int,
 ) -> Source:
-  """Check, divide and resize labelled images, and compute what is not given."""
+  """Check, divide and resize labelled images; compute missing constants."""
   custom.check_name(name)
   _check_numbers(size=size, num_classes=num_classes, crop_padding=crop_padding)
   num_classes = custom.count_classes(
@@ -444,7 +443,7 @@ def _in_memory(
 
 
 def _check_numbers(**numbers: int | None) -> None:
-  """Raise ValueError for arguments outside `formats.LIMITS`."""
+  """Raise ValueError if an argument is outside `formats.LIMITS`."""
   for key, value in numbers.items():
     if value is not None:
       formats.check_number(key, value, origin=key)
@@ -459,7 +458,7 @@ def _transform(
   crop_padding: int,
   origin: str = '',
 ) -> Transform:
-  """Return the transform of images [N, S, S, 3] if it makes sense for them.
+  """Return the checked transform of images [N, S, S, 3].
 
   Raises:
     ValueError: a value is not finite, a deviation not positive, or crops could
@@ -533,7 +532,7 @@ def _convert_once(
 
 
 def _warn_if_not_official(name: str, label: np.ndarray, ours: bool) -> None:
-  """Warn where published split indices may point at other examples.
+  """Warn if published split indices may select other examples.
 
   Args:
     name: of the catalogue.
@@ -546,7 +545,7 @@ def _warn_if_not_official(name: str, label: np.ndarray, ours: bool) -> None:
   if len(label) != expected:
     difference = f'it has {len(label)} examples instead of {expected}'
   elif entry.label_digest not in ('', formats.label_digest(label)):
-    difference = 'its examples do not stand in the official order'
+    difference = 'its examples are not in the official order'
   elif entry.label_digest or ours:
     return
   else:

@@ -38,7 +38,7 @@ Block = tuple[np.ndarray, np.ndarray]  # u8[n, H, W, C], integer [n]
 PARTS = ('train', 'test')
 FORMATS = ('array_record', 'parquet')  # of tfds, with random access
 META_KEYS = ('size', 'num_classes', 'class_names', 'flip', 'crop_padding')
-# Smallest and largest value. The largest ones keep a slip of the pen from
+# Smallest and largest value. The largest ones keep a typing error from
 # allocating more memory than any machine has.
 LIMITS = {
   'size': (1, 4096),
@@ -46,7 +46,7 @@ LIMITS = {
   'crop_padding': (0, 1024),
 }
 
-_NAMED = 5  # absent classes that are named one by one
+_NAMED = 5  # absent classes that are listed by name
 _BLOCK = 1024  # examples decoded at a time
 # What NumPy and zipfile raise on archives that are cut short, damaged,
 # encrypted, compressed in an unknown way, or too large for the memory.
@@ -162,7 +162,7 @@ def absent_classes(label: np.ndarray, *, num_classes: int) -> str:
   count = num_classes - len(seen)
   if not count:
     return ''
-  # No more numbers than these need be tried, however many classes there are.
+  # Only these numbers need to be tried, however many classes there are.
   tried = range(min(num_classes, len(seen) + _NAMED))
   named = [str(c) for c in tried if c not in seen][:_NAMED]
   more = f' and {count - len(named)} more' * (count > len(named))
@@ -196,8 +196,8 @@ def duplicates(image: np.ndarray, label: np.ndarray, num_dev: int) -> str:
   if not first or not within + across:
     return ''
   return (
-    f'{within + across:,} images occur before in the same bytes: {within:,} in '
-    f'the same part, {across:,} of the development part in the test part, '
+    f'{within + across:,} images repeat an earlier image exactly: {within:,} '
+    f'in the same part, {across:,} of the development part in the test part, '
     f'{conflicting:,} with another label. A copy of a forgotten image is still '
     'trained on; remove copies if that is not meant'
   )
@@ -209,7 +209,7 @@ def label_digest(label: np.ndarray) -> str:
 
 
 def is_plain(folder: pathlib.Path) -> bool:
-  """Return whether `folder` holds a data set in the plain form, or half one."""
+  """Return whether `folder` holds a plain data set, or part of one."""
   return any((folder / f'{split}.npz').exists() for split in PARTS)
 
 
@@ -220,7 +220,7 @@ def remove_plain(folder: pathlib.Path) -> None:
 
 
 def read_meta(folder: pathlib.Path) -> dict:
-  """Return the contents of `meta.json`, or nothing if there is none."""
+  """Return the contents of `meta.json`, or an empty dict if there is none."""
   path = folder / 'meta.json'
   if not path.exists():
     return {}
@@ -351,7 +351,7 @@ def read_array(path: pathlib.Path) -> np.ndarray:
 def read_archive(
   path: pathlib.Path, *, needed: tuple[str, ...]
 ) -> dict[str, np.ndarray]:
-  """Return all arrays of a `.npz`, which must hold those that are needed.
+  """Return all arrays of a `.npz`, which must include the needed ones.
 
   Every member is read to its end, where its checksum is compared: `numpy.load`
   stops at the length that the array's own header states.
@@ -409,7 +409,7 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
 def find_prepared(folder: pathlib.Path) -> list[pathlib.Path]:
   """Return the folders of all prepared versions below `folder`, oldest first.
 
-  Folders that tfds has not finished carry another name and do not count.
+  Folders that tfds has not finished have other names and are ignored.
   """
   infos = [*folder.glob('*/dataset_info.json')]
   infos += folder.glob('*/*/dataset_info.json')
@@ -443,7 +443,7 @@ def newest_prepared(folder: pathlib.Path) -> pathlib.Path:
 
 
 def is_ours(version: pathlib.Path) -> bool:
-  """Return whether jaxmu prepared a version, hence in the official order."""
+  """Return whether jaxmu prepared a version, in the official order."""
   return str(_read_info(version).get('moduleName')).startswith('jaxmu.')
 
 
@@ -454,7 +454,7 @@ def open_prepared(
   size: int | None = None,
   need_test: bool = True,
 ) -> Raw:
-  """Open one prepared version as a data source of random access.
+  """Open one prepared version as a data source with random access.
 
   Args:
     name: the name of the set; constants of named sets come from the catalog.
@@ -464,8 +464,8 @@ def open_prepared(
     need_test: whether a set without the split `test` is an error.
 
   Raises:
-    ValueError: the set has no random access, no `train` or `test` split, or is
-      not one of images with one class label each.
+    ValueError: the set has no random access, no `train` or `test` split, or
+      does not consist of images with one class label each.
   """
   import tensorflow_datasets as tfds  # slow to import, and often not needed
 
@@ -590,7 +590,7 @@ def _read_info(version: pathlib.Path) -> dict:
   try:
     info = json.loads(path.read_text())
     if not isinstance(info, dict):
-      raise ValueError(f'it holds {type(info).__name__}, no object')
+      raise ValueError(f'it holds {type(info).__name__}, not an object')
   except (ValueError, RecursionError) as error:
     raise ValueError(
       f'{path} is damaged ({error}): remove {version} and prepare it again'

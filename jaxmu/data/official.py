@@ -44,10 +44,10 @@ def prepare(
   any_size: bool = False,
   overwrite: bool = False,
 ) -> tuple[pathlib.Path, tuple[str, ...]]:
-  """Prepare one of `BUILDERS` below `data_dir`, unless it is there.
+  """Prepare one of `BUILDERS` below `data_dir`, unless it exists.
 
-  A failure leaves nothing half-prepared; the next run removes what a killed run
-  left.
+  A failure leaves no incomplete data; the next run removes the files of a
+  killed run.
 
   Args:
     name: a key of `BUILDERS`.
@@ -84,7 +84,7 @@ def prepare_other(
 ) -> pathlib.Path:
   """Prepare a set of tfds' own catalogue in a form read without TensorFlow.
 
-  Arguments, and what a failure leaves, are as for `prepare`.
+  Arguments and the behaviour after a failure are as for `prepare`.
 
   Returns:
     The folder of the prepared set.
@@ -172,7 +172,7 @@ def _run(
       f'{title} could not be fetched or written ({error}). Run the same '
       f'command again{_by_hand(list(missing.values()), manual)}'
     ) from error
-  except Exception as error:  # whatever a foreign builder raises
+  except Exception as error:  # a third-party builder may raise anything
     if official:
       raise
     relative = pathlib.Path(builder.data_path).relative_to(draft)
@@ -247,7 +247,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   skipped: tuple[str, ...] = ()
 
   @property
-  def url_infos(self) -> dict[str, checksums.UrlInfo]:
+  def url_infos(self) -> dict[str, checksums.UrlInfo]:  # pyright: ignore
     """Checksums for tfds' download manager, which looks them up by address."""
     return {
       remote.url: checksums.UrlInfo(
@@ -273,7 +273,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       disable_shuffling=True,  # an index means nothing in a shuffled set
     )
 
-  def _image_feature(self):
+  def _image_feature(self) -> tfds.features.FeatureConnector:
     return tfds.features.Tensor(
       shape=CATALOG[self.name].native_shape, dtype=np.uint8, encoding='bytes'
     )
@@ -388,7 +388,7 @@ class Utkface(_Builder, skip_registration=True):
 
   SOURCES = ('UTKFace', 'UTKFace.tar.gz', 'UTKFace.tar', 'UTKFace.zip')
 
-  def _image_feature(self):
+  def _image_feature(self) -> tfds.features.FeatureConnector:
     # The original JPEG bytes are kept and decoded when the set is opened.
     return tfds.features.Image(shape=(None, None, 3))
 
@@ -400,7 +400,7 @@ class Utkface(_Builder, skip_registration=True):
         f'UTKFace has no address to download from. Put one of '
         f'{", ".join(self.SOURCES)} (aligned and cropped faces, '
         f'23,708 .jpg files) into {folder or "a folder"} and name that with '
-        '--manual_dir; docs/data.md tells where to get it'
+        '--manual_dir; docs/data.md says where to get it'
       )
     assert folder is not None
     faces = archives.utkface_files(folder / present[0])
@@ -419,9 +419,9 @@ class Utkface(_Builder, skip_registration=True):
     }
 
   def _check_count(self, path: pathlib.Path, count: int) -> None:
-    """Refuse another number of faces, naming what was left out."""
+    """Refuse any other number of faces, and name the files left out."""
     expected = CATALOG[self.name].num_dev + CATALOG[self.name].num_test
-    # A fifth of fewer than five is nothing: the test part would be empty.
+    # With fewer than five faces, the test part would be empty.
     if count == expected or (self.any_size and count >= 5):
       return
     left_out = ''

@@ -19,12 +19,12 @@ from PIL import Image, ImageOps
 from jaxmu.data import catalog, formats
 
 SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
-# By content. Others are not tried: Pillow hands PostScript to a program.
+# By content. Others are not tried: Pillow runs PostScript in a program.
 _FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'TIFF', 'WEBP')
 _LARGEST = 89_478_485  # pixels of one picture, Pillow's own limit
 # Tags of EXIF and TIFF.
 _ORIENTATION, _TIFF_WIDTH, _TIFF_HEIGHT = 0x0112, 0x0100, 0x0101
-_SHOWN = 8  # kinds of left-out files that are named one by one
+_SHOWN = 8  # kinds of left-out files that are listed by name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Listing:
 
   Attributes:
     folder: which one.
-    class_names: names of the class folders, ascending: their place is the
+    class_names: names of the class folders, ascending; the position is the
       label.
     parts: paths and labels of the pictures, of one part or of train and test.
     left_out: number of files that are not used, by what they are: a folder
@@ -57,7 +57,7 @@ class Listing:
       f'{sum(self.left_out.values()):,} files in {self.folder} are not used: '
       f'{", ".join(named)}'
     )
-    # Names may hold bytes that are no text.
+    # Names may hold bytes that are not text.
     return line.encode('utf-8', 'backslashreplace').decode()
 
 
@@ -68,7 +68,7 @@ def list_folder(folder: pathlib.Path) -> Listing:
   in the order of their file names.
 
   Raises:
-    ValueError: it is no folder, has fewer than two classes, a class without
+    ValueError: it is not a folder, has fewer than two classes, a class without
       pictures, one of the two parts only, or parts of different classes.
   """
   folder = folder.absolute()
@@ -96,7 +96,7 @@ def list_folder(folder: pathlib.Path) -> Listing:
 def read(listing: Listing, *, size: int | None) -> list[formats.Block]:
   """Decode all pictures of a listing as RGB.
 
-  Pictures are turned upright as their EXIF orientation says.
+  Pictures are rotated according to their EXIF orientation.
 
   Args:
     listing: what to read.
@@ -118,7 +118,7 @@ def read(listing: Listing, *, size: int | None) -> list[formats.Block]:
       pixels = _decode(file)
       if size is not None:
         pixels = catalog.to_model_input(pixels[None], size=size)[0]
-      if pixels.shape[:2] != shape:  # a PNG that says so after its pixels
+      if pixels.shape[:2] != shape:  # a PNG with its EXIF after the pixels
         raise ValueError(_sizes_differ(part[0][0], shape, file, pixels.shape))
       image[place] = pixels
     label = np.array([number for _, number in part], np.int32)
@@ -127,7 +127,7 @@ def read(listing: Listing, *, size: int | None) -> list[formats.Block]:
 
 
 def _refuse_half(folder: pathlib.Path, parts: list[pathlib.Path]) -> None:
-  """Raise ValueError if one of the parts is there, not a class of this name."""
+  """Raise ValueError if `train/` or `test/` exists without the other."""
   for part, other in (parts, parts[::-1]):
     if part.is_dir() and any(child.is_dir() for child in part.iterdir()):
       raise ValueError(
@@ -221,7 +221,7 @@ def _sizes_differ(
 def _by_turns(listing: Listing) -> list[pathlib.Path]:
   """Return all files, the first of each class first, then the second, ...
 
-  Sizes often differ by class, and are then compared first.
+  Sizes often differ by class; this order compares the classes first.
   """
   counts: collections.Counter[tuple[int, int]] = collections.Counter()
   turns = []
@@ -240,7 +240,7 @@ class _Opened:
     self._file = file
 
   def __enter__(self) -> Image.Image:
-    # A pipe would wait for a writer for ever.
+    # Opening a pipe would block until something writes to it.
     if not self._file.is_file():
       raise ValueError(
         f'{self._file} is not a regular file: repair or remove it'
@@ -255,7 +255,7 @@ class _Opened:
 
 
 def _named_errors(file: pathlib.Path, step: Any) -> Any:
-  """Run a step of decoding; turn whatever it raises into one line."""
+  """Run a step of decoding; turn any exception into one line."""
   try:
     return step()
   except Exception as error:  # the readers of Pillow raise many kinds
@@ -271,7 +271,7 @@ def _check_header(image: Image.Image, file: pathlib.Path) -> tuple[int, int]:
       f'{file} has {image.width} x {image.height} pixels, more than '
       f'{_LARGEST:,}: make it smaller or remove it'
     )
-  # Pillow cuts colours of 16 bits to 8; only the form of the raw data shows it.
+  # Pillow truncates 16-bit colours to 8 bits; only the raw mode shows it.
   deep = any(';16' in str(tile[3]) for tile in getattr(image, 'tile', ()))
   if deep or image.mode == 'F' or image.mode.startswith('I'):
     raise ValueError(
@@ -280,7 +280,8 @@ def _check_header(image: Image.Image, file: pathlib.Path) -> tuple[int, int]:
       'with 8 bits, or remove it'
     )
   frames = _named_errors(file, lambda: getattr(image, 'n_frames', 1))
-  if frames > 1 and image.format != 'MPO':  # of a camera: the picture is first
+  # In an MPO, which cameras write, the first frame is the picture.
+  if frames > 1 and image.format != 'MPO':
     raise ValueError(
       f'{file} has {frames} frames: save the one that is meant, or remove it'
     )

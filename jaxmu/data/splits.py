@@ -7,10 +7,10 @@ Three designs, all exact index arithmetic in NumPy:
   `audit_design`           complementary pairs, forget sets that partition
 
 Sizes are equal over all members of a design by construction, so that members
-can be stacked. Indices point into the development part, 0..num_dev-1; the
-official test set is in no design.
+can be stacked. Indices refer to the development part, 0..num_dev-1; no design
+uses the official test set.
 
-The forget set of the main split is chosen by a word: `random`, `class:3,5`,
+The forget set of the main split is chosen by a string: `random`, `class:3,5`,
 `file:forget.txt`, `most:scores.npz` or `least:scores.npz`.
 """
 
@@ -235,17 +235,17 @@ def audit_design(
 
 
 def membership(design: Design, num_examples: int) -> np.ndarray:
-  """Return what each member did with each example, as i8[P, N].
+  """Return the role of each example for each member, i8[P, N].
 
-  0 retained, 1 forgotten, 2 never seen though in the pool, 3 excluded: the
-  validation points, and all that is in no set, such as the official test set.
+  0 retained, 1 forgotten, 2 in the pool but never seen, 3 excluded: the
+  validation points and all examples in no set, such as the official test set.
 
   Args:
     design: of P members.
     num_examples: N, development and test part together.
 
   Raises:
-    ValueError: the design points beyond N.
+    ValueError: the design refers to examples beyond N.
   """
   out = np.full((len(design.split), num_examples), EXCLUDED, np.int8)
   for code, index in (
@@ -255,7 +255,7 @@ def membership(design: Design, num_examples: int) -> np.ndarray:
   ):
     if index.size and index.max() >= num_examples:
       raise ValueError(
-        f'the design points at example {index.max()}, but there are only '
+        f'the design refers to example {index.max()}, but there are only '
         f'{num_examples}: use the data set that it was made for'
       )
     np.put_along_axis(out, index, np.int8(code), axis=1)
@@ -304,7 +304,7 @@ def _halves(
   """Return what a split trains on and what it never sees.
 
   Each is a pair of halves, of the audit set and of the other points. The two
-  splits of a pair get the same halves the other way round.
+  splits of a pair get the same halves, swapped.
   """
   generator = _generator(seed, 'pair', split // 2)
   first, second = zip(
@@ -369,9 +369,9 @@ def main_split(
 ) -> Design:
   """Return the main split with a chosen forget set.
 
-  Train and validation are always those of `random_main_split`, so that runs
-  with different forget sets can be compared. `random` is `random_main_split`
-  itself, in its order.
+  The training and validation parts are always those of `random_main_split`, so
+  that runs with different forget sets can be compared. `random` is
+  `random_main_split` itself, in its order.
 
   Args:
     label: i32[N] of all examples.
@@ -426,8 +426,8 @@ def with_forget(
     val: i32[V] validation indices.
 
   Raises:
-    ValueError: the forget set is empty or everything, repeats a point or holds
-      one that is not in `train`.
+    ValueError: the forget set is empty or the whole of `train`, repeats a point
+      or holds one that is not in `train`.
   """
   train, forget = np.asarray(train), np.asarray(forget)
   if forget.ndim != 1 or forget.dtype.kind not in 'iu':
@@ -495,8 +495,7 @@ def from_file(path: str | os.PathLike, *, num_dev: int) -> np.ndarray:
     num_dev: size of the development part.
 
   Raises:
-    ValueError: the file is missing or holds something else than integers in
-      0..num_dev - 1.
+    ValueError: the file is missing or does not hold integers in 0..num_dev - 1.
   """
   path = files.path(path)
   if not path.is_file():
@@ -536,7 +535,7 @@ def _whole_number(text: str) -> int:
     value = float(text)
     if abs(value) < 2**53 and value == int(value):
       return int(value)
-  raise ValueError(f'{text[:40]!r} is no whole number')
+  raise ValueError(f'{text[:40]!r} is not a whole number')
 
 
 def by_difficulty(
@@ -548,13 +547,13 @@ def by_difficulty(
 ) -> np.ndarray:
   """Return the most or the least memorised training examples.
 
-  Examples without a finite score are not ranked, hence never chosen; a warning
-  says how many. In an earlier run those are its validation points.
+  Examples without a finite score are never chosen; a warning gives their
+  number. In the scores of an earlier run these are its validation points.
 
   Args:
     train: i32[n] training indices.
-    memorised: f[N] score of every example, larger where the model's answer
-      depends more on having seen it; see `memorisation`.
+    memorised: f[N] score of every example, larger if the model's output depends
+      more on having trained on it; see `memorisation`.
     count: F, how many to forget.
     end: which end of the ranking to take. Ties go to the smaller index.
 
@@ -661,7 +660,7 @@ def memorisation(log_odds: np.ndarray, state: np.ndarray) -> np.ndarray:
   """Return how much training on an example raises its mean log-odds.
 
   score[n] = mean of log_odds[p, n] over originals p that trained on n, minus
-  the mean over those that have never seen it: the memorisation of Feldman
+  the mean over originals that have never seen it: the memorisation of Feldman
   (arXiv 1906.05271) in log-odds instead of accuracy.
 
   Args:
@@ -686,5 +685,5 @@ def _masked_mean(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _numbers(text: str) -> list[str]:
-  """Split `3, 5,` at commas; spaces and one comma at the end do no harm."""
+  """Split `3, 5,` at commas; spaces and one trailing comma are allowed."""
   return [number.strip() for number in text.removesuffix(',').split(',')]

@@ -51,7 +51,7 @@ _BUILTIN: dict[str, Method] = {
   'srl': srl.METHOD,
 }
 
-# What unlearning is measured with and against; not unlearning methods.
+# The baselines that unlearning is compared with; not unlearning methods.
 BASELINES = ('original', 'retrain')
 
 
@@ -96,9 +96,9 @@ def hparams_for(spec: Any, fidelity: str = 'reference') -> dict[str, Any]:
 
   Args:
     spec: a method, as for `get`.
-    fidelity: 'reference' repeats the benchmark's code, quirks included, which
-      published numbers come from; 'paper' sets the options in which it departs
-      from the cited work to what that work says.
+    fidelity: 'reference' repeats the benchmark's code, quirks included, because
+      published numbers come from it; 'paper' follows the cited work in the
+      options where the benchmark's code departs from it.
 
   Raises:
     ValueError: unknown method or fidelity.

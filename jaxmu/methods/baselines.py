@@ -8,9 +8,8 @@ Both use stochastic gradient descent with the training augmentation and cosine
 decay per epoch, and keep the last epoch. Source: the benchmark's recipe (arXiv
 2410.01276), which calls the retrained models "naive".
 
-Unlike the reference, where it depends on the number of loader processes, the
-augmentation of an image follows from the member's key, the epoch and the image
-alone.
+Unlike the reference, where the augmentation depends on the number of loader
+processes, here it depends only on the member's key, the epoch and the image.
 """
 
 from flax import struct

@@ -1,4 +1,4 @@
-"""Bad teacher (BT): learn the retain set from a good teacher, forget from bad.
+"""Bad teacher (BT): imitate a random network on the forget set.
 
 The student follows the original model on the retain set and a network of random
 weights on the forget set, in training mode, with Adam at a constant learning
@@ -8,10 +8,10 @@ As in the reference: the loss is the Kullback-Leibler divergence divided by
 batch size and number of classes, without the factor of the squared temperature;
 the noisy teacher is a ResNet-18 whatever the student is (`noisy_arch='same'`
 follows the paper); the whole retain set is used where the paper uses 30%.
-Unlike the reference, whose members share one noisy teacher, each member has its
-own unless members share a key; and a student that is a ResNet-18 of another
-width or stem gets a noisy teacher of its own kind. A temperature of 0 is
-refused, and both teachers run once on all examples (`Task.cache_teacher`).
+Unlike the reference, whose members share one noisy teacher, each member has a
+separate one unless members share a key; and if the student is a ResNet-18 of
+another width or stem, so is the noisy teacher. A temperature of 0 is refused,
+and both teachers run once on all examples (`Task.cache_teacher`).
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ from jaxmu.types import Array, Problem, Task, Variables
 class Hparams:
   learning_rate: Array = hp.leaf(0.01, valid=hp.POSITIVE, search=hp.RATE)
   momentum: Array = hp.leaf(
-    0.9, valid=hp.FRACTION, dead='Adam has decay rates of its own'
+    0.9, valid=hp.FRACTION, dead='Adam uses fixed decay rates'
   )
   weight_decay: Array = hp.leaf(0.0, valid=hp.NON_NEGATIVE, search=hp.RATE)
   temperature: Array = hp.leaf(1.0, valid=hp.POSITIVE, search=hp.TEMPERATURE)
@@ -90,7 +90,7 @@ def epoch(
   state: State,
   epoch: Array,
 ) -> tuple[State, Info]:
-  """Take one shuffled pass over both sets, each with its teacher."""
+  """Take one shuffled pass over both sets, each set with its teacher."""
   del epoch
   split = problem.split
   train = jnp.concatenate([split.retain, split.forget])

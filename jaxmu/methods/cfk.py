@@ -5,11 +5,12 @@ fine-tuned on the retain set, with a pull back to where it started. Source: Goel
 et al. 2022, arXiv 2201.06640.
 
 As in the reference: the network stays in evaluation mode, so that batch
-statistics are those of the original (`bn_mode='train'` uses the batch's); there
-is no momentum; the learning rate decays at 50, 80 and 90 percent of the epochs;
-more blocks than the model has means all of them. On transformers the attention
-biases get no gradient in evaluation mode (`attn_bias_mode='live'` trains them).
-Unlike the reference, asking for more blocks than there are gives a warning.
+statistics stay those of the original (`bn_mode='train'` uses the batch's);
+there is no momentum; the learning rate decays at 50, 80 and 90 percent of the
+epochs; more blocks than the model has means all of them. On transformers the
+attention biases get no gradient in evaluation mode (`attn_bias_mode='live'`
+trains them). Unlike the reference, a warning is given if there are fewer blocks
+than asked for.
 """
 
 from flax import struct

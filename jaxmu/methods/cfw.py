@@ -6,13 +6,13 @@ Source: third place of the NeurIPS 2023 machine unlearning challenge, as adapted
 by the benchmark (arXiv 2410.01276).
 
 As in the reference: class weights, balanced on the retain set, multiply the
-mean loss of a batch by their mean over it, a number close to one; momentum
-survives the second noise; with one epoch there is none. Only convolutions at
-the top level are confused, which on TinyViT are none at all
+mean loss of a batch by their mean over it, a number close to one; momentum is
+kept through the second noise; with one epoch there is no second noise. Only
+convolutions at the top level get noise; TinyViT has none there
 (`confuse_scope='all_conv'` takes every convolution).
 
-Unlike the reference, which runs the network over the retain set to see the
-labels, labels are counted.
+Unlike the reference, which runs the network over the retain set to collect the
+labels, the labels are counted directly.
 """
 
 import jax.numpy as jnp

@@ -2,10 +2,10 @@
 
 The two spatial axes of each convolution kernel are swapped, which keeps its
 weights but breaks what they detect; fine-tuning on the retain set restores the
-task. It is a transpose of height and width: neither of input and output
-channels, nor a transposed convolution. Batch statistics are kept. Source: fifth
-place of the NeurIPS 2023 machine unlearning challenge, as adapted by the
-benchmark (arXiv 2410.01276).
+task. Height and width are transposed, not input and output channels, and it is
+not a transposed convolution. Batch statistics are kept. Source: fifth place of
+the NeurIPS 2023 machine unlearning challenge, as adapted by the benchmark
+(arXiv 2410.01276).
 """
 
 import jax.numpy as jnp

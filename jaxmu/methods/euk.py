@@ -5,14 +5,15 @@ the augmented retain set, all else frozen. Source: Goel et al. 2022, arXiv
 2201.06640.
 
 As in the reference: the network stays in evaluation mode, so that new
-convolutions are normalised with statistics of the old ones, and training lasts
-as few epochs as any unlearning; `bn_mode='train'` follows the paper, with reset
-statistics and those of the batch. The pull is towards the newly drawn weights.
-There is no momentum; the learning rate decays at 50, 80 and 90 percent of the
-epochs; more blocks than the model has means all of them. Layer norms and
-attention biases are not drawn again, and attention biases get no gradient in
-evaluation mode (`attn_bias_mode='live'` trains them). Unlike the reference,
-asking for more blocks than there are gives a warning.
+convolutions are normalised with the statistics of the old ones, and training
+lasts only as many epochs as for other methods; `bn_mode='train'` follows the
+paper, which resets the running statistics and normalises with the batch. The
+pull is towards the newly drawn weights. There is no momentum; the learning rate
+decays at 50, 80 and 90 percent of the epochs; more blocks than the model has
+means all of them. Layer norms and attention biases are not drawn again, and
+attention biases get no gradient in evaluation mode (`attn_bias_mode='live'`
+trains them). Unlike the reference, a warning is given if there are fewer blocks
+than asked for.
 """
 
 import jax

@@ -5,8 +5,8 @@ spreads the similarity between logits of forget and retain examples evenly, and
 afterwards fine-tunes on the retain set. Source: first place of the NeurIPS 2023
 machine unlearning challenge, as adapted by the benchmark (arXiv 2410.01276).
 
-As in the reference: three optimisers with momentum buffers of their own; the
-retain rate is scaled by batch size / 64 and the others are not; the rate of the
+As in the reference: three optimisers with separate momentum buffers; the retain
+rate is scaled by batch size / 64 and the others are not; the rate of the
 contrast follows a cosine over all its steps down to `floor_rate`, which may be
 above its start; the contrast has no positive pairs; both forward passes of a
 contrast step update the batch statistics, forget batch first. Unlike the

@@ -1,9 +1,9 @@
 """Fisher forgetting (FF): noise on weights that the retain set does not need.
 
-The diagonal of the Fisher information on the retain set says how sharply each
-weight is determined; Gaussian noise of inverse variance is added to all of
-them. No training. Source: Golatkar et al. 2020, arXiv 1911.04933, in the form
-of Jia et al. 2023, arXiv 2304.04934.
+The diagonal of the Fisher information on the retain set measures how strongly
+the retain set determines each weight; Gaussian noise of inverse variance is
+added to all of them. No training. Source: Golatkar et al. 2020, arXiv
+1911.04933, in the form of Jia et al. 2023, arXiv 2304.04934.
 
 As in the reference: squares are taken of the mean gradient of a batch, once per
 class, weighted with the batch's mean probability of the class. The variance is

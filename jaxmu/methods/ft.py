@@ -1,4 +1,4 @@
-"""Fine-tuning (FT): continue to train, on the retain set alone.
+"""Fine-tuning (FT): continue to train on the retain set alone.
 
 Plain cross-entropy on the retain set from the original model, cosine decay per
 epoch, in training mode and without augmentation (the benchmark augments only

@@ -1,10 +1,10 @@
 """Gradient ascent (GA): increase the loss on the forget set.
 
-Passes over the forget set alone with the cross-entropy's sign turned, constant
-learning rate, in training mode, so that the batch statistics drift to those of
-the forget set. Weight decay keeps shrinking the weights while the loss rises,
-as in the reference. Losses are unbounded: a member may end non-finite. Source:
-Thudi et al. 2022, arXiv 2109.13398.
+Passes over the forget set alone with the sign of the cross-entropy reversed, at
+a constant learning rate, in training mode, so that the batch statistics drift
+to those of the forget set. Weight decay keeps shrinking the weights while the
+loss rises, as in the reference. Losses are unbounded, and a member may end with
+non-finite weights. Source: Thudi et al. 2022, arXiv 2109.13398.
 """
 
 from flax import struct

@@ -6,11 +6,11 @@ single retained examples, and added to the weights. No training, evaluation
 mode, everything deterministic. Source: Izzo et al. 2021, arXiv 2002.10077; Jia
 et al. 2023, arXiv 2304.04934.
 
-As in the reference: the recursion takes one update more than `num_samples` says
-and visits the examples in the order of the retain set; its vector is only ever
-rescaled, so that the correction is along the gradient of the first example
-alone; a retain set of fewer examples is visited whole. The batch size only
-affects rounding.
+As in the reference: the recursion makes one update more than `num_samples` and
+visits the examples in the order of the retain set; it only rescales its vector,
+so that the correction is along the gradient of the first example alone; if the
+retain set has fewer examples, all are visited. The batch size only affects
+rounding.
 
 Unlike the reference, transformers work: their attention biases have gradients
 in evaluation mode. The reference lacks these gradients and raises an error.
@@ -44,7 +44,7 @@ class Hparams:
 
 
 class Influence(NamedTuple):
-  """The step and what it was made from.
+  """The step and the quantities it is computed from.
 
   Attributes:
     first: difference of gradients, a tree like the parameters.
@@ -157,8 +157,8 @@ METHOD = Method(
     ),
     reads=('retain', 'forget'),
     exempt={'different_keys_differ': 'nothing is drawn'},
-    # Not searched: no step along its direction changes networks of this
-    # scale much.
+    # Not searched: no step in its direction changes networks of this scale
+    # much.
     digits={},
   ),
 )

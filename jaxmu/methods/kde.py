@@ -6,13 +6,12 @@ on the retain set by soft and hard cross-entropy and the divergence from the
 original model. Source: sixth place of the NeurIPS 2023 machine unlearning
 challenge, as adapted by the benchmark (arXiv 2410.01276).
 
-As in the reference: the warm-up trains on validation examples, so figures on
-them are no longer those of unseen data; the phases have optimisers of their
-own; there is no factor of the squared temperature; the statistics after the
-renewed stem are kept; on TinyViT, whose stem is a block, only the classifier is
-drawn again. Unlike the reference, which ends in NaN, a temperature of 0 is
-refused, and the original model runs once on all examples
-(`Task.cache_teacher`).
+As in the reference: the warm-up trains on validation examples, so results on
+them are not results on unseen data; each phase has a separate optimiser; there
+is no factor of the squared temperature; the batch statistics after the redrawn
+stem are kept; on TinyViT, whose stem is a block, only the classifier is drawn
+again. Unlike the reference, which ends in NaN, a temperature of 0 is refused,
+and the original model runs once on all examples (`Task.cache_teacher`).
 """
 
 from typing import NamedTuple

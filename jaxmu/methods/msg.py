@@ -1,12 +1,12 @@
 """Masked Small Gradients (MSG): redraw weights with small gradients.
 
 Where the gradients of the retain and of the forget set cancel, a convolution
-weight is replaced by a fresh one and learns at full speed; all other weights
-keep their value and learn at a tenth. Then fine-tune on the retain set with a
+weight is drawn again and trained at the full rate; all other weights keep their
+value and train at a tenth of it. Then fine-tune on the retain set with a
 learning rate that rises and falls. Source: second place of the NeurIPS 2023
 machine unlearning challenge, as adapted by the benchmark (arXiv 2410.01276).
 
-As in the reference: the gradients are taken in training mode and so move the
+As in the reference: the gradients are taken in training mode and so change the
 batch statistics; the retain side is a random subset of the size of the forget
 set in batches of 64 whatever `batch_size` is, so that the balance of the two
 sums of batch means depends on it; weight decay also shrinks the slow weights.
@@ -53,7 +53,7 @@ class State(NamedTuple):
   variables: Variables
   opt: optax.OptState
   grad_scale: Params  # 1 where renewed or not a kernel, 0.1 elsewhere
-  dead: Array  # how many of the renewed weights are dead taps
+  dead: Array  # number of renewed weights that are dead taps
 
 
 def prepare(hparams: Hparams, problem: Problem) -> Hparams:

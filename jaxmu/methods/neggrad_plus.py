@@ -60,9 +60,9 @@ def epoch(
 def _pairs(hparams: Hparams, retain: Array, forget: Array) -> batches.Batches:
   """Pair weighted retain batches with forget batches, which repeat.
 
-  Smaller last batches are padded with weight 0. Where the batch normalises,
-  padding would count: there the last retain batch stays small, and the last
-  forget batch is filled up from the first.
+  Smaller last batches are padded with weight 0. With batch normalisation in
+  training mode, padding would change the statistics: then the last retain batch
+  stays small, and the last forget batch is filled up from the first.
   """
   size = hparams.batch_size
   table, weight = batches.padded_batches(forget, size)

@@ -7,16 +7,16 @@ rounded to half precision. Source: fourth place of the NeurIPS 2023 machine
 unlearning challenge, as adapted by the benchmark (arXiv 2410.01276).
 
 As in the reference: pruning is global over convolutions and linear layers; a
-pruned bias stays zero; nothing keeps renewed weights apart afterwards; training
-takes one step more than `num_epochs`, a real number, says (`extra_step`);
-`epochs_cast_int` rounds it down, as happened when searched values were
-exported. Numbers beyond the range of half precision become infinite. At 32x32
-pixels 62% of ResNet-18's weights are kernel taps that only meet padding and
-have decayed to small values, which are pruned first; `live_only` leaves them
-alone.
+pruned bias stays zero; afterwards renewed weights are treated like all others;
+training takes one step more than `num_epochs`, a real number, gives
+(`extra_step`); `epochs_cast_int` rounds it down, as happened when searched
+values were exported. Numbers beyond the range of half precision become
+infinite. At 32x32 pixels 62% of ResNet-18's weights are kernel taps that only
+meet padding and have decayed to small values, which are pruned first;
+`live_only` excludes them.
 
-Unlike the reference, which passes over the retain set to see the labels, labels
-are counted; the original model runs once on all examples
+Unlike the reference, which passes over the retain set to collect the labels,
+the labels are counted directly; the original model runs once on all examples
 (`Task.cache_teacher`); and equal magnitudes are ranked by flat index in torch's
 parameter order.
 """
@@ -56,7 +56,7 @@ class Hparams:
   live_only: bool = hp.static(False, valid=(False, True))
   count: Array | None = hp.derived()  # weights to prune
   num_steps: Array | None = hp.derived()
-  num_passes: Array | None = hp.derived()  # the last one may be cut short
+  num_passes: Array | None = hp.derived()  # the last pass may be incomplete
 
 
 class State(NamedTuple):
@@ -66,7 +66,7 @@ class State(NamedTuple):
     variables: the network.
     opt: optimiser state.
     entropy: of the original model on the retain set f[R], or None.
-    dead: how many of the pruned weights are dead taps.
+    dead: number of pruned weights that are dead taps.
   """
 
   variables: Variables
@@ -108,7 +108,7 @@ def candidates(problem: Problem) -> list[str]:
 
 
 def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
-  """Prune, renew, and note the entropies of the original model."""
+  """Prune, renew, and store the entropies of the original model."""
   task, original = problem.task, problem.start
   mask = prune_mask(hparams, problem)
   live = weights.by_path(weights.live_weights(task, original['params']))
@@ -174,7 +174,7 @@ def epoch(
   state: State,
   epoch: Array,
 ) -> tuple[State, Info]:
-  """Take one shuffled pass over the retain set, or what is left of one."""
+  """Take one shuffled pass over the retain set, or the steps left of one."""
   split, rate = problem.split, hparams.learning_rate
   size = split.retain.shape[0]
   order = draws.permutation('retain', size)

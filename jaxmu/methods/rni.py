@@ -1,18 +1,18 @@
 """Repeated noise injection (RNI): train a few tensors at a time, with noise.
 
-The classifier is drawn again. In each epoch nine random tensors are trained
-together with BatchNorm's, some of the nine after noise was added, all others
-being frozen; the last epochs train everything. Source: seventh place of the
+The classifier is drawn again. In each epoch nine random tensors and those of
+BatchNorm are trained, some of the nine after noise was added, and all others
+are frozen; the last epochs train everything. Source: seventh place of the
 NeurIPS 2023 machine unlearning challenge, as adapted by the benchmark (arXiv
 2410.01276).
 
-As in the reference: which tensors are chosen follows from NumPy's generator at
-seed 123, equal for all members; a tensor counts as BatchNorm's if its torch
-name says "bn", so that those of the shortcuts can be chosen; a tensor that was
-trained before gets no noise; the renewed classifier trains early only when
-chosen; every epoch has an optimiser of its own; the batch statistics of frozen
-layers move as well. Unlike the reference, the validation set is not evaluated,
-and a network of fewer than nine tensors has all of them chosen.
+As in the reference: NumPy's generator with seed 123 chooses the tensors, the
+same for all members; a tensor counts as BatchNorm's if its torch name contains
+"bn", so that those of the shortcuts can be chosen; a tensor that was trained
+before gets no noise; the renewed classifier trains early only when chosen;
+every epoch starts a new optimiser; the batch statistics of frozen layers are
+updated too. Unlike the reference, the validation set is not evaluated, and in a
+network of fewer than nine tensors all are chosen.
 """
 
 import dataclasses
@@ -98,7 +98,7 @@ def choices(
       places = random.permutation(len(chosen))[:num_noisy]
       loud = [chosen[place] for place in places]
       for _ in loud:
-        random.rand()  # the reference draws and ignores one number each
+        random.rand()  # the reference draws one number for each and ignores it
     for place, name in enumerate(names):
       trained[epoch, place] = name in chosen or 'bn' in name
       noisy[epoch, place] = name in loud and name not in seen

@@ -4,17 +4,17 @@ The gradient of the forget loss ranks all parameters; those with the largest
 magnitude are trained as in SRL, the gradient of all others is set to zero.
 Source: Fan et al. 2024, arXiv 2310.12508.
 
-As in the reference: the mask is computed in evaluation mode; gradients that are
-never cleared are summed again after each batch, so that early batches weigh
-more (`mask_grad='sum'` adds each once); a smaller last batch weighs like any
-other; masked weights still decay; the learning rate does not. At 32x32 pixels
-62% of ResNet-18's weights are kernel taps that only meet padding and have no
-gradient: any `mask_fraction` above 0.38 then keeps every weight that matters,
-and the method is SRL. `live_only` takes the fraction of the live weights.
-Attention biases of transformers have no gradient in evaluation mode and rank
-last (`attn_bias_mode='live'` gives them theirs). Unlike the reference, which
-leaves the order of equal magnitudes to the sort, they are ranked by flat index
-in torch's parameter order.
+As in the reference: the mask is computed in evaluation mode; gradients are
+never cleared but summed again after each batch, so that early batches have more
+weight (`mask_grad='sum'` adds each once); a smaller last batch has the same
+weight as any other; masked weights still decay; the learning rate does not. At
+32x32 pixels 62% of ResNet-18's weights are kernel taps that only meet padding
+and have no gradient: any `mask_fraction` above 0.38 then keeps every weight
+that matters, and the method is SRL. `live_only` takes the fraction of the live
+weights. Attention biases of transformers have no gradient in evaluation mode
+and rank last (`attn_bias_mode='live'` gives them gradients). Unlike the
+reference, which leaves the order of equal magnitudes to the sort, they are
+ranked by flat index in torch's parameter order.
 """
 
 import dataclasses
@@ -64,7 +64,7 @@ class State(NamedTuple):
   variables: Variables
   opt: optax.OptState
   mask: Params  # 1 where trained, else 0
-  dead: Array  # how many of the trained parameters are dead taps
+  dead: Array  # number of trained parameters that are dead taps
 
 
 def prepare(hparams: Hparams, problem: Problem) -> Hparams:

@@ -1,10 +1,11 @@
 """SCRUB: a student that moves away from its teacher on the forget set.
 
-The original model teaches. In its first epochs the student first maximises the
-divergence from the teacher on the forget set; in every epoch it stays close to
-the teacher and to the labels on the retain set. In the end the epoch is chosen
-whose forget error is closest to the final error on validation examples of the
-forgotten classes. Source: Kurmanji et al. 2023, arXiv 2302.09880.
+The teacher is the original model. The first epochs begin with a pass that
+maximises the divergence of the student from the teacher on the forget set;
+every epoch then trains the student towards the teacher and the labels on the
+retain set. In the end the epoch is chosen whose forget error is closest to the
+final error on validation examples of the forgotten classes. Source: Kurmanji et
+al. 2023, arXiv 2302.09880.
 
 As in the reference: one optimiser serves both phases; the learning rate decays
 at 50, 80 and 90 percent of the epochs counted from 1 (with a single epoch it is
@@ -14,10 +15,10 @@ first epoch is the closest, the final one is returned
 student with itself and is zero.
 
 Unlike the reference, which ends in NaN, a temperature of 0 is refused; the
-teacher runs once on all examples (`Task.cache_teacher`); and of the errors only
-the two that decide are measured, not those on the retain and the whole
-validation set. A snapshot is kept per epoch, as any may be chosen until the
-end: room for `snapshots` of them is reserved, at least as many as epochs.
+teacher runs once on all examples (`Task.cache_teacher`); and only the two
+errors that decide the epoch are measured, not those on the retain set and the
+whole validation set. A snapshot is kept per epoch, as any may be chosen until
+the end: room for `snapshots` of them is reserved, at least as many as epochs.
 """
 
 from collections.abc import Callable
@@ -60,7 +61,7 @@ class Hparams:
 
 
 class Errors(NamedTuple):
-  forget: Array  # share of wrong answers on the forget set
+  forget: Array  # error rate on the forget set
   val: Array  # the same on validation examples of forgotten classes
 
 

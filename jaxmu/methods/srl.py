@@ -6,8 +6,9 @@ mode, at a constant learning rate. Source: Hayase et al. 2020, arXiv 2003.02960;
 Golatkar et al. 2020, arXiv 1911.04933.
 
 As in the reference: one fixed sequence of labels starts again every epoch and
-is used in order of encounter (`relabel_stream='key'` draws fresh ones), a label
-may equal the true one, and the learning rate does not decay.
+is used in the order of the shuffled examples (`relabel_stream='key'` draws
+fresh ones), a label may equal the true one, and the learning rate does not
+decay.
 """
 
 from flax import struct

@@ -1,10 +1,10 @@
-"""Models: what a network is, and how to build one by name.
+"""The built-in models, and how to build a model by name.
 
   model = models.build('resnet18', num_classes=10, options={'width': 8})
   variables = models.init(model, key, (32, 32, 3))
   logits, batch_stats = models.apply(model, variables, images, train=True)
 
-A network of your own is named as `my_net.py:Net`; see `jaxmu.plugins`.
+A custom network is named as `my_net.py:Net`; see `jaxmu.plugins`.
 """
 
 import inspect
@@ -31,7 +31,7 @@ __all__ = [
 
 
 def _check(entry: Any) -> Any:
-  """Accept models that are ready, and networks for `custom.wrap`."""
+  """Accept finished models, and networks for `custom.wrap`."""
   if not _is_model(entry):
     custom.check_is_network(entry)
   return entry
@@ -62,14 +62,14 @@ def build(
   image_shape: tuple[int, int, int] | None = None,
   options: Mapping[str, Any] | None = None,
 ) -> Model:
-  """Build a model by name, or make one of a network of your own.
+  """Build a model by name, or from a custom network.
 
   Args:
     spec: a built-in name; an entry point, `my_package.nets:Net` or
       `my_net.py:Net`; or a Flax linen module or its class, a Flax NNX class, a
       `PureModel`, a function that returns one of these, or a model.
     num_classes: number of logits C.
-    image_shape: (H, W, channels); only a network of your own needs it.
+    image_shape: (H, W, channels); needed only for a custom network.
     options: further arguments, e.g. {'width': 8}.
 
   Returns:
@@ -104,7 +104,7 @@ def build(
 
 
 def fingerprint(spec: Any) -> str:
-  """Return what the address of a result needs of a model's code.
+  """Return the part of a result's address that identifies a model's code.
 
   Args:
     spec: as for `build`.
@@ -123,7 +123,7 @@ def fingerprint(spec: Any) -> str:
 
 
 def _is_model(entry: Any) -> bool:
-  """Whether an object, or a class, describes its own layers and blocks."""
+  """Whether an object or class describes its own layers and blocks."""
   return all(
     hasattr(entry, name) for name in ('layers', 'blocks', 'num_drop_paths')
   )

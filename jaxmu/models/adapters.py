@@ -5,7 +5,7 @@
 
 `LinenNetwork` holds a Flax linen module, `NnxNetwork` makes a Flax NNX module,
 `PureNetwork` holds two functions. An adapter is frozen, hashable and without
-arrays; it does not know what methods need of a network (`jaxmu.models.custom`).
+arrays; what methods need of a network is in `jaxmu.models.custom`.
 """
 
 import contextlib
@@ -23,8 +23,7 @@ from flax import nnx
 
 from jaxmu.types import Array, Key, Params, Variables
 
-# Names of arguments and fields that ask for train mode, and the value that
-# does.
+# Arguments and fields that select train mode, and the value that selects it.
 MODES = {
   'train': True,
   'training': True,
@@ -32,7 +31,7 @@ MODES = {
   'deterministic': False,
   'use_running_average': False,
 }
-# Names that pure functions give to their arrays, and Flax's names.
+# Usual names of arrays in pure functions, and Flax's names.
 _SPELLINGS = {
   'w': 'kernel',
   'W': 'kernel',
@@ -50,7 +49,7 @@ _COLLECTIONS = ('params', 'batch_stats')
 
 
 class NeedsKey(Exception):
-  """The network draws random numbers and was given no key for them."""
+  """The network draws random numbers but has no key for them."""
 
 
 class ChangesState(Exception):
@@ -68,9 +67,9 @@ class PureModel(NamedTuple):
     init: `init(key) -> params`, a nested dict (or list, or tuple) of arrays;
       or `init(key) -> {'params': params, 'batch_stats': stats}`.
     apply: `apply(params, images) -> logits`, f[B, H, W, channels] to f[B, C].
-      An argument called `train` is told the mode. With statistics its first
-      argument is both collections, and with `train=True` it returns
-      `(logits, stats)`.
+      An argument called `train` receives the mode. With statistics its first
+      argument is both collections, and with `train=True` it returns `(logits,
+      stats)`.
 
   Example:
     >>> import jax.numpy as jnp
@@ -91,7 +90,7 @@ class PureModel(NamedTuple):
 
 
 class Network(Protocol):
-  """What every adapter is."""
+  """The interface of every adapter."""
 
   @property
   def name(self) -> str:
@@ -100,7 +99,7 @@ class Network(Protocol):
 
   @property
   def has_mode(self) -> bool:
-    """Whether train mode can be asked for."""
+    """Whether train mode can be selected."""
     ...
 
   def init(self, rngs: Mapping[str, Key], images: Array) -> Variables:
@@ -111,7 +110,7 @@ class Network(Protocol):
       images: f[B, H, W, channels], of which only the shape counts.
 
     Raises:
-      KeepsState: there is state beside parameters and statistics.
+      KeepsState: there is state other than parameters and statistics.
     """
     ...
 
@@ -133,7 +132,7 @@ class LinenNetwork:
 
   Attributes:
     module: maps images to logits.
-    mode: the argument of `__call__` or the field that asks for train mode, one
+    mode: the argument of `__call__` or the field that selects train mode, one
       of `MODES`; None if there is none.
   """
 
@@ -164,7 +163,7 @@ class LinenNetwork:
 
   @property
   def has_mode(self) -> bool:
-    """Whether an argument or a field asks for train mode."""
+    """Whether an argument or a field selects train mode."""
     return self.mode is not None
 
   def init(self, rngs: Mapping[str, Key], images: Array) -> Variables:
@@ -224,7 +223,7 @@ class NnxNetwork:
   Attributes:
     make: the class, or a function, that takes `rngs`.
     options: further arguments of `make`, as pairs.
-    mode: the argument of `__call__` that asks for train mode, or None. The
+    mode: the argument of `__call__` that selects train mode, or None. The
       module's own `train()` and `eval()` are called in any case.
   """
 
@@ -363,11 +362,11 @@ def _same_objects(before: list[Any], after: list[Any]) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class PureNetwork:
-  """Two functions, and nested dicts with Flax's names in place of their tree.
+  """Two functions; their tree becomes nested dicts with Flax's names.
 
   Attributes:
     pure: the functions.
-    mode: the argument of `apply` that asks for train mode, or None.
+    mode: the argument of `apply` that selects train mode, or None.
   """
 
   pure: PureModel
@@ -385,7 +384,7 @@ class PureNetwork:
 
   @property
   def has_mode(self) -> bool:
-    """Whether `apply` has an argument that asks for train mode."""
+    """Whether `apply` has an argument that selects train mode."""
     return self.mode is not None
 
   def init(self, rngs: Mapping[str, Key], images: Array) -> Variables:

@@ -1,8 +1,8 @@
 """Arrays inside a checkpoint file that are read when they are needed.
 
-The weights of a file are often a small part of it: momentum and averages stand
-beside them. Every reader returns a tree (nested dicts and lists) whose leaves
-are `Stored`, `Unreadable`, or whatever else the file holds.
+Weights are often a small part of a file, which may also hold momentum and
+averages. Every reader returns a tree (nested dicts and lists) whose leaves are
+`Stored`, `Unreadable`, or other contents of the file.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ class Stored(NamedTuple):
 
   Attributes:
     shape: its shape.
-    dtype: its dtype; bfloat16 is that of `ml_dtypes`.
+    dtype: its dtype; bfloat16 is from `ml_dtypes`.
     load: reads it.
   """
 
@@ -31,12 +31,12 @@ class Unreadable(NamedTuple):
   """An array that cannot become a plain one.
 
   Attributes:
-    reason: what it is, e.g. 'sparse'.
+    reason: why, e.g. 'sparse'.
   """
 
   reason: str
 
 
 def stored(array: np.ndarray) -> Stored:
-  """Describe an array that is in memory already."""
+  """Describe an array that is already in memory."""
   return Stored(array.shape, array.dtype, lambda: array)

@@ -25,7 +25,7 @@ from jaxmu import files
 from jaxmu.models import pytorch
 from jaxmu.models.arrays import Stored, Tree, Unreadable, stored
 
-# Forms by the endings that they are written to; reading looks at the content.
+# The form written for each ending; reading depends on the content alone.
 ENDINGS = {
   '.safetensors': 'safetensors',
   '.pth': 'torch',
@@ -51,8 +51,8 @@ _SAFE_DTYPES = {
   'BOOL': np.dtype('?'),
 }
 _PICKLE_PROTOCOLS = (b'\x02', b'\x03', b'\x04', b'\x05')
-_MOST_HEADER = 100_000_000  # bytes of a safetensors header, as its authors say
-# How files of other kinds begin.
+_MOST_HEADER = 100_000_000  # bytes, the limit that safetensors specifies
+# The first bytes of other kinds of files.
 _OTHERS = {
   b'\x89HDF': 'an HDF5 file (Keras)',
   b'\x1f\x8b': 'compressed (gzip); unpack it first',
@@ -69,7 +69,7 @@ class Contents(NamedTuple):
   Attributes:
     form: one of the kinds of the module's docstring.
     tree: nested dicts and lists; see `jaxmu.models.arrays`.
-    note: what the form keeps beside its arrays, given back to `write`.
+    note: what the form keeps besides its arrays, to be passed to `write`.
   """
 
   form: str
@@ -81,7 +81,7 @@ def read(path: pathlib.Path) -> Contents:
   """Read a file or folder of any kind; arrays are read when needed.
 
   Raises:
-    FileNotFoundError: there is nothing.
+    FileNotFoundError: there is no such file.
     ValueError: another kind of file, or a damaged one.
   """
   if path.is_dir():
@@ -120,11 +120,11 @@ def _other(begin: bytes) -> str:
 
 
 def _guarded(path: pathlib.Path, form: str, reader: Any) -> Contents:
-  """Call a reader; whatever goes wrong is said in one line."""
+  """Call a reader; turn any error into one line."""
   try:
     read = reader(path)
     _check_tree(read.tree if isinstance(read, Contents) else read)
-  except Exception as error:  # damaged bytes raise nearly everything
+  except Exception as error:  # damaged bytes raise many kinds
     first = str(error).strip().partition('\n')[0] or type(error).__name__
     raise ValueError(f'{path} cannot be read ({form}): {first}') from error
   return read if isinstance(read, Contents) else Contents(form, read)
@@ -135,7 +135,7 @@ _DEEPEST = 100
 
 
 def _check_tree(tree: Tree) -> None:
-  """Refuse trees that contain themselves, or whose parts repeat endlessly."""
+  """Refuse trees that contain themselves or repeat their parts too often."""
   rest, count = [(tree, 0)], 0
   while rest:
     node, depth = rest.pop()
@@ -301,7 +301,7 @@ def form_of(path: pathlib.Path) -> str:
   """Return the form that is written to a path.
 
   Raises:
-    ValueError: the ending says nothing.
+    ValueError: the ending is unknown.
   """
   if path.suffix not in ENDINGS:
     raise ValueError(
@@ -312,7 +312,7 @@ def form_of(path: pathlib.Path) -> str:
 
 
 def write(path: pathlib.Path, contents: Contents) -> None:
-  """Write nested dicts of NumPy arrays; the file appears complete or not.
+  """Write nested dicts of NumPy arrays atomically.
 
   Args:
     path: the file, or folder of Orbax; one that exists is replaced.

@@ -30,8 +30,7 @@ from jaxmu.types import Variables
 
 Path = str | os.PathLike[str]
 
-# Where training scripts keep weights beside optimisers and counters; the first
-# that fits is read.
+# Keys under which training scripts store weights; the first that fits is read.
 WRAPPERS = (
   'state_dict',
   'model_state_dict',
@@ -47,8 +46,7 @@ WRAPPERS = (
   'state_dict_ema',
   'model_ema',
 )
-# What DataParallel, torch.compile, Lightning and wrapping modules put before
-# names.
+# Prefixes that DataParallel, torch.compile, Lightning and wrapping modules add.
 PREFIXES = ('module', '_orig_mod', 'model', 'net', 'network', 'backbone')
 # Buffers that hold no weights: a counter, and index tables of TinyViT.
 IGNORED = ('num_batches_tracked', 'attention_bias_idxs')
@@ -67,8 +65,8 @@ def read(model: interface.Model, path: Path) -> Variables:
 
   Returns:
     `{'params', 'batch_stats'}` of float32, or float64 when x64 is enabled. A
-    warning says that another precision was converted, and which weights are
-    not finite.
+    warning tells if another precision was converted, and which weights are not
+    finite.
 
   Raises:
     FileNotFoundError: no such file.
@@ -127,13 +125,13 @@ def write(
     path: the file to write; one that exists is replaced.
     like: a file that `read` accepts, whose kind, names, wrapper and precision
       are used. Its other contents (optimiser, averages of weights, counters of
-      epochs) are left out: they belong to the model that it was, and would
+      epochs) are left out: they belong to the model before unlearning and would
       keep what was unlearned. By default the ending of `path` decides, with
       PyTorch's names in `.pth` and `.safetensors`.
 
   Raises:
-    ValueError: an ending that says nothing, variables of another model or of
-      several members; and see `read` for `like`.
+    ValueError: an unknown ending, variables of another model or of several
+      members; and see `read` for `like`.
   """
   place = _place(path)
   flat = _flat(variables)
@@ -194,9 +192,9 @@ class _Match(NamedTuple):
     wrapper: keys that lead to the weights.
     naming: the naming that fits best.
     keys: place of each leaf in the file, below the wrapper, by its name.
-    prefixes: what was taken off the names.
+    prefixes: the prefixes removed from the names.
     ignored: places of buffers that hold no weights.
-    left_over: places of arrays that no leaf is named like.
+    left_over: places of arrays whose names match no leaf.
     twice: places of further arrays of the same name.
     others: further wrappers that hold weights of this model.
   """
@@ -227,7 +225,7 @@ def _namings(model: interface.Model) -> list[_Naming]:
       dict(_zip(dotted, leaves)),
     ),
   ]
-  # A custom network has no twin in PyTorch whose layout would be known.
+  # A custom network has no PyTorch counterpart with a known layout.
   if not isinstance(model, custom.CustomModel):
     torch = {leaf.torch: leaf for leaf in leaves}
     namings.insert(0, _Naming('names of PyTorch', True, torch))
@@ -280,7 +278,7 @@ def _wrapped(tree: Tree, at: _Key = ()) -> Iterator[tuple[_Key, Any]]:
   for name in inner:
     if len(at) < 4:
       yield from _wrapped(tree[name], (*at, name))
-  if inner:  # a module of the network may bear the name of a wrapper
+  if inner:  # a module of the network may have the name of a wrapper
     yield at, tree
 
 
@@ -352,7 +350,7 @@ def _is_scalar(array: Any) -> bool:
 
 
 def _strip(name: str, naming: _Naming) -> tuple[str | None, list[str]]:
-  """Take prefixes off a name until it is one of the naming."""
+  """Remove prefixes from a name until the naming contains it."""
   # States of NNX end in the attribute that holds the array.
   for tail in ('', '.value'):
     short, taken = name.removesuffix(tail), []
@@ -398,7 +396,7 @@ def _accepted(model: interface.Model) -> str:
 
 
 def _met(match: _Match) -> str:
-  """Say how a file was understood."""
+  """Describe the wrapper and prefixes of a file."""
   said = [match.contents.form, match.naming.title]
   if match.wrapper:
     said.append(f'under {"/".join(match.wrapper)!r}')
@@ -414,7 +412,7 @@ def _names(match: _Match, keys: Sequence[_Key]) -> str:
 def _check_match(
   model: interface.Model, path: pathlib.Path, match: _Match
 ) -> None:
-  """Refuse a file that does not hold exactly the weights of a model."""
+  """Raise ValueError unless a file holds exactly the weights of a model."""
   met = f'{path} ({_met(match)})'
   if match.twice:
     raise ValueError(
@@ -430,32 +428,35 @@ def _check_match(
       'build the model with the width, depth and stem of the weights'
     )
   node = _get(match.contents.tree, match.wrapper)
-  found = {name: _get(node, key) for name, key in match.keys.items()}
-  for name, array in found.items():
+  stored_arrays = {name: _get(node, key) for name, key in match.keys.items()}
+  for name, array in stored_arrays.items():
     if isinstance(array, Unreadable):
       raise ValueError(
         f'{met}: {name} is {array.reason}; write dense floating-point tensors'
       )
     if array.dtype not in _FLOATS:
       raise ValueError(
-        f'{met}: {name} is of dtype {array.dtype} (quantised or no weights?); '
+        f'{met}: {name} is of dtype {array.dtype} (quantised, not weights?); '
         'write floating-point tensors'
       )
-  _check_shapes(model, met, match, found)
+  _check_shapes(model, met, match, stored_arrays)
 
 
 def _check_shapes(
-  model: interface.Model, met: str, match: _Match, found: Mapping[str, Stored]
+  model: interface.Model,
+  met: str,
+  match: _Match,
+  stored_arrays: Mapping[str, Stored],
 ) -> None:
-  """Refuse weights of a wider, narrower or otherwise different network."""
+  """Raise ValueError for weights of a network of another size."""
   expected = _shapes(model)
   wrong = []
   for name, leaf in match.naming.leaves.items():
     shape = expected[leaf.collection, leaf.path]
     if match.naming.transposed and leaf.axes is not None:
       shape = tuple(shape[axis] for axis in leaf.axes)
-    if found[name].shape != shape:
-      wrong.append((name, found[name].shape, shape))
+    if stored_arrays[name].shape != shape:
+      wrong.append((name, stored_arrays[name].shape, shape))
   if not wrong:
     return
   heads = tuple(f'{path}/' for path in model.blocks.classifier)
@@ -521,7 +522,7 @@ def _variables(
 def _load(path: pathlib.Path, name: str, array: Stored) -> np.ndarray:
   try:
     return array.load()
-  except Exception as error:  # damaged bytes raise nearly everything
+  except Exception as error:  # damaged bytes raise many kinds
     first = str(error).strip().partition('\n')[0] or type(error).__name__
     raise ValueError(f'{path}: {name} cannot be read: {first}') from error
 
@@ -564,7 +565,7 @@ def _check_variables(
       continue
     several = array.shape[1:] == expected[key]
     remedy = (
-      f'; these are {array.shape[0]} members, write each to a file of its own'
+      f'; these are {array.shape[0]} members, write each to a separate file'
       if several
       else ''
     )
@@ -578,7 +579,7 @@ def _plain_contents(
   flat: Mapping[tuple[str, str], np.ndarray],
   form: str,
 ) -> checkpoint_files.Contents:
-  """Name arrays as is usual in a form."""
+  """Name arrays by the convention of a form."""
   naming = _namings(model)[0]
   if form in ('torch', 'safetensors') and naming.transposed:
     state = {
@@ -596,7 +597,7 @@ def _plain_contents(
 def _same_contents(
   flat: Mapping[tuple[str, str], np.ndarray], match: _Match
 ) -> checkpoint_files.Contents:
-  """Put arrays where a file has its own, in its precision."""
+  """Replace a file's arrays, in its names and precision."""
   form, tree, note = match.contents
   node = _get(tree, match.wrapper)
   arrays = {}

@@ -1,10 +1,10 @@
-"""Your own network as a model that every method works on.
+"""A custom network as a model that every method works on.
 
   model = custom.wrap(MyNet(), num_classes=10, image_shape=(32, 32, 3))
 
 A network is a Flax linen module, a Flax NNX class or a `PureModel`. Layers and
-their kinds are read off the parameter tree, and blocks off the order of the
-forward pass. Nothing is run: shapes are enough.
+their kinds are inferred from the parameter tree, and blocks from the order of
+the forward pass. The network is only traced with shapes, not run.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from jaxmu.models import adapters, interface, order
 from jaxmu.models.pytorch_names import Leaf
 from jaxmu.types import Array, Key, Variables
 
-_DROPOUT_DRAWS = 2  # uniforms that one key of dropout is made of
+_DROPOUT_DRAWS = 2  # uniforms that make one key of dropout
 _WITH_KERNEL = ('conv', 'depthwise', 'linear')
 
 ImageShape = tuple[int, int, int]
@@ -33,7 +33,7 @@ Shapes = dict[str, dict[str, jax.ShapeDtypeStruct]]  # by collection and path
 
 @dataclasses.dataclass(frozen=True)
 class CustomModel:
-  """A network with what methods must know about it; made by `wrap`.
+  """A network described for methods; made by `wrap`.
 
   Attributes:
     network: the network.
@@ -91,15 +91,15 @@ def wrap(
 ) -> CustomModel:
   """Make a model of a network that maps images to logits.
 
-  A linen module is asked for train mode by the argument of `__call__` or the
-  field that is called `train`, `training`, `is_training`, `deterministic` or
-  `use_running_average`; a network without BatchNorm and dropout needs none. An
-  NNX module is told by its `train()` and `eval()`.
+  Train mode of a linen module is selected by an argument of `__call__` or a
+  field named `train`, `training`, `is_training`, `deterministic` or
+  `use_running_average`; a network without BatchNorm and dropout needs none. For
+  an NNX module, its `train()` and `eval()` are called.
 
   Args:
     network: maps f[B, H, W, channels] to f[B, C]. A linen module or its class,
       an NNX class, a `PureModel`, or a function that returns one of these. A
-      class or function that takes `num_classes` is given it.
+      class or function that takes `num_classes` receives it.
     num_classes: C.
     image_shape: (H, W, channels).
     blocks: parts from stem to head, prefixes of parameter paths. By default
@@ -109,7 +109,7 @@ def wrap(
     options: further arguments of the class or function, e.g. {'width': 64}.
 
   Returns:
-    A model for `Task.model`, equal to any other of the same network.
+    A model for `Task.model`; models of equal networks are equal.
 
   Raises:
     ValueError: not a network, an unknown option, unhashable attributes, an
@@ -178,7 +178,7 @@ def _is_pair(network: Any) -> bool:
 def _adapter(
   network: Any, num_classes: int, options: dict[str, Any]
 ) -> adapters.Network:
-  """Make classes and functions into networks and put those into an adapter."""
+  """Build networks from classes and functions; return an adapter."""
   check_is_network(network)
   if inspect.isclass(network) or _is_factory(network):
     accepted = _accepted(network)
@@ -230,7 +230,7 @@ def _check_options(
 
 
 def _key_of(uniforms: Array) -> Key:
-  """Make a key of the first column of uniform draws f[K, B]."""
+  """Make a key from the first column of uniform draws f[K, B]."""
   key = jax.random.key(0)
   for number in uniforms[:, 0]:
     bits = (number.astype(jnp.float32) * 2**24).astype(jnp.uint32)
@@ -246,7 +246,7 @@ def _shapes(model: CustomModel) -> Shapes:
   def start(key):
     images = jnp.zeros((1, *model.image_shape))
     variables = model.init({'params': key}, images)
-    # The dict of a trace keeps the order of calls; what leaves it is sorted.
+    # Inside a trace the dict keeps the order of calls; outside it is sorted.
     for name, tree in variables.items():
       in_order[name] = list(flax.traverse_util.flatten_dict(tree, sep='/'))
     return variables
@@ -267,7 +267,7 @@ def _shapes(model: CustomModel) -> Shapes:
 
 @contextlib.contextmanager
 def _one_line(model: CustomModel) -> Iterator[None]:
-  """Say in one line what went wrong while a network was traced."""
+  """Turn errors of tracing a network into one line."""
   name = model.network.name
   try:
     yield
@@ -306,7 +306,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _check_logits(model: CustomModel, variables: Any) -> None:
-  """Refuse what does not return f[B, C]."""
+  """Raise ValueError unless the network returns f[B, C]."""
   batch = 2
   images = jax.ShapeDtypeStruct(
     (batch, *model.image_shape), jnp.result_type(float)
@@ -332,7 +332,7 @@ def _check_logits(model: CustomModel, variables: Any) -> None:
 
 
 def _leaves(flat: Shapes, channels: int) -> tuple[Leaf, ...]:
-  """Describe all arrays, those of one layer together."""
+  """Describe all arrays, grouped by layer."""
   layers: dict[str, list[tuple[str, str, Any]]] = {}
   for collection in ('params', 'batch_stats'):
     for path, shape in flat[collection].items():
@@ -350,7 +350,7 @@ def _leaves(flat: Shapes, channels: int) -> tuple[Leaf, ...]:
 
 
 def _kind(arrays: list[tuple[str, str, Any]], channels: int) -> str:
-  """Tell the kind of a layer by its arrays."""
+  """Infer the kind of a layer from its arrays."""
   shapes = {name: shape.shape for _, name, shape in arrays}
   if any(collection == 'batch_stats' for collection, _, _ in arrays):
     return 'batch_norm'
@@ -368,7 +368,7 @@ def _axes(name: str, kind: str, rank: int) -> tuple[int, ...] | None:
     return None
   if kind in ('conv', 'depthwise'):
     return (3, 2, 0, 1)
-  return tuple(reversed(range(rank)))  # also the heads of Flax's attention
+  return tuple(reversed(range(rank)))  # includes the heads of Flax's attention
 
 
 def _torch_name(path: str, kind: str) -> str:
@@ -382,7 +382,7 @@ def _layer_of(leaf: Leaf) -> str:
 
 
 def _top(path: str) -> str:
-  """The top-level module of a layer; an entry of a list is one."""
+  """The top-level module of a layer; entries of lists count as modules."""
   first, *rest = path.split('/')
   return f'{first}/{rest[0]}' if rest and rest[0].isdigit() else first
 
@@ -420,7 +420,7 @@ def _blocks(layers: tuple[interface.Layer, ...]) -> interface.Blocks:
 
 
 def _check_blocks(model: CustomModel, flat: Shapes) -> None:
-  """Refuse blocks that name nothing, and a head that is not linear."""
+  """Refuse blocks that match no parameter, and a head that is not linear."""
   blocks = model.blocks
   paths = [layer.path for layer in model.layers]
   tops = sorted({_top(path) for path in paths})
@@ -443,7 +443,7 @@ def _check_blocks(model: CustomModel, flat: Shapes) -> None:
 
 
 def _check_train_mode(model: CustomModel, flat: Shapes) -> CustomModel:
-  """Find out whether train mode draws for dropout; refuse what cannot work."""
+  """Find out whether train mode draws for dropout; refuse other draws."""
   name = model.network.name
   if flat['batch_stats'] and not model.network.has_mode:
     raise ValueError(
@@ -474,7 +474,7 @@ def _check_train_mode(model: CustomModel, flat: Shapes) -> CustomModel:
 
 
 def _needs_key(model: CustomModel, run: Any, *arguments: Any) -> bool:
-  """Whether a run in train mode draws what it was not given."""
+  """Whether a run in train mode needs a key that it does not have."""
   with _one_line(model):
     try:
       jax.eval_shape(run, *arguments)

@@ -1,6 +1,6 @@
 """Weights that never influence an output: kernel taps that only meet padding.
 
-A 3x3 kernel on a 1x1 map uses its centre alone; the other eight taps multiply
+A 3x3 kernel on a 1x1 map uses only its centre; the other eight taps multiply
 zeros. Such taps are dead: their gradient is exactly zero, and only weight
 decay, noise and re-initialisation change them. In ResNet-18 on 32x32 images
 they are 62% of all weights.
@@ -21,7 +21,7 @@ from jaxmu.models.conv import patches
 def live_taps(
   model: interface.Model, image_shape: tuple[int, int, int]
 ) -> dict[str, np.ndarray]:
-  """Tell for each kernel which taps meet a pixel for some output.
+  """Return for each kernel which taps meet a pixel for some output.
 
   Args:
     model: the architecture; convolutions other than `jaxmu.models.layers.Conv`
@@ -54,6 +54,6 @@ def live_taps(
 
 
 def _live(length: int, size: int, stride: int, padding: int) -> np.ndarray:
-  """Tell for each tap of one axis whether it is live, bool[size]."""
+  """Return for each tap of one axis whether it is live, bool[size]."""
   taps = patches.live_taps(length, size, stride, padding)
   return np.isin(np.arange(size), taps)

@@ -1,8 +1,8 @@
-"""What every model is: init, apply, and a description of its layers.
+"""The interface of models: init, apply, and a description of the layers.
 
 A model is frozen, hashable and holds no arrays: a linen module that describes
-itself, or a custom network that `jaxmu.models.custom` describes. Everything
-here is about one member. Variables are `{'params', 'batch_stats'}`.
+its own layers, or a custom network described by `jaxmu.models.custom`.
+Everything here concerns one member. Variables are `{'params', 'batch_stats'}`.
 """
 
 import functools
@@ -15,13 +15,13 @@ from jaxmu.types import Array, Key, Params, Variables
 
 
 class Card(NamedTuple):
-  """What a table of models says of one.
+  """A model's entry in the table of models.
 
   Attributes:
     title: the published name.
-    source: paper that it comes from.
+    source: the paper that describes it.
     images: sides of the images that it accepts.
-    note: what else a user should know, in a few words.
+    note: anything else a user should know, in a few words.
   """
 
   title: str

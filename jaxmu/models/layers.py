@@ -156,8 +156,9 @@ class Linear(nn.Module):
 
   Attributes:
     features: size of the output.
-    kernel_init: initialiser of the kernel; None for U(-1, 1) / sqrt(in), of
-      which the bias is drawn as well; with another one it starts at zero.
+    kernel_init: initialiser of the kernel; None for U(-1, 1) / sqrt(in), from
+      which the bias is drawn too; with any other initialiser the bias starts at
+      zero.
     dtype: dtype of the computation; None for that of the parameters.
   """
 
@@ -310,9 +311,9 @@ def max_pool(x: Array) -> Array:  # f[B, H, W, C] -> f[B, H / 2, W / 2, C]
 
   Among equal values the gradient goes to the first in row-major order of the
   window, as in PyTorch. XLA's gradient (select-and-scatter) takes longer on CPU
-  than the first stage of ResNet-18. Here the forward pass remembers which of
-  the nine taps is the largest; the gradient gathers, for each of the four kinds
-  of pixels (even or odd row and column), from the windows that hold it.
+  than the first stage of ResNet-18. Here the forward pass stores which of the
+  nine taps is the largest; the gradient gathers, for each of the four kinds of
+  pixels (even or odd row and column), from the windows that hold it.
 
   Args:
     x: maps of even height and width, f[B, H, W, C].
@@ -393,8 +394,8 @@ max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 def gelu(x: Array) -> Array:
   """Return x times the standard normal distribution function at x.
 
-  Equal to `jax.nn.gelu(x, approximate=False)`, with a gradient that keeps the
-  input alone and takes two thirds of the time on CPU. Source: Hendrycks and
+  Equal to `jax.nn.gelu(x, approximate=False)`, with a gradient that keeps only
+  the input and takes two thirds of the time on CPU. Source: Hendrycks and
   Gimpel 2016, arXiv 1606.08415.
 
   Args:

@@ -1,4 +1,4 @@
-"""The order in which a network uses its parameters, read off its program."""
+"""The order in which a network uses its parameters, from its traced program."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxmu.types import Variables
 
-# Operations that only hand an array on; using their result is using the array.
+# Operations that pass an array on unchanged; using the result uses the array.
 _VIEWS = (
   'broadcast_in_dim',
   'convert_element_type',
@@ -18,7 +18,7 @@ _VIEWS = (
   'squeeze',
   'transpose',
 )
-# Where in a layer an array stands, whenever it is used.
+# The position of an array in its layer, independent of the order of use.
 _WITHIN = ('kernel', 'scale', 'bias', 'mean', 'var')
 
 
@@ -29,7 +29,7 @@ def of_use(model: Any, variables: Variables) -> dict[str, list[str]]:
   Arrays that are never used come last.
 
   Args:
-    model: has `image_shape` and `apply`; nothing is run.
+    model: has `image_shape` and `apply`; it is traced, not run.
     variables: arrays or shapes.
   """
   flat = {
@@ -72,7 +72,7 @@ def _rank(path: str, layers: list[str]) -> tuple[int, int, str]:
 
 
 def _visit(jaxpr: Any, inputs: dict[Any, int], used: list[int]) -> None:
-  """Append to `used` the inputs of a program as they are met.
+  """Append to `used` the inputs of a program in order of first use.
 
   Args:
     jaxpr: the program.
@@ -106,7 +106,7 @@ def _visit(jaxpr: Any, inputs: dict[Any, int], used: list[int]) -> None:
 
 
 def _inner(equation: Any) -> Any:
-  """Return the program inside an operation that is a call and nothing else."""
+  """Return the program inside an operation that is a plain call."""
   programs = [
     getattr(value, 'jaxpr', value)
     for value in equation.params.values()

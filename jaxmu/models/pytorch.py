@@ -1,4 +1,4 @@
-"""The files of `torch.save`, read and written without PyTorch.
+"""Read and write the files of `torch.save` without PyTorch.
 
 Such a file is a pickle, a program for a stack machine that may call any Python
 function. Here it is run with a closed list of functions that build tensors;
@@ -123,7 +123,7 @@ def read_legacy(path: pathlib.Path) -> Tree:
 
 
 class _Inert:
-  """Stands for an object of a class that is not known; does nothing."""
+  """Placeholder for an object of an unknown class; does nothing."""
 
   def __init__(self, *args: Any, **options: Any):
     pass
@@ -157,7 +157,7 @@ class _Function(_Inert):
 
 
 class _Storage(_Inert):
-  """The bytes that one or more tensors look at; a pickle cannot change it."""
+  """The bytes behind one or more tensors; a pickle cannot change it."""
 
   def __init__(self, dtype: np.dtype | None, count: int, read: Any):
     self.dtype = dtype
@@ -172,7 +172,7 @@ class _Storage(_Inert):
 
 
 class _Unpickler(pickle.Unpickler):
-  """Runs a pickle with nothing but the functions that build tensors."""
+  """Runs a pickle with only the functions that build tensors."""
 
   def __init__(self, file: BinaryIO, read: Any, swapped: bool):
     super().__init__(file, encoding='utf-8')
@@ -181,7 +181,7 @@ class _Unpickler(pickle.Unpickler):
     self.item_sizes: dict[str, int] = {}  # of storages, by key
 
   def find_class(self, module: str, name: str) -> Any:
-    """Return a function of the closed list, or something inert."""
+    """Return a function of the closed list, or an inert object."""
     if (module, name) == ('collections', 'OrderedDict'):
       return collections.OrderedDict
     if module == 'torch' and name.endswith('Storage'):

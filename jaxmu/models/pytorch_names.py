@@ -1,7 +1,7 @@
 """PyTorch's name and layout for every array of a model.
 
-Checkpoints and parity tests need them, and methods that break ties between
-weights by their position in PyTorch's flattened tensors.
+Used by checkpoints, parity tests, and methods that break ties between weights
+by their position in PyTorch's flattened tensors.
 """
 
 from collections.abc import Mapping
@@ -58,8 +58,8 @@ _MEMBERS = {
 def leaves(model: interface.Model) -> tuple[Leaf, ...]:
   """List all leaves in the order of PyTorch's state dict.
 
-  A model may list them itself as `leaves`, as `jaxmu.models.custom` does, where
-  layers need not have the arrays that are usual for their kind.
+  A model may provide the list as `leaves`. `jaxmu.models.custom` does so,
+  because custom layers may have other arrays than usual for their kind.
   """
   listed = getattr(model, 'leaves', None)
   if listed is not None:
@@ -107,7 +107,7 @@ def to_torch(
     Arrays in PyTorch's layout by state-dict name, in PyTorch's order.
 
   Raises:
-    ValueError: if the variables are not those of the model.
+    ValueError: if the variables belong to another model.
   """
   flat = {
     collection: flax.traverse_util.flatten_dict(variables[collection], sep='/')

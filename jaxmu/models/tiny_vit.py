@@ -40,7 +40,7 @@ class Attention(nn.Module):
   Attributes:
     heads: number of heads of 32 channels each.
     window: height and width of a window.
-    form: 'padfree' or 'padded'; the same function.
+    form: 'padfree' or 'padded', with equal results.
     dtype: dtype of the computation; None for that of the parameters.
   """
 
@@ -336,7 +336,8 @@ class TinyViT(nn.Module):
   def __post_init__(self):
     interface.check_positive('num_classes', self.num_classes, least=2)
     choose.check_impl(self.conv)
-    for name in ('widths', 'depths'):  # lists, as configs hold, cannot hash
+    # Configurations hold lists, which cannot be hashed.
+    for name in ('widths', 'depths'):
       object.__setattr__(self, name, tuple(getattr(self, name)))
     _check_sizes(self.widths, self.depths)
     if not isinstance(self.padfree_attention, bool):
@@ -429,7 +430,7 @@ class TinyViT(nn.Module):
 
 
 def _check_sizes(widths: tuple[int, ...], depths: tuple[int, ...]) -> None:
-  """Raise a ValueError unless there are four sound stages."""
+  """Raise a ValueError unless there are four valid stages."""
   for name, values in (('widths', widths), ('depths', depths)):
     if len(values) != len(_WINDOWS) or min(values) < 1:
       raise ValueError(f'{name} must be four positive numbers, got {values}')
@@ -441,7 +442,7 @@ def _check_sizes(widths: tuple[int, ...], depths: tuple[int, ...]) -> None:
 
 
 def _rates(depths: tuple[int, ...]) -> list[tuple[float, ...]]:
-  """Let drop rates grow from block to block; one tuple for each stage."""
+  """Return drop rates that grow linearly over blocks, a tuple per stage."""
   last = sum(depths) - 1
   blocks = iter(range(last + 1))
   return [

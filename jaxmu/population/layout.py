@@ -1,4 +1,4 @@
-"""A function of one model, mapped over a population of models.
+"""Map a function of one model over a population of models.
 
   population [P] -> devices of the mesh -> chunks in sequence -> members vmapped
 
@@ -43,7 +43,7 @@ class Layout:
 
   @property
   def width(self) -> int:
-    """Members in flight at once; populations are padded to a multiple."""
+    """Members that run at once; populations are padded to a multiple of it."""
     return self.devices * self.chunk
 
   def halved(self) -> 'Layout':
@@ -73,12 +73,12 @@ def map_members(
 
   Args:
     fn: a function of one member.
-    shared: what all members see, e.g. the data set.
+    shared: data that all members share, e.g. the data set.
     stacked: members stacked along leading axes [P]; P a multiple of
       `layout.width`, see `pad`.
     layout: devices and chunk.
     active: bool[P]; chunks without an active member cost nothing.
-    skip: what an inactive member gets instead, `skip(shared, member)`, of the
+    skip: gives the result of an inactive member, `skip(shared, member)`, of the
       same shapes as `fn`'s result; needed with `active`.
 
   Returns:
@@ -89,7 +89,7 @@ def map_members(
     _map_chunks, fn, skip=skip, chunk=layout.chunk, masked=active is not None
   )
   # Methods may start a loop from constants, which the check of varying axes
-  # would refuse; nothing is communicated, so there is nothing to check.
+  # would refuse. It is not needed, because devices do not communicate.
   mapped = jax.shard_map(
     per_device,
     mesh=layout.mesh(),
@@ -120,7 +120,7 @@ def _map_chunks(
   def run(members):
     if chunk > 1:
       return jax.vmap(functools.partial(fn, shared))(members)
-    # A batch of one would still turn every matrix product into a batched one.
+    # With a batch of one, vmap would still batch every matrix product.
     one = fn(shared, jax.tree.map(lambda x: x[0], members))
     return jax.tree.map(lambda x: x[None], one)
 

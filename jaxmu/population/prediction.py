@@ -17,7 +17,7 @@ PREDICTION_BATCH = 256
 
 
 class Predictions(NamedTuple):
-  """What attacks and metrics need of a model's outputs.
+  """Model outputs that attacks and metrics need.
 
   Attributes:
     log_odds: log(p / (1 - p)) of the true class; where logits are not finite,
@@ -89,11 +89,11 @@ def _score(task: Task, variables: Variables, index: Array) -> Predictions:
 
 
 def predictions_from_logits(logits: Array, label: Array) -> Predictions:
-  """Return what is kept of the outputs f32[N, C] of one model.
+  """Return the predictions of one model from its logits f32[N, C].
 
-  Logits may be finite and yet so large that their differences are not, as after
-  a method that adds noise without bound; such log-odds are cut to the largest
-  finite number of their sign.
+  Logits may be finite but so large that their differences are not, for example
+  after a method that adds unbounded noise; such log-odds are clipped to the
+  largest finite number of their sign.
   """
   finite = jnp.isfinite(logits).all(axis=1)
   largest = jnp.finfo(jnp.float32).max

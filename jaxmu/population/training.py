@@ -46,7 +46,8 @@ def initial_variables(task: Task, keys: Key) -> Variables:
 @functools.cache
 def _initialiser(model: Any, shape: Any) -> Callable[[Key], Any]:
   draw = jax.jit(lambda key: models.init(model, key, shape))
-  # Dozens of generators take ten times longer to optimise than to run.
+  # Optimising a program of dozens of random generators takes ten times longer
+  # than running it.
   fast: Any = {'xla_backend_optimization_level': 0}
   on_cpu = jax.default_backend() == 'cpu'
   lowered = draw.lower(jax.random.key(0))
@@ -73,15 +74,16 @@ class MemberInputs(NamedTuple):
 
 
 class Trained(NamedTuple):
-  """What training gives.
+  """The result of training.
 
   Attributes:
     variables: trained models, leaves [P, ...].
-    infos: what the method reports, e.g. 'loss' and 'learning_rate', averaged
-      over the steps of each epoch, f64[P, E]; NaN after a member's last epoch.
-    failed: epoch in which a member's loss first was not finite i64[P]; the
-      number of its epochs if only the result is not finite; -1 for members
-      that stayed finite.
+    infos: numbers that the method reports, e.g. 'loss' and 'learning_rate',
+      averaged over the steps of each epoch, f64[P, E]; NaN after a member's
+      last epoch.
+    failed: first epoch in which a member's loss was not finite, i64[P]; the
+      number of its epochs if only the result is not finite; -1 for members that
+      stayed finite.
   """
 
   variables: Variables
@@ -95,12 +97,12 @@ class Trained(NamedTuple):
 
 
 class Trainer:
-  """The compiled programs of one method; serves any number of populations.
+  """The compiled programs of one method, for any number of populations.
 
   Attributes:
     method: the method.
     task: data set, model and transform, replicated over the devices.
-    layout: how members are laid out.
+    layout: devices and chunk.
     compile_seconds: time spent on compiling so far.
   """
 
@@ -118,7 +120,7 @@ class Trainer:
   def _build(self) -> None:
     layout, method = self.layout, self.method
     self._programs: dict[Any, Any] = {}
-    # Traced once, though running and skipping both need its result.
+    # Traced once, although running and skipping both use its result.
     self._one_epoch = jax.jit(self._epoch_one)
     over = functools.partial(map_members, layout=layout)
     jit = functools.partial(jax.jit, out_shardings=sharding(layout))
@@ -177,7 +179,7 @@ class Trainer:
     splits: Split,
     starts: Variables,
   ) -> 'Loaded':
-    """Put a population on the devices and compile what it needs.
+    """Put a population on the devices and compile its programs.
 
     Args:
       hparams: hyper-parameters of each member, equal in their statics.
@@ -253,13 +255,13 @@ class Trainer:
 
     Args:
       loaded: what `load` returned.
-      only: train this member alone and skip the others, to time it without
+      only: train only this member and skip the others, to time it without
         compiling another program; needs a chunk of 1.
       on_epoch: called after every epoch with the number of members that took
         part in it.
       watch: called after every epoch with its number, from 0, and a function
-        that returns the models as they are then, leaves [P, ...] that live
-        until `watch` returns. Nothing is computed unless it is called.
+        that returns the current models, leaves [P, ...] that are valid until
+        `watch` returns. Nothing is computed unless this function is called.
 
     Returns:
       The trained models, the infos of the method, and failures.
@@ -293,7 +295,7 @@ class Trainer:
     return Trained(variables, infos, failed)
 
   def _models(self, loaded: 'Loaded', state: Any) -> Variables:
-    """Return what `finish` would make of a state, which stays usable."""
+    """Return the models that `finish` gives for a state, which stays valid."""
     size = len(loaded.epochs)
     variables = self._look(loaded.members, state)
     return jax.tree.map(lambda x: x[:size], variables)
@@ -304,9 +306,9 @@ class Loaded(NamedTuple):
 
   Attributes:
     members: with padding.
-    epochs: how many each trains, i64[P] without padding.
+    epochs: number of epochs of each member, i64[P] without padding.
     init: makes the first states.
-    epoch: trains for an epoch; None where no member has any.
+    epoch: trains for an epoch; None if no member has any.
   """
 
   members: MemberInputs
@@ -316,7 +318,7 @@ class Loaded(NamedTuple):
 
   @property
   def programs(self) -> list[Any]:
-    """The programs that there are."""
+    """All compiled programs."""
     return [p for p in (self.init, self.epoch) if p is not None]
 
 
@@ -327,7 +329,7 @@ def prepare_hparams(
   splits: Split,
   starts: Variables,
 ) -> list[Any]:
-  """Check the problem and run the method's exact counting, for each member.
+  """Check the problem and run the method's `prepare` for each member.
 
   Args:
     method: the method.

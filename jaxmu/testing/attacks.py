@@ -60,19 +60,20 @@ def _compare(
   *,
   tolerance: float = 0.0,
 ) -> Findings:
-  """Find numbers of two runs that differ though they should not."""
+  """Find the first of the numbers of two runs that differ but should not."""
   if first.keys() != second.keys():
     odd = sorted(first.keys() ^ second.keys())
     yield f'{odd} are given only once though {reason}.', remedy
-  for key in first:
-    if key in second and not np.allclose(
-      first[key], second[key], rtol=tolerance, atol=tolerance, equal_nan=True
-    ):
+    return
+  for (population, statistic), one in first.items():
+    other = second[population, statistic]
+    if not np.allclose(one, other, tolerance, tolerance, equal_nan=True):
       yield (
-        f'{key[1]} of {key[0]} models is {first[key][0]!r} and '
-        f'{second[key][0]!r} though {reason}.',
+        f'{statistic} of {population} models is {one[0]!r} and {other[0]!r} '
+        f'though {reason}.',
         remedy,
       )
+      return
 
 
 def _card(attack: Attack) -> Findings:
@@ -238,7 +239,8 @@ def _excluded(attack: Attack) -> Findings:
       changed[key] = np.where(hidden[..., None], value, arrays[key]).astype('f')
     found.append(_numbers(attack, changed))
   yield from _compare(
-    *found,
+    found[0],
+    found[1],
     'only scores of excluded entries differ',
     'Leave out the entries whose state is 3.',
   )
@@ -258,7 +260,8 @@ def _failed(attack: Attack) -> Findings:
       )
     found.append(_numbers(attack, changed))
   yield from _compare(
-    *found,
+    found[0],
+    found[1],
     'only scores of failed models differ',
     'Leave out the models whose state is 3 everywhere.',
   )

@@ -32,7 +32,8 @@ class ContractError(AssertionError):
   """
 
   def __init__(self, kind: str, name: str, faults: Sequence[Fault]):
-    count = f'{len(faults)} of the rules' if len(faults) > 1 else 'a rule'
+    rules = len({fault.rule for fault in faults})
+    count = f'{rules} rules' if rules > 1 else 'a rule'
     lines = [f'{kind} {name!r} breaks {count} for {kind}s:']
     lines += [f'  {f.rule}: {f.observed} {f.remedy}' for f in faults]
     super().__init__('\n'.join(lines))

@@ -128,7 +128,7 @@ def another_value(field: dataclasses.Field, value: Any) -> Any:
 
 
 def _same(tree: Any, size: int) -> Any:
-  """Give every member of a population what the first one has."""
+  """Copy the values of the first member to every member."""
   return jax.tree.map(lambda x: x[np.zeros(size, int)], tree)
 
 
@@ -317,7 +317,7 @@ def _nan_in_one_member_stays_there(trial: _Trial) -> Findings:
       ):
         yield (
           f'member {member} changes when member {last} starts from NaN.',
-          'Let members not read each other.',
+          'Make each member independent of the others.',
         )
         break
     if not any(np.isnan(x).any() for x in _member(dirty.variables, last)):

@@ -1,10 +1,11 @@
 """The contract of metrics.
 
 The metric is computed on a simulated population of six models, with models and
-examples in another order, and with values that real models take now and then.
+examples in another order, and with values that real models occasionally take.
 """
 
 import dataclasses
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 _SHAPE = (MODELS, EXAMPLES)
 _NONE = np.zeros(0, int)
 
-# What a population may look like, beside the ordinary one.
+# Unusual populations, as changes of the ordinary one.
 EXTREMES: Mapping[str, Mapping[str, np.ndarray]] = {
   'constant log-odds': dict(
     log_odds=np.zeros(_SHAPE), correct=np.zeros(_SHAPE, bool)
@@ -75,7 +76,7 @@ def simulated(
 
 
 def with_retrained(population: Evaluated) -> Evaluated:
-  """Return a simulated population beside retrained models of the same sets."""
+  """Return a simulated population with retrained models of the same sets."""
   shared = ('state', 'validation', 'test', 'cluster')
   retrained = simulated(
     1, 'retrain', **{field: getattr(population, field) for field in shared}
@@ -110,7 +111,7 @@ def reorder(
 
 
 def _card(metric: Metric) -> Findings:
-  """Every number has a term, every text is there."""
+  """Every number has a term, and no text is empty."""
   if not metric.card.title.strip():
     yield 'its title is empty.', 'Fill it in on the card.'
   for name, term in metric.card.terms.items():
@@ -130,7 +131,7 @@ def _card(metric: Metric) -> Findings:
 
 
 def _retrained(metric: Metric) -> Findings:
-  """Nothing separates retrained models from themselves."""
+  """Retrained models compared with themselves give the best value."""
   if 'retrained' not in metric.card.needs:
     return
   alone = simulated(1, 'retrain')
@@ -151,7 +152,7 @@ def _retrained(metric: Metric) -> Findings:
 def _same(
   metric: Metric, one: Evaluated, other: Evaluated, reason: str, remedy: str
 ) -> Findings:
-  """Find numbers of the population that differ though they should not."""
+  """Yield numbers of the population that differ but must agree."""
   first, second = (_totals(interface.run(metric, x)) for x in (one, other))
   for name, value in first.items():
     if not np.isclose(value, second[name], 1e-6, 1e-12, equal_nan=True):
@@ -171,7 +172,7 @@ def _totals(given: Mapping[str, Number]) -> dict[str, float]:
   }
 
 
-_ORDER = 'Do not read anything from the place of a row or column.'
+_ORDER = 'Do not use the position of a row or column.'
 
 
 def _model_order(metric: Metric) -> Findings:
@@ -203,7 +204,9 @@ def _example_order(metric: Metric) -> Findings:
 def _extreme_values(metric: Metric) -> Findings:
   for given, population in _extreme(metric.card.needs):
     try:
-      numbers = interface.run(metric, population)
+      with warnings.catch_warnings():
+        warnings.simplefilter('ignore', RuntimeWarning)  # means of nothing
+        numbers = interface.run(metric, population)
     except Exception as error:
       yield (
         f'it ends in {type(error).__name__}: {error} with {given}.',
@@ -225,7 +228,7 @@ def _extreme(needs: Sequence[str]) -> Iterator[tuple[str, Evaluated]]:
   for name, changes in EXTREMES.items():
     if any(need in changes and not len(changes[need]) for need in needs):
       continue
-    alone = simulated(**changes)
+    alone = dataclasses.replace(simulated(), **changes)
     yield name, with_retrained(alone)
     both = dataclasses.replace(alone, retrained=alone)
     yield f'{name}, also of the retrained models', both

@@ -1,4 +1,4 @@
-"""The contract of models: what every method and attack assumes of a network.
+"""The contract of models: what methods and attacks require of a network.
 
 A batch of four random images is run through the network in both modes, alone
 and as one of two members.
@@ -196,7 +196,7 @@ def _gradient(model: models.Model, gradient: Any) -> Findings:
 
 
 def _members(trial: _Trial) -> Findings:
-  """Two members in one program are two members."""
+  """Two members in one program give the same logits as each alone."""
   variables, other = trial.variables, trial.fresh(1)
   if _same(variables['params'], other['params']):
     yield 'two keys draw the same parameters.', 'Draw from the key of `init`.'
@@ -251,7 +251,7 @@ def check_model(
   num_classes: int = 10,
   options: Mapping[str, Any] | None = None,
 ) -> None:
-  """Check that a model does what every method and attack assumes.
+  """Check that a model meets the requirements of methods and attacks.
 
   Takes as long as compiling the network.
 

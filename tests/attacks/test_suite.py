@@ -54,7 +54,7 @@ def test_every_attack_reports(findings):
   assert {attack for attack, _ in findings} == set(
     registry.possible_attacks(data)
   )
-  assert len(registry.possible_attacks(data)) == 17
+  assert len(registry.possible_attacks(data)) >= 17
   for (attack, metric), estimate in findings.items():
     assert np.isfinite(estimate.value), (attack, metric, estimate.note)
 

@@ -162,7 +162,7 @@ def test_folder_is_read_without_preparing_it(tmp_path):
   np.testing.assert_array_equal(source.image[:10], _images(10, (8, 8, 3)))
   assert source.label.tolist() == [0] * 5 + [1] * 5 + [0] * 5 + [1] * 5
   assert datasets.from_folder(tmp_path, size=4).image.shape == (20, 4, 4, 3)
-  with pytest.raises(ValueError, match='test part of its own'):
+  with pytest.raises(ValueError, match='already has a test part'):
     datasets.from_folder(tmp_path, test_fraction=0.5)
   (tmp_path / 'validation').mkdir()
   (tmp_path / 'validation' / 'x.png').write_bytes(b'')

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxmu import models
+from jaxmu import models, plugins
 
 
 def test_models_are_hashable_and_equal_by_value():
@@ -47,3 +47,51 @@ def test_tiny_is_tiny():
   assert count < 1_200
   logits, _ = models.apply(model, variables, jnp.ones((4, 8, 8, 3)), train=True)
   assert logits.shape == (4, 10)
+
+
+NET = """
+import flax.linen as nn
+
+class Net(nn.Module):
+  num_classes: int
+  width: int = 4
+
+  @nn.compact
+  def __call__(self, x):
+    x = nn.relu(nn.Conv(self.width, (3, 3))(x)).mean((1, 2))
+    return nn.Dense(self.num_classes)(x)
+
+MODEL = Net
+"""
+
+
+def test_a_plug_in_is_named_by_its_file(tmp_path):
+  path = tmp_path / 'my_net.py'
+  path.write_text(NET)
+  build = lambda spec, **options: models.build(  # noqa: E731
+    spec, num_classes=3, image_shape=(8, 8, 3), options=options
+  )
+  model = build(f'{path}:Net', width=5)
+  assert model == build(str(path), width=5) != build(str(path))
+  assert [layer.path for layer in model.layers] == ['Conv_0', 'Dense_0']
+  assert build(model) is model
+  with pytest.raises(ValueError, match="Net has no option 'depth'; it has: wi"):
+    build(str(path), depth=3)
+  with pytest.raises(ValueError, match='give image_shape='):
+    models.build(str(path), num_classes=3)
+  with pytest.raises(ValueError, match='already built with num_classes = 3'):
+    models.build(model, num_classes=4)
+
+
+def test_the_fingerprint_follows_code_and_settings(tmp_path):
+  path = tmp_path / 'my_net.py'
+  path.write_text(NET)
+  module = plugins.load_file(str(path))
+  first = models.fingerprint(f'{path}:Net')
+  assert models.fingerprint('tiny') == ''
+  assert models.fingerprint(module.Net) == first
+  assert models.fingerprint(module.Net(3, 4)) != models.fingerprint(
+    module.Net(3, 5)
+  )
+  path.write_text(NET.replace('relu', 'gelu'))
+  assert models.fingerprint(f'{path}:Net') != first

@@ -494,7 +494,7 @@ NO_CHECKPOINTS = [
     'bytes, its header describes',
   ),
   (_safe({'x': {**ENTRY, 'shape': [2]}}), 'x has 4 bytes for shape'),
-  (_safe({'x': {**ENTRY, 'shape': [-1]}}), 'x has 4 bytes for shape'),
+  (_safe({'x': {**ENTRY, 'shape': [-1]}}), 'beyond the file'),
   (_safe({'x': ENTRY}, 8), 'it has .* bytes, its header describes'),
   (_safe({'x': ENTRY, 'y': ENTRY}), 'leave gaps or overlap'),
   (_safe({'x': 3}), r'cannot be read \(safetensors\)'),

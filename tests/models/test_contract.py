@@ -10,6 +10,7 @@ from flax import nnx
 
 from jaxmu import models, testing
 
+# Smaller networks and images than the defaults, to save time.
 SMALL = {
   'resnet18': ({'width': 2}, (8, 8, 3)),
   'tiny': ({}, (8, 8, 3)),
@@ -19,7 +20,7 @@ SMALL = {
 
 @pytest.mark.parametrize('name', models.MODELS)
 def test_built_in_models_keep_it(name):
-  options, image_shape = SMALL[name]
+  options, image_shape = SMALL.get(name, ({}, (32, 32, 3)))
   testing.check_model(
     name, image_shape=image_shape, num_classes=3, options=options
   )

@@ -1,22 +1,22 @@
-"""Rank of a score among those of the other models of the population.
+"""Rank of a model's log-odds of an example among those of all models.
 
-An example counts as forgotten by the models with the highest confidence in it.
-Unlike one threshold on the score, this accounts for examples that are easy or
-hard for all models.
+The higher the rank, the more likely the model was trained on the example.
+Unlike one threshold on log-odds, ranks allow for easy and hard examples.
 """
 
 import numpy as np
+from scipy import stats
 
 from jaxmu.attacks import interface
+from jaxmu.states import EXCLUDED
 
 
 def score(population, data, options):
-  """Return the rank of each log-odds among all models, f64[P, N]."""
+  """Return the share of models with lower or equal log-odds, f64[P, N]."""
   del data, options
-  sure = np.where(np.isnan(population.mean), -np.inf, population.mean)
-  rank = np.argsort(np.argsort(sure, axis=0, kind='stable'), axis=0)
-  used = population.state != 3  # entries that are excluded have no score
-  return np.where(used, rank / len(sure), np.nan)
+  log_odds = np.where(population.state == EXCLUDED, np.nan, population.mean)
+  rank = stats.rankdata(log_odds, axis=0, nan_policy='omit')
+  return rank / np.isfinite(log_odds).sum(axis=0)
 
 
 ATTACK = interface.from_score(
@@ -24,7 +24,7 @@ ATTACK = interface.from_score(
   score,
   interface.Card(
     title='Margin rank',
-    subject='ranking the models by their score of an example',
+    subject='ranking the models by their log-odds of an example',
     source='an example of jaxmu',
     question='forgotten_or_unseen',
     terms=interface.ROC_TERMS,

@@ -1,4 +1,4 @@
-"""From example indices to logits; methods run models through this module only.
+"""From example indices to logits: how methods run models.
 
 BatchNorm: training mode normalises with the batch and returns updated running
 statistics; evaluation mode uses the stored statistics and leaves them alone.
@@ -20,12 +20,12 @@ from jaxmu.types import Array, Key, Task, Variables
 
 
 def dtype_of(variables: Variables) -> jnp.dtype:
-  """Return the floating type that a model computes in, of its parameters."""
+  """Return the dtype of a model's parameters, in which it computes."""
   return jax.tree.leaves(variables['params'])[0].dtype
 
 
 def clean_images(task: Task, index: Array, dtype: jnp.dtype) -> Array:
-  """Look up and normalise images i32[B] as they are, f[B, H, W, 3]."""
+  """Look up and normalise images i32[B] without augmentation, f[B, H, W, 3]."""
   return batches_lib.normalise(task.transform, task.dataset.image[index], dtype)
 
 
@@ -92,7 +92,7 @@ BIAS_MODES = ('cached', 'live')
 def held_logits(
   task: Task, variables: Variables, images: Array, *, held: Variables, mode: str
 ) -> Array:
-  """Run the model in evaluation mode with the attention biases of another time.
+  """Run the model in evaluation mode with earlier attention biases.
 
   The reference's transformer copies its attention biases when it is switched to
   evaluation mode: until the next switch they keep these values and receive no
@@ -102,7 +102,7 @@ def held_logits(
     task: gives the model.
     variables: the network.
     images: f[B, H, W, 3].
-    held: the same network when it was switched to evaluation mode.
+    held: the same network at the time of the switch to evaluation mode.
     mode: 'cached' for the reference's behaviour, 'live' for ordinary biases.
 
   Returns:
@@ -165,7 +165,7 @@ def cached_teacher(
 
 
 def cached_rows(table: Array | None, position: Array) -> Array | None:
-  """Return rows i32[B] of a table, f[B, ...], or None where there is none."""
+  """Return rows i32[B] of a table, f[B, ...], or None without a table."""
   return None if table is None else jnp.take(table, position, axis=0)
 
 

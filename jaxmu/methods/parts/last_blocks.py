@@ -1,4 +1,4 @@
-"""Retraining the last k blocks of a network, shared by CF-k and EU-k."""
+"""Retrain the last k blocks of a network; shared by CF-k and EU-k."""
 
 import warnings
 from typing import Any, NamedTuple
@@ -17,12 +17,13 @@ from jaxmu.types import Array, Params, Problem, Variables
 
 
 class State(NamedTuple):
-  """A network of which a part is trained.
+  """A network whose last blocks are trained.
 
   Attributes:
     variables: the network.
     opt: optimiser state; there is no momentum.
-    anchor: parameters when training began, which the penalty pulls towards.
+    anchor: parameters at the start of training, which the penalty pulls
+      towards.
   """
 
   variables: Variables
@@ -31,7 +32,7 @@ class State(NamedTuple):
 
 
 def prepare(hparams: Any, problem: Problem) -> Any:
-  """Warn if a model has fewer blocks than are to be retrained."""
+  """Warn if the model has fewer blocks than `num_blocks`."""
   most = len(problem.task.model.blocks.body)
   asked = int(np.max(hparams.num_blocks))
   if asked > most:
@@ -95,7 +96,7 @@ def epoch(
   )
   free = trainable(task.model, state.anchor, hparams.num_blocks)
   order = batches_lib.shuffled(draws, 'retain', problem.split.retain)
-  if hparams.bn_mode == 'train':  # the batch statistics must not see padding
+  if hparams.bn_mode == 'train':  # padding must not enter the batch statistics
     batches = batches_lib.make_batches(
       (order, jnp.ones(order.shape)), hparams.batch_size
     )

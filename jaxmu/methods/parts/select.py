@@ -37,7 +37,7 @@ def k_largest(
 ) -> list[Array]:
   """Mark the k largest entries; otherwise as `k_smallest`."""
   bits = [_bits(leaf) for leaf in leaves]
-  # One less than the largest integer, which marks what is no candidate.
+  # One less than the largest integer, which marks entries out of `among`.
   top = jnp.iinfo(bits[0].dtype).max - 1
   return _mark([top - b for b in bits], k, among)
 
@@ -76,7 +76,7 @@ def _mark(
 
 
 def _only(bits: list[Array], among: Sequence[Array] | None) -> list[Array]:
-  """Rank entries that are no candidates after all others."""
+  """Rank entries outside `among` after all others."""
   if among is None:
     return bits
   never = jnp.iinfo(bits[0].dtype).max
@@ -110,7 +110,7 @@ def _bisect(groups: list[list[Array]], counts: Array) -> Array:
 
 
 def _up_to(bits: list[Array], threshold: Array, k: Array) -> list[Array]:
-  """Mark what is below the threshold and as many ties as make up k."""
+  """Mark entries below the threshold, and ties in order up to k in all."""
   left = k - sum(jnp.sum(b < threshold, dtype=jnp.int32) for b in bits)
   masks = []
   for b in bits:

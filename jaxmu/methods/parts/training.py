@@ -173,7 +173,7 @@ def pad_with_mean(values: Array, count: Array | int, size: int) -> Array:
   """Make f[size] of the first `count` values, keeping their mean.
 
   The rest is filled with this mean, so that passes of different lengths fit one
-  array and the mean of the array is that of the steps taken.
+  array, whose mean is that of the steps taken.
   """
   kept = jnp.arange(values.shape[0]) < count
   taken = jnp.maximum(jnp.sum(kept), 1).astype(values.dtype)
@@ -211,7 +211,7 @@ def weighted_cross_entropy(
 
   Args:
     task: data and model.
-    held: the network when it was switched to evaluation mode.
+    held: the network at the time of the switch to evaluation mode.
     attn_bias_mode: see `forward.held_logits`.
     bn_mode: 'eval' normalises with the stored statistics, 'train' with the
       batch and updates them.
@@ -405,8 +405,8 @@ def relabelled_batches(
     draws: place of this epoch.
     batch_size: B.
     stream: 'randomstate123' for the reference's labels, one sequence that
-      starts again in each epoch and is used in order of encounter; 'key' for
-      fresh labels in every epoch.
+      starts again in each epoch and is used in the order of the shuffled
+      examples; 'key' for fresh labels in every epoch.
 
   Returns:
     Batches of (example i32[B], label i32[B]).

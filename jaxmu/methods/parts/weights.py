@@ -1,8 +1,8 @@
 """Weights by path: edits, layouts, dead weights, fresh values.
 
 A path names a tensor, such as 'layer1_0/conv1/kernel'. Lists of tensors are in
-torch's order and layout, which decides between equal values. Dead weights only
-multiply padding; see `jaxmu.models.dead_weights`.
+torch's order and layout, which breaks ties. Dead weights only multiply padding;
+see `jaxmu.models.dead_weights`.
 """
 
 import math
@@ -110,7 +110,7 @@ def live_weights(task: Task, params: Params) -> Params:
 
 
 def count_dead(task: Task, params: Params) -> dict[str, int]:
-  """Count the weights that only ever meet padding, for each such kernel."""
+  """Count the weights that only multiply padding, for each such kernel."""
   kernels = dead_weights.live_taps(task.model, task.dataset.image.shape[1:])
   shapes = {k: leaf.shape for k, leaf in by_path(params).items()}
   return {
@@ -150,12 +150,12 @@ def fresh_symmetric(
 
 
 def fresh_fan_in(kernel: Array) -> int:
-  """Inputs of one output of a kernel, (height, width, in, out) or (in, out)."""
+  """Return the fan in of a kernel, (height, width, in, out) or (in, out)."""
   return math.prod(kernel.shape[:-1])
 
 
 def fresh_fan_out(kernel: Array) -> int:
-  """Outputs times taps of a convolution kernel, torch's convention."""
+  """Return the fan out of a convolution kernel: output channels times taps."""
   height, width, _, out = kernel.shape
   return height * width * out
 

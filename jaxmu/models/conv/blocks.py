@@ -1,9 +1,9 @@
 """Convolution by patches that several neighbouring outputs share.
 
 With few input channels (the stem: 3) a patch is gathered in pieces too short
-to copy fast, and a product with few output channels runs far below the
-machine's speed. Here one patch holds the pixels of `g` neighbouring outputs of
-a row, and the kernel becomes a banded matrix `f[h * pixels * C, g * K]`: more
+to copy fast, and a product with few output channels reaches a small part of the
+peak speed. Here one patch holds the pixels of `g` neighbouring outputs of a
+row, and the kernel becomes a banded matrix `f[h * pixels * C, g * K]`: more
 multiplications than needed, but longer copies, fewer of them, and a product of
 a better shape. On CPU the batch is processed in slices, so that the patches of
 one slice stay in the cache until they are used.

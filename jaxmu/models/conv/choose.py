@@ -47,10 +47,10 @@ def conv(
     kernel: weights, f[h, w, C, K], of the same dtype.
     stride: step of the window, both axes.
     padding: zeros on each of the four sides.
-    impl: formulation; 'auto' chooses by shape, dtype and platform, and what
-      'winograd' cannot do is done as by 'auto'.
-    input_grad: False promises that nobody needs the gradient with respect to
-      `x` (the stem of a network), which is then zero and costs nothing.
+    impl: formulation; 'auto' chooses by shape, dtype and platform; layers that
+      'winograd' does not support use 'auto'.
+    input_grad: False if the gradient with respect to `x` is not needed (the
+      stem of a network); it is then zero and costs nothing.
 
   Returns:
     f[B, Ho, Wo, K] with Ho = (H + 2 padding - h) // stride + 1.
@@ -70,8 +70,8 @@ def conv(
     impl = 'auto'
   if impl == 'auto':
     impl = choose(x.shape, kernel.shape, stride, padding, x.dtype)
-  # Without the barriers XLA fuses (hence recomputes) whatever produced `x`
-  # into every slice of the patches.
+  # Without the barriers XLA fuses the operation that produced `x` into every
+  # slice of the patches, and so recomputes it.
   x, kernel = lax.optimization_barrier((x, kernel))
   y = _FORMULATIONS[impl](x, kernel, stride, padding, input_grad)
   return lax.optimization_barrier(y)

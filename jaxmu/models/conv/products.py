@@ -1,4 +1,4 @@
-"""The product of a linear layer, with a gradient that transposes little.
+"""The product of a linear layer, with a gradient that transposes less.
 
 The gradient of the weights is a product over all examples, for which one factor
 must be transposed first. On CPU XLA transposes the left one, the layer's input,
