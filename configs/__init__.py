@@ -1,1 +1,1 @@
-"""Example configurations; `jaxmu.study.recipes` has the others by name."""
+"""Example configurations; `jaxmu.study.recipes` defines the others by name."""

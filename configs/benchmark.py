@@ -4,10 +4,10 @@
 
 The originals, the retrained models and every method start from the same
 initialisations and are paired by initialisation. The table (mean and standard
-deviation over initialisations) is printed and kept in `paper_table.md`.
+deviation over initialisations) is printed and written to `paper_table.md`.
 
 An independent re-run of the benchmark on CIFAR-10 with ResNet-18 and searched
-hyper-parameters found (ff: chance accuracy, outputs not finite):
+hyper-parameters gave (ff: chance accuracy, outputs not finite):
 
   method        RetDev  Indisc   RTE
   bt              .109    .975    41

@@ -2,10 +2,10 @@
 
   python -m jaxmu.main --config=configs/ct_resnet.py
 
-The shortest file to copy for a configuration of your own: change fields of what
-`job_config` returns, and keep the file anywhere. An independent re-run of the
-benchmark on CIFAR-10, with searched hyper-parameters, found RetDev .126,
-Indisc .987, RTE 22.
+This is the shortest template of a custom configuration: copy it anywhere and
+change fields of what `job_config` returns. An independent re-run of the
+benchmark on CIFAR-10, with searched hyper-parameters, gave RetDev .126, Indisc
+.987, RTE 22.
 """
 
 from ml_collections import config_dict

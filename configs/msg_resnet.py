@@ -5,12 +5,13 @@
 On digits (16 original, 32 retrained and 32 unlearned networks of width 8; 75 to
 95 s on two CPU cores, compilation included) the AUC of U-LiRA is .581
 [.537, .626] for the originals, .493 [.456, .531] for the retrained models and
-.522 [.501, .542] for MSG, with RetDev .045. These numbers hold for one machine
-and version: rounding alone has moved the originals' from .568 [.547, .590]. An
-interval holds chance in 19 of 20 seeds at best.
+.522 [.501, .542] for MSG, with RetDev .045. These numbers are for one machine
+and version: rounding alone has moved that of the originals from .568
+[.547, .590]. Without a leak, an interval contains chance in at most 19 of 20
+seeds.
 
 An independent re-run of the benchmark on CIFAR-10, with searched
-hyper-parameters, found RetDev .137, Indisc .984, RTE 7.4.
+hyper-parameters, gave RetDev .137, Indisc .984, RTE 7.4.
 """
 
 from ml_collections import config_dict

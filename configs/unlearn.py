@@ -2,8 +2,8 @@
 
   python -m jaxmu.main --config=configs/unlearn.py:METHOD,MODEL,SCALE
 
-In any order; the model is `resnet18` and the scale `digits` where they are not
-given. A method or a model of your own is named by file or import path:
+The order is free; the default model is `resnet18`, the default scale `digits`.
+A custom method or model is named by file or import path:
 
   --config=configs/unlearn.py:scrub,vit11m,cifar10
   --config=configs/unlearn.py:scrub,cifar10-ulira,paper

@@ -8,8 +8,8 @@
     unlearned = jaxmu.unlearn('msg', original)
     print(jaxmu.audit(unlearned, against=jaxmu.retrain(original)))
 
-`METHODS`, `ATTACKS`, `METRICS`, `MODELS` and `DATASETS` list what there is.
-Names are imported when they are first used, so that `import jaxmu` is quick.
+`METHODS`, `ATTACKS`, `METRICS`, `MODELS` and `DATASETS` list the built-in ones.
+Names are imported when they are first used, so that `import jaxmu` is fast.
 """
 
 import importlib

@@ -2,15 +2,14 @@
 
     python -m jaxmu.attack --scores=file.npz --out=directory
 
-The file holds arrays (nothing else of a model is needed; no training code is
-run): `log_odds` float [models, examples] or [models, examples, augmentations],
-or `logits` with a last axis of classes and `labels` int [examples]; `state` int
-[models, examples] (0 retained, 1 forgotten, 2 never seen, 3 excluded); `split`
-int [models]; and, for the comparison with retraining, `retrained_log_odds` or
+No model and no training code are needed. The file holds arrays: `log_odds`
+float [models, examples] or [models, examples, augmentations], or `logits` with
+a last axis of classes and `labels` int [examples]; `state` int [models,
+examples] (0 retained, 1 forgotten, 2 never seen, 3 excluded); `split` int
+[models]; and, for the comparison with retraining, `retrained_log_odds` or
 `retrained_logits` of the same form, and `original_...` for the models before
 unlearning. `failed`, `retrained_failed` and `original_failed` bool [models]
-mark models that diverged. docs/attacks.md
-explains every number.
+mark models that diverged. docs/attacks.md explains every number.
 """
 
 import dataclasses
@@ -36,8 +35,8 @@ from jaxmu.attacks import (
   per_example,
   registry,
   roc,
+  scores,
 )
-from jaxmu.attacks import scores as scores_lib
 from jaxmu.attacks.interface import Attack
 from jaxmu.metrics import distances
 from jaxmu.report import (
@@ -90,30 +89,30 @@ def load(path: str) -> dict[str, np.ndarray]:
     ) from error
 
 
-def read(path: str) -> scores_lib.Scores:
+def read(path: str) -> scores.Scores:
   """Read and check a file of scores.
 
   Raises:
-    ValueError: the file cannot be read, or its content is refused by
-      `scores.from_arrays`.
+    ValueError: the file cannot be read, or `scores.from_arrays` rejects its
+      content.
   """
   return check(path, load(path))
 
 
-def check(path: str, arrays: Mapping[str, np.ndarray]) -> scores_lib.Scores:
+def check(path: str, arrays: Mapping[str, np.ndarray]) -> scores.Scores:
   """Turn the arrays of a file into scores.
 
   Raises:
-    ValueError: they are refused by `scores.from_arrays`.
+    ValueError: `scores.from_arrays` rejects them.
   """
   try:
-    return scores_lib.from_arrays(arrays)
+    return scores.from_arrays(arrays)
   except ValueError as error:
     raise ValueError(f'--scores={path}: {error}') from error
 
 
-def failures(data: scores_lib.Scores) -> dict[str, tuple[int, int]]:
-  """Return how many models failed and how many there are, where any did."""
+def failures(data: scores.Scores) -> dict[str, tuple[int, int]]:
+  """Return (failed models, all models) of populations with failed models."""
   return {
     METHODS[name]: (int(one.failed.sum()), len(one.failed))
     for name, one in data.populations.items()
@@ -164,7 +163,7 @@ class Attacked:
   Attributes:
     estimates: by (method, number), in the order of the report.
     excess: paired differences to the retrained models, by the same.
-    failed: the reason why an attack gave nothing, by its name.
+    failed: the reason why an attack gave no numbers, by its name.
   """
 
   estimates: dict[tuple[str, str], intervals.Estimate] = dataclasses.field(
@@ -175,9 +174,9 @@ class Attacked:
   )
   failed: dict[str, str] = dataclasses.field(default_factory=dict)
 
-  def add(self, found: Sequence[registry.AttackResult]) -> None:
-    """Keep what an attack gave."""
-    for one in found:
+  def add(self, numbers: Sequence[registry.AttackResult]) -> None:
+    """Add the numbers of an attack."""
+    for one in numbers:
       self.estimates[METHODS[one.population], one.metric] = one.estimate
       if one.excess is not None and not np.isnan(one.excess.value):
         self.excess[METHODS[one.population], one.metric] = one.excess
@@ -194,12 +193,12 @@ class Attacked:
 
 
 def run_attacks(
-  data: scores_lib.Scores,
+  data: scores.Scores,
   attacks: Sequence[Attack],
   fprs: Sequence[float],
   advance: Callable[[], None] = lambda: None,
 ) -> Attacked:
-  """Run attacks one by one; one that fails costs only its own numbers."""
+  """Run attacks one by one; an error affects the numbers of one attack."""
   attacked = Attacked()
   for attack in attacks:
     try:
@@ -218,16 +217,16 @@ def rows(attacked: Attacked) -> list[results.Row]:
   `<attack>_<statistic>`, and `excess_<attack>_<statistic>` is the paired
   difference to retrained models.
   """
-  found = []
+  table = []
   for (method, metric), estimate in attacked.estimates.items():
-    beside = attacked.estimates.get((results.REFERENCE, metric))
-    retrained = np.nan if beside is None else beside.value
-    found.append(results.row(method, metric, estimate, retrained))
+    null = attacked.estimates.get((results.REFERENCE, metric))
+    retrained = np.nan if null is None else null.value
+    table.append(results.row(method, metric, estimate, retrained))
     excess = attacked.excess.get((method, metric))
     if excess is not None:
       name = f'{glossary.EXCESS}{metric}'
-      found.append(results.row(method, name, excess, 0.0))
-  return found
+      table.append(results.row(method, name, excess, 0.0))
+  return table
 
 
 def output_rows(
@@ -235,16 +234,17 @@ def output_rows(
 ) -> list[results.Row]:
   """Compare outputs on forgotten examples with those of retrained models.
 
-  The retrained models' own numbers are the scale: retrained models against
-  those of the next row, on examples that neither was trained on.
+  The scale is the same number for retrained models: each is compared with that
+  of the next row, on examples that neither was trained on.
 
   Args:
-    arrays: of the file; without logits of both populations there is no row.
-    group: int[P], what intervals are over.
+    arrays: the arrays of the file; the result is empty without logits of both
+      populations.
+    group: int[P], the units of intervals.
   """
   if not {'logits', 'retrained_logits'} <= arrays.keys():
     return []
-  # The clean view, where there are several.
+  # The unaugmented view, where there are several.
   unlearned, retrained = (
     z[:, :, 0] if z.ndim == 4 else z
     for z in (arrays['logits'], arrays['retrained_logits'])
@@ -253,18 +253,18 @@ def output_rows(
   forgotten = state == log_odds.FORGOTTEN
   unused = np.roll(state, -1, axis=0) != log_odds.RETAINED
   following = np.roll(retrained, -1, axis=0)
-  found = []
+  table = []
   for name, function in distances.OUTPUT_DISTANCES.items():
-    own, scale = (
+    distance, scale = (
       _over_groups(function, retrained, other, where, group)
       for other, where in (
         (unlearned, forgotten),
         (following, forgotten & unused),
       )
     )
-    found.append(results.row(results.UNLEARNED, name, own, scale.value))
-    found.append(results.row(results.REFERENCE, name, scale, scale.value))
-  return found
+    table.append(results.row(results.UNLEARNED, name, distance, scale.value))
+    table.append(results.row(results.REFERENCE, name, scale, scale.value))
+  return table
 
 
 def _over_groups(
@@ -303,29 +303,29 @@ def notes(attacked: Attacked) -> list[str]:
   ]
 
 
-def exposure_csv(data: scores_lib.Scores) -> str:
+def exposure_csv(data: scores.Scores) -> str:
   """List the exposure of every tested example, most exposed first."""
-  found = {
+  exposures = {
     name: per_example.exposure(one) for name, one in data.populations.items()
   }
-  own, null = found['unlearned'], found.get('retrained')
-  tested = np.flatnonzero(np.isfinite(own.auc))
+  audited, null = exposures['unlearned'], exposures.get('retrained')
+  tested = np.flatnonzero(np.isfinite(audited.auc))
   lines = ['example,auc,p_value,discovered,retrained_auc']
-  for n in tested[np.argsort(-own.auc[tested], kind='stable')]:
+  for n in tested[np.argsort(-audited.auc[tested], kind='stable')]:
     retrained = repr(float(null.auc[n])) if null is not None else 'nan'
     lines.append(
-      f'{n},{float(own.auc[n])!r},{float(own.p_value[n])!r},'
-      f'{int(own.discovered[n])},{retrained}'
+      f'{n},{float(audited.auc[n])!r},{float(audited.p_value[n])!r},'
+      f'{int(audited.discovered[n])},{retrained}'
     )
   return '\n'.join(lines) + '\n'
 
 
-def membership(data: scores_lib.Scores) -> bytes:
+def membership(data: scores.Scores) -> bytes:
   """Return U-LiRA's scores of every model and example, as an .npz file.
 
   It holds `log_ratio` f32[P, N], log-likelihood ratios of forgotten against
-  never seen, and `probability` f32[P, N] of having been forgotten where both
-  are as likely beforehand; NaN where an example could not be scored.
+  never seen, and `probability` f32[P, N] of having been forgotten, at equal
+  prior probabilities; NaN where an example could not be scored.
   """
   ratio = registry.score('ulira', data)['unlearned']
   content = io.BytesIO()
@@ -337,9 +337,7 @@ def membership(data: scores_lib.Scores) -> bytes:
   return content.getvalue()
 
 
-def pictures(
-  data: scores_lib.Scores, problems: list[str]
-) -> list[html.Picture]:
+def pictures(data: scores.Scores, problems: list[str]) -> list[html.Picture]:
   """Draw ROC, trade-off, log-odds and exposure of all populations.
 
   Args:
@@ -356,7 +354,7 @@ def pictures(
 
 
 def _roc(
-  data: scores_lib.Scores, ratios: Mapping[str, np.ndarray]
+  data: scores.Scores, ratios: Mapping[str, np.ndarray]
 ) -> plots.Figure | None:
   curves = {}
   for name, ratio in ratios.items():
@@ -375,7 +373,7 @@ def _roc(
 
 
 def _trade_off(
-  data: scores_lib.Scores, ratios: Mapping[str, np.ndarray]
+  data: scores.Scores, ratios: Mapping[str, np.ndarray]
 ) -> plots.Figure | None:
   errors = {}
   for name, ratio in ratios.items():
@@ -389,7 +387,7 @@ def _trade_off(
 
 
 def _by_kind(
-  score: np.ndarray, one: scores_lib.PopulationScores
+  score: np.ndarray, one: scores.PopulationScores
 ) -> tuple[np.ndarray, np.ndarray]:
   """Return known scores of forgotten and of never-seen points."""
   known, state = np.isfinite(score), one.audited_state
@@ -399,7 +397,7 @@ def _by_kind(
   )
 
 
-def _log_odds(data: scores_lib.Scores) -> plots.Figure:
+def _log_odds(data: scores.Scores) -> plots.Figure:
   return plots.log_odds(
     {
       METHODS[name]: _by_kind(one.mean, one)
@@ -408,7 +406,7 @@ def _log_odds(data: scores_lib.Scores) -> plots.Figure:
   )
 
 
-def _exposure(data: scores_lib.Scores) -> plots.Figure | None:
+def _exposure(data: scores.Scores) -> plots.Figure | None:
   if data.original is None:
     return None
   auc = {
@@ -427,7 +425,7 @@ def _exposure(data: scores_lib.Scores) -> plots.Figure | None:
 def command(
   scores: str, out: str, attacks: Sequence[str], fprs: Sequence[str]
 ) -> str:
-  """Return the command line that makes the same report again."""
+  """Return the command line that reproduces the report."""
   words = ['python', '-m', 'jaxmu.attack', f'--scores={scores}', f'--out={out}']
   if attacks:
     words.append(f'--attacks={",".join(attacks)}')
@@ -477,7 +475,7 @@ def main(argv: list[str]) -> None:
 
 
 def make_report(
-  data: scores_lib.Scores,
+  data: scores.Scores,
   attacked: Attacked,
   outputs: Sequence[results.Row] = (),
   command: str = '',
@@ -488,7 +486,7 @@ def make_report(
     data: the scores.
     attacked: numbers of the attacks.
     outputs: of `output_rows`.
-    command: makes the same report again.
+    command: the command line that reproduces the report.
   """
   problems: list[str] = []
   drawn = pictures(data, problems)
@@ -508,7 +506,7 @@ def make_report(
   )
 
 
-def _lead(data: scores_lib.Scores) -> list[str]:
+def _lead(data: scores.Scores) -> list[str]:
   models, examples = data.state.shape
   forgotten = int((data.state == log_odds.FORGOTTEN).any(axis=0).sum())
   against = 'with' if data.retrained is not None else 'without'

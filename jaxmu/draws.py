@@ -1,10 +1,10 @@
-"""Randomness by name: every draw has an address, and a test may supply it.
+"""Randomness by name: every draw has an address, and tests can replace it.
 
 A draw is addressed by the path of names and counters that leads to it, for
-example `unlearn / member 17 / epoch 3 / order`. Nothing is split by position,
-so chunking, sharding and resuming do not change a draw. Recorded runs use the
-same calls: a draw whose path of names is in `recorded` is taken from there, so
-that a run can be compared with published numbers step for step.
+example `unlearn / member 17 / epoch 3 / order`. No key is split by
+position, so chunking, sharding and resuming do not change a draw. A draw whose
+path of names is in `recorded` is taken from there, so that a run can be
+compared step by step with a recorded one.
 """
 
 import math
@@ -116,10 +116,10 @@ class Draws:
     return jax.random.randint(derive(self.key, name), shape, 0, high, jnp.int32)
 
   def make(self, name: str, maker: Callable[[Key], Any]) -> Any:
-    """Draw anything, for example a network: `maker(key)` unless recorded.
+    """Draw any pytree, for example a network: `maker(key)` unless recorded.
 
-    A recorded pytree has one name, its leaves with the leading axes
-    of the counters.
+    A recorded pytree has one name; its leaves have the leading axes of the
+    counters.
     """
     recorded = self.recorded.get(self.path + name)
     if recorded is None:
@@ -133,7 +133,7 @@ class Draws:
     return derive(self.key, name)
 
   def is_recorded(self, name: str) -> bool:
-    """Whether the draw `name` of this place is supplied rather than made."""
+    """Return whether the draw `name` of this place is recorded."""
     return self.path + name in self.recorded
 
   def _several(
@@ -143,7 +143,7 @@ class Draws:
     shapes: Mapping[str, tuple[int, ...]],
     dtype: Any,
   ) -> dict[str, Array]:
-    """Look up what is recorded; cut the rest from one draw."""
+    """Look up recorded arrays; cut the others from one draw."""
     known = {
       key: draw(f'{name}/{key}', shape, dtype)
       for key, shape in shapes.items()

@@ -1,24 +1,24 @@
 """Write files and folders atomically, lock them, hash them.
 
-Everything in jaxmu that replaces a file, keeps other processes out or
-fingerprints what is on the disk calls this module.
+Other modules use these functions to replace files, to lock them between
+processes and to compute digests of them.
 
   write_text, write_bytes, write_arrays, replacing    one file
   atomic_folder, publish_folder                       one folder
-  sweep                                               after killed writers
+  sweep                                               remove temporaries
   lock                                                between processes
   sha256, digest                                      of files, of JSON
 
-A file or folder is either the old one or the new one, never a part, whatever
-happens to its writer. It is written under a temporary name beside its place,
+A file or folder is always either the old one or the complete new one, even if
+its writer is killed. It is written under a temporary name beside its place,
 
   .<name>.<random>.tmp             a file
   .draft-<random>/new              a folder
-                  /old, target     what it replaces, and where that was
+                  /old, target     the replaced folder, and its path
                   /lock
 
-and moved there as the last act. Temporaries are locked while their writer
-lives, so that `sweep` removes only those of dead ones.
+and then moved there. Temporaries are locked while their writer runs, so that
+`sweep` removes only those of killed writers.
 """
 
 import contextlib
@@ -58,16 +58,15 @@ def path(text: Path) -> pathlib.Path:
     return pathlib.Path(expanded).expanduser()
   except (RuntimeError, ValueError) as error:
     raise ValueError(
-      f'{os.fspath(text)!r} is no usable path ({error}): write it in full'
+      f'{os.fspath(text)!r} is not a usable path ({error}): write it in full'
     ) from None
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-  """Open a file whose content replaces `path` when the block ends well.
+  """Open a file whose content replaces `path` when the block succeeds.
 
-  Readers see the old file or the new one, never a part. Missing folders are
-  made.
+  Readers see the old file or the complete new one. Missing folders are made.
 
   Args:
     path: the file to write.
@@ -127,7 +126,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> pathlib.Path:
 def atomic_folder(parent: pathlib.Path) -> Iterator[pathlib.Path]:
   """Give an empty folder to fill; `publish_folder` moves it to its place.
 
-  What was not published is removed at the end.
+  An unpublished folder is removed at the end.
 
   Args:
     parent: where the draft is made: on the disk of its final place, which is
@@ -154,8 +153,8 @@ def atomic_folder(parent: pathlib.Path) -> Iterator[pathlib.Path]:
 def publish_folder(folder: pathlib.Path, target: pathlib.Path) -> None:
   """Move a draft, or a folder inside one, to its place below the parent.
 
-  What is there is set aside first and put back if the move fails: a kill at
-  any moment leaves the old folder or the new one.
+  An existing folder is set aside first and restored if the move fails, so that
+  a kill at any moment leaves the old folder or the new one.
   """
   home = next(p for p in folder.parents if p.name.startswith(_DRAFT))
   target.parent.mkdir(parents=True, exist_ok=True)
@@ -167,9 +166,9 @@ def publish_folder(folder: pathlib.Path, target: pathlib.Path) -> None:
 
 
 def sweep(folder: pathlib.Path) -> None:
-  """Remove what killed writers left anywhere below a folder.
+  """Remove the temporaries of killed writers anywhere below a folder.
 
-  What a living process is writing stays, and so does what cannot be removed.
+  Temporaries of running processes stay, and so do those that cannot be removed.
   """
   for path in list(folder.rglob(f'.*{_SUFFIX}')):
     with contextlib.suppress(OSError), path.open('rb') as file:
@@ -182,7 +181,7 @@ def sweep(folder: pathlib.Path) -> None:
 
 
 def _sweep_drafts(parent: pathlib.Path) -> None:
-  """Remove the drafts of a folder whose writers are gone."""
+  """Remove the drafts of killed writers in a folder."""
   for home in parent.glob(f'{_DRAFT}*'):
     with contextlib.suppress(OSError), (home / 'lock').open('a') as file:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -190,7 +189,7 @@ def _sweep_drafts(parent: pathlib.Path) -> None:
 
 
 def _remove_draft(home: pathlib.Path) -> None:
-  """Put back what was set aside and not replaced; remove the rest."""
+  """Restore a folder that was set aside and not replaced; remove the draft."""
   note = home / 'target'
   if note.exists() and (home / 'old').exists():
     target = home.parent / note.read_text()
@@ -203,7 +202,7 @@ def _remove_draft(home: pathlib.Path) -> None:
 def lock(path: pathlib.Path, *, wait: bool = True) -> Iterator[None]:
   """Keep other processes and threads out of a block.
 
-  The system drops the lock of a process that ends in any way.
+  The system releases the lock when the process ends, in any way.
 
   Args:
     path: the lock's file, whose folder must exist; removed at the end.
@@ -217,7 +216,7 @@ def lock(path: pathlib.Path, *, wait: bool = True) -> Iterator[None]:
   while True:
     with path.open('w') as file:
       fcntl.flock(file, how)
-      # Who held it before may have removed the file that we were waiting for.
+      # The previous holder may have removed the file; then lock the new one.
       if not _is_at(file.fileno(), path):
         continue
       try:
@@ -243,8 +242,8 @@ def sha256(path: Path) -> str:
   """
   path = pathlib.Path(path)
   if path.is_dir():
-    found = sorted(p for p in path.rglob('*') if p.is_file())
-    names = [[p.relative_to(path).as_posix(), sha256(p)] for p in found]
+    paths = sorted(p for p in path.rglob('*') if p.is_file())
+    names = [[p.relative_to(path).as_posix(), sha256(p)] for p in paths]
     return digest(names, digits=64)
   with open(path, 'rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()
@@ -254,7 +253,7 @@ def digest(*inputs: Any, digits: int = 12) -> str:
   """Return hex digits that change with any of the inputs.
 
   Args:
-    *inputs: plain values, as JSON takes them, and NumPy arrays and scalars. The
+    *inputs: JSON values, NumPy arrays and NumPy scalars. The
       order of a dict's keys does not matter.
     digits: how many to return, at most 64.
 

@@ -2,8 +2,8 @@
 
 A *leaf* is an array that may differ per member of a population and never costs
 a compilation; a *static* decides a shape or a Python branch; a *derived* leaf
-is computed on the host from the others before a run starts, where float32 would
-round. Default, valid range, search space and, where the reference samples a
+is computed on the host from the others before a run starts, since float32 would
+round it. Default, valid range, search space and, where the reference samples a
 value it never uses, the reason why it is dead are in the method's file:
 
   @struct.dataclass
@@ -102,8 +102,8 @@ def leaf(
       A tuple makes an array [len]; a single number then stands for all of it.
     valid: the range outside which a run is refused before it starts.
     search: the benchmark's search space, None if the value is held fixed.
-    dead: why the value has no effect, where the reference samples it all the
-      same; the contract test holds the claim against the code.
+    dead: why the value has no effect, where the reference samples it anyway;
+      the contract test checks the claim.
   """
   meta = dict(valid=valid, search=search, dead=dead, default=default)
   return struct.field(
@@ -134,8 +134,8 @@ def derived() -> Any:
 
 
 def _as_leaf(value) -> np.ndarray:
-  # A Python scalar is weakly typed and would retrace beside a stacked array.
-  # Host float64 keeps a fraction exact until `prepare` has counted with it.
+  # A Python scalar is weakly typed and would be traced again beside an array.
+  # Host float64 keeps a fraction exact until `prepare` has used it.
   integer = isinstance(value, int | np.integer)
   return np.asarray(value, np.int32 if integer else np.float64)
 
@@ -151,7 +151,7 @@ def meta(field: dataclasses.Field) -> dict[str, Any]:
 
 
 def is_static(field: dataclasses.Field) -> bool:
-  """Whether a field was declared with `static`."""
+  """Return whether a field was declared with `static`."""
   return not field.metadata.get('pytree_node', True)
 
 
@@ -165,8 +165,8 @@ def from_config(cls: type, values: Mapping[str, Any], where: str = '') -> Any:
 
   Args:
     cls: a class whose fields are declared with `leaf` and `static`.
-    values: names to numbers (or strings, for static choices); what is missing
-      keeps its default.
+    values: names to numbers (or strings, for static choices); missing ones keep
+      their defaults.
     where: prefix of the names in error messages, such as 'config.unlearn.'.
 
   Returns:

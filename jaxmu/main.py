@@ -10,8 +10,8 @@
                                    train nothing
 
 A scale is digits (the default), mnist, fashion_mnist, cifar10, cifar100 or
-utkface; with -ulira for 64 splits and 10 forget sets; with ,paper for methods
-as in the works that they come from.
+utkface; the suffix -ulira selects 64 splits and 10 forget sets, and the suffix
+,paper selects methods as in their original papers.
 """
 
 import pathlib
@@ -67,11 +67,11 @@ def set_up_jax(config: dict[str, Any]) -> None:
 
   from jaxmu.study import execution
 
-  # Not checked yet; what is wrong is refused with all other settings.
+  # Wrong values are reported later, with those of all other settings.
   run = config.get('run')
-  asked = run.get('devices', 0) if isinstance(run, dict) else 0
-  given = isinstance(asked, int) and asked > 0
-  devices = asked if given else execution.cores()
+  wanted = run.get('devices', 0) if isinstance(run, dict) else 0
+  given = isinstance(wanted, int) and wanted > 0
+  devices = wanted if given else execution.cores()
   jax.config.update('jax_num_cpu_devices', devices)
   workdir = pathlib.Path(str(config.get('workdir', ''))).expanduser()
   jax.config.update('jax_compilation_cache_dir', str(workdir / 'cache' / 'jax'))

@@ -5,10 +5,11 @@
   epoch(hparams, draws, problem, state, epoch) -> (state, info)
   finish(hparams, state) -> variables
 
-A state holds what the next epoch needs: a NamedTuple with a field `variables`.
-An info is a flat dict of scalars or arrays [steps] to plot, with a 'loss'. The
-epoch counter and the number of epochs are traced, so neither costs a
-compilation. Populations, progress, checkpoints and timing belong to the caller.
+A state is a NamedTuple with a field `variables` and whatever else the next
+epoch needs. An info is a flat dict of scalars or arrays [steps] to plot, with a
+'loss'. The epoch counter and the number of epochs are traced, so neither costs
+a compilation. Populations, progress, checkpoints and timing belong to the
+caller.
 """
 
 import dataclasses
@@ -27,7 +28,7 @@ Info = dict[str, Array]
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-  """What the counted cost of a method depends on besides hyper-parameters."""
+  """The sizes of sets that the counted cost of a method depends on."""
 
   retain: int
   forget: int
@@ -42,10 +43,10 @@ class Chosen(NamedTuple):
 
   Attributes:
     action: what the method does to them; 'selected' means that it trains no
-      others.
-    info: name of the info that counts the dead ones in an epoch; '' for a
+      other weights.
+    info: name of the info with the number of dead ones in an epoch; '' for a
       method that changes all weights.
-    every_epoch: whether every epoch selects others, so that counts add up.
+    every_epoch: whether every epoch selects new weights, so that counts add up.
   """
 
   action: Literal['replaced', 'selected', 'pruned', 'noised']
@@ -66,7 +67,7 @@ class Card:
       running a teacher once instead of in every step, is counted.
     reads: which index sets the method reads, of 'retain', 'forget', 'val'.
     label: short name for tables and pictures; '' for the method's name.
-    needs: what a model must have, of 'conv' and 'batch_norm'.
+    needs: layers that a model must have, from 'conv' and 'batch_norm'.
     small: values of hyper-parameters for the contract test where the defaults
       do not suit its problem of 20 retained examples.
     digits: values of hyper-parameters that suit the digits scale, see below;
@@ -74,8 +75,8 @@ class Card:
     exempt: rules of the contract test that do not apply, each with the reason.
     paper: values of options that follow the cited work where the benchmark's
       code departs from it; see `jaxmu.methods.hparams_for`.
-    chosen: the weights that it selects or changes, None if all weights are
-      trained alike.
+    chosen: the weights that it selects or changes, None if it trains all
+      weights alike.
 
   The digits scale is a ResNet-18 of width 8 on 1,098 retained images, which
   make 18 steps in batches of 64. The defaults suit 64 channels, tens of
@@ -125,7 +126,7 @@ class Method(NamedTuple):
   prepare: Callable[[Any, Problem], Any] = _unchanged
 
 
-# What the functions of a method are called with, by name.
+# The arguments of the functions of a method.
 ARGUMENTS = {
   'prepare': ('hparams', 'problem'),
   'init': ('hparams', 'draws', 'problem'),
@@ -135,14 +136,13 @@ ARGUMENTS = {
 
 
 def as_method(value: Any) -> Method:
-  """Return an object as a method; refuse one that cannot be one.
+  """Check that an object is a method, and return it.
 
   Args:
-    value: what a plug-in defines as `METHOD`.
+    value: `METHOD` of a plug-in.
 
   Raises:
-    ValueError: it is no complete `Method`; the message is one line that says
-      what is missing.
+    ValueError: it is not a complete `Method`; the message says what is missing.
   """
   if not isinstance(value, Method):
     raise ValueError(
@@ -182,15 +182,15 @@ def _check_arguments(part: str, function: Any, names: tuple[str, ...]) -> None:
     raise ValueError(
       f'{part} is a {type(function).__name__}; give a function {wanted}'
     )
-  found = tuple(inspect.signature(function).parameters)
-  if found != names:
+  parameters = tuple(inspect.signature(function).parameters)
+  if parameters != names:
     raise ValueError(
-      f'the arguments of {part} are ({", ".join(found)}); write {wanted}'
+      f'the arguments of {part} are ({", ".join(parameters)}); write {wanted}'
     )
 
 
 def check(method: Method, problem: Problem) -> None:
-  """Refuse a problem that a method cannot work on, before any training.
+  """Check that a method can work on a problem, before any training.
 
   Args:
     method: the method.
@@ -221,13 +221,13 @@ def run(
 ) -> tuple[Variables, list[Info]]:
   """Unlearn with one model, epoch by epoch; the plain loop.
 
-  A population of models gives what this gives for each of them.
+  A population gives the same result for each of its models.
 
   Args:
     method: what `jaxmu.methods.get` returns.
     hparams: an instance of `method.Hparams` with scalar leaves, as
       `jaxmu.hparams.from_config` makes it.
-    draws: place of this run's random draws.
+    draws: random draws of this run.
     problem: data, split and starting model.
 
   Returns:

@@ -30,10 +30,9 @@ T = TypeVar('T')
 
 
 class Registry(Mapping[str, T], Generic[T]):
-  """Built-in entries by name, and everything that can be named beside them.
+  """Built-in entries by name, and plug-ins.
 
-  As a mapping it holds the built-in entries alone; `resolve` also finds
-  plug-ins.
+  As a mapping it contains the built-in entries; `resolve` also loads plug-ins.
 
   Example:
     >>> from jaxmu import methods
@@ -55,9 +54,9 @@ class Registry(Mapping[str, T], Generic[T]):
       kind: 'method', 'attack', 'metric' or 'model'. A module's attribute is
         the kind in capitals; the group of entry points is `jaxmu.<kind>s`.
       builtin: the built-in entries.
-      check: returns an object that a plug-in gave as an entry; raises a
+      check: returns the object of a plug-in as an entry, or raises a
         ValueError that says what is wrong with it.
-      title: what to print beside a name.
+      title: returns the text to print beside a name.
     """
     self.kind = kind
     self.attribute = kind.upper()
@@ -86,34 +85,34 @@ class Registry(Mapping[str, T], Generic[T]):
     return sorted(set(_entry_points(self.group)) - set(self._builtin))
 
   def resolve(self, spec: Any) -> T:
-    """Return the entry that a name, path, module or object stands for.
+    """Return the entry that a name, path, module or object refers to.
 
     Args:
       spec: see the module's docstring.
 
     Raises:
-      ValueError: nothing is found, or what is found is not an entry; the
+      ValueError: there is nothing of this name, or it is not an entry; the
         message is one line that names the value and the remedy.
     """
     if isinstance(spec, str) and spec in self._builtin:
       return self._builtin[spec]
-    found = self._load(spec) if isinstance(spec, str) else spec
-    if isinstance(found, types.ModuleType):
-      found = self._attribute_of(found, self.attribute, spec)
+    entry = self._load(spec) if isinstance(spec, str) else spec
+    if isinstance(entry, types.ModuleType):
+      entry = self._attribute_of(entry, self.attribute, spec)
     try:
-      return self._check(found)
+      return self._check(entry)
     except ValueError as error:
       raise ValueError(f'{self.kind} {_name(spec)}: {error}') from error
 
   def fingerprint(self, spec: Any) -> str:
-    """Return what the address of a result needs of an entry's code.
+    """Return a hash of an entry's code, for the addresses of results.
 
     Args:
       spec: as for `resolve`.
 
     Returns:
       '' for a built-in entry; else the SHA-256 of the source files of the
-      plug-in's package, or of its file where it is no package, in hex.
+      plug-in's package, or of its file if it is not in a package, in hex.
 
     Raises:
       ValueError: the source cannot be read, as for a function typed into an
@@ -166,7 +165,7 @@ class Registry(Mapping[str, T], Generic[T]):
     hint = f'did you mean {near[0]!r}? ' if near else ''
     return (
       f'unknown {self.kind} {name!r}; {hint}choose one of {", ".join(known)}, '
-      f'or name your own as my_{self.kind}.py or my_package.my_{self.kind}'
+      f'or a plug-in such as my_{self.kind}.py or my_package.my_{self.kind}'
     )
 
 
@@ -204,8 +203,8 @@ def _source_digest(spec: Any, entry: Any, kind: str) -> str:
   file = getattr(owner, '__file__', None)
   if file is None:
     raise ValueError(
-      f'{kind} {_name(spec)}: its source cannot be read, so results could not '
-      'be told from those of a changed version; define it in a file'
+      f'{kind} {_name(spec)}: its source cannot be read, so changes of it '
+      'could not be detected; define it in a file'
     )
   package = owner.__name__.partition('.')[0] if owner.__package__ else ''
   root = getattr(sys.modules.get(package), '__file__', None)
@@ -223,7 +222,7 @@ def _defining_module(spec: Any, entry: Any) -> Any:
     return spec
   if isinstance(spec, str) and spec.partition(':')[0].endswith('.py'):
     return load_file(spec.partition(':')[0])
-  # A NamedTuple or dataclass of functions is known by one of its functions.
+  # The module of a NamedTuple or dataclass is that of one of its functions.
   candidates = [entry, *(entry if isinstance(entry, tuple) else ())]
   candidates += list(getattr(entry, '__dict__', {}).values())
   for one in candidates:

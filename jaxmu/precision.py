@@ -34,7 +34,7 @@ def model_options(name: str) -> dict[str, Any]:
 
 
 def products(name: str) -> contextlib.AbstractContextManager:
-  """Return the context in which a program is to be traced.
+  """Return the context in which to trace a program.
 
   JAX on a GPU rounds the factors of float32 products by default, so full
   float32 is requested explicitly.

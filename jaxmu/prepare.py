@@ -1,10 +1,10 @@
-"""Put a data set where jaxmu looks for it.
+"""Prepare a data set for jaxmu.
 
   python -m jaxmu.prepare cifar10                      download and prepare
   python -m jaxmu.prepare cifar10 --manual_dir=DIR     from archives in DIR
   python -m jaxmu.prepare svhn_cropped                 any set of tfds
   python -m jaxmu.prepare cats --from_images=DIR       DIR/<class>/<image>.png
-  python -m jaxmu.prepare mine --from_arrays x.npy y.npy
+  python -m jaxmu.prepare birds --from_arrays x.npy y.npy
   python -m jaxmu.prepare small --from_tfds=stl10 --image_size=32
 
 The set is then loaded once, which checks it and fills the cache.
@@ -49,14 +49,14 @@ def main(argv: list[str] | None = None) -> int:
     return 1
   for warning in caught:
     print(f'warning: {warning.message}')
-  _print_doubts(source)
+  _print_warnings(source)
   cache_dir = datasets.default_cache_dir()
   print(f'{source!r}\ndata set: {data_dir}\ncache: {cache_dir}')
   return 0
 
 
-def _print_doubts(source: datasets.Source) -> None:
-  """Print what is accepted but rarely meant."""
+def _print_warnings(source: datasets.Source) -> None:
+  """Print warnings about unusual data."""
   dev_label = source.label[: source.num_dev]
   for line in (
     formats.absent_classes(dev_label, num_classes=source.num_classes),
@@ -80,7 +80,7 @@ def _expand_paths(args: argparse.Namespace) -> None:
 
 
 def _check_flags(args: argparse.Namespace) -> None:
-  """Refuse flags out of range, and flags that would have no effect."""
+  """Check the ranges of flags, and that every flag has an effect."""
   for flag, key in _LIMITED.items():
     value = getattr(args, flag)
     if value is not None:
@@ -116,7 +116,7 @@ def _fetch_flags(name: str) -> set[str]:
 
 
 def _check_custom(args: argparse.Namespace, data_dir: pathlib.Path) -> None:
-  """Refuse what can be refused before any image is read."""
+  """Check everything that can be checked before any image is read."""
   custom.check_name(args.name)
   custom.check_free(args.name, data_dir=data_dir, overwrite=args.overwrite)
   if args.test_fraction is not None:
@@ -173,7 +173,7 @@ def _prepare_custom(args: argparse.Namespace, data_dir: pathlib.Path) -> None:
     meta |= {'num_classes': args.num_classes} if args.num_classes else {}
   else:
     folder = data_dir / args.from_tfds
-    # --overwrite means the new set here, not the one it is made of.
+    # --overwrite applies to the new set, not to its source.
     _prepare_named(args, args.from_tfds, data_dir, overwrite=False)
     opened = formats.open_prepared(
       args.from_tfds,

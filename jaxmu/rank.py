@@ -2,11 +2,12 @@
 
     python -m jaxmu.rank --jobs=workdir1,workdir2 --out=directory
 
-A job is a cell: a data set and an architecture. Within each, methods are ranked
-over initialisations by RetDev and Disc and sorted into groups, and by run time;
-across jobs come mean ranks with bootstrap intervals, Nemenyi's critical
-difference, counts of placements, and a combined rank. The benchmark's own rule
-is not published; this one is ours (docs/attacks.md).
+A job is a cell: a data set and an architecture. Within each cell, methods are
+ranked over initialisations by RetDev and Disc and sorted into groups, and
+ranked by run time. Across jobs there are mean ranks with bootstrap intervals,
+Nemenyi's critical difference, counts of placements, and a combined rank. The
+benchmark does not publish its rule; docs/attacks.md describes the one used
+here.
 """
 
 import functools
@@ -47,13 +48,13 @@ def methods_of(folder: pathlib.Path) -> list[str]:
     raise ValueError(
       f'{folder} has no {path.name}; give the workdir of a finished job'
     )
-  found = results.read_csv(path, results.Observation)
-  order = results.ordered(row.method for row in found)
+  rows = results.read_csv(path, results.Observation)
+  order = results.ordered(row.method for row in rows)
   return [n for n in order if n not in (results.REFERENCE, results.ORIGINAL)]
 
 
 def read(folder: pathlib.Path, methods: Sequence[str]) -> Cell:
-  """Read a job and rank these of its methods.
+  """Read a job and rank some of its methods.
 
   Raises:
     ValueError: too few methods or initialisations to rank.
@@ -67,15 +68,16 @@ def read(folder: pathlib.Path, methods: Sequence[str]) -> Cell:
   except (OSError, ValueError) as error:
     raise ValueError(
       f'{folder}: results.json cannot be read ({error}); run the job again, '
-      'which makes its report from what is stored'
+      'which writes the report from stored results'
     ) from error
-  found = ranking.rank_methods(
+  rankings = ranking.rank_methods(
     {
-      n: {k: np.array(v) for k, v in own.items()} for n, own in per_seed.items()
+      name: {metric: np.array(values) for metric, values in one.items()}
+      for name, one in per_seed.items()
     },
     classes=facts['provenance']['data']['classes'],
   )
-  if len(found) < len(ranking.TITLES):
+  if len(rankings) < len(ranking.TITLES):
     raise ValueError(
       f'{folder} cannot be ranked; it takes two methods that do better than '
       f'guessing and {ranking.MIN_SEEDS} initialisations or pairs of splits '
@@ -87,8 +89,8 @@ def read(folder: pathlib.Path, methods: Sequence[str]) -> Cell:
   slowness = stats.rankdata([-speed.get(name, 0.0) for name in methods])
   return Cell(
     str(folder),
-    {**{k: v.mean_rank for k, v in found.items()}, 'rte': slowness},
-    {k: v.placement() for k, v in found.items()},
+    {**{k: v.mean_rank for k, v in rankings.items()}, 'rte': slowness},
+    {k: v.placement() for k, v in rankings.items()},
   )
 
 
@@ -106,7 +108,7 @@ def rows(
   methods: Sequence[str],
 ) -> list[results.Row]:
   """Return ranks over cells, counts of groups and the combined rank."""
-  found = [
+  table = [
     results.Row(
       name,
       f'rank_{metric}',
@@ -120,7 +122,7 @@ def rows(
   ]
   for metric in cells[0].groups:
     groups = np.stack([c.groups[metric] for c in cells])
-    found += [
+    table += [
       results.Row(
         name,
         f'{place}_{metric}',
@@ -131,11 +133,11 @@ def rows(
       for i, name in enumerate(methods)
     ]
   combined = ranking.combined_rank([r.mean_rank for r in overall.values()])
-  found += [
+  table += [
     results.Row(name, 'rank_combined', float(combined[i]), n=len(cells))
     for i, name in enumerate(methods)
   ]
-  return found
+  return table
 
 
 def pictures(
@@ -173,7 +175,7 @@ def pictures(
 
 
 def command(folders: Sequence[str], out: str = '') -> str:
-  """Return the command line that makes the same report again."""
+  """Return the command line that reproduces the report."""
   words = ['python', '-m', 'jaxmu.rank', f'--jobs={",".join(folders)}']
   return shlex.join([*words, *([f'--out={out}'] if out else [])])
 
@@ -183,7 +185,7 @@ def rank(folders: Sequence[str], out: str = '') -> html.Report:
 
   Args:
     folders: work directories of finished jobs.
-    out: where the report goes, for the command that repeats it.
+    out: folder of the report, for the command that reproduces it.
 
   Raises:
     ValueError: fewer than two jobs, or one that cannot be ranked.
@@ -195,8 +197,8 @@ def rank(folders: Sequence[str], out: str = '') -> html.Report:
       f'{MIN_JOBS}, each once (a single one is ranked in its own report.html)'
     )
   every = [methods_of(path) for path in paths]
-  methods = [name for name in every[0] if all(name in own for own in every)]
-  left_out = sorted({n for own in every for n in own} - set(methods))
+  methods = [name for name in every[0] if all(name in other for other in every)]
+  left_out = sorted({n for one in every for n in one} - set(methods))
   cells = [read(path, methods) for path in paths]
   overall = over_cells(cells)
   listed = ', '.join(results.label(name) for name in left_out)

@@ -1,4 +1,4 @@
-"""What a number of a report means: the entry of a metric in the glossary."""
+"""The meaning of a number of a report: an entry of the glossary."""
 
 import dataclasses
 
@@ -14,13 +14,13 @@ class Term:
   """The meaning of one number.
 
   Attributes:
-    title: a few words, for headings and columns.
-    sentence: one sentence for a reader who is new to it, with a full stop. In
+    title: short name, for headings and columns.
+    sentence: one sentence that explains it, with a full stop. In
       the terms of an attack, '{attack}' stands for the attack as the subject
       of a sentence.
     unit: one of `UNITS`.
     better: which values are better, one of `DIRECTIONS`: 'retrained', 'half',
-      'one' and 'zero' mean the closer to that value the better.
+      'one' and 'zero' mean that closer to that value is better.
     source: where the definition comes from.
 
   Raises:

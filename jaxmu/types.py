@@ -1,4 +1,4 @@
-"""Data, tasks and problems, and the legend of array shapes.
+"""Data, tasks and problems, and the notation of array shapes.
 
 Shapes in docstrings and comments, such as f[P, N] or i32[B]:
 
@@ -37,7 +37,7 @@ class Dataset:
 
 @dataclasses.dataclass(frozen=True)
 class Transform:
-  """How bytes become network input (hashable, so static under `jit`).
+  """How bytes become network input; hashable, so static under `jit`.
 
   Attributes:
     mean: per-channel mean of the pixels in [0, 1].
@@ -57,7 +57,7 @@ class Transform:
 class Split:
   """Which examples one member retains, forgets and validates on.
 
-  There are no test indices: a method cannot leak what it cannot see.
+  There are no test indices, so that a method cannot use them.
   """
 
   retain: Array  # i32[R]
@@ -67,7 +67,7 @@ class Split:
 
 @struct.dataclass
 class Task:
-  """What all members share: data, architecture, and how to compute.
+  """Everything that all members share: data, architecture, precision.
 
   Attributes:
     dataset: all images and labels.
@@ -88,7 +88,7 @@ class Task:
 
 @struct.dataclass
 class Problem:
-  """All that a method may read.
+  """Everything that a method may read.
 
   Attributes:
     task: data and architecture.

@@ -5,8 +5,8 @@
 
 reads the checkpoint, unlearns the examples that `ids.txt` names (one index of
 the training part per line), and writes the unlearned checkpoint in the form of
-the original, the settings and a report of what was and what could not be
-checked.
+the original, the settings, and a report of what was checked and what could not
+be checked.
 
 The module is callable, so that `jaxmu.unlearn('msg', original)` is the function
 `jaxmu.api.unlearn` also after `import jaxmu.unlearn`.
@@ -24,7 +24,7 @@ _USAGE = 'python -m jaxmu.unlearn'
 
 
 class _Callable(types.ModuleType):
-  """This module, which is also the function of the same name."""
+  """This module, callable as the function of the same name."""
 
   def __call__(self, *args: Any, **kwargs: Any) -> Any:
     from jaxmu.api import unlearn
@@ -42,7 +42,7 @@ sys.modules[__name__].__class__ = _Callable
 
 
 class _Parser(argparse.ArgumentParser):
-  """Says what is wrong in one line."""
+  """Reports errors in one line."""
 
   def error(self, message: str) -> Any:
     sys.exit(f'error: {message}; see {_USAGE} --help')
@@ -55,7 +55,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
     argv: the words after the command.
 
   Raises:
-    SystemExit: an unknown or missing option, named in one line.
+    SystemExit: an option is unknown or missing; the message names it.
   """
   parser = _Parser(
     prog=_USAGE,
@@ -94,14 +94,14 @@ def _hint(parser: argparse.ArgumentParser, word: str) -> str:
   known = [o for action in parser._actions for o in action.option_strings]
   known += ['--hparams.NAME=VALUE', '--model_options.NAME=VALUE']
   name = word.partition('=')[0]
-  if '.' in name:  # of which only the section counts
+  if '.' in name:  # only the section matters
     name = f'{name.partition(".")[0]}.NAME=VALUE'
   near = difflib.get_close_matches(name, known, n=1)
   return f', did you mean {near[0]}?' if near else ''
 
 
 def _value(text: str) -> Any:
-  """Read a number, a tuple or True; anything else is text."""
+  """Return the value of a Python literal, and any other text unchanged."""
   try:
     return ast.literal_eval(text)
   except (ValueError, SyntaxError):
@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
   try:
     data = inputs.load_data(chosen.data, data_dir=chosen.data_dir)
-    found = request.delete(
+    deletion = request.delete(
       chosen.method,
       chosen.checkpoint,
       data=data,
@@ -126,11 +126,11 @@ def main(argv: Sequence[str] | None = None) -> None:
       seed=chosen.seed,
       **hparams,
     )
-    folder = found.save(chosen.out, like=chosen.checkpoint)
+    folder = deletion.save(chosen.out, like=chosen.checkpoint)
   except (ValueError, OSError, ImportError) as error:
     sys.exit(f'error: {error}')
-  print(found)
-  print(f'\n{folder / "report.md"} says what could not be checked.')
+  print(deletion)
+  print(f'\n{folder / "report.md"} lists what could not be checked.')
 
 
 if __name__ == '__main__':

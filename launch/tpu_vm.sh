@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run a job on a TPU VM of one host, from your own machine.
+# Run a job on a TPU VM of one host, from a local machine.
 #
 #   launch/tpu_vm.sh NAME ZONE msg_resnet:cifar10 [FLAG ...]
 #

@@ -36,7 +36,7 @@ _ACCURACIES = ('ra', 'fa', 'va', 'ta')
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Audit(printing.Tabular):
-  """Numbers with intervals, beside those of retrained models; see `audit`.
+  """Numbers with intervals, with those of retrained models; see `audit`.
 
   Attributes:
     rows: every number: method, metric, value, both ends of its 95 % interval,
@@ -190,8 +190,8 @@ def _headline(rows: Sequence[Row]) -> list[Row]:
 
 
 def _is_auc(metric: str) -> bool:
-  beside = metric.startswith('excess_') or metric.endswith('_retain_auc')
-  return metric.endswith('_auc') and not beside
+  other = metric.startswith('excess_') or metric.endswith('_retain_auc')
+  return metric.endswith('_auc') and not other
 
 
 def audit(
@@ -605,7 +605,7 @@ def _run_attacks(
 
 
 def _rows(numbers: Mapping[str, Estimates]) -> list[Row]:
-  """Return estimates as rows beside those of the retrained models."""
+  """Return estimates as rows, with the values of the retrained models."""
   reference = numbers.get(results.REFERENCE, {})
   rows = []
   for method in results.ordered(numbers):

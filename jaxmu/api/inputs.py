@@ -252,15 +252,15 @@ def split(
       'least:scores.npz' (see docs/data.md), or the indices of the examples,
       int[F].
     splits: number of training sets, each one half of the pool, in complementary
-      pairs, so that attacks find models that saw an example beside models that
-      did not; default 16 for a share. With 1 there is one training set.
+      pairs, so that attacks can compare models that saw an example with models
+      that did not; default 16 for a share. With 1 there is one training set.
     forget_sets: disjoint forget sets per training set, at most 1/forget.
-    pool: examples that training sets are drawn from; the rest are for
+    pool: number of examples that training sets are drawn from; the rest are for
       validation. Default 1,280 of the digits, else 95 %.
     val: validation examples of a single split, not trained on: a share of the
       training part or indices int[V]; default 0.15, and none where `forget`
       holds indices.
-    seed: of the random division, where there are several splits.
+    seed: seed of the random division into several splits.
 
   Returns:
     The design, one row per forget set.

@@ -6,7 +6,7 @@ come per *unit*: the models that are left out together (one split, one pair of
 complementary splits, one model). Sums over a unit are subtracted from sums over
 all models, which equals refitting without it at a fraction of the cost.
 
-Examples do not interact, except through a prior that is fitted beforehand.
+Examples do not interact, except through a prior that is fitted first.
 `run_in_slices` processes them in slabs [P, K], whose size sets the memory, in
 parallel threads, since NumPy releases the interpreter lock.
 

@@ -304,7 +304,7 @@ def lira_offline(
 
   Returns:
     Scores f64[P, N], NaN where unscored, and bool[P, N] where scored. No
-    threshold is known beforehand.
+    threshold is known in advance.
 
   Raises:
     ValueError: as `ulira`, or an unknown side.

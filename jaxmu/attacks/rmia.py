@@ -7,7 +7,7 @@ p is the true-class probability under the scored model, pbar its mean over
 reference models. For unlearning, "in" means forgotten by the unlearner and
 "out" never seen; z are examples that no model has seen. One to four reference
 models are enough. The attack is one-sided: over-unlearned examples look like
-non-members, so read it beside two-sided attacks.
+non-members, so combine it with two-sided attacks.
 
 Everything is computed in log space. Ties at the top are broken by x's ratio,
 below the quantum 1/|Z|, since a leaky model would otherwise tie all its members
@@ -58,7 +58,7 @@ def rmia(
 
   Returns:
     Scores f64[P, N] in [0, 1 + 1/|Z|), NaN where unscored (no reference of a
-    needed kind), and bool[P, N]. No threshold is known beforehand.
+    needed kind), and bool[P, N]. No threshold is known in advance.
 
   Raises:
     ValueError: no population examples, or an option out of range.

@@ -2,7 +2,7 @@
 
 Members are the forget set, non-members validation or test examples. These
 attacks are weak by design: the accuracy can be one half while single examples
-are exposed, so read them beside U-LiRA.
+are exposed, so use U-LiRA as well.
 
 `population_mia` is the benchmark's attack: a logistic regression on the raw
 loss, ten stratified 90/10 splits. Its target is the *retrained* model's value,
@@ -423,8 +423,7 @@ COMBINED = from_score(
   _combined_score,
   Card(
     title='Classifier on all signals',
-    subject='a classifier on the loss, entropy and correctness of one model '
-    'together',
+    subject='a classifier on all signals of one model',
     source=PROJECT,
     question='forgotten_or_unseen',
     terms=ROC_TERMS,
@@ -483,7 +482,7 @@ MODIFIED_ENTROPY = _signal(
 CORRECTNESS = _signal(
   'correctness',
   'Correctness attack',
-  'calling every correctly classified example forgotten',
+  'the rule that every correctly classified example is forgotten',
   'Yeom et al. 2018',
   need='correctness',
 )

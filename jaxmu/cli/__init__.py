@@ -1,9 +1,9 @@
-"""The command `jaxmu`: starts one of the commands below.
+"""The command `jaxmu`, which runs the commands of this project.
 
   jaxmu run --config=msg_resnet      the same as python -m jaxmu.main ...
   jaxmu audit --scores=FILE          the same as python -m jaxmu.attack ...
 
-Nothing but the chosen command is imported, so that help comes at once.
+Only the chosen command is imported, so that help is fast.
 """
 
 import difflib
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f'error: {module} is not part of this version', file=sys.stderr)
     return 2
   if os.getcwd() not in sys.path and '' not in sys.path:
-    # As under `python -m`, for plug-ins; last, so that they shadow nothing.
+    # For plug-ins, as under `python -m`; last, so that nothing is shadowed.
     sys.path.append(os.getcwd())
   sys.argv = [module, *rest]
   runpy.run_module(module, run_name='__main__', alter_sys=True)
@@ -80,6 +80,6 @@ def usage() -> str:
       '',
       *lines,
       '',
-      'jaxmu COMMAND --help says more.',
+      'jaxmu COMMAND --help describes a command.',
     ]
   )

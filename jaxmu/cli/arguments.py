@@ -1,4 +1,4 @@
-"""From the arguments of a job's command to its configuration.
+"""Parse the arguments of a job into its configuration.
 
   --config=NAME:SCALE              a configuration of jaxmu.study.recipes
   --config=FILE.py:SCALE           a file with a function get_config(scale)
@@ -27,12 +27,12 @@ _TRUE, _FALSE = ('true', '1', 'yes'), ('false', '0', 'no')
 
 
 class Request(NamedTuple):
-  """What a command line asks for.
+  """The content of a command line.
 
   Attributes:
-    config: fields of the job, as plain values; not checked yet.
-    plan: whether to print the plan only.
-    notes: lines to show to the user.
+    config: fields of the job as plain values, not checked yet.
+    plan: whether to only print the plan.
+    notes: lines for the user.
   """
 
   config: dict[str, Any]
@@ -56,14 +56,14 @@ class _Given(NamedTuple):
 
 
 def read(argv: Sequence[str]) -> Request:
-  """Return what the arguments of a command ask for.
+  """Parse the arguments of a command.
 
   Args:
     argv: arguments without the name of the program.
 
   Raises:
-    ValueError: an unknown flag, configuration or field, or a value of another
-      type; the message is one line that names the argument and the remedy.
+    ValueError: a flag, configuration or field is unknown, or a value has the
+      wrong type; the message names the argument and the remedy.
   """
   given = list(_split(argv))
   spec = ''
@@ -102,7 +102,7 @@ def load(spec: str) -> dict[str, Any]:
   """Return the configuration of a name or file, with an argument after a colon.
 
   Raises:
-    ValueError: there is none, or its `get_config` fails.
+    ValueError: there is no such configuration, or its `get_config` fails.
 
   Example:
     >>> load('ct_resnet:mnist')['train']['num_epochs']
@@ -111,7 +111,7 @@ def load(spec: str) -> dict[str, Any]:
   place, colon, argument = spec.partition(':')
   if place.endswith('.py'):
     path = pathlib.Path(place).expanduser()
-    # Names also stand in for files that a checkout keeps in configs/.
+    # configs/NAME.py also works where the file does not exist.
     known = path.parent.name == 'configs' and recipes.named(path.stem)
     if path.is_file() or not known:
       return _from_file(place, (argument,) if colon else ())
@@ -127,7 +127,7 @@ def load(spec: str) -> dict[str, Any]:
 
 
 def set_field(config: dict[str, Any], flag: str, text: str | None) -> None:
-  """Set a field of a configuration from text, by the type that it has.
+  """Set a field of a configuration from text, in the type of the field.
 
   Args:
     config: fields of a job; changed in place.
@@ -135,7 +135,7 @@ def set_field(config: dict[str, Any], flag: str, text: str | None) -> None:
     text: the value; None for a flag without one, which is true.
 
   Raises:
-    ValueError: there is no such field, or the text is of another type.
+    ValueError: there is no such field, or the text has another type.
   """
   given = _Given(flag, text)
   section, key, where = _locate(config, given)
@@ -146,7 +146,7 @@ def set_field(config: dict[str, Any], flag: str, text: str | None) -> None:
 
 
 def _split(argv: Sequence[str]) -> Iterator[_Given]:
-  """Divide arguments into names and values, written with '=' or a blank."""
+  """Divide arguments into names and values, separated by '=' or a blank."""
   rest = list(argv)
   while rest:
     one = rest.pop(0)
@@ -250,7 +250,7 @@ def _complete(config: dict[str, Any], place: str) -> dict[str, Any]:
       isinstance(fields, dict) and not isinstance(config[name], dict)
     ):
       raise ValueError(
-        f'{place}: config.{name} is missing or no section; start from what '
+        f'{place}: config.{name} is missing or not a section; start from what '
         'jaxmu.study.recipes.job_config returns'
       )
     elif name in ('attack', 'run'):
@@ -272,7 +272,7 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
 def _locate(
   config: dict[str, Any], given: _Given
 ) -> tuple[dict[str, Any], str, str]:
-  """Find a field by its dotted name; keys may hold dots, as my_method.py."""
+  """Find a field by its dotted name; keys may contain dots, as my_method.py."""
   section, where = config, 'config'
   rest = given.name.removeprefix('config.')
   while True:
@@ -293,7 +293,7 @@ def _locate(
 def _missing(
   config: dict[str, Any], section: dict[str, Any], where: str, rest: str
 ) -> str:
-  """Say what a section has instead of a field that it has not."""
+  """Return a message with the fields of a section that lacks a field."""
   if where == 'config.compare':
     method = rest.rpartition('.')[0] or rest
     if method == config['unlearn']['method']:
@@ -320,7 +320,7 @@ def _missing(
 
 
 def _convert(old: Any, given: _Given) -> Any:
-  """Return a value of the type that a field has."""
+  """Return a value in the type of the field."""
   if isinstance(old, bool):
     return _boolean(given)
   if isinstance(old, str):
@@ -359,7 +359,7 @@ def _boolean(given: _Given) -> bool:
 
 
 def _literal(text: str) -> Any:
-  """Read a Python literal; text that is none stands for itself."""
+  """Return the value of a Python literal, and any other text unchanged."""
   try:
     return ast.literal_eval(text)
   except (SyntaxError, ValueError):

@@ -30,7 +30,7 @@ UNLEARNED = 'unlearned'  # the audited population of stored scores
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """One number of one population, beside that of the retrained models.
+  """One number of one population, with that of the retrained models.
 
   Attributes:
     method: 'original', 'retrain' or the unlearning method, e.g. 'msg';

@@ -82,7 +82,7 @@ def _trust(table: _Table) -> list[str]:
   if math.isnan(row.low):
     return [
       f'On retrained models, which never saw the forgotten points, the attack '
-      f'has AUC {auc}, without an interval: more splits are needed to judge it.'
+      f'has AUC {auc}, without an interval: more splits are needed.'
     ]
   if row.low <= _CHANCE <= row.high:
     half = _short((row.high - row.low) / 2)
@@ -140,30 +140,30 @@ def _leaks(table: _Table) -> list[str]:
       continue
     side = 'more' if row.low > 0 else 'less' if row.high < 0 else 'same'
     groups[side].append(row)
-  judged = sum(map(len, groups.values()))
-  if not judged:
+  tested = sum(map(len, groups.values()))
+  if not tested:
     return []
   sentences = []
   if groups['more']:
     groups['more'].sort(key=lambda row: -row.value)
     sentences.append(
-      f'{_of(len(groups["more"]), judged)} still leak'
+      f'{_of(len(groups["more"]), tested)} still leak'
       f'{"s" * (len(groups["more"]) == 1)}: by AUC above that of the retrained '
       f'models, {_list(groups["more"])}.'
     )
   if groups['same']:
     sentences.append(
-      f'{_of(len(groups["same"]), judged)} cannot be told from retraining by '
+      f'{_of(len(groups["same"]), tested)} cannot be told from retraining by '
       f'this attack: {_list(groups["same"])}. A leak below the resolution '
       'of the attack remains possible.' + _broken(table, groups['same'])
     )
   if groups['less']:
     sentences.append(
-      f'{_of(len(groups["less"]), judged)} '
+      f'{_of(len(groups["less"]), tested)} '
       f'{"is" if len(groups["less"]) == 1 else "are"} below the retrained '
       f'models: {_list(groups["less"])}.'
     )
-  if judged > 1:
+  if tested > 1:
     sentences[-1] += (
       ' (Each by its own 95% interval, without correction for their number.)'
     )

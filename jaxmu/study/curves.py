@@ -1,8 +1,8 @@
 """Learning curves: accuracy while originals and retrained models are trained.
 
-Models are scored between epochs, on the test set and on as many retained
-examples; methods know nothing of it. A curve is stored with the shard of its
-models and is no part of their address.
+Models are scored between epochs, outside the methods, on the test set and on
+the same number of retained examples. A curve is stored with the shard of its
+models and does not change their address.
 """
 
 import csv
@@ -23,7 +23,7 @@ Curves = dict[str, np.ndarray]  # by set, f64[P, E], NaN where not scored
 
 
 class Recorder:
-  """Scores the models of one shard after another while they are trained."""
+  """Scores the models of each shard while they are trained."""
 
   def __init__(self, job: job_lib.Job, population: job_lib.Population):
     self._design = job.design
@@ -74,7 +74,7 @@ def recorder(
 def evenly(index: np.ndarray, count: int) -> np.ndarray:
   """Take `count` of [P, n] columns at even distances, or all if n is less.
 
-  Evenly, because the examples of a set may stand in the order of their classes.
+  The columns are spread evenly, since examples may be sorted by class.
   """
   size = index.shape[1]
   count = min(count, size)
@@ -88,7 +88,7 @@ def recorded_shards(population: job_lib.Population) -> list[int]:
 
 
 def read(population: job_lib.Population) -> Curves | None:
-  """Return the curves of all members, NaN for shards without.
+  """Return the curves of all members, NaN for shards without curves.
 
   Returns:
     The curves by set, or None if no shard has any.
@@ -111,7 +111,7 @@ def warnings(job: job_lib.Job) -> list[str]:
   """Say which models have no curve although the settings ask for them."""
   if not job.settings.curve.every:
     return []
-  found = []
+  sentences = []
   for name in methods.BASELINES:
     population = job.populations.get(name)
     if population is None or population.checkpoints:
@@ -121,12 +121,12 @@ def warnings(job: job_lib.Job) -> list[str]:
     )
     without = sum(len(population.positions(n)) for n in shards)
     if without:
-      found.append(
+      sentences.append(
         f'{name}: no learning curve of {without} of {population.members.size} '
-        'models, which were trained without; they are not trained again '
-        '(choose another config.workdir for that)'
+        'models, which were trained before curves were requested; they are not '
+        'trained again (choose another config.workdir to do so)'
       )
-  return found
+  return sentences
 
 
 def write(job: job_lib.Job) -> list[pathlib.Path]:

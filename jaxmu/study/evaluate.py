@@ -1,11 +1,11 @@
-"""From predictions to rows of numbers, each with interval and reference.
+"""From predictions to rows of numbers with intervals and references.
 
-Metrics and attacks see one population at a time, beside the retrained models
-where there are any. A metric gives one number per model; it is averaged over
-the models of a cluster, and its interval is a t-interval over clusters.
-Clusters are what is independent: pairs of complementary splits, or
+Metrics and attacks are computed per population, with the retrained models as
+the reference where there are any. A metric gives one number per model; it is
+averaged over the models of a cluster, and its interval is a t-interval over
+clusters. Clusters are the independent units: pairs of complementary splits, or
 initialisations where there is one split. A number that cannot be computed is
-left out with a reason and never ends a report.
+left out with a reason and does not stop the report.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from jaxmu import files, method
 from jaxmu.attacks import intervals, registry, roc
 from jaxmu.attacks import scores as scores_lib
 from jaxmu.attacks.interface import Attack, Options
-from jaxmu.data import splits as splits_lib
+from jaxmu.data import splits
 from jaxmu.methods.parts import weights
 from jaxmu.metrics import METRICS, Evaluated, Metric, cost, distances, interface
 from jaxmu.report import glossary, results, summary
@@ -47,7 +47,7 @@ class Evaluation(NamedTuple):
     curves: per population the U-LiRA curve {fpr, tpr, low, high, by_split}.
     scores: per population the forgotten and never seen log-odds.
     failed: per population how many members failed and how many there are.
-    warnings: what a reader must know about the numbers.
+    warnings: limitations of the numbers, as sentences.
     missing: why numbers are not available.
     per_cluster: per population and metric one value per cluster, f64[G].
   """
@@ -81,13 +81,13 @@ class Collected:
   def add(
     self, method: str, name: str, estimate: intervals.Estimate, reason: str = ''
   ) -> None:
-    """Keep a number; `reason` says why it is NaN, if it is."""
+    """Record a number; `reason` says why it is NaN, if it is."""
     self.estimates.setdefault(method, {})[name] = estimate
     if math.isnan(estimate.value):
       self.missing[method, name] = reason or estimate.note or 'not a number'
 
   def refuse(self, method: str, name: str, reason: str, clusters: int) -> None:
-    """Keep that a number is not available."""
+    """Record that a number is not available."""
     absent = np.full(clusters, np.nan)
     self.add(
       method,
@@ -123,8 +123,8 @@ def evaluate(job: job_lib.Job) -> Evaluation:
   warnings += [*attacks.warnings, *collected.partial]
   warnings += summary.explain_missing(collected.missing)
   per_cluster = {
-    name: {metric: estimate.by_split for metric, estimate in own.items()}
-    for name, own in collected.estimates.items()
+    name: {metric: one.by_split for metric, one in estimates.items()}
+    for name, estimates in collected.estimates.items()
   }
   return Evaluation(
     rows=rows(job, collected),
@@ -140,7 +140,7 @@ def evaluate(job: job_lib.Job) -> Evaluation:
 _NO_REFERENCE = (
   'There are no retrained models. Numbers that compare with them are left out: '
   'retention, speed-up, distances from retraining, excess of attacks, and '
-  'attacks that tell unlearned from retrained models. Nothing shows how far '
+  'attacks that tell unlearned from retrained models. It is not known how far '
   'from chance the attacks are when there is nothing to detect.'
 )
 
@@ -153,7 +153,7 @@ def read_population(
   An original serves all forget sets of its split and is repeated for each.
 
   Args:
-    job: the job, its predictions made.
+    job: the job, with its predictions.
     name: which of its populations.
     warnings: gets a sentence if predictions are not finite.
   """
@@ -172,7 +172,7 @@ def read_population(
   if population.members.size != everyone.size or name == results.ORIGINAL:
     position = job_lib.originals_of(everyone, population.members)
   examples = len(job.source.label)
-  state = splits_lib.membership(job.design, examples)
+  state = splits.membership(job.design, examples)
   failed = stages.failed_epochs(population.models) >= 0
   return Evaluated(
     name=name,
@@ -198,11 +198,11 @@ def _clusters(job: job_lib.Job, members: job_lib.Members) -> np.ndarray:
 def chosen_metrics(settings: Settings) -> list[Metric]:
   """Return the built-in metrics and those of `config.metrics`.
 
-  The words of the latter enter the glossary.
+  The terms of the latter are added to the glossary.
 
   Raises:
-    ValueError: a plug-in that cannot be loaded, or whose numbers have the
-      names of others.
+    ValueError: a plug-in cannot be loaded, or its numbers have the names of
+      other numbers.
   """
   chosen = list(METRICS.values())
   for spec in settings.metrics:
@@ -214,8 +214,8 @@ def chosen_metrics(settings: Settings) -> list[Metric]:
     )
     if taken:
       raise ValueError(
-        f'metric {spec!r} gives {taken}, which other metrics give; choose '
-        'other names'
+        f'metric {spec!r} gives {taken}, which another metric also gives; '
+        'choose other names'
       )
     glossary.add(metric.card.terms)
     chosen.append(metric)
@@ -225,10 +225,11 @@ def chosen_metrics(settings: Settings) -> list[Metric]:
 def measure(
   population: Evaluated, metric: Metric, collected: Collected
 ) -> None:
-  """Compute a metric of a population; one that fails costs only itself.
+  """Compute a metric of a population; an error affects this metric only.
 
-  Where all models failed, accuracies alone are given: other numbers of the
-  stand-ins for what is not finite would look like those of perfect unlearning.
+  If all models failed, only accuracies are computed: other numbers, computed
+  from the placeholders of non-finite scores, would look like perfect
+  unlearning.
   """
   try:
     if population.failed.all() and metric is not METRICS['accuracy']:
@@ -269,11 +270,11 @@ def over_clusters(
 
 
 class Attacks:
-  """Runs the chosen attacks on one population after the other.
+  """Runs the chosen attacks on each population.
 
   The originals are attacked once per split, with the points of all their forget
-  sets as members. Reports on them and on retrained models are kept for the
-  methods that follow.
+  sets as members. Reports on originals and retrained models are cached for the
+  next methods.
 
   Attributes:
     curves: of U-LiRA, by population, as in `Evaluation`.
@@ -295,21 +296,21 @@ class Attacks:
     }
 
   def run(self, population: Evaluated) -> None:
-    """Attack a population; an attack that fails costs only its own numbers."""
+    """Attack a population; an error affects the numbers of one attack only."""
     name, kind = population.name, _KINDS.get(population.name, 'unlearned')
-    # U-LiRA fits its prior on all never-seen points; it scores only those that
-    # some model forgets. Other attacks read no others.
+    # U-LiRA fits its prior on all never-seen points and scores those that some
+    # model forgets. Other attacks read only the latter.
     both = {whole: self._scores(population, whole) for whole in (False, True)}
     for attack in self._chosen(population, both[False], kind):
       data = both[attack.name == 'ulira']
       try:
-        found = registry.run(
+        numbers = registry.run(
           data, [attack], settings=self._settings, known=self._known
         )
-        self._keep(name, [one for one in found if one.population == kind])
-        own = data.populations[kind]
-        if attack.name == 'ulira' and not own.failed.all():
-          self.curves[name] = self._curve(attack, own, data)
+        self._keep(name, [one for one in numbers if one.population == kind])
+        scores = data.populations[kind]
+        if attack.name == 'ulira' and not scores.failed.all():
+          self.curves[name] = self._curve(attack, scores, data)
       except Exception as error:  # whatever values a model gave
         log.debug('attack %s of %s', attack.name, name, exc_info=True)
         self._collected.refuse(
@@ -320,7 +321,7 @@ class Attacks:
         )
 
   def _scores(self, population: Evaluated, whole: bool) -> scores_lib.Scores:
-    """Return a population, beside the retrained one, as attacks read it."""
+    """Return the scores of a population and of the retrained one."""
     reference = population.retrained
     if reference is not None and whole not in self._retrained:
       self._retrained[whole] = _stored(reference, whole)
@@ -364,9 +365,9 @@ class Attacks:
         "config.splits.design='audit' with more splits"
       )
 
-  def _keep(self, name: str, found: list[registry.AttackResult]) -> None:
-    for one in found:
-      # A metric of that name has other negatives: it stays.
+  def _keep(self, name: str, numbers: list[registry.AttackResult]) -> None:
+    for one in numbers:
+      # A metric of the same name has other negatives and takes precedence.
       if one.metric in self._collected.estimates.get(name, {}):
         continue
       self._collected.add(name, one.metric, one.estimate)
@@ -377,14 +378,16 @@ class Attacks:
   def _curve(
     self,
     attack: Attack,
-    own: scores_lib.PopulationScores,
+    scores: scores_lib.PopulationScores,
     data: scores_lib.Scores,
   ) -> dict[str, np.ndarray]:
     assert attack.score is not None
     ratio = attack.score(
-      own, data, Options(settings=self._settings[attack.name])
+      scores, data, Options(settings=self._settings[attack.name])
     )
-    return roc.curves(ratio, own.audited_state, own.group, fpr=roc.FPR_GRID)
+    return roc.curves(
+      ratio, scores.audited_state, scores.group, fpr=roc.FPR_GRID
+    )
 
 
 _KINDS = {results.ORIGINAL: 'original', results.REFERENCE: 'retrained'}
@@ -392,7 +395,7 @@ _VERSUS_RETRAINED = 'unlearned_or_retrained'
 
 
 def _main_number(attack: Attack) -> str:
-  """Return the statistic that stands for an attack which gave none."""
+  """Return the statistic under which a failed attack is reported."""
   terms = attack.card.terms
   return 'auc' if 'auc' in terms else next(iter(terms))
 
@@ -405,11 +408,11 @@ def _independent_splits(population: Evaluated) -> int:
 
 
 def _stored(population: Evaluated, whole: bool) -> scores_lib.PopulationScores:
-  """Return a population as attacks read it.
+  """Return the scores of a population.
 
   Args:
     population: the population.
-    whole: whether never-seen points count that no model forgets.
+    whole: whether to include never-seen points that no model forgets.
   """
   return scores_lib.population(
     population.log_odds,
@@ -422,7 +425,7 @@ def _stored(population: Evaluated, whole: bool) -> scores_lib.PopulationScores:
 
 
 def once_per_split(job: job_lib.Job, population: Evaluated) -> Evaluated:
-  """Return originals without repetition, all their forget sets as one."""
+  """Return each original once, with all its forget sets merged."""
   members = job_lib.members_per_forget_set(
     job.design, job.settings.splits.seeds
   )
@@ -431,7 +434,7 @@ def once_per_split(job: job_lib.Job, population: Evaluated) -> Evaluated:
   first = np.array([np.flatnonzero(of == k)[0] for k in range(once.size)])
   state = population.state[first].copy()
   for k in range(once.size):
-    state[k, population.forgotten[of == k].any(axis=0)] = splits_lib.FORGOTTEN
+    state[k, population.forgotten[of == k].any(axis=0)] = splits.FORGOTTEN
   return dataclasses.replace(
     population,
     log_odds=population.log_odds[first],
@@ -447,30 +450,30 @@ def once_per_split(job: job_lib.Job, population: Evaluated) -> Evaluated:
 def compared_log_odds(population: Evaluated) -> tuple[np.ndarray, np.ndarray]:
   """Return log-odds of forgotten points and of points that were never seen.
 
-  The latter are the same points in other splits; the test images where there is
-  one split, in which every forgotten point was seen.
+  The latter are the same points in other splits. With a single split, in which
+  every forgotten point was seen, they are the test images.
   """
   forgotten = population.forgotten
-  unseen = (population.state == splits_lib.NEVER_SEEN) & forgotten.any(axis=0)
+  unseen = (population.state == splits.NEVER_SEEN) & forgotten.any(axis=0)
   if not unseen.any():
     unseen[:, population.test] = True
   return population.log_odds[forgotten], population.log_odds[unseen]
 
 
 def rows(job: job_lib.Job, collected: Collected) -> list[results.Row]:
-  """Turn estimates into rows beside those of the retrained models."""
+  """Return estimates as rows, with the values of the retrained models."""
   reference = collected.estimates.get(results.REFERENCE, {})
-  found = []
-  for name, own in collected.estimates.items():
-    for metric, estimate in own.items():
-      beside = reference.get(metric)
-      retrained = math.nan if beside is None else beside.value
-      found.append(results.row(name, metric, estimate, retrained))
+  table = []
+  for name, estimates in collected.estimates.items():
+    for metric, estimate in estimates.items():
+      null = reference.get(metric)
+      retrained = math.nan if null is None else null.value
+      table.append(results.row(name, metric, estimate, retrained))
     for metric, excess in collected.excess.get(name, {}).items():
-      found.append(results.row(name, f'{glossary.EXCESS}{metric}', excess, 0.0))
+      table.append(results.row(name, f'{glossary.EXCESS}{metric}', excess, 0.0))
     if results.REFERENCE in job.populations:
-      found.append(_counted_work(job, name))
-  return found
+      table.append(_counted_work(job, name))
+  return table
 
 
 def _counted_work(job: job_lib.Job, name: str) -> results.Row:
@@ -485,17 +488,17 @@ def _counted_work(job: job_lib.Job, name: str) -> results.Row:
   )
 
 
-_LISTED = 5  # failed members that are named one by one
+_LISTED = 5  # failed members that are named
 
 
 def training_warnings(job: job_lib.Job) -> list[str]:
-  """Say which members failed, and which chosen weights have no influence."""
+  """Return which members failed, and which chosen weights have no effect."""
   one = stages.one_model_shapes(job)['params']
   total = sum(math.prod(x.shape) for x in jax.tree.leaves(one))
   dead = sum(weights.count_dead(job.task, one).values())
-  found = []
+  sentences = []
   for name, population in job.populations.items():
-    found += failure_warnings(
+    sentences += failure_warnings(
       name, stages.failed_epochs(population.models), population.members
     )
     chosen = population.method.card.chosen
@@ -505,8 +508,8 @@ def training_warnings(job: job_lib.Job) -> list[str]:
     if chosen.info:
       counts = population.models.arrays(chosen.info)
     if np.isfinite(counts).any():
-      found.append(dead_weight_warning(name, chosen, counts, dead, total))
-  return found
+      sentences.append(dead_weight_warning(name, chosen, counts, dead, total))
+  return sentences
 
 
 def failure_warnings(
@@ -564,7 +567,7 @@ def dead_weight_warning(
 
   Args:
     name: of the method.
-    chosen: what it does to which weights.
+    chosen: the weights, and what it does to them.
     counts: dead weights among those of each epoch, f64[P, E]; NaN where a
       member was done.
     dead: dead weights of the network.
@@ -573,22 +576,22 @@ def dead_weight_warning(
   over = np.nansum if chosen.every_epoch else np.nanmax
   return (
     f'{name}: of the weights that it {_DONE_TO_WEIGHTS[chosen.action]}, '
-    f'{over(counts, axis=1).mean():,.0f} (the mean over models) only ever meet '
-    f'padding and have no influence, as do {dead:,} of the {total:,} weights '
+    f'{over(counts, axis=1).mean():,.0f} (the mean over models) only multiply '
+    f'padding and have no effect, as do {dead:,} of the {total:,} weights '
     'of this network at this image size'
   )
 
 
-_MOST = 8  # members; not a shard, whose size must change no number
+_MOST = 8  # members; independent of the shard size, which changes no number
 
 
 def measure_distances(job: job_lib.Job, collected: Collected) -> None:
   """Add both relative L2 distances of weights of every population.
 
-  Over the first eight members of each, since reading every model of a large job
-  again would take long. Retrained models are compared with those of the next
-  member, in a circle: the scale on which the others are read. Dead weights do
-  not count.
+  The mean is over the first eight members of each, since reading every model of
+  a large job would take long. Each retrained model is compared with that of the
+  next member, cyclically, as the scale for the others. Dead weights do not
+  count.
   """
   everyone = job_lib.members_per_forget_set(
     job.design, job.settings.splits.seeds
@@ -606,15 +609,15 @@ def measure_distances(job: job_lib.Job, collected: Collected) -> None:
     reference = _params(job, retrained, positions)
     turned = jax.tree.map(lambda x: np.roll(x, -1, axis=0), reference)
   for name, population in job.populations.items():
-    own = original
+    stacked = original
     if name != results.ORIGINAL:
-      own = _params(job, population, positions)
+      stacked = _params(job, population, positions)
     others = {'distance_original': original}
     if reference is not None:
       to = turned if name == results.REFERENCE else reference
       others['distance_retrained'] = to
     for metric, other in others.items():
-      estimate = _mean_distance(own, other, live, cluster)
+      estimate = _mean_distance(stacked, other, live, cluster)
       collected.add(name, metric, estimate, distances.WEIGHTS.undefined)
 
 
@@ -629,26 +632,26 @@ def _one(stacked: Params, member: int) -> Params:
 
 
 def _mean_distance(
-  own: Params, other: Params, live: Params, cluster: np.ndarray
+  stacked: Params, other: Params, live: Params, cluster: np.ndarray
 ) -> intervals.Estimate:
   with np.errstate(invalid='ignore', over='ignore'):
     each = np.array(
       [
-        distances.relative_l2(_one(own, k), _one(other, k), live)
+        distances.relative_l2(_one(stacked, k), _one(other, k), live)
         for k in range(len(cluster))
       ]
     )
-  found = over_clusters(each, cluster)
-  # Not of all clusters, so it must not be paired with other numbers.
-  return dataclasses.replace(found, by_split=np.zeros(0), note='')
+  estimate = over_clusters(each, cluster)
+  # It lacks some clusters, so it must not be paired with other numbers.
+  return dataclasses.replace(estimate, by_split=np.zeros(0), note='')
 
 
 def write_scores(job: job_lib.Job, name: str, path: pathlib.Path) -> None:
-  """Write the scores of a method beside those of O and R, for `jaxmu.attack`.
+  """Write the scores of a method and its references for `jaxmu.attack`.
 
   Keys: `log_odds`, `original_log_odds`, `retrained_log_odds` f32[P, N];
-  `failed`, `original_failed`, `retrained_failed` bool[P], whose scores stand in
-  for what is not finite; `state` int8[P, N] (0 retained, 1 forgotten, 2 never
+  `failed`, `original_failed`, `retrained_failed` bool[P], models whose scores
+  are placeholders; `state` int8[P, N] (0 retained, 1 forgotten, 2 never
   seen, 3 excluded) and `split` i64[P]. An original is repeated for every forget
   set of its split. Without retrained models their keys are left out.
   """

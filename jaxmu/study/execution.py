@@ -1,10 +1,10 @@
-"""Memory and speed of a population's program on this machine, and what follows.
+"""Memory and speed of the programs of a population on this machine.
 
   the machine      cores, processor, memory
   MemoryEstimate   what a compiled program needs on each device
-  retry_smaller    half the chunk when memory runs out, and the same work again
-  choose_fastest   measured plans in, the best one out
-  MeasurementCache what probes measured on this machine, kept for later jobs
+  retry_smaller    repeats work with half the chunk when memory runs out
+  choose_fastest   chooses the best of the measured plans
+  MeasurementCache measurements of probes on this machine, for later jobs
 
 A plan says how many devices share the members and how many members run as one
 vmapped chunk on each; it changes rounding, never a draw. Nothing here runs or
@@ -40,7 +40,7 @@ def cores() -> int:
 
 
 def processor() -> str:
-  """Return the name of the processor, of its kind where that is unknown."""
+  """Return the name of the processor, or its architecture if unknown."""
   try:
     lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
   except OSError:
@@ -76,20 +76,21 @@ def machine_bytes() -> float:
 
 
 def _container_limits() -> list[float]:
-  found = []
+  limits = []
   for path in ('memory.max', 'memory/memory.limit_in_bytes'):
     try:
       text = (pathlib.Path('/sys/fs/cgroup') / path).read_text().strip()
     except OSError:
       continue
     if text.isdigit():
-      found.append(float(text))
-  return found
+      limits.append(float(text))
+  return limits
 
 
-# Measured peaks exceed XLA's account, by up to 33 % on a CPU (see
-# benchmarks/memory.csv): a prediction times this must stay within the limit.
-# On accelerators they were not compared, and a failed allocation is caught.
+# Predictions are multiplied by this before they are compared with the limit:
+# measured peaks exceed those of XLA by up to 33 % on a CPU (see
+# benchmarks/memory.csv). On accelerators there are no measurements, and a
+# failed allocation is caught.
 MARGIN = {'cpu': 4 / 3}
 
 
@@ -113,7 +114,7 @@ class MemoryEstimate(NamedTuple):
     Args:
       members: how many the device holds, padding included.
       chunk: how many of them run together.
-      shared: bytes of what all members see.
+      shared: bytes of what all members share.
     """
     several = members > chunk
     each = self.resident + (self.copied if several else 0)
@@ -121,7 +122,7 @@ class MemoryEstimate(NamedTuple):
 
 
 def memory_margin(platform: str) -> float:
-  """Return what predictions are multiplied by before limits are applied.
+  """Return the factor on predictions before they are compared with limits.
 
   Args:
     platform: 'cpu', 'gpu' or 'tpu'.
@@ -132,7 +133,7 @@ def memory_margin(platform: str) -> float:
 def check_memory(
   programs: Iterable[Any], resident: float, shared: float, allowance: float
 ) -> None:
-  """Refuse to start programs that need more memory than they may take.
+  """Raise an error for programs that need more memory than allowed.
 
   Args:
     programs: compiled; see `total_bytes`.
@@ -141,7 +142,7 @@ def check_memory(
     allowance: bytes that each device may take.
 
   Raises:
-    DoesNotFit: by XLA's account of a program and the margin.
+    DoesNotFit: the prediction of XLA times the margin exceeds the allowance.
   """
   needed = max(total_bytes(program, resident, shared) for program in programs)
   needed *= memory_margin(jax.default_backend())
@@ -161,7 +162,7 @@ def total_bytes(program: Any, resident: float, shared: float) -> float:
     resident: bytes of the loaded members on each device. Their starting models
       stay there even where no epoch reads them. They are then not inputs of
       the program, so they are counted here.
-    shared: bytes of what all members see.
+    shared: bytes of what all members share.
   """
   account = program.memory_analysis()
   results = account.output_size_in_bytes + account.temp_size_in_bytes
@@ -171,7 +172,7 @@ def total_bytes(program: Any, resident: float, shared: float) -> float:
 def estimate_memory(
   program: Any, resident: float, members: int, chunk: int
 ) -> MemoryEstimate:
-  """Divide the memory of a compiled epoch into what grows and what does not.
+  """Divide the memory of a compiled epoch into per-member and fixed parts.
 
   Args:
     program: as in `total_bytes`.
@@ -209,7 +210,7 @@ _SIGNS = ('RESOURCE_EXHAUSTED', 'OUT_OF_MEMORY', 'Out of memory')
 
 
 class DoesNotFit(Exception):
-  """A program needs more memory than it may take; it was not started."""
+  """A program needs more memory than allowed; it was not started."""
 
 
 class Narrowable(Protocol):
@@ -218,12 +219,12 @@ class Narrowable(Protocol):
   layout: Layout
 
   def narrow(self) -> None:
-    """Halve the chunk and forget what was compiled."""
+    """Halve the chunk and drop the compiled program."""
     ...
 
 
 def ran_out(error: BaseException) -> bool:
-  """Whether an error means that memory ran out."""
+  """Return whether an error means that memory ran out."""
   if isinstance(error, DoesNotFit | MemoryError):
     return True
   text = str(error)
@@ -238,14 +239,14 @@ def retry_smaller(
   *,
   on_smaller: Callable[[int], None] = lambda chunk: None,
 ) -> T:
-  """Do work; halve the chunk and start again as often as memory runs out.
+  """Do work; halve the chunk and start again each time memory runs out.
 
-  The work starts from its beginning, because its state was given away to the
-  program that failed; nothing that was finished is lost.
+  The work starts from its beginning, because its state was donated to the
+  program that failed; finished work is kept.
 
   Args:
     work: uses `program` and may be started again.
-    program: what is made smaller.
+    program: the program to narrow.
     on_smaller: called with the new chunk before each new start.
 
   Raises:
@@ -259,7 +260,7 @@ def retry_smaller(
         raise
       if program.layout.chunk == 1:
         raise ValueError(_remedy(program.layout, error)) from error
-    # Outside the handler, whose traceback would keep the arrays alive.
+    # Outside the handler, since its traceback keeps the arrays alive.
     program.narrow()
     on_smaller(program.layout.chunk)
 
@@ -277,11 +278,11 @@ def _remedy(layout: Layout, error: Exception) -> str:
 GAIN = 1.05  # a doubled chunk must be this much faster for another doubling
 CLOSE = 0.97  # of the fastest speed; among plans so close the smallest wins
 SHARE = 0.02  # of the estimated time of a job that its own probe may take
-LEAST_SECONDS = 300  # at the ceiling of the machine, below which none probes
+LEAST_SECONDS = 300  # shorter jobs, at the ceiling of the machine, do not probe
 
-# Floating-point operations per second and device, only used to tell small jobs
-# from large ones before anything was measured: of a CPU core twice the largest
-# in benchmarks/shares.csv (128e9), of an accelerator a guess.
+# Floating-point operations per second and device, used to tell small jobs from
+# large ones before any measurement: for a CPU core twice the largest value in
+# benchmarks/shares.csv (128e9), for an accelerator an estimate.
 CEILING = {'cpu': 2.5e11, 'gpu': 4e14, 'tpu': 4e14}
 
 
@@ -289,8 +290,8 @@ class Plan(NamedTuple):
   """A way to lay out members.
 
   Attributes:
-    devices: how many share the members.
-    chunk: members vmapped together on each; 1 for one after another.
+    devices: number of devices that share the members.
+    chunk: members vmapped together on each; 1 for sequential members.
   """
 
   devices: int
@@ -306,11 +307,11 @@ class Measured(NamedTuple):
   """Speed and memory of one plan, measured by a probe.
 
   Attributes:
-    plan: what was tried.
+    plan: the measured plan.
     images: training images per second over all devices; 0 if memory ran out.
     compile_seconds: time to compile the training program.
     need: memory on each device.
-    peak: bytes that one device had in use at most since the process began, 0
+    peak: largest memory use of one device since the process began, in bytes; 0
       where devices do not report it.
   """
 
@@ -322,13 +323,13 @@ class Measured(NamedTuple):
 
 
 class Budget(NamedTuple):
-  """What a plan must fit into.
+  """The memory that a plan may use.
 
   Attributes:
     members: models of the largest shard.
-    shared: bytes of what all members see, on each device.
+    shared: bytes of what all members share, on each device.
     limit: maps the number of devices to the bytes available on each.
-    margin: what a prediction is multiplied by before it is compared with that.
+    margin: factor on predictions before they are compared with the limit.
   """
 
   members: int
@@ -342,7 +343,7 @@ class Choice(NamedTuple):
 
   Attributes:
     best: the chosen measurement, None if no plan fits.
-    why: for every plan, in the order given, what speaks for or against it.
+    why: the reason for or against each plan, in the order given.
   """
 
   best: Measured | None
@@ -352,7 +353,7 @@ class Choice(NamedTuple):
 def choose_fastest(measured: Sequence[Measured], budget: Budget) -> Choice:
   """Choose the fastest plan that fits; of those that are close, the smallest.
 
-  Speed counts without the models that only fill up the last chunk.
+  The speed excludes models that only fill the last chunk.
   """
   faults = [_fault(one, budget) for one in measured]
   fitting = [
@@ -408,16 +409,17 @@ def next_plan(
   members: int,
   on_cpu: bool,
 ) -> Plan | None:
-  """Say what to measure next, None if enough is known.
+  """Return the plan to measure next, None if enough is known.
 
-  All devices with chunks of 1, 2, 4, ... while a doubling pays and a shard
-  fills the chunks; on a CPU then one device, whose operations use all cores.
+  The plans are all devices with chunks of 1, 2, 4, ... while doubling is faster
+  and a shard fills the chunks, then on a CPU one device, whose operations use
+  all cores.
 
   Args:
-    measured: what was measured so far.
-    devices: number of devices the user set, 0 for open.
-    chunk: chunk the user set, 0 for open.
-    visible: devices there are.
+    measured: the measurements so far.
+    devices: number of devices set by the user, 0 if not set.
+    chunk: chunk set by the user, 0 if not set.
+    visible: number of devices available.
     members: models of the largest shard.
     on_cpu: whether devices share cores and memory.
   """
@@ -444,11 +446,11 @@ def _doublings(known: dict[Plan, float], devices: int, most: int) -> list[Plan]:
 
 
 def is_large(operations: float, devices: int, platform: str) -> bool:
-  """Whether a job is so large that it probes by itself.
+  """Return whether a job is large enough to probe by itself.
 
   Args:
     operations: floating-point operations of all that is to be trained.
-    devices: how many there are.
+    devices: number of devices.
     platform: 'cpu', 'gpu' or 'tpu'.
   """
   ceiling = CEILING.get(platform, max(CEILING.values()))
@@ -456,18 +458,18 @@ def is_large(operations: float, devices: int, platform: str) -> bool:
 
 
 def may_go_on(spent: float, last: float, estimate: float) -> bool:
-  """Whether a job may probe another plan by itself.
+  """Return whether a job may probe another plan by itself.
 
   Args:
     spent: seconds of probing so far.
-    last: seconds of the last plan, taken for those of the next.
+    last: seconds of the last probe, the estimate for the next one.
     estimate: seconds of the job at the best speed so far.
   """
   return spent + last <= SHARE * estimate
 
 
 class Measurements(NamedTuple):
-  """What is known of a model on this machine.
+  """Measurements of a model on this machine.
 
   Attributes:
     measured: probed plans.
@@ -494,15 +496,15 @@ class MeasurementCache:
 
     Args:
       root: cache folder.
-      facts: JSON-able; whatever the measurements depend on.
+      facts: everything that the measurements depend on, as JSON values.
     """
     self.path = root / 'plans' / f'{files.digest(facts, digits=16)}.json'
     self._facts = json.loads(json.dumps(facts))
-    # What was added is known to this process even if it cannot be written.
+    # This process knows added measurements even if they cannot be written.
     self._added = Measurements()
 
   def read(self) -> Measurements:
-    """Return what the file says, if it can be read, and what was added."""
+    """Return the measurements of the file and those added since."""
     return _merge(self._on_disk(), self._added)
 
   def _on_disk(self) -> Measurements:
@@ -551,7 +553,7 @@ class MeasurementCache:
 
 
 def _merge(old: Measurements, new: Measurements) -> Measurements:
-  """Join: of a plan the newer measurement, of a stage the smaller chunk."""
+  """Merge: the newer measurement of a plan, the smaller chunk of a stage."""
   again = {one.plan for one in new.measured}
   others = [one for one in old.measured if one.plan not in again]
   chunks = dict(old.most_chunk)
@@ -569,10 +571,11 @@ def _entry(one: Measured) -> dict[str, Any]:
 
 
 def _measured(entry: dict[str, Any]) -> Measured:
-  """Return a measurement from what a file holds.
+  """Return a measurement from an entry of a file.
 
   Raises:
-    ValueError, KeyError, TypeError: it is none, or has an impossible value.
+    ValueError, KeyError, TypeError: it is not a measurement, or has an
+      impossible value.
   """
   plan, need = entry['plan'], entry['need']
   number = functools.partial(_checked, kind=float, least=0)
@@ -588,7 +591,7 @@ def _measured(entry: dict[str, Any]) -> Measured:
 def _checked(value: Any, name: str, kind: type, least: int) -> Any:
   allowed = (int, float) if kind is float else int
   if isinstance(value, bool) or not isinstance(value, allowed):
-    raise TypeError(f'{name} = {value!r} is no number')
+    raise TypeError(f'{name} = {value!r} is not a number')
   if not math.isfinite(value) or value < least:
     raise ValueError(f'{name} = {value!r} is out of range')
   return value

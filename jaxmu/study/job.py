@@ -2,11 +2,11 @@
 
 Opening a job loads the data and computes addresses; it trains nothing and
 changes nothing on the disk. The address of a result is a digest of everything
-that it depends on: equal work is recognised, and changed work is not mistaken
-for it. `tests/study/test_addresses.py` goes through all settings and inputs.
+that it depends on, so that equal work is reused and changed work is repeated.
+`tests/study/test_addresses.py` checks all settings and inputs.
 
-A member is known by its name (seed, split, forget set), never by its position:
-the keys of its draws follow from the name alone.
+A member is identified by its name (seed, split, forget set), not by its
+position: the keys of its draws depend on the name alone.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from jaxmu.study import execution, originals, store
 from jaxmu.study.settings import Settings
 from jaxmu.types import Dataset, Key, Split, Task
 
-# Raised by hand when a stage's results change meaning.
+# Increase a version when the results of its stage change.
 STAGE_VERSIONS = {'train': 2, 'predict': 2, 'timing': 2, 'report': 6}
 
 
@@ -71,7 +71,7 @@ def members_per_split(design: splits.Design, seeds: int) -> Members:
   """Return one member per seed and split: the originals.
 
   Unlike the reference, which trains the same original again for every forget
-  set of a split, one original serves them all; it does not depend on them.
+  set of a split, all forget sets of a split share one original.
   """
   _, first = np.unique(design.split, return_index=True)
   row = np.tile(first, seeds)
@@ -98,7 +98,7 @@ def weight_keys(root: Key, members: Members, shared: bool) -> Key:
 
   Args:
     root: key of the job.
-    members: whose.
+    members: the members.
     shared: give all splits of a seed the same weights, as the reference does.
   """
   split = np.zeros_like(members.split) if shared else members.split
@@ -108,12 +108,12 @@ def weight_keys(root: Key, members: Members, shared: bool) -> Key:
 
 
 def draw_keys(root: Key, name: str, members: Members, shared: bool) -> Key:
-  """Return the keys of everything drawn while training, [P].
+  """Return the keys of all draws during training, [P].
 
   Args:
     root: key of the job.
     name: of the population, e.g. 'original' or 'msg'.
-    members: whose.
+    members: the members.
     shared: give all members the same draws, as the reference does.
   """
   zero = np.zeros_like(members.seed)
@@ -135,9 +135,9 @@ class Population:
 
   Attributes:
     name: 'original', 'retrain' or the name of the unlearning method.
-    method: what trains it.
+    method: the method that trains it.
     hparams: hyper-parameters as plain numbers.
-    members: who is in it.
+    members: its members.
     digest: address of the models.
     models: shelf of trained models.
     scores: shelf of predictions.
@@ -155,7 +155,7 @@ class Population:
   checkpoints: tuple[pathlib.Path, ...] = ()
 
   def positions(self, shard: int) -> np.ndarray:
-    """Return which members are in a shard, i64[members of the shard]."""
+    """Return the positions of the members of a shard, i64[members]."""
     sizes = [len(names) for names in self.models.members]
     start = sum(sizes[:shard])
     return np.arange(start, start + sizes[shard])
@@ -215,7 +215,7 @@ class Job:
 
 
 def open_job(settings: Settings) -> Job:
-  """Load data, cut splits and address all results.
+  """Load the data, make the splits and compute all addresses.
 
   Raises:
     ValueError: the settings do not fit the data, or checkpoints of originals
@@ -256,29 +256,29 @@ def _task(settings: Settings, source: datasets.Source) -> Task:
 
 
 def make_design(settings: Settings, source: datasets.Source) -> splits.Design:
-  """Cut the development part of a data set as the settings say."""
-  cuts = settings.splits
-  if cuts.design == 'main':
+  """Divide the development part of a data set according to the settings."""
+  chosen = settings.splits
+  if chosen.design == 'main':
     return splits.main_split(
       source.label,
       source.num_dev,
-      how=cuts.forget,
-      forget_fraction=cuts.forget_fraction,
+      how=chosen.forget,
+      forget_fraction=chosen.forget_fraction,
     )
-  if cuts.design == 'reference':
+  if chosen.design == 'reference':
     return splits.ulira_splits_reference(
       source.num_dev,
-      num_splits=cuts.num_splits,
-      forget_sets=cuts.forget_sets,
-      forget_fraction=cuts.forget_fraction,
+      num_splits=chosen.num_splits,
+      forget_sets=chosen.forget_sets,
+      forget_fraction=chosen.forget_fraction,
     )
   return splits.audit_design(
     source.num_dev,
-    num_splits=cuts.num_splits,
-    forget_sets=cuts.forget_sets,
-    forget_fraction=cuts.forget_fraction,
-    pool=cuts.pool or None,
-    seed=cuts.seed,
+    num_splits=chosen.num_splits,
+    forget_sets=chosen.forget_sets,
+    forget_fraction=chosen.forget_fraction,
+    pool=chosen.pool or None,
+    seed=chosen.seed,
   )
 
 
@@ -338,7 +338,7 @@ def _populations(
     paths = originals.find(chosen, per_split.names)
     hashes = [files.sha256(path) for path in paths]
     original = make('original', {}, per_split, hashes, checkpoints=paths)
-    # Not trained here; what it would cost to train them follows from these.
+    # They are not trained here; these values give the cost of training them.
     original = dataclasses.replace(original, hparams=dict(train))
   else:
     original = make('original', train, per_split)
@@ -396,7 +396,7 @@ _PACKAGES = (
 
 
 def provenance(job: Job) -> dict[str, Any]:
-  """Return everything a reader needs to judge and repeat a run."""
+  """Return the configuration, versions, hardware and data of a run."""
   settings = dataclasses.asdict(job.settings)
   return {
     'configuration': settings,

@@ -1,7 +1,7 @@
 """Original models that are read from files instead of being trained.
 
-`config.originals.checkpoints` names the file of every original, in one of these
-forms, or several of them divided by commas:
+`config.originals.checkpoints` names the file of every original. It has one of
+these forms, or several separated by commas:
 
   path/to/original.pth            a file, or the folder of a checkpoint
   seed*.safetensors               a pattern; numbers sort as numbers
@@ -9,7 +9,7 @@ forms, or several of them divided by commas:
 
 A job has one original per split and seed, the splits of seed 0 first. Each must
 have been trained on the retained and the forgotten examples of its split, with
-the normalisation of jaxmu's data set; nothing in a file tells whether it was.
+the normalisation of jaxmu's data set, which cannot be checked from a file.
 """
 
 import glob
@@ -39,8 +39,8 @@ def find(
     members: names of the originals: seed, split, forget set.
 
   Raises:
-    ValueError: a file is missing, one is named twice, or there are more or
-      fewer than originals.
+    ValueError: a file is missing or named twice, or the number of files is not
+      the number of originals.
   """
   paths = [path for entry in chosen for path in _expand(entry, members)]
   named = ', '.join(chosen)
@@ -86,10 +86,10 @@ def read(
       the file.
   """
   try:
-    found = checkpoints.read_population(model, list(paths))
+    variables = checkpoints.read_population(model, list(paths))
   except (OSError, ImportError, ValueError) as error:
     raise ValueError(f'{_FIELD}: {error}') from error
-  expected, got = _names(like), _names(found)
+  expected, got = _names(like), _names(variables)
   if expected != got:
     differ = ', '.join(sorted(expected ^ got)[:3])
     raise ValueError(
@@ -106,7 +106,7 @@ def read(
       )
     return np.asarray(leaf, one.dtype)
 
-  return jax.tree_util.tree_map_with_path(convert, found, like)
+  return jax.tree_util.tree_map_with_path(convert, variables, like)
 
 
 def _names(tree: Any) -> set[str]:
@@ -134,15 +134,15 @@ def _expand(entry: str, members: Sequence[Name]) -> list[pathlib.Path]:
     ]
   if path.exists() or not glob.has_magic(entry):
     return [path]
-  found = sorted(map(pathlib.Path, glob.glob(str(path))), key=_natural)
-  if not found:
+  paths = sorted(map(pathlib.Path, glob.glob(str(path))), key=_natural)
+  if not paths:
     raise ValueError(
       f'{_FIELD} = {entry!r} matches no file (looked in {pathlib.Path.cwd()})'
     )
-  return found
+  return paths
 
 
 def _natural(path: pathlib.Path) -> list[tuple[bool, int, str]]:
-  """Sort key by which seed10 comes after seed9."""
+  """Return a sort key that puts seed10 after seed9."""
   parts = re.split(r'(\d+)', str(path))
   return [(p.isdigit(), int(p) if p.isdigit() else 0, p) for p in parts]

@@ -1,14 +1,14 @@
-"""How a job uses the machine, and what it would do: plan, probe, describe.
+"""Choose the devices and the chunk of a job, and describe its cost.
 
-1. `config.run.devices` and `config.run.chunk` hold where they are set.
-2. What is open is chosen from what probes measured on this machine before, for
-   this model, batch size, image shape and precision.
+1. `config.run.devices` and `config.run.chunk` apply where they are set.
+2. Otherwise the choice follows from earlier probes on this machine, for this
+   model, batch size, image shape and precision.
 3. `--plan` measures what is not known yet. A job does so by itself only if the
-   work left would take five minutes at the high speed of `execution.CEILING`,
-   and only while probing stays below 2 % of its estimate.
+   remaining work would take five minutes at the high speed of
+   `execution.CEILING`, and only while probing stays below 2 % of its estimate.
 4. Otherwise: all devices, chunks of 1 on a CPU and of 8 elsewhere.
 
-A probe takes a few training steps of the job's own model under one plan. An
+A probe runs a few training steps of the job's own model under one plan. An
 estimate of time is the counted work divided by the speed of the chosen plan,
 plus the time that the probe took to compile, per program.
 """
@@ -33,12 +33,12 @@ Tell = Callable[[str], None]
 
 
 def choose_plan(job: job_lib.Job, work: float, tell: Tell) -> job_lib.Job:
-  """Return the job with the layout it is to run with.
+  """Return the job with its layout.
 
   Args:
     job: as opened.
     work: forward passes of one example still to be done in training.
-    tell: takes a line about a probe.
+    tell: receives a line about each probe.
 
   Raises:
     ValueError: every plan that was measured exceeds the memory limit.
@@ -59,7 +59,7 @@ def choose_plan(job: job_lib.Job, work: float, tell: Tell) -> job_lib.Job:
 
 
 def does_not_fit(job: job_lib.Job) -> str:
-  """Say that no plan fits, and what helps."""
+  """Return the message that no plan fits."""
   run = job.settings.run
   allowance = execution.readable_bytes(execution.memory_limit(1, run.memory))
   return (
@@ -72,13 +72,13 @@ def does_not_fit(job: job_lib.Job) -> str:
 def probe_missing(
   job: job_lib.Job, tell: Tell, *, work: float | None = None
 ) -> execution.Measurements:
-  """Probe the plans worth knowing that are not known yet.
+  """Probe the relevant plans that are not known yet.
 
   Args:
     job: the job.
-    tell: takes a line about each.
-    work: forward passes of one example to be done, to stop where probing
-      costs too large a share of them; None to measure all.
+    tell: receives a line about each probe.
+    work: forward passes of one example to be done, so that probing stops when
+      it takes too large a share of the job; None to measure all plans.
   """
   cache = stages.measurement_cache(job)
   known = cache.read()
@@ -143,7 +143,7 @@ def _is_large(job: job_lib.Job, work: float) -> bool:
 
 
 def describe_plan(plan: execution.Plan) -> str:
-  """Return a plan in words."""
+  """Return a plan as text."""
   devices = '1 device' if plan.devices == 1 else f'{plan.devices} devices'
   return f'{devices}, chunks of {plan.chunk}'
 
@@ -170,11 +170,11 @@ _EPOCHS = 4  # the first, which warms up, does not count
 
 
 def run_probe(job: job_lib.Job, plan: execution.Plan) -> execution.Measured:
-  """Train under a plan for a moment.
+  """Train a few steps under a plan.
 
   Args:
     job: gives model, images, batch size and hyper-parameters.
-    plan: what to try.
+    plan: the plan to measure.
 
   Returns:
     The median speed of a few epochs, and the memory of their program; a speed
@@ -277,7 +277,7 @@ def plan_steps(job: job_lib.Job) -> list[Step]:
     if not stages.is_timed(job, name):
       continue
     left = len(stages.timing_shelf(job, name).missing())
-    # One member on one device, so all others wait.
+    # One member runs on one device while the others wait.
     runs = left * (job.settings.timing.repeats + 1) * job.layout.devices
     steps.append(
       Step(f'time {name}', 1, left, runs * job.counted_cost(name), 0)
@@ -300,11 +300,11 @@ def training_work(steps: list[Step]) -> float:
 
 
 def plan_text(job: job_lib.Job, tell: Tell = lambda line: None) -> str:
-  """Measure what is not known yet and describe the plan, with totals.
+  """Measure the unknown plans, and describe the plan of the job with totals.
 
   Args:
     job: the job.
-    tell: takes a line about each probe.
+    tell: receives a line about each probe.
   """
   known = probe_missing(job, tell)
   measured = allowed_plans(job, known.measured)
@@ -341,11 +341,7 @@ def _plans(
       f'{one.plan.devices:>7}{one.plan.chunk:>7}{one.images:>10,.0f}'
       f'{_duration(one.compile_seconds):>9}{execution.readable_bytes(each):>14}'
       f'{execution.readable_bytes(total):>12}  {why}'
-      + (
-        f'; {execution.readable_bytes(one.peak)} seen in use'
-        if one.peak
-        else ''
-      )
+      + (f'; {execution.readable_bytes(one.peak)} measured' if one.peak else '')
     )
   return lines
 
@@ -356,7 +352,7 @@ def _limits(job: job_lib.Job, known: execution.Measurements) -> list[str]:
   limit = budget.limit(1)
   lines = [
     f'limit   {execution.readable_bytes(limit)} '
-    + ('as config.run.memory says' if run.memory else 'as the machine has it')
+    + ('from config.run.memory' if run.memory else 'from the machine')
     + f', for a shard of {budget.members} models (config.run.shard)'
   ]
   fixed = [

@@ -1,8 +1,8 @@
 """The report stage: numbers, tables, pictures and pages in the work directory.
 
-Methods of a job are ranked against each other where initialisations suffice.
-The numbers per cluster are kept in `per_cluster.csv`, from which `jaxmu.rank`
-ranks methods across several jobs. Run times come from the timing stage.
+The methods of a job are ranked if there are enough initialisations. The numbers
+per cluster are in `per_cluster.csv`, from which `jaxmu.rank` ranks methods
+across several jobs. Run times come from the timing stage.
 """
 
 import dataclasses
@@ -15,8 +15,7 @@ import numpy as np
 
 from jaxmu import files
 from jaxmu.metrics import METRICS, cost, ranking, retention
-from jaxmu.report import html, paper_table, plots
-from jaxmu.report import results as results_lib
+from jaxmu.report import html, paper_table, plots, results
 from jaxmu.study import curves, evaluate, stages, store
 from jaxmu.study import job as job_lib
 
@@ -28,7 +27,7 @@ Rankings = dict[str, ranking.CellRanking]
 
 
 def report_shelf(job: job_lib.Job) -> store.Shelf:
-  """Return where the record of the last report is kept."""
+  """Return the shelf of the record of the last report."""
   address = files.digest(
     'report',
     job_lib.STAGE_VERSIONS['report'],
@@ -48,7 +47,7 @@ def report_shelf(job: job_lib.Job) -> store.Shelf:
 
 
 def is_current(job: job_lib.Job) -> bool:
-  """Whether the files in the work directory are those of this job."""
+  """Return whether the report in the work directory is that of this job."""
   place = report_shelf(job)
   if place.missing():
     return False
@@ -83,10 +82,10 @@ def publish(job: job_lib.Job, command: str) -> None:
   paths = html.write_report(job.folder, report)
   paths += curves.write(job)
   paths.append(
-    results_lib.write_csv(
+    results.write_csv(
       job.folder / PER_CLUSTER_FILE,
       observations(evaluation),
-      results_lib.Observation,
+      results.Observation,
     )
   )
   table = benchmark_table(job, evaluation)
@@ -104,18 +103,18 @@ def publish(job: job_lib.Job, command: str) -> None:
   report_shelf(job).save(0, info=info)
 
 
-def report_rows(job: job_lib.Job) -> list[results_lib.Row]:
+def report_rows(job: job_lib.Job) -> list[results.Row]:
   """Read the rows of the last report, clock measurements included."""
-  evaluate.chosen_metrics(job.settings)  # their words enter the glossary
+  evaluate.chosen_metrics(job.settings)  # adds their terms to the glossary
   return [
     row
     for name in ('results.csv', 'timing.csv')
     if (job.folder / name).is_file()
-    for row in results_lib.read_csv(job.folder / name)
+    for row in results.read_csv(job.folder / name)
   ]
 
 
-def report_missing(job: job_lib.Job) -> results_lib.Missing:
+def report_missing(job: job_lib.Job) -> results.Missing:
   """Read why numbers of the last report are not available."""
   entries = report_shelf(job).info()['missing']
   return {(method, metric): reason for method, metric, reason in entries}
@@ -134,33 +133,33 @@ def paper_results(job: job_lib.Job) -> paper_table.PaperTable:
 
 def clock_rows(
   job: job_lib.Job, failed: Collection[str] = ()
-) -> list[results_lib.Row]:
+) -> list[results.Row]:
   """Return run times and their ratio to retraining, from the timing stage.
 
   Args:
-    job: the job, its run times measured.
+    job: the job, with its run times.
     failed: populations of which all models failed; they have no speed-up.
   """
-  found = []
-  nothing = {'seconds': math.nan, 'seconds_cold': math.nan}
-  reference = nothing
-  if results_lib.REFERENCE in job.populations:
-    reference = _seconds(job, results_lib.REFERENCE)
+  rows = []
+  unknown = {'seconds': math.nan, 'seconds_cold': math.nan}
+  reference = unknown
+  if results.REFERENCE in job.populations:
+    reference = _seconds(job, results.REFERENCE)
   for name in job.populations:
     if not stages.is_timed(job, name) or name in failed:
       continue
-    own = _seconds(job, name)
+    times = _seconds(job, name)
     values = {
-      'rte': (cost.rte(reference['seconds'], own['seconds']), 1.0),
+      'rte': (cost.rte(reference['seconds'], times['seconds']), 1.0),
       'rte_cold': (
-        cost.rte(reference['seconds_cold'], own['seconds_cold']),
+        cost.rte(reference['seconds_cold'], times['seconds_cold']),
         1.0,
       ),
-      'seconds': (own['seconds'], reference['seconds']),
+      'seconds': (times['seconds'], reference['seconds']),
     }
     runs = job.settings.timing.repeats
-    found += [
-      results_lib.Row(
+    rows += [
+      results.Row(
         method=name,
         metric=metric,
         value=value,
@@ -171,7 +170,7 @@ def clock_rows(
       for metric, (value, retrained) in values.items()
       if not math.isnan(value)
     ]
-  return found
+  return rows
 
 
 def _seconds(job: job_lib.Job, name: str) -> dict[str, float]:
@@ -190,26 +189,26 @@ def _title(job: job_lib.Job) -> str:
 
 
 def _lead(job: job_lib.Job) -> list[str]:
-  cuts, sizes = job.settings.splits, job.sizes
-  originals = job.populations[results_lib.ORIGINAL].members.size
-  sets = len(job.design.split) * cuts.seeds
+  chosen, sizes = job.settings.splits, job.sizes
+  originals = job.populations[results.ORIGINAL].members.size
+  sets = len(job.design.split) * chosen.seeds
   splits = len(np.unique(job.design.split))
   options = job.settings.model_options.items()
   model = ', '.join([job.settings.model, *(f'{k} {v}' for k, v in options)])
   comparison = (
-    'a model was retrained without it, the gold standard, and the original was '
-    'made to unlearn it. The closer the unlearned models come to the retrained '
-    'ones, the better.'
+    'a model was retrained without it, as the reference, and the original '
+    'unlearned it. The closer the unlearned models are to the retrained ones, '
+    'the better.'
   )
-  if results_lib.REFERENCE not in job.populations:
-    comparison = 'the original was made to unlearn it. No model was retrained.'
+  if results.REFERENCE not in job.populations:
+    comparison = 'the original unlearned it. No model was retrained.'
   return [
     f'{originals} original models ({model}) were trained on '
     f'{sizes.retain + sizes.forget} images each of {job.source.name}. For each '
     f'of {sets} forget sets of {sizes.forget} images, {comparison}',
-    f'Design {cuts.design!r}: {_count(splits, "split")}, '
-    f'{_count(cuts.seeds, "initialisation")} and '
-    f'{_count(cuts.forget_sets, "forget set")} per split.',
+    f'Design {chosen.design!r}: {_count(splits, "split")}, '
+    f'{_count(chosen.seeds, "initialisation")} and '
+    f'{_count(chosen.forget_sets, "forget set")} per split.',
   ]
 
 
@@ -255,10 +254,10 @@ def _roc(evaluation: evaluate.Evaluation) -> plots.Figure | None:
   return plots.roc(drawn)
 
 
-def _accuracy_bars(rows: list[results_lib.Row]) -> plots.Figure:
+def _accuracy_bars(rows: list[results.Row]) -> plots.Figure:
   methods = list(dict.fromkeys(row.method for row in rows))
   by_name = {(row.method, row.metric): row for row in rows}
-  absent = results_lib.Row('', '', math.nan)
+  absent = results.Row('', '', math.nan)
 
   def table(field: str) -> np.ndarray:
     return np.array(
@@ -298,10 +297,10 @@ def _checksum(path: pathlib.Path) -> str:
 
 def observations(
   evaluation: evaluate.Evaluation,
-) -> list[results_lib.Observation]:
+) -> list[results.Observation]:
   """Return every number of every cluster."""
   return [
-    results_lib.Observation(method, metric, cluster, float(value))
+    results.Observation(method, metric, cluster, float(value))
     for method, metrics in evaluation.per_cluster.items()
     for metric, values in metrics.items()
     for cluster, value in enumerate(values)
@@ -309,17 +308,17 @@ def observations(
 
 
 def rank_methods(job: job_lib.Job, evaluation: evaluate.Evaluation) -> Rankings:
-  """Rank the unlearning methods by RetDev and Disc; empty if too few."""
+  """Rank the unlearning methods by RetDev and Disc, if there are enough."""
   return ranking.rank_methods(
     {p.name: evaluation.per_cluster[p.name] for p in job.unlearned},
     classes=job.source.num_classes,
   )
 
 
-def ranking_rows(job: job_lib.Job, rankings: Rankings) -> list[results_lib.Row]:
+def ranking_rows(job: job_lib.Job, rankings: Rankings) -> list[results.Row]:
   """Return mean rank and group of each method."""
   return [
-    results_lib.Row(
+    results.Row(
       population.name, f'{kind}_{metric}', float(values[i]), n=cell.seeds
     )
     for metric, cell in rankings.items()
@@ -331,10 +330,10 @@ def ranking_rows(job: job_lib.Job, rankings: Rankings) -> list[results_lib.Row]:
 def ranking_pictures(
   job: job_lib.Job,
   rankings: Rankings,
-  rows: list[results_lib.Row],
+  rows: list[results.Row],
   problems: list[str],
 ) -> list[html.Picture]:
-  """Draw the front of accuracy and privacy, and the ranks where there are."""
+  """Draw the front of accuracy and privacy, and the ranks if there are any."""
   if len(job.unlearned) < 2:
     return []
   drawn = html.draw('front', functools.partial(_front, rows), problems)
@@ -357,18 +356,18 @@ def ranking_pictures(
   return drawn
 
 
-def _front(rows: list[results_lib.Row]) -> plots.Figure | None:
+def _front(rows: list[results.Row]) -> plots.Figure | None:
   value = {(row.method, row.metric): row.value for row in rows}
-  methods = results_lib.ordered(row.method for row in rows)
+  methods = results.ordered(row.method for row in rows)
 
   def column(metric: str) -> np.ndarray:
     return np.array([value.get((m, metric), np.nan) for m in methods])
 
-  # An attack on single points where there is one, else one for all points.
+  # The per-example attack if there is one, else the population attack.
   strong = any(metric == 'excess_ulira_auc' for _, metric in value)
   if strong:
     metric = 'excess_ulira_auc'
-    value[results_lib.REFERENCE, metric] = 0.0
+    value[results.REFERENCE, metric] = 0.0
     privacy = column(metric)
   else:
     metric = 'disc_test'
@@ -376,10 +375,8 @@ def _front(rows: list[results_lib.Row]) -> plots.Figure | None:
   both = np.stack([column('ret_dev'), privacy], axis=1)
   if not np.isfinite(both).all(axis=1).any():
     return None
-  rivals = [
-    m not in (results_lib.REFERENCE, results_lib.ORIGINAL) for m in methods
-  ]
-  competing = np.where(np.array(rivals)[:, None], both, np.nan)
+  competes = [m not in (results.REFERENCE, results.ORIGINAL) for m in methods]
+  competing = np.where(np.array(competes)[:, None], both, np.nan)
   return plots.pareto(
     methods,
     both[:, 0],
@@ -405,15 +402,15 @@ def benchmark_table(
   failed = {name: many for name, many in evaluation.failed.items() if many[0]}
   one_split = len(np.unique(job.design.pair)) == 1
   floor = {}
-  if one_split and results_lib.REFERENCE in per_seed:
-    floor = noise_floor(per_seed[results_lib.REFERENCE])
+  if one_split and results.REFERENCE in per_seed:
+    floor = noise_floor(per_seed[results.REFERENCE])
   return paper_table.PaperTable(per_seed, floor, failed)
 
 
 def noise_floor(
   retrained: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
-  """Compare each retrained model with that of the next seed, in a circle.
+  """Compare each retrained model with that of the next seed, cyclically.
 
   Args:
     retrained: 'ra', 'fa' and 'ta' of the retrained models, f64[S].
@@ -455,7 +452,7 @@ def _speed_ups(job: job_lib.Job, name: str) -> np.ndarray:
   if not stages.is_timed(job, name):
     return np.array([])
   seconds = stages.timing_shelf(job, name).info()['warm_seconds']
-  if results_lib.REFERENCE not in job.populations:
+  if results.REFERENCE not in job.populations:
     return np.full(len(seconds), np.nan)
-  reference = stages.warm_seconds(job, results_lib.REFERENCE)
+  reference = stages.warm_seconds(job, results.REFERENCE)
   return np.array([cost.rte(reference, one) for one in seconds])

@@ -5,11 +5,11 @@
 
 A scale is a data set with the paper's recipe, or `digits`, the default, which
 is small enough for a laptop and needs no download. The suffix `-ulira` selects
-the study with 64 splits and 10 forget sets; the suffix `,paper` makes methods
-follow the work they come from where the benchmark's code departs from it (see
+the study with 64 splits and 10 forget sets. With the suffix `,paper`, methods
+follow their original papers where the benchmark's code departs from them (see
 docs/methods.md): `cifar10`, `cifar10-ulira`, `cifar10,paper`.
 
-A configuration with a name needs no file: `msg_resnet`, `ct_tinyvit:cifar10`,
+Named configurations need no file: `msg_resnet`, `ct_tinyvit:cifar10`,
 `benchmark`, `unlearn:my_method.py,resnet18,digits`.
 """
 
@@ -61,8 +61,8 @@ def job_config(
       the names of the methods and the model.
 
   Raises:
-    ValueError: an unknown method, model or scale; the message is one line that
-      gives the nearest names.
+    ValueError: the method, model or scale is unknown; the message suggests the
+      nearest names.
 
   Example:
     >>> config = job_config('msg', scale='cifar10')
@@ -120,7 +120,7 @@ def benchmark(scale: str = '') -> dict[str, Any]:
 
 
 def unlearn(choice: str) -> dict[str, Any]:
-  """Return the job that METHOD,MODEL,SCALE names, in any order.
+  """Return the job of METHOD,MODEL,SCALE, in any order.
 
   Args:
     choice: a method and, if not the default, a model and a scale, separated by
@@ -209,7 +209,7 @@ def change_method(
 def add_method(
   config: dict[str, Any], method: str, fidelity: str = 'reference'
 ) -> None:
-  """Add a method to compare, and its name to that of the folder.
+  """Add a method to compare, and its name to the folder's.
 
   Args:
     config: fields of a job; changed in place.
@@ -242,8 +242,8 @@ def change_model(config: dict[str, Any], model: str) -> None:
 def nearest(name: str, known: Iterable[str]) -> str:
   """Return 'did you mean ...? ' for the known name nearest to a wrong one.
 
-  Names that contain the wrong one (`epochs` for `num_epochs`) or are
-  abbreviated by it (`lr` for `learning_rate`) are near.
+  Besides similar spellings, it suggests names that contain the wrong one
+  (`epochs` for `num_epochs`) or that it abbreviates (`lr` for `learning_rate`).
 
   Returns:
     '' if none is near.
@@ -252,8 +252,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
   initials = [k for k in known if name == ''.join(w[:1] for w in k.split('_'))]
   close = difflib.get_close_matches(name, known, n=1)
   inside = [k for k in known if len(name) > 2 and name in k]
-  found = [*initials, *close, *inside]
-  return f'did you mean {found[0]!r}? ' if found else ''
+  similar = [*initials, *close, *inside]
+  return f'did you mean {similar[0]!r}? ' if similar else ''
 
 
 def _fields(workdir: str, data: str, model: str) -> dict[str, Any]:
@@ -349,17 +349,17 @@ def _is_plug_in(spec: str) -> bool:
 
 
 def _kind(name: str) -> str:
-  """Return what a name in METHOD,MODEL,SCALE stands for."""
+  """Return the kind of a name in METHOD,MODEL,SCALE."""
   known = {
     'method': [*methods.METHODS, *methods.METHODS.installed()],
     'model': [*models.MODELS, *models.MODELS.installed(), *_MODELS],
     'scale': DATA,
     'suffix': ['paper'],
   }
-  for kind, those in known.items():
-    if name in those or (kind == 'scale' and _is_scale(name)):
+  for kind, names_of_kind in known.items():
+    if name in names_of_kind or (kind == 'scale' and _is_scale(name)):
       return kind
-  everything = [one for those in known.values() for one in those]
+  everything = [one for values in known.values() for one in values]
   raise ValueError(
     f'unknown name {name!r} in METHOD,MODEL,SCALE; {nearest(name, everything)}'
     f'methods: {", ".join(known["method"])}; models: '
@@ -382,12 +382,12 @@ def _check_model(model: str) -> None:
   if model not in known and not _is_plug_in(model):
     raise ValueError(
       f'unknown model {model!r}; {nearest(model, [*known, *_MODELS])}choose '
-      f'one of {", ".join(known)}, or name your own as my_net.py'
+      f'one of {", ".join(known)}, or name a file such as my_net.py'
     )
 
 
 def _short(model: str) -> str:
-  """Return the name of a model as it appears in the name of a job."""
+  """Return the short name of a model in names of jobs."""
   for short, name in _MODELS.items():
     if model == name:
       return short
@@ -398,7 +398,7 @@ def _short(model: str) -> str:
 
 
 def _rename(config: dict[str, Any], old: str, new: str) -> None:
-  """Give a changed job a folder of its own."""
+  """Change the name of the folder of a changed job."""
   folder = pathlib.PurePath(config['workdir'])
   name = f'_{folder.name}_'
   if f'_{old}_' in name:

@@ -1,9 +1,9 @@
-"""All stages of a job in order, each skipped where its output exists.
+"""Run all stages of a job in order; skip those whose output exists.
 
-What would fail after training is found before it: the program of every method
-is traced for one member, which takes a second or two and no memory; originals
-that come from files are read; and the space on the disk is compared with what
-will be written.
+Problems that would appear after training are detected before it: the program of
+every method is traced for one member, which takes a second or two and no
+memory; the first file of the originals is read; and the free space on the disk
+is compared with the expected output.
 """
 
 import jax
@@ -25,13 +25,13 @@ def run(settings: Settings, command: str = '') -> job_lib.Job:
 
   Args:
     settings: checked settings.
-    command: what the user typed, for the report.
+    command: the command line of the user, for the report.
 
   Returns:
     The job, whose folder holds results.csv, report.html and the models.
 
   Raises:
-    ValueError: something is wrong that can be known before training.
+    ValueError: the job cannot be completed; raised before training.
   """
   folder = files.path(settings.workdir)
   with store.hold_workdir(folder), progress.Progress() as bars:
@@ -62,18 +62,18 @@ def run(settings: Settings, command: str = '') -> job_lib.Job:
 
 
 def train_and_predict(job: job_lib.Job, bars: progress.Progress) -> None:
-  """Run all stages but the report.
+  """Run all stages except the report.
 
   Args:
     job: opened and checked; its work directory must be held.
     bars: where to show progress.
   """
   for name, population in job.populations.items():
-    # Models that exist cost nothing here: programs are compiled when needed.
+    # Programs are compiled when needed, so existing models cost nothing here.
     layout = stages.stage_layout(job, f'train {name}')
     trainer = population_lib.Trainer(population.method, job.task, layout)
     stages.train(job, name, trainer, bars)
-    curves.write(job)  # can be looked at while the rest is still running
+    curves.write(job)  # readable while the remaining stages run
     stages.measure_time(job, name, trainer, bars)
   for warning in curves.warnings(job):
     bars.line(warning)
@@ -85,7 +85,7 @@ def train_and_predict(job: job_lib.Job, bars: progress.Progress) -> None:
 
 
 def check_job(job: job_lib.Job, steps: list[planner.Step]) -> None:
-  """Refuse a job that cannot come to its end.
+  """Check that a job can be completed.
 
   Raises:
     ValueError: a model does not fit a method, a checkpoint does not fit the
@@ -106,7 +106,7 @@ def _read_first(job: job_lib.Job, population: job_lib.Population) -> None:
 
 
 def _trace(job: job_lib.Job, population: job_lib.Population) -> None:
-  """Trace a member's program without running it, to see what does not fit.
+  """Trace the program of a member without running it.
 
   Raises:
     ValueError: from the method or the model, with the population's name.

@@ -1,7 +1,8 @@
 """The settings of a job: names, types and ranges, checked before anything runs.
 
-A configuration ends here; the rest of the project sees these classes. A field
-that a result depends on enters the result's address, see `jaxmu.study.job`.
+`from_config` turns a configuration into these classes, which the rest of the
+project uses. A field that a result depends on is part of the address of the
+result, see `jaxmu.study.job`.
 """
 
 import dataclasses
@@ -12,28 +13,26 @@ from typing import Any
 from flax import struct
 
 from jaxmu import hparams as hp
-from jaxmu import methods, models
-from jaxmu import precision as precision_lib
+from jaxmu import methods, models, precision
 from jaxmu.attacks import registry
-from jaxmu.data import catalog
-from jaxmu.data import splits as splits_lib
+from jaxmu.data import catalog, splits
 from jaxmu.metrics import METRICS
 
 _SHARE = hp.Interval(0.0, 1.0, low_open=True, high_open=True)
-# Beyond these, a job would take years or its tables not fit into memory; they
-# catch slips of the keyboard before anything is allocated.
-_SEED = hp.Interval(0, 2**32 - 1)  # jax.random.key cuts larger ones to 32 bits
+_SEED = hp.Interval(0, 2**32 - 1)  # jax.random.key truncates to 32 bits
+# Larger values would take years or exceed the memory; the limits catch typing
+# errors before anything is allocated.
 _FEW = hp.Interval(1, 10_000)
 _MANY = hp.Interval(1, 1_000_000)
 
 
 @struct.dataclass
 class Data:
-  """Which data set.
+  """The data set.
 
   Attributes:
-    name: of the set.
-    folder: of prepared sets; '' for the usual places.
+    name: name of the set.
+    folder: folder of prepared sets; '' for the default ones.
   """
 
   name: str = hp.static('digits')
@@ -45,8 +44,8 @@ class Originals:
   """Where the original models come from.
 
   Attributes:
-    checkpoints: files to read them from instead of training them: paths, or
-      patterns such as `seed*.pth` or `runs/{seed}_{split}.safetensors`; see
+    checkpoints: files to read instead of training: paths, or patterns such as
+      `seed*.pth` or `runs/{seed}_{split}.safetensors`; see
       `jaxmu.study.originals`. Empty to train them.
   """
 
@@ -67,7 +66,7 @@ class Retrained:
 
 @struct.dataclass
 class Splits:
-  """How the development data is cut.
+  """How the development data is divided.
 
   Attributes:
     design: 'audit' (complementary pairs of splits, forget sets by partition),
@@ -75,11 +74,11 @@ class Splits:
     num_splits: training sets, each half of the pool; even for 'audit'.
     forget_sets: forget sets per split.
     forget_fraction: share of a training set in one forget set.
-    pool: points that splits are cut from; 0 for all but 5 % validation.
+    pool: points to divide into splits; 0 for all but 5 % validation.
     seeds: initialisations per split.
     forget: which points of design 'main' to forget: 'random', 'class:3,5',
       'file:PATH', 'most:SCORES' or 'least:SCORES'; see docs/data.md.
-    seed: of the random cuts of 'audit'.
+    seed: seed of the random splits of 'audit'.
   """
 
   design: str = hp.static('audit', valid=('audit', 'reference', 'main'))
@@ -124,7 +123,7 @@ class Attack:
 class Curve:
   """Accuracy while originals and retrained models are trained.
 
-  Changing this retrains nothing: models trained before stay without a curve.
+  Changing this retrains nothing: existing models stay without a curve.
 
   Attributes:
     every: epochs between two scorings; 0 for no curves.
@@ -142,7 +141,7 @@ class Timing:
 
 @struct.dataclass
 class Run:
-  """How the job uses the machine; none of it changes a draw.
+  """How the job uses the machine; no field changes a draw.
 
   Attributes:
     devices: devices to share the members; 0 to let the plan choose (on a CPU
@@ -152,7 +151,7 @@ class Run:
     memory: GB that each accelerator, or the machine where devices are its
       cores, may hold; 0 for 90 % of what there is.
     shard: members trained and saved together, the unit of resuming.
-    verify: compare checksums of finished shards, not just sizes.
+    verify: compare checksums of finished shards, not only sizes.
     cache_teacher: keep the outputs of teacher models, where a method has one,
       instead of computing them in every epoch. The results are the same; it
       costs memory and saves time.
@@ -171,7 +170,7 @@ class Unlearner:
   """An unlearning method with its hyper-parameters as plain numbers.
 
   Attributes:
-    method: a name, or what else names a plug-in; see `jaxmu.plugins`.
+    method: the name of a method or plug-in; see `jaxmu.plugins`.
     hparams: all hyper-parameters.
   """
 
@@ -188,9 +187,10 @@ class Settings:
     seed_mode: 'independent' gives every member its own initial weights, data
       order and noise. 'reference' shares the draws between members and the
       weights between splits, as the benchmark does; it understates spread.
-    model: name of the architecture and its options.
-    precision: of the products of the network, see `jaxmu.precision`;
-      it changes results, hence it is never chosen for the user.
+    model: name of the architecture.
+    model_options: its options.
+    precision: of the products of the network, see `jaxmu.precision`. It changes
+      results, so it is never chosen automatically.
     train: hyper-parameters of the original and the retrained models.
     unlearners: the methods to compare.
     metrics: further metrics, by name or as plug-ins.
@@ -217,7 +217,7 @@ class Settings:
   @property
   def all_model_options(self) -> dict[str, Any]:
     """The options of the model, with those that the precision implies."""
-    implied = precision_lib.model_options(self.precision)
+    implied = precision.model_options(self.precision)
     return {**self.model_options, **implied}
 
 
@@ -258,7 +258,7 @@ def from_config(config: Mapping[str, Any]) -> Settings:
     originals=_originals(config.get('originals', {})),
     model=config['model']['name'],
     model_options=dict(config['model'].get('options', {})),
-    precision=config['model'].get('precision', precision_lib.DEFAULT),
+    precision=config['model'].get('precision', precision.DEFAULT),
     train=_train(config['train']),
     unlearners=_unlearners(config),
     metrics=tuple(config.get('metrics', ())),
@@ -326,7 +326,7 @@ def _originals(values: Mapping[str, Any]) -> Originals:
   ):
     raise ValueError(
       f'config.originals.checkpoints = {chosen!r}; give a path or a pattern, '
-      "several divided by commas, or '' to train the originals"
+      "several separated by commas, or '' to train the originals"
     )
   return Originals(tuple(chosen))
 
@@ -342,7 +342,7 @@ def _unlearners(config: Mapping[str, Any]) -> tuple[Unlearner, ...]:
   for name, hparams in config.get('compare', {}).items():
     entry = {'method': name, 'hparams': hparams}
     chosen.append((entry, f'config.compare.{name}.'))
-  found: dict[str, Unlearner] = {}
+  unlearners: dict[str, Unlearner] = {}
   for entry, where in chosen:
     try:
       method = methods.get(entry['method'])
@@ -354,7 +354,7 @@ def _unlearners(config: Mapping[str, Any]) -> tuple[Unlearner, ...]:
         f'{where}method = {name!r} is trained in every job anyway; choose an '
         'unlearning method'
       )
-    if name in found:
+    if name in unlearners:
       raise ValueError(f'{where} repeats the method {name!r}; list it once')
     if not isinstance(entry['hparams'], Mapping):
       raise ValueError(
@@ -362,8 +362,8 @@ def _unlearners(config: Mapping[str, Any]) -> tuple[Unlearner, ...]:
       )
     hp.from_config(method.Hparams, entry['hparams'], f'{where}hparams.')
     hparams = {**hp.defaults(method.Hparams), **entry['hparams']}
-    found[name] = Unlearner(entry['method'], hparams)
-  return tuple(found.values())
+    unlearners[name] = Unlearner(entry['method'], hparams)
+  return tuple(unlearners.values())
 
 
 def _seed(value: Any) -> int:
@@ -390,7 +390,7 @@ def _check_names(settings: Settings) -> None:
   _check_plug_ins(settings)
   _check_model(settings)
   try:
-    splits_lib.check_forget_choice(settings.splits.forget)
+    splits.check_forget_choice(settings.splits.forget)
   except ValueError as error:
     raise ValueError(f'config.splits.forget: {error}') from None
   if settings.splits.forget != 'random' and settings.splits.design != 'main':
@@ -440,14 +440,14 @@ def _check_model(settings: Settings) -> None:
 
 def _check_precision(settings: Settings) -> None:
   try:
-    precision_lib.check(settings.precision)
+    precision.check(settings.precision)
   except ValueError as error:
     raise ValueError(f'config.model.{error}') from None
-  if settings.precision != precision_lib.DEFAULT and (
+  if settings.precision != precision.DEFAULT and (
     'dtype' in settings.model_options
   ):
     raise ValueError(
       f'config.model.precision = {settings.precision!r} and '
       f'config.model.options.dtype = {settings.model_options["dtype"]!r} both '
-      'say how to compute; drop the option'
+      'set the precision; drop the option'
     )

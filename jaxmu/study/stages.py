@@ -1,8 +1,8 @@
 """The stages of a job that compute: train, time, predict; shard by shard.
 
-Each does what is missing in the store and nothing else. How many members run at
-once follows from `stage_layout`; when memory runs out, a stage goes on in
-smaller chunks and that is remembered for this machine.
+Each stage computes only what is missing in the store. `stage_layout` gives the
+number of members that run at once; when memory runs out, a stage continues in
+smaller chunks, which are stored for later jobs on this machine.
 """
 
 import dataclasses
@@ -49,7 +49,7 @@ def train(
   population = job.populations[name]
   missing = population.models.missing(verify=job.settings.run.verify)
   if not missing:
-    bars.line(f'{name}: {population.members.size} models found')
+    bars.line(f'{name}: {population.members.size} models in the store')
   elif population.checkpoints:
     _read_checkpoints(job, population, missing, bars)
   else:
@@ -84,7 +84,7 @@ def _train_shards(
 
 
 class _Counter:
-  """Counts the epochs of a shard, and takes them back if it starts again."""
+  """Counts the epochs of a shard, and resets if the shard starts again."""
 
   def __init__(self, stage: progress.Stage, smaller: Callable[[int], None]):
     self._stage, self._smaller = stage, smaller
@@ -233,7 +233,7 @@ def read_models(
   """Read chosen members of a population from their shards, leaves [P, ...].
 
   Raises:
-    store.DamagedShard: a shard is not as it was written.
+    store.DamagedShard: a shard was changed after it was written.
   """
   shards = range(population.models.size)
   shard_of = np.concatenate(
@@ -295,12 +295,12 @@ def counted_hparams(
 
 
 def is_timed(job: job_lib.Job, name: str) -> bool:
-  """Whether the job measures how long a population takes to train."""
+  """Return whether the job measures the training time of a population."""
   return not job.populations[name].checkpoints
 
 
 def timing_shelf(job: job_lib.Job, name: str) -> store.Shelf:
-  """Return where the times of a population are stored."""
+  """Return the shelf of the run times of a population."""
   machine, versions = job_lib.hardware_facts(), job_lib.versions()
   address = job_lib.address(
     'timing',
@@ -319,24 +319,24 @@ def measure_time(
   trainer: Trainer,
   bars: progress.Progress,
 ) -> None:
-  """Time one member of a population, unless that was done before.
+  """Time one member of a population, unless its time is stored.
 
-  A population run says nothing about the run time of a method, since many
+  Training a population does not measure the run time of a method, since many
   models share the machine. Here one member runs alone on one device, several
-  times, in the program that trained the population. The clock covers surgery
-  and all epochs, up to the finished result; data are already on the device.
+  times, in the program that trained the population. The time includes the
+  changes before training and all epochs; the data are already on the device.
 
   Args:
     job: the job.
     name: which population.
-    trainer: that of the population; compiles only what is new to it.
+    trainer: the trainer of the population, whose programs are reused.
     bars: where to show progress.
   """
   place = timing_shelf(job, name)
   if not is_timed(job, name):
     return
   if not place.missing():
-    bars.line(f'{name}: run time found')
+    bars.line(f'{name}: run time in the store')
     return
   repeats = job.settings.timing.repeats
   with bars.stage(f'time {name}', repeats + 1, unit='runs') as stage:
@@ -360,15 +360,14 @@ def measure_time(
 def _load_one(
   job: job_lib.Job, name: str, trainer: Trainer
 ) -> tuple[Trainer, Loaded, int | None]:
-  """Load what one member needs.
+  """Load the inputs of one member.
 
   Returns:
-    The trainer, the loaded population, and which of its members is to run; None
-    for all.
+    The trainer, the loaded population, and the member to run; None for all.
   """
   population = job.populations[name]
-  # Where members are vmapped, a program for one member; else that of a shard,
-  # which is compiled already.
+  # Use a program for one member if members are vmapped, else the program of a
+  # shard, which is already compiled.
   alone = trainer.layout.chunk > 1
   if alone:
     trainer = Trainer(population.method, job.task, Layout(1, 1))
@@ -406,13 +405,12 @@ def predict(
     job: the job.
     name: which of its populations.
     bars: where to show progress.
-    predictors: the compiled programs so far, to which a new one is added; all
-      populations of a layout share one.
+    predictors: cache of compiled programs by layout, shared by populations.
   """
   population = job.populations[name]
   missing = population.scores.missing(verify=job.settings.run.verify)
   if not missing:
-    bars.line(f'{name}: predictions found')
+    bars.line(f'{name}: predictions in the store')
     return
   label = f'predict {name}'
   predictors = {} if predictors is None else predictors
@@ -448,7 +446,7 @@ def read_predictions(population: job_lib.Population) -> Predictions:
 
 
 def checkpoints_line(job: job_lib.Job) -> str:
-  """Say how well the originals that were read from files classify."""
+  """Return the accuracy of originals that were read from files, as text."""
   population = job.populations['original']
   correct = read_predictions(population).correct
   seen = job.design.retain[population.members.row]
@@ -458,15 +456,14 @@ def checkpoints_line(job: job_lib.Job) -> str:
     f'original: the models read classify {trained:.1%} of the images that they '
     f'should have been trained on, and {val:.1%} of the validation images; if '
     'both are low, their classes or normalisation differ from those of '
-    f'{job.source.name}, and if they are equal, their training images may'
+    f'{job.source.name}; if they are equal, their training images may differ'
   )
 
 
 def measurement_cache(job: job_lib.Job) -> execution.MeasurementCache:
   """Open the measurements of this job's model on this machine.
 
-  They are in the cache folder of data sets, so that work directories share
-  them.
+  They are in the cache folder of data sets and shared by work directories.
   """
   return execution.MeasurementCache(
     datasets.default_cache_dir(), measurement_facts(job)
@@ -509,13 +506,13 @@ def stage_layout(job: job_lib.Job, stage: str) -> Layout:
 def on_smaller_chunk(
   job: job_lib.Job, stage: str, bars: progress.Progress
 ) -> Callable[[int], None]:
-  """Return what is to be done when a stage runs out of memory.
+  """Return the callback for a stage that runs out of memory.
 
-  It says so beside the progress and remembers the chunk that is left.
+  It prints a line and stores the new chunk for later jobs.
   """
 
   def act(chunk: int) -> None:
-    bars.line(f'{stage}: memory ran out; again in chunks of {chunk}')
+    bars.line(f'{stage}: memory ran out; retrying in chunks of {chunk}')
     measurement_cache(job).ran_out(stage, chunk)
 
   return act

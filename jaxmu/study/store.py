@@ -1,9 +1,9 @@
-"""Finished work on disk: shards that are whole and in their place, or redone.
+"""Finished work on disk, in shards that are verified when they are read.
 
   root/<stage>/<label>-<address>/shard_003/{models/ (Orbax), *.npy, record.json}
 
 A shard is the unit of work: some members of a population, or one result. It
-appears complete or not at all. Its record binds it to its place,
+appears complete or not at all. Its record binds it to its place:
 
   place      stage, label, address, number of the shard and of all shards
   members    names of the models: seed, split, forget set
@@ -12,12 +12,12 @@ appears complete or not at all. Its record binds it to its place,
   info       other facts
   sha256     of all this
 
-so that whatever was changed, cut, lost or moved elsewhere is noticed. Such a
-shard counts as missing, is named in a warning and made again. The only importer
-of Orbax.
+so that a changed, truncated, lost or moved file is detected. Such a shard
+counts as missing, is named in a warning and computed again. No other module
+imports Orbax.
 
-Opening a shelf changes nothing on the disk. What killed writers left is removed
-by `hold_workdir`, which keeps other runs out.
+Opening a shelf changes nothing on the disk. `hold_workdir` removes the
+temporary files of killed writers and locks the folder.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 
 class DamagedShard(ValueError):
-  """A shard was changed after it was written, or it belongs elsewhere."""
+  """A shard was changed after it was written, or is in the wrong place."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Shelf:
   Attributes:
     root: of the store.
     stage: e.g. 'models'.
-    label: of what is stored, e.g. the name of a population.
+    label: name of the content, e.g. of a population.
     address: digest of everything that the content depends on.
     members: names of the members of each shard; empty for a shard that is not
       about members.
@@ -67,7 +67,7 @@ class Shelf:
 
   @property
   def folder(self) -> pathlib.Path:
-    """Where the shards are."""
+    """The folder of the shards."""
     return self.root / self.stage / f'{self.label}-{self.address}'
 
   @property
@@ -83,26 +83,26 @@ class Shelf:
     """Return the shards that are absent or damaged; the latter are logged.
 
     Args:
-      verify: compare checksums, not just sizes.
+      verify: compare checksums, not only sizes.
     """
-    found = []
+    missing = []
     for number in range(self.size):
       if not self.shard(number).exists():
-        found.append(number)
+        missing.append(number)
         continue
       fault = self.fault(number, verify=verify)
       if fault:
         folder = self.shard(number)
         _warn(folder, fault, folder.stat().st_mtime_ns)
-        found.append(number)
-    return found
+        missing.append(number)
+    return missing
 
   def fault(self, number: int, *, verify: bool = True) -> str:
     """Say what is wrong with a shard; '' if nothing is.
 
     Args:
       number: which shard.
-      verify: compare checksums, not just sizes.
+      verify: compare checksums, not only sizes.
     """
     folder = self.shard(number)
     try:
@@ -163,7 +163,7 @@ class Shelf:
           'files': _manifest(draft),
           'info': dict(info or {}),
         }
-        # As JSON reads it, which is what the hash is compared with later.
+        # The hash is over the content as JSON reads it back.
         content = json.loads(json.dumps(content))
         content['sha256'] = files.digest(content, digits=64)
         text = json.dumps(content, indent=1, sort_keys=True)
@@ -171,8 +171,8 @@ class Shelf:
         files.publish_folder(draft, self.shard(number))
     except OSError as error:
       raise ValueError(
-        f'{self.shard(number)} cannot be written ({error}); make room or give '
-        'the folder back and start the same command again: what was finished '
+        f'{self.shard(number)} cannot be written ({error}); make room or make '
+        'the folder writable, and start the same command again: finished work '
         'is kept'
       ) from error
 
@@ -196,12 +196,12 @@ class Shelf:
     """Read a named array of all shards, joined along the first axis.
 
     Raises:
-      DamagedShard: a shard does not hold it as it was written.
+      DamagedShard: a shard lacks the array, or it was changed.
     """
     return np.concatenate([self.array(n, name) for n in range(self.size)])
 
   def has(self, number: int, name: str) -> bool:
-    """Whether a shard is there and holds a named array."""
+    """Return whether a shard exists and holds a named array."""
     try:
       return name in self._record(number)['arrays']
     except DamagedShard:
@@ -211,7 +211,7 @@ class Shelf:
     """Read a named array of one shard.
 
     Raises:
-      DamagedShard: the shard does not hold it as it was written.
+      DamagedShard: the shard lacks the array, or it was changed.
     """
     recorded = self._known(number)['arrays']
     if name not in recorded:
@@ -228,7 +228,7 @@ class Shelf:
     """Read the facts kept in a shard's record.
 
     Raises:
-      DamagedShard: the record is not as it was written.
+      DamagedShard: the record was changed after it was written.
     """
     return self._known(number)['info']
 
@@ -245,7 +245,7 @@ class Shelf:
     """Read the record of a shard and check that it belongs here.
 
     Raises:
-      DamagedShard: it does not; the message is what is wrong.
+      DamagedShard: it does not belong here; the message says why.
     """
     try:
       record = json.loads((self.shard(number) / RECORD).read_text())
@@ -253,7 +253,7 @@ class Shelf:
     except (OSError, ValueError, RecursionError) as error:
       raise DamagedShard(f'unreadable {RECORD}: {_first_line(error)}') from None
     except (AttributeError, KeyError, TypeError, IndexError):
-      raise DamagedShard(f'{RECORD} is no record of a shard') from None
+      raise DamagedShard(f'{RECORD} is not the record of a shard') from None
     if files.digest(record, digits=64) != checksum:
       raise DamagedShard(f'{RECORD} has changed since it was written')
     if record.get('place') != self._place(number):
@@ -277,7 +277,7 @@ class Shelf:
 
 @contextlib.contextmanager
 def hold_workdir(folder: pathlib.Path) -> Iterator[None]:
-  """Make the work directory, keep other runs out, sweep what killed ones left.
+  """Make and lock the work directory, and remove files of killed runs.
 
   Args:
     folder: the work directory.
@@ -304,11 +304,11 @@ def hold_workdir(folder: pathlib.Path) -> Iterator[None]:
     yield
 
 
-_SAFETY = 1.1  # factor on the estimated need
+_SAFETY = 1.1  # factor on the estimated bytes
 
 
 def check_space(folder: pathlib.Path, needed: int) -> None:
-  """Refuse to start what the disk cannot hold.
+  """Check that the disk has enough space.
 
   Args:
     folder: where results go; it need not exist yet.
@@ -328,14 +328,14 @@ def check_space(folder: pathlib.Path, needed: int) -> None:
 
 
 def free_bytes(folder: pathlib.Path) -> int:
-  """Return the free bytes of the disk that holds a folder, or will."""
+  """Return the free bytes of the disk of an existing or future folder."""
   while not folder.exists():
     folder = folder.parent
   return shutil.disk_usage(folder).free
 
 
 def shards(names: Sequence[Name], size: int) -> tuple[tuple[Name, ...], ...]:
-  """Divide members into shards of at most `size`, which differ by one at most.
+  """Divide members into shards of at most `size`, of nearly equal sizes.
 
   Example:
     >>> [len(part) for part in shards([(0,), (1,), (2,), (3,), (4,)], 4)]
@@ -348,7 +348,7 @@ def shards(names: Sequence[Name], size: int) -> tuple[tuple[Name, ...], ...]:
 
 @functools.lru_cache
 def _warn(folder: pathlib.Path, fault: str, written: int) -> None:
-  """Name a damaged shard, once however often it is looked at."""
+  """Log a damaged shard, once per change."""
   del written
   log.warning('%s is damaged (%s); it is made again', folder, fault)
 
@@ -390,16 +390,16 @@ class _Orbax:
     import jax
 
     hosts = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
-    found = self._checkpointer.restore(path.absolute(), hosts)
+    restored = self._checkpointer.restore(path.absolute(), hosts)
     for expected, leaf in zip(
-      jax.tree.leaves(hosts), jax.tree.leaves(found), strict=True
+      jax.tree.leaves(hosts), jax.tree.leaves(restored), strict=True
     ):
       if leaf.shape != expected.shape or leaf.dtype != expected.dtype:
         raise ValueError(
           f'{leaf.dtype}{list(leaf.shape)} in place of '
           f'{expected.dtype}{list(expected.shape)}'
         )
-    return found
+    return restored
 
 
 _instance: list[_Orbax] = []

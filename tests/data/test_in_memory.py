@@ -200,7 +200,7 @@ def test_home_and_variables_are_expanded_at_every_door(tmp_path, monkeypatch):
   assert files.path(tmp_path) == tmp_path
   assert files.path('$UNKNOWN_NAME/x') == pathlib.Path('$UNKNOWN_NAME/x')
   for text in ('~no_such_user_here/x', 'a\0b'):
-    with pytest.raises(ValueError, match='no usable path'):
+    with pytest.raises(ValueError, match='not a usable path'):
       files.path(text)
 
 

@@ -172,7 +172,7 @@ def test_training_goes_on_in_smaller_chunks(little_memory, tmp_path, capsys):
   for a, b in zip(results[1], results[2], strict=True):
     np.testing.assert_array_equal(a, b)
   out = capsys.readouterr().out
-  assert 'train original: memory ran out; again in chunks of 1' in out
+  assert 'train original: memory ran out; retrying in chunks of 1' in out
   assert 'train original: 16 epochs in' in out
 
 

@@ -50,7 +50,7 @@ def test_wrong_values_are_refused(tmp_path, name, value, message):
 
 def test_two_ways_to_say_how_to_compute_are_refused(tmp_path):
   model = {'name': 'tiny', 'options': {'dtype': 'float32'}}
-  with pytest.raises(ValueError, match='both say how to compute; drop'):
+  with pytest.raises(ValueError, match='both set the precision; drop'):
     small_job.make(tmp_path, model={**model, 'precision': 'bfloat16'})
 
 

@@ -1,4 +1,4 @@
-"""How sure models are of the examples that they should have forgotten."""
+"""Confidence of models on the examples that they should have forgotten."""
 
 import numpy as np
 
