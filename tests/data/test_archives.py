@@ -83,7 +83,7 @@ def test_cifar_archives_that_are_not_whole_are_refused(tmp_path):
   standins.write_cifar(path)
   with pytest.raises(ValueError, match='has no batch train'):
     list(archives.cifar_examples(path, files=('train',), num_classes=10))
-  with pytest.raises(ValueError, match='no multiple of 3074'):
+  with pytest.raises(ValueError, match='not a multiple of 3074'):
     list(archives.cifar_examples(path, files=('test_batch',), num_classes=100))
   whole = path.read_bytes()
   path.write_bytes(whole[: len(whole) // 2])
