@@ -20,7 +20,7 @@ def make_arrays(shift=1.0, seed=0, paired=True):
   """Logits of unlearned and retrained models with a known leak."""
   rng = np.random.default_rng(seed)
   state, split = populations.states(rng, 16, 2, 88)
-  if not paired:  # each split draws its half anew
+  if not paired:  # each split draws its half again
     state = np.concatenate(
       [populations.states(rng, 2, 2, 88)[0][:2] for _ in range(16)]
     )

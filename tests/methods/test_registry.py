@@ -92,7 +92,7 @@ def test_options_default_to_what_the_reference_does():
         continue
       found.add(field.name)
       assert info['default'] == info['valid'][0]  # as the table has it
-      # The reference raises for want of these two methods' gradients.
+      # The reference lacks the gradients of these two methods and raises.
       departs = field.name == 'attn_bias_mode' and name in ('ff', 'iu')
       default = 'live' if departs else expected[field.name]
       assert info['default'] == default, (name, field.name)

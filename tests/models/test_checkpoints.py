@@ -194,7 +194,7 @@ def _prefixed(*prefixes):
   return lambda state: {''.join(prefixes) + n: v for n, v in state.items()}
 
 
-# How people's tools wrap and prefix a state dict of PyTorch.
+# How common tools wrap and prefix a state dict of PyTorch.
 TORCH_WRAPPINGS = {
   'bare': lambda s: s,
   'module': _prefixed('module.'),
