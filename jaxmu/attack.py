@@ -22,6 +22,7 @@ import shlex
 import sys
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -70,6 +71,20 @@ METHODS = {
 }
 
 
+# What NumPy and zipfile raise for files of another form.
+_BROKEN = (
+  ValueError,
+  zipfile.BadZipFile,
+  zlib.error,
+  AttributeError,
+  EOFError,
+  OSError,
+  NotImplementedError,
+  RuntimeError,
+  MemoryError,
+)
+
+
 def load(path: str) -> dict[str, np.ndarray]:
   """Read the arrays of a file.
 
@@ -80,12 +95,16 @@ def load(path: str) -> dict[str, np.ndarray]:
   if not place.is_file():
     raise ValueError(f'--scores={path}: no such file')
   try:
-    with np.load(place, allow_pickle=False) as archive:
+    archive = np.load(place, allow_pickle=False)
+    if isinstance(archive, np.ndarray):
+      raise ValueError('it is one array')
+    with archive:
       return {key: archive[key] for key in archive.files}
-  except (ValueError, zipfile.BadZipFile, AttributeError, EOFError) as error:
+  except _BROKEN as error:
     raise ValueError(
-      f'--scores={path} is not an .npz file of plain arrays; write it '
-      'with numpy.savez(path, log_odds=..., state=..., split=...)'
+      f'--scores={path} is not an .npz file of plain arrays, or it is damaged '
+      f'({error}); write it with numpy.savez(path, log_odds=..., state=..., '
+      'split=...)'
     ) from error
 
 

@@ -22,6 +22,7 @@ import importlib.util
 import inspect
 import pathlib
 import sys
+import traceback
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
@@ -102,7 +103,7 @@ class Registry(Mapping[str, T], Generic[T]):
     try:
       return self._check(entry)
     except ValueError as error:
-      raise ValueError(f'{self.kind} {_name(spec)}: {error}') from error
+      raise ValueError(f'{self.kind} {describe(spec)}: {error}') from error
 
   def fingerprint(self, spec: Any) -> str:
     """Return a hash of an entry's code, for the addresses of results.
@@ -130,7 +131,7 @@ class Registry(Mapping[str, T], Generic[T]):
     if place.endswith('.py'):
       module = load_file(place)
     elif spec in _entry_points(self.group):
-      return _entry_points(self.group)[spec].load()
+      return self._load_installed(spec)
     elif '.' in place or attribute:
       module = self._import(place, spec)
     else:
@@ -140,6 +141,12 @@ class Registry(Mapping[str, T], Generic[T]):
     return self._attribute_of(module, attribute, spec)
 
   def _import(self, place: str, spec: str) -> types.ModuleType:
+    if not all(part.isidentifier() for part in place.split('.')):
+      raise ValueError(
+        f'{self.kind} {spec!r}: {place!r} is no name of a module; write it as '
+        f'my_package.my_{self.kind}, or give the path of its file, which ends '
+        'in .py'
+      )
     try:
       return importlib.import_module(place)
     except ImportError as error:
@@ -147,13 +154,27 @@ class Registry(Mapping[str, T], Generic[T]):
         f'{self.kind} {spec!r}: module {place!r} cannot be imported ({error}); '
         'install it, or give the path of its file, which ends in .py'
       ) from error
+    except _TROUBLE as error:
+      raise ValueError(
+        f'{self.kind} {spec!r}: {_cannot_import(place, error)}'
+      ) from error
+
+  def _load_installed(self, spec: str) -> Any:
+    entry = _entry_points(self.group)[spec]
+    try:
+      return entry.load()
+    except _TROUBLE as error:
+      raise ValueError(
+        f'{self.kind} {spec!r}: {_cannot_import(entry.value, error)}; install '
+        'its package again, or correct it'
+      ) from error
 
   def _attribute_of(
     self, module: types.ModuleType, attribute: str, spec: Any
   ) -> Any:
     if not hasattr(module, attribute):
       raise ValueError(
-        f'{self.kind} {_name(spec)}: {module.__name__} has no {attribute}; '
+        f'{self.kind} {describe(spec)}: {module.__name__} has no {attribute}; '
         f'define {attribute} = ... in it, or name another attribute after a '
         'colon'
       )
@@ -189,12 +210,43 @@ def load_file(path: str) -> types.ModuleType:
   sys.modules[name] = module
   try:
     spec.loader.exec_module(module)
-  except Exception as error:
+  except _TROUBLE as error:
     del sys.modules[name]
-    raise ValueError(
-      f'{path} cannot be imported: {type(error).__name__}: {error}'
-    ) from error
+    raise ValueError(_cannot_import(path, error)) from error
   return module
+
+
+# What a plug-in may raise; `sys.exit` in a script without a main guard too.
+_TROUBLE = (Exception, SystemExit)
+
+
+def _cannot_import(place: str, error: BaseException) -> str:
+  return f'{place} cannot be imported: {_first_line(error)}'
+
+
+def reason(error: BaseException) -> str:
+  """Say in one line what a plug-in raised, and where.
+
+  Args:
+    error: as it was caught.
+
+  Returns:
+    Type and first line of the message, with file and line of the innermost
+    frame outside of jaxmu and of installed packages, if there is one.
+  """
+  package = str(pathlib.Path(__file__).parent)
+  frames = traceback.extract_tb(error.__traceback__)
+  own = [
+    f'{pathlib.Path(frame.filename).name}, line {frame.lineno}'
+    for frame in frames
+    if not frame.filename.startswith((package, '<'))
+    and 'site-packages' not in frame.filename
+  ]
+  return f'{_first_line(error)} ({own[-1]})' if own else _first_line(error)
+
+
+def _first_line(error: BaseException) -> str:
+  return f'{type(error).__name__}: {error}'.partition('\n')[0]
 
 
 def _source_digest(spec: Any, entry: Any, kind: str) -> str:
@@ -203,7 +255,7 @@ def _source_digest(spec: Any, entry: Any, kind: str) -> str:
   file = getattr(owner, '__file__', None)
   if file is None:
     raise ValueError(
-      f'{kind} {_name(spec)}: its source cannot be read, so changes of it '
+      f'{kind} {describe(spec)}: its source cannot be read, so changes of it '
       'could not be detected; define it in a file'
     )
   package = owner.__name__.partition('.')[0] if owner.__package__ else ''
@@ -238,5 +290,6 @@ def _entry_points(group: str) -> dict[str, importlib.metadata.EntryPoint]:
   return {e.name: e for e in importlib.metadata.entry_points(group=group)}
 
 
-def _name(spec: Any) -> str:
+def describe(spec: Any) -> str:
+  """Return a name in quotes, or the type of an object."""
   return repr(spec) if isinstance(spec, str) else type(spec).__name__

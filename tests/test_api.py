@@ -18,7 +18,7 @@ from PIL import Image
 import jaxmu
 from jaxmu import method as method_lib
 from jaxmu import methods, models
-from jaxmu.api import inputs, request, sweeps
+from jaxmu.api import inputs, jobs, request, sweeps
 from jaxmu.draws import Draws
 from jaxmu.study import job as job_lib
 from jaxmu.study import stages
@@ -284,6 +284,8 @@ def test_a_job_and_the_functions_train_the_same_bits(tmp_path, capsys):
   assert 'Retrained' in repr(job)
   assert len(job.to_pandas()) == len(job.rows)
   assert 'did you mean' in _message(job.models, 'ftt')
+  with pytest.raises(ValueError, match='in the file of every method; choose'):
+    job.scores('original')
   audited = jaxmu.audit(job.scores('ft'), attacks=['loss'])
   assert np.isfinite(audited['unlearned', 'loss_auc'].value)
   capsys.readouterr()
@@ -637,6 +639,13 @@ def test_audits_give_rows_tables_frames_pictures_and_reports(tmp_path):
       (('different designs',), jaxmu.audit, ([unlearned, elsewhere],), {}),
       (('int',), jaxmu.audit, (3,), {}),
       (('fprs', '2.0'), jaxmu.audit, (unlearned,), {'fprs': [2.0]}),
+      (('fprs = 0.1; give a list',), jaxmu.audit, (unlearned,), {'fprs': 0.1}),
+      (
+        ("attacks = 'loss'; give a list",),
+        jaxmu.audit,
+        (unlearned,),
+        {'attacks': 'loss'},
+      ),
       (
         ('unknown attack', 'loss'),
         jaxmu.audit,
@@ -678,6 +687,8 @@ def test_a_job_refuses_names_that_do_not_exist(tmp_path):
         ('ft',),
         {'trian': {'num_epochs': 1}},
       ),
+      (('trian', 'did you mean train'), run, ('ft',), {'trian': {}}),
+      (("compare = 'ga'; give a list",), run, ('ft',), {'compare': 'ga'}),
       (('num_epoch', 'num_epochs'), run, ('ft',), {'train': {'num_epoch': 1}}),
       (('it has no fields',), run, ('ft',), {'overrides': {'seed.x': 1}}),
       (('jaxmu.prepare',), run, ('ft',), {'data': _data()}),
@@ -685,6 +696,12 @@ def test_a_job_refuses_names_that_do_not_exist(tmp_path):
     ]
   )
   assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_section_changes_nothing():
+  kept = jobs.make_config('ft', model='tiny')
+  overrides = {'splits': {}, 'unlearn': {}}
+  assert jobs.make_config('ft', model='tiny', overrides=overrides) == kept
 
 
 # A deletion request.

@@ -189,12 +189,18 @@ def test_errors_end_before_any_work(tmp_path):
   text.write_text('not arrays')
   pickled = tmp_path / 'pickled.npz'
   np.savez(pickled, log_odds=np.array([{}], object))
+  array = tmp_path / 'array.npy'
+  np.save(array, np.zeros((4, 3)))
+  cut = tmp_path / 'cut.npz'
+  cut.write_bytes(good.read_bytes()[:-200])
   blocked = tmp_path / 'file'
   blocked.write_text('')
   cases = [
     (attack.read, str(tmp_path / 'none.npz'), 'no such file'),
     (attack.read, str(text), 'plain arrays'),
     (attack.read, str(pickled), 'plain arrays'),
+    (attack.read, str(array), r'\(it is one array\); write it with'),
+    (attack.read, str(cut), 'it is damaged'),
     (attack.check_directory, str(blocked / 'out'), '--out='),
     (attack.parse_fprs, ['0.1', '10'], "'10'"),
     (attack.parse_fprs, ['ten'], "'ten'"),

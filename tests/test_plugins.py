@@ -1,5 +1,6 @@
 """Names, paths, modules and objects all lead to the same entry."""
 
+import importlib.metadata
 import types
 
 import pytest
@@ -45,6 +46,8 @@ def test_finds_builtin_file_attribute_module_and_object(registry, own_file):
     ('ome', "did you mean 'one'"),
     ('no.such_module', "module 'no.such_module' cannot be imported"),
     ('nothing.py', "no file 'nothing.py'"),
+    ('.relative', "'.relative' is no name of a module; write it as my_package"),
+    (':THING', "'' is no name of a module"),
     ('{own}:MISSING', 'has no MISSING'),
     ('{own}:WRONG', 'give a tuple'),
   ],
@@ -61,6 +64,38 @@ def test_a_file_that_fails_is_named_with_its_error(registry, tmp_path):
   path.write_text('1 / 0\n')
   with pytest.raises(ValueError, match='broken.py cannot be imported: ZeroDiv'):
     registry.resolve(str(path))
+
+
+@pytest.mark.parametrize(
+  'code, says',
+  [
+    ('1 / 0', 'ZeroDivisionError: division by zero'),
+    ("import sys; sys.exit('no main guard')", 'SystemExit: no main guard'),
+    ("raise KeyError('two\\nlines')", "KeyError: 'two"),
+    ("raise RuntimeError('one\\ntwo')", 'RuntimeError: one'),
+  ],
+)
+def test_a_plug_in_that_raises_when_it_is_imported(
+  registry, tmp_path, monkeypatch, code, says
+):
+  (tmp_path / 'troubled.py').write_text(f'{code}\n')
+  monkeypatch.syspath_prepend(tmp_path)
+  entry = importlib.metadata.EntryPoint('fancy', 'troubled:THING', 'g')
+  monkeypatch.setattr(plugins, '_entry_points', lambda group: {'fancy': entry})
+  for spec in ('troubled:THING', str(tmp_path / 'troubled.py'), 'fancy'):
+    with pytest.raises(ValueError) as error:
+      registry.resolve(spec)
+    assert f'cannot be imported: {says}' in str(error.value)
+    assert '\n' not in str(error.value)
+
+
+def test_the_place_of_an_error_is_in_the_plug_in(tmp_path):
+  path = tmp_path / 'troubled.py'
+  path.write_text('def f(x):\n  return {}[x]\n')
+  try:
+    plugins.load_file(str(path)).f(3)
+  except KeyError as error:
+    assert plugins.reason(error) == 'KeyError: 3 (troubled.py, line 2)'
 
 
 def test_a_changed_file_has_another_fingerprint(registry, own_file):

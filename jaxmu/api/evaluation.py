@@ -238,6 +238,12 @@ def audit(
     >>> jaxmu.audit(scores, attacks=['ulira'])['unlearned', 'ulira_auc'].value
     1.0
   """
+  if isinstance(attacks, str):
+    raise ValueError(
+      f'attacks = {attacks!r}; give a list such as [{attacks!r}]'
+    )
+  if not isinstance(fprs, Sequence | np.ndarray) or isinstance(fprs, str):
+    raise ValueError(f'fprs = {fprs!r}; give a list such as [0.01, 0.1]')
   for rate in fprs:
     if not 0 < rate < 1:
       raise ValueError(f'fprs has {rate!r}; give rates between 0 and 1')

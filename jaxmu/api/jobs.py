@@ -89,7 +89,22 @@ class JobResult(printing.Tabular):
     return first + [n for n in names if n not in first]
 
   def scores(self, method: str) -> pathlib.Path:
-    """Return the file of scores of a method, for `jaxmu.audit`."""
+    """Return the file of scores of an unlearning method, for `jaxmu.audit`.
+
+    It holds those of the original and the retrained models as well.
+
+    Raises:
+      ValueError: the job has no such method.
+    """
+    unlearning = [m for m in self.methods if m not in methods.BASELINES]
+    if method not in unlearning:
+      inside = ''
+      if method in methods.BASELINES:
+        inside = 'those scores are in the file of every method; '
+      raise ValueError(
+        f'{self.folder} has no file of scores of {method!r}; {inside}'
+        f'{setup_lib.nearest(method, unlearning)}'
+      )
     return self.folder / 'scores' / f'{method}.npz'
 
   def models(self, name: str) -> Models:
@@ -287,6 +302,10 @@ def make_config(
       f'data is a {type(data).__name__}; a job reads its data by name, so '
       'prepare them once with `python -m jaxmu.prepare`, or use jaxmu.train'
     )
+  if isinstance(compare, str):
+    raise ValueError(
+      f'compare = {compare!r}; give a list such as [{compare!r}]'
+    )
   for one in (method, model, *compare):
     if not isinstance(one, str):
       raise ValueError(
@@ -316,7 +335,8 @@ def _flat(sections: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
   flat = {}
   for name, value in sections.items():
     path = f'{prefix}{name}'
-    if isinstance(value, Mapping) and path not in _OPEN:
+    # An empty section is kept, so that its name is checked.
+    if isinstance(value, Mapping) and value and path not in _OPEN:
       flat |= _flat(value, f'{path}.')
     else:
       flat[path] = value
@@ -337,7 +357,9 @@ def _override(config: dict[str, Any], path: str, value: Any) -> None:
         f'{setup_lib.nearest(name, place)}'
       )
     if depth == len(outer):
-      place[name] = value
+      is_section = isinstance(place.get(name), dict) and path not in _OPEN
+      if not (is_section and value == {}):  # a section without a change
+        place[name] = value
     else:
       place = place[name]
 

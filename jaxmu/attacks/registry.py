@@ -167,7 +167,7 @@ def choose(data: Scores, attacks: Sequence[Spec] | None) -> tuple[Attack, ...]:
   possible = possible_attacks(data)
   if attacks is None:
     return tuple(ATTACKS[name] for name in possible)
-  chosen = tuple(resolve(spec) for spec in attacks)
+  chosen = resolve_all(attacks)
   for attack in chosen:
     lacking = attack.lacks(data)
     if lacking:
@@ -189,6 +189,24 @@ def resolve(spec: Spec) -> Attack:
   if isinstance(spec, str) and spec in _plugins:
     return _plugins[spec]
   return ATTACKS.resolve(spec)
+
+
+def resolve_all(specs: Sequence[Spec]) -> tuple[Attack, ...]:
+  """Return attacks, each once, in the order in which they are named.
+
+  Raises:
+    ValueError: as for `resolve`; or two attacks have the same name, by which
+      their numbers could not be told apart.
+  """
+  found: dict[str, Attack] = {}
+  for spec in specs:
+    attack = resolve(spec)
+    if found.setdefault(attack.name, attack) is not attack:
+      raise ValueError(
+        f'attack {plugins.describe(spec)}: another attack is named '
+        f'{attack.name!r} too; give one of them another name'
+      )
+  return tuple(found.values())
 
 
 def known_attacks() -> dict[str, Attack]:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxmu import files, method
+from jaxmu import files, method, metrics
 from jaxmu.attacks import intervals, registry, roc
 from jaxmu.attacks import scores as scores_lib
 from jaxmu.attacks.interface import Attack, Options
@@ -204,21 +204,9 @@ def chosen_metrics(settings: Settings) -> list[Metric]:
     ValueError: a plug-in cannot be loaded, or its numbers have the names of
       other numbers.
   """
-  chosen = list(METRICS.values())
-  for spec in settings.metrics:
-    metric = METRICS.resolve(spec)
-    if metric in chosen:
-      continue
-    taken = sorted(
-      set(metric.card.terms) & {n for m in chosen for n in m.card.terms}
-    )
-    if taken:
-      raise ValueError(
-        f'metric {spec!r} gives {taken}, which another metric also gives; '
-        'choose other names'
-      )
+  chosen = metrics.choose(settings.metrics)
+  for metric in chosen[len(METRICS) :]:
     glossary.add(metric.card.terms)
-    chosen.append(metric)
   return chosen
 
 
@@ -339,15 +327,11 @@ class Attacks:
     self, population: Evaluated, data: scores_lib.Scores, kind: str
   ) -> list[Attack]:
     """Return the cheap attacks that can run, or those that are named."""
-    which = self._job.settings.attack.which
-    if which:
-      specs = [spec.strip() for spec in which.split(',')]
-    else:
-      specs = list(registry.possible_attacks(data, costly=False))
-    chosen = [registry.resolve(spec) for spec in specs]
+    named = self._job.settings.attack.names
+    cheap = registry.possible_attacks(data, costly=False)
     chosen = [
       one
-      for one in chosen
+      for one in registry.resolve_all(named or cheap)
       if kind in one.card.populations and not one.lacks(data)
     ]
     clusters = _independent_splits(population)

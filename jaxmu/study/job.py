@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxmu import __version__, files, methods, models
+from jaxmu import __version__, files, methods, models, plugins
 from jaxmu import hparams as hp
 from jaxmu.data import datasets, splits
 from jaxmu.draws import derive
@@ -205,9 +205,23 @@ class Job:
     )
 
   def counted_cost(self, name: str) -> float:
-    """Return the work of one member in forward passes of one example."""
+    """Return the work of one member in forward passes of one example.
+
+    Raises:
+      ValueError: the function of a plug-in fails.
+    """
     population = self.populations[name]
-    return float(population.method.card.cost(population.hparams, self.sizes))
+    method = population.method
+    try:
+      return float(method.card.cost(population.hparams, self.sizes))
+    except Exception as error:
+      if method.name in methods.METHODS:
+        raise
+      raise ValueError(
+        f'method {method.name!r}: card.cost raises {plugins.reason(error)}; it '
+        'takes hyper-parameters as plain numbers by name, and the sizes of '
+        'the sets'
+      ) from error
 
   def shelf(self, stage: str, label: str, address: str) -> store.Shelf:
     """Return a shelf of one shard."""

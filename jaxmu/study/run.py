@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmu import files
+from jaxmu import files, methods, plugins
 from jaxmu import population as population_lib
 from jaxmu.draws import Draws
 from jaxmu.report import paper_table, progress, tables
@@ -109,7 +109,8 @@ def _trace(job: job_lib.Job, population: job_lib.Population) -> None:
   """Trace the program of a member without running it.
 
   Raises:
-    ValueError: from the method or the model, with the population's name.
+    ValueError: from the method or the model, with the population's name; or
+      whatever a plug-in raises, with its place.
   """
   one = stages.select_members(population.members, np.zeros(1, np.int32))
   split = jax.tree.map(lambda x: x[0], job_lib.index_sets(job.design, one))
@@ -120,7 +121,8 @@ def _trace(job: job_lib.Job, population: job_lib.Population) -> None:
     problem = Problem(job.task, split, original)
     state = method.init(hparams, Draws(key).at('init'), problem)
     draws = Draws(key).at('epoch', jnp.int32(0))
-    method.epoch(hparams, draws, problem, state, jnp.int32(0))
+    state, _ = method.epoch(hparams, draws, problem, state, jnp.int32(0))
+    method.finish(hparams, state)
 
   try:
     hparams = stages.counted_hparams(
@@ -130,3 +132,10 @@ def _trace(job: job_lib.Job, population: job_lib.Population) -> None:
     jax.eval_shape(member, hparams, job.root, split, shapes)
   except ValueError as error:
     raise ValueError(f'{population.name}: {error}') from error
+  except Exception as error:
+    if method.name in methods.METHODS:
+      raise
+    raise ValueError(
+      f'method {method.name!r} raises {plugins.reason(error)}; correct it, and '
+      'see jaxmu.testing.check_method'
+    ) from error

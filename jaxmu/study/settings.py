@@ -13,10 +13,9 @@ from typing import Any
 from flax import struct
 
 from jaxmu import hparams as hp
-from jaxmu import methods, models, precision
+from jaxmu import methods, metrics, models, precision
 from jaxmu.attacks import registry
 from jaxmu.data import catalog, splits
-from jaxmu.metrics import METRICS
 
 _SHARE = hp.Interval(0.0, 1.0, low_open=True, high_open=True)
 _SEED = hp.Interval(0, 2**32 - 1)  # jax.random.key truncates to 32 bits
@@ -117,6 +116,11 @@ class Attack:
   mode: str = hp.static('logo', valid=('logo', 'loo', 'in_sample'))
   leave_out: str = hp.static('pair', valid=('pair', 'split'))
   location: str = hp.static('mean', valid=('mean', 'median'))
+
+  @property
+  def names(self) -> tuple[str, ...]:
+    """The entries of `which`; none for the default attacks."""
+    return tuple(filter(None, map(str.strip, self.which.split(','))))
 
 
 @struct.dataclass
@@ -355,7 +359,11 @@ def _unlearners(config: Mapping[str, Any]) -> tuple[Unlearner, ...]:
         'unlearning method'
       )
     if name in unlearners:
-      raise ValueError(f'{where} repeats the method {name!r}; list it once')
+      first = unlearners[name].method
+      remedy = 'list it once'
+      if methods.get(first) is not method:
+        remedy = f'{first!r} has this name too, so give it another name'
+      raise ValueError(f'{where} repeats the method {name!r}; {remedy}')
     if not isinstance(entry['hparams'], Mapping):
       raise ValueError(
         f'{where}hparams = {entry["hparams"]!r}; give names and values'
@@ -404,21 +412,20 @@ def _check_names(settings: Settings) -> None:
 
 def _check_plug_ins(settings: Settings) -> None:
   """Load the attacks and metrics that are named, before anything runs."""
-  for spec in filter(None, settings.attack.which.split(',')):
-    try:
-      attack = registry.resolve(spec.strip())
-    except ValueError as error:
-      raise ValueError(f'config.attack.which: {error}') from None
+  try:
+    attacks = registry.resolve_all(settings.attack.names)
+  except ValueError as error:
+    raise ValueError(f'config.attack.which: {error}') from None
+  for attack in attacks:
     if {'logits', 'correctness'} & set(attack.card.needs):
       raise ValueError(
         f'config.attack.which: attack {attack.name!r} needs logits, and a job '
         'keeps log-odds; choose another'
       )
-  for spec in settings.metrics:
-    try:
-      METRICS.resolve(spec)
-    except ValueError as error:
-      raise ValueError(f'config.metrics: {error}') from None
+  try:
+    metrics.choose(settings.metrics)
+  except ValueError as error:
+    raise ValueError(f'config.metrics: {error}') from None
 
 
 def _check_model(settings: Settings) -> None:

@@ -1,11 +1,12 @@
 """Wrong settings stop a job before it starts, with the value and a remedy."""
 
 import os
+import pathlib
 import re
 
 import pytest
 
-from jaxmu import precision
+from jaxmu import methods, precision
 from jaxmu.study import job as job_lib
 from jaxmu.study import run, settings, store
 from tests.study import small_job
@@ -46,6 +47,101 @@ WRONG = [
 def test_wrong_values_are_refused(tmp_path, name, value, message):
   with pytest.raises(ValueError, match=message):
     small_job.make(tmp_path, **{name: value})
+
+
+_ATTACK = """
+from jaxmu.attacks import interface
+
+ATTACK = interface.from_score(
+  'mine',
+  lambda population, data, options: population.mean,
+  interface.Card(
+    title='Mine', subject='mine', source='here', terms=interface.ROC_TERMS,
+    question='forgotten_or_unseen',
+  ),
+)
+"""
+_METRIC = """
+from jaxmu.metrics import METRICS, interface
+
+TERM = METRICS['accuracy'].card.terms['fa']
+METRIC = interface.Metric(
+  'mine', lambda p: {'mine': p.log_odds[:, 0]},
+  interface.Card('Mine', {'mine': TERM}),
+)
+"""
+_SKELETON = pathlib.Path(methods.__file__).with_name('_skeleton.py').read_text()
+
+
+def _write(folder, **texts):
+  """Write plug-ins; return their paths by name."""
+  paths = {name: folder / f'{name}.py' for name in texts}
+  for name, text in texts.items():
+    paths[name].write_text(text)
+  return {name: str(path) for name, path in paths.items()}
+
+
+def test_plug_ins_of_one_name_are_refused_and_repeated_ones_count_once(
+  tmp_path,
+):
+  one = _write(tmp_path, a=_ATTACK, m=_METRIC, u=_SKELETON)
+  two = _write(tmp_path, a2=_ATTACK + '#', m2=_METRIC + '#', u2=_SKELETON + '#')
+  taken = _write(
+    tmp_path,
+    other=_METRIC.replace("'mine'", "'accuracy'", 1),
+    time=_METRIC.replace("'mine':", "'rte':"),
+  )
+  work = tmp_path / 'work'
+  found = small_job.make(
+    work, attack__which=f'{one["a"]}, {one["a"]},', metrics=(one['m'],) * 2
+  )
+  assert found.attack.names == (one['a'],) * 2
+  wrong = [
+    ({'attack__which': f'{one["a"]},{two["a2"]}'}, "is named 'mine' too; give"),
+    ({'metrics': (one['m'], two['m2'])}, "name 'mine', which another metric"),
+    ({'metrics': (taken['other'],)}, "name 'accuracy', which another metric"),
+    ({'metrics': (taken['time'],)}, r"\['rte'\], which other metrics give"),
+  ]
+  for changes, message in wrong:
+    with pytest.raises(ValueError, match=message):
+      small_job.make(work, **changes)
+  config = small_job.config(work).to_dict()
+  config['compare'] = {one['u']: {}, two['u2']: {}}
+  with pytest.raises(ValueError, match="u.py' has this name too, so give it"):
+    settings.from_config(config)
+
+
+@pytest.mark.parametrize(
+  ('old', 'new', 'message'),
+  [
+    (
+      'cost=lambda h, n: 3 *',
+      'cost=lambda h, n: 1 / 0 *',
+      r'my_method.*card.cost raises ZeroDivisionError.*mine.py, line \d+\)',
+    ),
+    (
+      '  del epoch',
+      "  raise KeyError('trouble')",
+      r"my_method.* raises KeyError: 'trouble' \(mine.py, line \d+\); correct",
+    ),
+    (
+      '  epoch=epoch,',
+      '  epoch=epoch,\n  finish=lambda hparams, state: state.nothing,',
+      r'my_method.* raises AttributeError.*mine.py, line \d+\); correct',
+    ),
+  ],
+)
+def test_a_method_that_raises_is_named_before_training(
+  tmp_path, old, new, message
+):
+  assert old in _SKELETON
+  paths = _write(tmp_path, mine=_SKELETON.replace(old, new))
+  config = small_job.config(tmp_path / 'work').to_dict()
+  config['unlearn'] = {'method': paths['mine'], 'hparams': {}}
+  with pytest.raises(ValueError, match=message) as error:
+    run.run(settings.from_config(config))
+  assert '\n' not in str(error.value)
+  assert not list((tmp_path / 'work').glob('store/models/*'))
 
 
 def test_two_ways_to_say_how_to_compute_are_refused(tmp_path):
