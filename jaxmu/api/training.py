@@ -261,7 +261,8 @@ def _unlearn(
   ]
   chosen = chosen._replace(variant=variant)
   start = jax.tree.map(lambda x: x[source], original.variables)
-  found = _fit(method.name, method, setup, members, chosen, start, progress)
+  with methods.naming(method):
+    found = _fit(method.name, method, setup, members, chosen, start, progress)
   return dataclasses.replace(found, original=original, source=source)
 
 
