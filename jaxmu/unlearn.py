@@ -15,6 +15,7 @@ The module is callable, so that `jaxmu.unlearn('msg', original)` is the function
 import argparse
 import ast
 import inspect
+import os
 import sys
 import types
 from collections.abc import Sequence
@@ -114,6 +115,9 @@ def main(argv: Sequence[str] | None = None) -> None:
   from jaxmu.api import inputs, request
 
   try:
+    # A folder that cannot be written must not cost the unlearned model.
+    if os.path.exists(os.path.expanduser(chosen.checkpoint)):
+      request.make_folder(chosen.out, chosen.checkpoint)
     data = inputs.load_data(chosen.data, data_dir=chosen.data_dir)
     deletion = request.delete(
       chosen.method,

@@ -812,3 +812,42 @@ def test_a_deletion_says_what_is_wrong_with_the_original():
   assert 'normalisation' in found.notes[0]
   assert any('classes to forget' in note for note in found.notes)
   assert 'same answer as the original on retain' in repr(found)
+
+
+def test_a_deletion_from_weights_that_are_not_finite_says_so():
+  broken = jax.tree.map(lambda x: np.full_like(x, np.nan), _original().model(0))
+  found = request.delete(
+    'ft', broken, data=_data(), forget=[3, 14], model='tiny', num_epochs=1
+  )
+  assert any('start from another checkpoint' in note for note in found.notes)
+  assert not any('smaller learning_rate' in note for note in found.notes)
+
+
+def test_a_method_that_raises_is_named_with_its_place():
+  def epoch(hparams, draws, problem, state, epoch):
+    raise RuntimeError('my own trouble')
+
+  broken = methods.get('ft')._replace(name='broken', epoch=epoch)
+  said = _message(jaxmu.unlearn, broken, _original(), num_epochs=1)
+  assert "method 'broken' raises RuntimeError: my own trouble (test_api" in said
+
+
+def test_a_folder_that_cannot_be_written_costs_no_unlearning(
+  tmp_path, monkeypatch
+):
+  from jaxmu import unlearn
+
+  def fail(*args, **options):
+    raise AssertionError('unlearning began')
+
+  monkeypatch.setattr(request, 'delete', fail)
+  (tmp_path / 'net.pth').write_bytes(b'weights')
+  (tmp_path / 'file').write_text('')
+  for out, says in (
+    (tmp_path, 'would be replaced'),
+    ('file', 'cannot be made'),
+  ):
+    words = {'checkpoint': tmp_path / 'net.pth', 'forget': 'x'}
+    words['out'] = tmp_path / out
+    with pytest.raises(SystemExit, match=says):
+      unlearn.main([f'--{name}={value}' for name, value in words.items()])

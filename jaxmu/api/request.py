@@ -18,6 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from scipy import stats
 
@@ -126,17 +127,11 @@ class Deletion(printing.Tabular):
       like: the checkpoint whose name and structure the file copies.
 
     Raises:
-      OSError: the folder cannot be written.
+      ValueError: as for `make_folder`.
+      OSError: a file cannot be written.
     """
-    folder = pathlib.Path(path).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
-    name = pathlib.Path(like).name if like else 'unlearned.safetensors'
-    target = folder / name
-    if like and target.exists() and target.samefile(like):
-      raise ValueError(
-        f'{target} is the original checkpoint and would be replaced; choose '
-        'another folder'
-      )
+    target = make_folder(path, like)
+    folder, name = target.parent, target.name
     checkpoints.write(
       self.models.setup.model, self.models.model(0), target, like
     )
@@ -152,6 +147,36 @@ class Deletion(printing.Tabular):
     )
     files.write_text(folder / 'report.md', self.markdown())
     return folder
+
+
+def make_folder(
+  path: str | os.PathLike, like: str | os.PathLike | None = None
+) -> pathlib.Path:
+  """Make the folder of an answer; return where its checkpoint goes.
+
+  Args:
+    path: the folder.
+    like: the checkpoint whose name it takes.
+
+  Raises:
+    ValueError: the folder cannot be made, or the file is the original itself.
+  """
+  folder = pathlib.Path(path).expanduser()
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise ValueError(
+      f'{folder} cannot be made ({error.strerror}); name a folder that you may '
+      'write to'
+    ) from error
+  original = pathlib.Path(like).expanduser() if like else None
+  target = folder / (original.name if original else 'unlearned.safetensors')
+  if original and target.exists() and target.samefile(original):
+    raise ValueError(
+      f'{target} is the original checkpoint, which would be replaced; choose '
+      'another folder'
+    )
+  return target
 
 
 def delete(
@@ -360,7 +385,15 @@ def _notes(models: Models, before: Predictions) -> list[str]:
     '0.5 means no difference. Its interval assumes that examples are '
     'independent and excludes the randomness of training.',
   ]
-  if models.failed[0] >= 0:
+  assert models.original is not None
+  leaves = jax.tree.leaves(models.original.variables)
+  if not all(np.isfinite(leaf).all() for leaf in leaves):
+    notes.insert(
+      0,
+      'The original model has weights that are not finite, so the unlearned '
+      'model is of no use; start from another checkpoint.',
+    )
+  elif models.failed[0] >= 0:
     notes.insert(
       0,
       f'The unlearned model is not finite from epoch {models.failed[0]} on; do '

@@ -261,7 +261,8 @@ def _unlearn(
   ]
   chosen = chosen._replace(variant=variant)
   start = jax.tree.map(lambda x: x[source], original.variables)
-  trained = _fit(method.name, method, setup, members, chosen, start, progress)
+  with methods.naming(method):
+    trained = _fit(method.name, method, setup, members, chosen, start, progress)
   return dataclasses.replace(trained, original=original, source=source)
 
 

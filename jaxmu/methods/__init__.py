@@ -1,5 +1,7 @@
 """The unlearning methods, one per file, and the registry of all of them."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from jaxmu import hparams as hp
@@ -89,6 +91,27 @@ def get(spec: Any) -> Method:
     'Kurmanji et al. 2023, arXiv 2302.09880'
   """
   return METHODS.resolve(spec)
+
+
+@contextlib.contextmanager
+def naming(method: Method) -> Iterator[None]:
+  """Say which plug-in raised what, and where, in one line.
+
+  Raises:
+    ValueError: a plug-in raised something; its own error is the cause. What
+      built-in methods raise, and a ValueError, passes through.
+  """
+  try:
+    yield
+  except ValueError:
+    raise
+  except Exception as error:
+    if method.name in METHODS:
+      raise
+    raise ValueError(
+      f'method {method.name!r} raises {plugins.reason(error)}; correct it, and '
+      'see jaxmu.testing.check_method'
+    ) from error
 
 
 def hparams_for(spec: Any, fidelity: str = 'reference') -> dict[str, Any]:

@@ -225,7 +225,7 @@ def measure(
     given = interface.run(metric, population)
   except Exception as error:  # whatever values a model gave
     log.debug('metric %s of %s', metric.name, population.name, exc_info=True)
-    reason = str(error) or type(error).__name__
+    reason = str(error).partition('\n')[0] or type(error).__name__
     clusters = len(np.unique(population.cluster))
     for name in metric.card.terms:
       collected.refuse(population.name, name, reason, clusters)

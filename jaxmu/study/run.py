@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmu import files, methods, plugins
+from jaxmu import files, methods
 from jaxmu import population as population_lib
 from jaxmu.draws import Draws
 from jaxmu.report import paper_table, progress, tables
@@ -125,17 +125,11 @@ def _trace(job: job_lib.Job, population: job_lib.Population) -> None:
     method.finish(hparams, state)
 
   try:
-    hparams = stages.counted_hparams(
-      job, population, job_lib.hyper_parameters(population)
-    )
-    split = Split(*map(jnp.asarray, (split.retain, split.forget, split.val)))
-    jax.eval_shape(member, hparams, job.root, split, shapes)
+    with methods.naming(method):
+      hparams = stages.counted_hparams(
+        job, population, job_lib.hyper_parameters(population)
+      )
+      split = Split(*map(jnp.asarray, (split.retain, split.forget, split.val)))
+      jax.eval_shape(member, hparams, job.root, split, shapes)
   except ValueError as error:
     raise ValueError(f'{population.name}: {error}') from error
-  except Exception as error:
-    if method.name in methods.METHODS:
-      raise
-    raise ValueError(
-      f'method {method.name!r} raises {plugins.reason(error)}; correct it, and '
-      'see jaxmu.testing.check_method'
-    ) from error

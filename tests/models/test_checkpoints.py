@@ -181,7 +181,9 @@ def test_a_population_is_its_files_in_order(tmp_path):
     checkpoints.read_population(model, str(tmp_path / 'none*'))
   with pytest.raises(ValueError, match='no files'):
     checkpoints.read_population(model, [])
-  with pytest.raises(ValueError, match='11 members, write each to a file'):
+  with pytest.raises(
+    ValueError, match='11 members, write each to a separate file'
+  ):
     checkpoints.write(model, stacked, tmp_path / 'a.pth')
 
 
