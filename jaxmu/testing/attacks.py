@@ -239,7 +239,8 @@ def _excluded(attack: Attack) -> Findings:
       changed[key] = np.where(hidden[..., None], value, arrays[key]).astype('f')
     found.append(_numbers(attack, changed))
   yield from _compare(
-    *found,
+    found[0],
+    found[1],
     'only scores of excluded entries differ',
     'Leave out the entries whose state is 3.',
   )
@@ -259,7 +260,8 @@ def _failed(attack: Attack) -> Findings:
       )
     found.append(_numbers(attack, changed))
   yield from _compare(
-    *found,
+    found[0],
+    found[1],
     'only scores of failed models differ',
     'Leave out the models whose state is 3 everywhere.',
   )
