@@ -57,6 +57,9 @@ _BUILTIN: dict[str, Method] = {
 BASELINES = ('original', 'retrain')
 
 
+_plugins: dict[str, Method] = {}  # plug-ins that were resolved, by name
+
+
 def _check(value: Any) -> Method:
   """Return a plug-in's `METHOD`; raise a ValueError that says what it lacks."""
   method = method_lib.as_method(value)
@@ -66,12 +69,19 @@ def _check(value: Any) -> Method:
       f'name = {method.name!r} is the name of a built-in method, whose results '
       'it would replace; choose another name'
     )
+  if builtin is None:
+    _plugins[method.name] = method
   return method
 
 
 METHODS = plugins.Registry(
   'method', _BUILTIN, check=_check, title=lambda method: method.card.title
 )
+
+
+def known_methods() -> dict[str, Method]:
+  """Return built-in methods and plug-ins that were resolved, by name."""
+  return {**METHODS, **_plugins}
 
 
 def get(spec: Any) -> Method:

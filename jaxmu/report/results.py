@@ -7,7 +7,6 @@ shortest exact form, and sorted keys. Two identical runs write identical bytes.
 
 import csv
 import dataclasses
-import functools
 import io
 import json
 import math
@@ -253,21 +252,21 @@ _LABELS = {
 
 
 def label(method: str) -> str:
-  """Return the label of a method in tables; unknown names are unchanged.
+  """Return the label of a method in tables: the label on its card.
+
+  Names of methods that are neither built in nor plug-ins that this process has
+  resolved are returned unchanged.
 
   Example:
     >>> label('neggrad_plus'), label('mine')
     ('NG+', 'mine')
   """
-  return _LABELS.get(method) or _labels().get(method) or method
-
-
-@functools.cache
-def _labels() -> Mapping[str, str]:
-  """Return the short names on the cards of methods."""
+  if method in _LABELS:
+    return _LABELS[method]
   from jaxmu import methods  # here: it imports all methods and their networks
 
-  return {name: one.card.label for name, one in methods.METHODS.items()}
+  known = methods.known_methods().get(method)
+  return known.card.label or method if known else method
 
 
 def ordered(methods: Iterable[str]) -> list[str]:

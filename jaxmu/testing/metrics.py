@@ -23,7 +23,7 @@ _SHAPE = (MODELS, EXAMPLES)
 _NONE = np.zeros(0, int)
 
 # Unusual populations, as changes of the ordinary one.
-EXTREMES: Mapping[str, Mapping[str, np.ndarray]] = {
+EXTREMES: Mapping[str, dict[str, Any]] = {
   'constant log-odds': dict(
     log_odds=np.zeros(_SHAPE), correct=np.zeros(_SHAPE, bool)
   ),
