@@ -393,19 +393,29 @@ def _by_variant(
 
 
 def _evaluated(
-  key: str, models: Models, retrained: Evaluated | None = None
+  key: str,
+  models: Models,
+  rows: np.ndarray,
+  members: Any,
+  retrained: Evaluated | None,
 ) -> Evaluated:
-  """Predict with all models, one row per seed and forget set."""
-  members, index = _forget_sets(models)
-  predictions = training.predict(models)
+  """Return what metrics read of a population.
+
+  Args:
+    key: name of the population.
+    models: the models, whose predictions are made once.
+    rows: i64[R], the model of each row.
+    members: seed, split and forget set of each row.
+    retrained: the retrained models, row by row.
+  """
   state = splits_lib.membership(models.design, len(models.data.label))
   return Evaluated(
     name=key,
-    log_odds=predictions.log_odds[index].astype(np.float64),
-    correct=predictions.correct[index],
+    log_odds=models.scores.log_odds[rows].astype(np.float64),
+    correct=models.scores.correct[rows],
     state=state[members.row],
     split=members.split,
-    failed=models.failed[index] >= 0,
+    failed=models.failed[rows] >= 0,
     retrained=retrained,
     **_design_columns(models, members),
   )
@@ -469,44 +479,25 @@ def _with_references(
   `known` caches retrained and original models that were evaluated before.
   """
   parts: dict[str, Evaluated] = {}
+  members, rows = _forget_sets(models)
   retrained = None
   if against is not None and against is not models:
     index = _match(models, against)
     place = ('retrained', *index.tolist())
     if place not in known:
-      one = _evaluated(results.REFERENCE, against.select(index))
+      one = _evaluated(results.REFERENCE, against, index, members, None)
       known[place] = dataclasses.replace(one, retrained=one)
     retrained = parts['retrained'] = known[place]
-  parts['unlearned'] = _evaluated(key, models, retrained)
-  original = models.original
-  if original is not None and models.name != results.REFERENCE:
-    source = models.source
-    assert source is not None
+  parts['unlearned'] = _evaluated(key, models, rows, members, retrained)
+  original, source = models.original, models.source
+  if original is not None and source is not None and key != results.REFERENCE:
     place = ('original', id(original), *source.tolist())
     if place not in known:
-      known[place] = dataclasses.replace(
-        _originals(original, source, models), retrained=retrained
+      known[place] = _evaluated(
+        results.ORIGINAL, original, source, members, retrained
       )
     parts['original'] = known[place]
   return parts
-
-
-def _originals(
-  original: Models, source: np.ndarray, models: Models
-) -> Evaluated:
-  """Evaluate originals, repeated for each forget set of unlearned models."""
-  predictions = training.predict(original)
-  state = splits_lib.membership(models.design, len(models.data.label))
-  members = models.members
-  return Evaluated(
-    name=results.ORIGINAL,
-    log_odds=predictions.log_odds[source].astype(np.float64),
-    correct=predictions.correct[source],
-    state=state[members.row],
-    split=members.split,
-    failed=original.failed[source] >= 0,
-    **_design_columns(models, members),
-  )
 
 
 def _once_per_split(part: Evaluated) -> Evaluated:

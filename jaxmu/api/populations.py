@@ -25,6 +25,7 @@ from jaxmu.api.setup import Setup
 from jaxmu.method import Method
 from jaxmu.methods.parts import forward
 from jaxmu.models import checkpoints
+from jaxmu.study import execution
 from jaxmu.study.job import Members
 from jaxmu.types import Task, Variables
 
@@ -84,6 +85,11 @@ class Models(printing.Tabular):
   def variants(self) -> list[str]:
     """The distinct variants, in order."""
     return list(dict.fromkeys(self.variant))
+
+  @functools.cached_property
+  def scores(self) -> population.Predictions:
+    """Log-odds and correctness on all of the data set; computed once."""
+    return score(self)
 
   def model(self, member: int) -> Variables:
     """Return `{'params', 'batch_stats'}` of one model, without a leading axis.
@@ -339,6 +345,32 @@ class Predictions(printing.Tabular):
         'the labels of these images are not known; give predict(models, '
         '(images, labels))'
       )
+
+
+def score(
+  models: Models, data: inputs.Data | None = None
+) -> population.Predictions:
+  """Score all images of a data set with all models, some models at a time.
+
+  Args:
+    models: P models.
+    data: the images; None for those of the models.
+
+  Returns:
+    Arrays [P, N] on the host.
+  """
+  slices = setup_lib.slices(len(models))
+  predictor = models.setup.predictor(max(map(len, slices)), data)
+  parts = [
+    execution.retry_smaller(
+      functools.partial(predictor.run, models.select(index).variables),
+      predictor,
+    )
+    for index in slices
+  ]
+  return population.Predictions(
+    *(np.concatenate(fields) for fields in zip(*parts, strict=True))
+  )
 
 
 _BATCH = 256  # images in one step of the program that computes logits

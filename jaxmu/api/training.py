@@ -27,7 +27,7 @@ from jaxmu import methods, models, population
 from jaxmu import precision as precision_lib
 from jaxmu.api import defaults, folders, inputs, sweeps
 from jaxmu.api import setup as setup_lib
-from jaxmu.api.populations import Models, Predictions
+from jaxmu.api.populations import Models, Predictions, score
 from jaxmu.api.setup import Setup
 from jaxmu.method import Method
 from jaxmu.models import checkpoints
@@ -294,22 +294,10 @@ def predict(models: Models, images: Any = None) -> Predictions:
     >>> jaxmu.predict(original).log_odds.shape
     (2, 1797)
   """
-  setup, labelled, data = models.setup, True, None
-  if images is not None:
-    data, labelled = _images(setup, images)
-  slices = setup_lib.slices(len(models))
-  predictor = setup.predictor(max(map(len, slices)), data)
-  parts = [
-    execution.retry_smaller(
-      functools.partial(predictor.run, models.select(index).variables),
-      predictor,
-    )
-    for index in slices
-  ]
-  scores = population.Predictions(
-    *(np.concatenate(fields) for fields in zip(*parts, strict=True))
-  )
-  return Predictions(models, data, labelled, scores)
+  if images is None:
+    return Predictions(models, None, True, models.scores)
+  data, labelled = _images(models.setup, images)
+  return Predictions(models, data, labelled, score(models, data))
 
 
 def load(
