@@ -835,7 +835,8 @@ def test_a_method_that_raises_is_named_with_its_place():
 def test_a_folder_that_cannot_be_written_costs_no_unlearning(
   tmp_path, monkeypatch
 ):
-  from jaxmu import unlearn
+  # `jaxmu.unlearn` is the function; the module of the command is behind it.
+  unlearn = importlib.import_module('jaxmu.unlearn')
 
   def fail(*args, **options):
     raise AssertionError('unlearning began')
