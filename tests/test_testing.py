@@ -51,7 +51,7 @@ def test_an_error_names_rule_observation_and_remedy():
   )
   error = testing.ContractError('attack', 'mine', faults)
   assert str(error).splitlines() == [
-    "attack 'mine' breaks 2 of the rules for attacks:",
+    "attack 'mine' breaks 2 rules for attacks:",
     '  null: auc is 0.7. Fit without the scored model.',
     '  repeat: auc changes. Seed it.',
   ]
