@@ -192,7 +192,5 @@ def test_numbers_of_a_plug_in_must_have_names_of_their_own(tmp_path):
   text = PLUG_IN.replace('forget_log_odds', 'fa')
   path.write_text(text)
   settings = types.SimpleNamespace(metrics=(str(path),))
-  with pytest.raises(
-    ValueError, match=r"\['fa'\], which another metric also gives"
-  ):
+  with pytest.raises(ValueError, match=r"\['fa'\], which other metrics give"):
     evaluate.chosen_metrics(settings)  # pyright: ignore
