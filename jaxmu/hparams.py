@@ -77,6 +77,14 @@ class EpochBudget:
   real: bool = False
 
 
+@dataclasses.dataclass(frozen=True)
+class MostEpochs:
+  """Hold at the largest number of epochs that a search tries.
+
+  For statics that reserve room for something per epoch.
+  """
+
+
 NON_NEGATIVE = Interval(0.0)
 POSITIVE = Interval(0.0, low_open=True)
 FRACTION = Interval(0.0, 1.0)

@@ -77,6 +77,9 @@ class Card:
       code departs from it; see `jaxmu.methods.hparams_for`.
     chosen: the weights that it selects or changes, None if it trains all
       weights alike.
+    inert: says at which hyper-parameters, plain numbers by name, the method
+      leaves out what it is named after, and why; '' at all others. A search
+      does not choose such a setting. None if there are none.
 
   The digits scale is a ResNet-18 of width 8 on 1,098 retained images, which
   make 18 steps in batches of 64. The defaults suit 64 channels, tens of
@@ -97,6 +100,7 @@ class Card:
   exempt: Mapping[str, str] = dataclasses.field(default_factory=dict)
   paper: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   chosen: Chosen | None = None
+  inert: Callable[[Mapping[str, Any], Problem], str] | None = None
 
 
 def _num_epochs(hparams: Any) -> Array:

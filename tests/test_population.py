@@ -161,7 +161,7 @@ def test_only_one_member_runs_when_asked(one_by_one):
     tiny_problem.splits(SIZE),
     tiny_problem.originals(SIZE),
   )
-  alone = trainer.train(loaded, only=0)
+  alone = trainer.train(loaded, takes_part=np.arange(SIZE) == 0)
   for a, b in zip(
     jax.tree.leaves(one_by_one.variables),
     jax.tree.leaves(alone.variables),

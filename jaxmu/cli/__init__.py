@@ -26,6 +26,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
   'run': Command('jaxmu.main', 'train, unlearn, attack and report'),
+  'search': Command('jaxmu.search', 'search hyper-parameters of methods'),
   'audit': Command('jaxmu.attack', 'attack stored scores of any models'),
   'rank': Command('jaxmu.rank', 'rank the methods of several jobs'),
   'prepare': Command('jaxmu.prepare', 'prepare a data set'),

@@ -23,6 +23,8 @@ from jaxmu.study import recipes
 FLAGS = ('config', 'workdir', 'compare', 'plan')
 _NAMES = (('data', 'name'), ('model', 'name'), ('unlearn', 'method'))
 _METHOD, _MODEL = 'config.unlearn.method', 'config.model.name'
+# Sections that take any field; it is checked where it is used.
+_FREE = ('config.model.options', 'config.search.space', 'config.search.grid')
 _TRUE, _FALSE = ('true', '1', 'yes'), ('false', '0', 'no')
 
 
@@ -139,7 +141,7 @@ def set_field(config: dict[str, Any], flag: str, text: str | None) -> None:
   """
   given = _Given(flag, text)
   section, key, where = _locate(config, given)
-  if where == 'config.model.options' and key not in section:
+  if where in _FREE and key not in section:
     section[key] = _literal(given.value())
     return
   section[key] = _convert(section[key], given)
@@ -277,7 +279,7 @@ def _locate(
   rest = given.name.removeprefix('config.')
   while True:
     keys = [k for k in section if rest == k or rest.startswith(f'{k}.')]
-    if not keys and where == 'config.model.options' and '.' not in rest:
+    if not keys and where in _FREE and '.' not in rest:
       return section, rest, where
     if not keys:
       raise ValueError(f'{given}: {_missing(config, section, where, rest)}')

@@ -16,6 +16,8 @@ network of fewer than nine tensors all are chosen.
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -191,6 +193,18 @@ def epoch(
   return training.Edited(fit.variables), info
 
 
+def inert(values: Mapping[str, Any], problem: Problem) -> str:
+  """Say whether no epoch adds any noise."""
+  tensors = weights.torch_tensors(problem.task.model)
+  _, noisy = choices(
+    [tensor.torch for tensor in tensors],
+    num_coarse=values['num_epochs'] - values['fine_num_epochs'],
+    quiet=values['reset_num_epochs'],
+    num_noisy=int(CHOSEN * values['noise_fraction']),
+  )
+  return '' if noisy.any() else 'no epoch adds noise'
+
+
 METHOD = Method(
   name='rni',
   Hparams=Hparams,
@@ -211,6 +225,7 @@ METHOD = Method(
       'reset_num_epochs': 0,
     },
     chosen=Chosen('noised', 'dead_noised', every_epoch=True),
+    inert=inert,
     digits={
       'learning_rate': 1.1e-05,
       'weight_decay': 0.0018,

@@ -18,7 +18,8 @@ ranked by flat index in torch's parameter order.
 """
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -133,6 +134,17 @@ def epoch(
   return state, {**info, 'dead_in_mask': state.dead}
 
 
+def inert(values: Mapping[str, Any], problem: Problem) -> str:
+  """Say whether the mask keeps every weight that matters."""
+  params = problem.start['params']
+  total = sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+  dead = sum(weights.count_dead(problem.task, params).values())
+  share = 1.0 if values['live_only'] else 1 - dead / total
+  if values['mask_fraction'] < share:
+    return ''
+  return 'the mask keeps every weight that matters, as in SRL'
+
+
 METHOD = Method(
   name='salun',
   Hparams=Hparams,
@@ -149,6 +161,7 @@ METHOD = Method(
     reads=('retain', 'forget'),
     paper={'mask_grad': 'sum', 'relabel_stream': 'key'},
     chosen=Chosen('selected', 'dead_in_mask'),
+    inert=inert,
     digits={
       'learning_rate': 0.0016,
       'momentum': 0.9,

@@ -55,7 +55,7 @@ class Hparams:
   num_epochs: Array = hp.leaf(5, valid=hp.COUNT, search=hp.EPOCHS)
   retain_batch_size: int = hp.static(32, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
   forget_batch_size: int = hp.static(64, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
-  snapshots: int = hp.static(5, valid=hp.AT_LEAST_ONE)
+  snapshots: int = hp.static(5, valid=hp.AT_LEAST_ONE, search=hp.MostEpochs())
   rewind: bool = hp.static(True, valid=(True, False))
   rewind_zero: str = hp.static('final', valid=('final', 'original'))
 

@@ -112,6 +112,11 @@ class Trainer:
     self.compile_seconds = 0.0
     self._build()
 
+  @property
+  def num_programs(self) -> int:
+    """Number of programs compiled for the present layout."""
+    return len(self._programs)
+
   def narrow(self) -> None:
     """Halve the chunk; programs are compiled again when they are needed."""
     self.layout = self.layout.halved()
@@ -247,7 +252,8 @@ class Trainer:
     self,
     loaded: 'Loaded',
     *,
-    only: int | None = None,
+    takes_part: np.ndarray | None = None,
+    stop_failed: bool = False,
     on_epoch: Callable[[int], None] = lambda members: None,
     watch: Watch | None = None,
   ) -> Trained:
@@ -255,8 +261,10 @@ class Trainer:
 
     Args:
       loaded: what `load` returned.
-      only: train only this member and skip the others, to time it without
-        compiling another program; needs a chunk of 1.
+      takes_part: bool[P], members to train; the others are skipped, so that a
+        smaller population can use the same compiled program. None for all.
+      stop_failed: stop members whose loss is not finite after an epoch; their
+        models stay as they are then.
       on_epoch: called after every epoch with the number of members that took
         part in it.
       watch: called after every epoch with its number, from 0, and a function
@@ -267,31 +275,35 @@ class Trainer:
       The trained models, the infos of the method, and failures.
     """
     size = len(loaded.epochs)
-    takes_part = (
-      np.ones(size, bool) if only is None else (np.arange(size) == only)
+    active = pad(
+      np.ones(size, bool) if takes_part is None else takes_part, self.layout
     )
-    active = pad(takes_part, self.layout)
-    if only is not None:
+    if takes_part is not None:
       active[size:] = False
-    remaining = active * pad(loaded.epochs, self.layout)
+    planned = active * pad(loaded.epochs, self.layout)
+    remaining = planned.copy()
     state = loaded.init(self.task, loaded.members, active)
-    epochs = max(remaining, default=0)
+    epochs = max(planned, default=0)
     empty = np.full((size, epochs), np.nan)
     infos = {'loss': empty.copy()}
     for epoch in range(epochs):
+      took_part = epoch < remaining
       state, info = loaded.epoch(
-        self.task, loaded.members, state, jnp.int32(epoch), epoch < remaining
+        self.task, loaded.members, state, jnp.int32(epoch), took_part
       )
       for name, values in info.items():
         infos.setdefault(name, empty.copy())
         infos[name][:, epoch] = np.asarray(values, np.float64)[:size]
-      on_epoch(int(np.sum(epoch < remaining[:size])))
+      if stop_failed:
+        bad = took_part[:size] & ~np.isfinite(infos['loss'][:, epoch])
+        remaining[:size][bad] = 0
+      on_epoch(int(np.sum(took_part[:size])))
       if watch is not None:
         watch(epoch, functools.partial(self._models, loaded, state))
     variables = self._finish(loaded.members, state)
     variables = jax.tree.map(lambda x: x[:size], variables)
     finite = np.asarray(_all_finite(variables))
-    failed = failure_epochs(infos['loss'], remaining[:size], finite)
+    failed = failure_epochs(infos['loss'], planned[:size], finite)
     return Trained(variables, infos, failed)
 
   def _models(self, loaded: 'Loaded', state: Any) -> Variables:

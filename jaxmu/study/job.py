@@ -12,6 +12,7 @@ position: the keys of its draws depend on the name alone.
 import dataclasses
 import pathlib
 import platform
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ from jaxmu.study.settings import Settings
 from jaxmu.types import Dataset, Key, Split, Task
 
 # Increase a version when the results of its stage change.
-STAGE_VERSIONS = {'train': 2, 'predict': 2, 'timing': 2, 'report': 6}
+STAGE_VERSIONS = {'train': 2, 'predict': 2, 'timing': 2, 'report': 6, 'search': 1}
 
 
 class Members(NamedTuple):
@@ -228,8 +229,15 @@ class Job:
     return store.Shelf(self.folder / 'store', stage, label, address)
 
 
-def open_job(settings: Settings) -> Job:
+def open_job(
+  settings: Settings,
+  design: Callable[[Settings, datasets.Source], splits.Design] | None = None,
+) -> Job:
   """Load the data, make the splits and compute all addresses.
+
+  Args:
+    settings: checked settings.
+    design: divides the data; `make_design` by default.
 
   Raises:
     ValueError: the settings do not fit the data, or checkpoints of originals
@@ -238,19 +246,19 @@ def open_job(settings: Settings) -> Job:
   source = datasets.load(
     settings.data.name, data_dir=settings.data.folder or None
   )
-  design = make_design(settings, source)
+  divided = (design or make_design)(settings, source)
   folder = files.path(settings.workdir)
-  split_digest = files.digest('splits', dataclasses.asdict(design))
+  split_digest = files.digest('splits', dataclasses.asdict(divided))
   return Job(
     settings=settings,
     source=source,
-    design=design,
+    design=divided,
     task=_task(settings, source),
     layout=default_layout(settings),
     root=jax.random.key(settings.seed),
     folder=folder,
     split_digest=split_digest,
-    populations=_populations(settings, source, design, folder, split_digest),
+    populations=_populations(settings, source, divided, folder, split_digest),
   )
 
 

@@ -295,6 +295,18 @@ def _fields(workdir: str, data: str, model: str) -> dict[str, Any]:
     'metrics': (),
     'curve': {'every': 0},
     'timing': {'repeats': 3},
+    'search': {
+      'trials': 100,
+      'initialisations': 3,
+      'sampler': 'tpe',
+      'objective': 'reference',
+      'generation': 0,
+      'finalists': 10,
+      'judges': 3,
+      'seed': 0,
+      'space': {},
+      'grid': {},
+    },
     'run': {
       'devices': 0,
       'chunk': 0,

@@ -144,6 +144,34 @@ class Timing:
 
 
 @struct.dataclass
+class Search:
+  """The search for hyper-parameters, see `jaxmu.tuning`; jobs ignore it.
+
+  Attributes:
+    trials: settings tried per initialisation.
+    initialisations: pairs of an original and a retrained model, each with a
+      separate study.
+    sampler: 'tpe', 'random' or 'reference' (NSGA-III as in the benchmark).
+    objective: 'reference' compares with retrained models; 'no_oracle' needs
+      none.
+    generation: trials proposed at once; 0 for 50 with 'reference', else 25.
+    finalists: the best trials, which are judged again.
+    judges: further initialisations to judge them on. 0 selects as the
+      benchmark does: the best value of any trial.
+    seed: of the samplers.
+  """
+
+  trials: int = hp.static(100, valid=_FEW)
+  initialisations: int = hp.static(3, valid=_FEW)
+  sampler: str = hp.static('tpe', valid=('tpe', 'random', 'reference'))
+  objective: str = hp.static('reference', valid=('reference', 'no_oracle'))
+  generation: int = hp.static(0, valid=hp.COUNT)
+  finalists: int = hp.static(10, valid=_FEW)
+  judges: int = hp.static(3, valid=hp.COUNT)
+  seed: int = hp.static(0, valid=_SEED)
+
+
+@struct.dataclass
 class Run:
   """How the job uses the machine; no field changes a draw.
 
@@ -198,6 +226,9 @@ class Settings:
     train: hyper-parameters of the original and the retrained models.
     unlearners: the methods to compare.
     metrics: further metrics, by name or as plug-ins.
+    search: how hyper-parameters are searched.
+    search_space: spaces that replace those of the method.
+    search_grid: values to try in all combinations instead of sampling.
   """
 
   workdir: str
@@ -217,6 +248,9 @@ class Settings:
   timing: Timing
   run: Run
   metrics: tuple[str, ...] = ()
+  search: Search = Search()
+  search_space: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  search_grid: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   @property
   def all_model_options(self) -> dict[str, Any]:
@@ -237,7 +271,7 @@ def from_config(config: Mapping[str, Any]) -> Settings:
       message names the field, the value and the remedy.
   """
   _check_fields(
-    config, 'config', _NEEDED, (*_SECTIONS, 'originals', 'compare', 'metrics')
+    config, 'config', _NEEDED, (*_SECTIONS, 'originals', 'compare', 'metrics', 'search')
   )
   for name in config:
     if name not in (*_PLAIN, 'metrics') and not isinstance(
@@ -266,6 +300,7 @@ def from_config(config: Mapping[str, Any]) -> Settings:
     train=_train(config['train']),
     unlearners=_unlearners(config),
     metrics=tuple(config.get('metrics', ())),
+    **_search(config.get('search', {})),
     **sections,
   )
   _check_names(settings)
@@ -333,6 +368,22 @@ def _originals(values: Mapping[str, Any]) -> Originals:
       "several separated by commas, or '' to train the originals"
     )
   return Originals(tuple(chosen))
+
+
+def _search(values: Mapping[str, Any]) -> dict[str, Any]:
+  mappings = {name: values.get(name, {}) for name in ('space', 'grid')}
+  for name, value in mappings.items():
+    if not isinstance(value, Mapping):
+      raise ValueError(
+        f'config.search.{name} = {value!r}; give hyper-parameters by name, as '
+        f'--config.search.{name}.learning_rate=...'
+      )
+  others = {k: v for k, v in values.items() if k not in mappings}
+  return {
+    'search': hp.from_config(Search, others, 'config.search.'),
+    'search_space': dict(mappings['space']),
+    'search_grid': dict(mappings['grid']),
+  }
 
 
 def _train(values: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -340,11 +340,11 @@ def measure_time(
     return
   repeats = job.settings.timing.repeats
   with bars.stage(f'time {name}', repeats + 1, unit='runs') as stage:
-    trainer, loaded, only = _load_one(job, name, trainer)
+    trainer, loaded, first = _load_one(job, name, trainer)
     seconds = []
     for _ in range(repeats + 1):
       begin = time.perf_counter()
-      jax.block_until_ready(trainer.train(loaded, only=only).variables)
+      jax.block_until_ready(trainer.train(loaded, takes_part=first).variables)
       seconds.append(time.perf_counter() - begin)
       stage.advance(1)
   # The first run warms caches; it is not counted.
@@ -359,11 +359,11 @@ def measure_time(
 
 def _load_one(
   job: job_lib.Job, name: str, trainer: Trainer
-) -> tuple[Trainer, Loaded, int | None]:
+) -> tuple[Trainer, Loaded, np.ndarray | None]:
   """Load the inputs of one member.
 
   Returns:
-    The trainer, the loaded population, and the member to run; None for all.
+    The trainer, the loaded population, and which member to run; None for all.
   """
   population = job.populations[name]
   # Use a program for one member if members are vmapped, else the program of a
@@ -379,7 +379,8 @@ def _load_one(
     job_lib.index_sets(job.design, members),
     starting_models(job, population, members),
   )
-  return trainer, loaded, None if alone else 0
+  first = None if alone else np.arange(members.size) == 0
+  return trainer, loaded, first
 
 
 def warm_seconds(job: job_lib.Job, name: str) -> float:

@@ -1,0 +1,158 @@
+"""What a search leaves behind: a table of trials and an Optuna storage.
+
+`trials.csv` has one row per trial. `search/optuna.journal` holds the same
+trials as studies of Optuna, one per method and initialisation, for its
+dashboard and plots:
+
+    optuna-dashboard workdir/msg_resnet_digits/search/optuna.journal
+
+Both are written from the shards in the store after every generation. They are
+outputs only: a search never reads them.
+"""
+
+import csv
+import dataclasses
+import io
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+
+from jaxmu import files
+from jaxmu.tuning.objectives import COMPONENTS
+from jaxmu.tuning.spaces import Space
+
+JOURNAL = 'optuna.journal'
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialRow:
+  """One trial of a search.
+
+  Attributes:
+    method: name of the method.
+    initialisation: position of the original model, from 0.
+    number: of the trial among those of its initialisation, from 0.
+    generation: of the study in which it was proposed, from 0.
+    setting: all hyper-parameters.
+    retain, forget, val: accuracies of the unlearned model.
+    indisc: 1 - |2 MIA - 1| on validation images; NaN if not available.
+    objectives: the four numbers that are minimised; infinite if it failed.
+    norm: their Euclidean norm.
+    state: 'complete', 'failed at epoch N', or why the setting cannot win.
+    seconds: share of the time of its shard.
+  """
+
+  method: str
+  initialisation: int
+  number: int
+  generation: int
+  setting: Mapping[str, Any]
+  retain: float
+  forget: float
+  val: float
+  indisc: float
+  objectives: tuple[float, ...]
+  norm: float
+  state: str
+  seconds: float
+
+  @property
+  def failed(self) -> bool:
+    """Whether the model failed."""
+    return not np.isfinite(self.norm)
+
+  @property
+  def usable(self) -> bool:
+    """Whether the setting may win."""
+    return self.state == 'complete'
+
+
+_FACTS = (
+  *('method', 'initialisation', 'number', 'generation', 'state', 'norm'),
+  *('retain', 'forget', 'val', 'indisc'),
+)
+
+
+def write_csv(path: files.Path, rows: Sequence[TrialRow]) -> pathlib.Path:
+  """Write trials, one per line; hyper-parameters are the last columns."""
+  names = list(dict.fromkeys(name for row in rows for name in row.setting))
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator='\n')
+  gaps = [f'objective_{component}' for component in COMPONENTS]
+  writer.writerow([*_FACTS, *gaps, 'seconds', *names])
+  for row in rows:
+    facts = [getattr(row, name) for name in _FACTS]
+    values = [row.setting.get(name, '') for name in names]
+    seconds = f'{row.seconds:.3f}'
+    writer.writerow([*facts, *row.objectives, seconds, *values])
+  return files.write_text(path, text.getvalue())
+
+
+def update_journal(
+  path: pathlib.Path, rows: Sequence[TrialRow], space: Space
+) -> None:
+  """Bring the studies of a method in an Optuna journal up to date.
+
+  A journal that was damaged, or holds other trials, is made again.
+
+  Args:
+    path: of the journal; only one process may write it.
+    rows: all trials of one method so far.
+    space: the space they were drawn from.
+  """
+  try:
+    _append(path, rows, space)
+  except Exception:  # whatever a damaged journal makes Optuna raise
+    path.unlink(missing_ok=True)
+    _append(path, rows, space)
+
+
+def _append(
+  path: pathlib.Path, rows: Sequence[TrialRow], space: Space
+) -> None:
+  _drop_partial_line(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  storage = optuna.storages.JournalStorage(
+    optuna.storages.journal.JournalFileBackend(str(path))
+  )
+  for initialisation in sorted({row.initialisation for row in rows}):
+    own = [row for row in rows if row.initialisation == initialisation]
+    study = optuna.create_study(
+      storage=storage,
+      study_name=f'{own[0].method}-{initialisation}',
+      directions=['minimize'] * len(COMPONENTS),
+      load_if_exists=True,
+    )
+    study.set_metric_names(list(COMPONENTS))
+    known = study.get_trials(deepcopy=False)
+    for row, trial in zip(own, known, strict=False):
+      if trial.user_attrs.get('setting') != dict(row.setting):
+        raise ValueError('the journal holds other trials')
+    study.add_trials([_frozen(row, space) for row in own[len(known) :]])
+
+
+def _frozen(row: TrialRow, space: Space) -> optuna.trial.FrozenTrial:
+  searched = {n: d for n, d in space.searched.items() if n in row.setting}
+  return optuna.trial.create_trial(
+    params={name: row.setting[name] for name in searched},
+    distributions=searched,
+    values=list(row.objectives),
+    user_attrs={
+      'setting': dict(row.setting),
+      'norm': row.norm,
+      'state': row.state,
+      'generation': row.generation,
+    },
+  )
+
+
+def _drop_partial_line(path: pathlib.Path) -> None:
+  """Remove a last line that a killed process did not finish."""
+  if path.exists():
+    content = path.read_bytes()
+    end = content.rfind(b'\n') + 1
+    if end != len(content):
+      files.write_bytes(path, content[:end])

@@ -1,0 +1,219 @@
+"""Search spaces: which hyper-parameters are searched, and among which values.
+
+Each method declares the spaces of the benchmark beside its hyper-parameters
+(`jaxmu.hparams`). `config.search.space` replaces them, hyper-parameter by
+hyper-parameter:
+
+  learning_rate='log(1e-4, 1e-1)'    uniform in the logarithm
+  alpha='uniform(0, 1)'              uniform; integers if both ends are
+  batch_size=(64, 128)               one of these
+  momentum=0.9                       held fixed
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import optuna
+from optuna import distributions
+
+from jaxmu import hparams as hp
+from jaxmu.study import recipes
+
+# The share of the epochs of training that unlearning may take.
+BUDGET = 0.2
+_FORM = re.compile(r'^(log|uniform)\(([^,]+),([^,]+)\)$')
+_HELP = (
+  "give 'log(LOW, HIGH)', 'uniform(LOW, HIGH)', a list of values, or a number "
+  'to hold it fixed'
+)
+
+
+class Space(NamedTuple):
+  """The hyper-parameters of a method, divided by whether they are searched.
+
+  Attributes:
+    searched: distributions by name, in the order of declaration.
+    fixed: values of all others.
+  """
+
+  searched: dict[str, distributions.BaseDistribution]
+  fixed: dict[str, Any]
+
+  def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
+    """Return all hyper-parameters of a trial, drawn in the order of names."""
+    drawn = {}
+    for name, kind in self.searched.items():
+      match kind:
+        case distributions.FloatDistribution():
+          drawn[name] = trial.suggest_float(
+            name, kind.low, kind.high, log=kind.log
+          )
+        case distributions.IntDistribution():
+          drawn[name] = trial.suggest_int(
+            name, kind.low, kind.high, log=kind.log
+          )
+        case distributions.CategoricalDistribution():
+          drawn[name] = trial.suggest_categorical(name, kind.choices)
+    return {**self.fixed, **drawn}
+
+
+def most_epochs(train_epochs: int) -> int:
+  """Return the largest number of epochs that a search tries.
+
+  It is a fifth of the epochs of training, rounded up (arXiv 2410.01276).
+
+  Example:
+    >>> most_epochs(182), most_epochs(12)
+    (37, 3)
+  """
+  return math.ceil(BUDGET * train_epochs)
+
+
+def of_method(
+  cls: type,
+  fixed: Mapping[str, Any],
+  *,
+  train_epochs: int,
+  changes: Mapping[str, Any] | None = None,
+  dead: bool = False,
+) -> Space:
+  """Return the search space of a method.
+
+  Args:
+    cls: its class of hyper-parameters.
+    fixed: values of hyper-parameters that are not searched; what is not named
+      has its default.
+    train_epochs: epochs of training, which bound those of unlearning.
+    changes: spaces that replace declared ones, see above; a `jaxmu.hparams`
+      space is accepted too.
+    dead: search hyper-parameters without any effect too, as the reference does.
+
+  Raises:
+    ValueError: an unknown name, or a space that cannot be read or holds values
+      out of range; or nothing is left to search.
+
+  Example:
+    >>> from jaxmu import methods
+    >>> space = of_method(
+    ...   methods.get('ga').Hparams, {}, train_epochs=12,
+    ...   changes={'batch_size': 64},
+    ... )
+    >>> list(space.searched), space.fixed['momentum']
+    (['learning_rate', 'weight_decay', 'num_epochs'], 0.9)
+  """
+  changes = dict(changes or {})
+  for name in changes:
+    check_name(name, cls, 'config.search.space')
+  values = {**hp.defaults(cls), **fixed}
+  searched = {}
+  most = most_epochs(train_epochs)
+  for field in hp.declared(cls):
+    info = hp.meta(field)
+    space = info['search']
+    if info['dead'] and not dead:
+      space = None
+    if field.name in changes:
+      space = read(changes[field.name], f'config.search.space.{field.name}')
+      if not _is_space(space):
+        values[field.name], space = space, None
+    if isinstance(space, hp.MostEpochs):
+      values[field.name] = max(most, values[field.name])
+    elif space is not None:
+      searched[field.name] = _distribution(space, most)
+  for name, kind in searched.items():
+    for end in _ends(kind):
+      hp.from_config(cls, {name: end}, 'config.search.space.')
+  hp.from_config(cls, values, 'config.search.space.')
+  fixed_values = {k: v for k, v in values.items() if k not in searched}
+  return Space(searched, fixed_values)
+
+
+def check_name(name: str, cls: type, where: str) -> None:
+  """Check that a class of hyper-parameters declares a name.
+
+  Raises:
+    ValueError: it does not; the message suggests the nearest names.
+  """
+  names = [field.name for field in hp.declared(cls)]
+  if name not in names:
+    raise ValueError(
+      f'{where}.{name} is unknown; {recipes.nearest(name, names)}choose from: '
+      f'{", ".join(names)}'
+    )
+
+
+def read(value: Any, where: str) -> Any:
+  """Return a space of `jaxmu.hparams`, or the value to hold fixed.
+
+  Args:
+    value: see the module's docstring.
+    where: the field, for error messages.
+
+  Raises:
+    ValueError: a text that is no space, an empty list or an empty interval.
+
+  Example:
+    >>> read('log(1e-4, 1e-1)', 'learning_rate')
+    LogUniform(low=0.0001, high=0.1)
+  """
+  if isinstance(value, list | tuple):
+    if not value:
+      raise ValueError(f'{where} = {value!r}; {_HELP}')
+    return hp.Choice(tuple(value))
+  if not isinstance(value, str):
+    return value
+  form = _FORM.match(value.replace(' ', ''))
+  if not form:
+    if any(mark in value for mark in '(,'):
+      raise ValueError(f'{where} = {value!r}; {_HELP}')
+    return value
+  try:
+    low, high = (_number(text) for text in form.groups()[1:])
+  except ValueError:
+    raise ValueError(f'{where} = {value!r}; {_HELP}') from None
+  if not low < high or (form[1] == 'log' and low <= 0):
+    raise ValueError(
+      f'{where} = {value!r}; the first number must be below the second'
+      + (', and positive' if form[1] == 'log' else '')
+    )
+  return (hp.LogUniform if form[1] == 'log' else hp.Uniform)(low, high)
+
+
+def _number(text: str) -> int | float:
+  try:
+    return int(text)
+  except ValueError:
+    return float(text)
+
+
+def _is_space(value: Any) -> bool:
+  kinds = hp.Uniform | hp.LogUniform | hp.Choice | hp.EpochBudget
+  return isinstance(value, kinds | hp.MostEpochs)
+
+
+def _distribution(space: Any, most: int) -> distributions.BaseDistribution:
+  match space:
+    case hp.EpochBudget(real=True):
+      return distributions.FloatDistribution(1.0, float(most))
+    case hp.EpochBudget():
+      return distributions.IntDistribution(1, most)
+    case hp.LogUniform(int(low), int(high)):
+      return distributions.IntDistribution(low, high, log=True)
+    case hp.LogUniform(low, high):
+      return distributions.FloatDistribution(low, high, log=True)
+    case hp.Uniform(int(low), int(high)):
+      return distributions.IntDistribution(low, high)
+    case hp.Uniform(low, high):
+      return distributions.FloatDistribution(low, high)
+  return distributions.CategoricalDistribution(space.values)
+
+
+def _ends(kind: distributions.BaseDistribution) -> list[Any]:
+  """Return the values of a distribution that are checked for their range."""
+  if isinstance(kind, distributions.CategoricalDistribution):
+    return list(kind.choices)
+  # The benchmark draws temperatures from [0, 5]; 0 itself is never drawn.
+  low = kind.low or (kind.high / 2)  # type: ignore[attr-defined]
+  return [low, kind.high]  # type: ignore[attr-defined]

@@ -1,0 +1,99 @@
+"""Settings that a search chose, as files that jobs read.
+
+A file holds the setting with everything that says where it comes from: method,
+data, model, training recipe, budget, and the norms of the setting, of the
+default and of the unchanged originals. `hparams='tuned'` in a job takes
+
+  1. WORKDIR/search/METHOD/settings.json, of a search in the same work directory;
+  2. the file shipped in the package for the method, data and model.
+
+`hparams='FILE.json'` takes a file.
+"""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from jaxmu import files, methods
+from jaxmu import hparams as hp
+
+SHIPPED = pathlib.Path(__file__).parent / 'shipped'
+NAME = 'settings.json'
+_NEEDED = ('method', 'data', 'model', 'hparams')
+
+
+def folder(workdir: files.Path, method: str) -> pathlib.Path:
+  """Return the folder of a search's files."""
+  return files.path(workdir) / 'search' / method
+
+
+def write(path: files.Path, content: Mapping[str, Any]) -> pathlib.Path:
+  """Write a settings file atomically and return its path."""
+  return files.write_text(path, json.dumps(content, indent=1) + '\n')
+
+
+def read(path: files.Path) -> dict[str, Any]:
+  """Read a settings file and check its hyper-parameters.
+
+  Raises:
+    ValueError: it cannot be read, or does not hold valid hyper-parameters.
+  """
+  path = files.path(path)
+  try:
+    content = json.loads(path.read_text())
+    missing = [name for name in _NEEDED if name not in content]
+  except (OSError, ValueError, TypeError) as error:
+    raise ValueError(
+      f'{path} cannot be read ({error}); give a settings file of '
+      'python -m jaxmu.search'
+    ) from None
+  if missing:
+    raise ValueError(
+      f'{path} has no {missing[0]!r}; give a settings file of '
+      'python -m jaxmu.search'
+    )
+  method = methods.get(content['method'])
+  hp.from_config(method.Hparams, content['hparams'], f'{path}: ')
+  return content
+
+
+def find(
+  text: str, *, method: str, data: str, model: str, workdir: files.Path
+) -> dict[str, Any]:
+  """Return the hyper-parameters that `hparams=text` stands for.
+
+  Args:
+    text: 'tuned' or the path of a settings file.
+    method: name of the method.
+    data: name of the data set.
+    model: name of the model.
+    workdir: of the job.
+
+  Raises:
+    ValueError: there are none, or they are of another method.
+  """
+  if text == 'tuned':
+    places = [
+      folder(workdir, method) / NAME,
+      SHIPPED / f'{data}_{model}' / f'{method}.json',
+    ]
+    found = [place for place in places if place.is_file()]
+    if not found:
+      raise ValueError(
+        f'there are no tuned settings of {method} for {model} on {data}; '
+        'search them with python -m jaxmu.search and the same configuration'
+      )
+    path = found[0]
+  else:
+    path = files.path(text)
+  content = read(path)
+  if content['method'] != method:
+    raise ValueError(f'{path} holds settings of {content["method"]}')
+  if content['data'] != data or content['model'] != model:
+    raise ValueError(
+      f'{path} holds settings for {content["model"]} on {content["data"]}; '
+      f'the job has {model} on {data}. Copy its numbers to config.unlearn to '
+      'use them there'
+    )
+  return content['hparams']
