@@ -62,6 +62,28 @@ def path(text: Path) -> pathlib.Path:
     ) from None
 
 
+def writable_folder(text: Path, flag: str) -> pathlib.Path:
+  """Make a folder, and check that it can be written; return its path.
+
+  Args:
+    text: the folder.
+    flag: what an error calls it, such as '--out'.
+
+  Raises:
+    ValueError: it cannot be made or written.
+  """
+  folder = path(text)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise ValueError(
+      f'{flag}={text} cannot be made ({error.strerror}); choose another folder'
+    ) from error
+  if not os.access(folder, os.W_OK):
+    raise ValueError(f'{flag}={text} cannot be written; choose another folder')
+  return folder
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
   """Open a file whose content replaces `path` when the block succeeds.
@@ -247,6 +269,11 @@ def sha256(path: Path) -> str:
     return digest(names, digits=64)
   with open(path, 'rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def sha256_of(content: bytes) -> str:
+  """Return the SHA-256 of bytes, in hex."""
+  return hashlib.sha256(content).hexdigest()
 
 
 def digest(*inputs: Any, digits: int = 12) -> str:

@@ -37,10 +37,11 @@ def main(argv: Sequence[str]) -> None:
   # Imported late: help needs no JAX.
   from absl import logging
 
+  from jaxmu import cli
   from jaxmu.cli import arguments
 
   logging.set_verbosity(logging.WARNING)
-  try:
+  with cli.one_line_errors():
     request = arguments.read(argv)
     for note in request.notes:
       print(note)
@@ -56,9 +57,6 @@ def main(argv: Sequence[str]) -> None:
     else:
       command = shlex.join(['python', '-m', 'jaxmu.main', *argv])
       run.run(chosen, command=command)
-  except ValueError as error:
-    logging.debug('refused', exc_info=True)
-    sys.exit(f'error: {error}')
 
 
 def set_up_jax(config: dict[str, Any]) -> None:

@@ -13,9 +13,7 @@ configuration and on a command line.
 In Python the object itself, or the module that holds it, is accepted as well.
 """
 
-import difflib
 import functools
-import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -26,6 +24,8 @@ import traceback
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
+
+from jaxmu import files, terms
 
 T = TypeVar('T')
 
@@ -182,8 +182,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
   def _unknown(self, name: str) -> str:
     known = [*self._builtin, *self.installed()]
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f'did you mean {near[0]!r}? ' if near else ''
+    hint = terms.nearest(name, known)
     return (
       f'unknown {self.kind} {name!r}; {hint}choose one of {", ".join(known)}, '
       f'or a plug-in such as my_{self.kind}.py or my_package.my_{self.kind}'
@@ -196,11 +195,11 @@ def load_file(path: str) -> types.ModuleType:
   Raises:
     ValueError: there is no such file, or it cannot be imported.
   """
-  place = pathlib.Path(path).expanduser()
+  place = files.path(path)
   if not place.is_file():
     raise ValueError(f'no file {path!r} (looked in {pathlib.Path.cwd()})')
   place = place.resolve()
-  code = hashlib.sha256(place.read_bytes()).hexdigest()[:12]
+  code = files.sha256(place)[:12]
   name = f'jaxmu_plugin_{place.stem}_{code}'
   if name in sys.modules:
     return sys.modules[name]
@@ -246,7 +245,8 @@ def reason(error: BaseException) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-  return f'{type(error).__name__}: {error}'.partition('\n')[0]
+  text = str(error).partition('\n')[0]
+  return f'{type(error).__name__}: {text}' if text else type(error).__name__
 
 
 def _source_digest(spec: Any, entry: Any, kind: str) -> str:
@@ -260,13 +260,11 @@ def _source_digest(spec: Any, entry: Any, kind: str) -> str:
     )
   package = owner.__name__.partition('.')[0] if owner.__package__ else ''
   root = getattr(sys.modules.get(package), '__file__', None)
-  files = [pathlib.Path(file)]
+  paths = [pathlib.Path(file)]
   if root and pathlib.Path(root).name == '__init__.py':
-    files = sorted(pathlib.Path(root).parent.rglob('*.py'))
-  digest = hashlib.sha256()
-  for path in files:
-    digest.update(path.name.encode() + b'\0' + path.read_bytes() + b'\0')
-  return digest.hexdigest()
+    paths = sorted(pathlib.Path(root).parent.rglob('*.py'))
+  named = [[path.name, files.sha256(path)] for path in paths]
+  return files.digest(named, digits=64)
 
 
 def _defining_module(spec: Any, entry: Any) -> Any:

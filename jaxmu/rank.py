@@ -14,14 +14,13 @@ import functools
 import json
 import pathlib
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from absl import app, flags
 from scipy import stats
 
+from jaxmu import cli, files
 from jaxmu.metrics import ranking
 from jaxmu.report import html, plots, results, tables
 
@@ -190,11 +189,11 @@ def rank(folders: Sequence[str], out: str = '') -> html.Report:
   Raises:
     ValueError: fewer than two jobs, or one that cannot be ranked.
   """
-  paths = [pathlib.Path(folder).expanduser() for folder in folders]
+  paths = [files.path(folder) for folder in folders]
   if len(set(paths)) < max(MIN_JOBS, len(paths)):
     raise ValueError(
-      f'--jobs={",".join(folders)} names {len(set(paths))} jobs; give at least '
-      f'{MIN_JOBS}, each once (a single one is ranked in its own report.html)'
+      f'--jobs={",".join(folders)}: give at least {MIN_JOBS} jobs, each once '
+      f'(a single one is ranked in its own report.html)'
     )
   every = [methods_of(path) for path in paths]
   methods = [name for name in every[0] if all(name in other for other in every)]
@@ -215,32 +214,20 @@ def rank(folders: Sequence[str], out: str = '') -> html.Report:
   )
 
 
-def main(argv: list[str]) -> None:
-  if len(argv) > 1:
-    raise app.UsageError(f'unknown arguments {argv[1:]}; use --jobs, --out')
-  try:
-    report = rank(flags.FLAGS.jobs, flags.FLAGS.out)
-  except ValueError as error:
-    sys.exit(f'error: {error}')
-  directory = pathlib.Path(flags.FLAGS.out).expanduser()
-  try:
+def main(argv: Sequence[str] | None = None) -> None:
+  """Run the command; see the module's docstring."""
+  parser = cli.Parser('jaxmu.rank', __doc__ or '')
+  add = parser.add_argument
+  add('--jobs', required=True, help='work directories, separated by commas')
+  add('--out', required=True, help='directory for results.csv and report.html')
+  chosen = parser.parse_args(argv)
+  with cli.one_line_errors():
+    report = rank(chosen.jobs.split(','), chosen.out)
+    directory = files.writable_folder(chosen.out, '--out')
     html.write_report(directory, report)
-  except OSError as error:
-    sys.exit(f'error: --out={flags.FLAGS.out} cannot be written: {error}')
   tables.show_table(report.rows)
   print(f'{directory / "report.html"} written')
 
 
-def run() -> None:
-  """Entry point."""
-  # Here, so that importing this module beside `jaxmu.attack` defines no flag.
-  flags.DEFINE_list('jobs', [], 'Work directories of finished jobs.')
-  flags.DEFINE_string(
-    'out', None, 'Directory for results.csv, plots and report.html.'
-  )
-  flags.mark_flag_as_required('out')
-  app.run(main)
-
-
 if __name__ == '__main__':
-  run()
+  main()

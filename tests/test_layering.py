@@ -27,7 +27,7 @@ _BASE = {
 MAY_IMPORT = {
   'types': set(),
   'states': set(),
-  'plugins': set(),
+  'plugins': {'files', 'terms'},
   'terms': set(),
   'files': set(),
   'hparams': set(),
@@ -58,10 +58,10 @@ MAY_IMPORT = {
   '__main__': {'cli'},
   'cli': {'cli', 'study', 'methods', *_BASE},
   'main': {'cli', 'study'},
-  'unlearn': {'api'},
-  'attack': {'attacks', 'metrics', 'report', *_BASE},
-  'prepare': {'data', *_BASE},
-  'rank': {'metrics', 'report', *_BASE},
+  'unlearn': {'cli', 'api'},
+  'attack': {'cli', 'api', 'report', *_BASE},
+  'prepare': {'cli', 'data', *_BASE},
+  'rank': {'cli', 'metrics', 'report', *_BASE},
 }
 COMMANDS = ('__main__', 'cli', 'main', 'attack', 'prepare', 'rank', 'unlearn')
 # What `jaxmu/__init__.py` names for type checkers.
@@ -71,7 +71,7 @@ ABOVE = {'study': ('api',)}
 
 # Outside packages and where alone they may be imported.
 OWNED = {
-  'absl': ('main.py', 'attack.py', 'prepare.py', 'rank.py'),
+  'absl': ('main.py',),
   'flax.linen': ('models/',),
   'matplotlib': ('report/',),
   'ml_collections': (),

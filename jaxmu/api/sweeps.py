@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxmu import hparams as hp
-from jaxmu.api.setup import nearest
+from jaxmu.terms import choices
 
 Values = dict[str, Any]
 
@@ -66,7 +66,7 @@ def expand(
   for name in given:
     if name not in fields:
       raise ValueError(
-        f'hyper-parameter {name!r} is unknown; {nearest(name, fields)}'
+        f'hyper-parameter {name!r} is unknown; {choices(name, fields)}'
       )
   lists = {
     name: [_plain(v) for v in value]

@@ -11,7 +11,6 @@ models, paired by group.
 """
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
@@ -32,7 +31,7 @@ from jaxmu.attacks import (
 )
 from jaxmu.attacks.interface import Attack, Options, Report, checked
 from jaxmu.attacks.scores import PopulationScores, Scores
-from jaxmu.terms import Term
+from jaxmu.terms import Term, nearest
 
 Spec = Any  # a name, a path, a module or an `Attack`, see `jaxmu.plugins`
 
@@ -171,11 +170,10 @@ def choose(data: Scores, attacks: Sequence[Spec] | None) -> tuple[Attack, ...]:
   for attack in chosen:
     lacking = attack.lacks(data)
     if lacking:
-      near = difflib.get_close_matches(attack.name, possible, n=1)
-      hint = f' (the nearest is {near[0]!r})' if near else ''
       raise ValueError(
         f'attack {attack.name!r} needs {" and ".join(lacking)}, which these '
-        f'scores do not have; possible are {", ".join(possible)}{hint}'
+        f'scores do not have; {nearest(attack.name, possible)}'
+        f'possible are {", ".join(possible)}'
       )
   return chosen
 

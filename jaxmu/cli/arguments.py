@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jaxmu import methods, plugins
+from jaxmu import plugins, terms
 from jaxmu.study import recipes
 
 FLAGS = ('config', 'workdir', 'compare', 'plan')
@@ -119,7 +119,7 @@ def load(spec: str) -> dict[str, Any]:
   function = recipes.named(place)
   if function is None:
     raise ValueError(
-      f'no configuration {place!r}; {recipes.nearest(place, recipes.names())}'
+      f'no configuration {place!r}; {terms.nearest(place, recipes.names())}'
       'give METHOD_resnet or METHOD_tinyvit, benchmark, '
       'unlearn:METHOD,MODEL,SCALE, or a file that ends in .py'
     )
@@ -138,11 +138,11 @@ def set_field(config: dict[str, Any], flag: str, text: str | None) -> None:
     ValueError: there is no such field, or the text has another type.
   """
   given = _Given(flag, text)
-  section, key, where = _locate(config, given)
-  if where == 'config.model.options' and key not in section:
+  section, key = recipes.locate(config, flag, str(given))
+  if key in section:
+    section[key] = _convert(section[key], given)
+  else:  # an option of the model
     section[key] = _literal(given.value())
-    return
-  section[key] = _convert(section[key], given)
 
 
 def _split(argv: Sequence[str]) -> Iterator[_Given]:
@@ -168,7 +168,7 @@ def _nearest_flag(name: str) -> str:
   section, dot, field = name.partition('.')
   if dot:  # --cofnig.seed
     return f'did you mean --config.{field}? '
-  return recipes.nearest(f'--{name}', [f'--{flag}' for flag in FLAGS])
+  return terms.nearest(f'--{name}', [f'--{flag}' for flag in FLAGS])
 
 
 def _replace(
@@ -183,7 +183,7 @@ def _replace(
   ):
     if flag not in last:
       continue
-    section, key, _ = _locate(config, last[flag])
+    section, key = recipes.locate(config, flag, str(last[flag]))
     if last[flag].value() != section[key]:
       change(last[flag].value())
       notes.append(f'{last[flag]} takes its own settings')
@@ -202,7 +202,7 @@ def _from_file(place: str, arguments: tuple[str, ...]) -> dict[str, Any]:
     there = [str(other) for other in path.parent.glob('*.py')]
     raise ValueError(
       f'no file {place!r} (looked in {pathlib.Path.cwd()}); '
-      f'{recipes.nearest(place, there)}a configuration is also known by name, '
+      f'{terms.nearest(place, there)}a configuration is also known by name, '
       'such as --config=msg_resnet'
     )
   module = plugins.load_file(place)
@@ -267,56 +267,6 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
     key: _plain(value) if isinstance(value, Mapping) else value
     for key, value in config.items()
   }
-
-
-def _locate(
-  config: dict[str, Any], given: _Given
-) -> tuple[dict[str, Any], str, str]:
-  """Find a field by its dotted name; keys may contain dots, as my_method.py."""
-  section, where = config, 'config'
-  rest = given.name.removeprefix('config.')
-  while True:
-    keys = [k for k in section if rest == k or rest.startswith(f'{k}.')]
-    if not keys and where == 'config.model.options' and '.' not in rest:
-      return section, rest, where
-    if not keys:
-      raise ValueError(f'{given}: {_missing(config, section, where, rest)}')
-    key = max(keys, key=len)
-    if rest == key:
-      return section, key, where
-    where, rest = f'{where}.{key}', rest[len(key) + 1 :]
-    if not isinstance(section[key], dict):
-      raise ValueError(f'{given}: {where} is a value and has no fields')
-    section = section[key]
-
-
-def _missing(
-  config: dict[str, Any], section: dict[str, Any], where: str, rest: str
-) -> str:
-  """Return a message with the fields of a section that lacks a field."""
-  if where == 'config.compare':
-    method = rest.rpartition('.')[0] or rest
-    if method == config['unlearn']['method']:
-      return (
-        f'{method} is the method of the job itself; set '
-        f'--config.unlearn.hparams.{rest[len(method) + 1 :]}'
-      )
-    near = ''
-    if method not in methods.METHODS:
-      near = recipes.nearest(method, methods.METHODS)
-    return (
-      f'the job does not compare {method!r}; {near}add it with '
-      f'--compare={method}'
-    )
-  name = rest.partition('.')[0]
-  have = f'{recipes.nearest(name, section)}choose from: {", ".join(section)}'
-  if where == 'config.unlearn.hparams':
-    method = config['unlearn']['method']
-    return f'{method} has no hyper-parameter {name!r}; {have}'
-  if where.startswith('config.compare.'):
-    method = where.removeprefix('config.compare.')
-    return f'{method} has no hyper-parameter {name!r}; {have}'
-  return f'{where} has no field {name!r}; {have}'
 
 
 def _convert(old: Any, given: _Given) -> Any:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxmu import files
+from jaxmu import files, terms
 from jaxmu.data import cache, catalog, custom, formats, pictures
 from jaxmu.data.catalog import CATALOG
 from jaxmu.types import Transform
@@ -575,7 +575,8 @@ def _not_there(name: str, folder: pathlib.Path) -> str:
       '--config.data.folder, or with $JAXMU_DATA_DIR'
     )
   return (
-    f'unknown data set {name!r}. Built in: {", ".join(sorted(CATALOG))}; '
+    f'unknown data set {name!r}; {terms.nearest(name, CATALOG)}built in: '
+    f'{", ".join(sorted(CATALOG))}; '
     f'in {folder.parent}: {", ".join(available(folder.parent))}. Any other '
     'set of tensorflow-datasets, arrays or a folder of pictures are added with '
     '`python -m jaxmu.prepare`'

@@ -376,7 +376,7 @@ def main_split(
   Args:
     label: i32[N] of all examples.
     num_dev: size of the development part.
-    how: `random`; `class:` and numbers; `file:` and a file (`from_file`);
+    how: `random`; `class:` and numbers; `file:` and a file (`read_indices`);
       `most:` or `least:` and a file of scores (`read_scores`).
     val_fraction: of the development part.
     forget_fraction: of the training part, for `random`, `most` and `least`.
@@ -401,7 +401,7 @@ def main_split(
     classes = [int(number) for number in _numbers(rest)]
     forget = by_class(train, label=label, classes=classes)
   elif kind == 'file':
-    forget = from_file(rest, num_dev=num_dev)
+    forget = read_indices(rest, num_dev)
   else:
     forget = by_difficulty(
       train,
@@ -429,27 +429,14 @@ def with_forget(
     ValueError: the forget set is empty or the whole of `train`, repeats a point
       or holds one that is not in `train`.
   """
-  train, forget = np.asarray(train), np.asarray(forget)
-  if forget.ndim != 1 or forget.dtype.kind not in 'iu':
-    if forget.size:
-      raise ValueError(
-        f'the forget set has dtype {forget.dtype} and shape {forget.shape}: '
-        'give one list of integer indices'
-      )
-  if not forget.size:
-    raise ValueError('the forget set is empty: choose at least one example')
-  values, counts = np.unique(forget, return_counts=True)
-  if (counts > 1).any():
-    raise ValueError(
-      f'the forget set repeats {(counts > 1).sum()} indices, first '
-      f'{values[counts > 1][0]}: name each once'
-    )
-  untrained = values[~np.isin(values, train)]
+  train, known = np.asarray(train), max(map(int, [*train, *val]), default=0)
+  forget = check_indices(forget, known + 1, 'the forget set')
+  untrained = np.sort(forget[~np.isin(forget, train)])
   if untrained.size:
     raise ValueError(
-      f'{untrained.size} indices of the forget set are not in the training '
-      f'part of {len(train)} examples, first {untrained[0]}: nothing was '
-      'learned from them, leave them out'
+      f'the forget set holds {untrained.size} outside the training part of '
+      f'{len(train)} examples, first {untrained[0]}: nothing was learned from '
+      'them, leave them out'
     )
   if len(forget) == len(train):
     raise ValueError(
@@ -483,59 +470,96 @@ def by_class(
   return train[np.isin(label[train], list(classes))]
 
 
-def from_file(path: str | os.PathLike, *, num_dev: int) -> np.ndarray:
-  """Read an explicit forget set: `.npy`, or text with one index per line.
+def read_indices(path: str | os.PathLike, num_dev: int) -> np.ndarray:
+  """Read indices of training examples, int64[n] in the order of the file.
 
-  Indices count over the development part of the data set in its own order. In
-  text files, `#` starts a comment; whole numbers may be written as
-  `numpy.savetxt` writes them.
+  Indices count the examples of the training part in its own order.
 
   Args:
-    path: the file.
-    num_dev: size of the development part.
+    path: `.npy` with integers [n], or text with one integer per line, in which
+      `#` starts a comment; whole numbers may be written as `numpy.savetxt`
+      writes them.
+    num_dev: number of training examples.
 
   Raises:
-    ValueError: the file is missing or does not hold integers in 0..num_dev - 1.
+    ValueError: there is no such file, or it holds something else; the message
+      names the line and the value.
+
+  Example:
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / 'ids.txt'
+    >>> _ = path.write_text('# request 7\\n14\\n3\\n')
+    >>> read_indices(path, num_dev=100)
+    array([14,  3])
   """
   path = files.path(path)
   if not path.is_file():
-    raise ValueError(f'the index file {path} does not exist, or is a folder')
+    what = 'is a folder' if path.is_dir() else 'does not exist'
+    raise ValueError(f'the index file {path} {what}; give a text file')
   try:
     if path.suffix == '.npy':
       index = formats.read_array(path)
     else:
-      text = path.read_text(encoding='utf-8-sig')
-      lines = [line.partition('#')[0].strip() for line in text.splitlines()]
-      index = np.array([_whole_number(line) for line in lines if line])
+      index = _parse_lines(path.read_text(encoding='utf-8-sig'))
   except (ValueError, OSError) as error:
     raise ValueError(
-      f'the index file {path} cannot be read ({error}): write one integer per '
+      f'the index file {path} cannot be read ({error}); write one integer per '
       'line, or an integer array with np.save'
     ) from error
-  if index.size and (index.ndim != 1 or index.dtype.kind not in 'iu'):
+  return check_indices(index, num_dev, f'the index file {path}')
+
+
+def _parse_lines(text: str) -> np.ndarray:
+  numbers = []
+  for number, line in enumerate(text.splitlines(), 1):
+    value = line.partition('#')[0].strip()
+    if not value:
+      continue
+    # Checked by hand, since int() also reads '1_0' as 10. numpy.savetxt writes
+    # 7.000000000000000000e+00.
+    whole = re.fullmatch(r'[-+]?\d{1,18}(\.\d*)?(e[-+]?\d{1,2})?', value, re.A)
+    if whole is None or not float(value).is_integer():
+      raise ValueError(f'line {number}: {value[:40]!r} is not an integer')
+    numbers.append(int(value) if value.lstrip('-+').isdigit() else float(value))
+  return np.clip(numbers, -(2**62), 2**62).astype(np.int64)
+
+
+def check_indices(index: np.ndarray, num_dev: int, name: str) -> np.ndarray:
+  """Return indices of training examples as int64[n].
+
+  Args:
+    index: the indices, or bool[num_dev].
+    num_dev: number of training examples.
+    name: what an error calls them.
+
+  Raises:
+    ValueError: they are not a list of integers, or empty, out of range or
+      repeated.
+  """
+  index = np.asarray(index)
+  if index.dtype == bool and index.shape == (num_dev,):
+    index = np.flatnonzero(index)
+  if not index.size:
+    raise ValueError(f'{name} is empty; name at least one example by its index')
+  if index.ndim != 1 or index.dtype.kind not in 'iu':
     raise ValueError(
-      f'the index file {path} holds {index.dtype} of shape {index.shape}: save '
-      'a one-dimensional integer array'
+      f'{name} holds {index.dtype} of shape {index.shape}; give a list of '
+      'integers, the positions of the examples in the training part from 0'
     )
   wrong = index[(index < 0) | (index >= num_dev)]
   if wrong.size:
+    noun = 'index' if wrong.size == 1 else 'indices'
     raise ValueError(
-      f'the index file {path} holds {wrong.size} indices outside '
-      f'0..{num_dev - 1}, first {wrong[0]}: they count the examples of the '
-      'development part from 0'
+      f'{name} holds {wrong.size} {noun} outside 0..{num_dev - 1}, first '
+      f'{wrong[0]}; indices count the training examples from 0'
+    )
+  values, counts = np.unique(index, return_counts=True)
+  if (counts > 1).any():
+    raise ValueError(
+      f'{name} repeats {values[counts > 1][0]} '
+      f'({(counts > 1).sum()} repeated in all); name each example once'
     )
   return index.astype(np.int64)
-
-
-def _whole_number(text: str) -> int:
-  """Read `12` or `1.2e+01`; `int` would also take `1_2` and other digits."""
-  if re.fullmatch(r'[+-]?[0-9]{1,18}', text):
-    return int(text)
-  if re.fullmatch(r'[+-]?[0-9]\.[0-9]+e[+-][0-9]{2,3}', text):
-    value = float(text)
-    if abs(value) < 2**53 and value == int(value):
-      return int(value)
-  raise ValueError(f'{text[:40]!r} is not a whole number')
 
 
 def by_difficulty(

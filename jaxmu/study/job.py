@@ -12,6 +12,7 @@ position: the keys of its draws depend on the name alone.
 import dataclasses
 import pathlib
 import platform
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -197,12 +198,7 @@ class Job:
   @property
   def sizes(self) -> Sizes:
     """Sizes of the sets of one member."""
-    return Sizes(
-      retain=self.design.retain.shape[1],
-      forget=self.design.forget.shape[1],
-      val=len(self.design.val),
-      classes=self.source.num_classes,
-    )
+    return sizes(self.design, self.source.num_classes)
 
   def counted_cost(self, name: str) -> float:
     """Return the work of one member in forward passes of one example.
@@ -211,21 +207,41 @@ class Job:
       ValueError: the function of a plug-in fails.
     """
     population = self.populations[name]
-    method = population.method
-    try:
-      return float(method.card.cost(population.hparams, self.sizes))
-    except Exception as error:
-      if method.name in methods.METHODS:
-        raise
-      raise ValueError(
-        f'method {method.name!r}: card.cost raises {plugins.reason(error)}; it '
-        'takes hyper-parameters as plain numbers by name, and the sizes of '
-        'the sets'
-      ) from error
+    return counted_cost(population.method, population.hparams, self.sizes)
 
   def shelf(self, stage: str, label: str, address: str) -> store.Shelf:
     """Return a shelf of one shard."""
     return store.Shelf(self.folder / 'store', stage, label, address)
+
+
+def sizes(design: splits.Design, classes: int) -> Sizes:
+  """Return the sizes of the sets of one member."""
+  return Sizes(
+    retain=design.retain.shape[1],
+    forget=design.forget.shape[1],
+    val=len(design.val),
+    classes=classes,
+  )
+
+
+def counted_cost(
+  method: Method, hparams: Mapping[str, Any], sizes: Sizes
+) -> float:
+  """Return the work of one model in forward passes of one example.
+
+  Raises:
+    ValueError: the function of a plug-in fails.
+  """
+  try:
+    return float(method.card.cost(hparams, sizes))
+  except Exception as error:
+    if method.name in methods.METHODS:
+      raise
+    raise ValueError(
+      f'method {method.name!r}: card.cost raises {plugins.reason(error)}; it '
+      'takes hyper-parameters as plain numbers by name, and the sizes of '
+      'the sets'
+    ) from error
 
 
 def open_job(settings: Settings) -> Job:

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -226,32 +226,42 @@ def pictures(
     problems: gets a sentence for each picture that cannot be drawn.
   """
   return [
-    *html.draw('roc', functools.partial(_roc, evaluation), problems),
-    *html.draw('log_odds', lambda: plots.log_odds(evaluation.scores), problems),
-    *html.draw(
-      'accuracy',
-      functools.partial(_accuracy_bars, evaluation.rows),
-      problems,
-    ),
+    picture
+    for name, draw in drawings(evaluation).items()
+    for picture in html.draw(name, draw, problems)
   ]
 
 
-def _roc(evaluation: evaluate.Evaluation) -> plots.Figure | None:
-  if not evaluation.curves:
-    return None
-  auc = {r.method: r.value for r in evaluation.rows if r.metric == 'ulira_auc'}
+def drawings(
+  evaluation: evaluate.Evaluation,
+) -> dict[str, Callable[[], plots.Figure | None]]:
+  """Return functions that draw ROC curves, log-odds and accuracies."""
+  rows, scores = evaluation.rows, evaluation.scores
+  return {
+    'roc': lambda: roc_figure(evaluation.curves, rows),
+    'log_odds': lambda: plots.log_odds(scores) if scores else None,
+    'accuracy': lambda: _accuracy_bars(rows),
+  }
+
+
+def roc_figure(
+  curves: Mapping[str, Mapping[str, np.ndarray]], rows: Sequence[results.Row]
+) -> plots.Figure | None:
+  """Draw U-LiRA's curves; None if there are none.
+
+  Args:
+    curves: of each population, as in `evaluate.Evaluation`.
+    rows: the numbers, among them the AUC.
+  """
+  auc = {r.method: r.value for r in rows if r.metric == 'ulira_auc'}
+  parts = ('fpr', 'tpr', 'low', 'high', 'supported')
   drawn = {
     name: plots.Roc(
-      fpr=curve['fpr'],
-      tpr=curve['tpr'],
-      low=curve['low'],
-      high=curve['high'],
-      supported=curve['supported'],
-      remark=f'AUC {auc[name]:.3f}',
+      **{part: curve[part] for part in parts}, remark=f'AUC {auc[name]:.3f}'
     )
-    for name, curve in evaluation.curves.items()
+    for name, curve in curves.items()
   }
-  return plots.roc(drawn)
+  return plots.roc(drawn) if drawn else None
 
 
 def _accuracy_bars(rows: list[results.Row]) -> plots.Figure:

@@ -6,14 +6,13 @@ result, see `jaxmu.study.job`.
 """
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
 from flax import struct
 
 from jaxmu import hparams as hp
-from jaxmu import methods, metrics, models, precision
+from jaxmu import methods, metrics, models, precision, terms
 from jaxmu.attacks import registry
 from jaxmu.data import catalog, splits
 
@@ -307,10 +306,9 @@ def _check_fields(
         "in; choose the cited works' with --config=FILE:SCALE,paper"
       )
     if name not in known:
-      near = difflib.get_close_matches(name, known, n=1)
-      hint = f'did you mean {near[0]!r}? ' if near else ''
       raise ValueError(
-        f'{where}.{name} is unknown; {hint}choose from: {", ".join(known)}'
+        f'{where}.{name} is unknown; {terms.nearest(name, known)}'
+        f'choose from: {", ".join(known)}'
       )
   for name in needed:
     if name not in values:
