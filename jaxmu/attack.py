@@ -56,23 +56,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     fprs = parse_fprs(_words(chosen.fprs))
     arrays = audits.read_scores(chosen.scores)
     folder = files.writable_folder(chosen.out, '--out')
-    stages: list[progress.Stage] = []
-
-    def advance(done: int, total: int) -> None:
-      if not stages:
-        stages.append(bars.stage('attack', total=total, unit='attacks'))
-      elif done:
-        stages[0].advance(1)
-      if done == total:
-        stages[0].finish()
-
     audit = audits.of_scores(
       arrays,
       f'--scores={chosen.scores}',
       _words(chosen.attacks) or None,
       fprs,
       costly=True,
-      advance=advance,
+      bars=bars,
     )
     report = audit.report(command(chosen))
     audit.save(folder, report)

@@ -13,6 +13,7 @@ configuration and on a command line.
 In Python the object itself, or the module that holds it, is accepted as well.
 """
 
+import contextlib
 import functools
 import importlib
 import importlib.metadata
@@ -147,27 +148,14 @@ class Registry(Mapping[str, T], Generic[T]):
         f'my_package.my_{self.kind}, or give the path of its file, which ends '
         'in .py'
       )
-    try:
+    with _importing(place, f'{self.kind} {spec!r}: ', missing=_MISSING):
       return importlib.import_module(place)
-    except ImportError as error:
-      raise ValueError(
-        f'{self.kind} {spec!r}: module {place!r} cannot be imported ({error}); '
-        'install it, or give the path of its file, which ends in .py'
-      ) from error
-    except _TROUBLE as error:
-      raise ValueError(
-        f'{self.kind} {spec!r}: {_cannot_import(place, error)}'
-      ) from error
 
   def _load_installed(self, spec: str) -> Any:
     entry = _entry_points(self.group)[spec]
-    try:
+    remedy = '; install its package again, or correct it'
+    with _importing(entry.value, f'{self.kind} {spec!r}: ', remedy):
       return entry.load()
-    except _TROUBLE as error:
-      raise ValueError(
-        f'{self.kind} {spec!r}: {_cannot_import(entry.value, error)}; install '
-        'its package again, or correct it'
-      ) from error
 
   def _attribute_of(
     self, module: types.ModuleType, attribute: str, spec: Any
@@ -207,11 +195,12 @@ def load_file(path: str) -> types.ModuleType:
   assert spec is not None and spec.loader is not None
   module = importlib.util.module_from_spec(spec)
   sys.modules[name] = module
-  try:
-    spec.loader.exec_module(module)
-  except _TROUBLE as error:
-    del sys.modules[name]
-    raise ValueError(_cannot_import(path, error)) from error
+  with _importing(path):
+    try:
+      spec.loader.exec_module(module)
+    except BaseException:
+      del sys.modules[name]
+      raise
   return module
 
 
@@ -219,8 +208,21 @@ def load_file(path: str) -> types.ModuleType:
 _TROUBLE = (Exception, SystemExit)
 
 
-def _cannot_import(place: str, error: BaseException) -> str:
-  return f'{place} cannot be imported: {_first_line(error)}'
+_MISSING = 'install it, or give the path of its file, which ends in .py'
+
+
+@contextlib.contextmanager
+def _importing(
+  place: str, kind: str = '', remedy: str = '', missing: str = ''
+) -> Iterator[None]:
+  """Turn whatever a plug-in raises when it is imported into one line."""
+  try:
+    yield
+  except _TROUBLE as error:
+    text = f'{place} cannot be imported: {_first_line(error)}{remedy}'
+    if missing and isinstance(error, ImportError):
+      text = f'module {place!r} cannot be imported ({error}); {missing}'
+    raise ValueError(f'{kind}{text}') from error
 
 
 def reason(error: BaseException) -> str:

@@ -10,7 +10,6 @@ benchmark does not publish its rule; docs/attacks.md describes the one used
 here.
 """
 
-import functools
 import json
 import pathlib
 import shlex
@@ -20,9 +19,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from jaxmu import cli, files
+from jaxmu import cli, files, terms
 from jaxmu.metrics import ranking
-from jaxmu.report import html, plots, results, tables
+from jaxmu.report import html, results, tables
 
 MIN_JOBS = 2
 _PLACES = ('first', 'second', 'third')
@@ -139,40 +138,6 @@ def rows(
   return table
 
 
-def pictures(
-  overall: Mapping[str, ranking.OverallRanking],
-  methods: Sequence[str],
-  jobs: int,
-  problems: list[str],
-) -> list[html.Picture]:
-  """Draw one diagram of ranks per metric.
-
-  Args:
-    overall: ranks by metric.
-    methods: the ranked methods.
-    jobs: how many jobs were ranked.
-    problems: gets a sentence for each picture that cannot be drawn.
-  """
-  titles = {**ranking.TITLES, 'rte': 'run time'}
-  return [
-    picture
-    for metric, ranks in overall.items()
-    for picture in html.draw(
-      f'rank_{metric}',
-      functools.partial(
-        plots.critical_difference,
-        methods,
-        ranks.mean_rank,
-        ranks.critical_difference,
-        title=f'Mean rank by {titles[metric]} (1 is best)',
-      ),
-      problems,
-      metric=titles[metric],
-      number=f'{jobs} jobs',
-    )
-  ]
-
-
 def command(folders: Sequence[str], out: str = '') -> str:
   """Return the command line that reproduces the report."""
   words = ['python', '-m', 'jaxmu.rank', f'--jobs={",".join(folders)}']
@@ -202,7 +167,13 @@ def rank(folders: Sequence[str], out: str = '') -> html.Report:
   overall = over_cells(cells)
   listed = ', '.join(results.label(name) for name in left_out)
   problems: list[str] = []
-  drawn = pictures(overall, methods, len(cells), problems)
+  number = terms.count(len(cells), 'job')
+  ranks = {
+    metric: (one.mean_rank, one.critical_difference, number)
+    for metric, one in overall.items()
+  }
+  titles = {**ranking.TITLES, 'rte': 'run time'}
+  drawn = html.draw_ranks(titles, methods, ranks, problems)
   warnings = [f'Left out, as not in every job: {listed}'] if left_out else []
   return html.Report(
     title=f'{len(methods)} unlearning methods over {len(cells)} jobs',

@@ -23,7 +23,7 @@ from jaxmu.attacks import scores as scores_lib
 from jaxmu.attacks.interface import Attack
 from jaxmu.data import formats
 from jaxmu.metrics import distances
-from jaxmu.report import html, plots, results, summary, tables
+from jaxmu.report import html, plots, progress, results, summary, tables
 from jaxmu.report.results import Row
 from jaxmu.study import evaluate, publish
 
@@ -176,7 +176,7 @@ def of_scores(
   fprs: Sequence[float] = roc.FPRS,
   *,
   costly: bool = False,
-  advance: Callable[[int, int], None] = lambda done, total: None,
+  bars: progress.Progress | None = None,
 ) -> Audit:
   """Attack stored scores; an error affects the numbers of one attack.
 
@@ -187,7 +187,7 @@ def of_scores(
       outputs are compared as well.
     fprs: false-positive rates, in (0, 1), at which to give true-positive rates.
     costly: whether None includes attacks that take minutes.
-    advance: called with the number of finished and of all attacks.
+    bars: where to show progress; None for nowhere.
 
   Raises:
     ValueError: the arrays are not scores, or an attack is unknown or cannot run
@@ -203,10 +203,11 @@ def of_scores(
   chosen = registry.choose(data, named)
   collected = evaluate.Collected()
   curves: evaluate.Curves = {}
-  for done, attack in enumerate(chosen):
-    advance(done, len(chosen))
-    curves |= evaluate.run_attack(attack, data, METHODS, collected, fprs=fprs)
-  advance(len(chosen), len(chosen))
+  bars = bars or progress.Progress(io.StringIO())
+  with bars.stage('attack', total=len(chosen), unit='attacks') as stage:
+    for attack in chosen:
+      curves |= evaluate.run_attack(attack, data, METHODS, collected, fprs=fprs)
+      stage.advance(1)
   rows = evaluate.rows(collected)
   if attacks is None:
     rows += output_rows(arrays, data.group)

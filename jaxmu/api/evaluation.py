@@ -344,25 +344,23 @@ def _match(models: Models, against: Models) -> np.ndarray:
   """Return the position of each member's retrained model, i64[P]."""
   members, index = _forget_sets(models)
   swept = len(against.variants) > 1
-
-  def name(of: Any, p: int, variant: str) -> Any:
-    numbers = (int(field[p]) for field in (of.seed, of.split, of.forget_set))
-    return (*numbers, variant if swept else '')
-
   position = {
-    name(against.members, k, against.variant[k]): k for k in range(len(against))
+    (*name, variant if swept else ''): k
+    for k, (name, variant) in enumerate(
+      zip(against.members.names, against.variant, strict=True)
+    )
   }
   positions = []
-  for p, k in enumerate(index.tolist()):
+  for name, k in zip(members.names, index.tolist(), strict=True):
     variant = models.variant[k]
     if models.original is not None and models.source is not None:
       variant = models.original.variant[models.source[k]]
-    wanted = name(members, p, variant)
+    wanted = (*name, variant if swept else '')
     if wanted not in position:
       raise ValueError(
-        f'no model was retrained for seed {wanted[0]}, split {wanted[1]}, '
-        f'forget set {wanted[2]}; give against=jaxmu.retrain(original) of the '
-        'same originals'
+        f'no model was retrained for seed {name[0]}, split {name[1]}, forget '
+        f'set {name[2]}; give against=jaxmu.retrain(original) of the same '
+        'originals'
       )
     positions.append(position[wanted])
   return np.array(positions)

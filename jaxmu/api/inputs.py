@@ -142,14 +142,15 @@ def load_data(
     >>> jaxmu.load_data((images, labels))
     custom: 80 images to train on and 20 test images of 8 x 8 pixels, 4 classes
   """
+  form = dict(
+    test_fraction=test_fraction, size=image_size, num_classes=num_classes
+  )
   if isinstance(source, datasets.Source):
     loaded = source
   elif isinstance(source, tuple | list):
-    loaded = _of_arrays(source, test, test_fraction, image_size, num_classes)
+    loaded = _of_arrays(source, test, **form)
   elif isinstance(source, str | os.PathLike):
-    loaded = _of_path_or_name(
-      source, test_fraction, image_size, num_classes, data_dir
-    )
+    loaded = _of_path_or_name(source, data_dir, **form)
   else:
     raise ValueError(
       f'data is a {type(source).__name__}; give a name, (images, labels), a '
@@ -160,34 +161,21 @@ def load_data(
 
 
 def _of_arrays(
-  arrays: Sequence[Any],
-  test: tuple[Any, Any] | None,
-  test_fraction: float | None,
-  size: int | None,
-  num_classes: int | None,
+  arrays: Sequence[Any], test: tuple[Any, Any] | None, **form: Any
 ) -> datasets.Source:
   if len(arrays) != 2:
     raise ValueError(
       f'{terms.count(len(arrays), "array")}; give (images, labels), and the '
       'test part as test=(images, labels)'
     )
-  test_images, test_labels = test or (None, None)
+  images, labels = test or (None, None)
   return datasets.from_arrays(
-    *arrays,
-    test_images=test_images,
-    test_labels=test_labels,
-    test_fraction=test_fraction,
-    size=size,
-    num_classes=num_classes,
+    *arrays, test_images=images, test_labels=labels, **form
   )
 
 
 def _of_path_or_name(
-  source: str | os.PathLike,
-  test_fraction: float | None,
-  size: int | None,
-  num_classes: int | None,
-  data_dir: str | os.PathLike | None,
+  source: str | os.PathLike, data_dir: str | os.PathLike | None, **form: Any
 ) -> datasets.Source:
   path = files.path(source)
   if str(source) in catalog.CATALOG or not path.exists():
@@ -195,24 +183,27 @@ def _of_path_or_name(
   if formats.is_plain(path) or formats.find_prepared(path):
     return datasets.load(path.name, data_dir=path.resolve().parent)
   if path.is_dir():
-    return datasets.from_folder(path, size=size, test_fraction=test_fraction)
+    del form['num_classes']  # one per folder
+    return datasets.from_folder(path, **form)
   given = custom.read_arrays([path])
-  return _of_arrays(given.train, given.test, test_fraction, size, num_classes)
+  return _of_arrays(given.train, given.test, **form)
 
 
 def _as_data(source: datasets.Source, changes: dict[str, Any]) -> Data:
   if isinstance(source, Data) and not changes:
     return source
-  for name in ('mean', 'std'):
-    if name in changes:
-      changes[name] = _three(name, changes[name])
-  fields = {
-    f.name: getattr(source, f.name) for f in dataclasses.fields(datasets.Source)
-  }
+  for name in {'mean', 'std'} & changes.keys():
+    changes[name] = _three(name, changes[name])
+  fields = _fields(source, datasets.Source)
   fields['transform'] = dataclasses.replace(source.transform, **changes)
   key = source.fingerprint, source.num_dev, source.num_classes
   programs = _programs.setdefault(key, Programs())
   return Data(**fields, programs=programs)
+
+
+def _fields(one: Any, kind: type) -> dict[str, Any]:
+  """Return the fields that a dataclass has in common with a base class."""
+  return {f.name: getattr(one, f.name) for f in dataclasses.fields(kind)}
 
 
 def _three(name: str, values: Any) -> tuple[float, ...]:
@@ -324,11 +315,7 @@ def as_design(design: splits_lib.Design) -> Design:
   """Return any design as one that prints."""
   if isinstance(design, Design):
     return design
-  fields = {
-    f.name: getattr(design, f.name)
-    for f in dataclasses.fields(splits_lib.Design)
-  }
-  return Design(**fields)
+  return Design(**_fields(design, splits_lib.Design))
 
 
 def _single(

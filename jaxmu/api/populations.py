@@ -146,10 +146,8 @@ class Models(printing.Tabular):
   def __repr__(self) -> str:
     varied = self._varied()
     common = self.hparams[0] if self.hparams else {}
-    settings = ', '.join(
-      f'{k}={v:g}' if isinstance(v, float) else f'{k}={v}'
-      for k, v in common.items()
-      if k not in varied
+    settings = printing.settings(
+      {k: v for k, v in common.items() if k not in varied}, ', '
     )
     title = self.method.card.title if self.method else 'read from files'
     heading = (
@@ -237,13 +235,10 @@ class Models(printing.Tabular):
 
   def _named(self, member: int) -> dict[str, int]:
     self._check_member(member)
-    m = self.members
-    return {
-      'member': member,
-      'seed': int(m.seed[member]),
-      'split': int(m.split[member]),
-      'forget_set': int(m.forget_set[member]),
-    }
+    names = zip(
+      ('seed', 'split', 'forget_set'), self.members.names[member], strict=True
+    )
+    return {'member': member, **dict(names)}
 
   def _check_member(self, member: int) -> None:
     if not 0 <= member < len(self):

@@ -110,6 +110,14 @@ def grid(columns: Mapping[str, Sequence[Any]], *, most: int = 0) -> str:
   return '\n'.join(lines)
 
 
+def settings(values: Mapping[str, Any], separator: str = ' ') -> str:
+  """Return values by name in one line, such as 'learning_rate=0.1'."""
+  return separator.join(
+    f'{k}={v:g}' if isinstance(v, float) else f'{k}={v}'
+    for k, v in values.items()
+  )
+
+
 def summary(heading: str, columns: Mapping[str, Sequence[Any]]) -> str:
   """Return a heading above the first lines of a table."""
   return f'{heading}\n{grid(columns, most=_MOST_LINES)}'

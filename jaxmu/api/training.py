@@ -558,20 +558,15 @@ def per_forget_set(original: Models) -> tuple[Members, np.ndarray]:
   base = job_lib.members_per_forget_set(setup.design, setup.seeds)
   members, sources = [], []
   for variant in original.variants:
-    of_variant = np.flatnonzero([v == variant for v in original.variant])
-    names = {
-      (int(original.members.seed[k]), int(original.members.split[k])): k
-      for k in of_variant
+    position = {
+      (seed, split): k
+      for k, (seed, split, _) in enumerate(original.members.names)
+      if original.variant[k] == variant
     }
-    pairs = [
-      (p, names[seed, split])
-      for p, (seed, split) in enumerate(
-        zip(base.seed.tolist(), base.split.tolist(), strict=True)
-      )
-      if (seed, split) in names  # all, unless some were selected
-    ]
-    members += [p for p, _ in pairs]
-    sources += [k for _, k in pairs]
+    for p, (seed, split, _) in enumerate(base.names):
+      if (seed, split) in position:  # all, unless some were selected
+        members.append(p)
+        sources.append(position[seed, split])
   return stages.select_members(base, np.array(members)), np.array(sources)
 
 

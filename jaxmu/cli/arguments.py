@@ -13,7 +13,6 @@ its own settings and folder; all other arguments apply after that.
 import ast
 import inspect
 import pathlib
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -224,13 +223,11 @@ def _from_file(place: str, arguments: tuple[str, ...]) -> dict[str, Any]:
     ) from error
   try:
     config = module.get_config(*arguments)
-  except ValueError:
+  except ValueError:  # of this package, with a remedy
     raise
   except Exception as error:
-    line = traceback.extract_tb(error.__traceback__)[-1]
     raise ValueError(
-      f'{place}: get_config failed in {line.filename}, line {line.lineno}: '
-      f'{type(error).__name__}: {error}'
+      f'{place}: get_config raises {plugins.reason(error)}'
     ) from error
   config = config.to_dict() if hasattr(config, 'to_dict') else config
   if not isinstance(config, Mapping):

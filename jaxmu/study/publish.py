@@ -348,22 +348,15 @@ def ranking_pictures(
     return []
   drawn = html.draw('front', functools.partial(_front, rows), problems)
   names = [population.name for population in job.unlearned]
-  for metric, cell in rankings.items():
-    title = ranking.TITLES[metric]
-    drawn += html.draw(
-      f'rank_{metric}',
-      functools.partial(
-        plots.critical_difference,
-        names,
-        cell.mean_rank,
-        ranking.critical_difference(len(cell.mean_rank), cell.seeds),
-        title=f'Mean rank by {title} (1 is best)',
-      ),
-      problems,
-      metric=title,
-      number=f'{cell.seeds} initialisations (or pairs of splits)',
+  ranks = {
+    metric: (
+      cell.mean_rank,
+      ranking.critical_difference(len(cell.mean_rank), cell.seeds),
+      f'{cell.seeds} initialisations (or pairs of splits)',
     )
-  return drawn
+    for metric, cell in rankings.items()
+  }
+  return drawn + html.draw_ranks(ranking.TITLES, names, ranks, problems)
 
 
 def _front(rows: list[results.Row]) -> plots.Figure | None:

@@ -118,7 +118,7 @@ def test_every_line_of_an_index_file(tmp_path):
   for text, words in {
     '': ('empty',),
     '# nothing\n': ('empty',),
-    '3\n1_0\n': ('line 2', "'1_0'", 'one index per line'),
+    '3\n1_0\n': ('line 2', "'1_0'", 'one integer per line'),
     '3 4\n': ('line 1', "'3 4'"),
     '1.5\n': ("'1.5'",),
     '3\n100\n': ('100', '0..99'),
