@@ -39,6 +39,7 @@ Path = str | os.PathLike[str]
 _SUFFIX = '.tmp'
 _DRAFT = '.draft-'
 _DRAFTS_LOCK = '.drafts.lock'
+_BLOCK = 1 << 24  # bytes hashed at a time
 
 
 def path(text: Path) -> pathlib.Path:
@@ -271,9 +272,24 @@ def sha256(path: Path) -> str:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
-def sha256_of(content: bytes) -> str:
-  """Return the SHA-256 of bytes, in hex."""
-  return hashlib.sha256(content).hexdigest()
+def sha256_of(*parts: bytes | np.ndarray) -> str:
+  """Return the SHA-256 of the bytes of all parts, one after the other.
+
+  Arrays may be memory-mapped; they are read block by block.
+
+  Example:
+    >>> sha256_of(b'ab', b'c') == sha256_of(np.frombuffer(b'abc', np.uint8))
+    True
+  """
+  total = hashlib.sha256()
+  for part in parts:
+    if isinstance(part, bytes):
+      total.update(part)
+      continue
+    flat = np.ascontiguousarray(part).reshape(-1).view(np.uint8)
+    for start in range(0, flat.size, _BLOCK):
+      total.update(flat[start : start + _BLOCK].data)
+  return total.hexdigest()
 
 
 def digest(*inputs: Any, digits: int = 12) -> str:
@@ -294,13 +310,12 @@ def digest(*inputs: Any, digits: int = 12) -> str:
   text = json.dumps(
     inputs, sort_keys=True, separators=(',', ':'), default=_plain
   )
-  return hashlib.sha256(text.encode()).hexdigest()[:digits]
+  return sha256_of(text.encode())[:digits]
 
 
 def _plain(value: Any) -> Any:
   if isinstance(value, np.generic):
     return value.item()
   if isinstance(value, np.ndarray):
-    data = hashlib.sha256(np.ascontiguousarray(value).tobytes())
-    return [str(value.dtype), list(value.shape), data.hexdigest()]
+    return [str(value.dtype), list(value.shape), sha256_of(value)]
   raise TypeError(f'cannot address {type(value).__name__}: {value!r}')

@@ -187,7 +187,7 @@ def load_file(path: str) -> types.ModuleType:
   if not place.is_file():
     raise ValueError(f'no file {path!r} (looked in {pathlib.Path.cwd()})')
   place = place.resolve()
-  code = files.sha256(place)[:12]
+  code = files.sha256_of(place.read_bytes())[:12]
   name = f'jaxmu_plugin_{place.stem}_{code}'
   if name in sys.modules:
     return sys.modules[name]
@@ -262,11 +262,14 @@ def _source_digest(spec: Any, entry: Any, kind: str) -> str:
     )
   package = owner.__name__.partition('.')[0] if owner.__package__ else ''
   root = getattr(sys.modules.get(package), '__file__', None)
-  paths = [pathlib.Path(file)]
+  sources = [pathlib.Path(file)]
   if root and pathlib.Path(root).name == '__init__.py':
-    paths = sorted(pathlib.Path(root).parent.rglob('*.py'))
-  named = [[path.name, files.sha256(path)] for path in paths]
-  return files.digest(named, digits=64)
+    sources = sorted(pathlib.Path(root).parent.rglob('*.py'))
+  return files.sha256_of(
+    *(
+      path.name.encode() + b'\0' + path.read_bytes() + b'\0' for path in sources
+    )
+  )
 
 
 def _defining_module(spec: Any, entry: Any) -> Any:

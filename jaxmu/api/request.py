@@ -303,7 +303,10 @@ def _share(values: np.ndarray) -> Interval:
   z, p = stats.norm.ppf(0.975), float(np.mean(values))
   middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
   half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-  return p, float(max(middle - half, 0.0)), float(min(middle + half, 1.0))
+  # At 0 and 1 the formula gives these ends only up to rounding.
+  low = 0.0 if p == 0 else middle - half
+  high = 1.0 if p == 1 else middle + half
+  return p, float(max(low, 0.0)), float(min(high, 1.0))
 
 
 def auc_interval(member: np.ndarray, outside: np.ndarray) -> Interval:
@@ -435,7 +438,7 @@ def _settings(
     'forget': {
       'count': len(forget),
       'indices': forget.tolist(),
-      'sha256': files.sha256_of(forget.tobytes()),
+      'sha256': files.sha256_of(forget),
     },
     'seed': setup.seed,
     'small_data_defaults': setup_lib.is_small(data),
