@@ -50,7 +50,7 @@ def is_saved(path: pathlib.Path) -> bool:
 
 def _write(models: Models, folder: pathlib.Path, *, with_data: bool) -> None:
   setup, data = models.setup, models.data
-  flat = traverse_util.flatten_dict(models.variables, sep='/')
+  flat: dict[str, Any] = traverse_util.flatten_dict(models.variables, sep='/')
   infos = {f'info_{k}': v for k, v in models.infos.items()}
   more = {} if models.source is None else {'source': models.source}
   members = {'failed': models.failed, **models.members._asdict()}

@@ -31,7 +31,7 @@ from jaxmu.report import results
 from jaxmu.study import originals
 
 Interval = tuple[float, float, float]  # a value, and both ends; or NaN
-_ABSENT: Interval = (results.NAN,) * 3
+_ABSENT: Interval = (results.NAN, results.NAN, results.NAN)
 
 
 class Check(NamedTuple):

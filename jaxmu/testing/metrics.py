@@ -183,9 +183,9 @@ def _model_order(metric: Metric) -> Findings:
   yield from _same(metric, population, moved, reason, _ORDER)
   before, after = (interface.run(metric, x) for x in (population, moved))
   for name, value in before.items():
-    if isinstance(value, intervals.Estimate):
-      continue
-    if not np.allclose(value[models], after[name], 1e-6, 1e-12, equal_nan=True):
+    if isinstance(value, np.ndarray) and not np.allclose(
+      value[models], np.asarray(after[name]), 1e-6, 1e-12, equal_nan=True
+    ):
       yield (
         f'{name} of a model changes though {reason}.',
         'Give numbers in the order of the models.',
