@@ -151,7 +151,6 @@ def _process(*command: str, folder: pathlib.Path, **options):
     env=dict(os.environ, PYTHONPATH=str(ROOT)),
     capture_output=True,
     text=True,
-    timeout=240,
     **options,
   )
 
