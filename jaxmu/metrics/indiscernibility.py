@@ -35,7 +35,7 @@ def indiscernibility(mia: np.ndarray) -> np.ndarray:
   return 1 - abs(2 * mia - 1)
 
 
-def noise_floor(n: int, *, spread: float = HEAVY_TAILED) -> tuple[float, float]:
+def noise_floor(n: int) -> tuple[float, float]:
   """Return sd(MIA) and E[Indisc] when there is nothing to detect.
 
   Differences in Indisc below one minus the second number mean nothing. For
@@ -44,9 +44,8 @@ def noise_floor(n: int, *, spread: float = HEAVY_TAILED) -> tuple[float, float]:
 
   Args:
     n: examples on each side of the balanced attack.
-    spread: sd(MIA) times the root of n.
   """
-  sd = spread / np.sqrt(n)
+  sd = HEAVY_TAILED / np.sqrt(n)
   return float(sd), float(1 - 2 * sd * np.sqrt(2 / np.pi))
 
 
