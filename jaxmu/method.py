@@ -24,6 +24,8 @@ from jaxmu.types import Array, Problem, Variables
 
 State = Any
 Info = dict[str, Array]
+# (hparams, draws, problem, state, epoch) -> (state, info)
+Epoch = Callable[[Any, Draws, Problem, State, Array], tuple[State, Info]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +121,7 @@ class Method(NamedTuple):
   name: str
   Hparams: type
   init: Callable[[Any, Draws, Problem], State]
-  epoch: Callable[[Any, Draws, Problem, State, Array], tuple[State, Info]]
+  epoch: Epoch
   card: Card
   finish: Callable[[Any, State], Variables] = _variables
   num_epochs: Callable[[Any], Array | int] = _num_epochs

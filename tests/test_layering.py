@@ -27,7 +27,7 @@ _BASE = {
 MAY_IMPORT = {
   'types': set(),
   'states': set(),
-  'plugins': set(),
+  'plugins': {'files'},
   'terms': set(),
   'files': set(),
   'hparams': set(),
@@ -73,12 +73,15 @@ ABOVE = {'study': ('api',)}
 OWNED = {
   'absl': ('main.py', 'attack.py', 'prepare.py', 'rank.py'),
   'flax.linen': ('models/',),
+  'hashlib': ('files.py',),
   'matplotlib': ('report/',),
   'ml_collections': (),
   'orbax': ('study/store.py', 'models/checkpoint_files.py'),
   'rich': ('report/',),
+  'safetensors': (),
   'sklearn': ('data/catalog.py', 'attacks/single_model.py'),
   'tensorflow_datasets': ('data/',),
+  'torch': (),
 }
 
 FILES = sorted(ROOT.rglob('*.py'))

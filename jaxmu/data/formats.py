@@ -14,10 +14,10 @@ Records that tfds shuffled are put back into the official order where they carry
 their number (`id`: `train_00042`, as in tfds' own cifar10 and cifar100).
 
   <data_dir>/<name>/[<config>/]<version>/dataset_info.json, features.json, ...
+                                         checksums.json   if jaxmu prepared it
 """
 
 import dataclasses
-import hashlib
 import json
 import lzma
 import math
@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxmu import files
 from jaxmu.data import catalog
 from jaxmu.data.catalog import CATALOG
 
@@ -46,6 +47,9 @@ LIMITS = {
   'crop_padding': (0, 1024),
 }
 
+# SHA-256 of the files that describe a prepared set, by name: the records have
+# checksums of their own.
+_CHECKSUMS = 'checksums.json'
 _NAMED = 5  # absent classes that are listed by name
 _BLOCK = 1024  # examples decoded at a time
 # What NumPy and zipfile raise on archives that are cut short, damaged,
@@ -181,11 +185,10 @@ def duplicates(image: np.ndarray, label: np.ndarray, num_dev: int) -> str:
     label: integers [N].
     num_dev: size of the development part.
   """
-  first: dict[bytes, int] = {}
+  first: dict[str, int] = {}
   within = across = conflicting = 0
   for place, one in enumerate(image):
-    digest = hashlib.blake2b(one.tobytes(), digest_size=16).digest()
-    other = first.setdefault(digest, place)
+    other = first.setdefault(files.sha256_of(one), place)
     if other == place:
       continue
     conflicting += int(label[other] != label[place])
@@ -205,7 +208,7 @@ def duplicates(image: np.ndarray, label: np.ndarray, num_dev: int) -> str:
 
 def label_digest(label: np.ndarray) -> str:
   """Return 16 hex digits of the sha256 of labels as little-endian int32."""
-  return hashlib.sha256(label.astype('<i4').tobytes()).hexdigest()[:16]
+  return files.sha256_of(label.astype('<i4'))[:16]
 
 
 def is_plain(folder: pathlib.Path) -> bool:
@@ -475,6 +478,7 @@ def open_prepared(
       f'{folder} was prepared as {file_format}, which only TensorFlow reads: '
       f'prepare it again with `python -m jaxmu.prepare {name} --overwrite`'
     )
+  _check_descriptions(folder)
   builder = _open(folder, lambda: tfds.builder_from_directory(folder))
   names = ['train', 'test']
   if not need_test and 'test' not in builder.info.splits:
@@ -500,6 +504,36 @@ def open_prepared(
     num_classes=num_classes,
     origin=str(folder),
   )
+
+
+def write_checksums(folder: pathlib.Path) -> None:
+  """Write the checksums of the files that describe a prepared set."""
+  sums = {
+    path.name: files.sha256(path)
+    for path in sorted(folder.iterdir())
+    if path.suffix in ('.json', '.txt') and path.name != _CHECKSUMS
+  }
+  text = json.dumps(sums, indent=2) + '\n'
+  files.write_text(folder / _CHECKSUMS, text)
+
+
+def _check_descriptions(folder: pathlib.Path) -> None:
+  """Raise ValueError if a file that describes a prepared set has changed.
+
+  A changed number of classes, say, would otherwise train another model. Sets
+  that tfds prepared by itself have no checksums.
+  """
+  path = folder / _CHECKSUMS
+  if not path.exists():
+    return
+  sums = _read_object(path, folder)
+  for name, expected in sums.items():
+    file = folder / name
+    if not file.is_file() or files.sha256(file) != expected:
+      raise ValueError(
+        f'{file} is missing or differs from its checksum in {_CHECKSUMS}: '
+        f'remove {folder} and prepare it again'
+      )
 
 
 def _open(folder: pathlib.Path, step: Callable[[], Any]) -> Any:
@@ -585,8 +619,11 @@ def _read(source, positions: np.ndarray, folder: pathlib.Path) -> list[dict]:
     ) from error
 
 
-def _read_info(version: pathlib.Path) -> dict:
-  path = version / 'dataset_info.json'
+def _read_info(version: pathlib.Path) -> dict[str, Any]:
+  return _read_object(version / 'dataset_info.json', version)
+
+
+def _read_object(path: pathlib.Path, version: pathlib.Path) -> dict[str, Any]:
   try:
     info = json.loads(path.read_text())
     if not isinstance(info, dict):

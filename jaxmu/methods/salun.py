@@ -120,11 +120,7 @@ def saliency(hparams: Hparams, draws: Draws, problem: Problem) -> Params:
 
 
 def epoch(
-  hparams: Hparams,
-  draws: Draws,
-  problem: Problem,
-  state: State,
-  epoch: Array,
+  hparams: Hparams, draws: Draws, problem: Problem, state: State, epoch: Array
 ) -> tuple[State, Info]:
   """Take one shuffled pass over both sets, the forget set relabelled."""
   del epoch

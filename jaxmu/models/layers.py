@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxmu.models.conv import choose, products
+from jaxmu.models.conv import choose, parts
 from jaxmu.models.conv import depthwise as depthwise_lib
 from jaxmu.types import Array, Key
 
@@ -175,7 +175,7 @@ class Linear(nn.Module):
     kernel = self.param('kernel', init, (x.shape[-1], self.features), dtype)
     bias = self.param('bias', bias_init, (self.features,), dtype)
     dtype = kernel.dtype if self.dtype is None else self.dtype
-    y = products.product(x.astype(dtype), kernel.astype(dtype))
+    y = parts.product(x.astype(dtype), kernel.astype(dtype))
     return y + bias.astype(dtype).reshape((1,) * (x.ndim - 1) + (-1,))
 
 
