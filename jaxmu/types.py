@@ -17,7 +17,7 @@ from typing import Any
 import jax
 from flax import struct
 
-Array = Any  # of JAX inside programs, of NumPy on the host
+Array = jax.Array  # inside programs
 Key = jax.Array  # a typed key of `jax.random.key`
 Params = Any  # nested dict of arrays
 Variables = dict[str, Any]  # {'params': Params, 'batch_stats': nested dict}

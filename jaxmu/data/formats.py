@@ -19,19 +19,17 @@ their number (`id`: `train_00042`, as in tfds' own cifar10 and cifar100).
 
 import dataclasses
 import json
-import lzma
 import math
 import pathlib
 import re
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from jaxmu import files
-from jaxmu.data import catalog
+from jaxmu.data import archives, catalog
 from jaxmu.data.catalog import CATALOG
 
 Block = tuple[np.ndarray, np.ndarray]  # u8[n, H, W, C], integer [n]
@@ -52,19 +50,9 @@ LIMITS = {
 _CHECKSUMS = 'checksums.json'
 _NAMED = 5  # absent classes that are listed by name
 _BLOCK = 1024  # examples decoded at a time
-# What NumPy and zipfile raise on archives that are cut short, damaged,
-# encrypted, compressed in an unknown way, or too large for the memory.
-_BROKEN = (
-  zipfile.BadZipFile,
-  zlib.error,
-  lzma.LZMAError,
-  EOFError,
-  OSError,
-  ValueError,
-  NotImplementedError,
-  RuntimeError,
-  MemoryError,
-)
+# What NumPy and zipfile raise on archives that are cut short, damaged, or too
+# large for the memory.
+_BROKEN = (*archives.BROKEN, ValueError, MemoryError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -323,10 +311,7 @@ def read_npz(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     )
   arrays = read_archive(path, needed=('image', 'label'))
   image, label = arrays['image'], arrays['label']
-  try:
-    catalog.check_images(image)
-  except ValueError as error:
-    raise ValueError(f'{path}: {error}') from error
+  catalog.check_images(image, origin=str(path))
   if label.shape != image.shape[:1]:
     raise ValueError(
       f'{path}: {len(image)} images but labels of shape {label.shape}'
@@ -385,15 +370,8 @@ def read_archive(
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
   """Read one array of an archive to the end of its bytes."""
-  readers = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-  }
   with archive.open(info) as file:
-    version = np.lib.format.read_magic(file)
-    if version not in readers:
-      raise ValueError(f'{info.filename} has the version {version}')
-    shape, _, dtype = readers[version](file)
+    shape, dtype = files.read_npy_header(file)
     if dtype.hasobject:
       raise ValueError(f'{info.filename} holds Python objects')
     # Before memory is allocated for it.
@@ -479,7 +457,7 @@ def open_prepared(
       f'prepare it again with `python -m jaxmu.prepare {name} --overwrite`'
     )
   _check_descriptions(folder)
-  builder = _open(folder, lambda: tfds.builder_from_directory(folder))
+  builder = _guarded(folder, lambda: tfds.builder_from_directory(folder))
   names = ['train', 'test']
   if not need_test and 'test' not in builder.info.splits:
     names = ['train']
@@ -494,7 +472,7 @@ def open_prepared(
   assert features is not None
   num_classes = _num_classes(name, folder, features)
   side = size or _native_size(name, folder, features)
-  every = _open(folder, builder.as_data_source)  # by split
+  every = _guarded(folder, builder.as_data_source)  # by split
   sources = [every[split] for split in names]
   return Raw(
     num_dev=len(sources[0]),
@@ -536,16 +514,22 @@ def _check_descriptions(folder: pathlib.Path) -> None:
       )
 
 
-def _open(folder: pathlib.Path, step: Callable[[], Any]) -> Any:
-  """Run a step of opening a prepared version; its errors name the folder."""
+def _guarded(folder: pathlib.Path, step: Callable[[], Any]) -> Any:
+  """Run a step of reading a prepared version; its errors name the folder."""
   try:
     return step()
   except Exception as error:  # the readers of tfds raise many kinds
     text = ' '.join(str(error).split())[:200]
     raise ValueError(
-      f'{folder} cannot be read ({type(error).__name__}: {text}): a file that '
-      'describes it is damaged, remove it and prepare it again'
+      f'{folder} cannot be read ({type(error).__name__}: {text}): it is '
+      'damaged or cut short, remove it and prepare it again'
     ) from error
+
+
+def _read(source, positions: np.ndarray, folder: pathlib.Path) -> list[dict]:
+  """Decode records."""
+  # The batched read that tfds offers to loaders, several times faster.
+  return _guarded(folder, lambda: source.__getitems__(positions.tolist()))
 
 
 def _num_classes(name: str, folder: pathlib.Path, features) -> int:
@@ -605,18 +589,6 @@ def _official_order(source, folder: pathlib.Path) -> np.ndarray:
         return stored
       numbers.append(int(match[1]))
   return np.argsort(numbers, kind='stable')
-
-
-def _read(source, positions: np.ndarray, folder: pathlib.Path) -> list[dict]:
-  """Decode records; any exception means that the files are damaged."""
-  try:
-    # The batched read that tfds offers to loaders, several times faster.
-    return source.__getitems__(positions.tolist())
-  except Exception as error:  # the readers of tfds raise many kinds
-    raise ValueError(
-      f'{folder} cannot be read ({type(error).__name__}: {error}): it is '
-      'damaged or cut short, remove it and prepare it again'
-    ) from error
 
 
 def _read_info(version: pathlib.Path) -> dict[str, Any]:
