@@ -17,6 +17,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
+import jax.numpy as jnp
+
 from jaxmu import hparams as hp
 from jaxmu import precision
 from jaxmu.draws import Draws
@@ -242,7 +244,7 @@ def run(
     state = method.init(hparams, draws.at('init'), problem)
     for epoch in range(int(method.num_epochs(hparams))):
       state, info = method.epoch(
-        hparams, draws.at('epoch', epoch), problem, state, epoch
+        hparams, draws.at('epoch', epoch), problem, state, jnp.asarray(epoch)
       )
       infos.append(info)
   return method.finish(hparams, state), infos

@@ -173,9 +173,8 @@ def check_images(image: np.ndarray, *, origin: str = '') -> None:
     )
   if image.ndim != 4 or image.shape[-1] not in (1, 3):
     raise ValueError(
-      f'{images} have shape {image.shape}, expected [N, height, width, channels] '
-      'with 1 (grey) or 3 (RGB) channels'
-      f'{_transposed(image)}'
+      f'{images} have shape {image.shape}, expected [N, height, width, '
+      f'channels] with 1 (grey) or 3 (RGB) channels{_transposed(image)}'
     )
   if not all(image.shape):
     raise ValueError(f'{images} have shape {image.shape}: the set is empty')

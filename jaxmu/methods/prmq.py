@@ -55,9 +55,9 @@ class Hparams:
   epochs_cast_int: bool = hp.static(False, valid=(False, True))
   extra_step: bool = hp.static(True, valid=(True, False))
   live_only: bool = hp.static(False, valid=(False, True))
-  count: Array | None = hp.derived()  # weights to prune
-  num_steps: Array | None = hp.derived()
-  num_passes: Array | None = hp.derived()  # the last pass may be incomplete
+  count: Array = hp.derived()  # weights to prune
+  num_steps: Array = hp.derived()
+  num_passes: Array = hp.derived()  # the last pass may be incomplete
 
 
 class State(NamedTuple):

@@ -52,8 +52,8 @@ class Hparams:
   reset_num_epochs: Array = hp.leaf(1, valid=hp.COUNT, search=hp.EPOCHS)
   num_epochs: Array = hp.leaf(9, valid=hp.COUNT, search=hp.EPOCHS)
   batch_size: int = hp.static(64, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
-  trained: Array | None = hp.derived()  # bool[LONGEST, tensors]
-  noisy: Array | None = hp.derived()  # bool[LONGEST, tensors]
+  trained: Array = hp.derived()  # bool[LONGEST, tensors]
+  noisy: Array = hp.derived()  # bool[LONGEST, tensors]
 
 
 def prepare(hparams: Hparams, problem: Problem) -> Hparams:

@@ -57,7 +57,7 @@ class Hparams:
   )
   attn_bias_mode: str = hp.static('cached', valid=forward.BIAS_MODES)
   live_only: bool = hp.static(False, valid=(False, True))
-  count: Array | None = hp.derived()  # parameters to train
+  count: Array = hp.derived()  # parameters to train
 
 
 class State(NamedTuple):

@@ -5,7 +5,6 @@ population; `jaxmu.study.evaluate` adds averages, intervals and comparisons with
 retrained models to every metric.
 
     import numpy as np
-from jaxtyping import Bool, Float, Float64, Int8, Integer
     from jaxmu.metrics.interface import Card, Evaluated, Metric
     from jaxmu.terms import Term
 
@@ -37,6 +36,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float, Float64, Int8, Integer
 
 from jaxmu.attacks import intervals, log_odds
 from jaxmu.terms import Term

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import flax.errors
 import flax.linen as nn
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -429,23 +430,14 @@ def _has_collections(tree: Any) -> bool:
 
 def _to_dict(tree: Any) -> Params:
   """Turn a tree of dicts, lists and tuples into nested dicts, renamed."""
-  nested: Params = {}
-  for path, leaf in _named_leaves(tree):
-    place = nested
-    for name in path[:-1]:
-      place = place.setdefault(name, {})
-    place[path[-1]] = leaf
-  return nested
+  flat = {tuple(path): leaf for path, leaf in _named_leaves(tree)}
+  return flax.traverse_util.unflatten_dict(flat)
 
 
 def _from_dict(shapes: Any, values: Params) -> Any:
   """Invert `_to_dict`."""
-  leaves = []
-  for path, _ in _named_leaves(shapes):
-    value = values
-    for name in path:
-      value = value[name]
-    leaves.append(value)
+  flat = flax.traverse_util.flatten_dict(values)
+  leaves = [flat[tuple(path)] for path, _ in _named_leaves(shapes)]
   return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
 
 

@@ -570,11 +570,7 @@ def _plain_contents(
   """Name arrays by the convention of a form."""
   naming = _namings(model)[0]
   if form in ('torch', 'safetensors') and naming.transposed:
-    state = {
-      name: pytorch_names.torch_layout(leaf, flat[leaf.collection, leaf.path])
-      for name, leaf in naming.leaves.items()
-    }
-    return checkpoint_files.Contents(form, state)
+    return checkpoint_files.Contents(form, _named(flat, naming))
   paths = {'/'.join(key): array for key, array in flat.items()}
   if form in ('msgpack', 'orbax'):
     tree: Tree = flax.traverse_util.unflatten_dict(paths, sep='/')
@@ -588,21 +584,33 @@ def _same_contents(
   """Replace a file's arrays, in its names and precision."""
   form, tree, note = match.contents
   node = _get(tree, match.wrapper)
-  arrays = {}
-  for name, key in match.keys.items():
-    leaf = match.naming.leaves[name]
-    value = flat[leaf.collection, leaf.path]
-    if match.naming.transposed:
-      value = pytorch_names.torch_layout(leaf, value)
-    arrays[key] = np.array(value, _get(node, key).dtype, order='C')
+  arrays = {
+    match.keys[name]: np.array(
+      value, _get(node, match.keys[name]).dtype, order='C'
+    )
+    for name, value in _named(flat, match.naming).items()
+  }
   for key in match.ignored:
     if isinstance(_get(node, key), Stored):
       arrays[key] = _get(node, key).load()
   ordered = [key for key, _ in _arrays(node) if key in arrays]
-  new: dict[str, Any] = {}
-  for key in ordered:
-    place = new
-    for name in (*match.wrapper, *key[:-1]):
-      place = place.setdefault(name, {})
-    place[key[-1]] = arrays[key]
+  new: Tree = flax.traverse_util.unflatten_dict(
+    {(*match.wrapper, *key): arrays[key] for key in ordered}
+  )
   return checkpoint_files.Contents(form, new, note)
+
+
+def _named(
+  flat: Mapping[tuple[str, str], np.ndarray], naming: _Naming
+) -> dict[str, np.ndarray]:
+  """Return arrays by the names of a naming, in its layout."""
+  arrays = {
+    name: flat[leaf.collection, leaf.path]
+    for name, leaf in naming.leaves.items()
+  }
+  if not naming.transposed:
+    return arrays
+  return {
+    name: pytorch_names.torch_layout(naming.leaves[name], array)
+    for name, array in arrays.items()
+  }

@@ -69,7 +69,7 @@ class MemberInputs(NamedTuple):
 
   hparams: Any
   key: Key
-  split: Split
+  split: Split[Array]
   start: Variables
 
 
@@ -176,7 +176,7 @@ class Trainer:
     self,
     hparams: Sequence[Any],
     keys: Key,
-    splits: Split,
+    splits: Split[np.ndarray],
     starts: Variables,
   ) -> 'Loaded':
     """Put a population on the devices and compile its programs.
@@ -223,7 +223,7 @@ class Trainer:
     self,
     hparams: Sequence[Any],
     keys: Key,
-    splits: Split,
+    splits: Split[np.ndarray],
     starts: Variables,
     *,
     on_epoch: Callable[[int], None] = lambda members: None,
@@ -326,7 +326,7 @@ def prepare_hparams(
   method: Method,
   hparams: Sequence[Any],
   task: Task,
-  splits: Split,
+  splits: Split[np.ndarray],
   starts: Variables,
 ) -> list[Any]:
   """Check the problem and run the method's `prepare` for each member.

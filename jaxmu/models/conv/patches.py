@@ -4,6 +4,9 @@ Kernel taps that meet nothing but padding are left out of the patches, so that
 they cost nothing and their gradient is exactly zero.
 """
 
+import functools
+import operator
+
 import jax.numpy as jnp
 from jax import lax
 
@@ -75,7 +78,7 @@ def _scatter(dpatches, shape, stride, padding, taps):
   """Add the gradients of all patches back onto the pixels they came from."""
   channels = shape[3]
   ho, wo = dpatches.shape[1:3]
-  total = None
+  shifted = []
   for index, (row, column) in enumerate(
     (r, c) for r in taps[0] for c in taps[1]
   ):
@@ -84,6 +87,5 @@ def _scatter(dpatches, shape, stride, padding, taps):
     for tap, outputs, size in ((row, ho, shape[1]), (column, wo, shape[2])):
       low = tap - padding
       pads.append((low, size - low - stride * (outputs - 1) - 1, stride - 1))
-    part = parts.pad(part, *pads)
-    total = part if total is None else total + part
-  return total
+    shifted.append(parts.pad(part, *pads))
+  return functools.reduce(operator.add, shifted)
