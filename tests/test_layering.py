@@ -92,6 +92,7 @@ def _tree(path: pathlib.Path) -> ast.Module:
   return ast.parse(path.read_text())
 
 
+@functools.cache
 def _imports(path: pathlib.Path) -> list[str]:
   """Full names of all imports of a file, modules and their attributes."""
   found = []
