@@ -21,7 +21,7 @@ import re
 import warnings
 import zlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int8, Int32, Int64, Integer
@@ -278,9 +278,12 @@ def _sizes(
   return num_pool, num_forget
 
 
+Halves = tuple[np.ndarray, np.ndarray]  # of the audit set, of the others
+
+
 def _halves(
   seed: int, split: int, audit: np.ndarray, others: np.ndarray
-) -> tuple:
+) -> tuple[Halves, Halves]:
   """Return what a split trains on and what it never sees.
 
   Each is a pair of halves, of the audit set and of the other points. The two
@@ -296,7 +299,7 @@ def _halves(
 
 
 def _stack(
-  members: list[tuple], *, val: np.ndarray, dropped: int = 0
+  members: list[tuple[Any, ...]], *, val: np.ndarray, dropped: int = 0
 ) -> Design:
   retain, forget, unseen, split, forget_set, pair = zip(*members, strict=True)
   forget = _i32(np.stack(forget))

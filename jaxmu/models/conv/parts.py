@@ -9,6 +9,7 @@ must be transposed first. On CPU XLA transposes the left one, the layer's input,
 which may be four times as large as the other; here the smaller one is.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -41,14 +42,17 @@ def with_gradient(
       `input_grad` the first one is zero.
   """
 
-  def conv(
-    x: Array, kernel: Array, stride: int, padding: int, input_grad: bool
-  ) -> Array:
+  @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+  def conv(x, kernel, stride, padding, input_grad):
     return forward(x, kernel, stride, padding, input_grad)[0]
 
-  ruled: jax.custom_vjp[Array] = jax.custom_vjp(conv, nondiff_argnums=(2, 3, 4))
-  ruled.defvjp(forward, backward)
-  return ruled
+  def convolve(
+    x: Array, kernel: Array, stride: int, padding: int, input_grad: bool
+  ) -> Array:
+    return conv(x, kernel, stride, padding, input_grad)
+
+  conv.defvjp(forward, backward)
+  return convolve
 
 
 def num_outputs(size: int, taps: int, stride: int, padding: int) -> int:
