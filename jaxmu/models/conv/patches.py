@@ -78,14 +78,15 @@ def _scatter(dpatches, shape, stride, padding, taps):
   """Add the gradients of all patches back onto the pixels they came from."""
   channels = shape[3]
   ho, wo = dpatches.shape[1:3]
-  shifted = []
-  for index, (row, column) in enumerate(
-    (r, c) for r in taps[0] for c in taps[1]
-  ):
-    part = dpatches[..., index * channels : (index + 1) * channels]
-    pads = []
-    for tap, outputs, size in ((row, ho, shape[1]), (column, wo, shape[2])):
-      low = tap - padding
-      pads.append((low, size - low - stride * (outputs - 1) - 1, stride - 1))
-    shifted.append(parts.pad(part, *pads))
-  return functools.reduce(operator.add, shifted)
+
+  def shifted():
+    pairs = ((row, column) for row in taps[0] for column in taps[1])
+    for index, (row, column) in enumerate(pairs):
+      part = dpatches[..., index * channels : (index + 1) * channels]
+      pads = []
+      for tap, outputs, size in ((row, ho, shape[1]), (column, wo, shape[2])):
+        low = tap - padding
+        pads.append((low, size - low - stride * (outputs - 1) - 1, stride - 1))
+      yield parts.pad(part, *pads)
+
+  return functools.reduce(operator.add, shifted())
