@@ -4,10 +4,11 @@ Other modules use these functions to replace files, to lock them between
 processes and to compute digests of them.
 
   write_text, write_bytes, write_arrays, replacing    one file
+  read_npy_header                                     shape and dtype alone
   atomic_folder, publish_folder                       one folder
   sweep                                               remove temporaries
   lock                                                between processes
-  sha256, digest                                      of files, of JSON
+  sha256, md5, sha256_of, digest            of files, of bytes, of JSON values
 
 A file or folder is always either the old one or the complete new one, even if
 its writer is killed. It is written under a temporary name beside its place,
@@ -30,7 +31,7 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
@@ -143,6 +144,26 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> pathlib.Path:
   with replacing(path) as file:
     np.savez(file, **arrays)  # type: ignore[arg-type]
   return pathlib.Path(path)
+
+
+def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+  """Read the header of a `.npy` file, up to its first number.
+
+  Returns:
+    Shape and dtype of the array.
+
+  Raises:
+    ValueError: it is no such file, or of a version that is not known.
+  """
+  readers = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+  }
+  version = np.lib.format.read_magic(file)
+  if version not in readers:
+    raise ValueError(f'it has the version {version}')
+  shape, _, dtype = readers[version](file)
+  return shape, dtype
 
 
 @contextlib.contextmanager
@@ -270,6 +291,16 @@ def sha256(path: Path) -> str:
     return digest(names, digits=64)
   with open(path, 'rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def md5(path: Path) -> str:
+  """Return the MD5 of a file, to compare with one that is published.
+
+  Raises:
+    OSError: there is no such file, or it cannot be read.
+  """
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'md5').hexdigest()
 
 
 def sha256_of(*parts: bytes | np.ndarray) -> str:

@@ -57,7 +57,7 @@ MAY_IMPORT = {
   'api': None,
   '__main__': {'cli'},
   'cli': {'cli', 'study', 'methods', *_BASE},
-  'main': {'cli', 'study'},
+  'main': {'cli', 'study', 'files'},
   'unlearn': {'cli', 'api'},
   'attack': {'cli', 'api', 'report', *_BASE},
   'prepare': {'cli', 'data', *_BASE},
@@ -73,12 +73,15 @@ ABOVE = {'study': ('api',)}
 OWNED = {
   'absl': ('main.py',),
   'flax.linen': ('models/',),
+  'hashlib': ('files.py',),
   'matplotlib': ('report/',),
   'ml_collections': (),
   'orbax': ('study/store.py', 'models/checkpoint_files.py'),
   'rich': ('report/',),
+  'safetensors': (),
   'sklearn': ('data/catalog.py', 'attacks/single_model.py'),
   'tensorflow_datasets': ('data/',),
+  'torch': (),
 }
 
 FILES = sorted(ROOT.rglob('*.py'))
@@ -89,6 +92,7 @@ def _tree(path: pathlib.Path) -> ast.Module:
   return ast.parse(path.read_text())
 
 
+@functools.cache
 def _imports(path: pathlib.Path) -> list[str]:
   """Full names of all imports of a file, modules and their attributes."""
   found = []

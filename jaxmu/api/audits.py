@@ -256,6 +256,7 @@ def output_rows(
       populations.
     group: int[P], the units of intervals.
   """
+  arrays = scores_lib.with_logits(arrays)
   if not {'logits', 'retrained_logits'} <= arrays.keys():
     return []
   # The unaugmented view, where there are several.
@@ -267,18 +268,20 @@ def output_rows(
   forgotten = state == log_odds.FORGOTTEN
   unused = np.roll(state, -1, axis=0) != log_odds.RETAINED
   following = np.roll(retrained, -1, axis=0)
-  table = []
+  numbers: dict[str, dict[str, intervals.Estimate]] = {
+    results.UNLEARNED: {},
+    results.REFERENCE: {},
+  }
   for name, function in distances.OUTPUT_DISTANCES.items():
-    distance, scale = (
-      _over_groups(function, retrained, other, where, group)
-      for other, where in (
-        (unlearned, forgotten),
-        (following, forgotten & unused),
+    bounds = None if name == 'outputs_kl' else (0.0, 1.0)
+    for method, other, where in (
+      (results.UNLEARNED, unlearned, forgotten),
+      (results.REFERENCE, following, forgotten & unused),
+    ):
+      numbers[method][name] = _over_groups(
+        function, retrained, other, where, group, bounds
       )
-    )
-    table.append(results.row(results.UNLEARNED, name, distance, scale.value))
-    table.append(results.row(results.REFERENCE, name, scale, scale.value))
-  return table
+  return results.rows(numbers)
 
 
 def _over_groups(
@@ -287,6 +290,7 @@ def _over_groups(
   second: np.ndarray,
   where: np.ndarray,
   group: np.ndarray,
+  bounds: tuple[float, float] | None,
 ) -> intervals.Estimate:
   """Compare models row by row on chosen examples, and average over groups."""
   by_model = np.array(
@@ -295,7 +299,8 @@ def _over_groups(
       for a, b, w in zip(first, second, where, strict=True)
     ]
   )
-  return intervals.over_splits(intervals.group_means(by_model, group))
+  means = intervals.group_means(by_model, group)
+  return intervals.over_splits(means, bounds=bounds)
 
 
 def _notes(collected: evaluate.Collected) -> list[str]:

@@ -258,7 +258,8 @@ def measure(
     if isinstance(value, intervals.Estimate):
       estimate = value
     else:
-      estimate = over_clusters(value, population.cluster)
+      share = metric.card.terms[name].unit == 'fraction'
+      estimate = over_clusters(value, population.cluster, share=share)
       absent = int(np.sum(~np.isfinite(value)))
     collected.add(population.name, name, estimate, metric.card.undefined)
     if 0 < absent < population.size:
@@ -271,13 +272,19 @@ def measure(
 
 
 def over_clusters(
-  values: np.ndarray, cluster: np.ndarray
+  values: np.ndarray, cluster: np.ndarray, *, share: bool = False
 ) -> intervals.Estimate:
   """Average f64[P] per cluster and give the t-interval over clusters.
 
-  Models without a value are left out.
+  Models without a value are left out. The interval of a share stays within
+  [0, 1].
   """
-  return intervals.over_splits(intervals.group_means(values, cluster))
+  known = values[np.isfinite(values)]
+  inside = share and bool(np.all((known >= 0) & (known <= 1)))
+  return intervals.over_splits(
+    intervals.group_means(values, cluster),
+    bounds=(0.0, 1.0) if inside else None,
+  )
 
 
 def _reason(error: Exception, builtin: bool) -> str:
@@ -308,7 +315,7 @@ def run_attack(
     names: what numbers are recorded under, by population of `data`; those of
       other populations are not recorded.
     collected: gets the numbers, or the reason why there are none.
-    fprs: as `settings` and `known`, see `registry.run`.
+    fprs: as for `registry.run`, like `settings` and `known`.
     settings: of attacks.
     known: cache.
 
@@ -542,24 +549,19 @@ def compared_log_odds(population: Evaluated) -> tuple[np.ndarray, np.ndarray]:
 def rows(
   collected: Collected, counted: Mapping[str, results.Row] | None = None
 ) -> list[results.Row]:
-  """Return estimates as rows, with the values of the retrained models.
-
-  Args:
-    collected: the numbers.
-    counted: the counted work of each population, where it is known.
-  """
-  reference = collected.estimates.get(results.REFERENCE, {})
-  table = []
-  for name, estimates in collected.estimates.items():
-    for metric, estimate in estimates.items():
-      null = reference.get(metric)
-      retrained = math.nan if null is None else null.value
-      table.append(results.row(name, metric, estimate, retrained))
-    for metric, excess in collected.excess.get(name, {}).items():
-      table.append(results.row(name, f'{glossary.EXCESS}{metric}', excess, 0.0))
-    if counted and name in counted:
-      table.append(counted[name])
-  return table
+  """Return estimates as rows, and counted work where it is known."""
+  numbers = {
+    name: {
+      **estimates,
+      **{
+        f'{glossary.EXCESS}{metric}': excess
+        for metric, excess in collected.excess.get(name, {}).items()
+      },
+    }
+    for name, estimates in collected.estimates.items()
+  }
+  work = counted or {}
+  return results.rows(numbers) + [work[n] for n in numbers if n in work]
 
 
 def _counted_work(job: job_lib.Job) -> dict[str, results.Row]:
