@@ -116,7 +116,7 @@ def leaf(
 def static(
   default: Any,
   *,
-  valid: Interval | tuple = ANY,
+  valid: Interval | tuple[Any, ...] = ANY,
   search: Any = None,
   dead: str = '',
 ) -> Any:
@@ -135,24 +135,24 @@ def derived() -> Any:
   return struct.field(default=None, metadata={'derived': True})
 
 
-def _as_leaf(value) -> np.ndarray:
+def _as_leaf(value: Any) -> np.ndarray:
   # A Python scalar is weakly typed and would be traced again beside an array.
   # Host float64 keeps a fraction exact until `prepare` has used it.
   integer = isinstance(value, int | np.integer)
   return np.asarray(value, np.int32 if integer else np.float64)
 
 
-def declared(cls: type) -> list[dataclasses.Field]:
+def declared(cls: type) -> list[dataclasses.Field[Any]]:
   """Return the fields a user may set: leaves and statics, not derived ones."""
   return [f for f in dataclasses.fields(cls) if 'hparam' in f.metadata]
 
 
-def meta(field: dataclasses.Field) -> dict[str, Any]:
+def meta(field: dataclasses.Field[Any]) -> dict[str, Any]:
   """Return what `leaf` or `static` declared for a field."""
   return field.metadata['hparam']
 
 
-def is_static(field: dataclasses.Field) -> bool:
+def is_static(field: dataclasses.Field[Any]) -> bool:
   """Return whether a field was declared with `static`."""
   return not field.metadata.get('pytree_node', True)
 
@@ -188,7 +188,7 @@ def from_config(cls: type, values: Mapping[str, Any], where: str = '') -> Any:
   return cls(**checked)
 
 
-def _check(field: dataclasses.Field, value: Any, where: str) -> Any:
+def _check(field: dataclasses.Field[Any], value: Any, where: str) -> Any:
   info = meta(field)
   valid, default = info['valid'], info['default']
   if isinstance(default, tuple):
@@ -213,7 +213,7 @@ _LARGEST, _SMALLEST = (
 )
 
 
-def _fault(value: Any, valid: Interval | tuple, default: Any) -> str:
+def _fault(value: Any, valid: Interval | tuple[Any, ...], default: Any) -> str:
   if isinstance(valid, tuple):
     return '' if value in valid else f'choose one of {list(valid)}'
   if isinstance(default, bool | str):
@@ -231,7 +231,9 @@ def _fault(value: Any, valid: Interval | tuple, default: Any) -> str:
   return '' if float(value) in valid else f'give a value in {valid}'
 
 
-def _check_list(field: dataclasses.Field, value: Any, where: str) -> np.ndarray:
+def _check_list(
+  field: dataclasses.Field[Any], value: Any, where: str
+) -> np.ndarray:
   size = len(meta(field)['default'])
   one_by_one = value if isinstance(value, list | tuple) else [value]
   whole = f'{where}{field.name} = {value!r}'
@@ -265,7 +267,7 @@ def stack(members: Sequence[Any]) -> Any:
   return jax.tree.map(lambda *leaves: np.stack(leaves), *members)
 
 
-def group_by_static(members: Sequence[Any]) -> dict[tuple, list[int]]:
+def group_by_static(members: Sequence[Any]) -> dict[tuple[Any, ...], list[int]]:
   """Group members that one compiled program can serve.
 
   Returns:

@@ -15,7 +15,6 @@ In Python the object itself, or the module that holds it, is accepted as well.
 
 import difflib
 import functools
-import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -26,6 +25,8 @@ import traceback
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
+
+from jaxmu import files
 
 T = TypeVar('T')
 
@@ -200,7 +201,7 @@ def load_file(path: str) -> types.ModuleType:
   if not place.is_file():
     raise ValueError(f'no file {path!r} (looked in {pathlib.Path.cwd()})')
   place = place.resolve()
-  code = hashlib.sha256(place.read_bytes()).hexdigest()[:12]
+  code = files.sha256_of(place.read_bytes())[:12]
   name = f'jaxmu_plugin_{place.stem}_{code}'
   if name in sys.modules:
     return sys.modules[name]
@@ -260,13 +261,14 @@ def _source_digest(spec: Any, entry: Any, kind: str) -> str:
     )
   package = owner.__name__.partition('.')[0] if owner.__package__ else ''
   root = getattr(sys.modules.get(package), '__file__', None)
-  files = [pathlib.Path(file)]
+  sources = [pathlib.Path(file)]
   if root and pathlib.Path(root).name == '__init__.py':
-    files = sorted(pathlib.Path(root).parent.rglob('*.py'))
-  digest = hashlib.sha256()
-  for path in files:
-    digest.update(path.name.encode() + b'\0' + path.read_bytes() + b'\0')
-  return digest.hexdigest()
+    sources = sorted(pathlib.Path(root).parent.rglob('*.py'))
+  return files.sha256_of(
+    *(
+      path.name.encode() + b'\0' + path.read_bytes() + b'\0' for path in sources
+    )
+  )
 
 
 def _defining_module(spec: Any, entry: Any) -> Any:

@@ -27,7 +27,7 @@ _BASE = {
 MAY_IMPORT = {
   'types': set(),
   'states': set(),
-  'plugins': set(),
+  'plugins': {'files'},
   'terms': set(),
   'files': set(),
   'hparams': set(),
@@ -73,12 +73,15 @@ ABOVE = {'study': ('api',)}
 OWNED = {
   'absl': ('main.py', 'attack.py', 'prepare.py', 'rank.py'),
   'flax.linen': ('models/',),
+  'hashlib': ('files.py',),
   'matplotlib': ('report/',),
   'ml_collections': (),
   'orbax': ('study/store.py', 'models/checkpoint_files.py'),
   'rich': ('report/',),
+  'safetensors': (),
   'sklearn': ('data/catalog.py', 'attacks/single_model.py'),
   'tensorflow_datasets': ('data/',),
+  'torch': (),
 }
 
 FILES = sorted(ROOT.rglob('*.py'))
@@ -89,6 +92,7 @@ def _tree(path: pathlib.Path) -> ast.Module:
   return ast.parse(path.read_text())
 
 
+@functools.cache
 def _imports(path: pathlib.Path) -> list[str]:
   """Full names of all imports of a file, modules and their attributes."""
   found = []

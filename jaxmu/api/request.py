@@ -11,7 +11,6 @@ writes to the folder `unlearned`
 """
 
 import dataclasses
-import hashlib
 import os
 import pathlib
 import time
@@ -475,7 +474,7 @@ def _settings(
     'forget': {
       'count': len(forget),
       'indices': forget.tolist(),
-      'sha256': hashlib.sha256(forget.tobytes()).hexdigest(),
+      'sha256': files.sha256_of(forget),
     },
     'seed': setup.seed,
     'small_data_defaults': defaults.is_small(data),

@@ -18,6 +18,7 @@ is compared with all other models: P^2 comparisons per example, in slabs.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, Int8, Integer
@@ -240,7 +241,7 @@ def neighbour_quantile(
   return a + (place - low) * (b - a)
 
 
-def _score_by(function: Callable) -> ScoreFunction:
+def _score_by(function: Callable[..., Any]) -> ScoreFunction:
   return lambda population, data, options: function(
     population.log_odds, population.audited_state, population.group
   )[0]

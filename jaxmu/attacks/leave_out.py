@@ -20,7 +20,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from concurrent import futures
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int8, Integer
@@ -415,7 +415,7 @@ def priors(
 def _pooled(view: View) -> list[Prior]:
   """Pool variances within examples: sum (k - 1) v / sum (k - 1)."""
 
-  def sums(part: slice) -> list:
+  def sums(part: slice) -> list[Any]:
     x, _, c = view.slab(part)
     out = []
     for kind in KINDS:

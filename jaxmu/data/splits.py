@@ -16,15 +16,15 @@ The forget set of the main split is chosen by a string: `random`, `class:3,5`,
 
 import dataclasses
 import math
-import os
 import pathlib
 import re
 import warnings
 import zlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Bool, Float, Float64, Int8, Int32, Int64, Integer
 
 from jaxmu import files
 from jaxmu.data import formats
@@ -54,20 +54,20 @@ class Design:
       sizes need a pool that divides evenly.
   """
 
-  retain: np.ndarray  # i32[P, R]
-  forget: np.ndarray  # i32[P, F]
-  val: np.ndarray  # i32[V]
-  unseen: np.ndarray  # i32[P, U]
-  split: np.ndarray  # i32[P]
-  forget_set: np.ndarray  # i32[P]
-  audit: np.ndarray  # i32[A]
-  pair: np.ndarray  # i32[P]
+  retain: Int32[np.ndarray, 'P R']
+  forget: Int32[np.ndarray, 'P F']
+  val: Int32[np.ndarray, ' V']
+  unseen: Int32[np.ndarray, 'P U']
+  split: Int32[np.ndarray, ' P']
+  forget_set: Int32[np.ndarray, ' P']
+  audit: Int32[np.ndarray, ' A']
+  pair: Int32[np.ndarray, ' P']
   dropped: int = 0
 
 
 def holdout(
-  index: np.ndarray, *, fraction: float, seed: int = 123
-) -> tuple[np.ndarray, np.ndarray]:
+  index: Integer[np.ndarray, ' n'], *, fraction: float, seed: int = 123
+) -> tuple[Integer[np.ndarray, ' r'], Integer[np.ndarray, ' k']]:
   """Split `index` into a kept and a held-out part, unstratified.
 
   Equals scikit-learn's `train_test_split(index, test_size=fraction,
@@ -93,31 +93,11 @@ def holdout(
   return index[order[count:]], index[order[:count]]
 
 
-def random_main_split(
-  num_dev: int,
-  *,
-  val_fraction: float = 0.15,
-  forget_fraction: float = 0.1,
-  seed: int = 123,
-) -> Design:
-  """Return the fixed split of the main benchmark as a design of one member.
-
-  The development part is cut into train and validation, train into retain and
-  forget, both times from the same seed and without stratification
-  (arXiv 2410.01276; scikit-learn's `train_test_split` twice).
-
-  Raises:
-    ValueError: a fraction is not in (0, 1) or leaves a part empty.
-  """
-  train, val = holdout(
-    np.arange(num_dev, dtype=np.int32), fraction=val_fraction, seed=seed
-  )
-  retain, forget = holdout(train, fraction=forget_fraction, seed=seed)
-  return single(retain=retain, forget=forget, val=val)
-
-
 def single(
-  *, retain: np.ndarray, forget: np.ndarray, val: np.ndarray
+  *,
+  retain: Integer[np.ndarray, ' R'],
+  forget: Integer[np.ndarray, ' F'],
+  val: Integer[np.ndarray, ' V'],
 ) -> Design:
   """Return the design of one member with the given sets."""
   zero = np.zeros(1, np.int32)
@@ -234,7 +214,7 @@ def audit_design(
   return _stack(members, val=np.sort(val), dropped=pool - num_pool)
 
 
-def membership(design: Design, num_examples: int) -> np.ndarray:
+def membership(design: Design, num_examples: int) -> Int8[np.ndarray, 'P N']:
   """Return the role of each example for each member, i8[P, N].
 
   0 retained, 1 forgotten, 2 in the pool but never seen, 3 excluded: the
@@ -298,9 +278,12 @@ def _sizes(
   return num_pool, num_forget
 
 
+Halves = tuple[np.ndarray, np.ndarray]  # of the audit set, of the others
+
+
 def _halves(
   seed: int, split: int, audit: np.ndarray, others: np.ndarray
-) -> tuple:
+) -> tuple[Halves, Halves]:
   """Return what a split trains on and what it never sees.
 
   Each is a pair of halves, of the audit set and of the other points. The two
@@ -316,7 +299,7 @@ def _halves(
 
 
 def _stack(
-  members: list[tuple], *, val: np.ndarray, dropped: int = 0
+  members: list[tuple[Any, ...]], *, val: np.ndarray, dropped: int = 0
 ) -> Design:
   retain, forget, unseen, split, forget_set, pair = zip(*members, strict=True)
   forget = _i32(np.stack(forget))
@@ -339,7 +322,7 @@ def _generator(seed: int, *path: str | int) -> np.random.Generator:
   return np.random.default_rng([seed, *words])
 
 
-def _i32(array: np.ndarray) -> np.ndarray:
+def _i32(array: Integer[np.ndarray, '*M']) -> Int32[np.ndarray, '*M']:
   return np.asarray(array, dtype=np.int32)
 
 
@@ -359,7 +342,7 @@ def check_forget_choice(how: str) -> None:
 
 
 def main_split(
-  label: np.ndarray,
+  label: Integer[np.ndarray, ' N'],
   num_dev: int,
   *,
   how: str = 'random',
@@ -367,11 +350,13 @@ def main_split(
   forget_fraction: float = 0.1,
   seed: int = 123,
 ) -> Design:
-  """Return the main split with a chosen forget set.
+  """Return the fixed split of the main benchmark, a design of one member.
 
-  The training and validation parts are always those of `random_main_split`, so
-  that runs with different forget sets can be compared. `random` is
-  `random_main_split` itself, in its order.
+  The development part is cut into train and validation, and for `random` train
+  into retain and forget, both times from the same seed and without
+  stratification (arXiv 2410.01276; scikit-learn's `train_test_split` twice).
+  Train and validation do not depend on `how`, so that runs with different
+  forget sets can be compared.
 
   Args:
     label: i32[N] of all examples.
@@ -387,16 +372,12 @@ def main_split(
   """
   check_forget_choice(how)
   kind, _, rest = how.partition(':')
-  if kind == 'random':
-    return random_main_split(
-      num_dev,
-      val_fraction=val_fraction,
-      forget_fraction=forget_fraction,
-      seed=seed,
-    )
   train, val = holdout(
     np.arange(num_dev, dtype=np.int32), fraction=val_fraction, seed=seed
   )
+  if kind == 'random':
+    retain, forget = holdout(train, fraction=forget_fraction, seed=seed)
+    return single(retain=retain, forget=forget, val=val)
   if kind == 'class':
     classes = [int(number) for number in _numbers(rest)]
     forget = by_class(train, label=label, classes=classes)
@@ -416,7 +397,10 @@ def main_split(
 
 
 def with_forget(
-  train: np.ndarray, *, forget: np.ndarray, val: np.ndarray
+  train: Integer[np.ndarray, ' n'],
+  *,
+  forget: Integer[np.ndarray, ' F'],
+  val: Integer[np.ndarray, ' V'],
 ) -> Design:
   """Return the design of one member that forgets the given examples.
 
@@ -461,8 +445,11 @@ def with_forget(
 
 
 def by_class(
-  train: np.ndarray, *, label: np.ndarray, classes: Sequence[int]
-) -> np.ndarray:
+  train: Integer[np.ndarray, ' n'],
+  *,
+  label: Integer[np.ndarray, ' N'],
+  classes: Sequence[int],
+) -> Integer[np.ndarray, ' F']:
   """Return all training examples of the given classes.
 
   Args:
@@ -483,7 +470,7 @@ def by_class(
   return train[np.isin(label[train], list(classes))]
 
 
-def from_file(path: str | os.PathLike, *, num_dev: int) -> np.ndarray:
+def from_file(path: files.Path, *, num_dev: int) -> Int64[np.ndarray, ' F']:
   """Read an explicit forget set: `.npy`, or text with one index per line.
 
   Indices count over the development part of the data set in its own order. In
@@ -539,12 +526,12 @@ def _whole_number(text: str) -> int:
 
 
 def by_difficulty(
-  train: np.ndarray,
+  train: Integer[np.ndarray, ' n'],
   *,
-  memorised: np.ndarray,
+  memorised: Float[np.ndarray, ' N'],
   count: int,
   end: Literal['most', 'least'],
-) -> np.ndarray:
+) -> Integer[np.ndarray, ' F']:
   """Return the most or the least memorised training examples.
 
   Examples without a finite score are never chosen; a warning gives their
@@ -589,7 +576,9 @@ def by_difficulty(
   return train[np.sort(ascending[:count])]
 
 
-def read_scores(path: str | os.PathLike, *, num_examples: int) -> np.ndarray:
+def read_scores(
+  path: files.Path, *, num_examples: int
+) -> Float64[np.ndarray, ' N']:
   """Read how much each example is memorised, f64[N].
 
   Args:
@@ -656,7 +645,9 @@ def _check_numbers(path: pathlib.Path, name: str, values: np.ndarray) -> None:
     )
 
 
-def memorisation(log_odds: np.ndarray, state: np.ndarray) -> np.ndarray:
+def memorisation(
+  log_odds: Float[np.ndarray, 'P N'], state: Int8[np.ndarray, 'P N']
+) -> Float64[np.ndarray, ' N']:
   """Return how much training on an example raises its mean log-odds.
 
   score[n] = mean of log_odds[p, n] over originals p that trained on n, minus
@@ -676,7 +667,9 @@ def memorisation(log_odds: np.ndarray, state: np.ndarray) -> np.ndarray:
   )
 
 
-def _masked_mean(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _masked_mean(
+  values: Float[np.ndarray, 'P N'], mask: Bool[np.ndarray, 'P N']
+) -> Float64[np.ndarray, ' N']:
   count = mask.sum(axis=0)
   total = np.where(mask, values, 0).sum(axis=0, dtype=np.float64)
   return np.divide(

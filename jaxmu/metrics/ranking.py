@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Bool, Float64, Int
 from scipy import stats
 
 from jaxmu.metrics.interface import Card
@@ -42,12 +43,12 @@ class CellRanking:
 
   statistic: float
   p_value: float
-  mean_rank: np.ndarray
+  mean_rank: Float64[np.ndarray, ' K']
   groups: tuple[tuple[int, ...], ...]
-  failed: np.ndarray
+  failed: Bool[np.ndarray, ' K']
   seeds: int
 
-  def placement(self) -> np.ndarray:
+  def placement(self) -> Int[np.ndarray, ' K']:
     """Return 1, 2 or 3 per method: G3 begins with the third group."""
     place = np.zeros(len(self.mean_rank), int)
     for number, group in enumerate(self.groups):
@@ -57,6 +58,7 @@ class CellRanking:
 
 
 Test = Literal['wilcoxon', 'bootstrap']
+PerSeed = Float64[np.ndarray, ' S']
 
 _LEVEL = 0.05  # of the tests
 _RESAMPLES = 10_000
@@ -64,7 +66,7 @@ _RESAMPLED_CELLS = 2000
 
 
 def rank_cell(
-  values: np.ndarray,
+  values: Float64[np.ndarray, 'K S'],
   *,
   level: float = 0.05,
   tie: float = 0.0,
@@ -110,7 +112,7 @@ def rank_cell(
 
 
 def rank_methods(
-  per_seed: Mapping[str, Mapping[str, np.ndarray]],
+  per_seed: Mapping[str, Mapping[str, Float64[np.ndarray, ' S']]],
   *,
   classes: int,
 ) -> dict[str, CellRanking]:
@@ -163,7 +165,7 @@ def rank_methods(
 
 
 def greedy_groups(
-  values: np.ndarray,
+  values: Float64[np.ndarray, 'K S'],
   *,
   level: float = 0.05,
   tie: float = 0.0,
@@ -200,7 +202,9 @@ def greedy_groups(
   return groups
 
 
-def holm(p_values: np.ndarray) -> np.ndarray:
+def holm(
+  p_values: Float64[np.ndarray, ' n'],
+) -> Float64[np.ndarray, ' n']:
   """Return Holm-adjusted p-values, in the given order."""
   count = len(p_values)
   order = np.argsort(p_values)
@@ -221,13 +225,15 @@ class OverallRanking:
     critical_difference: Nemenyi's; mean ranks closer than that do not differ.
   """
 
-  mean_rank: np.ndarray
-  low: np.ndarray
-  high: np.ndarray
+  mean_rank: Float64[np.ndarray, ' K']
+  low: Float64[np.ndarray, ' K']
+  high: Float64[np.ndarray, ' K']
   critical_difference: float
 
 
-def rank_overall(mean_ranks: np.ndarray) -> OverallRanking:
+def rank_overall(
+  mean_ranks: Float64[np.ndarray, 'cells K'],
+) -> OverallRanking:
   """Average the ranks of cells, with 95% intervals.
 
   Args:
@@ -255,7 +261,9 @@ def critical_difference(
   return float(q * np.sqrt(methods * (methods + 1) / (6 * blocks)))
 
 
-def pareto_front(values: np.ndarray) -> np.ndarray:
+def pareto_front(
+  values: Float64[np.ndarray, 'K metrics'],
+) -> Bool[np.ndarray, ' K']:
   """Return which methods are on the Pareto front.
 
   Args:
@@ -274,12 +282,14 @@ def pareto_front(values: np.ndarray) -> np.ndarray:
   return np.array(out, bool)
 
 
-def combined_rank(mean_ranks: Sequence[np.ndarray]) -> np.ndarray:
+def combined_rank(
+  mean_ranks: Sequence[Float64[np.ndarray, ' K']],
+) -> Float64[np.ndarray, ' K']:
   """Return the mean of the ranks by several metrics, without any test."""
   return np.mean([stats.rankdata(r) for r in mean_ranks], axis=0)
 
 
-def _friedman(ranks: np.ndarray) -> tuple[float, float]:
+def _friedman(ranks: Float64[np.ndarray, 'K S']) -> tuple[float, float]:
   """Friedman's test from ranks f64[K, S], corrected for ties."""
   methods, seeds = ranks.shape
   spread = ((ranks.mean(axis=1) - (methods + 1) / 2) ** 2).sum()
@@ -293,14 +303,14 @@ def _friedman(ranks: np.ndarray) -> tuple[float, float]:
   return float(statistic), float(stats.chi2.sf(statistic, methods - 1))
 
 
-def _wilcoxon(a: np.ndarray, b: np.ndarray) -> float:
+def _wilcoxon(a: PerSeed, b: PerSeed) -> float:
   if (a == b).all():
     return 1.0
   result: Any = stats.wilcoxon(a, b)
   return float(result.pvalue)
 
 
-def _bootstrap(a: np.ndarray, b: np.ndarray) -> float:
+def _bootstrap(a: PerSeed, b: PerSeed) -> float:
   """Two-sided p of a mean paired difference of 0, over resampled seeds."""
   difference = a - b
   rng = np.random.default_rng(0)

@@ -88,7 +88,7 @@ def originals_of(members: Members, originals: Members) -> np.ndarray:
   return np.array([position[name] for name in wanted], np.int32)
 
 
-def index_sets(design: splits.Design, members: Members) -> Split:
+def index_sets(design: splits.Design, members: Members) -> Split[np.ndarray]:
   """Return the index sets of each member, leaves i32[P, ...]."""
   val = np.tile(design.val, (members.size, 1))
   return Split(design.retain[members.row], design.forget[members.row], val)

@@ -97,7 +97,7 @@ class _Trial:
       splits = self._other_unread_sets(splits)
     return self._trainers[layout].run(self.members, keys, splits, starts)
 
-  def _other_unread_sets(self, splits: Split) -> Split:
+  def _other_unread_sets(self, splits: Split[np.ndarray]) -> Split[np.ndarray]:
     changes = {
       part: (getattr(splits, part) + 1) % tiny_problem.IMAGES
       for part in tiny_problem.SIZES

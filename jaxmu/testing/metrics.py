@@ -250,8 +250,8 @@ def _repeat(metric: Metric) -> Findings:
         'Keep no state between calls, and seed what is random.',
       )
   for field in dataclasses.fields(Evaluated):
-    values = (getattr(p, field.name) for p in (before, population))
-    if field.type is np.ndarray and not np.array_equal(*values):
+    old, new = (getattr(p, field.name) for p in (before, population))
+    if isinstance(old, np.ndarray) and not np.array_equal(old, new):
       yield f'it changes {field.name} of its input.', 'Write to a copy.'
 
 

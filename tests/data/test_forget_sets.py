@@ -173,7 +173,7 @@ def _scores(num_examples=40):
 @pytest.mark.parametrize('how', ['random', 'class:1', 'file', 'most', 'least'])
 def test_main_split_keeps_training_and_validation(tmp_path, how):
   label = np.arange(40) % 4
-  plain_split = splits.random_main_split(30)
+  plain_split = splits.main_split(label, 30)
   train = np.concatenate([plain_split.retain[0], plain_split.forget[0]])
   chosen = np.sort(train)[4:8]
   log_odds, state = _scores()
