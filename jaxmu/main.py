@@ -47,12 +47,11 @@ def main(argv: Sequence[str]) -> None:
       print(note)
     set_up_jax(request.config)
     # Imported late: the number of devices must be set before JAX starts.
-    from jaxmu import files
     from jaxmu.study import job, planner, run, settings, store
 
     chosen = settings.from_config(request.config)
     if request.plan:
-      store.check_workdir(files.path(chosen.workdir))
+      store.check_workdir(chosen.workdir)
       opened = job.open_job(chosen)
       run.check_job(opened, planner.plan_steps(opened))
       print(planner.plan_text(opened, tell=print))

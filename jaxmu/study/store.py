@@ -324,13 +324,14 @@ def check_space(folder: pathlib.Path, needed: int) -> None:
     )
 
 
-def check_workdir(folder: pathlib.Path) -> None:
+def check_workdir(workdir: files.Path) -> None:
   """Check that the work directory can be written, without making it.
 
   Raises:
     ValueError: it, or the folder that it would be made in, is no folder or
       cannot be written.
   """
+  folder = files.path(workdir)
   existing = _existing(folder)
   if not existing.is_dir():
     raise ValueError(_not_writable(folder, f'{existing} is not a folder'))
