@@ -8,7 +8,8 @@ a last axis of classes and `labels` int [examples]; `state` int [models,
 examples] (0 retained, 1 forgotten, 2 never seen, 3 excluded); `split` int
 [models]; and, for the comparison with retraining, `retrained_log_odds` or
 `retrained_logits` of the same form, and `original_...` for the models before
-unlearning. `failed`, `retrained_failed` and `original_failed` bool [models]
+unlearning. Softmax outputs are named `probabilities` in place of `logits`.
+`failed`, `retrained_failed` and `original_failed` bool [models]
 mark models that diverged. docs/attacks.md explains every number.
 """
 
@@ -236,16 +237,14 @@ def rows(attacked: Attacked) -> list[results.Row]:
   `<attack>_<statistic>`, and `excess_<attack>_<statistic>` is the paired
   difference to retrained models.
   """
-  table = []
+  numbers: dict[str, dict[str, intervals.Estimate]] = {}
   for (method, metric), estimate in attacked.estimates.items():
-    null = attacked.estimates.get((results.REFERENCE, metric))
-    retrained = np.nan if null is None else null.value
-    table.append(results.row(method, metric, estimate, retrained))
+    of_method = numbers.setdefault(method, {})
+    of_method[metric] = estimate
     excess = attacked.excess.get((method, metric))
     if excess is not None:
-      name = f'{glossary.EXCESS}{metric}'
-      table.append(results.row(method, name, excess, 0.0))
-  return table
+      of_method[f'{glossary.EXCESS}{metric}'] = excess
+  return results.rows(numbers)
 
 
 def output_rows(
@@ -261,6 +260,7 @@ def output_rows(
       populations.
     group: int[P], the units of intervals.
   """
+  arrays = scores.with_logits(arrays)
   if not {'logits', 'retrained_logits'} <= arrays.keys():
     return []
   # The unaugmented view, where there are several.
@@ -272,18 +272,20 @@ def output_rows(
   forgotten = state == log_odds.FORGOTTEN
   unused = np.roll(state, -1, axis=0) != log_odds.RETAINED
   following = np.roll(retrained, -1, axis=0)
-  table = []
+  numbers: dict[str, dict[str, intervals.Estimate]] = {
+    results.UNLEARNED: {},
+    results.REFERENCE: {},
+  }
   for name, function in distances.OUTPUT_DISTANCES.items():
-    distance, scale = (
-      _over_groups(function, retrained, other, where, group)
-      for other, where in (
-        (unlearned, forgotten),
-        (following, forgotten & unused),
+    bounds = None if name == 'outputs_kl' else (0.0, 1.0)
+    for method, other, where in (
+      (results.UNLEARNED, unlearned, forgotten),
+      (results.REFERENCE, following, forgotten & unused),
+    ):
+      numbers[method][name] = _over_groups(
+        function, retrained, other, where, group, bounds
       )
-    )
-    table.append(results.row(results.UNLEARNED, name, distance, scale.value))
-    table.append(results.row(results.REFERENCE, name, scale, scale.value))
-  return table
+  return results.rows(numbers)
 
 
 def _over_groups(
@@ -292,6 +294,7 @@ def _over_groups(
   second: np.ndarray,
   where: np.ndarray,
   group: np.ndarray,
+  bounds: tuple[float, float] | None,
 ) -> intervals.Estimate:
   """Compare models row by row on chosen examples, and average over groups."""
   by_model = np.array(
@@ -300,7 +303,8 @@ def _over_groups(
       for a, b, w in zip(first, second, where, strict=True)
     ]
   )
-  return intervals.over_splits(intervals.group_means(by_model, group))
+  means = intervals.group_means(by_model, group)
+  return intervals.over_splits(means, bounds=bounds)
 
 
 def notes(attacked: Attacked) -> list[str]:

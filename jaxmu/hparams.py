@@ -80,8 +80,10 @@ class EpochBudget:
 NON_NEGATIVE = Interval(0.0)
 POSITIVE = Interval(0.0, low_open=True)
 FRACTION = Interval(0.0, 1.0)
-COUNT = Interval(0)
-AT_LEAST_ONE = Interval(1)
+# Beyond any use; larger numbers are typing errors, and most would not fit into
+# int32 or into memory.
+COUNT = Interval(0, 10_000_000)
+AT_LEAST_ONE = Interval(1, 10_000_000)
 ANY = Interval()
 
 # The search spaces that the benchmark shares between methods.
@@ -197,7 +199,18 @@ def _check(field: dataclasses.Field[Any], value: Any, where: str) -> Any:
   if isinstance(default, bool | str) or isinstance(valid, tuple):
     return value
   value = int(value) if isinstance(default, int) else float(value)
-  return value if is_static(field) else _as_leaf(value)
+  if is_static(field):
+    return value
+  if isinstance(value, int) and abs(value) >= 2**31:
+    raise ValueError(
+      f'{where}{field.name} = {value!r}; give a number below 2**31 (int32)'
+    )
+  return _as_leaf(value)
+
+
+_LARGEST, _SMALLEST = (
+  float(getattr(np.finfo(np.float32), end)) for end in ('max', 'tiny')
+)
 
 
 def _fault(value: Any, valid: Interval | tuple[Any, ...], default: Any) -> str:
@@ -207,8 +220,12 @@ def _fault(value: Any, valid: Interval | tuple[Any, ...], default: Any) -> str:
     kind = type(default).__name__
     return '' if isinstance(value, type(default)) else f'give a {kind}'
   number = isinstance(value, int | float | np.number)
-  if not number or isinstance(value, bool) or not math.isfinite(value):
+  if not number or isinstance(value, bool) or value != value:
     return 'give a finite number'
+  if abs(value) > _LARGEST:
+    return f'give a finite number, of at most {_LARGEST:.2g} (float32)'
+  if value and abs(value) < _SMALLEST:
+    return f'float32 makes it 0; give 0 or at least {_SMALLEST:.2g}'
   if isinstance(default, int) and not float(value).is_integer():
     return 'give a whole number'
   return '' if float(value) in valid else f'give a value in {valid}'

@@ -46,10 +46,12 @@ def main(argv: Sequence[str]) -> None:
       print(note)
     set_up_jax(request.config)
     # Imported late: the number of devices must be set before JAX starts.
-    from jaxmu.study import job, planner, run, settings
+    from jaxmu import files
+    from jaxmu.study import job, planner, run, settings, store
 
     chosen = settings.from_config(request.config)
     if request.plan:
+      store.check_workdir(files.path(chosen.workdir))
       opened = job.open_job(chosen)
       run.check_job(opened, planner.plan_steps(opened))
       print(planner.plan_text(opened, tell=print))
@@ -70,7 +72,7 @@ def set_up_jax(config: dict[str, Any]) -> None:
   # Wrong values are reported later, with those of all other settings.
   run = config.get('run')
   wanted = run.get('devices', 0) if isinstance(run, dict) else 0
-  given = isinstance(wanted, int) and wanted > 0
+  given = isinstance(wanted, int) and 0 < wanted <= execution.MOST_DEVICES
   devices = wanted if given else execution.cores()
   jax.config.update('jax_num_cpu_devices', devices)
   workdir = pathlib.Path(str(config.get('workdir', ''))).expanduser()

@@ -28,7 +28,6 @@ def call(*arguments: str) -> subprocess.CompletedProcess:
     [sys.executable, '-m', 'jaxmu.attack', *arguments],
     capture_output=True,
     text=True,
-    timeout=300,
   )
 
 

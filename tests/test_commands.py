@@ -116,6 +116,18 @@ SLIPS = [
     ['--config=ft_resnet', '--config.model.options.widht=8'],
     ["no option 'widht'", 'width'],
   ),
+  (
+    ['--config=ft_resnet', f'--config.run.devices={10**12}'],
+    ['config.run.devices = 1000000000000; give a value in'],
+  ),
+  (
+    ['--config=ft_resnet', '--plan', '--workdir=/dev/null'],
+    ["config.workdir = '/dev/null'", 'not a folder', '--config.workdir=PATH'],
+  ),
+  (
+    ['--config=ft_resnet:mnist', '--config.data.folder=nowhere', '--workdir=x'],
+    ['MNIST is not in nowhere', 'jaxmu.prepare mnist', '--config.data.folder'],
+  ),
 ]
 
 FILES = {
@@ -151,7 +163,6 @@ def _process(*command: str, folder: pathlib.Path, **options):
     env=dict(os.environ, PYTHONPATH=str(ROOT)),
     capture_output=True,
     text=True,
-    timeout=240,
     **options,
   )
 

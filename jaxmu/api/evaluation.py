@@ -603,14 +603,4 @@ def _run_attacks(
 
 def _rows(numbers: Mapping[str, Estimates]) -> list[Row]:
   """Return estimates as rows, with the values of the retrained models."""
-  reference = numbers.get(results.REFERENCE, {})
-  rows = []
-  for method in results.ordered(numbers):
-    for metric, estimate in numbers[method].items():
-      retrained = results.NAN
-      if metric in reference:
-        retrained = reference[metric].value
-      elif metric.startswith('excess_'):
-        retrained = 0.0
-      rows.append(results.row(method, metric, estimate, retrained))
-  return rows
+  return results.rows({m: numbers[m] for m in results.ordered(numbers)})

@@ -336,7 +336,10 @@ def _wilson(values: np.ndarray) -> tuple[float, float]:
   z, p = stats.norm.ppf(0.975), float(np.mean(values))
   middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
   half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-  return float(max(middle - half, 0.0)), float(min(middle + half, 1.0))
+  # At 0 and 1 the formula gives these ends only up to rounding.
+  low = 0.0 if p == 0 else middle - half
+  high = 1.0 if p == 1 else middle + half
+  return float(max(low, 0.0)), float(min(high, 1.0))
 
 
 def auc_interval(

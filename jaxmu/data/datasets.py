@@ -566,12 +566,10 @@ def _warn_if_not_official(name: str, label: np.ndarray, ours: bool) -> None:
 def _not_there(name: str, folder: pathlib.Path) -> str:
   if name in CATALOG:
     return (
-      f'{CATALOG[name].title} is not in {folder.parent}. Supply it with '
-      'one of\n'
-      f'  {command(name)} --data_dir={folder.parent}\n'
-      f'  {folder}/train.npz and test.npz (image: uint8 [N, H, W, C], label: '
-      'integer [N])\n'
-      'or name another folder with --data_dir, in a job with '
+      f'{CATALOG[name].title} is not in {folder.parent}; prepare it with '
+      f'`{command(name)} --data_dir={folder.parent}`, put train.npz and '
+      'test.npz (image: uint8 [N, H, W, C], label: integer [N]) into '
+      f'{folder}, or name another folder with --data_dir, in a job with '
       '--config.data.folder, or with $JAXMU_DATA_DIR'
     )
   return (

@@ -57,16 +57,6 @@ def relative_l2(first: Any, second: Any, live: Any = None) -> float:
   return l2(first, second, live) / length if length else math.nan
 
 
-def normalised_l2(first: Any, second: Any, live: Any = None) -> float:
-  """Return the L2 distance of both scaled to norm one, sqrt(2 - 2 cos)."""
-  a, b = norm(first, live), norm(second, live)
-  scaled = [
-    jax.tree.map(lambda x, n=n: np.asarray(x, np.float64) / n, tree)
-    for tree, n in ((first, a), (second, b))
-  ]
-  return l2(*scaled, live=live)
-
-
 Logits = Float[np.ndarray, '*M N C']
 
 

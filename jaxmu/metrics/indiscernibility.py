@@ -38,7 +38,7 @@ def indiscernibility(
   return 1 - abs(2 * mia - 1)
 
 
-def noise_floor(n: int, *, spread: float = HEAVY_TAILED) -> tuple[float, float]:
+def noise_floor(n: int) -> tuple[float, float]:
   """Return sd(MIA) and E[Indisc] when there is nothing to detect.
 
   Differences in Indisc below one minus the second number mean nothing. For
@@ -47,9 +47,8 @@ def noise_floor(n: int, *, spread: float = HEAVY_TAILED) -> tuple[float, float]:
 
   Args:
     n: examples on each side of the balanced attack.
-    spread: sd(MIA) times the root of n.
   """
-  sd = spread / np.sqrt(n)
+  sd = HEAVY_TAILED / np.sqrt(n)
   return float(sd), float(1 - 2 * sd * np.sqrt(2 / np.pi))
 
 

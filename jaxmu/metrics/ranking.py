@@ -60,7 +60,9 @@ class CellRanking:
 Test = Literal['wilcoxon', 'bootstrap']
 PerSeed = Float64[np.ndarray, ' S']
 
+_LEVEL = 0.05  # of the tests
 _RESAMPLES = 10_000
+_RESAMPLED_CELLS = 2000
 
 
 def rank_cell(
@@ -113,7 +115,6 @@ def rank_methods(
   per_seed: Mapping[str, Mapping[str, Float64[np.ndarray, ' S']]],
   *,
   classes: int,
-  level: float = 0.05,
 ) -> dict[str, CellRanking]:
   """Rank the methods of a cell by RetDev and by Disc = 1 - Indisc.
 
@@ -125,7 +126,6 @@ def rank_methods(
     per_seed: method -> metric -> f64[S], paired over seeds; 'ret_dev',
       'indisc_test' and 'ta' are read.
     classes: of the data set.
-    level: of the tests.
 
   Returns:
     The rankings by the keys of `TITLES`, methods in the order given; empty
@@ -155,10 +155,9 @@ def rank_methods(
     if working < 2 or seeds < MIN_SEEDS:
       continue
     # The smallest p of the signed-rank test, Holm-adjusted.
-    decisive = (working - 1) * 2.0 ** (1 - seeds) <= level
+    decisive = (working - 1) * 2.0 ** (1 - seeds) <= _LEVEL
     rankings[metric] = rank_cell(
       value,
-      level=level,
       tie=NOISE_FLOOR_DISC if metric == 'disc_test' else 0.0,
       test='wilcoxon' if decisive else 'bootstrap',
     )
@@ -234,30 +233,23 @@ class OverallRanking:
 
 def rank_overall(
   mean_ranks: Float64[np.ndarray, 'cells K'],
-  *,
-  level: float = 0.95,
-  resamples: int = 2000,
-  seed: int = 0,
 ) -> OverallRanking:
-  """Average the ranks of cells.
+  """Average the ranks of cells, with 95% intervals.
 
   Args:
     mean_ranks: f64[cells, K] of `rank_cell`.
-    level: coverage of the intervals and of the critical difference.
-    resamples: bootstrap samples of cells.
-    seed: of the bootstrap.
   """
   cells, _ = mean_ranks.shape
   ranks = stats.rankdata(mean_ranks, axis=1)
-  rng = np.random.default_rng(seed)
-  drawn = ranks[rng.integers(0, cells, (resamples, cells))].mean(axis=1)
-  tail = (1 - level) / 2
+  rng = np.random.default_rng(0)
+  drawn = ranks[rng.integers(0, cells, (_RESAMPLED_CELLS, cells))].mean(axis=1)
+  tail = (1 - 0.95) / 2
   low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
   return OverallRanking(
     ranks.mean(axis=0),
     low,
     high,
-    critical_difference(ranks.shape[1], cells, level=level),
+    critical_difference(ranks.shape[1], cells),
   )
 
 

@@ -104,19 +104,6 @@ def tug_of_war(new: Accuracies, reference: Accuracies) -> Ratio:
   return product
 
 
-def sape(a: Share, b: Share) -> Ratio:
-  """Return the symmetric absolute percentage error, 100 |b - a| / (|a| + |b|).
-
-  Zhang et al. 2023. Unlike the reference, which divides by zero, 0 where both
-  are 0.
-  """
-  a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-  total = abs(a) + abs(b)
-  return 100 * np.where(
-    total > 0, abs(b - a) / np.where(total > 0, total, 1.0), 0.0
-  )
-
-
 def compare(population: Evaluated) -> dict[str, Number]:
   """Return the ratios, RetDev and ToW of each model, f64[P]."""
   assert population.retrained is not None  # the card needs it

@@ -3,7 +3,7 @@
 OVERVIEW = (
   'Second line: the direction that is better (↑ higher, ↓ lower, →R closer to '
   'the retrained models, →0 or →½ closer to that number). Coloured: the 95% '
-  'interval excludes the value of the retrained models.'
+  'interval of the paired difference from the retrained models excludes 0.'
 )
 ATTACKS = (
   'Each attack by its main number. Excess: the number minus that of the '

@@ -113,11 +113,6 @@ class Report:
     return summary.summarise(self.rows, failed=self.failed)
 
 
-def write_page(path: files.Path, report: Report) -> pathlib.Path:
-  """Write a report as HTML, atomically; returns the path."""
-  return files.write_text(path, render(report))
-
-
 def render(report: Report) -> str:
   """Return a report as one self-contained HTML document."""
   escape = html_tables.escape
@@ -343,5 +338,5 @@ def write_report(directory: files.Path, report: Report) -> list[pathlib.Path]:
   for picture in report.pictures:
     path = directory / 'plots' / f'{picture.name}.png'
     paths.append(files.write_bytes(path, picture.png))
-  paths.append(write_page(directory / 'report.html', report))
-  return paths
+  page = files.write_text(directory / 'report.html', render(report))
+  return [*paths, page]

@@ -235,7 +235,8 @@ def measure(
     if isinstance(value, intervals.Estimate):
       estimate = value
     else:
-      estimate = over_clusters(value, population.cluster)
+      share = metric.card.terms[name].unit == 'fraction'
+      estimate = over_clusters(value, population.cluster, share=share)
       absent = int(np.sum(~np.isfinite(value)))
     collected.add(population.name, name, estimate, metric.card.undefined)
     if 0 < absent < population.size:
@@ -248,13 +249,19 @@ def measure(
 
 
 def over_clusters(
-  values: np.ndarray, cluster: np.ndarray
+  values: np.ndarray, cluster: np.ndarray, *, share: bool = False
 ) -> intervals.Estimate:
   """Average f64[P] per cluster and give the t-interval over clusters.
 
-  Models without a value are left out.
+  Models without a value are left out. The interval of a share stays within
+  [0, 1].
   """
-  return intervals.over_splits(intervals.group_means(values, cluster))
+  known = values[np.isfinite(values)]
+  inside = share and bool(np.all((known >= 0) & (known <= 1)))
+  return intervals.over_splits(
+    intervals.group_means(values, cluster),
+    bounds=(0.0, 1.0) if inside else None,
+  )
 
 
 class Attacks:
@@ -446,17 +453,19 @@ def compared_log_odds(population: Evaluated) -> tuple[np.ndarray, np.ndarray]:
 
 def rows(job: job_lib.Job, collected: Collected) -> list[results.Row]:
   """Return estimates as rows, with the values of the retrained models."""
-  reference = collected.estimates.get(results.REFERENCE, {})
-  table = []
-  for name, estimates in collected.estimates.items():
-    for metric, estimate in estimates.items():
-      null = reference.get(metric)
-      retrained = math.nan if null is None else null.value
-      table.append(results.row(name, metric, estimate, retrained))
-    for metric, excess in collected.excess.get(name, {}).items():
-      table.append(results.row(name, f'{glossary.EXCESS}{metric}', excess, 0.0))
-    if results.REFERENCE in job.populations:
-      table.append(_counted_work(job, name))
+  numbers = {
+    name: {
+      **estimates,
+      **{
+        f'{glossary.EXCESS}{metric}': excess
+        for metric, excess in collected.excess.get(name, {}).items()
+      },
+    }
+    for name, estimates in collected.estimates.items()
+  }
+  table = results.rows(numbers)
+  if results.REFERENCE in job.populations:
+    table += [_counted_work(job, name) for name in numbers]
   return table
 
 

@@ -12,6 +12,7 @@ position: the keys of its draws depend on the name alone.
 import dataclasses
 import pathlib
 import platform
+from collections.abc import Iterable
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ from jaxmu.study.settings import Settings
 from jaxmu.types import Dataset, Key, Split, Task
 
 # Increase a version when the results of its stage change.
-STAGE_VERSIONS = {'train': 2, 'predict': 2, 'timing': 2, 'report': 6}
+STAGE_VERSIONS = {'train': 2, 'predict': 2, 'timing': 2, 'report': 7}
 
 
 class Members(NamedTuple):
@@ -159,6 +160,10 @@ class Population:
     sizes = [len(names) for names in self.models.members]
     start = sum(sizes[:shard])
     return np.arange(start, start + sizes[shard])
+
+  def count(self, shards: Iterable[int]) -> int:
+    """Return how many members some shards have."""
+    return sum(len(self.models.members[shard]) for shard in shards)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -261,14 +261,14 @@ def plan_steps(job: job_lib.Job) -> list[Step]:
   model = stages.bytes_per_model(job)
   steps = []
   for name, population in job.populations.items():
-    left = _left(population, population.models.missing(verify=verify))
+    left = population.count(population.models.missing(verify=verify))
     size = population.members.size
     stage, work = f'train {name}', left * job.counted_cost(name)
     if population.checkpoints:
       stage, work = f'read {name}', 0.0
     steps.append(Step(stage, size, left, work, left * model))
   for name, population in job.populations.items():
-    left = _left(population, population.scores.missing(verify=verify))
+    left = population.count(population.scores.missing(verify=verify))
     work, disk = left * examples, left * examples * _SCORE_BYTES
     steps.append(
       Step(f'predict {name}', population.members.size, left, work, disk)
@@ -283,10 +283,6 @@ def plan_steps(job: job_lib.Job) -> list[Step]:
       Step(f'time {name}', 1, left, runs * job.counted_cost(name), 0)
     )
   return steps
-
-
-def _left(population: job_lib.Population, missing: list[int]) -> int:
-  return sum(len(population.positions(shard)) for shard in missing)
 
 
 def bytes_to_write(steps: list[Step]) -> int:

@@ -98,7 +98,7 @@ def publish(job: job_lib.Job, command: str) -> None:
     'files': {str(p.relative_to(job.folder)): _checksum(p) for p in paths},
     'failed': report.failed,
     'missing': [[*key, reason] for key, reason in report.missing.items()],
-    'table': pack_table(table),
+    'table': results.to_plain(table),
   }
   report_shelf(job).save(0, info=info)
 
@@ -128,7 +128,7 @@ def plug_in_numbers(job: job_lib.Job) -> list[str]:
 
 def paper_results(job: job_lib.Job) -> paper_table.PaperTable:
   """Read the benchmark's table of the last report."""
-  return unpack_table(report_shelf(job).info()['table'])
+  return paper_table.PaperTable(**report_shelf(job).info()['table'])
 
 
 def clock_rows(
@@ -141,39 +141,37 @@ def clock_rows(
     failed: populations of which all models failed; they have no speed-up.
   """
   rows = []
-  unknown = {'seconds': math.nan, 'seconds_cold': math.nan}
-  reference = unknown
-  if results.REFERENCE in job.populations:
-    reference = _seconds(job, results.REFERENCE)
+  reference = _seconds(job, results.REFERENCE)
   for name in job.populations:
     if not stages.is_timed(job, name) or name in failed:
       continue
     times = _seconds(job, name)
-    values = {
-      'rte': (cost.rte(reference['seconds'], times['seconds']), 1.0),
-      'rte_cold': (
-        cost.rte(reference['seconds_cold'], times['seconds_cold']),
-        1.0,
-      ),
-      'seconds': (times['seconds'], reference['seconds']),
-    }
-    runs = job.settings.timing.repeats
-    rows += [
-      results.Row(
+    for metric, unit in _CLOCKED.items():
+      value, retrained = times[unit], reference[unit]
+      if metric != 'seconds':
+        value, retrained = cost.rte(retrained, value), 1.0
+      if math.isnan(value):
+        continue
+      row = results.Row(
         method=name,
         metric=metric,
         value=value,
         retrained=retrained,
         gap=value - retrained,
-        n=1 if metric == 'rte_cold' else runs,
+        n=1 if metric == 'rte_cold' else job.settings.timing.repeats,
       )
-      for metric, (value, retrained) in values.items()
-      if not math.isnan(value)
-    ]
+      rows.append(row)
   return rows
 
 
+# Numbers made from run times, and the time that each reads.
+_CLOCKED = {'rte': 'seconds', 'rte_cold': 'seconds_cold', 'seconds': 'seconds'}
+
+
 def _seconds(job: job_lib.Job, name: str) -> dict[str, float]:
+  """Return both run times of a population, NaN if the job does not have it."""
+  if name not in job.populations:
+    return {'seconds': math.nan, 'seconds_cold': math.nan}
   return {
     'seconds': stages.warm_seconds(job, name),
     'seconds_cold': stages.cold_seconds(job, name),
@@ -426,25 +424,6 @@ def noise_floor(
   )
   return dict(
     rr=kept.retain, fr=kept.forget, tr=kept.test, ret_dev=kept.deviation
-  )
-
-
-def pack_table(table: paper_table.PaperTable) -> dict:
-  """Return a table as nested dictionaries and lists, for JSON."""
-
-  def lists(values):
-    return {metric: np.asarray(v).tolist() for metric, v in values.items()}
-
-  per_seed = {name: lists(values) for name, values in table.per_seed.items()}
-  return dict(
-    per_seed=per_seed, floor=lists(table.floor), failed=dict(table.failed)
-  )
-
-
-def unpack_table(packed: dict) -> paper_table.PaperTable:
-  """Return the table that `pack_table` packed."""
-  return paper_table.PaperTable(
-    packed['per_seed'], packed['floor'], packed['failed']
   )
 
 

@@ -18,7 +18,9 @@ import pathlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from jaxmu import methods, models
+from jaxmu import hparams as hp
+from jaxmu import methods, models, precision
+from jaxmu.study import settings
 
 # Epochs and batch size of the benchmark (arXiv 2410.01276), per data set.
 _RECIPES = {
@@ -36,6 +38,12 @@ _SMALL = {
   'resnet18': {'width': 8},
   'vit11m': {'widths': (32, 32, 64, 64), 'depths': (1, 1, 2, 1)},
 }
+
+# The methods of the paper, in the order of its job; others may be built in too.
+PAPER_METHODS = (
+  *('bt', 'cfk', 'cfw', 'ct', 'euk', 'fcs', 'ff', 'ft', 'ga', 'iu', 'kde'),
+  *('msg', 'neggrad_plus', 'prmq', 'rni', 'salun', 'scrub', 'srl'),
+)
 
 # The models of the paper as they appear in the names of configurations.
 _MODELS = {'resnet': 'resnet18', 'tinyvit': 'vit11m'}
@@ -111,7 +119,7 @@ def method_hparams(
 
 def benchmark(scale: str = '') -> dict[str, Any]:
   """Return the job with all 18 methods: the table of arXiv 2410.01276."""
-  others = [m for m in methods.METHODS if m not in (*methods.BASELINES, 'ft')]
+  others = [method for method in PAPER_METHODS if method != 'ft']
   config = job_config('ft', scale=scale, compare=others, name='benchmark')
   if config['data']['name'] == 'digits':
     config['splits'].update(design='main', seeds=6, num_splits=1, forget_sets=1)
@@ -258,51 +266,19 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def _fields(workdir: str, data: str, model: str) -> dict[str, Any]:
   """Return the fields of a job with their defaults."""
+  sections = {n: hp.defaults(cls) for n, cls in settings.SECTIONS.items()}
   return {
     'workdir': workdir,
     'seed': 0,
     'seed_mode': 'independent',
-    'data': {'name': data, 'folder': ''},
-    'model': {'name': model, 'options': {}, 'precision': 'float32'},
-    'splits': {
-      'design': 'audit',
-      'num_splits': 16,
-      'forget_sets': 2,
-      'forget_fraction': 0.1,
-      'pool': 0,
-      'seeds': 1,
-      'forget': 'random',
-      'seed': 0,
-    },
-    'train': {
-      'learning_rate': 0.1,
-      'momentum': 0.9,
-      'weight_decay': 5e-4,
-      'num_epochs': 182,
-      'batch_size': 256,
-    },
+    **sections,
+    'data': {**sections['data'], 'name': data},
+    'model': {'name': model, 'options': {}, 'precision': precision.DEFAULT},
+    'train': hp.defaults(methods.get('original').Hparams),
     'originals': {'checkpoints': ''},
-    'retrained': {'train': True},
     'unlearn': {'method': '', 'hparams': {}},
     'compare': {},
-    'attack': {
-      'which': '',
-      'variance': 'shrink',
-      'mode': 'logo',
-      'leave_out': 'pair',
-      'location': 'mean',
-    },
     'metrics': (),
-    'curve': {'every': 0},
-    'timing': {'repeats': 3},
-    'run': {
-      'devices': 0,
-      'chunk': 0,
-      'memory': 0.0,
-      'shard': 8,
-      'verify': True,
-      'cache_teacher': True,
-    },
   }
 
 

@@ -14,15 +14,17 @@ from flax import struct
 
 from jaxmu import hparams as hp
 from jaxmu import methods, metrics, models, precision
-from jaxmu.attacks import registry
+from jaxmu.attacks import leave_out, registry
 from jaxmu.data import catalog, splits
+from jaxmu.study import execution
 
 _SHARE = hp.Interval(0.0, 1.0, low_open=True, high_open=True)
 _SEED = hp.Interval(0, 2**32 - 1)  # jax.random.key truncates to 32 bits
 # Larger values would take years or exceed the memory; the limits catch typing
 # errors before anything is allocated.
 _FEW = hp.Interval(1, 10_000)
-_MANY = hp.Interval(1, 1_000_000)
+_MOST_MEMBERS = 100_000
+_MANY = hp.Interval(1, _MOST_MEMBERS)
 
 
 @struct.dataclass
@@ -103,17 +105,8 @@ class Attack:
   """
 
   which: str = hp.static('')
-  variance: str = hp.static(
-    'shrink',
-    valid=(
-      'shrink',
-      'per_example',
-      'global',
-      'student',
-      'normal_inverse_gamma',
-    ),
-  )
-  mode: str = hp.static('logo', valid=('logo', 'loo', 'in_sample'))
+  variance: str = hp.static('shrink', valid=leave_out.VARIANCES)
+  mode: str = hp.static('logo', valid=leave_out.MODES)
   leave_out: str = hp.static('pair', valid=('pair', 'split'))
   location: str = hp.static('mean', valid=('mean', 'median'))
 
@@ -161,8 +154,8 @@ class Run:
       costs memory and saves time.
   """
 
-  devices: int = hp.static(0, valid=hp.COUNT)
-  chunk: int = hp.static(0, valid=hp.COUNT)
+  devices: int = hp.static(0, valid=hp.Interval(0, execution.MOST_DEVICES))
+  chunk: int = hp.static(0, valid=hp.Interval(0, 10_000))
   memory: float = hp.static(0.0, valid=hp.NON_NEGATIVE)
   shard: int = hp.static(8, valid=_MANY)
   verify: bool = hp.static(True)
@@ -237,7 +230,7 @@ def from_config(config: Mapping[str, Any]) -> Settings:
       message names the field, the value and the remedy.
   """
   _check_fields(
-    config, 'config', _NEEDED, (*_SECTIONS, 'originals', 'compare', 'metrics')
+    config, 'config', _NEEDED, (*SECTIONS, 'originals', 'compare', 'metrics')
   )
   for name in config:
     if name not in (*_PLAIN, 'metrics') and not isinstance(
@@ -253,7 +246,7 @@ def from_config(config: Mapping[str, Any]) -> Settings:
   _check_fields(config['unlearn'], 'config.unlearn', ('method', 'hparams'))
   sections = {
     name: hp.from_config(cls, config.get(name, {}), f'config.{name}.')
-    for name, cls in _SECTIONS.items()
+    for name, cls in SECTIONS.items()
   }
   settings = Settings(
     workdir=str(config['workdir']),
@@ -273,7 +266,7 @@ def from_config(config: Mapping[str, Any]) -> Settings:
 
 
 # Sections without checks beyond those of their fields.
-_SECTIONS = {
+SECTIONS = {
   'data': Data,
   'splits': Splits,
   'retrained': Retrained,
@@ -401,6 +394,7 @@ def _check_names(settings: Settings) -> None:
     splits.check_forget_choice(settings.splits.forget)
   except ValueError as error:
     raise ValueError(f'config.splits.forget: {error}') from None
+  _check_members(settings.splits)
   if settings.splits.forget != 'random' and settings.splits.design != 'main':
     raise ValueError(
       f'config.splits.forget = {settings.splits.forget!r} needs one split; '
@@ -408,6 +402,18 @@ def _check_names(settings: Settings) -> None:
     )
   if not settings.workdir:
     raise ValueError('config.workdir is empty; name a folder to write to')
+
+
+def _check_members(chosen: Splits) -> None:
+  members = chosen.seeds
+  if chosen.design != 'main':
+    members *= chosen.num_splits * chosen.forget_sets
+  if members > _MOST_MEMBERS:
+    raise ValueError(
+      f'config.splits asks for {members:,} models of each method (num_splits = '
+      f'{chosen.num_splits}, forget_sets = {chosen.forget_sets}, seeds = '
+      f'{chosen.seeds}); choose at most {_MOST_MEMBERS:,}'
+    )
 
 
 def _check_plug_ins(settings: Settings) -> None:

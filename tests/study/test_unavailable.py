@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jaxmu import attack as attack_command
+from jaxmu.api import request
 from jaxmu.metrics import METRICS, interface
 from jaxmu.report import results
 from jaxmu.study import evaluate, publish, run
@@ -28,6 +29,19 @@ def _value(folder):
 
 def _facts(folder):
   return json.loads((folder / 'results.json').read_text())
+
+
+def test_intervals_of_shares_stay_within_0_and_1():
+  values, cluster = np.array([1.0, 1.0, 0.9]), np.arange(3)
+  free = evaluate.over_clusters(values, cluster)
+  kept = evaluate.over_clusters(values, cluster, share=True)
+  assert free.high > 1 and kept.high == 1 and kept.low == free.low
+  beyond = evaluate.over_clusters(2 * values, cluster, share=True)
+  assert beyond.high > 2  # a plug-in's number that is no share
+  for share in (0.0, 1.0):
+    for n in range(1, 60):
+      low, high = request._wilson(np.full(n, share))
+      assert (low if share == 0 else high) == share and 0 <= low < high <= 1
 
 
 def test_forgetting_a_class_with_one_seed_gives_a_report(tmp_path, capsys):

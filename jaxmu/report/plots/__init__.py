@@ -21,7 +21,7 @@ from jaxmu.report.plots.methods import (
   pareto,
   vulnerability,
 )
-from jaxmu.report.plots.style import DPI, png, save
+from jaxmu.report.plots.style import DPI, png
 
 __all__ = [
   'DPI',
@@ -33,7 +33,6 @@ __all__ = [
   'pareto',
   'png',
   'roc',
-  'save',
   'trade_off',
   'training_curves',
   'vulnerability',
