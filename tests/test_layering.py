@@ -57,7 +57,7 @@ MAY_IMPORT = {
   'api': None,
   '__main__': {'cli'},
   'cli': {'cli', 'study', 'methods', *_BASE},
-  'main': {'cli', 'study'},
+  'main': {'cli', 'study', 'files'},
   'unlearn': {'api'},
   'attack': {'attacks', 'metrics', 'report', *_BASE},
   'prepare': {'data', *_BASE},
