@@ -139,7 +139,7 @@ def rank_methods(
   ):
     return {}
 
-  def table(metric):
+  def table(metric: str) -> Float64[np.ndarray, 'K S']:
     return np.stack(
       [np.asarray(one[metric], np.float64) for one in per_seed.values()]
     )
