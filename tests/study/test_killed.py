@@ -1,6 +1,5 @@
 """A run that is killed at any moment and started again ends the same."""
 
-import os
 import pathlib
 import signal
 import subprocess
@@ -15,6 +14,7 @@ ARGUMENTS = [
   '--config.model.name=tiny',
   '--config.model.options={}',
   '--config.splits.num_splits=8',
+  '--config.splits.pool=640',
   '--config.train.num_epochs=2',
   '--config.unlearn.hparams.num_epochs=1',
   '--config.timing.repeats=1',
@@ -55,12 +55,14 @@ MOMENTS = (
 )
 
 
-def _run(workdir: pathlib.Path, *python: str) -> tuple[int, str]:
+def _run(
+  environment: dict[str, str], workdir: pathlib.Path, *python: str
+) -> tuple[int, str]:
   """Run the job with Python's arguments; return its code and its output."""
   done = subprocess.run(
     [sys.executable, *python, *ARGUMENTS, f'--config.workdir={workdir}'],
     cwd=ROOT,
-    env=dict(os.environ, PYTHONPATH=str(ROOT)),
+    env=environment,
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
   )
@@ -68,18 +70,18 @@ def _run(workdir: pathlib.Path, *python: str) -> tuple[int, str]:
 
 
 @pytest.mark.xdist_group('killed')
-def test_killed_runs_end_with_the_same_bits(tmp_path):
+def test_killed_runs_end_with_the_same_bits(tmp_path, job_environment):
   whole, broken = tmp_path / 'whole', tmp_path / 'broken'
-  code, output = _run(whole, '-m', 'jaxmu.main')
+  code, output = _run(job_environment, whole, '-m', 'jaxmu.main')
   assert code == 0, output
   stamps = {}
   for moment in MOMENTS:
-    code, output = _run(broken, '-c', KILLED, *moment)
+    code, output = _run(job_environment, broken, '-c', KILLED, *moment)
     assert code == -signal.SIGKILL, (moment, output)
     assert [*broken.glob('store/*/*/.draft-*')] or moment[1] == 'after'
     for path in broken.glob('store/models/*/shard_???/record.json'):
       stamps.setdefault(path, path.stat().st_mtime_ns)
-  code, output = _run(broken, '-m', 'jaxmu.main')
+  code, output = _run(job_environment, broken, '-m', 'jaxmu.main')
   assert code == 0, output
   assert stamps
   hidden = [p for p in broken.rglob('.*') if p.is_file() or 'draft' in p.name]
