@@ -1,6 +1,6 @@
 """Times the training of the default job against PyTorch.
 
-    pip install -e '.[torch]'
+    pip install -e '.[benchmarks]'
     python benchmarks/default_job.py [--rounds=2]
 
 The networks of `configs/msg_resnet.py`: 16 originals, 32 retrained, 32

@@ -1,6 +1,6 @@
 """Times training on one NVIDIA GPU, against PyTorch and against its ceiling.
 
-    pip install -e '.[torch]' 'jax[cuda13]'   # or torch without a GPU
+    pip install -e '.[benchmarks]' 'jax[cuda13]'   # or torch without a GPU
     python benchmarks/gpu.py --seconds=420    # on the GPU, again until done
     python benchmarks/gpu.py --small          # anywhere, to check that it works
 

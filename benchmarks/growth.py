@@ -1,6 +1,6 @@
 """Shows how the cost of training grows with the population and the batch.
 
-    pip install -e '.[torch]'
+    pip install -e '.[benchmarks]'
     python benchmarks/growth.py [--width=16]
 
 A population of ResNet-18 at 32x32 pixels, jaxmu against the better layout of

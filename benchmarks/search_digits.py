@@ -44,6 +44,7 @@ from jaxmu.data import splits
 from jaxmu.methods import rni
 from jaxmu.methods.parts import weights
 from jaxmu.metrics import indiscernibility
+from jaxmu.models import pytorch_names
 from jaxmu.report import progress
 from jaxmu.study import job as job_lib
 from jaxmu.study import settings as settings_lib
@@ -130,7 +131,7 @@ def acts(values: dict, name: str, task: types.Task) -> bool:
   values = {key: rounded(value) for key, value in values.items()}
   if name == 'rni':
     _, noisy = rni.choices(
-      [tensor.torch for tensor in weights.torch_tensors(task.model)],
+      [tensor.torch for tensor in pytorch_names.parameters(task.model)],
       num_coarse=values['num_epochs'] - values['fine_num_epochs'],
       quiet=values['reset_num_epochs'],
       num_noisy=int(rni.CHOSEN * values['noise_fraction']),

@@ -1,6 +1,6 @@
 """Times training against PyTorch: populations of ResNet-18 and TinyViT.
 
-    pip install -e '.[torch]'
+    pip install -e '.[benchmarks]'
     python benchmarks/training.py [--only=targets --rounds=5 --compiled]
 
 Both backends train the same models from the same weights on the same batches at

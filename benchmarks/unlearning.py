@@ -1,6 +1,6 @@
 """Times unlearning against PyTorch: MSG, CT, NG+, SCRUB and SalUN.
 
-    pip install -e '.[torch]'
+    pip install -e '.[benchmarks]'
     python benchmarks/unlearning.py [--width=16 --batch=64 --members=8]
 
 One epoch of each method with its surgery (masks, renewed kernels, saliency,

@@ -12,25 +12,13 @@
 Names are imported when they are first used, so that `import jaxmu` is fast.
 """
 
+# ruff: noqa: F405  (the names of jaxmu.api)
+
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from jaxmu.api import Audit as Audit
-  from jaxmu.api import Data as Data
-  from jaxmu.api import Design as Design
-  from jaxmu.api import JobResult as JobResult
-  from jaxmu.api import Models as Models
-  from jaxmu.api import Predictions as Predictions
-  from jaxmu.api import audit as audit
-  from jaxmu.api import load as load
-  from jaxmu.api import load_data as load_data
-  from jaxmu.api import predict as predict
-  from jaxmu.api import retrain as retrain
-  from jaxmu.api import run as run
-  from jaxmu.api import split as split
-  from jaxmu.api import train as train
-  from jaxmu.api import unlearn as unlearn
+  from jaxmu.api import *  # noqa: F403
   from jaxmu.attacks.registry import ATTACKS as ATTACKS
   from jaxmu.data.datasets import DATASETS as DATASETS
   from jaxmu.methods import METHODS as METHODS
@@ -51,12 +39,14 @@ __all__ = [
   'JobResult',
   'Models',
   'Predictions',
+  'SearchResult',
   'audit',
   'load',
   'load_data',
   'predict',
   'retrain',
   'run',
+  'search',
   'split',
   'train',
   'unlearn',

@@ -4,10 +4,11 @@ Other modules use these functions to replace files, to lock them between
 processes and to compute digests of them.
 
   write_text, write_bytes, write_arrays, replacing    one file
+  read_npy_header                                     shape and dtype alone
   atomic_folder, publish_folder                       one folder
   sweep                                               remove temporaries
   lock                                                between processes
-  sha256, digest                                      of files, of JSON
+  sha256, md5, sha256_of, digest            of files, of bytes, of JSON values
 
 A file or folder is always either the old one or the complete new one, even if
 its writer is killed. It is written under a temporary name beside its place,
@@ -30,7 +31,7 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
@@ -39,6 +40,7 @@ Path = str | os.PathLike[str]
 _SUFFIX = '.tmp'
 _DRAFT = '.draft-'
 _DRAFTS_LOCK = '.drafts.lock'
+_BLOCK = 1 << 24  # bytes hashed at a time
 
 
 def path(text: Path) -> pathlib.Path:
@@ -60,6 +62,28 @@ def path(text: Path) -> pathlib.Path:
     raise ValueError(
       f'{os.fspath(text)!r} is not a usable path ({error}): write it in full'
     ) from None
+
+
+def writable_folder(text: Path, flag: str) -> pathlib.Path:
+  """Make a folder, and check that it can be written; return its path.
+
+  Args:
+    text: the folder.
+    flag: what an error calls it, such as '--out'.
+
+  Raises:
+    ValueError: it cannot be made or written.
+  """
+  folder = path(text)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise ValueError(
+      f'{flag}={text} cannot be made ({error.strerror}); choose another folder'
+    ) from error
+  if not os.access(folder, os.W_OK):
+    raise ValueError(f'{flag}={text} cannot be written; choose another folder')
+  return folder
 
 
 @contextlib.contextmanager
@@ -120,6 +144,26 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> pathlib.Path:
   with replacing(path) as file:
     np.savez(file, **arrays)  # type: ignore[arg-type]
   return pathlib.Path(path)
+
+
+def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+  """Read the header of a `.npy` file, up to its first number.
+
+  Returns:
+    Shape and dtype of the array.
+
+  Raises:
+    ValueError: it is no such file, or of a version that is not known.
+  """
+  readers = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+  }
+  version = np.lib.format.read_magic(file)
+  if version not in readers:
+    raise ValueError(f'it has the version {version}')
+  shape, _, dtype = readers[version](file)
+  return shape, dtype
 
 
 @contextlib.contextmanager
@@ -249,6 +293,36 @@ def sha256(path: Path) -> str:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
+def md5(path: Path) -> str:
+  """Return the MD5 of a file, to compare with one that is published.
+
+  Raises:
+    OSError: there is no such file, or it cannot be read.
+  """
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'md5').hexdigest()
+
+
+def sha256_of(*parts: bytes | np.ndarray) -> str:
+  """Return the SHA-256 of the bytes of all parts, one after the other.
+
+  Arrays may be memory-mapped; they are read block by block.
+
+  Example:
+    >>> sha256_of(b'ab', b'c') == sha256_of(np.frombuffer(b'abc', np.uint8))
+    True
+  """
+  total = hashlib.sha256()
+  for part in parts:
+    if isinstance(part, bytes):
+      total.update(part)
+      continue
+    flat = np.ascontiguousarray(part).reshape(-1).view(np.uint8)
+    for start in range(0, flat.size, _BLOCK):
+      total.update(flat[start : start + _BLOCK].data)
+  return total.hexdigest()
+
+
 def digest(*inputs: Any, digits: int = 12) -> str:
   """Return hex digits that change with any of the inputs.
 
@@ -267,13 +341,12 @@ def digest(*inputs: Any, digits: int = 12) -> str:
   text = json.dumps(
     inputs, sort_keys=True, separators=(',', ':'), default=_plain
   )
-  return hashlib.sha256(text.encode()).hexdigest()[:digits]
+  return sha256_of(text.encode())[:digits]
 
 
 def _plain(value: Any) -> Any:
   if isinstance(value, np.generic):
     return value.item()
   if isinstance(value, np.ndarray):
-    data = hashlib.sha256(np.ascontiguousarray(value).tobytes())
-    return [str(value.dtype), list(value.shape), data.hexdigest()]
+    return [str(value.dtype), list(value.shape), sha256_of(value)]
   raise TypeError(f'cannot address {type(value).__name__}: {value!r}')

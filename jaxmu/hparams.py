@@ -88,8 +88,10 @@ class MostEpochs:
 NON_NEGATIVE = Interval(0.0)
 POSITIVE = Interval(0.0, low_open=True)
 FRACTION = Interval(0.0, 1.0)
-COUNT = Interval(0)
-AT_LEAST_ONE = Interval(1)
+# Beyond any use; larger numbers are typing errors, and most would not fit into
+# int32 or into memory.
+COUNT = Interval(0, 10_000_000)
+AT_LEAST_ONE = Interval(1, 10_000_000)
 ANY = Interval()
 
 # The search spaces that the benchmark shares between methods.
@@ -122,7 +124,7 @@ def leaf(
 def static(
   default: Any,
   *,
-  valid: Interval | tuple = ANY,
+  valid: Interval | tuple[Any, ...] = ANY,
   search: Any = None,
   dead: str = '',
 ) -> Any:
@@ -141,24 +143,24 @@ def derived() -> Any:
   return struct.field(default=None, metadata={'derived': True})
 
 
-def _as_leaf(value) -> np.ndarray:
+def _as_leaf(value: Any) -> np.ndarray:
   # A Python scalar is weakly typed and would be traced again beside an array.
   # Host float64 keeps a fraction exact until `prepare` has used it.
   integer = isinstance(value, int | np.integer)
   return np.asarray(value, np.int32 if integer else np.float64)
 
 
-def declared(cls: type) -> list[dataclasses.Field]:
+def declared(cls: type) -> list[dataclasses.Field[Any]]:
   """Return the fields a user may set: leaves and statics, not derived ones."""
   return [f for f in dataclasses.fields(cls) if 'hparam' in f.metadata]
 
 
-def meta(field: dataclasses.Field) -> dict[str, Any]:
+def meta(field: dataclasses.Field[Any]) -> dict[str, Any]:
   """Return what `leaf` or `static` declared for a field."""
   return field.metadata['hparam']
 
 
-def is_static(field: dataclasses.Field) -> bool:
+def is_static(field: dataclasses.Field[Any]) -> bool:
   """Return whether a field was declared with `static`."""
   return not field.metadata.get('pytree_node', True)
 
@@ -194,7 +196,7 @@ def from_config(cls: type, values: Mapping[str, Any], where: str = '') -> Any:
   return cls(**checked)
 
 
-def _check(field: dataclasses.Field, value: Any, where: str) -> Any:
+def _check(field: dataclasses.Field[Any], value: Any, where: str) -> Any:
   info = meta(field)
   valid, default = info['valid'], info['default']
   if isinstance(default, tuple):
@@ -205,24 +207,41 @@ def _check(field: dataclasses.Field, value: Any, where: str) -> Any:
   if isinstance(default, bool | str) or isinstance(valid, tuple):
     return value
   value = int(value) if isinstance(default, int) else float(value)
-  return value if is_static(field) else _as_leaf(value)
+  if is_static(field):
+    return value
+  if isinstance(value, int) and abs(value) >= 2**31:
+    raise ValueError(
+      f'{where}{field.name} = {value!r}; give a number below 2**31 (int32)'
+    )
+  return _as_leaf(value)
 
 
-def _fault(value: Any, valid: Interval | tuple, default: Any) -> str:
+_LARGEST, _SMALLEST = (
+  float(getattr(np.finfo(np.float32), end)) for end in ('max', 'tiny')
+)
+
+
+def _fault(value: Any, valid: Interval | tuple[Any, ...], default: Any) -> str:
   if isinstance(valid, tuple):
     return '' if value in valid else f'choose one of {list(valid)}'
   if isinstance(default, bool | str):
     kind = type(default).__name__
     return '' if isinstance(value, type(default)) else f'give a {kind}'
   number = isinstance(value, int | float | np.number)
-  if not number or isinstance(value, bool) or not math.isfinite(value):
+  if not number or isinstance(value, bool) or value != value:
     return 'give a finite number'
+  if abs(value) > _LARGEST:
+    return f'give a finite number, of at most {_LARGEST:.2g} (float32)'
+  if value and abs(value) < _SMALLEST:
+    return f'float32 makes it 0; give 0 or at least {_SMALLEST:.2g}'
   if isinstance(default, int) and not float(value).is_integer():
     return 'give a whole number'
   return '' if float(value) in valid else f'give a value in {valid}'
 
 
-def _check_list(field: dataclasses.Field, value: Any, where: str) -> np.ndarray:
+def _check_list(
+  field: dataclasses.Field[Any], value: Any, where: str
+) -> np.ndarray:
   size = len(meta(field)['default'])
   one_by_one = value if isinstance(value, list | tuple) else [value]
   whole = f'{where}{field.name} = {value!r}'
@@ -256,7 +275,7 @@ def stack(members: Sequence[Any]) -> Any:
   return jax.tree.map(lambda *leaves: np.stack(leaves), *members)
 
 
-def group_by_static(members: Sequence[Any]) -> dict[tuple, list[int]]:
+def group_by_static(members: Sequence[Any]) -> dict[tuple[Any, ...], list[int]]:
   """Group members that one compiled program can serve.
 
   Returns:

@@ -34,31 +34,46 @@ def main(argv: Sequence[str]) -> None:
   if {'-h', '--help', '--helpfull'} & set(argv):
     print(_help())
     return
-  # Imported late: help needs no JAX.
-  from absl import logging
+  from jaxmu import cli
 
-  from jaxmu.cli import arguments
-
-  logging.set_verbosity(logging.WARNING)
-  try:
-    request = arguments.read(argv)
-    for note in request.notes:
-      print(note)
-    set_up_jax(request.config)
+  with cli.one_line_errors():
+    chosen, plan = start(argv)
     # Imported late: the number of devices must be set before JAX starts.
-    from jaxmu.study import job, planner, run, settings
+    from jaxmu.study import job, planner, run, store
 
-    chosen = settings.from_config(request.config)
-    if request.plan:
+    if plan:
+      store.check_workdir(chosen.workdir)
       opened = job.open_job(chosen)
       run.check_job(opened, planner.plan_steps(opened))
       print(planner.plan_text(opened, tell=print))
     else:
       command = shlex.join(['python', '-m', 'jaxmu.main', *argv])
       run.run(chosen, command=command)
-  except ValueError as error:
-    logging.debug('refused', exc_info=True)
-    sys.exit(f'error: {error}')
+
+
+def start(argv: Sequence[str]) -> tuple[Any, bool]:
+  """Parse arguments and start JAX.
+
+  Returns:
+    The checked settings of the job, and whether only the plan is wanted.
+
+  Raises:
+    ValueError: an argument is wrong; the message says what to do.
+  """
+  # Imported late: help needs no JAX.
+  from absl import logging
+
+  from jaxmu.cli import arguments
+
+  logging.set_verbosity(logging.WARNING)
+  request = arguments.read(argv)
+  for note in request.notes:
+    print(note)
+  set_up_jax(request.config)
+  # Imported late: the number of devices must be set before JAX starts.
+  from jaxmu.study import settings
+
+  return settings.from_config(request.config), request.plan
 
 
 def set_up_jax(config: dict[str, Any]) -> None:
@@ -70,7 +85,7 @@ def set_up_jax(config: dict[str, Any]) -> None:
   # Wrong values are reported later, with those of all other settings.
   run = config.get('run')
   wanted = run.get('devices', 0) if isinstance(run, dict) else 0
-  given = isinstance(wanted, int) and wanted > 0
+  given = isinstance(wanted, int) and 0 < wanted <= execution.MOST_DEVICES
   devices = wanted if given else execution.cores()
   jax.config.update('jax_num_cpu_devices', devices)
   workdir = pathlib.Path(str(config.get('workdir', ''))).expanduser()

@@ -17,6 +17,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
+import jax.numpy as jnp
+
 from jaxmu import hparams as hp
 from jaxmu import precision
 from jaxmu.draws import Draws
@@ -24,6 +26,8 @@ from jaxmu.types import Array, Problem, Variables
 
 State = Any
 Info = dict[str, Array]
+# (hparams, draws, problem, state, epoch) -> (state, info)
+Epoch = Callable[[Any, Draws, Problem, State, Array], tuple[State, Info]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +127,7 @@ class Method(NamedTuple):
   name: str
   Hparams: type
   init: Callable[[Any, Draws, Problem], State]
-  epoch: Callable[[Any, Draws, Problem, State, Array], tuple[State, Info]]
+  epoch: Epoch
   card: Card
   finish: Callable[[Any, State], Variables] = _variables
   num_epochs: Callable[[Any], Array | int] = _num_epochs
@@ -244,7 +248,7 @@ def run(
     state = method.init(hparams, draws.at('init'), problem)
     for epoch in range(int(method.num_epochs(hparams))):
       state, info = method.epoch(
-        hparams, draws.at('epoch', epoch), problem, state, epoch
+        hparams, draws.at('epoch', epoch), problem, state, jnp.asarray(epoch)
       )
       infos.append(info)
   return method.finish(hparams, state), infos

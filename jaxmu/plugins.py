@@ -13,9 +13,8 @@ configuration and on a command line.
 In Python the object itself, or the module that holds it, is accepted as well.
 """
 
-import difflib
+import contextlib
 import functools
-import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -26,6 +25,8 @@ import traceback
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
+
+from jaxmu import files, terms
 
 T = TypeVar('T')
 
@@ -147,27 +148,14 @@ class Registry(Mapping[str, T], Generic[T]):
         f'my_package.my_{self.kind}, or give the path of its file, which ends '
         'in .py'
       )
-    try:
+    with _importing(place, f'{self.kind} {spec!r}: ', missing=_MISSING):
       return importlib.import_module(place)
-    except ImportError as error:
-      raise ValueError(
-        f'{self.kind} {spec!r}: module {place!r} cannot be imported ({error}); '
-        'install it, or give the path of its file, which ends in .py'
-      ) from error
-    except _TROUBLE as error:
-      raise ValueError(
-        f'{self.kind} {spec!r}: {_cannot_import(place, error)}'
-      ) from error
 
   def _load_installed(self, spec: str) -> Any:
     entry = _entry_points(self.group)[spec]
-    try:
+    remedy = '; install its package again, or correct it'
+    with _importing(entry.value, f'{self.kind} {spec!r}: ', remedy):
       return entry.load()
-    except _TROUBLE as error:
-      raise ValueError(
-        f'{self.kind} {spec!r}: {_cannot_import(entry.value, error)}; install '
-        'its package again, or correct it'
-      ) from error
 
   def _attribute_of(
     self, module: types.ModuleType, attribute: str, spec: Any
@@ -182,8 +170,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
   def _unknown(self, name: str) -> str:
     known = [*self._builtin, *self.installed()]
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f'did you mean {near[0]!r}? ' if near else ''
+    hint = terms.nearest(name, known)
     return (
       f'unknown {self.kind} {name!r}; {hint}choose one of {", ".join(known)}, '
       f'or a plug-in such as my_{self.kind}.py or my_package.my_{self.kind}'
@@ -196,11 +183,11 @@ def load_file(path: str) -> types.ModuleType:
   Raises:
     ValueError: there is no such file, or it cannot be imported.
   """
-  place = pathlib.Path(path).expanduser()
+  place = files.path(path)
   if not place.is_file():
     raise ValueError(f'no file {path!r} (looked in {pathlib.Path.cwd()})')
   place = place.resolve()
-  code = hashlib.sha256(place.read_bytes()).hexdigest()[:12]
+  code = files.sha256_of(place.read_bytes())[:12]
   name = f'jaxmu_plugin_{place.stem}_{code}'
   if name in sys.modules:
     return sys.modules[name]
@@ -208,11 +195,12 @@ def load_file(path: str) -> types.ModuleType:
   assert spec is not None and spec.loader is not None
   module = importlib.util.module_from_spec(spec)
   sys.modules[name] = module
-  try:
-    spec.loader.exec_module(module)
-  except _TROUBLE as error:
-    del sys.modules[name]
-    raise ValueError(_cannot_import(path, error)) from error
+  with _importing(path):
+    try:
+      spec.loader.exec_module(module)
+    except BaseException:
+      del sys.modules[name]
+      raise
   return module
 
 
@@ -220,8 +208,21 @@ def load_file(path: str) -> types.ModuleType:
 _TROUBLE = (Exception, SystemExit)
 
 
-def _cannot_import(place: str, error: BaseException) -> str:
-  return f'{place} cannot be imported: {_first_line(error)}'
+_MISSING = 'install it, or give the path of its file, which ends in .py'
+
+
+@contextlib.contextmanager
+def _importing(
+  place: str, kind: str = '', remedy: str = '', missing: str = ''
+) -> Iterator[None]:
+  """Turn whatever a plug-in raises when it is imported into one line."""
+  try:
+    yield
+  except _TROUBLE as error:
+    text = f'{place} cannot be imported: {_first_line(error)}{remedy}'
+    if missing and isinstance(error, ImportError):
+      text = f'module {place!r} cannot be imported ({error}); {missing}'
+    raise ValueError(f'{kind}{text}') from error
 
 
 def reason(error: BaseException) -> str:
@@ -246,7 +247,8 @@ def reason(error: BaseException) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-  return f'{type(error).__name__}: {error}'.partition('\n')[0]
+  text = str(error).partition('\n')[0]
+  return f'{type(error).__name__}: {text}' if text else type(error).__name__
 
 
 def _source_digest(spec: Any, entry: Any, kind: str) -> str:
@@ -260,13 +262,14 @@ def _source_digest(spec: Any, entry: Any, kind: str) -> str:
     )
   package = owner.__name__.partition('.')[0] if owner.__package__ else ''
   root = getattr(sys.modules.get(package), '__file__', None)
-  files = [pathlib.Path(file)]
+  sources = [pathlib.Path(file)]
   if root and pathlib.Path(root).name == '__init__.py':
-    files = sorted(pathlib.Path(root).parent.rglob('*.py'))
-  digest = hashlib.sha256()
-  for path in files:
-    digest.update(path.name.encode() + b'\0' + path.read_bytes() + b'\0')
-  return digest.hexdigest()
+    sources = sorted(pathlib.Path(root).parent.rglob('*.py'))
+  return files.sha256_of(
+    *(
+      path.name.encode() + b'\0' + path.read_bytes() + b'\0' for path in sources
+    )
+  )
 
 
 def _defining_module(spec: Any, entry: Any) -> Any:

@@ -12,10 +12,10 @@ The set is then loaded once, which checks it and fills the cache.
 
 import argparse
 import pathlib
-import sys
 import warnings
+from collections.abc import Sequence
 
-from jaxmu import files
+from jaxmu import cli, files, terms
 from jaxmu.data import custom, datasets, formats, pictures
 from jaxmu.data.catalog import CATALOG
 
@@ -29,10 +29,14 @@ _LIMITED = {
 }
 
 
-def main(argv: list[str] | None = None) -> int:
-  """Run the command; return its exit status."""
+def main(argv: Sequence[str] | None = None) -> None:
+  """Run the command.
+
+  Raises:
+    SystemExit: with a line that says what is wrong and what to do.
+  """
   args = _parser().parse_args(argv)
-  try:
+  with cli.one_line_errors():
     data_dir = datasets.find_data_dir(args.data_dir)
     _expand_paths(args)
     _check_flags(args)
@@ -41,18 +45,11 @@ def main(argv: list[str] | None = None) -> int:
       _prepare_custom(args, data_dir)
     elif args.name != 'digits':  # which comes with scikit-learn
       _prepare_named(args, args.name, data_dir, overwrite=args.overwrite)
-    with warnings.catch_warnings(record=True) as caught:
-      warnings.simplefilter('always')
-      source = datasets.load(args.name, data_dir=data_dir)
-  except (ValueError, OSError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 1
-  for warning in caught:
-    print(f'warning: {warning.message}')
-  _print_warnings(source)
+    warnings.simplefilter('always')
+    source = datasets.load(args.name, data_dir=data_dir)
+    _print_warnings(source)
   cache_dir = datasets.default_cache_dir()
   print(f'{source!r}\ndata set: {data_dir}\ncache: {cache_dir}')
-  return 0
 
 
 def _print_warnings(source: datasets.Source) -> None:
@@ -63,7 +60,7 @@ def _print_warnings(source: datasets.Source) -> None:
     formats.duplicates(source.image, source.label, source.num_dev),
   ):
     if line:
-      print(f'warning: {line}')
+      cli.warn(line)
 
 
 def _is_custom(args: argparse.Namespace) -> bool:
@@ -154,7 +151,8 @@ def _prepare_named(
     overwrite=overwrite,
   )
   if skipped:
-    print(f'left out {len(skipped)} files with malformed names:')
+    count = terms.count(len(skipped), 'file')
+    print(f'left out {count} with malformed names:')
     print('\n'.join(f'  {file}' for file in skipped))
 
 
@@ -197,10 +195,10 @@ def _read_pictures(args: argparse.Namespace) -> custom.Labelled:
   if len(listing.parts) == 2 and args.test_fraction is not None:
     raise ValueError(
       f'--test_fraction={args.test_fraction} would have no effect: '
-      f'{args.from_images} has a test part of its own; leave the flag out'
+      f'{args.from_images} has a folder test; leave the flag out'
     )
   if listing.left_out:
-    print(f'warning: {listing.left_out_line()}')
+    cli.warn(listing.left_out_line())
   blocks = pictures.read(listing, size=args.image_size)
   return custom.Labelled(
     train=blocks[0],
@@ -209,12 +207,8 @@ def _read_pictures(args: argparse.Namespace) -> custom.Labelled:
   )
 
 
-def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    prog='python -m jaxmu.prepare',
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
+def _parser() -> cli.Parser:
+  parser = cli.Parser('jaxmu.prepare', __doc__ or '')
   add = parser.add_argument
   add('name', help=f'{", ".join(sorted(CATALOG))}, a set of tfds, or a new one')
   add('--data_dir', help='folder of data sets (default $JAXMU_DATA_DIR)')
@@ -236,4 +230,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  main()

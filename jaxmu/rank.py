@@ -10,20 +10,18 @@ benchmark does not publish its rule; docs/attacks.md describes the one used
 here.
 """
 
-import functools
 import json
 import pathlib
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from absl import app, flags
 from scipy import stats
 
+from jaxmu import cli, files, terms
 from jaxmu.metrics import ranking
-from jaxmu.report import html, plots, results, tables
+from jaxmu.report import html, results, tables
 
 MIN_JOBS = 2
 _PLACES = ('first', 'second', 'third')
@@ -140,40 +138,6 @@ def rows(
   return table
 
 
-def pictures(
-  overall: Mapping[str, ranking.OverallRanking],
-  methods: Sequence[str],
-  jobs: int,
-  problems: list[str],
-) -> list[html.Picture]:
-  """Draw one diagram of ranks per metric.
-
-  Args:
-    overall: ranks by metric.
-    methods: the ranked methods.
-    jobs: how many jobs were ranked.
-    problems: gets a sentence for each picture that cannot be drawn.
-  """
-  titles = {**ranking.TITLES, 'rte': 'run time'}
-  return [
-    picture
-    for metric, ranks in overall.items()
-    for picture in html.draw(
-      f'rank_{metric}',
-      functools.partial(
-        plots.critical_difference,
-        methods,
-        ranks.mean_rank,
-        ranks.critical_difference,
-        title=f'Mean rank by {titles[metric]} (1 is best)',
-      ),
-      problems,
-      metric=titles[metric],
-      number=f'{jobs} jobs',
-    )
-  ]
-
-
 def command(folders: Sequence[str], out: str = '') -> str:
   """Return the command line that reproduces the report."""
   words = ['python', '-m', 'jaxmu.rank', f'--jobs={",".join(folders)}']
@@ -190,11 +154,11 @@ def rank(folders: Sequence[str], out: str = '') -> html.Report:
   Raises:
     ValueError: fewer than two jobs, or one that cannot be ranked.
   """
-  paths = [pathlib.Path(folder).expanduser() for folder in folders]
+  paths = [files.path(folder) for folder in folders]
   if len(set(paths)) < max(MIN_JOBS, len(paths)):
     raise ValueError(
-      f'--jobs={",".join(folders)} names {len(set(paths))} jobs; give at least '
-      f'{MIN_JOBS}, each once (a single one is ranked in its own report.html)'
+      f'--jobs={",".join(folders)}: give at least {MIN_JOBS} jobs, each once '
+      f'(a single one is ranked in its own report.html)'
     )
   every = [methods_of(path) for path in paths]
   methods = [name for name in every[0] if all(name in other for other in every)]
@@ -203,7 +167,13 @@ def rank(folders: Sequence[str], out: str = '') -> html.Report:
   overall = over_cells(cells)
   listed = ', '.join(results.label(name) for name in left_out)
   problems: list[str] = []
-  drawn = pictures(overall, methods, len(cells), problems)
+  number = terms.count(len(cells), 'job')
+  ranks = {
+    metric: (one.mean_rank, one.critical_difference, number)
+    for metric, one in overall.items()
+  }
+  titles = {**ranking.TITLES, 'rte': 'run time'}
+  drawn = html.draw_ranks(titles, methods, ranks, problems)
   warnings = [f'Left out, as not in every job: {listed}'] if left_out else []
   return html.Report(
     title=f'{len(methods)} unlearning methods over {len(cells)} jobs',
@@ -215,32 +185,20 @@ def rank(folders: Sequence[str], out: str = '') -> html.Report:
   )
 
 
-def main(argv: list[str]) -> None:
-  if len(argv) > 1:
-    raise app.UsageError(f'unknown arguments {argv[1:]}; use --jobs, --out')
-  try:
-    report = rank(flags.FLAGS.jobs, flags.FLAGS.out)
-  except ValueError as error:
-    sys.exit(f'error: {error}')
-  directory = pathlib.Path(flags.FLAGS.out).expanduser()
-  try:
+def main(argv: Sequence[str] | None = None) -> None:
+  """Run the command; see the module's docstring."""
+  parser = cli.Parser('jaxmu.rank', __doc__ or '')
+  add = parser.add_argument
+  add('--jobs', required=True, help='work directories, separated by commas')
+  add('--out', required=True, help='directory for results.csv and report.html')
+  chosen = parser.parse_args(argv)
+  with cli.one_line_errors():
+    report = rank(chosen.jobs.split(','), chosen.out)
+    directory = files.writable_folder(chosen.out, '--out')
     html.write_report(directory, report)
-  except OSError as error:
-    sys.exit(f'error: --out={flags.FLAGS.out} cannot be written: {error}')
   tables.show_table(report.rows)
   print(f'{directory / "report.html"} written')
 
 
-def run() -> None:
-  """Entry point."""
-  # Here, so that importing this module beside `jaxmu.attack` defines no flag.
-  flags.DEFINE_list('jobs', [], 'Work directories of finished jobs.')
-  flags.DEFINE_string(
-    'out', None, 'Directory for results.csv, plots and report.html.'
-  )
-  flags.mark_flag_as_required('out')
-  app.run(main)
-
-
 if __name__ == '__main__':
-  run()
+  main()

@@ -58,30 +58,20 @@ def main(argv: Sequence[str]) -> None:
   if {'-h', '--help', '--helpfull'} & set(argv):
     print(__doc__)
     return
-  # Imported late: help needs no JAX.
-  from absl import logging
-
+  from jaxmu import cli
   from jaxmu import main as job_command
-  from jaxmu.cli import arguments
 
-  logging.set_verbosity(logging.WARNING)
-  try:
-    request = arguments.read(argv)
-    for note in request.notes:
-      print(note)
-    job_command.set_up_jax(request.config)
+  with cli.one_line_errors():
+    chosen, plan = job_command.start(argv)
     # Imported late: the number of devices must be set before JAX starts.
-    from jaxmu.study import settings
+    from jaxmu.study import store
     from jaxmu.tuning import driver
 
-    chosen = settings.from_config(request.config)
-    if request.plan:
+    store.check_workdir(chosen.workdir)
+    if plan:
       print(driver.plan_text(chosen))
     else:
       driver.run(chosen)
-  except ValueError as error:
-    logging.debug('refused', exc_info=True)
-    sys.exit(f'error: {error}')
 
 
 if __name__ == '__main__':

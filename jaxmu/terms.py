@@ -1,6 +1,8 @@
-"""The meaning of a number of a report: an entry of the glossary."""
+"""Words of reports and messages: meanings of numbers, counts, hints."""
 
 import dataclasses
+import difflib
+from collections.abc import Iterable
 
 BENCHMARK = 'Cadet et al. 2024, arXiv 2410.01276'
 PROJECT = 'this project'
@@ -41,3 +43,43 @@ class Term:
           f'{name} of the term {self.title!r} is {value!r}; choose one of '
           f'{", ".join(map(repr, allowed))}'
         )
+
+
+def count(number: int, noun: str, plural: str = '') -> str:
+  """Return a number with its noun.
+
+  Example:
+    >>> count(1, 'file'), count(1200, 'file'), count(2, 'index', 'indices')
+    ('1 file', '1,200 files', '2 indices')
+  """
+  return f'{number:,} {noun if number == 1 else plural or noun + "s"}'
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+  """Return 'did you mean ...? ' for the known name nearest to a wrong one.
+
+  Besides similar spellings in any case, it suggests names that contain the
+  wrong one (`epochs` for `num_epochs`) or that it abbreviates (`lr` for
+  `learning_rate`).
+
+  Returns:
+    '' if none is near.
+
+  Example:
+    >>> nearest('FT', ['ct', 'ft'])
+    "did you mean 'ft'? "
+  """
+  name, by_case = name.lower(), {one.lower(): one for one in known}
+  initials = [
+    one for one in by_case if name == ''.join(w[:1] for w in one.split('_'))
+  ]
+  close = difflib.get_close_matches(name, by_case, n=1)
+  inside = [one for one in by_case if len(name) > 2 and name in one]
+  similar = [*initials, *close, *inside]
+  return f'did you mean {by_case[similar[0]]!r}? ' if similar else ''
+
+
+def choices(name: str, known: Iterable[str]) -> str:
+  """Return the remedy for a wrong name: the nearest known one, and all."""
+  known = list(known)
+  return f'{nearest(name, known)}choose from {", ".join(known)}'

@@ -12,12 +12,15 @@ only `jaxmu.population` maps over several.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import jax
+import numpy as np
 from flax import struct
 
-Array = Any  # of JAX inside programs, of NumPy on the host
+Array = jax.Array
+# Structures that are used on the host as well as in programs.
+ArrayT = TypeVar('ArrayT', jax.Array, np.ndarray)
 Key = jax.Array  # a typed key of `jax.random.key`
 Params = Any  # nested dict of arrays
 Variables = dict[str, Any]  # {'params': Params, 'batch_stats': nested dict}
@@ -54,15 +57,15 @@ class Transform:
 
 
 @struct.dataclass
-class Split:
+class Split(Generic[ArrayT]):
   """Which examples one member retains, forgets and validates on.
 
   There are no test indices, so that a method cannot use them.
   """
 
-  retain: Array  # i32[R]
-  forget: Array  # i32[F]
-  val: Array  # i32[V]
+  retain: ArrayT  # i32[R]
+  forget: ArrayT  # i32[F]
+  val: ArrayT  # i32[V]
 
 
 @struct.dataclass
@@ -98,5 +101,5 @@ class Problem:
   """
 
   task: Task
-  split: Split
+  split: Split[Array]
   start: Variables

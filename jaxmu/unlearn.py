@@ -14,6 +14,7 @@ The module is callable, so that `jaxmu.unlearn('msg', original)` is the function
 
 import argparse
 import ast
+import functools
 import inspect
 import os
 import sys
@@ -21,7 +22,7 @@ import types
 from collections.abc import Sequence
 from typing import Any
 
-_USAGE = 'python -m jaxmu.unlearn'
+from jaxmu import cli
 
 
 class _Callable(types.ModuleType):
@@ -42,13 +43,6 @@ class _Callable(types.ModuleType):
 sys.modules[__name__].__class__ = _Callable
 
 
-class _Parser(argparse.ArgumentParser):
-  """Reports errors in one line."""
-
-  def error(self, message: str) -> Any:
-    sys.exit(f'error: {message}; see {_USAGE} --help')
-
-
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
   """Return the options of the command and the method's hyper-parameters.
 
@@ -58,47 +52,32 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
   Raises:
     SystemExit: an option is unknown or missing; the message names it.
   """
-  parser = _Parser(
-    prog=_USAGE,
-    description='Delete training examples from one trained model.',
-    epilog='--hparams.NAME=VALUE sets a hyper-parameter of the method, and '
-    '--model_options.NAME=VALUE an option of the model.',
-    allow_abbrev=False,
+  parser = cli.Parser(
+    'jaxmu.unlearn',
+    'Delete training examples from one trained model.',
+    '--hparams.NAME=VALUE sets a hyper-parameter of the method, and '
+    '--model_options.NAME=VALUE\nan option of the model.',
   )
-  needed = dict(required=True, metavar='FILE')
-  parser.add_argument('--checkpoint', help='the trained model', **needed)  # type: ignore[arg-type]
-  parser.add_argument('--forget', help='indices, one per line', **needed)  # type: ignore[arg-type]
-  parser.add_argument(
-    '--out', required=True, metavar='DIR', help='folder to write'
-  )
-  parser.add_argument('--data', default='digits', help='name or folder')
-  parser.add_argument('--data_dir', help='folder of prepared data sets')
-  parser.add_argument('--method', default='ft', help='see jaxmu.METHODS')
-  parser.add_argument('--model', default='resnet18', help='see jaxmu.MODELS')
-  parser.add_argument('--val', help='indices that were not trained on')
-  parser.add_argument('--seed', type=int, default=0)
+  add = functools.partial(parser.add_argument, metavar='FILE')
+  add('--checkpoint', help='the trained model', required=True)
+  add('--forget', help='indices, one per line', required=True)
+  add('--out', help='folder to write', required=True, metavar='DIR')
+  add('--data', help='name or folder', default='digits', metavar='NAME')
+  add('--data_dir', help='folder of prepared data sets', metavar='DIR')
+  add('--method', help='see jaxmu.METHODS', default='ft', metavar='NAME')
+  add('--model', help='see jaxmu.MODELS', default='resnet18', metavar='NAME')
+  add('--val', help='indices that were not trained on')
+  add('--seed', help='of all draws', type=int, default=0, metavar='SEED')
   chosen, rest = parser.parse_known_args(argv)
   nested: dict[str, dict[str, Any]] = {'hparams': {}, 'model_options': {}}
   for word in rest:
     section, _, tail = word.removeprefix('--').partition('.')
     name, equals, value = tail.partition('=')
     if not word.startswith('--') or section not in nested or not equals:
-      parser.error(f'unknown option {word!r}{_hint(parser, word)}')
+      parser.unknown(word, [f'--{part}.NAME=VALUE' for part in nested])
     nested[section][name] = _value(value)
   chosen.model_options = nested['model_options']
   return chosen, nested['hparams']
-
-
-def _hint(parser: argparse.ArgumentParser, word: str) -> str:
-  import difflib
-
-  known = [o for action in parser._actions for o in action.option_strings]
-  known += ['--hparams.NAME=VALUE', '--model_options.NAME=VALUE']
-  name = word.partition('=')[0]
-  if '.' in name:  # only the section matters
-    name = f'{name.partition(".")[0]}.NAME=VALUE'
-  near = difflib.get_close_matches(name, known, n=1)
-  return f', did you mean {near[0]}?' if near else ''
 
 
 def _value(text: str) -> Any:
@@ -112,9 +91,9 @@ def _value(text: str) -> Any:
 def main(argv: Sequence[str] | None = None) -> None:
   """Answer a deletion request; see the module's docstring."""
   chosen, hparams = parse(sys.argv[1:] if argv is None else argv)
-  from jaxmu.api import inputs, request
+  with cli.one_line_errors():
+    from jaxmu.api import inputs, request
 
-  try:
     # A folder that cannot be written must not cost the unlearned model.
     if os.path.exists(os.path.expanduser(chosen.checkpoint)):
       request.make_folder(chosen.out, chosen.checkpoint)
@@ -131,8 +110,6 @@ def main(argv: Sequence[str] | None = None) -> None:
       **hparams,
     )
     folder = deletion.save(chosen.out, like=chosen.checkpoint)
-  except (ValueError, OSError, ImportError) as error:
-    sys.exit(f'error: {error}')
   print(deletion)
   print(f'\n{folder / "report.md"} lists what could not be checked.')
 

@@ -15,6 +15,9 @@ if importlib.metadata.version('jaxlib').startswith('0.10.'):
   _QUICK.append('--xla_cpu_use_fusion_emitters=false')
 os.environ['XLA_FLAGS'] = ' '.join([*_QUICK, os.environ.get('XLA_FLAGS', '')])
 
+# Programs of whole jobs run longer than they compile, even those of tests.
+_OPTIMISED = ' '.join(_QUICK).replace('level=0', 'level=1')
+
 _CACHE = pathlib.Path(__file__).parent.parent / '.jax_cache'
 
 jax.config.update('jax_num_cpu_devices', 8)
@@ -63,6 +66,19 @@ def pytest_addoption(parser):
     help='which recorded runs to replay: a few, which is the default; all, '
     'which is the default where their folder is named; or all but the few',
   )
+
+
+@pytest.fixture(scope='session')
+def job_environment() -> dict[str, str]:
+  """Environment of a process that runs a whole job: optimised, two devices."""
+  return {
+    **os.environ,
+    'XLA_FLAGS': _OPTIMISED,
+    'JAX_NUM_CPU_DEVICES': '2',
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.2',
+    'JAX_COMPILATION_CACHE_DIR': str(_CACHE),
+    'PYTHONPATH': str(_CACHE.parent),
+  }
 
 
 @pytest.fixture

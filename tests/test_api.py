@@ -18,7 +18,7 @@ from PIL import Image
 import jaxmu
 from jaxmu import method as method_lib
 from jaxmu import methods, models
-from jaxmu.api import inputs, jobs, request, sweeps
+from jaxmu.api import jobs, request, sweeps
 from jaxmu.draws import Draws
 from jaxmu.study import job as job_lib
 from jaxmu.study import stages
@@ -214,40 +214,6 @@ def test_impossible_designs_are_refused():
   )
 
 
-def test_files_of_indices(tmp_path):
-  path = tmp_path / 'ids.txt'
-  read = functools.partial(inputs.read_ids, num_dev=100)
-  path.write_bytes('\ufeff# a request\n7  # one\n\n3\n'.encode())
-  assert read(path).tolist() == [3, 7]
-  np.savetxt(path, [5, 1])
-  assert read(path).tolist() == [1, 5]
-  np.save(tmp_path / 'ids.npy', np.array([9, 2]))
-  assert read(tmp_path / 'ids.npy').tolist() == [2, 9]
-  wrong = []
-  for text, words in {
-    '': ('empty',),
-    '# nothing\n': ('empty',),
-    '3\n1_0\n': ('line 2', "'1_0'", 'one index per line'),
-    '3 4\n': ('line 1', "'3 4'"),
-    '1.5\n': ("'1.5'",),
-    '3\n100\n': ('100', '0..99'),
-    '-1\n': ('-1', '0..99'),
-    '9' * 17: ('outside 0..99',),
-    '3\n3\n': ('repeats 3',),
-    'inf\n': ("'inf'",),
-  }.items():
-    path.write_text(text)
-    message = _message(read, path)
-    wrong += [(text, message) for word in words if word not in message]
-  assert not wrong
-  assert 'does not exist' in _message(read, tmp_path / 'no')
-  assert 'is a folder' in _message(read, tmp_path)
-  path.write_bytes(b'\xff\xfe3\x00')
-  assert 'cannot be read' in _message(read, path)
-  np.save(tmp_path / 'ids.npy', np.array([0.5]))
-  assert 'integers' in _message(read, tmp_path / 'ids.npy')
-
-
 # Training and unlearning.
 
 
@@ -286,6 +252,24 @@ def test_a_job_and_the_functions_train_the_same_bits(tmp_path, capsys):
   assert 'did you mean' in _message(job.models, 'ftt')
   with pytest.raises(ValueError, match='in the file of every method; choose'):
     job.scores('original')
+  # An audit of the same models gives the numbers of the job.
+  populations = [job.models('ft'), job.models('retrain')]
+  own = jaxmu.audit(populations[0], against=populations[1])
+  differ = [
+    (row, own[row.method, row.metric])
+    for row in job.rows
+    if row.metric not in ('seconds', 'rte', 'rte_cold')
+    and not np.allclose(
+      [row.value, row.low, row.high, row.retrained],
+      [
+        getattr(own[row.method, row.metric], field)
+        for field in ('value', 'low', 'high', 'retrained')
+      ],
+      rtol=1e-6,
+      equal_nan=True,
+    )
+  ]
+  assert not differ
   audited = jaxmu.audit(job.scores('ft'), attacks=['loss'])
   assert np.isfinite(audited['unlearned', 'loss_auc'].value)
   capsys.readouterr()
@@ -349,7 +333,7 @@ def test_what_lists_mean():
   _refuses(
     [
       (
-        ('learning_rat', 'did you mean learning_rate'),
+        ('learning_rat', "did you mean 'learning_rate'"),
         expand,
         ({'learning_rat': 1.0}, 1),
         {},
@@ -444,7 +428,7 @@ def test_wrong_calls_are_refused_before_training():
     [
       (('resnet81',), train, (data, design), {'model': 'resnet81'}),
       (
-        ('learning_rte', 'did you mean learning_rate'),
+        ('learning_rte', "did you mean 'learning_rate'"),
         train,
         (data, design),
         {'model': 'tiny', 'learning_rte': 0.1},
@@ -538,8 +522,15 @@ def test_models_are_saved_exported_and_loaded(tmp_path):
       (('{sed}', '{seed}'), found.export, ('{sed}.safetensors',), {}),
       (('member = 9', '0 to 5'), found.model, (9,), {}),
       (('3 checkpoints', '6 training sets'), jaxmu.load, (paths[:3],), options),
-      (('data is missing',), jaxmu.load, (files,), {}),
-      (('no file or folder',), jaxmu.load, (tmp_path / 'none*',), {}),
+      (('holds weights alone', 'data and design'), jaxmu.load, (files,), {}),
+      (('matches no file',), jaxmu.load, (tmp_path / 'none*',), {}),
+      (('no file or folder',), jaxmu.load, (tmp_path / 'none',), {}),
+      (
+        ('no record.json', 'no finished job'),
+        jaxmu.load,
+        (tmp_path / 'mine',),
+        {},
+      ),
     ]
   )
 
@@ -625,6 +616,23 @@ def test_audits_give_rows_tables_frames_pictures_and_reports(tmp_path):
   assert again['retrain', 'loss_auc'].value == pytest.approx(
     found['retrain', 'loss_auc'].value
   )
+  # Distances between weights, and counted work, as in the table of a job.
+  weights = [
+    [m.model(p)['params'] for p in range(6)] for m in (unlearned, retrained)
+  ]
+  gaps = []
+  for ours, theirs in zip(*weights, strict=True):
+    flat = [
+      np.concatenate([np.ravel(x) for x in jax.tree.leaves(one)])
+      for one in (ours, theirs)
+    ]
+    gaps.append(np.linalg.norm(flat[0] - flat[1]) / np.linalg.norm(flat[0]))
+  distance = found['ft', 'distance_retrained']
+  assert distance.value == pytest.approx(np.mean(gaps), rel=1e-4)
+  assert np.isfinite(found['ft', 'distance_original'].value)
+  assert found['original', 'distance_original'].value == 0
+  assert found['ft', 'rte_counted'].value > 1
+  assert found['retrain', 'rte_counted'].value == 1
   alone = jaxmu.audit(unlearned, attacks=())
   assert {r.metric for r in alone.rows} >= {'ra', 'fa', 'ta'}
   assert not [r for r in alone.rows if r.method == 'retrain']
@@ -682,15 +690,15 @@ def test_a_job_refuses_names_that_do_not_exist(tmp_path):
     [
       (('mgs',), run, ('mgs',), {}),
       (
-        ('trian', 'did you mean train'),
+        ('trian', "did you mean 'train'"),
         run,
         ('ft',),
         {'trian': {'num_epochs': 1}},
       ),
-      (('trian', 'did you mean train'), run, ('ft',), {'trian': {}}),
+      (('trian', "did you mean 'train'"), run, ('ft',), {'trian': {}}),
       (("compare = 'ga'; give a list",), run, ('ft',), {'compare': 'ga'}),
       (('num_epoch', 'num_epochs'), run, ('ft',), {'train': {'num_epoch': 1}}),
-      (('it has no fields',), run, ('ft',), {'overrides': {'seed.x': 1}}),
+      (('has no fields',), run, ('ft',), {'overrides': {'seed.x': 1}}),
       (('jaxmu.prepare',), run, ('ft',), {'data': _data()}),
       (('unknown data set',), run, ('ft',), {'data': 'digit'}),
     ]
@@ -758,9 +766,9 @@ def test_the_command_answers_a_deletion_request(tmp_path, capsys):
 
   wrong = []
   for word, expected in {
-    '--hparams.learning_rat=1': 'did you mean learning_rate',
-    '--hparam.num_epochs=1': 'did you mean --hparams.NAME=VALUE',
-    '--metod=ft': 'did you mean --method',
+    '--hparams.learning_rat=1': "did you mean 'learning_rate'",
+    '--hparam.num_epochs=1': "did you mean '--hparams.NAME=VALUE'",
+    '--metod=ft': "did you mean '--method'",
     '--method=mgs': 'mgs',
     '--checkpoint=none.safetensors': 'none.safetensors',
     '--data=digit': 'digit',

@@ -10,10 +10,11 @@ import sys
 import numpy as np
 import pytest
 
-from jaxmu import attack
+import jaxmu
+from jaxmu import attack, files
+from jaxmu.api import audits
 from jaxmu.attacks import registry, scores
 from jaxmu.report import glossary, results, tables
-from jaxmu.report import html as html_lib
 from tests.attacks import populations, test_suite
 
 
@@ -23,19 +24,22 @@ def write(folder: pathlib.Path, **changes) -> pathlib.Path:
   return path
 
 
+def _scores(path: pathlib.Path) -> scores.Scores:
+  return scores.from_arrays(audits.read_scores(path))
+
+
 def call(*arguments: str) -> subprocess.CompletedProcess:
   return subprocess.run(
     [sys.executable, '-m', 'jaxmu.attack', *arguments],
     capture_output=True,
     text=True,
-    timeout=300,
   )
 
 
 def test_outputs_are_compared_with_those_of_retrained_models():
   arrays = test_suite.make_arrays()
   group = np.asarray(arrays['split']) // 2
-  found = attack.output_rows(arrays, group)
+  found = audits.output_rows(arrays, group)
   assert not glossary.missing(row.metric for row in found)
   rows = {(r.method, r.metric.removeprefix('outputs_')): r for r in found}
   p = np.exp(arrays['retrained_logits'].astype(float))
@@ -62,7 +66,7 @@ def test_outputs_are_compared_with_those_of_retrained_models():
     np.mean(averages), rel=1e-5
   )
   assert 0 <= rows['unlearned', 'disagreement'].value <= 1
-  assert attack.output_rows({'state': state}, group) == []
+  assert audits.output_rows({'state': state}, group) == []
 
 
 def _same(row, estimate, retrained):
@@ -83,9 +87,9 @@ def test_report_of_a_file(tmp_path):
   rows = results.read_csv(out / 'results.csv')
   value = {(row.method, row.metric): row for row in rows}
   for one in registry.run(
-    attack.read(str(path)), attacks=['ulira', 'per_example', 'klom']
+    _scores(path), attacks=['ulira', 'per_example', 'klom']
   ):
-    method = attack.METHODS[one.population]
+    method = audits.METHODS[one.population]
     null = value.get(('retrain', one.metric))
     _same(
       value.pop((method, one.metric)) if method != 'retrain' else null,
@@ -99,7 +103,7 @@ def test_report_of_a_file(tmp_path):
   assert 'U-LiRA' in html and 'complementary pairs' in html
   for name in ('roc', 'trade_off', 'log_odds', 'vulnerability'):
     assert (out / 'plots' / f'{name}.png').stat().st_size > 1000
-  data = attack.read(str(path))
+  data = _scores(path)
   ratio = registry.score('ulira', data)['unlearned']
   with np.load(out / 'membership.npz') as said:
     np.testing.assert_array_equal(said['log_ratio'], ratio.astype(np.float32))
@@ -136,10 +140,9 @@ def test_failed_models_are_said(tmp_path):
   failed = np.zeros(32, bool)
   failed[:5] = True
   path = write(tmp_path, failed=failed, retrained_failed=~np.zeros(32, bool))
-  data = attack.read(str(path))
-  report = attack.make_report(
-    data, attack.run_attacks(data, registry.choose(data, ['loss']), (0.1,))
-  )
+  report = audits.of_scores(
+    audits.read_scores(path), 'x', ['loss'], (0.1,)
+  ).report()
   assert report.failed == {'unlearned': (5, 32), 'retrain': (32, 32)}
   text = ' '.join([*report.warnings, *report.findings])
   assert '5 of 32 models failed' in text and 'all 32 models failed' in text
@@ -171,16 +174,13 @@ def test_no_value_of_scores_ends_a_report(tmp_path, scores_of):
     'state': state,
     'split': split,
   }
-  data = attack.check('x', arrays)
-  chosen = registry.choose(data, None)
-  attacked = attack.run_attacks(data, chosen, (0.1,))
-  report = attack.make_report(data, attacked)
-  html_lib.write_report(tmp_path, report)
+  audit = audits.of_scores(arrays, 'x', None, (0.1,), costly=True)
+  report = audit.report()
+  audit.save(tmp_path, report)
   tables.show_attacks(report.rows)
   shown = {glossary.attack_of(row.metric) for row in report.rows}
-  assert shown | set(attacked.failed) == {one.name for one in chosen}
-  for name, reason in attacked.failed.items():
-    assert any(reason in text for text in report.warnings), name
+  data = scores.from_arrays(arrays)
+  assert shown == set(registry.possible_attacks(data))
 
 
 def test_errors_end_before_any_work(tmp_path):
@@ -195,13 +195,18 @@ def test_errors_end_before_any_work(tmp_path):
   cut.write_bytes(good.read_bytes()[:-200])
   blocked = tmp_path / 'file'
   blocked.write_text('')
+  read = audits.read_scores
   cases = [
-    (attack.read, str(tmp_path / 'none.npz'), 'no such file'),
-    (attack.read, str(text), 'plain arrays'),
-    (attack.read, str(pickled), 'plain arrays'),
-    (attack.read, str(array), r'\(it is one array\); write it with'),
-    (attack.read, str(cut), 'it is damaged'),
-    (attack.check_directory, str(blocked / 'out'), '--out='),
+    (read, str(tmp_path / 'none.npz'), 'no file'),
+    (read, str(text), 'text.npz cannot be read'),
+    (read, str(pickled), 'holds Python objects'),
+    (read, str(array), r'it is one array: write an archive'),
+    (read, str(cut), 'it is damaged'),
+    (
+      lambda out: files.writable_folder(out, '--out'),
+      blocked / 'out',
+      '--out=',
+    ),
     (attack.parse_fprs, ['0.1', '10'], "'10'"),
     (attack.parse_fprs, ['ten'], "'ten'"),
   ]
@@ -209,27 +214,58 @@ def test_errors_end_before_any_work(tmp_path):
     with pytest.raises(ValueError, match=message):
       function(argument)
   assert attack.parse_fprs(['0.5']) == (0.5,)
-  assert attack.read(str(good)).state.shape == (32, 88)
+  assert _scores(good).state.shape == (32, 88)
   broken = write(tmp_path, state=np.zeros((2, 2)))
   with pytest.raises(ValueError, match=r'scores\.npz: state is float64'):
-    attack.read(str(broken))
+    jaxmu.audit(broken)
 
 
 def test_a_refusal_is_one_line_and_an_exit_code(tmp_path):
   path = write(tmp_path)
-  done = call(
-    f'--scores={path}', f'--out={tmp_path / "out"}', '--attacks=magic'
+  words = [f'--scores={path}', f'--out={tmp_path / "out"}']
+  wrong = []
+  for argv, expected in (
+    ([*words, '--attacks=magic'], 'unknown attack'),
+    ([*words, '--attacks=ULIRA'], "did you mean 'ulira'"),
+    ([*words, '--fprs=2'], "--fprs has '2'"),
+    ([*words, '--atacks=loss'], "did you mean '--attacks'"),
+    (words[1:], '--scores'),
+    ([words[0]], '--out'),
+    ([words[1], f'--scores={tmp_path}/none.npz'], 'none.npz'),
+  ):
+    with pytest.raises(SystemExit) as caught:
+      attack.main(argv)
+    text = str(caught.value.code)
+    if not text.startswith('error: ') or '\n' in text or expected not in text:
+      wrong.append((argv, text))
+  assert not wrong
+  done = call(*words, '--attacks=magic')
+  assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+
+
+def test_an_attack_that_raises_is_named_with_its_error_and_file(tmp_path):
+  path = tmp_path / 'fragile.py'
+  path.write_text(
+    'from jaxmu.attacks import single_model\n'
+    'import dataclasses\n'
+    'def report(*arguments):\n'
+    '  return {}[3]\n'
+    'ATTACK = dataclasses.replace(\n'
+    "  single_model.LOSS, name='fragile', report=report)\n"
   )
-  assert done.returncode == 1
-  assert 'unknown attack' in done.stderr and 'Traceback' not in done.stderr
+  arrays = test_suite.make_arrays()
+  audit = audits.of_scores(arrays, 'x', [str(path), 'loss'], (0.1,))
+  assert audit.missing['unlearned', 'fragile_auc'] == (
+    'KeyError: 3 (fragile.py, line 4)'
+  )
+  assert any('fragile.py, line 4' in line for line in audit.warnings)
+  assert np.isfinite(audit['unlearned', 'loss_auc'].value)
 
 
 def test_refused_and_pooled_numbers_are_explained():
-  data = scores.from_arrays(test_suite.make_arrays())
-  found = registry.run(data, attacks=['ulira'], fprs=(0.0001, 0.01))
-  attacked = attack.Attacked()
-  attacked.add(found)
-  text = '\n'.join(attack.notes(attacked))
+  arrays = test_suite.make_arrays()
+  audit = audits.of_scores(arrays, 'x', ['ulira'], (0.0001, 0.01))
+  text = '\n'.join(audit.warnings)
   assert 'needs 100000' in text and 'one threshold for all' in text
 
 
@@ -256,7 +292,7 @@ def test_the_page_on_defects_names_tests_that_exist():
 
 
 def test_every_number_has_a_glossary_entry():
-  data = scores.from_arrays(test_suite.make_arrays())
-  attacked = attack.run_attacks(data, registry.choose(data, None), (0.01,))
-  assert not attacked.failed
-  assert not glossary.missing(row.metric for row in attack.rows(attacked))
+  audit = audits.of_scores(
+    test_suite.make_arrays(), 'x', None, (0.01,), costly=True
+  )
+  assert not glossary.missing(row.metric for row in audit.rows)

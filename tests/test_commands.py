@@ -8,6 +8,7 @@ import pathlib
 import shlex
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -116,6 +117,18 @@ SLIPS = [
     ['--config=ft_resnet', '--config.model.options.widht=8'],
     ["no option 'widht'", 'width'],
   ),
+  (
+    ['--config=ft_resnet', f'--config.run.devices={10**12}'],
+    ['config.run.devices = 1000000000000; give a value in'],
+  ),
+  (
+    ['--config=ft_resnet', '--plan', '--workdir=/dev/null'],
+    ["config.workdir = '/dev/null'", 'not a folder', '--config.workdir=PATH'],
+  ),
+  (
+    ['--config=ft_resnet:mnist', '--config.data.folder=nowhere', '--workdir=x'],
+    ['MNIST is not in nowhere', 'jaxmu.prepare mnist', '--config.data.folder'],
+  ),
 ]
 
 FILES = {
@@ -151,7 +164,6 @@ def _process(*command: str, folder: pathlib.Path, **options):
     env=dict(os.environ, PYTHONPATH=str(ROOT)),
     capture_output=True,
     text=True,
-    timeout=240,
     **options,
   )
 
@@ -194,6 +206,53 @@ def test_commands_are_known_without_importing_jax(folder):
 def test_unknown_command_gives_the_nearest(capsys):
   assert cli.main(['prepair']) == 2
   assert "'prepair'; did you mean 'prepare'" in capsys.readouterr().err
+
+
+def test_bad_input_of_every_command_is_one_line(folder, capsys):
+  """A missing or unknown option, a missing file, and a wrong name."""
+  commands = {
+    name: importlib.import_module(one.module)
+    for name, one in cli.COMMANDS.items()
+  }
+  files = ['--scores=none.npz', '--out=out']
+  request = ['--checkpoint=none.pth', '--forget=ids.txt', '--out=out']
+  cases = [
+    ('audit', [], '--scores'),
+    ('audit', [*files, '--atacks=loss'], "did you mean '--attacks'"),
+    ('audit', files, 'none.npz'),
+    ('rank', [], '--jobs'),
+    ('rank', ['--jobs=a,b', '--out=out', 'more'], "'more'"),
+    ('rank', ['--jobs=a,b', '--out=out'], 'a has no per_cluster.csv'),
+    ('prepare', [], 'name'),
+    ('prepare', ['pets', '--from_imges=x'], "did you mean '--from_images'"),
+    ('prepare', ['pets', '--from_images=none'], 'none'),
+    ('prepare', ['mnist', '--manual_dir=none'], 'none is not a folder'),
+    ('unlearn', [], '--checkpoint'),
+    ('unlearn', [*request, '--metod=ft'], "did you mean '--method'"),
+    ('unlearn', [*request, '--data=none'], "unknown data set 'none'"),
+    ('unlearn', [*request, '--data=cifar10', '--data_dir=.'], 'cifar10'),
+    ('run', [], 'no configuration'),
+    (
+      'run',
+      ['--config=ft_resnet:cifar10', '--config.data.folder=.'],
+      'cifar10',
+    ),
+  ]
+  wrong = []
+  for name, argv, expected in cases:
+    with pytest.raises(SystemExit) as end:
+      commands[name].main(argv)
+    text, printed = str(end.value.code), capsys.readouterr()
+    one_line = text.startswith('error: ') and len(text.splitlines()) == 1
+    if not one_line or printed.err or expected not in text:
+      wrong.append((name, argv, text, printed))
+  assert not wrong
+
+
+def test_warnings_of_commands_are_plain_lines(capsys):
+  with cli.one_line_errors():
+    warnings.warn('two\n  lines', stacklevel=1)
+  assert capsys.readouterr().err == 'Warning: two lines\n'
 
 
 def test_console_script_is_the_command():

@@ -146,6 +146,15 @@ def test_only_the_suffix_paper_is_taken_and_sets_the_cited_options():
       recipes.named('scrub_resnet')(scale)
 
 
+def test_the_benchmark_is_the_paper_whatever_is_built_in(monkeypatch):
+  assert len(set(recipes.PAPER_METHODS)) == 18
+  before = recipes.benchmark('cifar10')
+  assert {'ft', *before['compare']} == set(recipes.PAPER_METHODS)
+  extra = methods.get('ct')._replace(name='extra')
+  monkeypatch.setitem(methods.METHODS._builtin, 'extra', extra)
+  assert recipes.benchmark('cifar10') == before
+
+
 def test_changed_method_takes_its_own_settings_and_folder():
   for old in ('ft_resnet', 'neggrad_plus_tinyvit'):
     for scale in SCALES:

@@ -81,11 +81,16 @@ def _assert_one_table(folder: pathlib.Path):
     assert words in page, words
 
 
-def _python(*arguments: str, path: pathlib.Path, cwd: pathlib.Path) -> str:
-  paths = [str(path), str(ROOT), os.environ.get('PYTHONPATH', '')]
+def _python(
+  *arguments: str,
+  path: pathlib.Path,
+  cwd: pathlib.Path,
+  environment: dict[str, str],
+) -> str:
+  paths = os.pathsep.join([str(path), environment['PYTHONPATH']])
   done = subprocess.run(
     [sys.executable, *arguments],
-    env={**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, paths))},
+    env={**environment, 'PYTHONPATH': paths},
     cwd=cwd,
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
@@ -95,7 +100,7 @@ def _python(*arguments: str, path: pathlib.Path, cwd: pathlib.Path) -> str:
   return done.stdout
 
 
-def test_an_installed_package_is_known_by_its_names(tmp_path):
+def test_an_installed_package_is_known_by_its_names(tmp_path, job_environment):
   installed, folder = tmp_path / 'installed', tmp_path / 'job'
   _python(
     *('-m', 'pip', 'install', '--quiet', '--no-deps', '--no-build-isolation'),
@@ -103,6 +108,7 @@ def test_an_installed_package_is_known_by_its_names(tmp_path):
     str(shutil.copytree(PACKAGE, tmp_path / 'source')),
     path=installed,
     cwd=tmp_path,
+    environment=job_environment,
   )
   fields = {
     **SMALL,
@@ -118,6 +124,7 @@ def test_an_installed_package_is_known_by_its_names(tmp_path):
     *(f'--config.{name}={value}' for name, value in fields.items()),
     path=installed,
     cwd=tmp_path,
+    environment=job_environment,
   )
   assert 'all checked' in printed
   assert re.search(r'^HR  .*\d', printed, re.M)

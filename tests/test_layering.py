@@ -27,7 +27,7 @@ _BASE = {
 MAY_IMPORT = {
   'types': set(),
   'states': set(),
-  'plugins': set(),
+  'plugins': {'files', 'terms'},
   'terms': set(),
   'files': set(),
   'hparams': set(),
@@ -54,31 +54,40 @@ MAY_IMPORT = {
     *_BASE,
   },
   'study': None,  # everything but the commands
+  'tuning': None,
   'api': None,
   '__main__': {'cli'},
   'cli': {'cli', 'study', 'methods', *_BASE},
-  'main': {'cli', 'study'},
-  'unlearn': {'api'},
-  'attack': {'attacks', 'metrics', 'report', *_BASE},
-  'prepare': {'data', *_BASE},
-  'rank': {'metrics', 'report', *_BASE},
+  'main': {'cli', 'study', 'files'},
+  'search': {'main', 'cli', 'study', 'tuning', 'api'},
+  'unlearn': {'cli', 'api'},
+  'attack': {'cli', 'api', 'report', *_BASE},
+  'prepare': {'cli', 'data', *_BASE},
+  'rank': {'cli', 'metrics', 'report', *_BASE},
 }
-COMMANDS = ('__main__', 'cli', 'main', 'attack', 'prepare', 'rank', 'unlearn')
+COMMANDS = (
+  *('__main__', 'cli', 'main', 'search', 'attack', 'prepare', 'rank'),
+  'unlearn',
+)
 # What `jaxmu/__init__.py` names for type checkers.
 FRONT_DOOR = {'api', 'methods', 'models', 'attacks', 'metrics', 'data'}
 # The front door, which the rooms below it do not use.
-ABOVE = {'study': ('api',)}
+ABOVE = {'study': ('api', 'tuning'), 'tuning': ('api',)}
 
 # Outside packages and where alone they may be imported.
 OWNED = {
-  'absl': ('main.py', 'attack.py', 'prepare.py', 'rank.py'),
+  'absl': ('main.py',),
   'flax.linen': ('models/',),
+  'hashlib': ('files.py',),
   'matplotlib': ('report/',),
   'ml_collections': (),
+  'optuna': ('tuning/',),
   'orbax': ('study/store.py', 'models/checkpoint_files.py'),
   'rich': ('report/',),
+  'safetensors': (),
   'sklearn': ('data/catalog.py', 'attacks/single_model.py'),
   'tensorflow_datasets': ('data/',),
+  'torch': (),
 }
 
 FILES = sorted(ROOT.rglob('*.py'))
@@ -89,6 +98,7 @@ def _tree(path: pathlib.Path) -> ast.Module:
   return ast.parse(path.read_text())
 
 
+@functools.cache
 def _imports(path: pathlib.Path) -> list[str]:
   """Full names of all imports of a file, modules and their attributes."""
   found = []

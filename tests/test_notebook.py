@@ -10,13 +10,16 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 
 @pytest.mark.xdist_group('notebook')
-def test_quickstart_runs_and_shows_two_pictures():
+def test_quickstart_runs_and_shows_two_pictures(job_environment, monkeypatch):
+  # The kernel inherits the environment.
+  for name, value in job_environment.items():
+    monkeypatch.setenv(name, value)
   notebook = nbformat.read(ROOT / 'notebooks' / 'quickstart.ipynb', 4)
   for cell in notebook.cells:
     # A tiny network: the test asks whether it runs, not how well it learns.
     cell.source = cell.source.replace(
       "model='resnet18'", "model='tiny', num_epochs=2"
-    ).replace('splits=12', 'splits=8')
+    ).replace('splits=12', 'splits=8, pool=640')
   client = nbclient.NotebookClient(
     notebook,
     timeout=500,

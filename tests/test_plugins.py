@@ -1,11 +1,18 @@
 """Names, paths, modules and objects all lead to the same entry."""
 
+import doctest
 import importlib.metadata
 import types
 
 import pytest
 
-from jaxmu import plugins
+from jaxmu import plugins, terms
+from jaxmu.attacks.registry import ATTACKS
+from jaxmu.data import datasets
+from jaxmu.methods import METHODS
+from jaxmu.metrics import METRICS
+from jaxmu.models import MODELS
+from jaxmu.study import recipes
 
 BUILTIN = {'one': (1,), 'two': (2,)}
 
@@ -109,3 +116,32 @@ def test_a_changed_file_has_another_fingerprint(registry, own_file):
 
 def test_prints_as_a_table(registry):
   assert repr(registry) == 'one  (1,)\ntwo  (2,)'
+
+
+def test_a_name_in_another_case_gets_a_hint_in_every_registry():
+  for builtin, kind in (
+    (METHODS, 'method'),
+    (ATTACKS, 'attack'),
+    (METRICS, 'metric'),
+    (MODELS, 'model'),
+  ):
+    name = next(iter(builtin))
+    hint = f"unknown {kind} '{name.upper()}'; did you mean '{name}'?"
+    with pytest.raises(ValueError) as error:
+      builtin.resolve(name.upper())
+    assert str(error.value).startswith(hint)
+  with pytest.raises(ValueError, match="'DIGITS'; did you mean 'digits'?"):
+    datasets.load('DIGITS')
+  with pytest.raises(ValueError, match="'CIFAR10'; did you mean 'cifar10'?"):
+    recipes.job_config('ft', scale='CIFAR10')
+
+
+def test_counts_and_hints_in_words():
+  assert not doctest.testmod(terms).failed
+  assert terms.nearest('epochs', ['seed', 'num_epochs']) == (
+    "did you mean 'num_epochs'? "
+  )
+  assert terms.nearest('xyz', ['seed']) == ''
+  assert terms.choices('sed', ['seed', 'lr']) == (
+    "did you mean 'seed'? choose from seed, lr"
+  )

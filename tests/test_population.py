@@ -22,7 +22,8 @@ COLLECTIVES = (
 )
 # A step that needs the host: Python called back, values sent or fetched.
 HOST = ('callback', 'infeed', 'outfeed', 'send(', 'recv(', 'S(5)')
-LAYOUTS = [(1, 1), (1, 3), (1, 8), (2, 2), (8, 1), (8, 3)]
+# Chunks and padding, devices, and both with more places than members.
+LAYOUTS = [(1, 3), (8, 1), (8, 3)]
 
 
 def _train(layout, members=None):
@@ -104,7 +105,7 @@ def test_draws_are_bitwise_equal_in_every_layout(devices, chunk):
 @pytest.mark.xdist_group('population')
 @pytest.mark.parametrize(
   ('name', 'devices', 'chunk'),
-  [('retrain', 1, 2), ('retrain', 2, 1), ('retrain', 8, 1), ('scrub', 8, 1)],
+  [('retrain', 1, 2), ('scrub', 8, 1)],
 )
 def test_devices_work_alone_and_the_state_is_reused(name, devices, chunk):
   layout = population.Layout(devices, chunk)

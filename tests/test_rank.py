@@ -88,7 +88,7 @@ def test_methods_that_a_job_lacks_are_named(tmp_path):
 
 def test_what_cannot_be_ranked_is_refused(tmp_path):
   one, few = write(tmp_path / 'a', 'msg'), write(tmp_path / 'b', 'msg', seeds=4)
-  with pytest.raises(ValueError, match='names 1 jobs'):
+  with pytest.raises(ValueError, match='give at least 2 jobs'):
     rank.rank([one, one])
   with pytest.raises(ValueError, match='b cannot be ranked.*5 init'):
     rank.rank([one, few])

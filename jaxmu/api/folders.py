@@ -12,7 +12,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import zipfile
 from typing import Any
 
 import numpy as np
@@ -22,16 +21,17 @@ from jaxmu import files, methods
 from jaxmu.api import inputs, sweeps
 from jaxmu.api import setup as setup_lib
 from jaxmu.api.populations import Models
-from jaxmu.data import catalog, datasets, splits
+from jaxmu.data import catalog, datasets, formats, splits
 from jaxmu.report import results
 from jaxmu.study.job import Members
 
 _FORMAT = 'jaxmu models 1'
+_SETTINGS = ('precision', 'seed', 'seeds', 'seed_mode')
 
 
 def save(models: Models, path: str | os.PathLike) -> pathlib.Path:
   """Write a population to a folder; see `Models.save`."""
-  target = pathlib.Path(path).expanduser().resolve()
+  target = files.path(path).resolve()
   if target.exists() and not is_saved(target):
     raise ValueError(
       f'{target} exists and holds no saved models; choose another folder'
@@ -50,25 +50,21 @@ def is_saved(path: pathlib.Path) -> bool:
 
 def _write(models: Models, folder: pathlib.Path, *, with_data: bool) -> None:
   setup, data = models.setup, models.data
-  flat = traverse_util.flatten_dict(models.variables, sep='/')
-  _save(folder / 'models.npz', {k: np.asarray(v) for k, v in flat.items()})
+  flat: dict[str, Any] = traverse_util.flatten_dict(models.variables, sep='/')
   infos = {f'info_{k}': v for k, v in models.infos.items()}
   more = {} if models.source is None else {'source': models.source}
-  members = models.members._asdict()
-  _save(
-    folder / 'members.npz',
-    {'failed': models.failed, **members, **infos, **more},
-  )
-  _save(
-    folder / 'design.npz',
-    {
-      f.name: getattr(setup.design, f.name)
-      for f in dataclasses.fields(splits.Design)
-    },
-  )
+  members = {'failed': models.failed, **models.members._asdict()}
+  design = {
+    f.name: getattr(setup.design, f.name)
+    for f in dataclasses.fields(splits.Design)
+  }
+  files.write_arrays(folder / 'models.npz', flat)
+  files.write_arrays(folder / 'members.npz', {**members, **infos, **more})
+  files.write_arrays(folder / 'design.npz', design)
   named = data.name in catalog.CATALOG or data.name in datasets.available()
   if with_data and not named:
-    _save(folder / 'data.npz', {'image': data.image, 'label': data.label})
+    arrays = {'image': data.image, 'label': data.label}
+    files.write_arrays(folder / 'data.npz', arrays)
   record = {
     'format': _FORMAT,
     'name': models.name,
@@ -76,10 +72,7 @@ def _write(models: Models, folder: pathlib.Path, *, with_data: bool) -> None:
     'variant': list(models.variant),
     'model': setup.model_name,
     'options': dict(setup.model_options),
-    'precision': setup.precision,
-    'seed': setup.seed,
-    'seeds': setup.seeds,
-    'seed_mode': setup.seed_mode,
+    **{name: getattr(setup, name) for name in _SETTINGS},
     'data': {
       'name': data.name,
       'fingerprint': data.fingerprint,
@@ -94,15 +87,10 @@ def _write(models: Models, folder: pathlib.Path, *, with_data: bool) -> None:
     _write(models.original, folder / 'original', with_data=False)
 
 
-def _save(path: pathlib.Path, arrays: dict[str, Any]) -> None:
-  np.savez(path, **arrays)
-
-
 def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
   try:
-    with np.load(path, allow_pickle=False) as archive:
-      return dict(archive)
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    return formats.read_archive(path, needed=())
+  except ValueError as error:
     what = 'is damaged' if path.exists() else 'is missing'
     raise ValueError(f'{path} {what}; save the models again') from error
 
@@ -187,10 +175,7 @@ def _read_setup(
     ),
     model_name=record['model'],
     model_options=options,
-    precision=record['precision'],
-    seed=record['seed'],
-    seeds=record['seeds'],
-    seed_mode=record['seed_mode'],
+    **{name: record[name] for name in _SETTINGS},
   )
 
 

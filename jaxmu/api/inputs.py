@@ -6,14 +6,13 @@ design = jaxmu.split(data, forget=0.1, splits=16)
 
 import dataclasses
 import os
-import pathlib
-import re
 import weakref
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from jaxmu import files, terms
 from jaxmu.api import printing
 from jaxmu.data import catalog, custom, datasets, formats
 from jaxmu.data import splits as splits_lib
@@ -75,14 +74,10 @@ class Design(splits_lib.Design, printing.Tabular):
   def __repr__(self) -> str:
     size, count = len(self.split), len(np.unique(self.split))
     heading = (
-      f'{count} {_plural("split", count)}, {size} {_plural("forget set", size)}'
-      f', {len(self.val)} validation examples'
+      f'{terms.count(count, "split")}, {terms.count(size, "forget set")}, '
+      f'{terms.count(len(self.val), "validation example")}'
     )
     return printing.summary(heading, self.columns())
-
-
-def _plural(noun: str, count: int) -> str:
-  return noun if count == 1 else f'{noun}s'
 
 
 def load_data(
@@ -147,14 +142,15 @@ def load_data(
     >>> jaxmu.load_data((images, labels))
     custom: 80 images to train on and 20 test images of 8 x 8 pixels, 4 classes
   """
+  form = dict(
+    test_fraction=test_fraction, size=image_size, num_classes=num_classes
+  )
   if isinstance(source, datasets.Source):
     loaded = source
   elif isinstance(source, tuple | list):
-    loaded = _of_arrays(source, test, test_fraction, image_size, num_classes)
+    loaded = _of_arrays(source, test, **form)
   elif isinstance(source, str | os.PathLike):
-    loaded = _of_path_or_name(
-      source, test_fraction, image_size, num_classes, data_dir
-    )
+    loaded = _of_path_or_name(source, data_dir, **form)
   else:
     raise ValueError(
       f'data is a {type(source).__name__}; give a name, (images, labels), a '
@@ -165,59 +161,49 @@ def load_data(
 
 
 def _of_arrays(
-  arrays: Sequence[Any],
-  test: tuple[Any, Any] | None,
-  test_fraction: float | None,
-  size: int | None,
-  num_classes: int | None,
+  arrays: Sequence[Any], test: tuple[Any, Any] | None, **form: Any
 ) -> datasets.Source:
   if len(arrays) != 2:
     raise ValueError(
-      f'{len(arrays)} arrays; give (images, labels), and the test part as '
-      'test=(images, labels)'
+      f'{terms.count(len(arrays), "array")}; give (images, labels), and the '
+      'test part as test=(images, labels)'
     )
-  test_images, test_labels = test or (None, None)
+  images, labels = test or (None, None)
   return datasets.from_arrays(
-    *arrays,
-    test_images=test_images,
-    test_labels=test_labels,
-    test_fraction=test_fraction,
-    size=size,
-    num_classes=num_classes,
+    *arrays, test_images=images, test_labels=labels, **form
   )
 
 
 def _of_path_or_name(
-  source: str | os.PathLike,
-  test_fraction: float | None,
-  size: int | None,
-  num_classes: int | None,
-  data_dir: str | os.PathLike | None,
+  source: str | os.PathLike, data_dir: str | os.PathLike | None, **form: Any
 ) -> datasets.Source:
-  path = pathlib.Path(source).expanduser()
+  path = files.path(source)
   if str(source) in catalog.CATALOG or not path.exists():
     return datasets.load(str(source), data_dir=data_dir)
   if formats.is_plain(path) or formats.find_prepared(path):
     return datasets.load(path.name, data_dir=path.resolve().parent)
   if path.is_dir():
-    return datasets.from_folder(path, size=size, test_fraction=test_fraction)
+    del form['num_classes']  # one per folder
+    return datasets.from_folder(path, **form)
   given = custom.read_arrays([path])
-  return _of_arrays(given.train, given.test, test_fraction, size, num_classes)
+  return _of_arrays(given.train, given.test, **form)
 
 
 def _as_data(source: datasets.Source, changes: dict[str, Any]) -> Data:
   if isinstance(source, Data) and not changes:
     return source
-  for name in ('mean', 'std'):
-    if name in changes:
-      changes[name] = _three(name, changes[name])
-  fields = {
-    f.name: getattr(source, f.name) for f in dataclasses.fields(datasets.Source)
-  }
+  for name in {'mean', 'std'} & changes.keys():
+    changes[name] = _three(name, changes[name])
+  fields = _fields(source, datasets.Source)
   fields['transform'] = dataclasses.replace(source.transform, **changes)
   key = source.fingerprint, source.num_dev, source.num_classes
   programs = _programs.setdefault(key, Programs())
   return Data(**fields, programs=programs)
+
+
+def _fields(one: Any, kind: type) -> dict[str, Any]:
+  """Return the fields that a dataclass has in common with a base class."""
+  return {f.name: getattr(one, f.name) for f in dataclasses.fields(kind)}
 
 
 def _three(name: str, values: Any) -> tuple[float, ...]:
@@ -329,11 +315,7 @@ def as_design(design: splits_lib.Design) -> Design:
   """Return any design as one that prints."""
   if isinstance(design, Design):
     return design
-  fields = {
-    f.name: getattr(design, f.name)
-    for f in dataclasses.fields(splits_lib.Design)
-  }
-  return Design(**fields)
+  return Design(**_fields(design, splits_lib.Design))
 
 
 def _single(
@@ -367,7 +349,7 @@ def _of_indices(
       'indices to forget make one split with one forget set; leave out splits '
       'and forget_sets, or give a share such as forget=0.1'
     )
-  forget = check_ids(forget, data.num_dev, 'forget')
+  forget = np.sort(splits_lib.check_indices(forget, data.num_dev, 'forget'))
   train = np.arange(data.num_dev)
   if val is None:
     val = np.zeros(0, np.int64)
@@ -377,109 +359,18 @@ def _of_indices(
     _, val = splits_lib.holdout(stay, fraction=val, seed=_SEED)
   val = np.asarray(val)
   if val.size:
-    val = check_ids(val, data.num_dev, 'val')
+    val = splits_lib.check_indices(val, data.num_dev, 'val')
     both = np.intersect1d(val, forget)
     if both.size:
       raise ValueError(
-        f'{both.size} examples are in val and in forget, first {both[0]}; a '
-        'validation example was not trained on, so it needs no forgetting'
+        f'{terms.count(both.size, "example")} in val and in forget, first '
+        f'{both[0]}; a validation example was not trained on, so it needs no '
+        'forgetting'
       )
   train = np.setdiff1d(train, val)
   return as_design(
     splits_lib.with_forget(train, forget=forget, val=np.sort(val))
   )
-
-
-def check_ids(index: np.ndarray, num_dev: int, name: str) -> np.ndarray:
-  """Return indices of training examples as int64[n], ascending.
-
-  Args:
-    index: the indices.
-    num_dev: number of training examples.
-    name: what an error calls them.
-
-  Raises:
-    ValueError: they are not a list of integers, or empty, out of range or
-      repeated.
-  """
-  index = np.asarray(index)
-  if index.dtype == bool and index.shape == (num_dev,):
-    index = np.flatnonzero(index)
-  if not index.size:
-    raise ValueError(f'{name} is empty; name at least one example by its index')
-  if index.ndim != 1 or index.dtype.kind not in 'iu':
-    raise ValueError(
-      f'{name} holds {index.dtype} of shape {index.shape}; give a list of '
-      'integers, the positions of the examples in the training part from 0'
-    )
-  wrong = index[(index < 0) | (index >= num_dev)]
-  if wrong.size:
-    raise ValueError(
-      f'{name} holds {wrong.size} {_plural("index", wrong.size)} outside '
-      f'0..{num_dev - 1}, first {wrong[0]}; indices count the training '
-      'examples from 0'
-    )
-  values, counts = np.unique(index, return_counts=True)
-  if (counts > 1).any():
-    raise ValueError(
-      f'{name} repeats {values[counts > 1][0]} '
-      f'({(counts > 1).sum()} repeated in all); name each example once'
-    )
-  return values.astype(np.int64)
-
-
-def read_ids(path: str | os.PathLike, num_dev: int) -> np.ndarray:
-  """Read indices of training examples, int64[n] ascending.
-
-  Args:
-    path: `.npy` with integers [n], or text with one integer per line, in which
-      `#` starts a comment.
-    num_dev: number of training examples.
-
-  Raises:
-    ValueError: there is no such file, or it holds something else; the message
-      names the line and the value.
-
-  Example:
-    >>> import pathlib, tempfile
-    >>> path = pathlib.Path(tempfile.mkdtemp()) / 'ids.txt'
-    >>> _ = path.write_text('# request 7\\n14\\n3\\n')
-    >>> read_ids(path, num_dev=100)
-    array([ 3, 14])
-  """
-  path = pathlib.Path(path).expanduser()
-  if not path.is_file():
-    what = 'is a folder' if path.is_dir() else 'does not exist'
-    raise ValueError(f'the file of indices {path} {what}; give a text file')
-  try:
-    index = formats.read_array(path) if path.suffix == '.npy' else _lines(path)
-  except (OSError, UnicodeDecodeError) as error:
-    raise ValueError(
-      f'the file of indices {path} cannot be read ({error}); write one integer '
-      'per line'
-    ) from error
-  return check_ids(index, num_dev, str(path))
-
-
-def _lines(path: pathlib.Path) -> np.ndarray:
-  numbers = []
-  text = path.read_text(
-    encoding='utf-8-sig'
-  )  # with or without a byte order mark
-  for number, line in enumerate(text.splitlines(), 1):
-    value = line.partition('#')[0].strip()
-    if not value:
-      continue
-    # Checked by hand, since int() also reads '1_0' as 10. numpy.savetxt writes
-    # 7.000000000000000000e+00.
-    whole = re.fullmatch(r'[-+]?\d{1,18}(\.\d*)?(e[-+]?\d{1,2})?', value, re.A)
-    if whole is None or not float(value).is_integer():
-      raise ValueError(
-        f'{path}, line {number}: {value[:40]!r} is not an integer; write one '
-        'index per line'
-      )
-    numbers.append(int(value) if value.lstrip('-+').isdigit() else float(value))
-  return np.clip(numbers, -(2**62), 2**62).astype(np.int64)
 
 
 def unsplit(image: Any, label: Any, *, size: int, num_classes: int) -> Data:

@@ -17,11 +17,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxmu import methods
-from jaxmu.api import defaults, inputs, printing
+from jaxmu import methods, terms
+from jaxmu.api import inputs, printing
 from jaxmu.api import setup as setup_lib
 from jaxmu.api.populations import Models
-from jaxmu.report import results, tables
+from jaxmu.report import results
 from jaxmu.report.results import Row
 from jaxmu.study import job as job_lib
 from jaxmu.study import recipes, stages
@@ -32,7 +32,7 @@ _RECORD = 'results.json'
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class JobResult(printing.Tabular):
+class JobResult(printing.Numbers):
   """The work directory of a finished job; made by `run` and `load`.
 
   Attributes:
@@ -52,34 +52,18 @@ class JobResult(printing.Tabular):
     names = [n for n in ('results.csv', 'timing.csv') if self._has(n)]
     return [row for n in names for row in results.read_csv(self.folder / n)]
 
-  def columns(self) -> dict[str, list[Any]]:
-    """Return one line per number."""
-    names = [field.name for field in dataclasses.fields(Row)]
-    return {n: [getattr(row, n) for row in self.rows] for n in names}
+  @property
+  def failed(self) -> Mapping[str, Any]:
+    """(failed models, all models) of methods with failed models."""
+    return self._record['failed']
 
-  def table(self, *, width: int = 100, everything: bool = True) -> str:
-    """Return the numbers as text, a block per metric.
-
-    Args:
-      width: columns of the terminal.
-      everything: show all metrics, not only the main ones that `print` shows.
-    """
-    rows = self.rows if everything else tables.headline(self.rows)
-    return tables.table_text(rows, width=width, failed=self._record['failed'])
+  @property
+  def missing(self) -> results.Missing:
+    """Why numbers are not available, by (method, metric)."""
+    return {(m, name): why for m, name, why in self._record['missing']}
 
   def __repr__(self) -> str:
     return f'{self.table(everything=False)}\n{self.report}'
-
-  def __getitem__(self, key: tuple[str, str]) -> Row:
-    """Return the row of (method, metric), such as ('msg', 'ulira_auc').
-
-    Raises:
-      KeyError: there is no such row.
-    """
-    for row in self.rows:
-      if (row.method, row.metric) == key:
-        return row
-    raise KeyError(f'{self.folder} has no {key[1]!r} of {key[0]!r}')
 
   @property
   def methods(self) -> list[str]:
@@ -103,7 +87,7 @@ class JobResult(printing.Tabular):
         inside = 'those scores are in the file of every method; '
       raise ValueError(
         f'{self.folder} has no file of scores of {method!r}; {inside}'
-        f'{setup_lib.nearest(method, unlearning)}'
+        f'{terms.choices(method, unlearning)}'
       )
     return self.folder / 'scores' / f'{method}.npz'
 
@@ -120,7 +104,7 @@ class JobResult(printing.Tabular):
     if name not in job.populations:
       raise ValueError(
         f'{self.folder} has no models of {name!r}; '
-        f'{setup_lib.nearest(name, job.populations)}'
+        f'{terms.choices(name, job.populations)}'
       )
     original = None
     if name != 'original':
@@ -282,7 +266,7 @@ def run(
   )
   settings = settings_lib.from_config(config)
   setup_lib.set_up_devices()
-  with _compile_cache(pathlib.Path(settings.workdir).expanduser()):
+  with compile_cache(pathlib.Path(settings.workdir).expanduser()):
     job = run_lib.run(settings, command=_command(method, config))
   return JobResult(job.folder)
 
@@ -316,7 +300,7 @@ def make_config(
   source = inputs.load_data(data)
   chosen = methods.get(method)
   config = recipes.job_config(
-    method, model=model, scale=defaults.scale_of(source), compare=compare
+    method, model=model, scale=setup_lib.scale_of(source), compare=compare
   )
   if data not in recipes.DATA:
     config['data']['name'] = data
@@ -345,23 +329,10 @@ def _flat(sections: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
 
 def _override(config: dict[str, Any], path: str, value: Any) -> None:
   """Set one field; raise a ValueError for unknown names."""
-  *outer, last = path.removeprefix('config.').split('.')
-  place: Any = config
-  for depth, name in enumerate([*outer, last]):
-    where = '.'.join([*outer, last][:depth])
-    if not isinstance(place, dict):
-      raise ValueError(f'{path}: {where} is a value, it has no fields')
-    if name not in place and where not in _OPEN:
-      raise ValueError(
-        f'{path}: there is no field {name!r} in {where or "a job"}; '
-        f'{setup_lib.nearest(name, place)}'
-      )
-    if depth == len(outer):
-      is_section = isinstance(place.get(name), dict) and path not in _OPEN
-      if not (is_section and value == {}):  # a section without a change
-        place[name] = value
-    else:
-      place = place[name]
+  section, key = recipes.locate(config, path)
+  # A section without a change is named, but not replaced.
+  if not (isinstance(section.get(key), dict) and value == {}):
+    section[key] = value
 
 
 def _command(method: str, config: Mapping[str, Any]) -> str:
@@ -373,7 +344,7 @@ def _command(method: str, config: Mapping[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def _compile_cache(workdir: pathlib.Path) -> Any:
+def compile_cache(workdir: pathlib.Path) -> Any:
   """Keep compiled programs in the work directory, as the command does."""
   names = (
     'jax_compilation_cache_dir',

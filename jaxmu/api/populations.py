@@ -18,14 +18,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmu import population, precision
+from jaxmu import population, precision, terms
 from jaxmu.api import inputs, printing
 from jaxmu.api import setup as setup_lib
 from jaxmu.api.setup import Setup
 from jaxmu.method import Method
 from jaxmu.methods.parts import forward
 from jaxmu.models import checkpoints
-from jaxmu.study import execution
+from jaxmu.study import execution, stages
 from jaxmu.study.job import Members
 from jaxmu.types import Task, Variables
 
@@ -115,7 +115,7 @@ class Models(printing.Tabular):
     source = None if self.source is None else self.source[index]
     return dataclasses.replace(
       self,
-      members=Members(*(field[index] for field in self.members)),
+      members=stages.select_members(self.members, index),
       hparams=[self.hparams[p] for p in index],
       variant=[self.variant[p] for p in index],
       variables=jax.tree.map(lambda x: x[index], self.variables),
@@ -146,14 +146,13 @@ class Models(printing.Tabular):
   def __repr__(self) -> str:
     varied = self._varied()
     common = self.hparams[0] if self.hparams else {}
-    settings = ', '.join(
-      f'{k}={v:g}' if isinstance(v, float) else f'{k}={v}'
-      for k, v in common.items()
-      if k not in varied
+    settings = printing.settings(
+      {k: v for k, v in common.items() if k not in varied}, ', '
     )
     title = self.method.card.title if self.method else 'read from files'
     heading = (
-      f'{self.name} ({title}): {len(self)} models, {self.setup.describe()}'
+      f'{self.name} ({title}): {terms.count(len(self), "model")}, '
+      f'{self.setup.describe()}'
     )
     return printing.summary(
       '\n'.join(filter(None, [heading, settings])), self.columns()
@@ -236,19 +235,14 @@ class Models(printing.Tabular):
 
   def _named(self, member: int) -> dict[str, int]:
     self._check_member(member)
-    m = self.members
-    return {
-      'member': member,
-      'seed': int(m.seed[member]),
-      'split': int(m.split[member]),
-      'forget_set': int(m.forget_set[member]),
-    }
+    names = zip(
+      ('seed', 'split', 'forget_set'), self.members.names[member], strict=True
+    )
+    return {'member': member, **dict(names)}
 
   def _check_member(self, member: int) -> None:
     if not 0 <= member < len(self):
-      raise ValueError(
-        f'member = {member}; there are {len(self)} models, 0 to {len(self) - 1}'
-      )
+      raise ValueError(f'member = {member}; choose from 0 to {len(self) - 1}')
 
   def _varied(self) -> list[str]:
     """Return the names of the hyper-parameters in which models differ."""
@@ -336,7 +330,10 @@ class Predictions(printing.Tabular):
 
   def __repr__(self) -> str:
     models, images = self.finite.shape
-    heading = f'{self.models.name}: {models} models on {images:,} images'
+    heading = (
+      f'{self.models.name}: {terms.count(models, "model")} on '
+      f'{terms.count(images, "image")}'
+    )
     return printing.summary(heading, self.columns())
 
   def _check_labels(self) -> None:

@@ -1,11 +1,12 @@
 """Results as plain tables and as pandas frames."""
 
 import abc
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxmu.report import results
+from jaxmu.report import results, tables
 
 _MOST_LINES = 12
 
@@ -27,22 +28,60 @@ class Tabular(abc.ABC):
     Raises:
       ImportError: pandas is not installed.
     """
-    return frame(self.columns())
+    try:
+      import pandas
+    except ImportError as error:
+      raise ImportError(
+        "to_pandas needs pandas: pip install 'jaxmu[pandas]'"
+      ) from error
+    return pandas.DataFrame(self.columns())
 
 
-def frame(columns: Mapping[str, Sequence[Any]]) -> Any:
-  """Return columns as a `pandas.DataFrame`.
+class Numbers(Tabular):
+  """Rows of numbers, each of a method and a metric.
 
-  Raises:
-    ImportError: pandas is not installed.
+  Attributes:
+    rows: the numbers.
+    failed: (failed models, all models) of methods with failed models.
+    missing: why numbers are not available, by (method, metric).
   """
-  try:
-    import pandas
-  except ImportError as error:
-    raise ImportError(
-      "to_pandas needs pandas: pip install 'jaxmu[pandas]'"
-    ) from error
-  return pandas.DataFrame(dict(columns))
+
+  rows: Any
+  failed: Any
+  missing: Any
+
+  def headline(self) -> list[results.Row]:
+    """Return the main rows, which `print` shows."""
+    return tables.headline(self.rows)
+
+  def columns(self) -> dict[str, list[Any]]:
+    """Return one line per number."""
+    names = [field.name for field in dataclasses.fields(results.Row)]
+    return {n: [getattr(row, n) for row in self.rows] for n in names}
+
+  def table(self, *, width: int = 100, everything: bool = True) -> str:
+    """Return the numbers as text, a block per metric.
+
+    Args:
+      width: columns of the terminal.
+      everything: show all metrics, not only the main ones that `print` shows.
+    """
+    rows = list(self.rows) if everything else self.headline()
+    return tables.table_text(
+      rows, width=width, failed=self.failed, missing=self.missing
+    )
+
+  def __getitem__(self, key: tuple[str, str]) -> results.Row:
+    """Return the row of (method, metric), such as ('msg', 'ulira_auc').
+
+    Raises:
+      KeyError: there is no such row.
+    """
+    for row in self.rows:
+      if (row.method, row.metric) == key:
+        return row
+    known = sorted({row.metric for row in self.rows if row.method == key[0]})
+    raise KeyError(f'no {key[1]!r} of {key[0]!r}; there are {known}')
 
 
 def grid(columns: Mapping[str, Sequence[Any]], *, most: int = 0) -> str:
@@ -69,6 +108,14 @@ def grid(columns: Mapping[str, Sequence[Any]], *, most: int = 0) -> str:
   if shown < size:
     lines.append(f'... {size} rows; table() shows all')
   return '\n'.join(lines)
+
+
+def settings(values: Mapping[str, Any], separator: str = ' ') -> str:
+  """Return values by name in one line, such as 'learning_rate=0.1'."""
+  return separator.join(
+    f'{k}={v:g}' if isinstance(v, float) else f'{k}={v}'
+    for k, v in values.items()
+  )
 
 
 def summary(heading: str, columns: Mapping[str, Sequence[Any]]) -> str:

@@ -11,47 +11,54 @@ writes to the folder `unlearned`
 """
 
 import dataclasses
-import hashlib
+import json
 import os
 import pathlib
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from scipy import stats
 
-from jaxmu import __version__, files
-from jaxmu.api import defaults, inputs, printing, training
+from jaxmu import __version__, files, terms
+from jaxmu.api import inputs, printing, training
+from jaxmu.api import setup as setup_lib
 from jaxmu.api.populations import Models, Predictions
+from jaxmu.data import splits
 from jaxmu.models import checkpoints
 from jaxmu.report import results
+from jaxmu.study import originals
 
-_SETS = ('retain', 'forget', 'test')
+Interval = tuple[float, float, float]  # a value, and both ends; or NaN
+_ABSENT: Interval = (results.NAN, results.NAN, results.NAN)
 
 
-@dataclasses.dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
   """One number before and after unlearning.
 
   Attributes:
     name: what is measured.
-    before: of the original model; NaN if it is not available.
+    before: of the original model: the value and both ends of its 95 % interval,
+      NaN where they are not available.
     after: of the unlearned model.
-    low: lower end of the 95 % interval of `after`, NaN without one.
-    high: upper end.
-    low_before: lower end of the interval of `before`.
-    high_before: upper end.
   """
 
   name: str
-  before: float
-  after: float
-  low: float = results.NAN
-  high: float = results.NAN
-  low_before: float = results.NAN
-  high_before: float = results.NAN
+  before: Interval
+  after: Interval
+
+  def plain(self) -> dict[str, Any]:
+    """Return the check as plain values for JSON."""
+    names = ('', 'low', 'high')
+    before, after = self.before[1:], self.after[1:]
+    return {
+      'name': self.name,
+      'before': self.before[0],
+      'after': self.after[0],
+      **dict(zip(names[1:], after, strict=True)),
+      **{f'{n}_before': v for n, v in zip(names[1:], before, strict=True)},
+    }
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -76,11 +83,8 @@ class Deletion(printing.Tabular):
     """Return one line per check."""
     return {
       'check': [c.name for c in self.checks],
-      'before': [
-        _with_interval(c.before, c.low_before, c.high_before)
-        for c in self.checks
-      ],
-      'after': [_with_interval(c.after, c.low, c.high) for c in self.checks],
+      'before': [_with_interval(*c.before) for c in self.checks],
+      'after': [_with_interval(*c.after) for c in self.checks],
     }
 
   def __repr__(self) -> str:
@@ -139,7 +143,7 @@ class Deletion(printing.Tabular):
       folder / 'settings.json',
       {
         **self.settings,
-        'checks': list(self.checks),
+        'checks': [check.plain() for check in self.checks],
         'notes': list(self.notes),
         'unchecked': list(self.unchecked),
         'unlearned': {'file': name, 'sha256': files.sha256(target)},
@@ -161,15 +165,8 @@ def make_folder(
   Raises:
     ValueError: the folder cannot be made, or the file is the original itself.
   """
-  folder = pathlib.Path(path).expanduser()
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise ValueError(
-      f'{folder} cannot be made ({error.strerror}); name a folder that you may '
-      'write to'
-    ) from error
-  original = pathlib.Path(like).expanduser() if like else None
+  folder = files.writable_folder(path, '--out')
+  original = files.path(like) if like else None
   target = folder / (original.name if original else 'unlearned.safetensors')
   if original and target.exists() and target.samefile(original):
     raise ValueError(
@@ -258,7 +255,7 @@ def delete(
 
 def _indices(ids: Any, data: inputs.Data) -> Any:
   if isinstance(ids, str | os.PathLike):
-    return inputs.read_ids(ids, data.num_dev)
+    return splits.read_indices(ids, data.num_dev)
   return ids
 
 
@@ -274,33 +271,20 @@ def _columns(models: Models) -> dict[str, np.ndarray]:
 def _checks(
   models: Models, before: Predictions, after: Predictions
 ) -> list[Check]:
-  columns = _columns(models)
-  checks = []
-  for name in _SETS:
-    index = columns[name]
-    counts = [p.correct[0, index] for p in (before, after)]
-    checks.append(_share(f'accuracy on {name}', *counts))
-  for name in _SETS:
-    index = columns[name]
-    same = before.label[0, index] == after.label[0, index]
-    checks.append(
-      dataclasses.replace(
-        _share(f'same answer as the original on {name}', same, same),
-        before=results.NAN,
-        low_before=results.NAN,
-        high_before=results.NAN,
-      )
-    )
-  member, outside = _compared(models)
-  name = 'loss attack, forget against test (AUC)'
-  if not len(outside):
-    return [*checks, Check(name, results.NAN, results.NAN)]
-  attacks = [
-    auc_interval(p.log_odds[0, member], p.log_odds[0, outside])
-    for p in (before, after)
+  both, columns = (before, after), _columns(models)
+  checks = [
+    Check(f'accuracy on {name}', *(_share(p.correct[0, index]) for p in both))
+    for name, index in columns.items()
   ]
-  (value_before, *ends_before), (value, *ends) = attacks
-  return [*checks, Check(name, value_before, value, *ends, *ends_before)]
+  for name, index in columns.items():
+    same = before.label[0, index] == after.label[0, index]
+    name = f'same answer as the original on {name}'
+    checks.append(Check(name, _ABSENT, _share(same)))
+  member, outside = _compared(models)
+  aucs = (
+    auc_interval(p.log_odds[0, member], p.log_odds[0, outside]) for p in both
+  )
+  return [*checks, Check('loss attack, forget against test (AUC)', *aucs)]
 
 
 def _compared(models: Models) -> tuple[np.ndarray, np.ndarray]:
@@ -311,38 +295,21 @@ def _compared(models: Models) -> tuple[np.ndarray, np.ndarray]:
   return columns['forget'], test[same]
 
 
-def _share(name: str, before: np.ndarray, after: np.ndarray) -> Check:
-  low_before, high_before = _wilson(before)
-  low, high = _wilson(after)
-  return Check(
-    name,
-    _mean(before),
-    _mean(after),
-    low,
-    high,
-    low_before,
-    high_before,
-  )
-
-
-def _mean(values: np.ndarray) -> float:
-  return float(np.mean(values)) if len(values) else results.NAN
-
-
-def _wilson(values: np.ndarray) -> tuple[float, float]:
-  """Return Wilson's 95 % interval of a share of independent examples."""
+def _share(values: np.ndarray) -> Interval:
+  """Return a share of independent examples with Wilson's 95 % interval."""
   n = len(values)
   if not n:
-    return results.NAN, results.NAN
+    return _ABSENT
   z, p = stats.norm.ppf(0.975), float(np.mean(values))
   middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
   half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-  return float(max(middle - half, 0.0)), float(min(middle + half, 1.0))
+  # At 0 and 1 the formula gives these ends only up to rounding.
+  low = 0.0 if p == 0 else middle - half
+  high = 1.0 if p == 1 else middle + half
+  return p, float(max(low, 0.0)), float(min(high, 1.0))
 
 
-def auc_interval(
-  member: np.ndarray, outside: np.ndarray
-) -> tuple[float, float, float]:
+def auc_interval(member: np.ndarray, outside: np.ndarray) -> Interval:
   """Return the AUC of a score with DeLong's 95 % interval.
 
   The AUC is the probability that a member's score is larger than that of an
@@ -355,8 +322,10 @@ def auc_interval(
 
   Returns:
     The AUC and both ends of its interval, within [0, 1]; the ends are NaN with
-    fewer than two examples on a side.
+    fewer than two examples on a side, and all are without one.
   """
+  if not min(len(member), len(outside)):
+    return _ABSENT
   member, outside = (np.asarray(x, np.float64) for x in (member, outside))
   of_member = _placements(member, outside)
   of_outside = 1 - _placements(outside, member)
@@ -379,42 +348,39 @@ def _placements(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 def _notes(models: Models, before: Predictions) -> list[str]:
   columns, data = _columns(models), models.data
-  notes = [
-    'The loss attack tests whether forgotten examples have higher log-odds '
-    'than test examples of the same classes, which were never trained on; AUC '
-    '0.5 means no difference. Its interval assumes that examples are '
-    'independent and excludes the randomness of training.',
-  ]
-  assert models.original is not None
-  leaves = jax.tree.leaves(models.original.variables)
-  if not all(np.isfinite(leaf).all() for leaf in leaves):
-    notes.insert(
-      0,
-      'The original model has weights that are not finite, so the unlearned '
-      'model is of no use; start from another checkpoint.',
-    )
-  elif models.failed[0] >= 0:
-    notes.insert(
-      0,
-      f'The unlearned model is not finite from epoch {models.failed[0]} on; do '
-      'not use it. A smaller learning_rate may help.',
-    )
   index = columns['retain']
-  accuracy = _mean(before.correct[0, index])
+  accuracy, *_ = _share(before.correct[0, index])
   frequent = np.bincount(data.label[index]).max() / len(index)
+  notes = []
   if accuracy < 1.5 * frequent:
-    notes.insert(
-      0,
+    notes.append(
       f'The original model is right on {accuracy:.1%} of the retained '
       f'examples, and the most frequent class alone gives {frequent:.1%}. '
       'Check the order of the classes and the normalisation (mean and std) of '
-      'the images.',
+      'the images.'
     )
+  assert models.original is not None
+  if not originals.all_finite(models.original.variables).all():
+    notes.append(
+      'The original model has weights that are not finite, so the unlearned '
+      'model is of no use; start from another checkpoint.'
+    )
+  elif models.failed[0] >= 0:
+    notes.append(
+      f'The unlearned model is not finite from epoch {models.failed[0]} on; do '
+      'not use it. A smaller learning_rate may help.'
+    )
+  notes.append(
+    'The loss attack tests whether forgotten examples have higher log-odds '
+    'than test examples of the same classes, which were never trained on; AUC '
+    '0.5 means no difference. Its interval assumes that examples are '
+    'independent and excludes the randomness of training.'
+  )
   _, outside = _compared(models)
   if len(outside) < len(columns['test']):
     notes.append(
-      f'{len(outside)} of {len(columns["test"])} test examples are of the '
-      'classes to forget; the loss attack compares with these.'
+      f'{len(outside)} of {terms.count(len(columns["test"]), "test example")} '
+      'are of the classes to forget; the loss attack compares with these.'
     )
   return notes
 
@@ -448,7 +414,7 @@ def _settings(
   assert models.method is not None
   where: dict[str, Any] = {'file': 'variables in memory'}
   if isinstance(checkpoint, str | os.PathLike):
-    path = pathlib.Path(checkpoint).expanduser()
+    path = files.path(checkpoint)
     where = {'file': path.name, 'sha256': files.sha256(path)}
   forget = design.forget[0].astype('<i8')
   return {
@@ -472,10 +438,10 @@ def _settings(
     'forget': {
       'count': len(forget),
       'indices': forget.tolist(),
-      'sha256': hashlib.sha256(forget.tobytes()).hexdigest(),
+      'sha256': files.sha256_of(forget),
     },
     'seed': setup.seed,
-    'small_data_defaults': defaults.is_small(data),
+    'small_data_defaults': setup_lib.is_small(data),
     'seconds': round(seconds, 3),
   }
 
@@ -486,7 +452,5 @@ def _with_interval(value: float, low: float, high: float) -> str:
 
 
 def _json(value: Mapping[str, Any]) -> str:
-  import json
-
   short = {**value, 'forget': {**value['forget'], 'indices': '...'}}
   return json.dumps(results.to_plain(short), indent=1, ensure_ascii=False)

@@ -1,7 +1,9 @@
-"""Data, design, model and seed that several populations share."""
+"""Data, design, model and seed that several populations share.
+
+Settings that are not given are those of a job, see `jaxmu.study.recipes`.
+"""
 
 import dataclasses
-import difflib
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -10,11 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmu import hparams as hp
 from jaxmu import models, population
 from jaxmu import precision as precision_lib
 from jaxmu.api import inputs
 from jaxmu.method import Method
-from jaxmu.study import execution
+from jaxmu.study import execution, recipes
 from jaxmu.types import Dataset, Key, Task
 
 # Members that train in one call of a program; more follow one after another.
@@ -193,9 +196,41 @@ def check_seed(name: str, value: Any, least: int = 0) -> int:
   return value
 
 
-def nearest(name: str, known: Any) -> str:
-  """Return 'did you mean ...?' or a list of the known names."""
-  close = difflib.get_close_matches(name, list(known), n=2)
-  if close:
-    return f'did you mean {" or ".join(close)}?'
-  return f'choose from {", ".join(known)}'
+# Up to this many training examples, the settings of the digits are used.
+SMALL = 10_000
+_NETWORKS = ('resnet18', 'vit11m')
+
+
+def is_small(data: inputs.Data) -> bool:
+  """Return whether a data set takes the settings of the digits."""
+  return data.num_dev <= SMALL
+
+
+def scale_of(data: inputs.Data) -> str:
+  """Return the name of the scale whose settings a data set takes."""
+  if data.name in recipes.DATA:
+    return data.name
+  return 'digits' if is_small(data) else 'cifar10'
+
+
+def training_defaults(
+  data: inputs.Data, model: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Return hyper-parameters of training and options of the model.
+
+  Args:
+    data: the data set.
+    model: name of a built-in model; '' for any other.
+  """
+  known = model in _NETWORKS
+  config = recipes.job_config(
+    'ft', model=model if known else 'resnet18', scale=scale_of(data)
+  )
+  options = config['model']['options'] if known else {}
+  return dict(config['train']), dict(options)
+
+
+def method_defaults(method: Method, data: inputs.Data) -> dict[str, Any]:
+  """Return all hyper-parameters of an unlearning method."""
+  chosen = hp.defaults(method.Hparams)
+  return {**chosen, **method.card.digits} if is_small(data) else chosen

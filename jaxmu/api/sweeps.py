@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxmu import hparams as hp
-from jaxmu.api.setup import nearest
+from jaxmu.api.printing import settings
+from jaxmu.terms import choices
 
 Values = dict[str, Any]
 
@@ -66,7 +67,7 @@ def expand(
   for name in given:
     if name not in fields:
       raise ValueError(
-        f'hyper-parameter {name!r} is unknown; {nearest(name, fields)}'
+        f'hyper-parameter {name!r} is unknown; {choices(name, fields)}'
       )
   lists = {
     name: [_plain(v) for v in value]
@@ -91,7 +92,7 @@ def expand(
   return Sweep(
     [{**common, **values} for values in each for _ in range(size)],
     np.tile(np.arange(size), count),
-    [_words(values) for values in each for _ in range(size)],
+    [settings(values) for values in each for _ in range(size)],
   )
 
 
@@ -134,10 +135,3 @@ def _plain(value: Any) -> Any:
   if isinstance(value, tuple):
     return [_plain(v) for v in value]
   return value.tolist() if hasattr(value, 'tolist') else value
-
-
-def _words(values: Values) -> str:
-  return ' '.join(
-    f'{k}={v:g}' if isinstance(v, float) else f'{k}={v}'
-    for k, v in values.items()
-  )

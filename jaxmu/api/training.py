@@ -11,7 +11,6 @@ forget set), as in a job: the same settings give the same bits.
 import contextlib
 import dataclasses
 import functools
-import glob
 import io
 import os
 import pathlib
@@ -22,17 +21,17 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxmu import files, methods, models, population, terms
 from jaxmu import hparams as hp
-from jaxmu import methods, models, population
 from jaxmu import precision as precision_lib
-from jaxmu.api import defaults, folders, inputs, sweeps
+from jaxmu.api import folders, inputs, sweeps
 from jaxmu.api import setup as setup_lib
 from jaxmu.api.populations import Models, Predictions, score
 from jaxmu.api.setup import Setup
 from jaxmu.method import Method
 from jaxmu.models import checkpoints
 from jaxmu.report import progress as progress_lib
-from jaxmu.study import execution
+from jaxmu.study import execution, originals, stages
 from jaxmu.study import job as job_lib
 from jaxmu.study.job import Members
 from jaxmu.types import Variables
@@ -104,11 +103,11 @@ def train(
   )
   method = methods.get('original')
   members = job_lib.members_per_split(setup.design, setup.seeds)
-  suited, _ = defaults.for_training(setup.data, setup.model_name)
+  suited, _ = setup_lib.training_defaults(setup.data, setup.model_name)
   chosen = sweeps.expand(
     method.Hparams, suited, hparams, members.size, sweep=sweep
   )
-  members = _take(members, chosen.base)
+  members = stages.select_members(members, chosen.base)
   start = _fresh(setup, members)
   return _fit('original', method, setup, members, chosen, start, progress)
 
@@ -144,7 +143,7 @@ def retrain(
   _check_originals(original)
   setup, method = original.setup, methods.get('retrain')
   members, source = per_forget_set(original)
-  suited, _ = defaults.for_training(setup.data, setup.model_name)
+  suited, _ = setup_lib.training_defaults(setup.data, setup.model_name)
   inherited = [{**suited, **original.hparams[k]} for k in source]
   for name, value in hparams.items():
     if np.ndim(value):
@@ -250,11 +249,14 @@ def _unlearn(
     )
   setup = original.setup
   members, source = per_forget_set(original)
-  suited = defaults.for_method(method, setup.data)
+  suited = setup_lib.method_defaults(method, setup.data)
   chosen = sweeps.expand(
     method.Hparams, suited, hparams, members.size, sweep=sweep
   )
-  members, source = _take(members, chosen.base), source[chosen.base]
+  members, source = (
+    stages.select_members(members, chosen.base),
+    source[chosen.base],
+  )
   variant = [
     ' '.join(filter(None, [original.variant[k], swept]))
     for k, swept in zip(source, chosen.variant, strict=True)
@@ -344,76 +346,68 @@ def load(
   from jaxmu.api import jobs
 
   if isinstance(path, str | os.PathLike):
-    folder = pathlib.Path(path).expanduser()
+    folder = files.path(path)
     if folder.is_dir() and folders.is_saved(folder):
       return folders.read(folder, data=data, model=model)
     if folder.is_dir() and jobs.is_workdir(folder):
       return jobs.JobResult(folder)
-  files = _files(path)
-  for name, value in dict(data=data, design=design, model=model).items():
-    if value is None:
-      raise ValueError(
-        f'{files[0]} holds weights alone; give data, design and model as well '
-        f'({name} is missing)'
-      )
-  return _from_checkpoints(
-    files, data, design, model, model_options or {}, seed, precision
-  )
-
-
-def _files(path: Any) -> list[pathlib.Path]:
-  if isinstance(path, str | os.PathLike):
-    text = str(pathlib.Path(path).expanduser())
-    paths = [text] if os.path.exists(text) else sorted(glob.glob(text))
-    if not paths:
-      raise ValueError(
-        f'no file or folder {str(path)!r} (looked in {pathlib.Path.cwd()})'
-      )
-  else:
-    paths = list(path)
-    if not paths:
-      raise ValueError('no files; give at least one checkpoint')
-  return [pathlib.Path(p).expanduser() for p in paths]
-
-
-def _from_checkpoints(
-  files: Sequence[pathlib.Path],
-  data: Any,
-  design: Any,
-  model: Any,
-  options: Mapping[str, Any],
-  seed: int,
-  precision: str,
-) -> Models:
+  paths = _files(path)
+  _check_given(paths[0], data=data, design=design, model=model)
   design = inputs.as_design(design)
   splits = len(np.unique(design.split))
-  if len(files) % splits:
+  if len(paths) % splits:
     raise ValueError(
-      f'{len(files)} checkpoints for {splits} training sets; give one per seed '
-      'and training set, all of seed 0 first'
+      f'{terms.count(len(paths), "checkpoint")} for '
+      f'{terms.count(splits, "training set")}; give one per seed and training '
+      'set, all of seed 0 first'
     )
   setup = _setup(
     inputs.load_data(data),
     design,
     model,
-    options,
-    seeds=len(files) // splits,
+    model_options or {},
+    seeds=len(paths) // splits,
     seed=seed,
     precision=precision,
   )
-  members = [
-    jax.tree.map(np.asarray, _read_checkpoint(setup.model, path))
-    for path in files
+  return _untrained(setup, _read_checkpoints(setup.model, paths))
+
+
+def _check_given(path: pathlib.Path, **given: Any) -> None:
+  """Check that all is given that checkpoints lack."""
+  missing = [name for name, value in given.items() if value is None]
+  if missing:
+    what = 'holds weights alone'
+    if path.is_dir():
+      what = 'holds no record.json of saved models and no finished job'
+    raise ValueError(
+      f'{path} {what}; to read a checkpoint, give data, design and model '
+      f'({" and ".join(missing)} missing)'
+    )
+
+
+def _files(path: Any) -> list[pathlib.Path]:
+  entries = [path] if isinstance(path, str | os.PathLike) else list(path)
+  if not entries:
+    raise ValueError('no files; give at least one checkpoint')
+  paths = [
+    one for e in entries for one in originals.expand(str(e), field='path')
   ]
-  stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *members)
-  return _untrained(setup, stacked)
+  for one in paths:
+    if not one.exists():
+      raise ValueError(
+        f'no file or folder {str(one)!r} (looked in {pathlib.Path.cwd()})'
+      )
+  return paths
 
 
-def _read_checkpoint(model: Any, path: pathlib.Path) -> Variables:
+def _read_checkpoints(model: Any, paths: Sequence[pathlib.Path]) -> Variables:
+  """Read one model per file; leaves [P, ...] on the host."""
   try:
-    return checkpoints.read(model, path)
+    read = checkpoints.read_population(model, list(paths))
   except FileNotFoundError as error:
     raise ValueError(str(error)) from error
+  return jax.tree.map(np.asarray, read)
 
 
 def _untrained(setup: Setup, variables: Variables) -> Models:
@@ -451,11 +445,11 @@ def _single_model(
   design = inputs.split(data, forget=forget, val=val, splits=1)
   setup = _setup(data, design, model, options, seed=seed)
   if isinstance(source, str | os.PathLike):
-    variables = _read_checkpoint(setup.model, pathlib.Path(source).expanduser())
-  else:
-    variables = _given(setup, source)
-  one = jax.tree.map(lambda x: np.asarray(x)[None], variables)
-  return _untrained(setup, one)
+    return _untrained(
+      setup, _read_checkpoints(setup.model, [files.path(source)])
+    )
+  variables = _given(setup, source)
+  return _untrained(setup, jax.tree.map(lambda x: x[None], variables))
 
 
 def _given(setup: Setup, variables: Any) -> Variables:
@@ -473,7 +467,7 @@ def _given(setup: Setup, variables: Any) -> Variables:
   )
   given_shapes, wanted = (
     {jax.tree_util.keystr(k): v.shape for k, v in leaves}
-    for leaves in map(_leaves, (given, expected))
+    for leaves in map(jax.tree_util.tree_leaves_with_path, (given, expected))
   )
   wrong = [
     k
@@ -489,10 +483,6 @@ def _given(setup: Setup, variables: Any) -> Variables:
       'model and model_options of these weights'
     )
   return given
-
-
-def _leaves(tree: Any) -> list[Any]:
-  return jax.tree_util.tree_flatten_with_path(tree)[0]
 
 
 def _new_setup(
@@ -511,7 +501,7 @@ def _new_setup(
     unknown = [k for k in others if f'{k!r}' in str(error)]
     if not unknown:
       raise
-    close = setup_lib.nearest(unknown[0], names)
+    close = terms.choices(unknown[0], names)
     raise ValueError(
       f'{error}; if {unknown[0]!r} is a hyper-parameter, {close}'
     ) from error
@@ -538,7 +528,7 @@ def _setup(
   setup_lib.check_seed('seeds', seeds, least=1)
   # Fails here where the design belongs to another data set.
   inputs.splits_lib.membership(design, len(data.label))
-  _, suited = defaults.for_training(data, name)
+  _, suited = setup_lib.training_defaults(data, name)
   options = {**suited, **options}
   return Setup(
     data=data,
@@ -568,25 +558,16 @@ def per_forget_set(original: Models) -> tuple[Members, np.ndarray]:
   base = job_lib.members_per_forget_set(setup.design, setup.seeds)
   members, sources = [], []
   for variant in original.variants:
-    of_variant = np.flatnonzero([v == variant for v in original.variant])
-    names = {
-      (int(original.members.seed[k]), int(original.members.split[k])): k
-      for k in of_variant
+    position = {
+      (seed, split): k
+      for k, (seed, split, _) in enumerate(original.members.names)
+      if original.variant[k] == variant
     }
-    pairs = [
-      (p, names[seed, split])
-      for p, (seed, split) in enumerate(
-        zip(base.seed.tolist(), base.split.tolist(), strict=True)
-      )
-      if (seed, split) in names  # all, unless some were selected
-    ]
-    members += [p for p, _ in pairs]
-    sources += [k for _, k in pairs]
-  return _take(base, np.array(members)), np.array(sources)
-
-
-def _take(members: Members, index: np.ndarray) -> Members:
-  return Members(*(field[index] for field in members))
+    for p, (seed, split, _) in enumerate(base.names):
+      if (seed, split) in position:  # all, unless some were selected
+        members.append(p)
+        sources.append(position[seed, split])
+  return stages.select_members(base, np.array(members)), np.array(sources)
 
 
 def _fresh(setup: Setup, members: Members) -> Variables:

@@ -19,9 +19,10 @@ Unlike the released scorer, more than one threshold does not raise, and the
 logits are left unmodified.
 """
 
+import functools
 import math
 from concurrent import futures
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Float64
@@ -39,11 +40,7 @@ from jaxmu.terms import Term
 MAX_EXAMPLES = 1000  # evenly spaced; the grid takes milliseconds for each
 
 Rule = Literal['competition_grid', 'exact_single', 'exact_interval']
-RULES: tuple[Rule, ...] = (
-  'competition_grid',
-  'exact_single',
-  'exact_interval',
-)
+RULES: tuple[Rule, ...] = get_args(Rule)
 DELTA = 1e-5
 MAX_EPSILON = 50.0
 BIN_WIDTH = 0.5
@@ -58,8 +55,6 @@ def epsilon_per_example(
   retrained: Float[np.ndarray, 'Q S'],
   *,
   rule: Rule = 'competition_grid',
-  delta: float = DELTA,
-  threads: int | None = None,
 ) -> Float64[np.ndarray, ' S']:
   """Compute the epsilon of each forgotten example.
 
@@ -70,8 +65,6 @@ def epsilon_per_example(
       a grid of 0.01; 'exact_single', every threshold of the pooled sample;
       'exact_interval', every interval as well (about 2 M^2 of them, one example
       at a time).
-    delta: the delta of (epsilon, delta)-unlearning.
-    threads: worker threads; the number of processors if None.
 
   Returns:
     f64[S] in [0, 50].
@@ -94,15 +87,15 @@ def epsilon_per_example(
       return MAX_EPSILON
     best = 0.0
     for fpr, fnr in attacks[rule](u, r):
-      best = max(best, float(epsilon(fpr, fnr, delta).max(initial=0.0)))
+      best = max(best, float(epsilon(fpr, fnr).max(initial=0.0)))
     return min(best, MAX_EPSILON)
 
-  with futures.ThreadPoolExecutor(threads) as pool:
+  with futures.ThreadPoolExecutor() as pool:
     return np.array(list(pool.map(one, range(unlearned.shape[1]))))
 
 
 def epsilon(
-  fpr: Float64[np.ndarray, '*S'], fnr: Float64[np.ndarray, '*S'], delta: float
+  fpr: Float64[np.ndarray, '*S'], fnr: Float64[np.ndarray, '*S']
 ) -> Float64[np.ndarray, '*S']:
   """Return the epsilon of attacks: infinite if both rates are 0.
 
@@ -111,8 +104,8 @@ def epsilon(
   """
   with np.errstate(divide='ignore', invalid='ignore'):
     value = np.maximum(
-      np.log(1 - delta - fpr) - np.log(fnr),
-      np.log(1 - delta - fnr) - np.log(fpr),
+      np.log(1 - DELTA - fpr) - np.log(fnr),
+      np.log(1 - DELTA - fnr) - np.log(fpr),
     )
   value = np.where((fpr == 0) != (fnr == 0), 0.0, value)
   value = np.where((fpr == 0) & (fnr == 0), np.inf, value)
@@ -149,11 +142,8 @@ def final_score(score: float, retain_ratio: float, test_ratio: float) -> float:
 def lower_bound(
   unlearned: Float[np.ndarray, 'M S'],
   retrained: Float[np.ndarray, 'Q S'],
-  *,
-  delta: float = DELTA,
-  level: float = 0.95,
 ) -> Float64[np.ndarray, ' S']:
-  """Compute a lower bound on epsilon that is valid at the given level.
+  """Compute a lower bound on epsilon that holds with probability 0.95.
 
   The threshold and its direction are chosen on the even models and evaluated
   on the odd ones, with Clopper-Pearson upper limits for FPR and FNR, each at
@@ -162,8 +152,6 @@ def lower_bound(
   Args:
     unlearned: float[M, S], finite; models in random order.
     retrained: float[Q, S].
-    delta: of (epsilon, delta)-unlearning.
-    level: of each example's bound, for independent models.
 
   Returns:
     f64[S], 0 where nothing can be claimed.
@@ -173,10 +161,10 @@ def lower_bound(
   for s in range(len(out)):
     u, r = np.sort(unlearned[::2, s]), np.sort(retrained[::2, s])
     cuts = np.unique(np.concatenate([u, r]))
-    chosen = _certified(u, r, cuts, delta, level)  # f64[2, cuts]
+    chosen = _certified(u, r, cuts)  # f64[2, cuts]
     direction, place = np.unravel_index(np.argmax(chosen), chosen.shape)
     u, r = np.sort(unlearned[1::2, s]), np.sort(retrained[1::2, s])
-    out[s] = _certified(u, r, cuts[[place]], delta, level)[direction, 0]
+    out[s] = _certified(u, r, cuts[[place]])[direction, 0]
   return out
 
 
@@ -203,20 +191,18 @@ def check_scores(
   return u, r
 
 
-def _certified(u, r, cuts, delta, level) -> np.ndarray:
+def _certified(u, r, cuts) -> np.ndarray:
   """Lower bounds of single thresholds, positive = U above, then U below."""
   above_u = len(u) - np.searchsorted(u, cuts, 'left')
   above_r = len(r) - np.searchsorted(r, cuts, 'left')
-  tail = 1 - (1 - level) / 2
-
-  def limit(count, total):
-    return intervals.clopper_pearson_upper(count, total, level=tail)
-
+  limit = functools.partial(
+    intervals.clopper_pearson_upper, level=1 - (1 - 0.95) / 2
+  )
   rates = [
     (limit(above_r, len(r)), limit(len(u) - above_u, len(u))),
     (limit(len(r) - above_r, len(r)), limit(above_u, len(u))),
   ]
-  return np.stack([epsilon(fpr, fnr, delta) for fpr, fnr in rates])
+  return np.stack([epsilon(fpr, fnr) for fpr, fnr in rates])
 
 
 def _is_peaky(u, r) -> bool:

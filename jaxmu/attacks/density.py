@@ -18,12 +18,13 @@ is compared with all other models: P^2 comparisons per example, in slabs.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, Int8, Integer
 
 from jaxmu.attacks import leave_out, log_odds
-from jaxmu.attacks.interface import ROC_TERMS, Card, ScoreFunction, from_score
+from jaxmu.attacks.interface import Card, ScoreFunction, from_score
 from jaxmu.terms import PROJECT
 
 _SMALLEST_BANDWIDTH = 1e-6
@@ -41,7 +42,6 @@ def kde(
   *,
   bandwidth: float | None = None,
   mode: leave_out.Mode = 'logo',
-  threads: int | None = None,
 ) -> tuple[Float64[np.ndarray, 'P N'], Bool[np.ndarray, 'P N']]:
   """Compute log density ratios of forgotten against never seen.
 
@@ -51,7 +51,6 @@ def kde(
     group: int[P], left out together.
     bandwidth: h in units of the score; None for Silverman's rule.
     mode: see `leave_out.make_units`.
-    threads: worker threads; the number of processors if None.
 
   Returns:
     Ratios f64[P, N], NaN where unscored, and bool[P, N]. Decide above 0.
@@ -70,9 +69,7 @@ def kde(
       ]
     )
 
-  return density_ratio(
-    densities, score, state, group, mode=mode, threads=threads
-  )
+  return density_ratio(densities, score, state, group, mode=mode)
 
 
 def _log_density(target, sample, bandwidth) -> np.ndarray:
@@ -122,7 +119,6 @@ def histogram(
   *,
   bins: int | None = 20,
   mode: leave_out.Mode = 'logo',
-  threads: int | None = None,
 ) -> tuple[Float64[np.ndarray, 'P N'], Bool[np.ndarray, 'P N']]:
   """Compute log ratios of bin frequencies, forgotten against never seen.
 
@@ -133,7 +129,6 @@ def histogram(
     bins: number of bins; None for the rule of Freedman and Diaconis, which
       makes bins 2 IQR k^(-1/3) wide (2 to 200 of them).
     mode: see `leave_out.make_units`.
-    threads: worker threads; the number of processors if None.
 
   Returns:
     Ratios f64[P, N], NaN where unscored, and bool[P, N]. Decide above 0.
@@ -169,9 +164,7 @@ def histogram(
       ]
     )
 
-  return density_ratio(
-    densities, score, state, group, mode=mode, threads=threads
-  )
+  return density_ratio(densities, score, state, group, mode=mode)
 
 
 def _freedman_diaconis(ordered, count, span) -> np.ndarray:
@@ -191,7 +184,6 @@ def density_ratio(
   group: Integer[np.ndarray, ' P'],
   *,
   mode: leave_out.Mode,
-  threads: int | None = None,
 ) -> tuple[Float64[np.ndarray, 'P N'], Bool[np.ndarray, 'P N']]:
   """Compute log density ratios of forgotten against never seen.
 
@@ -201,7 +193,6 @@ def density_ratio(
     state: int8[P, N].
     group: int[P], left out together.
     mode: see `leave_out.make_units`.
-    threads: as in `leave_out.run_in_slices`.
 
   Returns:
     Ratios f64[P, N], NaN where unscored (fewer than two observations of a kind
@@ -227,7 +218,7 @@ def density_ratio(
     return work
 
   return leave_out.run_in_slices(
-    begin, score, state, group, mode=mode, threads=threads, slab=_SLAB
+    begin, score, state, group, mode=mode, slab=_SLAB
   )
 
 
@@ -250,7 +241,7 @@ def neighbour_quantile(
   return a + (place - low) * (b - a)
 
 
-def _score_by(function: Callable) -> ScoreFunction:
+def _score_by(function: Callable[..., Any]) -> ScoreFunction:
   return lambda population, data, options: function(
     population.log_odds, population.audited_state, population.group
   )[0]
@@ -263,8 +254,6 @@ KDE = from_score(
     title='Kernel density attack',
     subject='the attack with kernel densities',
     source='RULI 2025',
-    question='forgotten_or_unseen',
-    terms=ROC_TERMS,
     cost='costly',
   ),
   threshold=0.0,
@@ -278,8 +267,6 @@ HISTOGRAM = from_score(
     title='Histogram attack',
     subject='the attack with histograms',
     source=PROJECT,
-    question='forgotten_or_unseen',
-    terms=ROC_TERMS,
     cost='costly',
   ),
   threshold=0.0,

@@ -16,8 +16,6 @@ Most attacks give a score to every (model, example) and report its ROC.
         title='Bounded log-odds',
         subject='one threshold on bounded log-odds',
         source='this page',
-        question='forgotten_or_unseen',
-        terms=interface.ROC_TERMS,
       ),
     )
 
@@ -34,8 +32,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from jaxmu.attacks import intervals, roc
-from jaxmu.attacks.log_odds import FORGOTTEN, NEVER_SEEN
+from jaxmu.attacks import intervals, leave_out, roc
 from jaxmu.attacks.scores import PopulationScores, Scores
 from jaxmu.terms import Term
 
@@ -111,7 +108,8 @@ class Card:
     source: where the attack comes from.
     question: what its numbers answer, one of `QUESTIONS`. Numbers of different
       questions are never counted together.
-    terms: the meaning of each statistic that `report` may give. A statistic
+    terms: the meaning of each statistic that `report` may give, by default of
+      those of a ROC, `ROC_TERMS`. A statistic
       with a number in its name has a key with empty braces, whose value is a
       function from the number to the term: 'tpr_{}' describes 'tpr_0.01'.
     needs: what the scores must contain, keys of `NEEDS`.
@@ -128,8 +126,8 @@ class Card:
   title: str
   subject: str
   source: str
-  question: str
-  terms: Terms
+  question: str = 'forgotten_or_unseen'
+  terms: Terms = dataclasses.field(default_factory=lambda: ROC_TERMS)
   needs: tuple[str, ...] = ()
   cost: str = 'cheap'
   populations: tuple[str, ...] = POPULATIONS
@@ -241,7 +239,7 @@ def from_score(
   Args:
     name: see `Attack`.
     score: see `Attack`.
-    card: its terms should include `ROC_TERMS`.
+    card: its terms should be or include `ROC_TERMS`, the default.
     threshold: decision threshold fixed in advance, 0 for likelihood ratios;
       None if the score has none.
     cross_fitted: whether scores of a group are fitted on both kinds of
@@ -350,8 +348,7 @@ def unscored(
   score: Float64[np.ndarray, 'P N'], population: PopulationScores
 ) -> intervals.Estimate:
   """Count forgotten and never-seen entries without a score, see `UNSCORED`."""
-  state = population.audited_state
-  missing = np.isnan(score) & ((state == FORGOTTEN) | (state == NEVER_SEEN))
+  missing = np.isnan(score) & leave_out.scored(population.audited_state)
   return intervals.point(int(missing.sum()), score.size)
 
 

@@ -47,17 +47,15 @@ class Estimate:
 def over_splits(
   by_split: Float64[np.ndarray, ' G'],
   *,
-  level: float = 0.95,
   bounds: tuple[float, float] | None = None,
   value: float | None = None,
   pooling: str = 'model',
   note: str = '',
 ) -> Estimate:
-  """Return the mean over splits with its t-interval.
+  """Return the mean over splits with its 95% t-interval.
 
   Args:
     by_split: f64[G], NaN for splits without a value (left out and not counted).
-    level: coverage of the interval.
     bounds: range of the metric, to which the interval is clipped.
     value: the estimate, where it is not the mean of `by_split`.
     pooling: see `Estimate`.
@@ -73,7 +71,7 @@ def over_splits(
   if n == 1:
     note = note or 'one split: no interval'
     return Estimate(mean, np.nan, np.nan, 1, by_split, pooling, note)
-  half = stats.t.ppf(0.5 + level / 2, n - 1) * known.std(ddof=1) / np.sqrt(n)
+  half = stats.t.ppf(0.975, n - 1) * known.std(ddof=1) / np.sqrt(n)
   low, high = mean - half, mean + half
   if bounds is not None:
     low, high = max(low, bounds[0]), min(high, bounds[1])
@@ -138,9 +136,7 @@ def point(value: float, n: int, note: str = '') -> Estimate:
   return Estimate(float(value), np.nan, np.nan, n, note=note)
 
 
-def paired_difference(
-  first: Estimate, second: Estimate, *, level: float = 0.95
-) -> Estimate:
+def paired_difference(first: Estimate, second: Estimate) -> Estimate:
   """Return first - second, paired by split: the excess over retrained models.
 
   Raises:
@@ -158,7 +154,6 @@ def paired_difference(
   both_mean = first.pooling == second.pooling == 'model'
   result = over_splits(
     difference,
-    level=level,
     value=None if both_mean else first.value - second.value,
     pooling=first.pooling,
     note=first.note or second.note,
@@ -167,16 +162,14 @@ def paired_difference(
   return cross_fitted(result, bounds=None) if widened else result
 
 
-def clopper_pearson(
-  successes: int, trials: int, *, level: float = 0.95
-) -> tuple[float, float]:
-  """Return the exact binomial interval of a rate.
+def clopper_pearson(successes: int, trials: int) -> tuple[float, float]:
+  """Return the exact 95% binomial interval of a rate.
 
   Valid for independent trials only; examples of one model are not.
   """
   if trials <= 0:
     return 0.0, 1.0
-  tail = (1 - level) / 2
+  tail = (1 - 0.95) / 2
   low, high = 0.0, 1.0
   if successes > 0:
     low = stats.beta.ppf(tail, successes, trials - successes + 1)

@@ -20,7 +20,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from concurrent import futures
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int8, Integer
@@ -29,7 +29,7 @@ from scipy import special
 from jaxmu.attacks import log_odds
 
 Mode = Literal['in_sample', 'loo', 'logo']
-MODES: tuple[Mode, ...] = ('in_sample', 'loo', 'logo')
+MODES: tuple[Mode, ...] = get_args(Mode)
 Location = Literal['mean', 'median']
 
 
@@ -105,7 +105,7 @@ def centre(
   Raises:
     ValueError: a score of state 1 or 2 is not finite.
   """
-  used = (state == log_odds.FORGOTTEN) | (state == log_odds.NEVER_SEEN)
+  used = scored(state)
   count = np.maximum(used.sum(axis=0), 1)
   offset = np.where(used, x, 0.0).sum(axis=0) / count
   if not np.isfinite(offset).all():
@@ -318,13 +318,7 @@ def _check(score, state, group, target) -> None:
 Variance = Literal[
   'per_example', 'global', 'shrink', 'student', 'normal_inverse_gamma'
 ]
-VARIANCES: tuple[Variance, ...] = (
-  'per_example',
-  'global',
-  'shrink',
-  'student',
-  'normal_inverse_gamma',
-)
+VARIANCES: tuple[Variance, ...] = get_args(Variance)
 KINDS = (log_odds.FORGOTTEN, log_odds.NEVER_SEEN)
 
 # Examples on which prior variances are estimated: a median needs no more.
@@ -421,7 +415,7 @@ def priors(
 def _pooled(view: View) -> list[Prior]:
   """Pool variances within examples: sum (k - 1) v / sum (k - 1)."""
 
-  def sums(part: slice) -> list:
+  def sums(part: slice) -> list[Any]:
     x, _, c = view.slab(part)
     out = []
     for kind in KINDS:

@@ -23,7 +23,6 @@ the out-distribution too, `variance='global'` pools deviations within examples,
 separately for in and out.
 """
 
-import dataclasses
 import math
 from typing import Literal
 
@@ -45,14 +44,6 @@ from jaxmu.attacks.interface import (
 )
 from jaxmu.attacks.scores import PopulationScores, Scores
 from jaxmu.terms import BENCHMARK, Term
-
-
-@dataclasses.dataclass(frozen=True)
-class _Options:
-  variance: leave_out.Variance
-  location: leave_out.Location
-  prior_strength: float | None
-  prior_count: float
 
 
 def ulira(
@@ -104,11 +95,32 @@ def ulira(
     raise ValueError(
       f'variance is {variance!r}; choose one of {leave_out.VARIANCES}'
     )
-  options = _Options(variance, location, prior_strength, prior_count)
 
   def begin(view: leave_out.View) -> leave_out.Work:
     priors = leave_out.priors(view, variance, prior_strength)
-    return lambda part: _slab_ratio(view, options, priors, part)
+
+    def work(part: slice) -> np.ndarray:
+      x, x_target, c = view.slab(part)
+      fits = [
+        leave_out.leave_out(x, c, view.units, kind, location=location)
+        for kind in leave_out.KINDS
+      ]
+      scorable = (fits[0].count >= 2) & (fits[1].count >= 2)
+      out = np.empty_like(x)
+      with np.errstate(invalid='ignore', divide='ignore'):
+        if variance in ('student', 'normal_inverse_gamma'):
+          fitted = _student_densities(fits, priors, variance, prior_count)
+          evaluate = _student_ratio
+        else:
+          fitted = _quadratic(fits, priors, variance)
+          evaluate = _quadratic_ratio
+        for u, rows in enumerate(view.units.slices()):
+          ratio = evaluate(x_target[rows], fitted, u)
+          used = leave_out.scored(c[rows]) & scorable[u]
+          out[rows] = np.where(used, ratio, np.nan)
+      return out
+
+    return work
 
   return leave_out.run_in_slices(
     begin, score, state, group, mode=mode, target=target, threads=threads
@@ -122,33 +134,11 @@ def posterior(
   return special.expit(ratio + special.logit(prior))
 
 
-def _slab_ratio(view, options, priors, part):
-  x, target, c = view.slab(part)
-  fits = [
-    leave_out.leave_out(x, c, view.units, kind, location=options.location)
-    for kind in leave_out.KINDS
-  ]
-  scorable = (fits[0].count >= 2) & (fits[1].count >= 2)
-  with np.errstate(invalid='ignore', divide='ignore'):
-    if options.variance in ('student', 'normal_inverse_gamma'):
-      densities = _student_densities(fits, priors, options)
-      evaluate = _student_ratio
-    else:
-      densities = _quadratic(fits, priors, options)
-      evaluate = _quadratic_ratio
-    out = np.empty_like(x)
-    for u, rows in enumerate(view.units.slices()):
-      ratio = evaluate(target[rows], densities, u)
-      used = leave_out.scored(c[rows]) & scorable[u]
-      out[rows] = np.where(used, ratio, np.nan)
-  return out
-
-
-def _quadratic(fits, priors, options):
+def _quadratic(fits, priors, variance):
   """Coefficients of the Gaussian ratio as a x^2 + b x + c, f64[U, K] each."""
   a = b = c = 0.0
   for sign, fit, prior in zip((1, -1), fits, priors, strict=True):
-    v = leave_out.shrink(fit, prior, options.variance)
+    v = leave_out.shrink(fit, prior, variance)
     a = a - sign * 0.5 / v
     b = b + sign * fit.mean / v
     c = c - sign * 0.5 * (np.log(v) + fit.mean**2 / v)
@@ -160,27 +150,26 @@ def _quadratic_ratio(x, coefficients, u):
   return (a[u] * x + b[u]) * x + c[u]
 
 
-def _student_densities(fits, priors, options):
+def _student_densities(fits, priors, variance, prior_count):
   """Degrees, location, scale^2 and log constant of both predictive t's."""
   both = []
   pooled = sum(f.count * f.mean for f in fits) / sum(f.count for f in fits)
   for fit, prior in zip(fits, priors, strict=True):
     k, nu = fit.count, prior.strength[:, None]
-    if options.variance == 'student':
+    if variance == 'student':
       degrees = nu + k - 1
       location = fit.mean
       scale2 = leave_out.shrink(fit, prior, 'student') * (1 + 1 / k)
     else:
-      kappa0 = options.prior_count
       degrees = nu + k
       gap2 = (fit.mean - pooled) ** 2
       beta = 0.5 * (
         nu * prior.variance[:, None]
         + (k - 1) * fit.variance
-        + kappa0 * k * gap2 / (kappa0 + k)
+        + prior_count * k * gap2 / (prior_count + k)
       )
-      location = (kappa0 * pooled + k * fit.mean) / (kappa0 + k)
-      kappa = kappa0 + k
+      location = (prior_count * pooled + k * fit.mean) / (prior_count + k)
+      kappa = prior_count + k
       scale2 = beta * (kappa + 1) / (0.5 * degrees * kappa)
       scale2 = np.maximum(scale2, prior.floor)
     constant = (
@@ -209,9 +198,6 @@ def lira_online(
   state: Int8[np.ndarray, 'P N'],
   group: Integer[np.ndarray, ' P'],
   *,
-  variance: leave_out.Variance = 'per_example',
-  location: leave_out.Location = 'median',
-  mode: leave_out.Mode = 'logo',
   target: Float[np.ndarray, 'P N *A'] | None = None,
 ) -> tuple[Float64[np.ndarray, 'P N'], Bool[np.ndarray, 'P N']]:
   """Compute the log-likelihood ratio of training members against others.
@@ -220,9 +206,6 @@ def lira_online(
     score: float[P, N] or float[P, N, A] of *trained* models.
     state: int8[P, N]; retained and forgotten are both members of training.
     group: int[P], left out together.
-    variance: 'per_example' or 'global' in the paper.
-    location: 'median' in the public code, 'mean' in the paper.
-    mode: see `leave_out.make_units`.
     target: float like `score`, scored instead of it. With originals as `score`
       and unlearned models as `target` this is the attack of the SCRUB paper
       (Kurmanji et al. 2023).
@@ -235,9 +218,8 @@ def lira_online(
     score,
     log_odds.members(state),
     group,
-    mode=mode,
-    variance=variance,
-    location=location,
+    variance='per_example',
+    location='median',
     target=target,
   )
 
@@ -249,7 +231,6 @@ def lira_forget(
   group: Integer[np.ndarray, ' P'],
   *,
   retrained_state: Int8[np.ndarray, 'P N'] | None = None,
-  variance: leave_out.Variance = 'shrink',
 ) -> tuple[
   Float64[np.ndarray, 'Q N'],
   Int8[np.ndarray, 'Q N'],
@@ -264,7 +245,6 @@ def lira_forget(
     state: int8[P, N].
     group: int[P].
     retrained_state: where it differs from `state` (models that failed).
-    variance: see `ulira`.
 
   Returns:
     Ratios f64[2P, N], unlearned models first, then the states int8[2P, N] and
@@ -274,7 +254,7 @@ def lira_forget(
   both, states, groups = log_odds.against_retrained(
     score, retrained, state, group, retrained_state
   )
-  ratio, _ = ulira(both, states, groups, variance=variance)
+  ratio, _ = ulira(both, states, groups)
   return ratio, states, groups
 
 
@@ -285,8 +265,6 @@ def lira_offline(
   *,
   side: Side = 'two',
   variance: leave_out.Variance = 'shrink',
-  location: leave_out.Location = 'mean',
-  prior_strength: float = 6.0,
 ) -> tuple[Float64[np.ndarray, 'P N'], Bool[np.ndarray, 'P N']]:
   """Compute how unlikely a score is among models that never saw the example.
 
@@ -299,8 +277,6 @@ def lira_offline(
       normal distribution function (which ties at 1); 'two' its absolute value,
       which also sees over-unlearned examples, *below* the never-seen ones.
     variance: 'per_example', 'global' or 'shrink'.
-    location: 'mean' or 'median'.
-    prior_strength: nu_0 of 'shrink'.
 
   Returns:
     Scores f64[P, N], NaN where unscored, and bool[P, N] where scored. No
@@ -318,12 +294,12 @@ def lira_offline(
     )
 
   def begin(view: leave_out.View) -> leave_out.Work:
-    prior = leave_out.priors(view, variance, prior_strength)[1]
+    prior = leave_out.priors(view, variance, 6.0)[1]
 
     def work(part: slice) -> np.ndarray:
       x, _, c = view.slab(part)
       kind = log_odds.NEVER_SEEN
-      fit = leave_out.leave_out(x, c, view.units, kind, location=location)
+      fit = leave_out.leave_out(x, c, view.units, kind)
       with np.errstate(invalid='ignore', divide='ignore'):
         sigma = np.sqrt(leave_out.shrink(fit, prior, variance))
         distance = np.empty_like(x)
@@ -415,7 +391,6 @@ ULIRA = from_score(
     title='U-LiRA',
     subject='the per-example attack U-LiRA',
     source='Hayes et al. 2024, with log-odds and leave-one-split-out',
-    question='forgotten_or_unseen',
     terms={
       **ROC_TERMS,
       'unscored': UNSCORED,
@@ -455,8 +430,6 @@ LIRA_ONLINE = from_score(
     title='LiRA, online',
     subject='the likelihood-ratio attack LiRA with both hypotheses fitted',
     source='Carlini et al. 2022',
-    question='forgotten_or_unseen',
-    terms=ROC_TERMS,
   ),
   threshold=0.0,
   cross_fitted=True,
@@ -472,8 +445,6 @@ LIRA_OFFLINE = from_score(
     title='LiRA, offline',
     subject='the likelihood-ratio attack LiRA with only unseen examples fitted',
     source='Carlini et al. 2022',
-    question='forgotten_or_unseen',
-    terms=ROC_TERMS,
   ),
 )
 
@@ -532,7 +503,6 @@ ULIRA_REFERENCE = Attack(
     title='U-LiRA as released with the benchmark',
     subject='the released variant of U-LiRA on correctness, fitted in sample,',
     source=f'{BENCHMARK}, released code',
-    question='forgotten_or_unseen',
     terms={
       'member_rate': Term(
         'share called members',

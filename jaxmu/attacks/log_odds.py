@@ -23,7 +23,7 @@ The first does not notice an unlearner that shifts all unseen examples alike;
 the second also reacts to global side effects such as lower test accuracy.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, Int8, Integer
@@ -32,12 +32,7 @@ from scipy import special
 from jaxmu.states import EXCLUDED, FORGOTTEN, NEVER_SEEN, RETAINED
 
 Statistic = Literal['log_odds', 'loss', 'margin', 'correctness']
-STATISTICS: tuple[Statistic, ...] = (
-  'log_odds',
-  'loss',
-  'margin',
-  'correctness',
-)
+STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 
 # Used when an array has no finite entry: log of the smallest float32.
 MOST_WRONG = -103.0

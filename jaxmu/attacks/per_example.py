@@ -38,7 +38,7 @@ class PerExample:
   Attributes:
     auc: of forgotten against never-seen models.
     p_value: two-sided, of AUC = 1/2.
-    discovered: bool[N], significant at the given false-discovery rate.
+    discovered: bool[N], significant at a false-discovery rate of 0.05.
   """
 
   auc: np.ndarray
@@ -74,8 +74,6 @@ def per_example(
   score: Float[np.ndarray, 'P N'],
   state: Int8[np.ndarray, 'P N'],
   group: Integer[np.ndarray, ' P'],
-  *,
-  false_discovery_rate: float = 0.05,
 ) -> PerExample:
   """Compute the exposure of each example.
 
@@ -85,7 +83,6 @@ def per_example(
     state: int8[P, N], 1 forgotten, 2 never seen, others ignored. Use
       `log_odds.retained` for leakage of the retain set.
     group: int[P] splits.
-    false_discovery_rate: of the discoveries among all tested examples.
   """
   score, state, group = map(np.asarray, (score, state, group))
   forgotten, unseen = state == log_odds.FORGOTTEN, state == log_odds.NEVER_SEEN
@@ -106,9 +103,7 @@ def per_example(
     spread = np.sqrt((k1 + k0 + 1) / (12 * k1 * k0))  # Mann-Whitney, null
     p_value = 2 * stats.norm.sf(abs(auc - 0.5) / spread)
   p_value = np.where((k1 > 0) & (k0 > 0), p_value, np.nan)
-  return PerExample(
-    auc, p_value, benjamini_hochberg(p_value, false_discovery_rate)
-  )
+  return PerExample(auc, p_value, benjamini_hochberg(p_value, 0.05))
 
 
 def summarise(result: PerExample) -> Summary:
@@ -157,17 +152,10 @@ def _report(
   population: PopulationScores, data: Scores, options: Options
 ) -> Report:
   del data, options
-  summary = summarise(exposure(population))
-  values = {
-    'mean': summary.mean,
-    'above': summary.above,
-    'below': summary.below,
-    'exposed': summary.exposed,
-    'over_unlearned': summary.over_unlearned,
-  }
-  for level, value in zip(QUANTILES, summary.quantiles, strict=True):
+  values = dataclasses.asdict(summarise(exposure(population)))
+  n, quantiles = values.pop('examples'), values.pop('quantiles')
+  for level, value in zip(QUANTILES, quantiles, strict=True):
     values[f'quantile_{level:g}'] = value
-  n = summary.examples
   return {name: intervals.point(v, n) for name, v in values.items()}
 
 

@@ -11,8 +11,7 @@ models, paired by group.
 """
 
 import dataclasses
-import difflib
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ from jaxmu.attacks import (
 )
 from jaxmu.attacks.interface import Attack, Options, Report, checked
 from jaxmu.attacks.scores import PopulationScores, Scores
-from jaxmu.terms import Term
+from jaxmu.terms import Term, nearest
 
 Spec = Any  # a name, a path, a module or an `Attack`, see `jaxmu.plugins`
 
@@ -114,7 +113,6 @@ def run(
   fprs: Sequence[float] = roc.FPRS,
   settings: Mapping[str, Mapping[str, Any]] | None = None,
   known: Known | None = None,
-  advance: Callable[[str], None] = lambda name: None,
 ) -> list[AttackResult]:
   """Run attacks and return their numbers, attack by attack.
 
@@ -126,7 +124,6 @@ def run(
       such as {'ulira': {'variance': 'global'}}.
     known: cache of reports on retrained and original models, so that they are
       attacked once for several methods with the same `fprs` and `settings`.
-    advance: called with the name of each finished attack.
 
   Raises:
     ValueError: an attack that does not exist or cannot run on these scores, or
@@ -150,11 +147,11 @@ def run(
     attack.name: Options(tuple(fprs), _settings(attack, settings or {}))
     for attack in chosen
   }
-  results: list[AttackResult] = []
-  for attack in chosen:
-    results += _run_one(attack, data, options[attack.name], known)
-    advance(attack.name)
-  return results
+  return [
+    result
+    for attack in chosen
+    for result in _run_one(attack, data, options[attack.name], known)
+  ]
 
 
 def choose(data: Scores, attacks: Sequence[Spec] | None) -> tuple[Attack, ...]:
@@ -171,11 +168,10 @@ def choose(data: Scores, attacks: Sequence[Spec] | None) -> tuple[Attack, ...]:
   for attack in chosen:
     lacking = attack.lacks(data)
     if lacking:
-      near = difflib.get_close_matches(attack.name, possible, n=1)
-      hint = f' (the nearest is {near[0]!r})' if near else ''
       raise ValueError(
         f'attack {attack.name!r} needs {" and ".join(lacking)}, which these '
-        f'scores do not have; possible are {", ".join(possible)}{hint}'
+        f'scores do not have; {nearest(attack.name, possible)}'
+        f'possible are {", ".join(possible)}'
       )
   return chosen
 
@@ -241,15 +237,12 @@ def term(metric: str) -> Term | None:
   return None
 
 
-def score(
-  spec: Spec, data: Scores, *, settings: Mapping[str, Any] | None = None
-) -> dict[str, Float64[np.ndarray, 'P N']]:
+def score(spec: Spec, data: Scores) -> dict[str, Float64[np.ndarray, 'P N']]:
   """Return the scores of every entry by an attack, for each population.
 
   Args:
     spec: an attack that gives a score.
     data: the scores.
-    settings: settings of the attack that differ from its defaults.
 
   Raises:
     ValueError: the attack gives no score, or cannot run on these scores.
@@ -257,9 +250,8 @@ def score(
   (attack,) = choose(data, [spec])
   if attack.score is None:
     raise ValueError(f'attack {attack.name!r} gives no score to single entries')
-  options = Options(settings=_settings(attack, {attack.name: settings or {}}))
   return {
-    name: attack.score(population, data, options)
+    name: attack.score(population, data, Options())
     for name, population in data.populations.items()
     if name in attack.card.populations
   }

@@ -171,7 +171,6 @@ RMIA = from_score(
     title='RMIA',
     subject='the attack RMIA, one-sided,',
     source='Zarifzadeh et al. 2024',
-    question='forgotten_or_unseen',
     terms={**ROC_TERMS, 'unscored': UNSCORED},
     needs=('population_examples',),
   ),

@@ -36,7 +36,7 @@ MIN_FALSE_POSITIVES = 10
 FPRS = (0.001, 0.01, 0.1)
 FPR_GRID = np.geomspace(1e-3, 1.0, 61)  # of ROC curves to draw
 
-Pooling = Literal['auto', 'model', 'split', 'population']
+Pooling = Literal['model', 'split', 'population']
 Pair = tuple[np.ndarray, np.ndarray]  # scores of positives, of negatives
 
 
@@ -153,8 +153,6 @@ def roc_report(
   *,
   fprs: Sequence[float] = FPRS,
   threshold: float | None = 0.0,
-  pooling: Pooling = 'auto',
-  level: float = 0.95,
 ) -> dict[str, intervals.Estimate]:
   """Summarise how well scores tell forgotten from never-seen examples.
 
@@ -167,13 +165,11 @@ def roc_report(
     fprs: false-positive rates at which to give the TPR.
     threshold: decision threshold fixed in advance (0 for likelihood ratios),
       None if the score has none.
-    pooling: 'auto' gives AUC and accuracies per model (per split if no model
-      has both kinds, as with `log_odds.against_retrained`) and each TPR at the
-      finest level that the counts support; the others force one level.
-    level: coverage of the intervals.
 
   Returns:
-    Estimates under 'auc', 'balanced_accuracy' (unless `threshold` is None),
+    AUC and accuracies per model (per split if no model has both kinds, as with
+    `log_odds.against_retrained`), and each TPR at the finest level that the
+    counts support: 'auc', 'balanced_accuracy' (unless `threshold` is None),
     'best_balanced_accuracy' (optimistic, see that function) and 'tpr_<fpr>'.
 
   Raises:
@@ -186,13 +182,13 @@ def roc_report(
       balanced_accuracy(positives, negatives, threshold)
     )
   metrics['best_balanced_accuracy'] = best_balanced_accuracy
-  chosen = _coarsest_needed(pairs) if pooling == 'auto' else pooling
+  pooling = _coarsest_needed(pairs)
   report = {
-    name: _estimate(pairs, group, metric, chosen, level)
+    name: _estimate(pairs, group, metric, pooling)
     for name, metric in metrics.items()
   }
   for fpr in fprs:
-    report[f'tpr_{fpr:g}'] = _tpr(pairs, group, fpr, pooling, level)
+    report[f'tpr_{fpr:g}'] = _tpr(pairs, group, fpr)
   return report
 
 
@@ -203,7 +199,6 @@ def curves(
   *,
   fpr: Float64[np.ndarray, ' K'],
   cross_fitted: bool = True,
-  level: float = 0.95,
 ) -> dict[str, np.ndarray]:
   """Return the ROC for drawing, with a band over splits.
 
@@ -216,7 +211,6 @@ def curves(
     fpr: f64[K] grid, for a log-log plot `np.geomspace(1e-3, 1)`.
     cross_fitted: whether the scores of a group were fitted on the others, as
       likelihood ratios are; the band is then `intervals.cross_fitted`.
-    level: coverage of the pointwise band.
 
   Returns:
     'fpr', 'tpr', 'low', 'high' (f64[K]), 'by_split' (f64[G, K]) and
@@ -227,8 +221,7 @@ def curves(
   splits = _merge(pairs, group)
   tpr = np.stack([curve(*pair, fpr) for pair in splits])  # f64[G, K]
   points = [
-    intervals.over_splits(column, level=level, bounds=(0.0, 1.0))
-    for column in tpr.T
+    intervals.over_splits(column, bounds=(0.0, 1.0)) for column in tpr.T
   ]
   if cross_fitted:
     points = [intervals.cross_fitted(point) for point in points]
@@ -276,23 +269,20 @@ def _join(pairs: list[Pair]) -> Pair:
   return positives, np.concatenate([n for _, n in pairs])
 
 
-def _estimate(pairs, group, metric, pooling, level) -> intervals.Estimate:
+def _estimate(pairs, group, metric, pooling) -> intervals.Estimate:
   if pooling == 'population':
-    return _jackknife(_merge(pairs, group), metric, level)
+    return _jackknife(_merge(pairs, group), metric)
   if pooling == 'split':
     by_split = np.array([metric(*pair) for pair in _merge(pairs, group)])
   else:
     with futures.ThreadPoolExecutor() as pool:
       by_model = np.array(list(pool.map(lambda pair: metric(*pair), pairs)))
     by_split = intervals.group_means(by_model, group)
-  return intervals.over_splits(
-    by_split, level=level, bounds=(0.0, 1.0), pooling=pooling
-  )
+  return intervals.over_splits(by_split, bounds=(0.0, 1.0), pooling=pooling)
 
 
-def _tpr(pairs, group, fpr, pooling, level) -> intervals.Estimate:
-  if pooling == 'auto':
-    pooling = _finest_supported(pairs, group, fpr)
+def _tpr(pairs, group, fpr) -> intervals.Estimate:
+  pooling = _finest_supported(pairs, group, fpr)
   negatives = sum(len(n) for _, n in pairs)
   refused = not enough_negatives(negatives, fpr)
   shared = pooling == 'population'  # a refusal there looks at the whole sample
@@ -301,7 +291,6 @@ def _tpr(pairs, group, fpr, pooling, level) -> intervals.Estimate:
     group,
     lambda p, n: tpr_at_fpr(p, n, fpr, refuse=refused or not shared),
     pooling,
-    level,
   )
   if not np.isfinite(result.value):
     return intervals.Estimate(
@@ -315,7 +304,7 @@ def _tpr(pairs, group, fpr, pooling, level) -> intervals.Estimate:
       f'{MIN_FALSE_POSITIVES / fpr:.0f} at level {pooling!r}',
     )
   if result.n > 1 and result.low == result.high:
-    return _naive_interval(result, pairs, level)
+    return _naive_interval(result, pairs)
   return result
 
 
@@ -334,11 +323,11 @@ def _finest_supported(pairs, group, fpr) -> Pooling:
   return 'split' if supported(_merge(pairs, group)) else 'population'
 
 
-def _naive_interval(result, pairs, level) -> intervals.Estimate:
+def _naive_interval(result, pairs) -> intervals.Estimate:
   """Return a binomial interval where all splits have the same value."""
   positives = sum(len(p) for p, _ in pairs)
   low, high = intervals.clopper_pearson(
-    round(result.value * positives), positives, level=level
+    round(result.value * positives), positives
   )
   return intervals.Estimate(
     result.value,
@@ -351,7 +340,7 @@ def _naive_interval(result, pairs, level) -> intervals.Estimate:
   )
 
 
-def _jackknife(splits: list[Pair], metric, level) -> intervals.Estimate:
+def _jackknife(splits: list[Pair], metric) -> intervals.Estimate:
   """Return the delete-one-split jackknife with one threshold for all."""
   whole = metric(*_join(splits))
   if not np.isfinite(whole) or len(splits) < 2:
@@ -367,7 +356,6 @@ def _jackknife(splits: list[Pair], metric, level) -> intervals.Estimate:
     left = np.array(list(pool.map(without, range(count))))
   return intervals.over_splits(
     count * whole - (count - 1) * left,
-    level=level,
     bounds=(0.0, 1.0),
     value=whole,
     pooling='population',

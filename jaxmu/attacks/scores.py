@@ -30,7 +30,11 @@ KEYS = (
   'labels',
   'state',
   'split',
-  *(f'{p}{k}' for p in PREFIXES for k in ('log_odds', 'logits', 'failed')),
+  *(
+    f'{p}{k}'
+    for p in PREFIXES
+    for k in ('log_odds', 'logits', 'probabilities', 'failed')
+  ),
 )
 
 
@@ -248,10 +252,14 @@ def _check_shapes(log_odds, state, split, group, failed) -> None:
         f'{name} is of {len(value)} models and split of {models[0]}; expected '
         'one split and one group for each model'
       )
-  if failed.shape != models or failed.dtype != np.bool_:
+  _check_failed('failed', failed, len(split))
+
+
+def _check_failed(name: str, failed: np.ndarray, models: int) -> None:
+  if failed.shape != (models,) or failed.dtype != np.bool_:
     raise ValueError(
-      f'failed is {failed.dtype}{list(failed.shape)}; expected one boolean for '
-      f'each of the {models[0]} models'
+      f'{name} is {failed.dtype}{list(failed.shape)}; expected one boolean for '
+      f'each of the {models} models'
     )
 
 
@@ -299,8 +307,9 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Scores:
   """Check the arrays of a file and turn them into scores.
 
   Args:
-    arrays: 'log_odds' float[P, N] or [P, N, A], or 'logits' float[P, N, C] or
-      [P, N, A, C] with 'labels' int[N]; 'state' int[P, N] (0 retained, 1
+    arrays: 'log_odds' float[P, N] or [P, N, A], or 'logits' (log-probabilities
+      serve as well) or 'probabilities' float[P, N, C] or [P, N, A, C] with
+      'labels' int[N]; 'state' int[P, N] (0 retained, 1
       forgotten, 2 never seen, 3 excluded); 'split' int[P]; optionally 'failed'
       bool[P], models that diverged. Optionally also 'retrained_log_odds' or
       'retrained_logits' of the same form, row p retrained without the forget
@@ -329,13 +338,15 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Scores:
   unknown = sorted(set(arrays) - set(KEYS))
   if unknown:
     raise ValueError(f'unknown keys {unknown}; the known ones are {KEYS}')
+  arrays = with_logits(arrays)
   for key in ('state', 'split'):
     if key not in arrays:
       raise ValueError(f'key {key!r} is missing; there are {sorted(arrays)}')
   given = {prefix: _given(arrays, prefix) for prefix in PREFIXES}
   if given[''] is None:
     raise ValueError(
-      f"neither 'log_odds' nor 'logits' is there, only {sorted(arrays)}"
+      "neither 'log_odds' nor 'logits' nor 'probabilities' is there, only "
+      f'{sorted(arrays)}'
     )
   state, split = _checked_states(arrays, given[''][0].shape)
   pairs = log_odds.complementary_pairs(state, split)
@@ -351,11 +362,57 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Scores:
       continue
     score, signals = one
     _check_beside(prefix, one, given[''])
-    failed = _checked_failed(arrays, prefix, len(split))
+    failed = arrays.get(f'{prefix}failed')
+    if failed is not None:
+      _check_failed(f'{prefix}failed', failed, len(split))
     populations[prefix] = population(
       score, state, split, group, failed=failed, signals=signals
     )
   return from_populations(*(populations[prefix] for prefix in PREFIXES))
+
+
+def with_logits(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Turn probabilities of a file into logits, which are their logarithms.
+
+  Log-odds and all other scores depend on differences of logits alone. They lose
+  what the probabilities lost: float32 cannot tell those close to 1 apart.
+
+  Raises:
+    ValueError: probabilities that are none, or under the name of logits; or
+      both are given.
+  """
+  found = dict(arrays)
+  for prefix in PREFIXES:
+    key, named = f'{prefix}logits', f'{prefix}probabilities'
+    if key in arrays and _are_probabilities(arrays[key]):
+      raise ValueError(
+        f'{key} are probabilities (no entry is below 0 and each row sums to 1);'
+        f' give the outputs before the softmax, or name the array {named!r}'
+      )
+    if named not in arrays:
+      continue
+    if key in arrays:
+      raise ValueError(f'both {key} and {named} are given; keep {key}')
+    given = found.pop(named)
+    _require_float(named, given)
+    if not _are_probabilities(given):
+      raise ValueError(
+        f'{named} are none: expected entries of at least 0, and a sum of 1 in '
+        f'each row of classes; name logits {key!r}'
+      )
+    tiny = np.finfo(given.dtype).tiny
+    found[key] = np.log(np.maximum(given, tiny, dtype=np.float64))
+  return found
+
+
+def _are_probabilities(values: np.ndarray) -> bool:
+  if values.ndim not in (3, 4) or values.dtype.kind != 'f' or not values.size:
+    return False
+  if (values < 0).any():
+    return False
+  sums = values.sum(axis=-1, dtype=np.float64)
+  sums = sums[np.isfinite(sums)]
+  return bool(sums.size and np.all(abs(sums - 1) < 1e-3))
 
 
 Given = tuple[np.ndarray, dict[str, np.ndarray]]  # log-odds and signals
@@ -413,20 +470,6 @@ def _require_float(name: str, value: np.ndarray) -> None:
       f'{name} are {value.dtype}; expected floating-point numbers (convert '
       'bfloat16 to float32 before saving)'
     )
-
-
-def _checked_failed(
-  arrays: Mapping[str, np.ndarray], prefix: str, models: int
-) -> Bool[np.ndarray, ' P']:
-  failed = arrays.get(f'{prefix}failed')
-  if failed is None:
-    return np.zeros(models, bool)
-  if failed.shape != (models,) or failed.dtype != np.bool_:
-    raise ValueError(
-      f'{prefix}failed is {failed.dtype}{list(failed.shape)}; expected one '
-      f'boolean for each of the {models} models'
-    )
-  return failed
 
 
 def _checked_states(

@@ -21,9 +21,8 @@ from jaxtyping import Bool, Float, Float64, Int, Integer
 from scipy import special
 from sklearn import model_selection
 
-from jaxmu.attacks import intervals, log_odds, roc
+from jaxmu.attacks import intervals, leave_out, log_odds, roc
 from jaxmu.attacks.interface import (
-  ROC_TERMS,
   Attack,
   Card,
   Options,
@@ -44,8 +43,6 @@ _STEPS = 50
 def population_mia(
   forget: Float[np.ndarray, '*P F'],
   nonmember: Float[np.ndarray, '*P V'],
-  *,
-  seed: int = SEED,
 ) -> Float64[np.ndarray, '*P']:
   """Compute the benchmark's MIA: accuracy of a one-feature classifier.
 
@@ -53,8 +50,6 @@ def population_mia(
     forget: float[..., F] one feature per example (raw cross-entropy in the
       benchmark); leading axes are models, all attacked at once.
     nonmember: float[..., V], same leading axes.
-    seed: of the shuffle that truncates both to the shorter one, and of
-      the ten stratified splits.
 
   Returns:
     Accuracy, f64[...].
@@ -62,8 +57,8 @@ def population_mia(
   Raises:
     ValueError: a feature is not finite, or fewer than ten examples of either.
   """
-  x, target = balanced_sample(forget, nonmember, seed=seed)
-  return cross_validated_accuracy(x, target, seed=seed).mean(-1)
+  x, target = balanced_sample(forget, nonmember)
+  return cross_validated_accuracy(x, target).mean(-1)
 
 
 def balanced_sample(
@@ -126,7 +121,6 @@ def null_mia(
   nonmember: Float[np.ndarray, ' V'],
   *,
   repeats: int = 100,
-  seed: int = SEED,
 ) -> Float64[np.ndarray, ' repeats']:
   """Compute the MIA of shuffled labels: its noise floor on these features.
 
@@ -134,12 +128,11 @@ def null_mia(
     forget: f64[F] features of one model.
     nonmember: f64[V].
     repeats: random relabellings.
-    seed: of the relabellings.
 
   Returns:
     f64[repeats] accuracies without any signal.
   """
-  rng = np.random.default_rng(seed)
+  rng = np.random.default_rng(SEED)
   pooled = np.concatenate([forget, nonmember])
   shuffled = rng.permuted(np.tile(pooled, (repeats, 1)), axis=1)
   return population_mia(shuffled[:, : len(forget)], shuffled[:, len(forget) :])
@@ -178,8 +171,6 @@ def population_report(
 def combined(
   features: Float64[np.ndarray, 'n K'],
   member: Bool[np.ndarray, ' n'],
-  *,
-  seed: int = 0,
 ) -> Float64[np.ndarray, ' n']:
   """Compute held-out scores of one model's examples from all signals.
 
@@ -190,7 +181,6 @@ def combined(
   Args:
     features: signals of `log_odds.signals`, finite.
     member: which examples are members.
-    seed: of the folds.
 
   Returns:
     Log-odds of membership, larger for members. Both classes have equal weight,
@@ -206,7 +196,7 @@ def combined(
       f'{COMBINED_FOLDS} of each are needed'
     )
   folds = model_selection.StratifiedKFold(
-    COMBINED_FOLDS, shuffle=True, random_state=seed
+    COMBINED_FOLDS, shuffle=True, random_state=0
   )
   # With equal weights, 0 is the neutral threshold.
   weight = np.where(member, 0.5 / member.mean(), 0.5 / (1 - member.mean()))
@@ -258,15 +248,12 @@ _HALVINGS = 40
 def fit_logistic(
   feature: Float[np.ndarray, '*P n'],
   target: Int[np.ndarray, '*P n'],
-  *,
-  c: float = 1.0,
 ) -> tuple[Float64[np.ndarray, '*P'], Float64[np.ndarray, '*P']]:
-  """Fit slope and intercept of each problem.
+  """Fit slope and intercept of each problem, with scikit-learn's C = 1.
 
   Args:
     feature: float[..., n], finite.
     target: int[..., n], 0 or 1, both present in every problem.
-    c: weight of the data against the penalty of the slope.
 
   Returns:
     Slope and intercept, f64[...] each.
@@ -289,37 +276,37 @@ def fit_logistic(
   # scaling is undone in the penalty.
   middle = x.mean(-1)
   scale = np.maximum(x.std(-1), 1e-300)
-  theta = _newton((x - middle[:, None]) / scale[:, None], sign, scale, c)
+  theta = _newton((x - middle[:, None]) / scale[:, None], sign, scale)
   slope = theta[:, 0] / scale
   intercept = theta[:, 1] - slope * middle
   return slope.reshape(shape), intercept.reshape(shape)
 
 
-def _objective(theta, x, sign, penalty, c):
+def _objective(theta, x, sign, penalty):
   margin = sign * (theta[:, :1] * x + theta[:, 1:])
   loss = np.logaddexp(0.0, -margin).sum(-1)
-  return 0.5 * penalty * theta[:, 0] ** 2 + c * loss
+  return 0.5 * penalty * theta[:, 0] ** 2 + loss
 
 
-def _newton(x, sign, scale, c) -> np.ndarray:
+def _newton(x, sign, scale) -> np.ndarray:
   """Return f64[problems, 2]: slope and intercept of the scaled feature."""
   with np.errstate(over='ignore', divide='ignore'):
     penalty = np.minimum(scale**-2.0, 1e300)
   theta = np.zeros((len(x), 2))
-  value = _objective(theta, x, sign, penalty, c)
+  value = _objective(theta, x, sign, penalty)
   for _ in range(_LOGISTIC_STEPS):
-    step = _step(theta, x, sign, penalty, c)
-    theta, value, moved = _line_search(theta, step, value, x, sign, penalty, c)
+    step = _step(theta, x, sign, penalty)
+    theta, value, moved = _line_search(theta, step, value, x, sign, penalty)
     if (moved < 1e-12).all():
       break
   return theta
 
 
-def _step(theta, x, sign, penalty, c):
+def _step(theta, x, sign, penalty):
   margin = sign * (theta[:, :1] * x + theta[:, 1:])
   wrong = special.expit(-margin)
-  pull = c * sign * wrong
-  weight = c * wrong * (1 - wrong)
+  pull = sign * wrong
+  weight = wrong * (1 - wrong)
   gradient = np.stack(
     [penalty * theta[:, 0] - (pull * x).sum(-1), -pull.sum(-1)], -1
   )
@@ -336,11 +323,11 @@ def _step(theta, x, sign, penalty, c):
   )
 
 
-def _line_search(theta, step, value, x, sign, penalty, c):
+def _line_search(theta, step, value, x, sign, penalty):
   """Halve the steps of the problems whose objective would grow."""
   length = np.ones(len(theta))
   new = theta + step
-  new_value = _objective(new, x, sign, penalty, c)
+  new_value = _objective(new, x, sign, penalty)
   for _ in range(_HALVINGS):
     worse = ~(new_value <= value + 1e-12 * abs(value))
     if not worse.any():
@@ -348,7 +335,7 @@ def _line_search(theta, step, value, x, sign, penalty, c):
     length[worse] *= 0.5
     new[worse] = theta[worse] + length[worse, None] * step[worse]
     new_value[worse] = _objective(
-      new[worse], x[worse], sign[worse], penalty[worse], c
+      new[worse], x[worse], sign[worse], penalty[worse]
     )
   worse = ~(new_value <= value + 1e-12 * abs(value))
   new[worse], new_value[worse] = theta[worse], value[worse]
@@ -382,9 +369,7 @@ def _combined_score(
   features = np.stack([*population.signals.values()], axis=-1)  # f64[P, N, K]
   out = np.full(population.state.shape, np.nan)
   for m, row in enumerate(population.audited_state):
-    used = np.flatnonzero(
-      (row == log_odds.FORGOTTEN) | (row == log_odds.NEVER_SEEN)
-    )
+    used = np.flatnonzero(leave_out.scored(row))
     member = row[used] == log_odds.FORGOTTEN
     if min(member.sum(), (~member).sum()) >= COMBINED_FOLDS:
       out[m, used] = combined(features[m, used], member)
@@ -403,7 +388,6 @@ POPULATION = Attack(
     title='Population attack',
     subject='one threshold on the loss for all examples',
     source='Yeom et al. 2018',
-    question='forgotten_or_unseen',
     terms={
       'mia': Term(
         'accuracy of the fitted attack',
@@ -425,8 +409,6 @@ COMBINED = from_score(
     title='Classifier on all signals',
     subject='a classifier on all signals of one model',
     source=PROJECT,
-    question='forgotten_or_unseen',
-    terms=ROC_TERMS,
     needs=('logits',),
     cost='costly',
     exempt={
@@ -448,8 +430,6 @@ def _signal(
       title=title,
       subject=subject,
       source=source,
-      question='forgotten_or_unseen',
-      terms=ROC_TERMS,
       needs=(need,),
     ),
   )
@@ -462,8 +442,6 @@ LOSS = from_score(
     title='Loss attack',
     subject='one threshold on the loss for all examples',
     source='Yeom et al. 2018',
-    question='forgotten_or_unseen',
-    terms=ROC_TERMS,
   ),
 )
 # Signals that log-odds do not determine. Confidence ranks as the loss does.

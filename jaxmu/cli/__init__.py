@@ -6,15 +6,18 @@
 Only the chosen command is imported, so that help is fast.
 """
 
-import difflib
+import argparse
+import contextlib
 import importlib.util
 import os
 import runpy
 import sys
-from collections.abc import Sequence
-from typing import NamedTuple
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 import jaxmu
+from jaxmu import terms
 
 
 class Command(NamedTuple):
@@ -52,8 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(jaxmu.__version__)
     return 0
   if name not in COMMANDS:
-    near = difflib.get_close_matches(name, COMMANDS, n=1)
-    hint = f'did you mean {near[0]!r}? ' if near else ''
+    hint = terms.nearest(name, COMMANDS)
     print(
       f'error: unknown command {name!r}; {hint}choose one of '
       f'{", ".join(COMMANDS)}',
@@ -84,3 +86,71 @@ def usage() -> str:
       'jaxmu COMMAND --help describes a command.',
     ]
   )
+
+
+class Parser(argparse.ArgumentParser):
+  """Parses the arguments of a command; a mistake gives one line with a hint."""
+
+  def __init__(self, module: str, description: str, epilog: str = ''):
+    super().__init__(
+      prog=f'python -m {module}',
+      description=description,
+      epilog=epilog,
+      formatter_class=argparse.RawDescriptionHelpFormatter,
+      allow_abbrev=False,
+    )
+
+  def parse_args(  # type: ignore[override]
+    self, args: Sequence[str] | None = None, namespace: Any = None
+  ) -> argparse.Namespace:
+    """Parse all arguments; see `error`."""
+    chosen, rest = self.parse_known_args(args, namespace)
+    if rest:
+      self.unknown(rest[0])
+    return chosen
+
+  def unknown(self, word: str, more: Sequence[str] = ()) -> NoReturn:
+    """End with a line that names an unknown option and the nearest one.
+
+    Args:
+      word: the option.
+      more: options that this parser does not know itself.
+
+    Raises:
+      SystemExit: always.
+    """
+    known = [o for action in self._actions for o in action.option_strings]
+    hint = terms.nearest(word.partition('=')[0], [*known, *more])
+    self.error(f'unknown option {word!r}; {hint}'.rstrip('; '))
+
+  def error(self, message: str) -> NoReturn:
+    """End with one line.
+
+    Raises:
+      SystemExit: always.
+    """
+    sys.exit(f'error: {message}; see {self.prog} --help')
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+  """End bad input with one line, and print each warning as one.
+
+  Raises:
+    SystemExit: with the message of a ValueError, OSError or ImportError.
+  """
+  with warnings.catch_warnings():
+    warnings.showwarning = lambda message, *_: warn(str(message))
+    try:
+      yield
+    except (ValueError, OSError, ImportError) as error:
+      sys.exit(f'error: {_line(error)}')
+
+
+def warn(text: str) -> None:
+  """Print a warning as one line on standard error."""
+  print(f'Warning: {_line(text)}', file=sys.stderr)
+
+
+def _line(text: Any) -> str:
+  return ' '.join(str(text).split())

@@ -13,18 +13,15 @@ its own settings and folder; all other arguments apply after that.
 import ast
 import inspect
 import pathlib
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jaxmu import methods, plugins
+from jaxmu import plugins, terms
 from jaxmu.study import recipes
 
 FLAGS = ('config', 'workdir', 'compare', 'plan')
 _NAMES = (('data', 'name'), ('model', 'name'), ('unlearn', 'method'))
 _METHOD, _MODEL = 'config.unlearn.method', 'config.model.name'
-# Sections that take any field; it is checked where it is used.
-_FREE = ('config.model.options', 'config.search.space', 'config.search.grid')
 _TRUE, _FALSE = ('true', '1', 'yes'), ('false', '0', 'no')
 
 
@@ -121,7 +118,7 @@ def load(spec: str) -> dict[str, Any]:
   function = recipes.named(place)
   if function is None:
     raise ValueError(
-      f'no configuration {place!r}; {recipes.nearest(place, recipes.names())}'
+      f'no configuration {place!r}; {terms.nearest(place, recipes.names())}'
       'give METHOD_resnet or METHOD_tinyvit, benchmark, '
       'unlearn:METHOD,MODEL,SCALE, or a file that ends in .py'
     )
@@ -140,11 +137,11 @@ def set_field(config: dict[str, Any], flag: str, text: str | None) -> None:
     ValueError: there is no such field, or the text has another type.
   """
   given = _Given(flag, text)
-  section, key, where = _locate(config, given)
-  if where in _FREE and key not in section:
+  section, key = recipes.locate(config, flag, str(given))
+  if key in section:
+    section[key] = _convert(section[key], given)
+  else:  # an option of the model
     section[key] = _literal(given.value())
-    return
-  section[key] = _convert(section[key], given)
 
 
 def _split(argv: Sequence[str]) -> Iterator[_Given]:
@@ -170,7 +167,7 @@ def _nearest_flag(name: str) -> str:
   section, dot, field = name.partition('.')
   if dot:  # --cofnig.seed
     return f'did you mean --config.{field}? '
-  return recipes.nearest(f'--{name}', [f'--{flag}' for flag in FLAGS])
+  return terms.nearest(f'--{name}', [f'--{flag}' for flag in FLAGS])
 
 
 def _replace(
@@ -185,7 +182,7 @@ def _replace(
   ):
     if flag not in last:
       continue
-    section, key, _ = _locate(config, last[flag])
+    section, key = recipes.locate(config, flag, str(last[flag]))
     if last[flag].value() != section[key]:
       change(last[flag].value())
       notes.append(f'{last[flag]} takes its own settings')
@@ -204,7 +201,7 @@ def _from_file(place: str, arguments: tuple[str, ...]) -> dict[str, Any]:
     there = [str(other) for other in path.parent.glob('*.py')]
     raise ValueError(
       f'no file {place!r} (looked in {pathlib.Path.cwd()}); '
-      f'{recipes.nearest(place, there)}a configuration is also known by name, '
+      f'{terms.nearest(place, there)}a configuration is also known by name, '
       'such as --config=msg_resnet'
     )
   module = plugins.load_file(place)
@@ -226,13 +223,11 @@ def _from_file(place: str, arguments: tuple[str, ...]) -> dict[str, Any]:
     ) from error
   try:
     config = module.get_config(*arguments)
-  except ValueError:
+  except ValueError:  # of this package, with a remedy
     raise
   except Exception as error:
-    line = traceback.extract_tb(error.__traceback__)[-1]
     raise ValueError(
-      f'{place}: get_config failed in {line.filename}, line {line.lineno}: '
-      f'{type(error).__name__}: {error}'
+      f'{place}: get_config raises {plugins.reason(error)}'
     ) from error
   config = config.to_dict() if hasattr(config, 'to_dict') else config
   if not isinstance(config, Mapping):
@@ -271,56 +266,6 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
   }
 
 
-def _locate(
-  config: dict[str, Any], given: _Given
-) -> tuple[dict[str, Any], str, str]:
-  """Find a field by its dotted name; keys may contain dots, as my_method.py."""
-  section, where = config, 'config'
-  rest = given.name.removeprefix('config.')
-  while True:
-    keys = [k for k in section if rest == k or rest.startswith(f'{k}.')]
-    if not keys and where in _FREE and '.' not in rest:
-      return section, rest, where
-    if not keys:
-      raise ValueError(f'{given}: {_missing(config, section, where, rest)}')
-    key = max(keys, key=len)
-    if rest == key:
-      return section, key, where
-    where, rest = f'{where}.{key}', rest[len(key) + 1 :]
-    if not isinstance(section[key], dict):
-      raise ValueError(f'{given}: {where} is a value and has no fields')
-    section = section[key]
-
-
-def _missing(
-  config: dict[str, Any], section: dict[str, Any], where: str, rest: str
-) -> str:
-  """Return a message with the fields of a section that lacks a field."""
-  if where == 'config.compare':
-    method = rest.rpartition('.')[0] or rest
-    if method == config['unlearn']['method']:
-      return (
-        f'{method} is the method of the job itself; set '
-        f'--config.unlearn.hparams.{rest[len(method) + 1 :]}'
-      )
-    near = ''
-    if method not in methods.METHODS:
-      near = recipes.nearest(method, methods.METHODS)
-    return (
-      f'the job does not compare {method!r}; {near}add it with '
-      f'--compare={method}'
-    )
-  name = rest.partition('.')[0]
-  have = f'{recipes.nearest(name, section)}choose from: {", ".join(section)}'
-  if where == 'config.unlearn.hparams':
-    method = config['unlearn']['method']
-    return f'{method} has no hyper-parameter {name!r}; {have}'
-  if where.startswith('config.compare.'):
-    method = where.removeprefix('config.compare.')
-    return f'{method} has no hyper-parameter {name!r}; {have}'
-  return f'{where} has no field {name!r}; {have}'
-
-
 def _convert(old: Any, given: _Given) -> Any:
   """Return a value in the type of the field."""
   if isinstance(old, bool):
@@ -339,6 +284,8 @@ def _convert(old: Any, given: _Given) -> Any:
       raise ValueError(f'{given}: give a {wanted}') from None
   value = _literal(text)
   if isinstance(old, dict):
+    if isinstance(value, str) and _takes_settings(given):
+      return value
     if not isinstance(value, dict):
       fields = [f'--{given.name}.{key}=...' for key in old]
       raise ValueError(
@@ -351,6 +298,13 @@ def _convert(old: Any, given: _Given) -> Any:
       value = [part.strip() for part in value.split(',')]
     return tuple(value) if isinstance(value, tuple | list) else (value,)
   return value
+
+
+def _takes_settings(given: _Given) -> bool:
+  """Return whether a field takes 'tuned' or a settings file too."""
+  return given.name == 'config.unlearn.hparams' or (
+    given.name.startswith('config.compare.')
+  )
 
 
 def _boolean(given: _Given) -> bool:

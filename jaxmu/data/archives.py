@@ -32,7 +32,8 @@ Example = tuple[np.ndarray, int]  # u8[H, W, C], label
 
 _IDX_UBYTE = 0x08
 _CIFAR_SIDE = 32
-_BROKEN = (
+# What the readers raise on archives that are cut short or damaged.
+BROKEN = (
   EOFError,
   zlib.error,
   lzma.LZMAError,
@@ -45,6 +46,18 @@ _BROKEN = (
 _COMPRESSED = {b'\x1f\x8b': gzip.open, b'BZ': bz2.open, b'\xfd7': lzma.open}
 
 
+@contextlib.contextmanager
+def _reading(path: pathlib.Path) -> Iterator[None]:
+  """Turn the errors of reading a damaged archive into one line."""
+  try:
+    yield
+  except BROKEN as error:
+    raise ValueError(
+      f'{path} cannot be read ({error}): it is damaged or cut short, fetch it '
+      'again'
+    ) from error
+
+
 def read_idx(path: pathlib.Path) -> np.ndarray:
   """Read one gzipped idx file of bytes, the format of MNIST.
 
@@ -54,11 +67,8 @@ def read_idx(path: pathlib.Path) -> np.ndarray:
   Raises:
     ValueError: the file is truncated, damaged or not an idx file of bytes.
   """
-  try:
-    with gzip.open(path, 'rb') as file:
-      data = file.read()
-  except _BROKEN as error:
-    raise ValueError(_damaged(path, error)) from error
+  with _reading(path), gzip.open(path, 'rb') as file:
+    data = file.read()
   if len(data) < 4 or data[:2] != b'\0\0' or data[2] != _IDX_UBYTE:
     raise ValueError(
       f'{path} is not an idx file of bytes: it begins with {data[:4].hex()}'
@@ -146,20 +156,20 @@ def _open_tar(path: pathlib.Path) -> Iterator[tarfile.TarFile]:
   Raises:
     ValueError: the file is damaged, including the part that the caller reads.
   """
-  try:
+  with _reading(path):
     with path.open('rb') as file:
       opener = _COMPRESSED.get(file.read(2), open)
-    with opener(path, 'rb') as stream:
-      with tarfile.open(fileobj=stream, mode='r|') as tar:
-        yield tar
-        rest = tar.fileobj
-        assert rest is not None
-        while block := rest.read(1 << 20):
-          # `tarfile` treats a damaged header as the end.
-          if block.strip(b'\0'):
-            raise tarfile.ReadError('a header in it is damaged')
-  except _BROKEN as error:
-    raise ValueError(_damaged(path, error)) from error
+    with (
+      opener(path, 'rb') as stream,
+      tarfile.open(fileobj=stream, mode='r|') as tar,
+    ):
+      yield tar
+      rest = tar.fileobj
+      assert rest is not None
+      while block := rest.read(1 << 20):
+        # `tarfile` treats a damaged header as the end.
+        if block.strip(b'\0'):
+          raise tarfile.ReadError('a header in it is damaged')
 
 
 def _cifar_binary(
@@ -242,10 +252,8 @@ def utkface_files(path: pathlib.Path) -> dict[str, bytes | pathlib.Path]:
     ValueError: the archive is damaged, or a file name occurs twice (some
       distributions carry the same faces in two folders).
   """
-  try:
+  with _reading(path):
     entries = list(_utkface_entries(path))
-  except _BROKEN as error:
-    raise ValueError(_damaged(path, error)) from error
   names = [name for name, _ in entries]
   if len(set(names)) < len(names):
     twice = sorted(n for n, k in collections.Counter(names).items() if k > 1)
@@ -295,13 +303,6 @@ def rgb_jpeg(name: str, content: bytes | pathlib.Path) -> bytes:
   buffer = io.BytesIO()
   image.convert('RGB').save(buffer, 'png')
   return buffer.getvalue()
-
-
-def _damaged(path: pathlib.Path, error: BaseException) -> str:
-  return (
-    f'{path} cannot be read ({error}): it is damaged or cut short, fetch it '
-    'again'
-  )
 
 
 _MNIST_URL = 'https://storage.googleapis.com/cvdf-datasets/mnist/'

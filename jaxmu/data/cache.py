@@ -12,7 +12,6 @@ converted again.
 """
 
 import dataclasses
-import hashlib
 import json
 import math
 import pathlib
@@ -27,8 +26,7 @@ from jaxmu.data import catalog, formats
 
 # Raise it when the conversion or the record changes, so that sets are converted
 # again.
-VERSION = 2
-_CHUNK = 1 << 24  # bytes hashed at a time
+VERSION = 3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,17 +54,12 @@ class CachedArrays:
 
 def fingerprint(image: np.ndarray, label: np.ndarray) -> str:
   """Return the sha256 over image bytes, then label bytes (i32), in hex."""
-  digest = hashlib.sha256()
-  for array in (image, label.astype('<i4')):
-    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    for start in range(0, flat.size, _CHUNK):
-      digest.update(flat[start : start + _CHUNK].data)
-  return digest.hexdigest()
+  return files.sha256_of(image, label.astype('<i4'))
 
 
 def key(*depends_on: Any) -> str:
   """Return 16 hex digits that change with any of the given JSON values."""
-  return _hash([VERSION, *depends_on])[:16]
+  return files.digest(VERSION, *depends_on, digits=16)
 
 
 def load(folder: pathlib.Path) -> CachedArrays | None:
@@ -149,7 +142,7 @@ def _read_record(folder: pathlib.Path) -> dict[str, Any]:
       f'record.json holds {type(record).__name__}, not an object'
     )
   digest = record.pop('sha256', None)
-  if digest != _hash(record):
+  if digest != files.digest(record, digits=64):
     raise ValueError('record.json differs from its own hash')
   if record['folder'] != folder.name:
     raise ValueError(f'record.json belongs to {record["folder"]}')
@@ -183,7 +176,7 @@ def _write(draft: pathlib.Path, source: formats.Raw, *, name: str) -> None:
     'std': std,
     'origin': source.origin,
   }
-  record['sha256'] = _hash(record)
+  record['sha256'] = files.digest(record, digits=64)
   (draft / 'record.json').write_text(json.dumps(record, indent=2) + '\n')
 
 
@@ -204,8 +197,3 @@ def _fill(image: np.ndarray, label: np.ndarray, source: formats.Raw) -> None:
     raise ValueError(
       f'{source.origin}: read {filled} examples, expected {source.num_examples}'
     )
-
-
-def _hash(value: Any) -> str:
-  """Return the sha256 of a JSON value, in hex."""
-  return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

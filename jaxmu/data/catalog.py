@@ -163,21 +163,21 @@ def to_model_input(image: np.ndarray, *, size: int) -> np.ndarray:
   return image
 
 
-def check_images(image: np.ndarray) -> None:
+def check_images(image: np.ndarray, *, origin: str = '') -> None:
   """Raise ValueError unless `image` is u8[N, H, W, 1 or 3] with N > 0."""
+  images = f'{origin}: images' if origin else 'images'
   if image.dtype != np.uint8:
     raise ValueError(
-      f'images have dtype {image.dtype}, expected uint8 (bytes 0..255): '
+      f'{images} have dtype {image.dtype}, expected uint8 (bytes 0..255): '
       'convert floats in [0, 1] with np.round(255 * image).astype(np.uint8)'
     )
   if image.ndim != 4 or image.shape[-1] not in (1, 3):
     raise ValueError(
-      f'images have shape {image.shape}, expected [N, height, width, channels] '
-      'with 1 (grey) or 3 (RGB) channels'
-      f'{_transposed(image)}'
+      f'{images} have shape {image.shape}, expected [N, height, width, '
+      f'channels] with 1 (grey) or 3 (RGB) channels{_transposed(image)}'
     )
   if not all(image.shape):
-    raise ValueError(f'images have shape {image.shape}: the set is empty')
+    raise ValueError(f'{images} have shape {image.shape}: the set is empty')
 
 
 def _transposed(image: np.ndarray) -> str:

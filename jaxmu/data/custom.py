@@ -60,10 +60,7 @@ def as_images(images: Any, *, origin: str) -> np.ndarray:
         'value, or give bytes 0..255 as uint8'
       )
     array = np.round(255 * array).astype(np.uint8)
-  try:
-    catalog.check_images(array)
-  except ValueError as error:
-    raise ValueError(f'{origin}: {error}') from error
+  catalog.check_images(array, origin=origin)
   return array
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxmu import files
+from jaxmu import files, terms
 from jaxmu.data import cache, catalog, custom, formats, pictures
 from jaxmu.data.catalog import CATALOG
 from jaxmu.types import Transform
@@ -566,16 +566,15 @@ def _warn_if_not_official(name: str, label: np.ndarray, ours: bool) -> None:
 def _not_there(name: str, folder: pathlib.Path) -> str:
   if name in CATALOG:
     return (
-      f'{CATALOG[name].title} is not in {folder.parent}. Supply it with '
-      'one of\n'
-      f'  {command(name)} --data_dir={folder.parent}\n'
-      f'  {folder}/train.npz and test.npz (image: uint8 [N, H, W, C], label: '
-      'integer [N])\n'
-      'or name another folder with --data_dir, in a job with '
+      f'{CATALOG[name].title} is not in {folder.parent}; prepare it with '
+      f'`{command(name)} --data_dir={folder.parent}`, put train.npz and '
+      'test.npz (image: uint8 [N, H, W, C], label: integer [N]) into '
+      f'{folder}, or name another folder with --data_dir, in a job with '
       '--config.data.folder, or with $JAXMU_DATA_DIR'
     )
   return (
-    f'unknown data set {name!r}. Built in: {", ".join(sorted(CATALOG))}; '
+    f'unknown data set {name!r}; {terms.nearest(name, CATALOG)}built in: '
+    f'{", ".join(sorted(CATALOG))}; '
     f'in {folder.parent}: {", ".join(available(folder.parent))}. Any other '
     'set of tensorflow-datasets, arrays or a folder of pictures are added with '
     '`python -m jaxmu.prepare`'

@@ -14,23 +14,22 @@ Records that tfds shuffled are put back into the official order where they carry
 their number (`id`: `train_00042`, as in tfds' own cifar10 and cifar100).
 
   <data_dir>/<name>/[<config>/]<version>/dataset_info.json, features.json, ...
+                                         checksums.json   if jaxmu prepared it
 """
 
 import dataclasses
-import hashlib
 import json
-import lzma
 import math
 import pathlib
 import re
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from jaxmu.data import catalog
+from jaxmu import files
+from jaxmu.data import archives, catalog
 from jaxmu.data.catalog import CATALOG
 
 Block = tuple[np.ndarray, np.ndarray]  # u8[n, H, W, C], integer [n]
@@ -46,21 +45,14 @@ LIMITS = {
   'crop_padding': (0, 1024),
 }
 
+# SHA-256 of the files that describe a prepared set, by name: the records have
+# checksums of their own.
+_CHECKSUMS = 'checksums.json'
 _NAMED = 5  # absent classes that are listed by name
 _BLOCK = 1024  # examples decoded at a time
-# What NumPy and zipfile raise on archives that are cut short, damaged,
-# encrypted, compressed in an unknown way, or too large for the memory.
-_BROKEN = (
-  zipfile.BadZipFile,
-  zlib.error,
-  lzma.LZMAError,
-  EOFError,
-  OSError,
-  ValueError,
-  NotImplementedError,
-  RuntimeError,
-  MemoryError,
-)
+# What NumPy and zipfile raise on archives that are cut short, damaged, or too
+# large for the memory.
+_BROKEN = (*archives.BROKEN, ValueError, MemoryError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,11 +173,10 @@ def duplicates(image: np.ndarray, label: np.ndarray, num_dev: int) -> str:
     label: integers [N].
     num_dev: size of the development part.
   """
-  first: dict[bytes, int] = {}
+  first: dict[str, int] = {}
   within = across = conflicting = 0
   for place, one in enumerate(image):
-    digest = hashlib.blake2b(one.tobytes(), digest_size=16).digest()
-    other = first.setdefault(digest, place)
+    other = first.setdefault(files.sha256_of(one), place)
     if other == place:
       continue
     conflicting += int(label[other] != label[place])
@@ -205,7 +196,7 @@ def duplicates(image: np.ndarray, label: np.ndarray, num_dev: int) -> str:
 
 def label_digest(label: np.ndarray) -> str:
   """Return 16 hex digits of the sha256 of labels as little-endian int32."""
-  return hashlib.sha256(label.astype('<i4').tobytes()).hexdigest()[:16]
+  return files.sha256_of(label.astype('<i4'))[:16]
 
 
 def is_plain(folder: pathlib.Path) -> bool:
@@ -320,10 +311,7 @@ def read_npz(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     )
   arrays = read_archive(path, needed=('image', 'label'))
   image, label = arrays['image'], arrays['label']
-  try:
-    catalog.check_images(image)
-  except ValueError as error:
-    raise ValueError(f'{path}: {error}') from error
+  catalog.check_images(image, origin=str(path))
   if label.shape != image.shape[:1]:
     raise ValueError(
       f'{path}: {len(image)} images but labels of shape {label.shape}'
@@ -382,15 +370,8 @@ def read_archive(
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
   """Read one array of an archive to the end of its bytes."""
-  readers = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-  }
   with archive.open(info) as file:
-    version = np.lib.format.read_magic(file)
-    if version not in readers:
-      raise ValueError(f'{info.filename} has the version {version}')
-    shape, _, dtype = readers[version](file)
+    shape, dtype = files.read_npy_header(file)
     if dtype.hasobject:
       raise ValueError(f'{info.filename} holds Python objects')
     # Before memory is allocated for it.
@@ -475,7 +456,8 @@ def open_prepared(
       f'{folder} was prepared as {file_format}, which only TensorFlow reads: '
       f'prepare it again with `python -m jaxmu.prepare {name} --overwrite`'
     )
-  builder = _open(folder, lambda: tfds.builder_from_directory(folder))
+  _check_descriptions(folder)
+  builder = _guarded(folder, lambda: tfds.builder_from_directory(folder))
   names = ['train', 'test']
   if not need_test and 'test' not in builder.info.splits:
     names = ['train']
@@ -490,7 +472,7 @@ def open_prepared(
   assert features is not None
   num_classes = _num_classes(name, folder, features)
   side = size or _native_size(name, folder, features)
-  every = _open(folder, builder.as_data_source)  # by split
+  every = _guarded(folder, builder.as_data_source)  # by split
   sources = [every[split] for split in names]
   return Raw(
     num_dev=len(sources[0]),
@@ -502,16 +484,52 @@ def open_prepared(
   )
 
 
-def _open(folder: pathlib.Path, step: Callable[[], Any]) -> Any:
-  """Run a step of opening a prepared version; its errors name the folder."""
+def write_checksums(folder: pathlib.Path) -> None:
+  """Write the checksums of the files that describe a prepared set."""
+  sums = {
+    path.name: files.sha256(path)
+    for path in sorted(folder.iterdir())
+    if path.suffix in ('.json', '.txt') and path.name != _CHECKSUMS
+  }
+  text = json.dumps(sums, indent=2) + '\n'
+  files.write_text(folder / _CHECKSUMS, text)
+
+
+def _check_descriptions(folder: pathlib.Path) -> None:
+  """Raise ValueError if a file that describes a prepared set has changed.
+
+  A changed number of classes, say, would otherwise train another model. Sets
+  that tfds prepared by itself have no checksums.
+  """
+  path = folder / _CHECKSUMS
+  if not path.exists():
+    return
+  sums = _read_object(path, folder)
+  for name, expected in sums.items():
+    file = folder / name
+    if not file.is_file() or files.sha256(file) != expected:
+      raise ValueError(
+        f'{file} is missing or differs from its checksum in {_CHECKSUMS}: '
+        f'remove {folder} and prepare it again'
+      )
+
+
+def _guarded(folder: pathlib.Path, step: Callable[[], Any]) -> Any:
+  """Run a step of reading a prepared version; its errors name the folder."""
   try:
     return step()
   except Exception as error:  # the readers of tfds raise many kinds
     text = ' '.join(str(error).split())[:200]
     raise ValueError(
-      f'{folder} cannot be read ({type(error).__name__}: {text}): a file that '
-      'describes it is damaged, remove it and prepare it again'
+      f'{folder} cannot be read ({type(error).__name__}: {text}): it is '
+      'damaged or cut short, remove it and prepare it again'
     ) from error
+
+
+def _read(source, positions: np.ndarray, folder: pathlib.Path) -> list[dict]:
+  """Decode records."""
+  # The batched read that tfds offers to loaders, several times faster.
+  return _guarded(folder, lambda: source.__getitems__(positions.tolist()))
 
 
 def _num_classes(name: str, folder: pathlib.Path, features) -> int:
@@ -573,20 +591,11 @@ def _official_order(source, folder: pathlib.Path) -> np.ndarray:
   return np.argsort(numbers, kind='stable')
 
 
-def _read(source, positions: np.ndarray, folder: pathlib.Path) -> list[dict]:
-  """Decode records; any exception means that the files are damaged."""
-  try:
-    # The batched read that tfds offers to loaders, several times faster.
-    return source.__getitems__(positions.tolist())
-  except Exception as error:  # the readers of tfds raise many kinds
-    raise ValueError(
-      f'{folder} cannot be read ({type(error).__name__}: {error}): it is '
-      'damaged or cut short, remove it and prepare it again'
-    ) from error
+def _read_info(version: pathlib.Path) -> dict[str, Any]:
+  return _read_object(version / 'dataset_info.json', version)
 
 
-def _read_info(version: pathlib.Path) -> dict:
-  path = version / 'dataset_info.json'
+def _read_object(path: pathlib.Path, version: pathlib.Path) -> dict[str, Any]:
   try:
     info = json.loads(path.read_text())
     if not isinstance(info, dict):

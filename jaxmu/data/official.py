@@ -14,7 +14,6 @@ This module is imported only to prepare a set, because tfds is slow to import.
 
 import contextlib
 import functools
-import hashlib
 import io
 import pathlib
 import re
@@ -126,6 +125,7 @@ def _install(
     folder = data_dir / prepared.relative_to(draft)
     if overwrite or not folder.exists():
       _run(builder, draft, downloads=data_dir / 'downloads', manual=manual_dir)
+      formats.write_checksums(prepared)
       files.publish_folder(prepared, folder)
       if overwrite:
         formats.remove_plain(data_dir / name)
@@ -355,8 +355,7 @@ class _Cifar(_Builder, skip_registration=True):
     folder = self.manual_dir
     if folder is None or not (folder / filename).exists():
       return None
-    with (folder / filename).open('rb') as file:
-      actual = hashlib.file_digest(file, 'md5').hexdigest()
+    actual = files.md5(folder / filename)
     if actual != md5:
       raise ValueError(
         f'{folder / filename} has the md5 checksum {actual}, expected {md5}: '

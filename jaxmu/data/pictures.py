@@ -8,9 +8,11 @@ before it decodes the first picture: names, sizes, depth and number of frames.
 """
 
 import collections
+import contextlib
 import dataclasses
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -199,7 +201,7 @@ def _check_headers(listing: Listing, size: int | None) -> tuple[int, int]:
   """Check all headers and return the height and width of the result."""
   first: tuple[tuple[int, int], pathlib.Path] | None = None
   for file in _by_turns(listing):
-    with _Opened(file) as image:
+    with _opened(file) as image:
       shape = _check_header(image, file)
     if first is None:
       first = shape, file
@@ -233,25 +235,14 @@ def _by_turns(listing: Listing) -> list[pathlib.Path]:
   return [file for _, file in turns]
 
 
-class _Opened:
-  """A picture whose header has been read; errors name the file."""
-
-  def __init__(self, file: pathlib.Path):
-    self._file = file
-
-  def __enter__(self) -> Image.Image:
-    # Opening a pipe would block until something writes to it.
-    if not self._file.is_file():
-      raise ValueError(
-        f'{self._file} is not a regular file: repair or remove it'
-      )
-    self._image = _named_errors(
-      self._file, lambda: Image.open(self._file, formats=_FORMATS)
-    )
-    return self._image
-
-  def __exit__(self, *_) -> None:
-    self._image.close()
+@contextlib.contextmanager
+def _opened(file: pathlib.Path) -> Iterator[Image.Image]:
+  """Open a picture and read its header; errors name the file."""
+  # Opening a pipe would block until something writes to it.
+  if not file.is_file():
+    raise ValueError(f'{file} is not a regular file: repair or remove it')
+  with _named_errors(file, lambda: Image.open(file, formats=_FORMATS)) as image:
+    yield image
 
 
 def _named_errors(file: pathlib.Path, step: Any) -> Any:
@@ -299,7 +290,7 @@ def _check_header(image: Image.Image, file: pathlib.Path) -> tuple[int, int]:
 
 def _decode(file: pathlib.Path) -> np.ndarray:
   """Return a picture whose header has been checked as u8[H, W, 3]."""
-  with _Opened(file) as image:
+  with _opened(file) as image:
     upright = _named_errors(file, lambda: ImageOps.exif_transpose(image))
     if 'A' in upright.getbands() or 'transparency' in upright.info:
       with_alpha = _named_errors(file, lambda: upright.convert('RGBA'))

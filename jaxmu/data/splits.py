@@ -16,15 +16,15 @@ The forget set of the main split is chosen by a string: `random`, `class:3,5`,
 
 import dataclasses
 import math
-import os
 import pathlib
 import re
 import warnings
 import zlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Bool, Float, Float64, Int8, Int32, Int64, Integer
 
 from jaxmu import files
 from jaxmu.data import formats
@@ -54,20 +54,20 @@ class Design:
       sizes need a pool that divides evenly.
   """
 
-  retain: np.ndarray  # i32[P, R]
-  forget: np.ndarray  # i32[P, F]
-  val: np.ndarray  # i32[V]
-  unseen: np.ndarray  # i32[P, U]
-  split: np.ndarray  # i32[P]
-  forget_set: np.ndarray  # i32[P]
-  audit: np.ndarray  # i32[A]
-  pair: np.ndarray  # i32[P]
+  retain: Int32[np.ndarray, 'P R']
+  forget: Int32[np.ndarray, 'P F']
+  val: Int32[np.ndarray, ' V']
+  unseen: Int32[np.ndarray, 'P U']
+  split: Int32[np.ndarray, ' P']
+  forget_set: Int32[np.ndarray, ' P']
+  audit: Int32[np.ndarray, ' A']
+  pair: Int32[np.ndarray, ' P']
   dropped: int = 0
 
 
 def holdout(
-  index: np.ndarray, *, fraction: float, seed: int = 123
-) -> tuple[np.ndarray, np.ndarray]:
+  index: Integer[np.ndarray, ' n'], *, fraction: float, seed: int = 123
+) -> tuple[Integer[np.ndarray, ' r'], Integer[np.ndarray, ' k']]:
   """Split `index` into a kept and a held-out part, unstratified.
 
   Equals scikit-learn's `train_test_split(index, test_size=fraction,
@@ -93,31 +93,11 @@ def holdout(
   return index[order[count:]], index[order[:count]]
 
 
-def random_main_split(
-  num_dev: int,
-  *,
-  val_fraction: float = 0.15,
-  forget_fraction: float = 0.1,
-  seed: int = 123,
-) -> Design:
-  """Return the fixed split of the main benchmark as a design of one member.
-
-  The development part is cut into train and validation, train into retain and
-  forget, both times from the same seed and without stratification
-  (arXiv 2410.01276; scikit-learn's `train_test_split` twice).
-
-  Raises:
-    ValueError: a fraction is not in (0, 1) or leaves a part empty.
-  """
-  train, val = holdout(
-    np.arange(num_dev, dtype=np.int32), fraction=val_fraction, seed=seed
-  )
-  retain, forget = holdout(train, fraction=forget_fraction, seed=seed)
-  return single(retain=retain, forget=forget, val=val)
-
-
 def single(
-  *, retain: np.ndarray, forget: np.ndarray, val: np.ndarray
+  *,
+  retain: Integer[np.ndarray, ' R'],
+  forget: Integer[np.ndarray, ' F'],
+  val: Integer[np.ndarray, ' V'],
 ) -> Design:
   """Return the design of one member with the given sets."""
   zero = np.zeros(1, np.int32)
@@ -234,7 +214,7 @@ def audit_design(
   return _stack(members, val=np.sort(val), dropped=pool - num_pool)
 
 
-def membership(design: Design, num_examples: int) -> np.ndarray:
+def membership(design: Design, num_examples: int) -> Int8[np.ndarray, 'P N']:
   """Return the role of each example for each member, i8[P, N].
 
   0 retained, 1 forgotten, 2 in the pool but never seen, 3 excluded: the
@@ -298,9 +278,12 @@ def _sizes(
   return num_pool, num_forget
 
 
+Halves = tuple[np.ndarray, np.ndarray]  # of the audit set, of the others
+
+
 def _halves(
   seed: int, split: int, audit: np.ndarray, others: np.ndarray
-) -> tuple:
+) -> tuple[Halves, Halves]:
   """Return what a split trains on and what it never sees.
 
   Each is a pair of halves, of the audit set and of the other points. The two
@@ -316,7 +299,7 @@ def _halves(
 
 
 def _stack(
-  members: list[tuple], *, val: np.ndarray, dropped: int = 0
+  members: list[tuple[Any, ...]], *, val: np.ndarray, dropped: int = 0
 ) -> Design:
   retain, forget, unseen, split, forget_set, pair = zip(*members, strict=True)
   forget = _i32(np.stack(forget))
@@ -339,7 +322,7 @@ def _generator(seed: int, *path: str | int) -> np.random.Generator:
   return np.random.default_rng([seed, *words])
 
 
-def _i32(array: np.ndarray) -> np.ndarray:
+def _i32(array: Integer[np.ndarray, '*M']) -> Int32[np.ndarray, '*M']:
   return np.asarray(array, dtype=np.int32)
 
 
@@ -359,7 +342,7 @@ def check_forget_choice(how: str) -> None:
 
 
 def main_split(
-  label: np.ndarray,
+  label: Integer[np.ndarray, ' N'],
   num_dev: int,
   *,
   how: str = 'random',
@@ -367,16 +350,18 @@ def main_split(
   forget_fraction: float = 0.1,
   seed: int = 123,
 ) -> Design:
-  """Return the main split with a chosen forget set.
+  """Return the fixed split of the main benchmark, a design of one member.
 
-  The training and validation parts are always those of `random_main_split`, so
-  that runs with different forget sets can be compared. `random` is
-  `random_main_split` itself, in its order.
+  The development part is cut into train and validation, and for `random` train
+  into retain and forget, both times from the same seed and without
+  stratification (arXiv 2410.01276; scikit-learn's `train_test_split` twice).
+  Train and validation do not depend on `how`, so that runs with different
+  forget sets can be compared.
 
   Args:
     label: i32[N] of all examples.
     num_dev: size of the development part.
-    how: `random`; `class:` and numbers; `file:` and a file (`from_file`);
+    how: `random`; `class:` and numbers; `file:` and a file (`read_indices`);
       `most:` or `least:` and a file of scores (`read_scores`).
     val_fraction: of the development part.
     forget_fraction: of the training part, for `random`, `most` and `least`.
@@ -387,21 +372,17 @@ def main_split(
   """
   check_forget_choice(how)
   kind, _, rest = how.partition(':')
-  if kind == 'random':
-    return random_main_split(
-      num_dev,
-      val_fraction=val_fraction,
-      forget_fraction=forget_fraction,
-      seed=seed,
-    )
   train, val = holdout(
     np.arange(num_dev, dtype=np.int32), fraction=val_fraction, seed=seed
   )
+  if kind == 'random':
+    retain, forget = holdout(train, fraction=forget_fraction, seed=seed)
+    return single(retain=retain, forget=forget, val=val)
   if kind == 'class':
     classes = [int(number) for number in _numbers(rest)]
     forget = by_class(train, label=label, classes=classes)
   elif kind == 'file':
-    forget = from_file(rest, num_dev=num_dev)
+    forget = read_indices(rest, num_dev)
   else:
     forget = by_difficulty(
       train,
@@ -416,7 +397,10 @@ def main_split(
 
 
 def with_forget(
-  train: np.ndarray, *, forget: np.ndarray, val: np.ndarray
+  train: Integer[np.ndarray, ' n'],
+  *,
+  forget: Integer[np.ndarray, ' F'],
+  val: Integer[np.ndarray, ' V'],
 ) -> Design:
   """Return the design of one member that forgets the given examples.
 
@@ -429,27 +413,14 @@ def with_forget(
     ValueError: the forget set is empty or the whole of `train`, repeats a point
       or holds one that is not in `train`.
   """
-  train, forget = np.asarray(train), np.asarray(forget)
-  if forget.ndim != 1 or forget.dtype.kind not in 'iu':
-    if forget.size:
-      raise ValueError(
-        f'the forget set has dtype {forget.dtype} and shape {forget.shape}: '
-        'give one list of integer indices'
-      )
-  if not forget.size:
-    raise ValueError('the forget set is empty: choose at least one example')
-  values, counts = np.unique(forget, return_counts=True)
-  if (counts > 1).any():
-    raise ValueError(
-      f'the forget set repeats {(counts > 1).sum()} indices, first '
-      f'{values[counts > 1][0]}: name each once'
-    )
-  untrained = values[~np.isin(values, train)]
+  train, known = np.asarray(train), max(map(int, [*train, *val]), default=0)
+  forget = check_indices(forget, known + 1, 'the forget set')
+  untrained = np.sort(forget[~np.isin(forget, train)])
   if untrained.size:
     raise ValueError(
-      f'{untrained.size} indices of the forget set are not in the training '
-      f'part of {len(train)} examples, first {untrained[0]}: nothing was '
-      'learned from them, leave them out'
+      f'the forget set holds {untrained.size} outside the training part of '
+      f'{len(train)} examples, first {untrained[0]}: nothing was learned from '
+      'them, leave them out'
     )
   if len(forget) == len(train):
     raise ValueError(
@@ -461,8 +432,11 @@ def with_forget(
 
 
 def by_class(
-  train: np.ndarray, *, label: np.ndarray, classes: Sequence[int]
-) -> np.ndarray:
+  train: Integer[np.ndarray, ' n'],
+  *,
+  label: Integer[np.ndarray, ' N'],
+  classes: Sequence[int],
+) -> Integer[np.ndarray, ' F']:
   """Return all training examples of the given classes.
 
   Args:
@@ -483,68 +457,105 @@ def by_class(
   return train[np.isin(label[train], list(classes))]
 
 
-def from_file(path: str | os.PathLike, *, num_dev: int) -> np.ndarray:
-  """Read an explicit forget set: `.npy`, or text with one index per line.
+def read_indices(path: files.Path, num_dev: int) -> Int64[np.ndarray, ' n']:
+  """Read indices of training examples, int64[n] in the order of the file.
 
-  Indices count over the development part of the data set in its own order. In
-  text files, `#` starts a comment; whole numbers may be written as
-  `numpy.savetxt` writes them.
+  Indices count the examples of the training part in its own order.
 
   Args:
-    path: the file.
-    num_dev: size of the development part.
+    path: `.npy` with integers [n], or text with one integer per line, in which
+      `#` starts a comment; whole numbers may be written as `numpy.savetxt`
+      writes them.
+    num_dev: number of training examples.
 
   Raises:
-    ValueError: the file is missing or does not hold integers in 0..num_dev - 1.
+    ValueError: there is no such file, or it holds something else; the message
+      names the line and the value.
+
+  Example:
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / 'ids.txt'
+    >>> _ = path.write_text('# request 7\\n14\\n3\\n')
+    >>> read_indices(path, num_dev=100)
+    array([14,  3])
   """
   path = files.path(path)
   if not path.is_file():
-    raise ValueError(f'the index file {path} does not exist, or is a folder')
+    what = 'is a folder' if path.is_dir() else 'does not exist'
+    raise ValueError(f'the index file {path} {what}; give a text file')
   try:
     if path.suffix == '.npy':
       index = formats.read_array(path)
     else:
-      text = path.read_text(encoding='utf-8-sig')
-      lines = [line.partition('#')[0].strip() for line in text.splitlines()]
-      index = np.array([_whole_number(line) for line in lines if line])
+      index = _parse_lines(path.read_text(encoding='utf-8-sig'))
   except (ValueError, OSError) as error:
     raise ValueError(
-      f'the index file {path} cannot be read ({error}): write one integer per '
+      f'the index file {path} cannot be read ({error}); write one integer per '
       'line, or an integer array with np.save'
     ) from error
-  if index.size and (index.ndim != 1 or index.dtype.kind not in 'iu'):
+  return check_indices(index, num_dev, f'the index file {path}')
+
+
+def _parse_lines(text: str) -> np.ndarray:
+  numbers = []
+  for number, line in enumerate(text.splitlines(), 1):
+    value = line.partition('#')[0].strip()
+    if not value:
+      continue
+    # Checked by hand, since int() also reads '1_0' as 10. numpy.savetxt writes
+    # 7.000000000000000000e+00.
+    whole = re.fullmatch(r'[-+]?\d{1,18}(\.\d*)?(e[-+]?\d{1,2})?', value, re.A)
+    if whole is None or not float(value).is_integer():
+      raise ValueError(f'line {number}: {value[:40]!r} is not an integer')
+    numbers.append(int(value) if value.lstrip('-+').isdigit() else float(value))
+  return np.clip(numbers, -(2**62), 2**62).astype(np.int64)
+
+
+def check_indices(index: np.ndarray, num_dev: int, name: str) -> np.ndarray:
+  """Return indices of training examples as int64[n].
+
+  Args:
+    index: the indices, or bool[num_dev].
+    num_dev: number of training examples.
+    name: what an error calls them.
+
+  Raises:
+    ValueError: they are not a list of integers, or empty, out of range or
+      repeated.
+  """
+  index = np.asarray(index)
+  if index.dtype == bool and index.shape == (num_dev,):
+    index = np.flatnonzero(index)
+  if not index.size:
+    raise ValueError(f'{name} is empty; name at least one example by its index')
+  if index.ndim != 1 or index.dtype.kind not in 'iu':
     raise ValueError(
-      f'the index file {path} holds {index.dtype} of shape {index.shape}: save '
-      'a one-dimensional integer array'
+      f'{name} holds {index.dtype} of shape {index.shape}; give a list of '
+      'integers, the positions of the examples in the training part from 0'
     )
   wrong = index[(index < 0) | (index >= num_dev)]
   if wrong.size:
+    noun = 'index' if wrong.size == 1 else 'indices'
     raise ValueError(
-      f'the index file {path} holds {wrong.size} indices outside '
-      f'0..{num_dev - 1}, first {wrong[0]}: they count the examples of the '
-      'development part from 0'
+      f'{name} holds {wrong.size} {noun} outside 0..{num_dev - 1}, first '
+      f'{wrong[0]}; indices count the training examples from 0'
+    )
+  values, counts = np.unique(index, return_counts=True)
+  if (counts > 1).any():
+    raise ValueError(
+      f'{name} repeats {values[counts > 1][0]} '
+      f'({(counts > 1).sum()} repeated in all); name each example once'
     )
   return index.astype(np.int64)
 
 
-def _whole_number(text: str) -> int:
-  """Read `12` or `1.2e+01`; `int` would also take `1_2` and other digits."""
-  if re.fullmatch(r'[+-]?[0-9]{1,18}', text):
-    return int(text)
-  if re.fullmatch(r'[+-]?[0-9]\.[0-9]+e[+-][0-9]{2,3}', text):
-    value = float(text)
-    if abs(value) < 2**53 and value == int(value):
-      return int(value)
-  raise ValueError(f'{text[:40]!r} is not a whole number')
-
-
 def by_difficulty(
-  train: np.ndarray,
+  train: Integer[np.ndarray, ' n'],
   *,
-  memorised: np.ndarray,
+  memorised: Float[np.ndarray, ' N'],
   count: int,
   end: Literal['most', 'least'],
-) -> np.ndarray:
+) -> Integer[np.ndarray, ' F']:
   """Return the most or the least memorised training examples.
 
   Examples without a finite score are never chosen; a warning gives their
@@ -589,7 +600,9 @@ def by_difficulty(
   return train[np.sort(ascending[:count])]
 
 
-def read_scores(path: str | os.PathLike, *, num_examples: int) -> np.ndarray:
+def read_scores(
+  path: files.Path, *, num_examples: int
+) -> Float64[np.ndarray, ' N']:
   """Read how much each example is memorised, f64[N].
 
   Args:
@@ -656,7 +669,9 @@ def _check_numbers(path: pathlib.Path, name: str, values: np.ndarray) -> None:
     )
 
 
-def memorisation(log_odds: np.ndarray, state: np.ndarray) -> np.ndarray:
+def memorisation(
+  log_odds: Float[np.ndarray, 'P N'], state: Int8[np.ndarray, 'P N']
+) -> Float64[np.ndarray, ' N']:
   """Return how much training on an example raises its mean log-odds.
 
   score[n] = mean of log_odds[p, n] over originals p that trained on n, minus
@@ -676,7 +691,9 @@ def memorisation(log_odds: np.ndarray, state: np.ndarray) -> np.ndarray:
   )
 
 
-def _masked_mean(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _masked_mean(
+  values: Float[np.ndarray, 'P N'], mask: Bool[np.ndarray, 'P N']
+) -> Float64[np.ndarray, ' N']:
   count = mask.sum(axis=0)
   total = np.where(mask, values, 0).sum(axis=0, dtype=np.float64)
   return np.divide(

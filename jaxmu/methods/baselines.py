@@ -16,7 +16,7 @@ from flax import struct
 
 from jaxmu import hparams as hp
 from jaxmu.draws import Draws
-from jaxmu.method import Card, Info, Method
+from jaxmu.method import Card, Epoch, Info, Method
 from jaxmu.methods.parts import training
 from jaxmu.methods.parts.training import Fit
 from jaxmu.types import Array, Problem
@@ -31,23 +31,27 @@ class Hparams:
   batch_size: int = hp.static(256, valid=hp.AT_LEAST_ONE)
 
 
-def original_epoch(
-  hparams: Hparams, draws: Draws, problem: Problem, state: Fit, epoch: Array
-) -> tuple[Fit, Info]:
-  """Take one shuffled, augmented pass over retain and forget set."""
-  rate = training.cosine(hparams.learning_rate, epoch, hparams.num_epochs)
-  sgd = training.sgd_from(hparams, rate)
-  loss = training.cross_entropy(problem.task, augment=draws)
-  return training.pass_over(
-    'train', hparams, draws, problem, state, sgd, loss=loss
-  )
+def _passes_over(part: str) -> Epoch:
+  """Return an epoch of one shuffled, augmented pass over a part."""
+
+  def epoch(
+    hparams: Hparams, draws: Draws, problem: Problem, state: Fit, epoch: Array
+  ) -> tuple[Fit, Info]:
+    rate = training.cosine(hparams.learning_rate, epoch, hparams.num_epochs)
+    sgd = training.sgd_from(hparams, rate)
+    loss = training.cross_entropy(problem.task, augment=draws)
+    return training.pass_over(
+      part, hparams, draws, problem, state, sgd, loss=loss
+    )
+
+  return epoch
 
 
 ORIGINAL = Method(
   name='original',
   Hparams=Hparams,
   init=training.init,
-  epoch=original_epoch,
+  epoch=_passes_over('train'),
   card=Card(
     title='Original model',
     label='Original',
@@ -58,23 +62,11 @@ ORIGINAL = Method(
 )
 
 
-def retrain_epoch(
-  hparams: Hparams, draws: Draws, problem: Problem, state: Fit, epoch: Array
-) -> tuple[Fit, Info]:
-  """Take one shuffled, augmented pass over the retain set."""
-  rate = training.cosine(hparams.learning_rate, epoch, hparams.num_epochs)
-  sgd = training.sgd_from(hparams, rate)
-  loss = training.cross_entropy(problem.task, augment=draws)
-  return training.pass_over(
-    'retain', hparams, draws, problem, state, sgd, loss=loss
-  )
-
-
 RETRAIN = Method(
   name='retrain',
   Hparams=Hparams,
   init=training.init,
-  epoch=retrain_epoch,
+  epoch=_passes_over('retain'),
   card=Card(
     title='Retrained model',
     label='Retrained',

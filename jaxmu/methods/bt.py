@@ -22,6 +22,7 @@ import optax
 from flax import struct
 
 from jaxmu import hparams as hp
+from jaxmu import models
 from jaxmu.data import batches
 from jaxmu.draws import Draws
 from jaxmu.method import Card, Info, Method
@@ -63,9 +64,7 @@ def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
   split, size = problem.split, hparams.batch_size
   task = _noisy_task(hparams, problem)
   shape = task.dataset.image.shape[1:]
-  noisy = draws.make(
-    'noisy', lambda key: forward.fresh_variables(task, key, shape)
-  )
+  noisy = draws.make('noisy', lambda key: models.init(task.model, key, shape))
   opt = training.adam(0.0, 0.0).init(problem.start['params'])
   if not task.cache_teacher:
     return State(problem.start, opt, None, noisy)
@@ -84,11 +83,7 @@ def _noisy_task(hparams: Hparams, problem: Problem) -> Task:
 
 
 def epoch(
-  hparams: Hparams,
-  draws: Draws,
-  problem: Problem,
-  state: State,
-  epoch: Array,
+  hparams: Hparams, draws: Draws, problem: Problem, state: State, epoch: Array
 ) -> tuple[State, Info]:
   """Take one shuffled pass over both sets, each set with its teacher."""
   del epoch

@@ -16,23 +16,20 @@ than asked for.
 from flax import struct
 
 from jaxmu import hparams as hp
-from jaxmu.draws import Draws
-from jaxmu.method import Card, Info, Method
+from jaxmu.method import Card, Method
 from jaxmu.methods.parts import forward, last_blocks
-from jaxmu.methods.parts.last_blocks import State
-from jaxmu.types import Array, Problem
-
-_DEAD_RATE = 'the schedule starts from learning_rate'
-_DEAD_MOMENTUM = 'the reference trains without momentum'
+from jaxmu.types import Array
 
 
 @struct.dataclass
 class Hparams:
   learning_rate: Array = hp.leaf(0.01, valid=hp.POSITIVE, search=hp.RATE)
   sgda_learning_rate: Array = hp.leaf(
-    5e-4, valid=hp.POSITIVE, search=hp.RATE, dead=_DEAD_RATE
+    5e-4, valid=hp.POSITIVE, search=hp.RATE, dead=last_blocks.DEAD_RATE
   )
-  momentum: Array = hp.leaf(0.9, valid=hp.FRACTION, dead=_DEAD_MOMENTUM)
+  momentum: Array = hp.leaf(
+    0.9, valid=hp.FRACTION, dead=last_blocks.DEAD_MOMENTUM
+  )
   pull: Array = hp.leaf(0.1, valid=hp.NON_NEGATIVE, search=hp.RATE)
   decay_rate: Array = hp.leaf(0.1, valid=hp.NON_NEGATIVE, search=hp.UNIT)
   num_blocks: Array = hp.leaf(1, valid=hp.COUNT, search=hp.Uniform(1, 10))
@@ -42,26 +39,11 @@ class Hparams:
   attn_bias_mode: str = hp.static('cached', valid=forward.BIAS_MODES)
 
 
-def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
-  """Start from the original model."""
-  del hparams, draws
-  return last_blocks.start(problem.start)
-
-
-def epoch(
-  hparams: Hparams, draws: Draws, problem: Problem, state: State, epoch: Array
-) -> tuple[State, Info]:
-  """Take one shuffled pass over the retain set."""
-  return last_blocks.epoch(
-    hparams, draws, problem, state, epoch, augmented=False
-  )
-
-
 METHOD = Method(
   name='cfk',
   Hparams=Hparams,
-  init=init,
-  epoch=epoch,
+  init=last_blocks.init,
+  epoch=last_blocks.passes(augmented=False),
   prepare=last_blocks.prepare,
   card=Card(
     title='Catastrophic forgetting, last k blocks',

@@ -22,13 +22,11 @@ from flax import struct
 
 from jaxmu import hparams as hp
 from jaxmu.draws import Draws
-from jaxmu.method import Card, Info, Method
+from jaxmu.method import Card, Method
 from jaxmu.methods.parts import forward, last_blocks, weights
 from jaxmu.methods.parts.last_blocks import State
 from jaxmu.types import Array, Params, Problem
 
-_DEAD_RATE = 'the schedule starts from learning_rate'
-_DEAD_MOMENTUM = 'the reference trains without momentum'
 _DEAD_FACTOR = 'the reference never reads it'
 
 
@@ -36,9 +34,11 @@ _DEAD_FACTOR = 'the reference never reads it'
 class Hparams:
   learning_rate: Array = hp.leaf(0.01, valid=hp.POSITIVE, search=hp.RATE)
   sgda_learning_rate: Array = hp.leaf(
-    5e-4, valid=hp.POSITIVE, search=hp.RATE, dead=_DEAD_RATE
+    5e-4, valid=hp.POSITIVE, search=hp.RATE, dead=last_blocks.DEAD_RATE
   )
-  momentum: Array = hp.leaf(0.9, valid=hp.FRACTION, dead=_DEAD_MOMENTUM)
+  momentum: Array = hp.leaf(
+    0.9, valid=hp.FRACTION, dead=last_blocks.DEAD_MOMENTUM
+  )
   pull: Array = hp.leaf(0.1, valid=hp.NON_NEGATIVE, search=hp.RATE)
   decay_rate: Array = hp.leaf(0.1, valid=hp.NON_NEGATIVE, search=hp.UNIT)
   num_blocks: Array = hp.leaf(1, valid=hp.COUNT, search=hp.Uniform(1, 10))
@@ -80,20 +80,11 @@ def _reset(stats: Params, free: Params) -> Params:
   return weights.edit(reset, stats)
 
 
-def epoch(
-  hparams: Hparams, draws: Draws, problem: Problem, state: State, epoch: Array
-) -> tuple[State, Info]:
-  """Take one shuffled, augmented pass over the retain set."""
-  return last_blocks.epoch(
-    hparams, draws, problem, state, epoch, augmented=True
-  )
-
-
 METHOD = Method(
   name='euk',
   Hparams=Hparams,
   init=init,
-  epoch=epoch,
+  epoch=last_blocks.passes(augmented=True),
   prepare=last_blocks.prepare,
   card=Card(
     title='Exact unlearning, last k blocks',

@@ -91,11 +91,7 @@ def flatten(
 
 
 def epoch(
-  hparams: Hparams,
-  draws: Draws,
-  problem: Problem,
-  state: State,
-  epoch: Array,
+  hparams: Hparams, draws: Draws, problem: Problem, state: State, epoch: Array
 ) -> tuple[State, Info]:
   """Contrast every forget batch with a retain batch, then fine-tune."""
   fit, contrast = _contrast_pass(
@@ -120,11 +116,7 @@ def epoch(
 
 
 def _contrast_pass(
-  hparams: Hparams,
-  draws: Draws,
-  problem: Problem,
-  state: State,
-  epoch: Array,
+  hparams: Hparams, draws: Draws, problem: Problem, state: State, epoch: Array
 ) -> tuple[training.Fit, Info]:
   """Take one step per forget batch, each with a retain batch."""
   split, size = problem.split, hparams.batch_size

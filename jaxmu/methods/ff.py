@@ -29,6 +29,7 @@ from jaxmu.data import batches
 from jaxmu.draws import Draws
 from jaxmu.method import Card, Chosen, Method
 from jaxmu.methods.parts import forward, losses, training, weights
+from jaxmu.models import pytorch_names
 from jaxmu.types import Array, Params, Problem
 
 EPSILON = 1e-8
@@ -117,8 +118,9 @@ def variance(hparams: Hparams, problem: Problem, curvature: Params) -> Params:
   """
   model = problem.task.model
   spreads = []
+  tensors = pytorch_names.parameters(model)
   values = weights.to_list(model, curvature)
-  for tensor, value in zip(weights.torch_tensors(model), values, strict=True):
+  for tensor, value in zip(tensors, values, strict=True):
     last = weights.is_under(tensor.path, model.blocks.classifier)
     spread = jnp.minimum(1 / (value + EPSILON), LARGEST)
     if last:

@@ -137,7 +137,7 @@ def _sum(
   return jax.lax.scan(step, zeros, (table, weight.astype(dtype)))
 
 
-def _dot(a: Params, b: Params) -> Array:
+def _dot(a: Params, b: Params) -> Array | int:
   products = jax.tree.map(lambda x, y: jnp.sum(x * y), a, b)
   return sum(jax.tree.leaves(products))
 

@@ -76,11 +76,7 @@ def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
 
 
 def epoch(
-  hparams: Hparams,
-  draws: Draws,
-  problem: Problem,
-  state: State,
-  epoch: Array,
+  hparams: Hparams, draws: Draws, problem: Problem, state: State, epoch: Array
 ) -> tuple[State, Info]:
   """Take one pass of the warm-up, or one of the training that follows."""
   split, size = problem.split, hparams.batch_size

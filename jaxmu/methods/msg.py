@@ -153,11 +153,7 @@ def gradient_difference(
 
 
 def epoch(
-  hparams: Hparams,
-  draws: Draws,
-  problem: Problem,
-  state: State,
-  epoch: Array,
+  hparams: Hparams, draws: Draws, problem: Problem, state: State, epoch: Array
 ) -> tuple[State, Info]:
   """Take one shuffled pass over the retain set with scaled gradients."""
   rate = training.triangle(hparams.learning_rate, epoch, hparams.num_epochs)

@@ -36,6 +36,7 @@ from jaxmu.data import batches as batches_lib
 from jaxmu.draws import Draws
 from jaxmu.method import Card, Chosen, Info, Method, Sizes
 from jaxmu.methods.parts import forward, losses, select, training, weights
+from jaxmu.models import pytorch_names
 from jaxmu.types import Array, Params, Problem, Variables
 
 CLASS_EXPONENT = -0.1  # a class weighs its count to this power
@@ -54,9 +55,9 @@ class Hparams:
   epochs_cast_int: bool = hp.static(False, valid=(False, True))
   extra_step: bool = hp.static(True, valid=(True, False))
   live_only: bool = hp.static(False, valid=(False, True))
-  count: Array | None = hp.derived()  # weights to prune
-  num_steps: Array | None = hp.derived()
-  num_passes: Array | None = hp.derived()  # the last pass may be incomplete
+  count: Array = hp.derived()  # weights to prune
+  num_steps: Array = hp.derived()
+  num_passes: Array = hp.derived()  # the last pass may be incomplete
 
 
 class State(NamedTuple):
@@ -103,7 +104,7 @@ def prepare(hparams: Hparams, problem: Problem) -> Hparams:
 def candidates(problem: Problem) -> list[str]:
   """List what may be pruned: kernels and biases of conv and linear layers."""
   kinds = ('conv', 'depthwise', 'linear')
-  tensors = weights.torch_tensors(problem.task.model)
+  tensors = pytorch_names.parameters(problem.task.model)
   return [tensor.path for tensor in tensors if tensor.kind in kinds]
 
 
@@ -144,7 +145,7 @@ def prune_mask(hparams: Hparams, problem: Problem) -> dict[str, Array]:
   """Mark the smallest weights of all candidates together, bool by path."""
   model, params = problem.task.model, problem.start['params']
   paths = candidates(problem)
-  tensors = weights.torch_tensors(model)
+  tensors = pytorch_names.parameters(model)
 
   def pick(tree: Params) -> list[Array]:
     values = weights.to_list(model, tree)
@@ -161,18 +162,14 @@ def prune_mask(hparams: Hparams, problem: Problem) -> dict[str, Array]:
     zip(paths, select.k_smallest(size, hparams.count, among), strict=True)
   )
   return {
-    tensor.path: weights.our_layout(tensor, chosen[tensor.path])
+    tensor.path: pytorch_names.our_layout(tensor, chosen[tensor.path])
     for tensor in tensors
     if tensor.path in chosen
   }
 
 
 def epoch(
-  hparams: Hparams,
-  draws: Draws,
-  problem: Problem,
-  state: State,
-  epoch: Array,
+  hparams: Hparams, draws: Draws, problem: Problem, state: State, epoch: Array
 ) -> tuple[State, Info]:
   """Take one shuffled pass over the retain set, or the steps left of one."""
   split, rate = problem.split, hparams.learning_rate

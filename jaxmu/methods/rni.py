@@ -28,6 +28,7 @@ from jaxmu import hparams as hp
 from jaxmu.draws import Draws
 from jaxmu.method import Card, Chosen, Info, Method
 from jaxmu.methods.parts import forward, training, weights
+from jaxmu.models import pytorch_names
 from jaxmu.types import Array, Params, Problem, Variables
 
 CHOSEN = 9  # tensors per epoch
@@ -53,8 +54,8 @@ class Hparams:
   reset_num_epochs: Array = hp.leaf(1, valid=hp.COUNT, search=hp.EPOCHS)
   num_epochs: Array = hp.leaf(9, valid=hp.COUNT, search=hp.EPOCHS)
   batch_size: int = hp.static(64, valid=hp.AT_LEAST_ONE, search=hp.BATCH)
-  trained: Array | None = hp.derived()  # bool[LONGEST, tensors]
-  noisy: Array | None = hp.derived()  # bool[LONGEST, tensors]
+  trained: Array = hp.derived()  # bool[LONGEST, tensors]
+  noisy: Array = hp.derived()  # bool[LONGEST, tensors]
 
 
 def prepare(hparams: Hparams, problem: Problem) -> Hparams:
@@ -63,9 +64,9 @@ def prepare(hparams: Hparams, problem: Problem) -> Hparams:
     raise ValueError(
       f'num_epochs = {int(hparams.num_epochs)}; give at most {LONGEST}'
     )
-  names = [tensor.torch for tensor in weights.torch_tensors(problem.task.model)]
+  tensors = pytorch_names.parameters(problem.task.model)
   trained, noisy = choices(
-    names,
+    [tensor.torch for tensor in tensors],
     num_coarse=int(hparams.num_epochs) - int(hparams.fine_num_epochs),
     quiet=int(hparams.reset_num_epochs),
     num_noisy=int(CHOSEN * float(hparams.noise_fraction)),
@@ -145,7 +146,7 @@ def disturb(
 
 
 def _of_epoch(table: Array, problem: Problem, epoch: Array) -> dict[str, Array]:
-  tensors = weights.torch_tensors(problem.task.model)
+  tensors = pytorch_names.parameters(problem.task.model)
   row = jnp.asarray(table)[epoch]
   return {tensor.path: row[i] for i, tensor in enumerate(tensors)}
 

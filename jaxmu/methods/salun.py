@@ -58,7 +58,7 @@ class Hparams:
   )
   attn_bias_mode: str = hp.static('cached', valid=forward.BIAS_MODES)
   live_only: bool = hp.static(False, valid=(False, True))
-  count: Array | None = hp.derived()  # parameters to train
+  count: Array = hp.derived()  # parameters to train
 
 
 class State(NamedTuple):
@@ -121,11 +121,7 @@ def saliency(hparams: Hparams, draws: Draws, problem: Problem) -> Params:
 
 
 def epoch(
-  hparams: Hparams,
-  draws: Draws,
-  problem: Problem,
-  state: State,
-  epoch: Array,
+  hparams: Hparams, draws: Draws, problem: Problem, state: State, epoch: Array
 ) -> tuple[State, Info]:
   """Take one shuffled pass over both sets, the forget set relabelled."""
   del epoch

@@ -149,11 +149,7 @@ def measure(hparams: Hparams, problem: Problem, variables: Variables) -> Errors:
 
 
 def epoch(
-  hparams: Hparams,
-  draws: Draws,
-  problem: Problem,
-  state: State,
-  epoch: Array,
+  hparams: Hparams, draws: Draws, problem: Problem, state: State, epoch: Array
 ) -> tuple[State, Info]:
   """Move away from the teacher on the forget set, then follow it on retain."""
   split = problem.split

@@ -1,12 +1,15 @@
 """Top-1 accuracy on the four sets: RA, FA, VA, TA."""
 
 import numpy as np
+from jaxtyping import Bool, Float64
 
 from jaxmu.metrics.interface import Card, Evaluated, Metric
 from jaxmu.terms import BENCHMARK, Term
 
 
-def accuracy(correct: np.ndarray, where: np.ndarray) -> np.ndarray:
+def accuracy(
+  correct: Bool[np.ndarray, '*M N'], where: Bool[np.ndarray, '*M N']
+) -> Float64[np.ndarray, '*M']:
   """Return the share of a set of examples that is correct, f64[...].
 
   Args:
@@ -24,7 +27,7 @@ def accuracy(correct: np.ndarray, where: np.ndarray) -> np.ndarray:
   return np.where(size > 0, share, np.nan)[()]
 
 
-def accuracies(population: Evaluated) -> dict[str, np.ndarray]:
+def accuracies(population: Evaluated) -> dict[str, Float64[np.ndarray, ' P']]:
   """Return RA, FA, VA and TA of each model, f64[P]."""
   sets = {
     'ra': population.retained,

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float, Float64
 from scipy import special
 
 from jaxmu.metrics.interface import Card
@@ -56,17 +57,10 @@ def relative_l2(first: Any, second: Any, live: Any = None) -> float:
   return l2(first, second, live) / length if length else math.nan
 
 
-def normalised_l2(first: Any, second: Any, live: Any = None) -> float:
-  """Return the L2 distance of both scaled to norm one, sqrt(2 - 2 cos)."""
-  a, b = norm(first, live), norm(second, live)
-  scaled = [
-    jax.tree.map(lambda x, n=n: np.asarray(x, np.float64) / n, tree)
-    for tree, n in ((first, a), (second, b))
-  ]
-  return l2(*scaled, live=live)
+Logits = Float[np.ndarray, '*M N C']
 
 
-def kl(reference_logits: np.ndarray, logits: np.ndarray) -> np.ndarray:
+def kl(reference_logits: Logits, logits: Logits) -> Float64[np.ndarray, '*M']:
   """Return the mean KL(R || U) over examples, in nats.
 
   Args:
@@ -81,7 +75,7 @@ def kl(reference_logits: np.ndarray, logits: np.ndarray) -> np.ndarray:
   return (np.exp(log_r) * (log_r - log_u)).sum(-1).mean(-1)
 
 
-def total_variation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def total_variation(first: Logits, second: Logits) -> Float64[np.ndarray, '*M']:
   """Return the mean over examples of half the L1 distance of softmaxes."""
   p, q = (
     special.softmax(np.asarray(z, np.float64), -1) for z in (first, second)
@@ -89,7 +83,7 @@ def total_variation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
   return 0.5 * abs(p - q).sum(-1).mean(-1)
 
 
-def disagreement(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def disagreement(first: Logits, second: Logits) -> Float64[np.ndarray, '*M']:
   """Return the share of examples with different predicted classes."""
   return (np.argmax(first, -1) != np.argmax(second, -1)).mean(-1)
 

@@ -9,6 +9,7 @@ suite.
 """
 
 import numpy as np
+from jaxtyping import Bool, Float, Float64
 
 from jaxmu.attacks import log_odds, single_model
 from jaxmu.metrics.interface import Card, Evaluated, Metric, Number
@@ -20,7 +21,9 @@ from jaxmu.terms import BENCHMARK, Term
 HEAVY_TAILED = 0.346
 
 
-def indiscernibility(mia: np.ndarray) -> np.ndarray:
+def indiscernibility(
+  mia: Float[np.ndarray, '*M'],
+) -> Float64[np.ndarray, '*M']:
   """Return 1 - |2 MIA - 1|: 1 where the attack guesses.
 
   Args:
@@ -35,7 +38,7 @@ def indiscernibility(mia: np.ndarray) -> np.ndarray:
   return 1 - abs(2 * mia - 1)
 
 
-def noise_floor(n: int, *, spread: float = HEAVY_TAILED) -> tuple[float, float]:
+def noise_floor(n: int) -> tuple[float, float]:
   """Return sd(MIA) and E[Indisc] when there is nothing to detect.
 
   Differences in Indisc below one minus the second number mean nothing. For
@@ -44,9 +47,8 @@ def noise_floor(n: int, *, spread: float = HEAVY_TAILED) -> tuple[float, float]:
 
   Args:
     n: examples on each side of the balanced attack.
-    spread: sd(MIA) times the root of n.
   """
-  sd = spread / np.sqrt(n)
+  sd = HEAVY_TAILED / np.sqrt(n)
   return float(sd), float(1 - 2 * sd * np.sqrt(2 / np.pi))
 
 
@@ -74,7 +76,9 @@ def attack(population: Evaluated) -> dict[str, Number]:
   return given
 
 
-def _select(values: np.ndarray, where: np.ndarray) -> np.ndarray:
+def _select(
+  values: Float64[np.ndarray, 'P N'], where: Bool[np.ndarray, 'P N']
+) -> Float64[np.ndarray, 'P F']:
   """Return f64[P, F] from as many chosen columns of each row."""
   return np.stack([v[w] for v, w in zip(values, where, strict=True)])
 

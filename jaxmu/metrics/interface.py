@@ -36,11 +36,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float, Float64, Int8, Integer
 
 from jaxmu.attacks import intervals, log_odds
 from jaxmu.terms import Term
 
-Number = np.ndarray | intervals.Estimate
+Number = Float64[np.ndarray, ' P'] | intervals.Estimate
 NEEDS = ('retrained', 'validation', 'test')
 
 
@@ -66,15 +67,15 @@ class Evaluated:
   """
 
   name: str
-  log_odds: np.ndarray
-  correct: np.ndarray
-  state: np.ndarray
-  validation: np.ndarray
-  test: np.ndarray
-  cluster: np.ndarray
-  split: np.ndarray
+  log_odds: Float[np.ndarray, 'P N']
+  correct: Bool[np.ndarray, 'P N']
+  state: Int8[np.ndarray, 'P N']
+  validation: Integer[np.ndarray, ' V']
+  test: Integer[np.ndarray, ' T']
+  cluster: Integer[np.ndarray, ' P']
+  split: Integer[np.ndarray, ' P']
   classes: int
-  failed: np.ndarray
+  failed: Bool[np.ndarray, ' P']
   retrained: 'Evaluated | None' = None
 
   @property
@@ -83,16 +84,18 @@ class Evaluated:
     return len(self.state)
 
   @property
-  def retained(self) -> np.ndarray:
+  def retained(self) -> Bool[np.ndarray, 'P N']:
     """Which examples each model keeps, bool[P, N]."""
     return self.state == log_odds.RETAINED
 
   @property
-  def forgotten(self) -> np.ndarray:
+  def forgotten(self) -> Bool[np.ndarray, 'P N']:
     """Which examples each model forgets, bool[P, N]."""
     return self.state == log_odds.FORGOTTEN
 
-  def columns(self, index: np.ndarray) -> np.ndarray:
+  def columns(
+    self, index: Integer[np.ndarray, ' n']
+  ) -> Bool[np.ndarray, 'P N']:
     """Return a mask bool[P, N] of the same examples for all models."""
     where = np.zeros(self.state.shape, bool)
     where[:, index] = True

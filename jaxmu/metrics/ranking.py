@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Bool, Float64, Int
 from scipy import stats
 
 from jaxmu.metrics.interface import Card
@@ -42,12 +43,12 @@ class CellRanking:
 
   statistic: float
   p_value: float
-  mean_rank: np.ndarray
+  mean_rank: Float64[np.ndarray, ' K']
   groups: tuple[tuple[int, ...], ...]
-  failed: np.ndarray
+  failed: Bool[np.ndarray, ' K']
   seeds: int
 
-  def placement(self) -> np.ndarray:
+  def placement(self) -> Int[np.ndarray, ' K']:
     """Return 1, 2 or 3 per method: G3 begins with the third group."""
     place = np.zeros(len(self.mean_rank), int)
     for number, group in enumerate(self.groups):
@@ -57,12 +58,15 @@ class CellRanking:
 
 
 Test = Literal['wilcoxon', 'bootstrap']
+PerSeed = Float64[np.ndarray, ' S']
 
+_LEVEL = 0.05  # of the tests
 _RESAMPLES = 10_000
+_RESAMPLED_CELLS = 2000
 
 
 def rank_cell(
-  values: np.ndarray,
+  values: Float64[np.ndarray, 'K S'],
   *,
   level: float = 0.05,
   tie: float = 0.0,
@@ -108,10 +112,9 @@ def rank_cell(
 
 
 def rank_methods(
-  per_seed: Mapping[str, Mapping[str, np.ndarray]],
+  per_seed: Mapping[str, Mapping[str, Float64[np.ndarray, ' S']]],
   *,
   classes: int,
-  level: float = 0.05,
 ) -> dict[str, CellRanking]:
   """Rank the methods of a cell by RetDev and by Disc = 1 - Indisc.
 
@@ -123,7 +126,6 @@ def rank_methods(
     per_seed: method -> metric -> f64[S], paired over seeds; 'ret_dev',
       'indisc_test' and 'ta' are read.
     classes: of the data set.
-    level: of the tests.
 
   Returns:
     The rankings by the keys of `TITLES`, methods in the order given; empty
@@ -137,7 +139,7 @@ def rank_methods(
   ):
     return {}
 
-  def table(metric):
+  def table(metric: str) -> Float64[np.ndarray, 'K S']:
     return np.stack(
       [np.asarray(one[metric], np.float64) for one in per_seed.values()]
     )
@@ -153,10 +155,9 @@ def rank_methods(
     if working < 2 or seeds < MIN_SEEDS:
       continue
     # The smallest p of the signed-rank test, Holm-adjusted.
-    decisive = (working - 1) * 2.0 ** (1 - seeds) <= level
+    decisive = (working - 1) * 2.0 ** (1 - seeds) <= _LEVEL
     rankings[metric] = rank_cell(
       value,
-      level=level,
       tie=NOISE_FLOOR_DISC if metric == 'disc_test' else 0.0,
       test='wilcoxon' if decisive else 'bootstrap',
     )
@@ -164,7 +165,7 @@ def rank_methods(
 
 
 def greedy_groups(
-  values: np.ndarray,
+  values: Float64[np.ndarray, 'K S'],
   *,
   level: float = 0.05,
   tie: float = 0.0,
@@ -201,7 +202,9 @@ def greedy_groups(
   return groups
 
 
-def holm(p_values: np.ndarray) -> np.ndarray:
+def holm(
+  p_values: Float64[np.ndarray, ' n'],
+) -> Float64[np.ndarray, ' n']:
   """Return Holm-adjusted p-values, in the given order."""
   count = len(p_values)
   order = np.argsort(p_values)
@@ -222,38 +225,31 @@ class OverallRanking:
     critical_difference: Nemenyi's; mean ranks closer than that do not differ.
   """
 
-  mean_rank: np.ndarray
-  low: np.ndarray
-  high: np.ndarray
+  mean_rank: Float64[np.ndarray, ' K']
+  low: Float64[np.ndarray, ' K']
+  high: Float64[np.ndarray, ' K']
   critical_difference: float
 
 
 def rank_overall(
-  mean_ranks: np.ndarray,
-  *,
-  level: float = 0.95,
-  resamples: int = 2000,
-  seed: int = 0,
+  mean_ranks: Float64[np.ndarray, 'cells K'],
 ) -> OverallRanking:
-  """Average the ranks of cells.
+  """Average the ranks of cells, with 95% intervals.
 
   Args:
     mean_ranks: f64[cells, K] of `rank_cell`.
-    level: coverage of the intervals and of the critical difference.
-    resamples: bootstrap samples of cells.
-    seed: of the bootstrap.
   """
   cells, _ = mean_ranks.shape
   ranks = stats.rankdata(mean_ranks, axis=1)
-  rng = np.random.default_rng(seed)
-  drawn = ranks[rng.integers(0, cells, (resamples, cells))].mean(axis=1)
-  tail = (1 - level) / 2
+  rng = np.random.default_rng(0)
+  drawn = ranks[rng.integers(0, cells, (_RESAMPLED_CELLS, cells))].mean(axis=1)
+  tail = (1 - 0.95) / 2
   low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
   return OverallRanking(
     ranks.mean(axis=0),
     low,
     high,
-    critical_difference(ranks.shape[1], cells, level=level),
+    critical_difference(ranks.shape[1], cells),
   )
 
 
@@ -265,7 +261,9 @@ def critical_difference(
   return float(q * np.sqrt(methods * (methods + 1) / (6 * blocks)))
 
 
-def pareto_front(values: np.ndarray) -> np.ndarray:
+def pareto_front(
+  values: Float64[np.ndarray, 'K metrics'],
+) -> Bool[np.ndarray, ' K']:
   """Return which methods are on the Pareto front.
 
   Args:
@@ -284,12 +282,14 @@ def pareto_front(values: np.ndarray) -> np.ndarray:
   return np.array(out, bool)
 
 
-def combined_rank(mean_ranks: Sequence[np.ndarray]) -> np.ndarray:
+def combined_rank(
+  mean_ranks: Sequence[Float64[np.ndarray, ' K']],
+) -> Float64[np.ndarray, ' K']:
   """Return the mean of the ranks by several metrics, without any test."""
   return np.mean([stats.rankdata(r) for r in mean_ranks], axis=0)
 
 
-def _friedman(ranks: np.ndarray) -> tuple[float, float]:
+def _friedman(ranks: Float64[np.ndarray, 'K S']) -> tuple[float, float]:
   """Friedman's test from ranks f64[K, S], corrected for ties."""
   methods, seeds = ranks.shape
   spread = ((ranks.mean(axis=1) - (methods + 1) / 2) ** 2).sum()
@@ -303,14 +303,14 @@ def _friedman(ranks: np.ndarray) -> tuple[float, float]:
   return float(statistic), float(stats.chi2.sf(statistic, methods - 1))
 
 
-def _wilcoxon(a: np.ndarray, b: np.ndarray) -> float:
+def _wilcoxon(a: PerSeed, b: PerSeed) -> float:
   if (a == b).all():
     return 1.0
   result: Any = stats.wilcoxon(a, b)
   return float(result.pvalue)
 
 
-def _bootstrap(a: np.ndarray, b: np.ndarray) -> float:
+def _bootstrap(a: PerSeed, b: PerSeed) -> float:
   """Two-sided p of a mean paired difference of 0, over resampled seeds."""
   difference = a - b
   rng = np.random.default_rng(0)

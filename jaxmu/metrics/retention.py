@@ -10,13 +10,16 @@ accuracy of the retrained model is 0.
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Float64
 
 from jaxmu.attacks import intervals
 from jaxmu.metrics import accuracies
 from jaxmu.metrics.interface import Card, Evaluated, Metric, Number
 from jaxmu.terms import BENCHMARK, Term
 
-Accuracies = tuple[np.ndarray, np.ndarray, np.ndarray]  # RA, FA, TA
+Ratio = Float64[np.ndarray, '*M']
+Share = Float[np.ndarray, '*M']
+Accuracies = tuple[Share, Share, Share]  # RA, FA, TA
 
 
 class Retention(NamedTuple):
@@ -29,13 +32,13 @@ class Retention(NamedTuple):
     deviation: RetDev = |RR - 1| + |FR - 1| + |TR - 1|, 0 is best.
   """
 
-  retain: np.ndarray
-  forget: np.ndarray
-  test: np.ndarray
-  deviation: np.ndarray
+  retain: Ratio
+  forget: Ratio
+  test: Ratio
+  deviation: Ratio
 
 
-def accuracy_ratio(new: np.ndarray, reference: np.ndarray) -> np.ndarray:
+def accuracy_ratio(new: Share, reference: Share) -> Ratio:
   """Return new / reference of two accuracies, NaN where the reference is 0.
 
   Args:
@@ -90,7 +93,7 @@ def retention_of_means(new: Accuracies, reference: Accuracies) -> Retention:
   return retention((ra, fa, ta), (ra_r, fa_r, ta_r))
 
 
-def tug_of_war(new: Accuracies, reference: Accuracies) -> np.ndarray:
+def tug_of_war(new: Accuracies, reference: Accuracies) -> Ratio:
   """Return ToW = prod (1 - |new - reference|) over RA, FA, TA; 1 is best.
 
   Zhao et al. 2024 (RUM).
@@ -99,19 +102,6 @@ def tug_of_war(new: Accuracies, reference: Accuracies) -> np.ndarray:
   for a, b in zip(new, reference, strict=True):
     product = product * (1 - abs(np.asarray(a, np.float64) - b))
   return product
-
-
-def sape(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-  """Return the symmetric absolute percentage error, 100 |b - a| / (|a| + |b|).
-
-  Zhang et al. 2023. Unlike the reference, which divides by zero, 0 where both
-  are 0.
-  """
-  a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-  total = abs(a) + abs(b)
-  return 100 * np.where(
-    total > 0, abs(b - a) / np.where(total > 0, total, 1.0), 0.0
-  )
 
 
 def compare(population: Evaluated) -> dict[str, Number]:
@@ -133,7 +123,7 @@ def compare(population: Evaluated) -> dict[str, Number]:
   }
 
 
-def _three(values: dict[str, np.ndarray]) -> Accuracies:
+def _three(values: dict[str, Ratio]) -> Accuracies:
   return values['ra'], values['fa'], values['ta']
 
 

@@ -138,16 +138,7 @@ def _name(spec: Any) -> str:
 def _build_class(
   name: str, cls: Any, num_classes: int, options: dict[str, Any]
 ) -> Model:
-  known = [
-    argument
-    for argument in inspect.signature(cls).parameters
-    if argument not in ('num_classes', 'parent', 'name')
-  ]
-  for option in options:
-    if option not in known:
-      raise ValueError(
-        f'model {name!r} has no option {option!r}; it has: ' + ', '.join(known)
-      )
+  custom.check_options(f'model {name!r}', options, custom.accepted(cls))
   return cls(num_classes=num_classes, **options)
 
 

@@ -8,15 +8,17 @@
 arrays; what methods need of a network is in `jaxmu.models.custom`.
 """
 
+import abc
 import contextlib
 import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import flax.errors
 import flax.linen as nn
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -89,19 +91,31 @@ class PureModel(NamedTuple):
   apply: Callable[..., Any]
 
 
-class Network(Protocol):
-  """The interface of every adapter."""
+class Network(abc.ABC):
+  """The interface of every adapter.
+
+  Attributes:
+    mode: the argument or field that selects train mode, one of `MODES`; None
+      if there is none.
+  """
+
+  mode: str | None
 
   @property
+  @abc.abstractmethod
   def name(self) -> str:
     """Name of the class or function, for messages."""
-    ...
 
   @property
   def has_mode(self) -> bool:
     """Whether train mode can be selected."""
-    ...
+    return self.mode is not None
 
+  def in_mode(self, train: bool) -> dict[str, Any]:
+    """Return the argument that selects the mode, if there is one."""
+    return {self.mode: MODES[self.mode] == train} if self.mode else {}
+
+  @abc.abstractmethod
   def init(self, rngs: Mapping[str, Key], images: Array) -> Variables:
     """Draw variables.
 
@@ -112,8 +126,8 @@ class Network(Protocol):
     Raises:
       KeepsState: there is state other than parameters and statistics.
     """
-    ...
 
+  @abc.abstractmethod
   def run(
     self, variables: Variables, images: Array, *, train: bool, key: Key | None
   ) -> tuple[Any, Params]:
@@ -123,11 +137,10 @@ class Network(Protocol):
       NeedsKey: it draws and `key` is None.
       ChangesState: statistics change although `train` is False.
     """
-    ...
 
 
 @dataclasses.dataclass(frozen=True)
-class LinenNetwork:
+class LinenNetwork(Network):
   """A Flax linen module.
 
   Attributes:
@@ -161,14 +174,9 @@ class LinenNetwork:
     """Name of the module's class."""
     return type(self.module).__name__
 
-  @property
-  def has_mode(self) -> bool:
-    """Whether an argument or a field selects train mode."""
-    return self.mode is not None
-
   def init(self, rngs: Mapping[str, Key], images: Array) -> Variables:
     """See `Network.init`."""
-    module, options = self._in_mode(False)
+    module, options = self._with_mode(False)
     with _scope_errors():
       variables = module.init(dict(rngs), images, **options)
     _refuse_others(variables)
@@ -178,7 +186,7 @@ class LinenNetwork:
     self, variables: Variables, images: Array, *, train: bool, key: Key | None
   ) -> tuple[Any, Params]:
     """See `Network.run`."""
-    module, options = self._in_mode(train)
+    module, options = self._with_mode(train)
     if key is not None:
       options['rngs'] = {'dropout': key}
     with _scope_errors():
@@ -190,11 +198,9 @@ class LinenNetwork:
       )
     return result, {'batch_stats': {}, **changed}['batch_stats']
 
-  def _in_mode(self, train: bool) -> tuple[nn.Module, dict[str, Any]]:
-    if self.mode is None:
-      return self.module, {}
-    value: dict[str, Any] = {self.mode: MODES[self.mode] == train}
-    if self.mode in _arguments(type(self.module)):
+  def _with_mode(self, train: bool) -> tuple[nn.Module, dict[str, Any]]:
+    value = self.in_mode(train)
+    if not value or self.mode in _arguments(type(self.module)):
       return self.module, value
     return self.module.clone(**value), {}
 
@@ -217,7 +223,7 @@ def _refuse_others(variables: Mapping[str, Any]) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class NnxNetwork:
+class NnxNetwork(Network):
   """A Flax NNX module, built whenever the network is traced.
 
   Attributes:
@@ -296,8 +302,7 @@ class NnxNetwork:
       structure, _replaced(params, variables['params']), stats, streams
     )
     (module.train if train else module.eval)()
-    options = {self.mode: MODES[self.mode] == train} if self.mode else {}
-    result = module(images, **options)
+    result = module(images, **self.in_mode(train))
     _, _, after, drawn, _ = _split(module)
     if key is None and not _same_objects(before[0], jax.tree.leaves(drawn)):
       raise NeedsKey
@@ -361,7 +366,7 @@ def _same_objects(before: list[Any], after: list[Any]) -> bool:
 
 
 @dataclasses.dataclass(frozen=True)
-class PureNetwork:
+class PureNetwork(Network):
   """Two functions; their tree becomes nested dicts with Flax's names.
 
   Attributes:
@@ -381,11 +386,6 @@ class PureNetwork:
   def name(self) -> str:
     """Name of the function that is applied."""
     return getattr(self.pure.apply, '__name__', 'apply')
-
-  @property
-  def has_mode(self) -> bool:
-    """Whether `apply` has an argument that selects train mode."""
-    return self.mode is not None
 
   def init(self, rngs: Mapping[str, Key], images: Array) -> Variables:
     """See `Network.init`."""
@@ -407,8 +407,7 @@ class PureNetwork:
       }
     else:
       tree = _from_dict(shapes, variables['params'])
-    options = {self.mode: MODES[self.mode] == train} if self.mode else {}
-    result = self.pure.apply(tree, images, **options)
+    result = self.pure.apply(tree, images, **self.in_mode(train))
     if not train or not variables['batch_stats']:
       return result, variables['batch_stats']
     if not isinstance(result, tuple) or len(result) != 2:
@@ -431,23 +430,14 @@ def _has_collections(tree: Any) -> bool:
 
 def _to_dict(tree: Any) -> Params:
   """Turn a tree of dicts, lists and tuples into nested dicts, renamed."""
-  nested: Params = {}
-  for path, leaf in _named_leaves(tree):
-    place = nested
-    for name in path[:-1]:
-      place = place.setdefault(name, {})
-    place[path[-1]] = leaf
-  return nested
+  flat = {tuple(path): leaf for path, leaf in _named_leaves(tree)}
+  return flax.traverse_util.unflatten_dict(flat)
 
 
 def _from_dict(shapes: Any, values: Params) -> Any:
   """Invert `_to_dict`."""
-  leaves = []
-  for path, _ in _named_leaves(shapes):
-    value = values
-    for name in path:
-      value = value[name]
-    leaves.append(value)
+  flat = flax.traverse_util.flatten_dict(values)
+  leaves = [flat[tuple(path)] for path, _ in _named_leaves(shapes)]
   return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
 
 

@@ -229,7 +229,7 @@ def _read_npz(path: pathlib.Path) -> Tree:
   with zipfile.ZipFile(path) as archive:
     for info in archive.infolist():
       with archive.open(info) as file:
-        shape, dtype = _npy_header(file)
+        shape, dtype = files.read_npy_header(file)
         start = file.tell()
       name = info.filename.removesuffix('.npy')
       if dtype.hasobject:
@@ -242,17 +242,6 @@ def _read_npz(path: pathlib.Path) -> Tree:
         load = _npy_loader(path, info.filename)
         tree[name] = Stored(shape, dtype.newbyteorder('='), load)
   return tree
-
-
-def _npy_header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
-  version = np.lib.format.read_magic(file)
-  read = (
-    np.lib.format.read_array_header_1_0
-    if version == (1, 0)
-    else np.lib.format.read_array_header_2_0
-  )
-  shape, _, dtype = read(file)
-  return shape, dtype
 
 
 def _npy_loader(path: pathlib.Path, name: str) -> Any:

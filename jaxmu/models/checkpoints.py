@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxmu import files
 from jaxmu.models import checkpoint_files, custom, interface, pytorch_names
 from jaxmu.models.arrays import Stored, Tree, Unreadable
 from jaxmu.types import Variables
@@ -83,7 +84,7 @@ def read(model: interface.Model, path: Path) -> Variables:
     >>> checkpoints.write(model, variables, 'tiny.pth')
     >>> same = checkpoints.read(model, 'tiny.pth')
   """
-  place = _place(path)
+  place = files.path(path)
   match = _match(model, place, checkpoint_files.read(place))
   return _variables(model, place, match)
 
@@ -106,8 +107,9 @@ def read_population(
     FileNotFoundError: no file matches.
     ValueError: an empty list; and see `read`.
   """
-  files = _files(paths)
-  members = [jax.tree.map(np.asarray, read(model, path)) for path in files]
+  members = [
+    jax.tree.map(np.asarray, read(model, path)) for path in _files(paths)
+  ]
   return jax.tree.map(lambda *leaves: np.stack(leaves), *members)
 
 
@@ -133,22 +135,18 @@ def write(
     ValueError: an unknown ending, variables of another model or of several
       members; and see `read` for `like`.
   """
-  place = _place(path)
+  place = files.path(path)
   flat = _flat(variables)
   expected = _shapes(model)
   _check_variables(model, flat, expected)
   if like is None:
     contents = _plain_contents(model, flat, checkpoint_files.form_of(place))
   else:
-    other = _place(like)
+    other = files.path(like)
     match = _match(model, other, checkpoint_files.read(other))
     _check_match(model, other, match)
     contents = _same_contents(flat, match)
   checkpoint_files.write(place, contents)
-
-
-def _place(path: Path) -> pathlib.Path:
-  return pathlib.Path(path).expanduser()
 
 
 def _files(paths: str | Sequence[Path]) -> list[Path]:
@@ -156,9 +154,9 @@ def _files(paths: str | Sequence[Path]) -> list[Path]:
     if not paths:
       raise ValueError('no files; give one per member')
     return list(paths)
-  if _place(paths).exists():
+  if files.path(paths).exists():
     return [paths]
-  matches = glob.glob(os.path.expanduser(paths))
+  matches = glob.glob(str(files.path(paths)))
   if not matches:
     raise FileNotFoundError(f'no file matches {str(paths)!r}')
   return [*sorted(matches, key=_natural)]
@@ -212,28 +210,18 @@ class _Match(NamedTuple):
 
 def _namings(model: interface.Model) -> list[_Naming]:
   leaves = pytorch_names.leaves(model)
-  dotted = [leaf.path.replace('/', '.') for leaf in leaves]
+  paths = {leaf.path.replace('/', '.'): leaf for leaf in leaves}
+  full = {f'{leaf.collection}.{path}': leaf for path, leaf in paths.items()}
+  title = 'paths of Flax variables'
   namings = [
-    _Naming(
-      'paths of Flax variables',
-      False,
-      {f'{leaf.collection}.{n}': leaf for leaf, n in _zip(leaves, dotted)},
-    ),
-    _Naming(
-      'paths of Flax variables without params and batch_stats',
-      False,
-      dict(_zip(dotted, leaves)),
-    ),
+    _Naming(title, False, full),
+    _Naming(f'{title} without params and batch_stats', False, paths),
   ]
   # A custom network has no PyTorch counterpart with a known layout.
   if not isinstance(model, custom.CustomModel):
     torch = {leaf.torch: leaf for leaf in leaves}
     namings.insert(0, _Naming('names of PyTorch', True, torch))
   return namings
-
-
-def _zip(a: Any, b: Any) -> Any:
-  return zip(a, b, strict=True)
 
 
 def _match(
@@ -582,11 +570,7 @@ def _plain_contents(
   """Name arrays by the convention of a form."""
   naming = _namings(model)[0]
   if form in ('torch', 'safetensors') and naming.transposed:
-    state = {
-      name: pytorch_names.torch_layout(leaf, flat[leaf.collection, leaf.path])
-      for name, leaf in naming.leaves.items()
-    }
-    return checkpoint_files.Contents(form, state)
+    return checkpoint_files.Contents(form, _named(flat, naming))
   paths = {'/'.join(key): array for key, array in flat.items()}
   if form in ('msgpack', 'orbax'):
     tree: Tree = flax.traverse_util.unflatten_dict(paths, sep='/')
@@ -600,21 +584,33 @@ def _same_contents(
   """Replace a file's arrays, in its names and precision."""
   form, tree, note = match.contents
   node = _get(tree, match.wrapper)
-  arrays = {}
-  for name, key in match.keys.items():
-    leaf = match.naming.leaves[name]
-    value = flat[leaf.collection, leaf.path]
-    if match.naming.transposed:
-      value = pytorch_names.torch_layout(leaf, value)
-    arrays[key] = np.array(value, _get(node, key).dtype, order='C')
+  arrays = {
+    match.keys[name]: np.array(
+      value, _get(node, match.keys[name]).dtype, order='C'
+    )
+    for name, value in _named(flat, match.naming).items()
+  }
   for key in match.ignored:
     if isinstance(_get(node, key), Stored):
       arrays[key] = _get(node, key).load()
   ordered = [key for key, _ in _arrays(node) if key in arrays]
-  new: dict[str, Any] = {}
-  for key in ordered:
-    place = new
-    for name in (*match.wrapper, *key[:-1]):
-      place = place.setdefault(name, {})
-    place[key[-1]] = arrays[key]
+  new: Tree = flax.traverse_util.unflatten_dict(
+    {(*match.wrapper, *key): arrays[key] for key in ordered}
+  )
   return checkpoint_files.Contents(form, new, note)
+
+
+def _named(
+  flat: Mapping[tuple[str, str], np.ndarray], naming: _Naming
+) -> dict[str, np.ndarray]:
+  """Return arrays by the names of a naming, in its layout."""
+  arrays = {
+    name: flat[leaf.collection, leaf.path]
+    for name, leaf in naming.leaves.items()
+  }
+  if not naming.transposed:
+    return arrays
+  return {
+    name: pytorch_names.torch_layout(naming.leaves[name], array)
+    for name, array in arrays.items()
+  }

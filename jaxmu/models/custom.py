@@ -181,11 +181,11 @@ def _adapter(
   """Build networks from classes and functions; return an adapter."""
   check_is_network(network)
   if inspect.isclass(network) or _is_factory(network):
-    accepted = _accepted(network)
-    _check_options(network, options, accepted)
-    if 'num_classes' in accepted:
+    names = accepted(network)
+    check_options(_name(network), options, names)
+    if 'num_classes' in names:
       options = {'num_classes': num_classes, **options}
-    if 'rngs' in accepted:
+    if 'rngs' in names:
       make: Any = network
       return adapters.NnxNetwork.of(make, options)
     try:
@@ -209,22 +209,23 @@ def _adapter(
   return adapters.PureNetwork.of(adapters.PureModel(*network))
 
 
-def _accepted(make: Any) -> list[str]:
-  """Names of the arguments of a class or function."""
+def accepted(make: Any) -> list[str]:
+  """Return the names of the arguments of a class or function."""
   # The metaclass of NNX hides the arguments of a class.
   hidden = inspect.isclass(make) and issubclass(make, nnx.Module)
   names = inspect.signature(make.__init__ if hidden else make).parameters
   return [name for name in names if name not in ('self', 'parent', 'name')]
 
 
-def _check_options(
-  make: Any, options: Mapping[str, Any], accepted: list[str]
+def check_options(
+  title: str, options: Mapping[str, Any], names: list[str]
 ) -> None:
+  """Raise a ValueError unless all options are among accepted names."""
+  known = [n for n in names if n not in ('num_classes', 'rngs')]
   for option in options:
-    if option not in accepted or option in ('num_classes', 'rngs'):
-      known = [n for n in accepted if n not in ('num_classes', 'rngs')]
+    if option not in known:
       raise ValueError(
-        f'{_name(make)} has no option {option!r}; it has: '
+        f'{title} has no option {option!r}; it has: '
         + (', '.join(known) or 'none')
       )
 

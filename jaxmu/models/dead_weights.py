@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmu.models import interface, layers
-from jaxmu.models.conv import patches
+from jaxmu.models.conv import parts
 
 
 @functools.cache
@@ -55,5 +55,5 @@ def live_taps(
 
 def _live(length: int, size: int, stride: int, padding: int) -> np.ndarray:
   """Return for each tap of one axis whether it is live, bool[size]."""
-  taps = patches.live_taps(length, size, stride, padding)
+  taps = parts.live_taps(length, size, stride, padding)
   return np.isin(np.arange(size), taps)

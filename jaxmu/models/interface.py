@@ -104,9 +104,7 @@ def check_positive(name: str, value: int, *, least: int = 1) -> None:
     raise ValueError(f'{name} must be at least {least}, got {value}')
 
 
-def init(
-  model: Model, key: Key, image_shape: tuple[int, int, int]
-) -> Variables:
+def init(model: Model, key: Key, image_shape: tuple[int, ...]) -> Variables:
   """Draw fresh variables.
 
   Args:
@@ -121,9 +119,7 @@ def init(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))
-def _init(
-  model: Model, key: Key, image_shape: tuple[int, int, int]
-) -> Variables:
+def _init(model: Model, key: Key, image_shape: tuple[int, ...]) -> Variables:
   # Compiled, so that the forward pass by which linen infers shapes never runs.
   images = jnp.zeros((1, *image_shape))
   variables = model.init({'params': key}, images, train=False)

@@ -5,6 +5,7 @@ BatchNorm, LayerNorm      normalisation, with PyTorch's running variance
 max_pool, gelu            functions whose gradients are cheap on CPU
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxmu.models.conv import choose, products
+from jaxmu.models.conv import choose, parts
 from jaxmu.models.conv import depthwise as depthwise_lib
 from jaxmu.types import Array, Key
 
@@ -92,21 +93,11 @@ class Conv(nn.Module):
     kernel = self.param('kernel', self.kernel_init, shape, parameter_dtype())
     dtype = kernel.dtype if self.dtype is None else self.dtype
     x, kernel = x.astype(dtype), kernel.astype(dtype)
+    conv = functools.partial(choose.conv, input_grad=self.input_grad)
     if self.depthwise:
-      return depthwise_lib.depthwise(
-        x,
-        kernel,
-        stride=self.stride,
-        padding=self.padding,
-        impl=self.impl,
-      )
-    return choose.conv(
-      x,
-      kernel,
-      stride=self.stride,
-      padding=self.padding,
-      impl=self.impl,
-      input_grad=self.input_grad,
+      conv = depthwise_lib.depthwise
+    return conv(
+      x, kernel, stride=self.stride, padding=self.padding, impl=self.impl
     )
 
 
@@ -175,7 +166,7 @@ class Linear(nn.Module):
     kernel = self.param('kernel', init, (x.shape[-1], self.features), dtype)
     bias = self.param('bias', bias_init, (self.features,), dtype)
     dtype = kernel.dtype if self.dtype is None else self.dtype
-    y = products.product(x.astype(dtype), kernel.astype(dtype))
+    y = parts.product(x.astype(dtype), kernel.astype(dtype))
     return y + bias.astype(dtype).reshape((1,) * (x.ndim - 1) + (-1,))
 
 

@@ -46,7 +46,10 @@ def of_use(model: Any, variables: Variables) -> dict[str, list[str]]:
     return model.apply(nested, images, train=False)
 
   jaxpr = jax.make_jaxpr(run)(flat).jaxpr
-  places = [(part[0].key, part[1].key) for part, _ in _with_paths(flat)]
+  places = [
+    (part[0].key, part[1].key)
+    for part, _ in jax.tree_util.tree_leaves_with_path(flat)
+  ]
   inputs = dict(zip(jaxpr.invars, range(len(places)), strict=True))
   used: list[int] = []
   _visit(jaxpr, inputs, used)
@@ -59,10 +62,6 @@ def of_use(model: Any, variables: Variables) -> dict[str, list[str]]:
     name: sorted(part, key=lambda path: _rank(path, layers))
     for name, part in flat.items()
   }
-
-
-def _with_paths(tree: Any) -> list[tuple[Any, Any]]:
-  return jax.tree_util.tree_flatten_with_path(tree)[0]
 
 
 def _rank(path: str, layers: list[str]) -> tuple[int, int, str]:

@@ -1,7 +1,7 @@
 """Score examples of a data set with every model of a population."""
 
 import functools
-from typing import NamedTuple
+from typing import Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +11,12 @@ from jaxmu import precision
 from jaxmu.data import batches
 from jaxmu.methods.parts import forward, losses
 from jaxmu.population.layout import Layout, map_members, pad, put, replicate
-from jaxmu.types import Array, Task, Variables
+from jaxmu.types import Array, ArrayT, Task, Variables
 
 PREDICTION_BATCH = 256
 
 
-class Predictions(NamedTuple):
+class Predictions(NamedTuple, Generic[ArrayT]):
   """Model outputs that attacks and metrics need.
 
   Attributes:
@@ -26,9 +26,9 @@ class Predictions(NamedTuple):
     finite: whether all logits are finite. bool[P, N]
   """
 
-  log_odds: Array
-  correct: Array
-  finite: Array
+  log_odds: ArrayT
+  correct: ArrayT
+  finite: ArrayT
 
 
 class Predictor:
@@ -54,7 +54,7 @@ class Predictor:
 
   def run(
     self, variables: Variables, index: np.ndarray | None = None
-  ) -> Predictions:
+  ) -> Predictions[np.ndarray]:
     """Score examples; clean images, evaluation mode, float32 outputs.
 
     Args:
@@ -65,12 +65,13 @@ class Predictor:
     size = jax.tree.leaves(variables)[0].shape[0]
     padded = put(pad((variables, index), self.layout), self.layout)
     result = self._program(self._task, padded)
-    return Predictions(*(np.asarray(x)[:size] for x in result))
+    log_odds, correct, finite = (np.asarray(x)[:size] for x in result)
+    return Predictions(log_odds, correct, finite)
 
 
 def _score_chosen(
   task: Task, pair: tuple[Variables, Array | None]
-) -> Predictions:
+) -> Predictions[Array]:
   variables, index = pair
   if index is None:
     index = jnp.arange(task.dataset.label.shape[0])
@@ -81,14 +82,16 @@ def _score_chosen(
   return jax.tree.map(lambda x: x.reshape(-1)[: index.shape[0]], scores)
 
 
-def _score(task: Task, variables: Variables, index: Array) -> Predictions:
+def _score(
+  task: Task, variables: Variables, index: Array
+) -> Predictions[Array]:
   images = forward.clean_images(task, index, forward.dtype_of(variables))
   logits = forward.eval_logits(task, variables, images).astype(jnp.float32)
   label = task.dataset.label[index]
   return predictions_from_logits(logits, label)
 
 
-def predictions_from_logits(logits: Array, label: Array) -> Predictions:
+def predictions_from_logits(logits: Array, label: Array) -> Predictions[Array]:
   """Return the predictions of one model from its logits f32[N, C].
 
   Logits may be finite but so large that their differences are not, for example

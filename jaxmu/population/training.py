@@ -9,7 +9,7 @@ members are masked out until the rest are done.
 import functools
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ from jaxmu.population.layout import (
   replicate,
   sharding,
 )
-from jaxmu.types import Array, Key, Problem, Split, Task, Variables
+from jaxmu.types import Array, ArrayT, Key, Problem, Split, Task, Variables
 
 
 def initial_variables(task: Task, keys: Key) -> Variables:
@@ -57,7 +57,7 @@ def _initialiser(model: Any, shape: Any) -> Callable[[Key], Any]:
 Watch = Callable[[int, Callable[[], Variables]], None]
 
 
-class MemberInputs(NamedTuple):
+class MemberInputs(NamedTuple, Generic[ArrayT]):
   """A population to be trained; every leaf is stacked along [P].
 
   Attributes:
@@ -69,7 +69,7 @@ class MemberInputs(NamedTuple):
 
   hparams: Any
   key: Key
-  split: Split
+  split: Split[ArrayT]
   start: Variables
 
 
@@ -152,13 +152,13 @@ class Trainer:
     self._finish = jit(finish, donate_argnums=1)
     self._look = jit(finish)  # compiled only if a `watch` needs it
 
-  def _init_one(self, task: Task, member: MemberInputs) -> Any:
+  def _init_one(self, task: Task, member: MemberInputs[Array]) -> Any:
     problem = Problem(task, member.split, member.start)
     draws = Draws(member.key).at('init')
     with precision.products(task.precision):
       return self.method.init(member.hparams, draws, problem)
 
-  def _blank(self, task: Task, member: MemberInputs) -> Any:
+  def _blank(self, task: Task, member: MemberInputs[Array]) -> Any:
     state = jax.eval_shape(self._init_one, task, member)
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), state)
 
@@ -181,7 +181,7 @@ class Trainer:
     self,
     hparams: Sequence[Any],
     keys: Key,
-    splits: Split,
+    splits: Split[np.ndarray],
     starts: Variables,
   ) -> 'Loaded':
     """Put a population on the devices and compile its programs.
@@ -205,7 +205,7 @@ class Trainer:
       self._programs[kind] = self._compile(members, epochs)
     return Loaded(members, epochs, *self._programs[kind])
 
-  def _compile(self, members: MemberInputs, epochs: np.ndarray) -> Any:
+  def _compile(self, members: MemberInputs[Array], epochs: np.ndarray) -> Any:
     begin = time.perf_counter()
     active = np.ones(len(pad(epochs, self.layout)), bool)
     init = self._init.lower(self.task, members, active)
@@ -228,7 +228,7 @@ class Trainer:
     self,
     hparams: Sequence[Any],
     keys: Key,
-    splits: Split,
+    splits: Split[np.ndarray],
     starts: Variables,
     *,
     on_epoch: Callable[[int], None] = lambda members: None,
@@ -323,7 +323,7 @@ class Loaded(NamedTuple):
     epoch: trains for an epoch; None if no member has any.
   """
 
-  members: MemberInputs
+  members: MemberInputs[Array]
   epochs: np.ndarray
   init: Any
   epoch: Any
@@ -338,7 +338,7 @@ def prepare_hparams(
   method: Method,
   hparams: Sequence[Any],
   task: Task,
-  splits: Split,
+  splits: Split[np.ndarray],
   starts: Variables,
 ) -> list[Any]:
   """Check the problem and run the method's `prepare` for each member.

@@ -3,7 +3,7 @@
 OVERVIEW = (
   'Second line: the direction that is better (↑ higher, ↓ lower, →R closer to '
   'the retrained models, →0 or →½ closer to that number). Coloured: the 95% '
-  'interval excludes the value of the retrained models.'
+  'interval of the paired difference from the retrained models excludes 0.'
 )
 ATTACKS = (
   'Each attack by its main number. Excess: the number minus that of the '
@@ -46,6 +46,26 @@ PICTURES = {
     'Mean rank of each method by {metric} over {number}; 1 is best. Methods '
     'under a bar differ by less than the critical difference of the Nemenyi '
     'test.'
+  ),
+  'search_history': (
+    'The norm of the objectives of each trial, and the smallest so far, by '
+    'initialisation. The lines show the default setting and the unchanged '
+    'original models. Failed trials are not drawn.'
+  ),
+  'search_front': (
+    'The objectives of all trials; 0 is best in each. No other trial is as '
+    'good as a blue one in all four. The chosen setting has the smallest mean norm '
+    'over the judging initialisations; its mark is its trial in the search.'
+  ),
+  'search_parallel': (
+    'Each line is a trial, across its hyper-parameters from the smallest '
+    'searched value (below) to the largest. Where blue lines meet, good trials '
+    'agree.'
+  ),
+  'search_importances': (
+    'How much of the variance of the norm each hyper-parameter explains by '
+    'itself and together with others, by functional analysis of variance '
+    '(Hutter et al. 2014) on the trials that did not fail.'
   ),
   'trade_off': (
     'The error rates that an attacker can reach: false positives and false '

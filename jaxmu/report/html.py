@@ -12,6 +12,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib import figure
 
 from jaxmu import files
@@ -78,6 +79,40 @@ def draw(
     return []
 
 
+def draw_ranks(
+  titles: Mapping[str, str],
+  methods: Sequence[str],
+  ranks: Mapping[str, tuple[np.ndarray, float, str]],
+  problems: list[str],
+) -> list[Picture]:
+  """Draw one diagram of ranks per metric.
+
+  Args:
+    titles: of the metrics.
+    methods: the ranked methods, K.
+    ranks: by metric the mean ranks f64[K], the critical difference, and what
+      was averaged over, such as '3 jobs'.
+    problems: as for `draw`.
+  """
+  return [
+    picture
+    for metric, (mean, critical, number) in ranks.items()
+    for picture in draw(
+      f'rank_{metric}',
+      functools.partial(
+        plots.critical_difference,
+        methods,
+        mean,
+        critical,
+        title=f'Mean rank by {titles[metric]} (1 is best)',
+      ),
+      problems,
+      metric=titles[metric],
+      number=number,
+    )
+  ]
+
+
 @dataclasses.dataclass(frozen=True)
 class Report:
   """Everything that a report shows.
@@ -113,28 +148,34 @@ class Report:
     return summary.summarise(self.rows, failed=self.failed)
 
 
-def write_page(path: files.Path, report: Report) -> pathlib.Path:
-  """Write a report as HTML, atomically; returns the path."""
-  return files.write_text(path, render(report))
-
-
 def render(report: Report) -> str:
   """Return a report as one self-contained HTML document."""
-  escape = html_tables.escape
   sections = [
     ('findings', 'Key findings', _findings(report)),
-    ('pictures', 'Pictures', _pictures(report)),
+    ('pictures', 'Pictures', figures(report.pictures)),
     ('numbers', 'Every number', _numbers(report)),
     ('provenance', 'How it was made', _provenance(report)),
   ]
+  return page(report.title, report.lead, sections)
+
+
+def page(
+  title: str, lead: Sequence[str], sections: Sequence[tuple[str, str, str]]
+) -> str:
+  """Return a self-contained HTML document.
+
+  Args:
+    title: headline.
+    lead: introductory paragraphs.
+    sections: (identifier, headline, HTML) of each; empty ones are left out.
+  """
+  escape = html_tables.escape
   sections = [section for section in sections if section[2]]
-  links = ''.join(f'<a href="#{key}">{title}</a>' for key, title, _ in sections)
-  lead = ''.join(
-    f'<p class="lead">{escape(text)}</p>\n' for text in report.lead
-  )
+  links = ''.join(f'<a href="#{key}">{name}</a>' for key, name, _ in sections)
+  paragraphs = ''.join(f'<p class="lead">{escape(text)}</p>\n' for text in lead)
   body = '\n'.join(
-    f'<section id="{key}">\n<h2>{title}</h2>\n{content}\n</section>'
-    for key, title, content in sections
+    f'<section id="{key}">\n<h2>{name}</h2>\n{content}\n</section>'
+    for key, name, content in sections
   )
   return f"""<!doctype html>
 <html lang="en">
@@ -142,14 +183,14 @@ def render(report: Report) -> str:
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{escape(_POLICY)}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(report.title)}</title>
+<title>{escape(title)}</title>
 <style>{CSS}</style>
 </head>
 <body>
 <main>
 <header>
-<h1>{escape(report.title)}</h1>
-{lead}<nav>{links}</nav>
+<h1>{escape(title)}</h1>
+{paragraphs}<nav>{links}</nav>
 </header>
 {body}
 </main>
@@ -161,14 +202,14 @@ def render(report: Report) -> str:
 def _findings(report: Report) -> str:
   parts = []
   if report.warnings:
-    items = _items(report.warnings)
+    items = bullets(report.warnings)
     parts.append(
       '<div class="warnings" role="note"><strong>Before you rely on these '
       f'numbers</strong><ul>{items}</ul></div>'
     )
   sentences = report.findings
   if sentences:
-    parts.append(f'<ul class="findings">{_items(sentences)}</ul>')
+    parts.append(f'<ul class="findings">{bullets(sentences)}</ul>')
   for table, caption in (
     (html_tables.overview(report.rows, report.failed), captions.OVERVIEW),
     (html_tables.attack_overview(report.rows), captions.ATTACKS),
@@ -178,13 +219,15 @@ def _findings(report: Report) -> str:
   return '\n'.join(parts)
 
 
-def _items(texts: Sequence[str]) -> str:
+def bullets(texts: Sequence[str]) -> str:
+  """Return sentences as the items of an HTML list."""
   return ''.join(f'<li>{html_tables.escape(text)}</li>' for text in texts)
 
 
-def _pictures(report: Report) -> str:
+def figures(pictures: Sequence[Picture]) -> str:
+  """Return pictures with their captions as HTML."""
   parts = []
-  for picture in report.pictures:
+  for picture in pictures:
     data = base64.b64encode(picture.png).decode('ascii')
     caption = html_tables.escape(picture.caption)
     parts.append(
@@ -343,5 +386,5 @@ def write_report(directory: files.Path, report: Report) -> list[pathlib.Path]:
   for picture in report.pictures:
     path = directory / 'plots' / f'{picture.name}.png'
     paths.append(files.write_bytes(path, picture.png))
-  paths.append(write_page(directory / 'report.html', report))
-  return paths
+  page = files.write_text(directory / 'report.html', render(report))
+  return [*paths, page]

@@ -23,16 +23,12 @@ FailedCounts = Mapping[str, tuple[int, int]]
 
 def overview(rows: Sequence[results.Row], failed: FailedCounts) -> str:
   """Return one table of methods × headline metrics, '' without any of them."""
-  present = dict.fromkeys(row.metric for row in rows)
+  present = results.by_metric(rows)
   columns = [(key, title) for key, title in OVERVIEW if key in present]
   if not columns:
     return ''
   table = {
-    (row.method, row.metric): row
-    for metric in present
-    for row in results.with_reference(
-      row for row in rows if row.metric == metric
-    )
+    (row.method, row.metric): row for some in present.values() for row in some
   }
   head = ''.join(
     f'<th>{escape(title)}<br><span class="soft">{glossary.symbol(key)}</span>'
@@ -64,18 +60,13 @@ def attack_overview(rows: Sequence[results.Row]) -> str:
   """Return one row per attack and population, '' where no attack ran."""
   body = []
   for line in summary.attack_lines(rows):
-    term = glossary.describe(line.row.metric)
+    attack, number, value, retrained, excess, interval = map(escape, line.cells)
     excludes = not math.isnan(line.excess) and (line.low > 0 or line.high < 0)
     mark = ' class="differs"' if excludes else ''
     body.append(
-      f'<tr><td>{escape(line.attack)}</td>'
-      f'<td>{escape(results.label(line.method))}</td>'
-      f'<td>{escape(term.title.split(": ")[-1])}</td>'
-      f'<td>{results.format_value(line.row.value, term.unit)}</td>'
-      f'<td>{results.format_value(line.row.retrained, term.unit)}</td>'
-      f'<td{mark}>{results.format_gap(line.excess, term.unit)}</td>'
-      f'<td>{results.format_interval(line.low, line.high, term.unit)}</td>'
-      '</tr>'
+      f'<tr><td>{attack}</td><td>{escape(results.label(line.method))}</td>'
+      f'<td>{number}</td><td>{value}</td><td>{retrained}</td>'
+      f'<td{mark}>{excess}</td><td>{interval}</td></tr>'
     )
   titles = ('Attack', 'Method', 'Number', 'Value', 'Retrained', 'Excess')
   head = ''.join(f'<th>{t}</th>' for t in (*titles, '95% interval'))
@@ -109,11 +100,8 @@ def _sections(
   failed: FailedCounts,
   missing: results.Missing,
 ) -> str:
-  order = results.ordered([results.REFERENCE, *(row.method for row in rows)])
   parts = []
-  for metric in dict.fromkeys(row.metric for row in rows):
-    chosen = results.with_reference(row for row in rows if row.metric == metric)
-    chosen.sort(key=lambda row: order.index(row.method))
+  for metric, chosen in results.by_metric(rows).items():
     reasons = {
       row.method: missing[row.method, metric]
       for row in chosen
@@ -212,6 +200,20 @@ def _fact(value: object) -> str:
   if isinstance(value, list | tuple):
     return ', '.join(map(str, value))
   return str(value)
+
+
+def plain(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+  """Return a table of texts and numbers, four digits each, as HTML."""
+  head = ''.join(f'<th>{escape(name)}</th>' for name in columns)
+  body = [
+    '<tr>' + ''.join(f'<td>{escape(_digits(x))}</td>' for x in row) + '</tr>'
+    for row in rows
+  ]
+  return _table(head, body)
+
+
+def _digits(value: object) -> object:
+  return f'{value:.4g}' if isinstance(value, float) else value
 
 
 def escape(text: object) -> str:

@@ -8,7 +8,6 @@ floor: each retrained model compared with that of the next seed.
 """
 
 import dataclasses
-import io
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -82,18 +81,17 @@ def show(
   print(whole, file=console.file)
 
 
-def as_text(table: PaperTable, *, width: int = 120, decimals: int = 3) -> str:
+def as_text(table: PaperTable, *, width: int = 120) -> str:
   """Return the table as plain text, in several parts where it is too wide.
 
   Args:
     table: what to show.
     width: columns of the terminal.
-    decimals: digits after the point.
 
   Returns:
     Text that ends with a newline.
   """
-  methods, cells = _cells(table, decimals)
+  methods, cells = _cells(table)
   titles = _titles()
   label = max(map(len, ['Method', *methods])) + 2
   widths = [
@@ -108,16 +106,16 @@ def as_text(table: PaperTable, *, width: int = 120, decimals: int = 3) -> str:
       grid.add_column(titles[i], justify='right', no_wrap=True)
     for method, line in zip(methods, cells, strict=True):
       grid.add_row(method, *(line[i] for i in part))
-    parts.append(_render(grid, width))
+    parts.append(tables.plain_text(lambda c, g=grid: c.print(g), width))
   notes = (
     textwrap.fill(note, min(width, 100)) + '\n' for note in _notes(table)
   )
   return '\n'.join([*parts, *notes])
 
 
-def as_markdown(table: PaperTable, *, decimals: int = 3) -> str:
-  """Return the table as Markdown; arguments as for `as_text`."""
-  methods, cells = _cells(table, decimals)
+def as_markdown(table: PaperTable) -> str:
+  """Return the table as Markdown."""
+  methods, cells = _cells(table)
   lines = [
     ['Method', *_titles()],
     ['---', *('---:' for _ in COLUMNS)],
@@ -149,21 +147,16 @@ def _notes(table: PaperTable) -> list[str]:
   return notes
 
 
-def _cells(
-  table: PaperTable, decimals: int
-) -> tuple[list[str], list[list[str]]]:
+def _cells(table: PaperTable) -> tuple[list[str], list[list[str]]]:
   methods = results.ordered(table.per_seed)
   labels = [_label(method, table.failed) for method in methods]
   cells = [
-    [
-      _cell(table.per_seed[method].get(metric, ()), decimals)
-      for metric in COLUMNS
-    ]
+    [_cell(table.per_seed[method].get(metric, ())) for metric in COLUMNS]
     for method in methods
   ]
   if table.floor:
     floor = [
-      _cell(table.floor[metric], decimals) if metric in table.floor else ''
+      _cell(table.floor[metric]) if metric in table.floor else ''
       for metric in COLUMNS
     ]
     at = int(results.REFERENCE in methods)
@@ -178,14 +171,14 @@ def _label(method: str, failed: Mapping[str, Sequence[int]]) -> str:
   return results.label(method) + count
 
 
-def _cell(values: ArrayLike, decimals: int) -> str:
+def _cell(values: ArrayLike) -> str:
   """Return 'mean ± sd', with '[finite/all]' where some are not finite."""
   values = np.ravel(np.asarray(values, np.float64))
   finite = values[np.isfinite(values)]
   if not finite.size:
     return results.MISSING
   deviation = finite.std(ddof=1) if finite.size > 1 else np.nan
-  cell = results.format_spread(finite.mean(), float(deviation), decimals)
+  cell = results.format_spread(finite.mean(), float(deviation))
   if finite.size < values.size:
     cell += f' [{finite.size}/{values.size}]'
   return cell
@@ -199,10 +192,3 @@ def _parts(widths: Sequence[int], room: int) -> list[list[int]]:
       parts.append([])
     parts[-1].append(i)
   return parts
-
-
-def _render(grid: rich.table.Table, width: int) -> str:
-  file = io.StringIO()
-  rich.console.Console(file=file, width=width, color_system=None).print(grid)
-  lines = (line.rstrip() for line in file.getvalue().splitlines())
-  return ''.join(f'{line}\n' for line in lines)

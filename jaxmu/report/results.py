@@ -12,13 +12,14 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
 from jaxmu import files
 from jaxmu.attacks import intervals
+from jaxmu.report import glossary
 
 NAN = float('nan')
 
@@ -42,6 +43,8 @@ class Row:
     retrained: the same number for the retrained models, or NaN.
     gap: value minus retrained, paired where the metric allows, or NaN.
     n: number of models, splits or seeds behind the number.
+    gap_low: lower end of the 95% interval of the paired difference, or NaN.
+    gap_high: upper end of it, or NaN.
   """
 
   method: str
@@ -52,6 +55,8 @@ class Row:
   retrained: float = NAN
   gap: float = NAN
   n: int = 0
+  gap_low: float = NAN
+  gap_high: float = NAN
 
 
 # Why numbers are not available, by (method, metric).
@@ -73,27 +78,48 @@ _PARSERS: dict[Any, Callable[[str], Any]] = {str: str, float: float, int: int}
 R = TypeVar('R', Row, Observation)
 
 
-def row(
-  method: str, metric: str, estimate: intervals.Estimate, retrained: float
-) -> Row:
-  """Return an estimate as a row.
+def rows(numbers: Mapping[str, Mapping[str, intervals.Estimate]]) -> list[Row]:
+  """Return estimates as rows, compared with those of the retrained models.
 
   Args:
-    method: see `Row`.
-    metric: see `Row`.
-    estimate: the number with its interval.
-    retrained: the value of the retrained models, or NaN.
+    numbers: estimates by population and metric. `excess_X` is the paired
+      difference in X; without it X is paired here, where both populations have
+      values of the same splits.
   """
-  return Row(
-    method=method,
-    metric=metric,
-    value=estimate.value,
-    low=estimate.low,
-    high=estimate.high,
-    retrained=retrained,
-    gap=estimate.value - retrained,
-    n=estimate.n,
-  )
+  reference = numbers.get(REFERENCE, {})
+  table = []
+  for method, estimates in numbers.items():
+    for metric, estimate in estimates.items():
+      null = reference.get(metric)
+      retrained = NAN if null is None else null.value
+      excess = estimates.get(f'{glossary.EXCESS}{metric}')
+      if metric.startswith(glossary.EXCESS):
+        retrained, excess = 0.0, estimate
+      elif excess is None and null is not None and method != REFERENCE:
+        excess = _paired(estimate, null)
+      row = Row(
+        method=method,
+        metric=metric,
+        value=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        retrained=retrained,
+        gap=estimate.value - retrained,
+        n=estimate.n,
+        gap_low=NAN if excess is None else excess.low,
+        gap_high=NAN if excess is None else excess.high,
+      )
+      table.append(row)
+  return table
+
+
+def _paired(
+  estimate: intervals.Estimate, null: intervals.Estimate
+) -> intervals.Estimate | None:
+  shape = estimate.by_split.shape
+  if shape != null.by_split.shape or not estimate.by_split.size:
+    return None
+  return intervals.paired_difference(estimate, null)
 
 
 def with_reference(rows: Iterable[Row]) -> list[Row]:
@@ -115,9 +141,23 @@ def with_reference(rows: Iterable[Row]) -> list[Row]:
   return [Row(REFERENCE, known[0].metric, known[0].retrained), *rows]
 
 
+def by_metric(rows: Sequence[Row]) -> dict[str, list[Row]]:
+  """Return the rows of each metric, the retrained models' row first."""
+  methods = ordered([REFERENCE, *(row.method for row in rows)])
+  chosen: dict[str, list[Row]] = {}
+  for row in rows:
+    chosen.setdefault(row.metric, []).append(row)
+  return {
+    metric: sorted(
+      with_reference(some), key=lambda row: methods.index(row.method)
+    )
+    for metric, some in chosen.items()
+  }
+
+
 def differs(row: Row) -> bool:
-  """Say whether the interval excludes the value of the retrained models."""
-  return row.low > row.retrained or row.high < row.retrained
+  """Say whether the interval of the paired difference excludes 0."""
+  return row.gap_low > 0 or row.gap_high < 0
 
 
 def write_csv(

@@ -324,6 +324,19 @@ class AttackLine:
   n: int
 
   @property
+  def cells(self) -> tuple[str, ...]:
+    """Attack, number, value, retrained, excess and interval as text."""
+    term = glossary.describe(self.row.metric)
+    return (
+      self.attack,
+      term.title.split(': ')[-1],
+      results.format_value(self.row.value, term.unit),
+      results.format_value(self.row.retrained, term.unit),
+      results.format_gap(self.excess, term.unit),
+      results.format_interval(self.low, self.high, term.unit),
+    )
+
+  @property
   def p_value(self) -> float:
     """Two-sided p-value of no leak, from the t-interval; NaN without one.
 
@@ -476,10 +489,10 @@ def explain_missing(missing: results.Missing) -> list[str]:
   return sentences
 
 
-def _some(words: Sequence[str], most: int = 6) -> str:
-  if len(words) <= most:
+def _some(words: Sequence[str]) -> str:
+  if len(words) <= 6:
     return '; '.join(words)
-  return f'{"; ".join(words[: most - 1])} and {len(words) - most + 1} more'
+  return f'{"; ".join(words[:5])} and {len(words) - 5} more'
 
 
 def _with_interval(row: results.Row) -> str:
@@ -496,11 +509,11 @@ def _short(value: float, unit: str = '') -> str:
   return results.format_value(value, unit, _DECIMALS)
 
 
-def _of(count: int, total: int, noun: str = 'method') -> str:
+def _of(count: int, total: int) -> str:
   if total == 1:
-    return f'The one {noun}'
-  return f'{"All" if count == total else count} of {total} {noun}s'.replace(
-    'All of', 'All'
+    return 'The one method'
+  return (
+    f'All {total} methods' if count == total else f'{count} of {total} methods'
   )
 
 

@@ -1,17 +1,16 @@
 """Tables of results on the terminal.
 
-There is one block per number (or per method); the first line of each block is
-the retrained models, the reference. A star marks numbers whose interval
-excludes the retrained value. Attacks on stored scores have a table with one row
-per attack. The benchmark's table is in `paper_table`, the tables of the HTML
-report are in `html_tables`.
+There is one block per number; the first line of each block is
+the retrained models, the reference. A star marks numbers whose paired
+difference from it has an interval without 0. Attacks on stored scores have a
+table with one row per attack. The benchmark's table is in `paper_table`, the
+tables of the HTML report are in `html_tables`.
 """
 
 import dataclasses
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import rich.console
 import rich.table
@@ -27,10 +26,7 @@ HEADLINE = (
   *('excess_ulira_auc', 'ulira_tpr_0.01', 'ulira_tpr_0.1', 'rte'),
 )
 
-_SHORT = {
-  key: words.removesuffix(' is better').replace('closer to', '→')
-  for key, words in glossary.DIRECTIONS.items()
-}
+_HEADER = ('Method', 'Value', 'Retrained', 'Gap', '95% interval', 'n')
 ASCII = str.maketrans(
   {
     **{'→': '>', '↑': '^', '↓': 'v', '½': '0.5', '×': 'x', '·': '-'},
@@ -73,7 +69,6 @@ def show_table(
   rows: Sequence[results.Row],
   *,
   console: rich.console.Console | None = None,
-  by: Literal['metric', 'method'] = 'metric',
   failed: Failed | None = None,
   missing: results.Missing | None = None,
 ) -> None:
@@ -82,19 +77,18 @@ def show_table(
   Args:
     rows: what to show.
     console: where to print; by default the standard output.
-    by: whether a block is a metric or a method.
     failed: members that failed, where there are any.
     missing: why numbers are not available.
   """
   console = console or rich.console.Console()
   if console.options.ascii_only:
     plain = table_text(
-      rows, width=console.width, by=by, failed=failed, missing=missing
+      rows, width=console.width, failed=failed, missing=missing
     )
     console.print(plain.translate(ASCII), markup=False, highlight=False)
     return
-  header, blocks = _blocks(rows, by, failed or {}, console.width >= 115)
-  _print(console, header, blocks)
+  blocks = _blocks(rows, failed or {})
+  _print(console, _HEADER, blocks)
   for note in _notes(rows, blocks, failed or {}, missing or {}):
     console.print(rich.text.Text(note, style='dim'))
 
@@ -103,20 +97,20 @@ def table_text(
   rows: Sequence[results.Row],
   *,
   width: int = 100,
-  by: Literal['metric', 'method'] = 'metric',
   failed: Failed | None = None,
   missing: results.Missing | None = None,
 ) -> str:
   """Return what `show_table` prints, as plain text of at most `width` columns.
 
   Example:
-    >>> row = results.Row('ft', 'fa', 0.9, 0.88, 0.92, 0.87, 0.03, 16)
+    >>> numbers = 0.9, 0.88, 0.92, 0.87, 0.03, 16, 0.01, 0.05
+    >>> row = results.Row('ft', 'fa', *numbers)
     >>> print(table_text([row]).splitlines()[4])
     FT                    0.9000    0.8700 +0.0300* [0.8800, 0.9200] 16
   """
-  header, blocks = _blocks(rows, by, failed or {}, width >= 115)
+  blocks = _blocks(rows, failed or {})
   notes = _notes(rows, blocks, failed or {}, missing or {})
-  return _as_text(header, blocks, notes, width)
+  return _as_text(_HEADER, blocks, notes, width)
 
 
 def show_attacks(
@@ -143,9 +137,7 @@ def attacks_text(rows: Sequence[results.Row], *, width: int = 100) -> str:
   blocks = []
   lines = summary.attack_lines(rows)
   for method in dict.fromkeys(line.method for line in lines):
-    cells = tuple(
-      _Line(_attack_cells(line)) for line in lines if line.method == method
-    )
+    cells = tuple(_Line(line.cells) for line in lines if line.method == method)
     blocks.append(_Block(results.label(method), '', cells))
   excess = any(not math.isnan(line.excess) for line in lines)
   note = 'Excess: value minus that of retrained models, paired by split; '
@@ -153,67 +145,22 @@ def attacks_text(rows: Sequence[results.Row], *, width: int = 100) -> str:
   return _as_text(header, blocks, [note] if excess else [], width)
 
 
-def _attack_cells(line: summary.AttackLine) -> tuple[str, ...]:
-  term = glossary.describe(line.row.metric)
-  return (
-    line.attack,
-    term.title.split(': ')[-1],
-    results.format_value(line.row.value, term.unit),
-    results.format_value(line.row.retrained, term.unit),
-    results.format_gap(line.excess, term.unit),
-    results.format_interval(line.low, line.high, term.unit),
-  )
-
-
-def _blocks(
-  rows: Sequence[results.Row], by: str, failed: Failed, wide: bool
-) -> tuple[tuple[str, ...], list[_Block]]:
-  """Return the column titles and the blocks of a table."""
-  if by == 'metric':
-    header = ('Method', 'Value', 'Retrained', 'Gap', '95% interval', 'n')
-    return header, _by_metric(rows, failed)
-  header = ('Metric', 'Value', 'Retrained', 'Gap', '95% interval')
-  header += ('n', 'Better') if wide else (' ',)  # narrow: symbols alone
-  return header, _by_method(rows, failed, wide)
-
-
-def _by_metric(rows: Sequence[results.Row], failed: Failed) -> list[_Block]:
+def _blocks(rows: Sequence[results.Row], failed: Failed) -> list[_Block]:
   blocks = []
-  order = results.ordered([results.REFERENCE, *(row.method for row in rows)])
-  for metric in dict.fromkeys(row.metric for row in rows):
-    chosen = results.with_reference(
-      [row for row in rows if row.metric == metric]
-    )
-    chosen.sort(key=lambda row: order.index(row.method))
-    lines = [_line(row, _name(row.method, failed), failed) for row in chosen]
+  for metric, chosen in results.by_metric(rows).items():
+    lines = tuple(_line(row, failed) for row in chosen)
     aside = f'{metric} · {glossary.direction(metric)}'
-    blocks.append(_Block(glossary.describe(metric).title, aside, tuple(lines)))
+    blocks.append(_Block(glossary.describe(metric).title, aside, lines))
   return blocks
 
 
-def _by_method(
-  rows: Sequence[results.Row], failed: Failed, wide: bool
-) -> list[_Block]:
-  blocks = []
-  for method in results.ordered(row.method for row in rows):
-    lines = []
-    for row in (row for row in rows if row.method == method):
-      term = glossary.describe(row.metric)
-      line = _line(row, term.title if wide else row.metric, failed)
-      cells = line.cells if wide else line.cells[:-1]
-      cells += (_SHORT[term.better] if wide else glossary.symbol(row.metric),)
-      lines.append(dataclasses.replace(line, cells=cells))
-    blocks.append(_Block(_name(method, failed), '', tuple(lines)))
-  return blocks
-
-
-def _line(row: results.Row, label: str, failed: Failed) -> _Line:
+def _line(row: results.Row, failed: Failed) -> _Line:
   unit = glossary.describe(row.metric).unit
   is_reference = row.method == results.REFERENCE
   differs = not is_reference and results.differs(row)
   gap = results.format_gap(row.gap, unit) + ' *'[differs]
   cells = (
-    label,
+    _name(row.method, failed),
     results.format_value(row.value, unit),
     '' if is_reference else results.format_value(row.retrained, unit),
     '' if is_reference else gap,
@@ -240,7 +187,10 @@ def _notes(
 ) -> list[str]:
   notes = []
   if any(line.differs for block in blocks for line in block.lines):
-    notes.append('* the interval excludes the value of the retrained models')
+    notes.append(
+      '* the 95% interval of the paired difference from the retrained models '
+      'excludes 0'
+    )
   for method, (bad, total) in failed.items():
     if bad:
       notes.append(
@@ -260,13 +210,22 @@ def _as_text(
   notes: Iterable[str],
   width: int,
 ) -> str:
+  def draw(console: rich.console.Console) -> None:
+    _print(console, header, blocks)
+    for note in notes:
+      console.print(rich.text.Text(note))
+
+  return plain_text(draw, width)
+
+
+def plain_text(draw: Callable[[rich.console.Console], None], width: int) -> str:
+  """Return what a function prints on a console, without colours."""
   file = io.StringIO()
-  console = rich.console.Console(
-    file=file, width=width, color_system=None, force_terminal=False
+  draw(
+    rich.console.Console(
+      file=file, width=width, color_system=None, force_terminal=False
+    )
   )
-  _print(console, header, blocks)
-  for note in notes:
-    console.print(rich.text.Text(note))
   lines = (line.rstrip() for line in file.getvalue().splitlines())
   return '\n'.join(lines) + '\n'
 
@@ -301,7 +260,7 @@ def _grid(
     box=None, show_header=False, padding=(0, 1, 0, 0), style=style
   )
   for title, width in zip(header, widths, strict=True):
-    left = title in ('Method', 'Metric', 'Better', 'Attack', 'Number')
+    left = title in ('Method', 'Attack', 'Number')
     grid.add_column(
       width=width, justify='left' if left else 'right', overflow='fold'
     )

@@ -101,7 +101,7 @@ def read(population: job_lib.Population) -> Curves | None:
   def of(shard: int, name: str) -> np.ndarray:
     if shard in with_curves:
       return population.models.array(shard, _stored(name))
-    return np.full((len(population.positions(shard)), epochs), np.nan)
+    return np.full((population.count([shard]), epochs), np.nan)
 
   shards = range(population.models.size)
   return {name: np.concatenate([of(n, name) for n in shards]) for name in SETS}
@@ -119,7 +119,7 @@ def warnings(job: job_lib.Job) -> list[str]:
     shards = set(range(population.models.size)) - set(
       recorded_shards(population)
     )
-    without = sum(len(population.positions(n)) for n in shards)
+    without = population.count(shards)
     if without:
       sentences.append(
         f'{name}: no learning curve of {without} of {population.members.size} '

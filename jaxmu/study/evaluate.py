@@ -12,12 +12,13 @@ import dataclasses
 import logging
 import math
 import pathlib
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jaxmu import files, method, metrics
+from jaxmu import files, method, metrics, plugins
 from jaxmu.attacks import intervals, registry, roc
 from jaxmu.attacks import scores as scores_lib
 from jaxmu.attacks.interface import Attack, Options
@@ -86,6 +87,17 @@ class Collected:
     if math.isnan(estimate.value):
       self.missing[method, name] = reason or estimate.note or 'not a number'
 
+  def keep(self, method: str, number: registry.AttackResult) -> None:
+    """Record a number of an attack, unless a metric has its name.
+
+    The metric has other negatives and takes precedence.
+    """
+    if number.metric in self.estimates.get(method, {}):
+      return
+    self.add(method, number.metric, number.estimate)
+    if number.excess is not None and not math.isnan(number.excess.value):
+      self.excess.setdefault(method, {})[number.metric] = number.excess
+
   def refuse(self, method: str, name: str, reason: str, clusters: int) -> None:
     """Record that a number is not available."""
     absent = np.full(clusters, np.nan)
@@ -107,7 +119,18 @@ def evaluate(job: job_lib.Job) -> Evaluation:
     reference = read_population(job, results.REFERENCE, warnings)
   else:
     warnings.append(_NO_REFERENCE)
-  attacks = Attacks(job, collected)
+  attack = job.settings.attack
+  options = ('mode', 'variance', 'location')
+  attacks = Attacks(
+    collected,
+    attack.names,
+    settings={'ulira': {name: getattr(attack, name) for name in options}},
+  )
+  everyone = job_lib.members_per_forget_set(
+    job.design, job.settings.splits.seeds
+  )
+  once = job_lib.members_per_split(job.design, job.settings.splits.seeds)
+  of = job_lib.originals_of(everyone, once)
   for name in job.populations:
     population = reference
     if name != results.REFERENCE or population is None:
@@ -115,11 +138,11 @@ def evaluate(job: job_lib.Job) -> Evaluation:
     population = dataclasses.replace(population, retrained=reference)
     for metric in chosen:
       measure(population, metric, collected)
-    attacks.run(population)
+    attacks.run(population, of)
     scores[name] = compared_log_odds(population)
     bad = int(np.sum(stages.failed_epochs(job.populations[name].models) >= 0))
     failed[name] = (bad, job.populations[name].members.size)
-  measure_distances(job, collected)
+  _measure_distances(job, collected)
   warnings += [*attacks.warnings, *collected.partial]
   warnings += summary.explain_missing(collected.missing)
   per_cluster = {
@@ -127,7 +150,7 @@ def evaluate(job: job_lib.Job) -> Evaluation:
     for name, estimates in collected.estimates.items()
   }
   return Evaluation(
-    rows=rows(job, collected),
+    rows=rows(collected, _counted_work(job)),
     curves=attacks.curves,
     scores=scores,
     failed=failed,
@@ -225,7 +248,7 @@ def measure(
     given = interface.run(metric, population)
   except Exception as error:  # whatever values a model gave
     log.debug('metric %s of %s', metric.name, population.name, exc_info=True)
-    reason = str(error).partition('\n')[0] or type(error).__name__
+    reason = _reason(error, metric.name in METRICS)
     clusters = len(np.unique(population.cluster))
     for name in metric.card.terms:
       collected.refuse(population.name, name, reason, clusters)
@@ -235,7 +258,8 @@ def measure(
     if isinstance(value, intervals.Estimate):
       estimate = value
     else:
-      estimate = over_clusters(value, population.cluster)
+      share = metric.card.terms[name].unit == 'fraction'
+      estimate = over_clusters(value, population.cluster, share=share)
       absent = int(np.sum(~np.isfinite(value)))
     collected.add(population.name, name, estimate, metric.card.undefined)
     if 0 < absent < population.size:
@@ -248,13 +272,93 @@ def measure(
 
 
 def over_clusters(
-  values: np.ndarray, cluster: np.ndarray
+  values: np.ndarray, cluster: np.ndarray, *, share: bool = False
 ) -> intervals.Estimate:
   """Average f64[P] per cluster and give the t-interval over clusters.
 
-  Models without a value are left out.
+  Models without a value are left out. The interval of a share stays within
+  [0, 1].
   """
-  return intervals.over_splits(intervals.group_means(values, cluster))
+  known = values[np.isfinite(values)]
+  inside = share and bool(np.all((known >= 0) & (known <= 1)))
+  return intervals.over_splits(
+    intervals.group_means(values, cluster),
+    bounds=(0.0, 1.0) if inside else None,
+  )
+
+
+def _reason(error: Exception, builtin: bool) -> str:
+  """Say why there is no number; built-in code raises sentences."""
+  if builtin and isinstance(error, ValueError):
+    return str(error).partition('\n')[0]
+  return plugins.reason(error)
+
+
+Curves = dict[str, dict[str, np.ndarray]]
+
+
+def run_attack(
+  attack: Attack,
+  data: scores_lib.Scores,
+  names: Mapping[str, str],
+  collected: Collected,
+  *,
+  fprs: Sequence[float] = roc.FPRS,
+  settings: Mapping[str, Mapping[str, Any]] | None = None,
+  known: registry.Known | None = None,
+) -> Curves:
+  """Run an attack; an error affects the numbers of this attack only.
+
+  Args:
+    attack: the attack.
+    data: the scores.
+    names: what numbers are recorded under, by population of `data`; those of
+      other populations are not recorded.
+    collected: gets the numbers, or the reason why there are none.
+    fprs: as for `registry.run`, like `settings` and `known`.
+    settings: of attacks.
+    known: cache.
+
+  Returns:
+    The curves of U-LiRA by name; empty for other attacks.
+  """
+  try:
+    for one in registry.run(
+      data, [attack], fprs=fprs, settings=settings, known=known
+    ):
+      if one.population in names:
+        collected.keep(names[one.population], one)
+    if attack.name == 'ulira':
+      return _curves(attack, data, names, settings or {})
+  except Exception as error:  # whatever values a model gave
+    log.debug('attack %s', attack.name, exc_info=True)
+    reason = _reason(error, attack.name in registry.ATTACKS)
+    number = f'{attack.name}_{_main_number(attack)}'
+    for kind, name in names.items():
+      if kind in attack.card.populations and kind in data.populations:
+        groups = len(np.unique(data.populations[kind].group))
+        collected.refuse(name, number, reason, groups)
+  return {}
+
+
+def _curves(
+  attack: Attack,
+  data: scores_lib.Scores,
+  names: Mapping[str, str],
+  settings: Mapping[str, Mapping[str, Any]],
+) -> Curves:
+  assert attack.score is not None
+  options = Options(settings=settings.get(attack.name, {}))
+  curves = {}
+  for kind, name in names.items():
+    scores = data.populations.get(kind)
+    if scores is None:
+      continue
+    ratio, state = attack.score(scores, data, options), scores.audited_state
+    known = set(state[np.isfinite(ratio)].tolist())
+    if known >= {splits.FORGOTTEN, splits.NEVER_SEEN}:
+      curves[name] = roc.curves(ratio, state, scores.group, fpr=roc.FPR_GRID)
+  return curves
 
 
 class Attacks:
@@ -269,56 +373,79 @@ class Attacks:
     warnings: which attacks were not run, and why.
   """
 
-  def __init__(self, job: job_lib.Job, collected: Collected):
-    self.curves: dict[str, dict[str, np.ndarray]] = {}
-    self.warnings: list[str] = []
-    self._job = job
-    self._collected = collected
-    self._retrained: dict[bool, scores_lib.PopulationScores] = {}
-    self._known: registry.Known = {}
-    self._settings = {
-      'ulira': {
-        name: getattr(job.settings.attack, name)
-        for name in ('mode', 'variance', 'location')
-      }
-    }
+  def __init__(
+    self,
+    collected: Collected,
+    attacks: Sequence[registry.Spec] = (),
+    *,
+    fprs: Sequence[float] = roc.FPRS,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    remedy: str = "Choose config.splits.design='audit' with more splits",
+  ):
+    """Choose attacks.
 
-  def run(self, population: Evaluated) -> None:
-    """Attack a population; an error affects the numbers of one attack only."""
+    Args:
+      collected: gets the numbers.
+      attacks: those to run where they can; the cheap ones if empty.
+      fprs: as for `registry.run`.
+      settings: as for `registry.run`.
+      remedy: what to do about a design with too few splits.
+    """
+    self.curves: Curves = {}
+    self.warnings: list[str] = []
+    self._collected = collected
+    self._attacks = attacks
+    self._options = {'fprs': fprs, 'settings': settings}
+    self._remedy = remedy
+    self._stored: dict[tuple[int, bool], scores_lib.PopulationScores] = {}
+    self._kept: list[Evaluated] = []  # so that ids in `_stored` stay unique
+    self._known: registry.Known = {}
+
+  def run(self, population: Evaluated, of: np.ndarray) -> scores_lib.Scores:
+    """Attack a population.
+
+    Args:
+      population: one row per (seed, split, forget set).
+      of: int[P], the original of each row.
+
+    Returns:
+      The scores that most attacks read.
+    """
     name, kind = population.name, _KINDS.get(population.name, 'unlearned')
     # U-LiRA fits its prior on all never-seen points and scores those that some
     # model forgets. Other attacks read only the latter.
-    both = {whole: self._scores(population, whole) for whole in (False, True)}
+    both = {x: self._scores(population, of, x) for x in (False, True)}
     for attack in self._chosen(population, both[False], kind):
-      data = both[attack.name == 'ulira']
-      try:
-        numbers = registry.run(
-          data, [attack], settings=self._settings, known=self._known
-        )
-        self._keep(name, [one for one in numbers if one.population == kind])
-        scores = data.populations[kind]
-        if attack.name == 'ulira' and not scores.failed.all():
-          self.curves[name] = self._curve(attack, scores, data)
-      except Exception as error:  # whatever values a model gave
-        log.debug('attack %s of %s', attack.name, name, exc_info=True)
-        self._collected.refuse(
-          name,
-          f'{attack.name}_{_main_number(attack)}',
-          str(error) or type(error).__name__,
-          len(np.unique(population.cluster)),
-        )
+      self.curves |= run_attack(
+        attack,
+        both[attack.name == 'ulira'],
+        {kind: name},
+        self._collected,
+        known=self._known,
+        **self._options,
+      )
+    return both[False]
 
-  def _scores(self, population: Evaluated, whole: bool) -> scores_lib.Scores:
-    """Return the scores of a population and of the retrained one."""
+  def _scores(
+    self, population: Evaluated, of: np.ndarray, whole: bool
+  ) -> scores_lib.Scores:
+    """Return the scores of a population and of the retrained one.
+
+    With `whole`, never-seen points that no model forgets are included.
+    """
     reference = population.retrained
-    if reference is not None and whole not in self._retrained:
-      self._retrained[whole] = _stored(reference, whole)
-    retrained = self._retrained.get(whole)
+    retrained = None
+    if reference is not None:
+      key = id(reference), whole
+      if key not in self._stored:
+        self._stored[key] = _stored(reference, whole)
+        self._kept.append(reference)
+      retrained = self._stored[key]
     if population.name == results.REFERENCE and retrained is not None:
       return scores_lib.from_populations(retrained, retrained)
     if population.name != results.ORIGINAL:
       return scores_lib.from_populations(_stored(population, whole), retrained)
-    original = _stored(once_per_split(self._job, population), whole)
+    original = _stored(once_per_split(population, of), whole)
     return scores_lib.from_populations(
       retrained or original, retrained, original
     )
@@ -327,11 +454,10 @@ class Attacks:
     self, population: Evaluated, data: scores_lib.Scores, kind: str
   ) -> list[Attack]:
     """Return the cheap attacks that can run, or those that are named."""
-    named = self._job.settings.attack.names
     cheap = registry.possible_attacks(data, costly=False)
     chosen = [
       one
-      for one in registry.resolve_all(named or cheap)
+      for one in registry.resolve_all(self._attacks or cheap)
       if kind in one.card.populations and not one.lacks(data)
     ]
     clusters = _independent_splits(population)
@@ -345,33 +471,8 @@ class Attacks:
       self.warnings.append(
         'U-LiRA and other attacks that compare forgotten with never-seen '
         f'points were not run; they need at least {MIN_CLUSTERS} independent '
-        f'groups of splits, and this design has {clusters}. Choose '
-        "config.splits.design='audit' with more splits"
+        f'groups of splits, and this design has {clusters}. {self._remedy}'
       )
-
-  def _keep(self, name: str, numbers: list[registry.AttackResult]) -> None:
-    for one in numbers:
-      # A metric of the same name has other negatives and takes precedence.
-      if one.metric in self._collected.estimates.get(name, {}):
-        continue
-      self._collected.add(name, one.metric, one.estimate)
-      if one.excess is not None and not math.isnan(one.excess.value):
-        excess = self._collected.excess.setdefault(name, {})
-        excess[one.metric] = one.excess
-
-  def _curve(
-    self,
-    attack: Attack,
-    scores: scores_lib.PopulationScores,
-    data: scores_lib.Scores,
-  ) -> dict[str, np.ndarray]:
-    assert attack.score is not None
-    ratio = attack.score(
-      scores, data, Options(settings=self._settings[attack.name])
-    )
-    return roc.curves(
-      ratio, scores.audited_state, scores.group, fpr=roc.FPR_GRID
-    )
 
 
 _KINDS = {results.ORIGINAL: 'original', results.REFERENCE: 'retrained'}
@@ -408,17 +509,18 @@ def _stored(population: Evaluated, whole: bool) -> scores_lib.PopulationScores:
   )
 
 
-def once_per_split(job: job_lib.Job, population: Evaluated) -> Evaluated:
-  """Return each original once, with all its forget sets merged."""
-  members = job_lib.members_per_forget_set(
-    job.design, job.settings.splits.seeds
-  )
-  once = job_lib.members_per_split(job.design, job.settings.splits.seeds)
-  of = job_lib.originals_of(members, once)
-  first = np.array([np.flatnonzero(of == k)[0] for k in range(once.size)])
+def once_per_split(population: Evaluated, of: np.ndarray) -> Evaluated:
+  """Return each original once, with all its forget sets merged.
+
+  Args:
+    population: originals, repeated for every forget set.
+    of: int[P], the original of each row.
+  """
+  rows = [np.flatnonzero(of == k) for k in np.unique(of)]
+  first = np.array([same[0] for same in rows])
   state = population.state[first].copy()
-  for k in range(once.size):
-    state[k, population.forgotten[of == k].any(axis=0)] = splits.FORGOTTEN
+  for k, same in enumerate(rows):
+    state[k, population.forgotten[same].any(axis=0)] = splits.FORGOTTEN
   return dataclasses.replace(
     population,
     log_odds=population.log_odds[first],
@@ -444,31 +546,48 @@ def compared_log_odds(population: Evaluated) -> tuple[np.ndarray, np.ndarray]:
   return population.log_odds[forgotten], population.log_odds[unseen]
 
 
-def rows(job: job_lib.Job, collected: Collected) -> list[results.Row]:
-  """Return estimates as rows, with the values of the retrained models."""
-  reference = collected.estimates.get(results.REFERENCE, {})
-  table = []
-  for name, estimates in collected.estimates.items():
-    for metric, estimate in estimates.items():
-      null = reference.get(metric)
-      retrained = math.nan if null is None else null.value
-      table.append(results.row(name, metric, estimate, retrained))
-    for metric, excess in collected.excess.get(name, {}).items():
-      table.append(results.row(name, f'{glossary.EXCESS}{metric}', excess, 0.0))
-    if results.REFERENCE in job.populations:
-      table.append(_counted_work(job, name))
-  return table
+def rows(
+  collected: Collected, counted: Mapping[str, results.Row] | None = None
+) -> list[results.Row]:
+  """Return estimates as rows, and counted work where it is known."""
+  numbers = {
+    name: {
+      **estimates,
+      **{
+        f'{glossary.EXCESS}{metric}': excess
+        for metric, excess in collected.excess.get(name, {}).items()
+      },
+    }
+    for name, estimates in collected.estimates.items()
+  }
+  work = counted or {}
+  return results.rows(numbers) + [work[n] for n in numbers if n in work]
 
 
-def _counted_work(job: job_lib.Job, name: str) -> results.Row:
-  value = cost.rte(job.counted_cost(results.REFERENCE), job.counted_cost(name))
+def _counted_work(job: job_lib.Job) -> dict[str, results.Row]:
+  if results.REFERENCE not in job.populations:
+    return {}
+  reference = job.counted_cost(results.REFERENCE)
+  return {
+    name: counted_row(name, reference, job.counted_cost(name), one.members.size)
+    for name, one in job.populations.items()
+  }
+
+
+def counted_row(
+  name: str, reference: float, work: float, models: int
+) -> results.Row:
+  """Return the speed-up of a population in counted work.
+
+  Args:
+    name: of the population.
+    reference: passes of one example that retraining a model takes.
+    work: passes that a model of this population takes.
+    models: their number.
+  """
+  value = cost.rte(reference, work)
   return results.Row(
-    method=name,
-    metric='rte_counted',
-    value=value,
-    retrained=1.0,
-    gap=value - 1.0,
-    n=job.populations[name].members.size,
+    name, 'rte_counted', value, retrained=1.0, gap=value - 1.0, n=models
   )
 
 
@@ -566,43 +685,70 @@ def dead_weight_warning(
   )
 
 
-_MOST = 8  # members; independent of the shard size, which changes no number
+MOST_COMPARED = (
+  8  # members; independent of the shard size, which changes no number
+)
 
 
-def measure_distances(job: job_lib.Job, collected: Collected) -> None:
+def _measure_distances(job: job_lib.Job, collected: Collected) -> None:
+  everyone = job_lib.members_per_forget_set(
+    job.design, job.settings.splits.seeds
+  )
+  positions = np.arange(min(MOST_COMPARED, everyone.size))
+  members = stages.select_members(everyone, positions)
+  originals = job.populations[results.ORIGINAL]
+  of = job_lib.originals_of(members, originals.members)
+  original = _params(job, originals, of)
+  retrained = job.populations.get(results.REFERENCE)
+  measure_distances(
+    (
+      (name, original)
+      if name == results.ORIGINAL
+      else (name, _params(job, one, positions))
+      for name, one in job.populations.items()
+    ),
+    collected,
+    original=original,
+    retrained=retrained and _params(job, retrained, positions),
+    live=weights.live_weights(job.task, one_of(original, 0)),
+    cluster=_clusters(job, everyone)[positions],
+  )
+
+
+def measure_distances(
+  populations: Iterable[tuple[str, Params]],
+  collected: Collected,
+  *,
+  original: Params | None,
+  retrained: Params | None,
+  live: Params,
+  cluster: np.ndarray,
+) -> None:
   """Add both relative L2 distances of weights of every population.
 
   The mean is over the first eight members of each, since reading every model of
   a large job would take long. Each retrained model is compared with that of the
   next member, cyclically, as the scale for the others. Dead weights do not
   count.
+
+  Args:
+    populations: name and weights of each, leaves [K, ...], read one by one.
+    collected: gets the numbers.
+    original: weights of the originals of the K members, if they are known.
+    retrained: weights of the retrained models, if there are any.
+    live: which weights count, see `weights.live_weights`.
+    cluster: int[K], the independent units.
   """
-  everyone = job_lib.members_per_forget_set(
-    job.design, job.settings.splits.seeds
-  )
-  positions = np.arange(min(_MOST, everyone.size))
-  cluster = _clusters(job, everyone)[positions]
-  members = stages.select_members(everyone, positions)
-  originals = job.populations[results.ORIGINAL]
-  of = job_lib.originals_of(members, originals.members)
-  original = _params(job, originals, of)
-  live = weights.live_weights(job.task, _one(original, 0))
-  retrained = job.populations.get(results.REFERENCE)
-  reference = turned = None
+  turned = None
   if retrained is not None:
-    reference = _params(job, retrained, positions)
-    turned = jax.tree.map(lambda x: np.roll(x, -1, axis=0), reference)
-  for name, population in job.populations.items():
-    stacked = original
-    if name != results.ORIGINAL:
-      stacked = _params(job, population, positions)
-    others = {'distance_original': original}
-    if reference is not None:
-      to = turned if name == results.REFERENCE else reference
-      others['distance_retrained'] = to
+    turned = jax.tree.map(lambda x: np.roll(x, -1, axis=0), retrained)
+  for name, stacked in populations:
+    to = turned if name == results.REFERENCE else retrained
+    others = {'distance_original': original, 'distance_retrained': to}
     for metric, other in others.items():
-      estimate = _mean_distance(stacked, other, live, cluster)
-      collected.add(name, metric, estimate, distances.WEIGHTS.undefined)
+      if other is not None:
+        estimate = _mean_distance(stacked, other, live, cluster)
+        collected.add(name, metric, estimate, distances.WEIGHTS.undefined)
 
 
 def _params(
@@ -611,7 +757,8 @@ def _params(
   return stages.read_models(job, population, positions)['params']
 
 
-def _one(stacked: Params, member: int) -> Params:
+def one_of(stacked: Params, member: int) -> Params:
+  """Return the weights of one member."""
   return jax.tree.map(lambda x: x[member], stacked)
 
 
@@ -621,7 +768,7 @@ def _mean_distance(
   with np.errstate(invalid='ignore', over='ignore'):
     each = np.array(
       [
-        distances.relative_l2(_one(stacked, k), _one(other, k), live)
+        distances.relative_l2(one_of(stacked, k), one_of(other, k), live)
         for k in range(len(cluster))
       ]
     )

@@ -29,6 +29,7 @@ from jaxmu.population import Layout
 
 log = logging.getLogger(__name__)
 
+MOST_DEVICES = 1024  # more are a typing error; JAX would allocate them
 _USABLE = 0.9  # of a device's or a machine's memory, by default
 
 

@@ -12,7 +12,7 @@ position: the keys of its draws depend on the name alone.
 import dataclasses
 import pathlib
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -30,7 +30,13 @@ from jaxmu.study.settings import Settings
 from jaxmu.types import Dataset, Key, Split, Task
 
 # Increase a version when the results of its stage change.
-STAGE_VERSIONS = {'train': 2, 'predict': 2, 'timing': 2, 'report': 6, 'search': 1}
+STAGE_VERSIONS = {
+  'train': 2,
+  'predict': 2,
+  'timing': 2,
+  'report': 7,
+  'search': 1,
+}
 
 
 class Members(NamedTuple):
@@ -88,7 +94,7 @@ def originals_of(members: Members, originals: Members) -> np.ndarray:
   return np.array([position[name] for name in wanted], np.int32)
 
 
-def index_sets(design: splits.Design, members: Members) -> Split:
+def index_sets(design: splits.Design, members: Members) -> Split[np.ndarray]:
   """Return the index sets of each member, leaves i32[P, ...]."""
   val = np.tile(design.val, (members.size, 1))
   return Split(design.retain[members.row], design.forget[members.row], val)
@@ -161,6 +167,10 @@ class Population:
     start = sum(sizes[:shard])
     return np.arange(start, start + sizes[shard])
 
+  def count(self, shards: Iterable[int]) -> int:
+    """Return how many members some shards have."""
+    return sum(len(self.models.members[shard]) for shard in shards)
+
 
 @dataclasses.dataclass(frozen=True)
 class Job:
@@ -198,12 +208,7 @@ class Job:
   @property
   def sizes(self) -> Sizes:
     """Sizes of the sets of one member."""
-    return Sizes(
-      retain=self.design.retain.shape[1],
-      forget=self.design.forget.shape[1],
-      val=len(self.design.val),
-      classes=self.source.num_classes,
-    )
+    return sizes(self.design, self.source.num_classes)
 
   def counted_cost(self, name: str) -> float:
     """Return the work of one member in forward passes of one example.
@@ -212,21 +217,41 @@ class Job:
       ValueError: the function of a plug-in fails.
     """
     population = self.populations[name]
-    method = population.method
-    try:
-      return float(method.card.cost(population.hparams, self.sizes))
-    except Exception as error:
-      if method.name in methods.METHODS:
-        raise
-      raise ValueError(
-        f'method {method.name!r}: card.cost raises {plugins.reason(error)}; it '
-        'takes hyper-parameters as plain numbers by name, and the sizes of '
-        'the sets'
-      ) from error
+    return counted_cost(population.method, population.hparams, self.sizes)
 
   def shelf(self, stage: str, label: str, address: str) -> store.Shelf:
     """Return a shelf of one shard."""
     return store.Shelf(self.folder / 'store', stage, label, address)
+
+
+def sizes(design: splits.Design, classes: int) -> Sizes:
+  """Return the sizes of the sets of one member."""
+  return Sizes(
+    retain=design.retain.shape[1],
+    forget=design.forget.shape[1],
+    val=len(design.val),
+    classes=classes,
+  )
+
+
+def counted_cost(
+  method: Method, hparams: Mapping[str, Any], sizes: Sizes
+) -> float:
+  """Return the work of one model in forward passes of one example.
+
+  Raises:
+    ValueError: the function of a plug-in fails.
+  """
+  try:
+    return float(method.card.cost(hparams, sizes))
+  except Exception as error:
+    if method.name in methods.METHODS:
+      raise
+    raise ValueError(
+      f'method {method.name!r}: card.cost raises {plugins.reason(error)}; it '
+      'takes hyper-parameters as plain numbers by name, and the sizes of '
+      'the sets'
+    ) from error
 
 
 def open_job(

@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxmu import files
+from jaxmu import files, terms
 from jaxmu.models import checkpoints
 from jaxmu.study.store import Name
 from jaxmu.types import Variables
@@ -42,7 +42,7 @@ def find(
     ValueError: a file is missing or named twice, or the number of files is not
       the number of originals.
   """
-  paths = [path for entry in chosen for path in _expand(entry, members)]
+  paths = [path for entry in chosen for path in expand(entry, members)]
   named = ', '.join(chosen)
   for path in paths:
     if not path.exists():
@@ -60,10 +60,11 @@ def find(
   if len(paths) != len(members):
     seeds, splits = ({name[i] for name in members} for i in (0, 1))
     raise ValueError(
-      f'{_FIELD} = {named!r} names {len(paths)} files, and this design needs '
-      f'{len(members)}, one for each of {len(splits)} splits and {len(seeds)} '
-      'initialisations; name as many, or change config.splits '
-      "(design='main' has one split)"
+      f'{_FIELD} = {named!r} names {terms.count(len(paths), "file")}, and '
+      f'this design needs {len(members)}, one for each of '
+      f'{terms.count(len(splits), "split")} and '
+      f'{terms.count(len(seeds), "initialisation")}; name as many, or change '
+      "config.splits (design='main' has one split)"
     )
   return tuple(paths)
 
@@ -123,7 +124,19 @@ def all_finite(variables: Variables) -> np.ndarray:
   return np.all(leaves, axis=0)
 
 
-def _expand(entry: str, members: Sequence[Name]) -> list[pathlib.Path]:
+def expand(
+  entry: str, members: Sequence[Name] = (), field: str = _FIELD
+) -> list[pathlib.Path]:
+  """Return the files of a path or pattern.
+
+  Args:
+    entry: as in the module's docstring.
+    members: names of the originals, for patterns with {seed} or {split}.
+    field: what an error calls it.
+
+  Raises:
+    ValueError: a pattern matches no file.
+  """
   path = files.path(entry)
   if '{seed}' in entry or '{split}' in entry:
     return [
@@ -137,7 +150,7 @@ def _expand(entry: str, members: Sequence[Name]) -> list[pathlib.Path]:
   paths = sorted(map(pathlib.Path, glob.glob(str(path))), key=_natural)
   if not paths:
     raise ValueError(
-      f'{_FIELD} = {entry!r} matches no file (looked in {pathlib.Path.cwd()})'
+      f'{field} = {entry!r} matches no file (looked in {pathlib.Path.cwd()})'
     )
   return paths
 

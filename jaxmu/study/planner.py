@@ -261,14 +261,14 @@ def plan_steps(job: job_lib.Job) -> list[Step]:
   model = stages.bytes_per_model(job)
   steps = []
   for name, population in job.populations.items():
-    left = _left(population, population.models.missing(verify=verify))
+    left = population.count(population.models.missing(verify=verify))
     size = population.members.size
     stage, work = f'train {name}', left * job.counted_cost(name)
     if population.checkpoints:
       stage, work = f'read {name}', 0.0
     steps.append(Step(stage, size, left, work, left * model))
   for name, population in job.populations.items():
-    left = _left(population, population.scores.missing(verify=verify))
+    left = population.count(population.scores.missing(verify=verify))
     work, disk = left * examples, left * examples * _SCORE_BYTES
     steps.append(
       Step(f'predict {name}', population.members.size, left, work, disk)
@@ -283,10 +283,6 @@ def plan_steps(job: job_lib.Job) -> list[Step]:
       Step(f'time {name}', 1, left, runs * job.counted_cost(name), 0)
     )
   return steps
-
-
-def _left(population: job_lib.Population, missing: list[int]) -> int:
-  return sum(len(population.positions(shard)) for shard in missing)
 
 
 def bytes_to_write(steps: list[Step]) -> int:
@@ -339,7 +335,7 @@ def _plans(
     each = one.need.resident + one.need.copied
     lines.append(
       f'{one.plan.devices:>7}{one.plan.chunk:>7}{one.images:>10,.0f}'
-      f'{_duration(one.compile_seconds):>9}{execution.readable_bytes(each):>14}'
+      f'{duration(one.compile_seconds):>9}{execution.readable_bytes(each):>14}'
       f'{execution.readable_bytes(total):>12}  {why}'
       + (f'; {execution.readable_bytes(one.peak)} measured' if one.peak else '')
     )
@@ -387,14 +383,14 @@ def _step_lines(
     total += seconds
     lines.append(
       f'{step.stage:<24}{step.models:>8}{step.models - step.missing:>8}'
-      f'{step.missing:>8}{_duration(seconds):>12}'
+      f'{step.missing:>8}{duration(seconds):>12}'
       f'{execution.readable_bytes(step.disk):>12}'
     )
   needed = best.plan.devices * execution.bytes_per_device(best, budget)
   return [
     *lines,
     '',
-    f'time    about {_duration(total)} on {describe_plan(best.plan)}, '
+    f'time    about {duration(total)} on {describe_plan(best.plan)}, '
     'compilation included',
     f'memory  about {execution.readable_bytes(needed)} for a shard of '
     f'{budget.members} models and the data',
@@ -403,7 +399,16 @@ def _step_lines(
   ]
 
 
-def _duration(seconds: float) -> str:
+def images_per_second(job: job_lib.Job) -> float:
+  """Return the training speed measured on this machine; 0 if none is known."""
+  known = stages.measurement_cache(job).read()
+  return max(
+    (one.images for one in allowed_plans(job, known.measured)), default=0.0
+  )
+
+
+def duration(seconds: float) -> str:
+  """Return a duration as text."""
   if seconds < 90:
     return f'{seconds:.0f} s'
   if seconds < 5400:

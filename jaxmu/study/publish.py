@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -98,7 +98,7 @@ def publish(job: job_lib.Job, command: str) -> None:
     'files': {str(p.relative_to(job.folder)): _checksum(p) for p in paths},
     'failed': report.failed,
     'missing': [[*key, reason] for key, reason in report.missing.items()],
-    'table': pack_table(table),
+    'table': results.to_plain(table),
   }
   report_shelf(job).save(0, info=info)
 
@@ -128,7 +128,7 @@ def plug_in_numbers(job: job_lib.Job) -> list[str]:
 
 def paper_results(job: job_lib.Job) -> paper_table.PaperTable:
   """Read the benchmark's table of the last report."""
-  return unpack_table(report_shelf(job).info()['table'])
+  return paper_table.PaperTable(**report_shelf(job).info()['table'])
 
 
 def clock_rows(
@@ -141,39 +141,37 @@ def clock_rows(
     failed: populations of which all models failed; they have no speed-up.
   """
   rows = []
-  unknown = {'seconds': math.nan, 'seconds_cold': math.nan}
-  reference = unknown
-  if results.REFERENCE in job.populations:
-    reference = _seconds(job, results.REFERENCE)
+  reference = _seconds(job, results.REFERENCE)
   for name in job.populations:
     if not stages.is_timed(job, name) or name in failed:
       continue
     times = _seconds(job, name)
-    values = {
-      'rte': (cost.rte(reference['seconds'], times['seconds']), 1.0),
-      'rte_cold': (
-        cost.rte(reference['seconds_cold'], times['seconds_cold']),
-        1.0,
-      ),
-      'seconds': (times['seconds'], reference['seconds']),
-    }
-    runs = job.settings.timing.repeats
-    rows += [
-      results.Row(
+    for metric, unit in _CLOCKED.items():
+      value, retrained = times[unit], reference[unit]
+      if metric != 'seconds':
+        value, retrained = cost.rte(retrained, value), 1.0
+      if math.isnan(value):
+        continue
+      row = results.Row(
         method=name,
         metric=metric,
         value=value,
         retrained=retrained,
         gap=value - retrained,
-        n=1 if metric == 'rte_cold' else runs,
+        n=1 if metric == 'rte_cold' else job.settings.timing.repeats,
       )
-      for metric, (value, retrained) in values.items()
-      if not math.isnan(value)
-    ]
+      rows.append(row)
   return rows
 
 
+# Numbers made from run times, and the time that each reads.
+_CLOCKED = {'rte': 'seconds', 'rte_cold': 'seconds_cold', 'seconds': 'seconds'}
+
+
 def _seconds(job: job_lib.Job, name: str) -> dict[str, float]:
+  """Return both run times of a population, NaN if the job does not have it."""
+  if name not in job.populations:
+    return {'seconds': math.nan, 'seconds_cold': math.nan}
   return {
     'seconds': stages.warm_seconds(job, name),
     'seconds_cold': stages.cold_seconds(job, name),
@@ -226,32 +224,42 @@ def pictures(
     problems: gets a sentence for each picture that cannot be drawn.
   """
   return [
-    *html.draw('roc', functools.partial(_roc, evaluation), problems),
-    *html.draw('log_odds', lambda: plots.log_odds(evaluation.scores), problems),
-    *html.draw(
-      'accuracy',
-      functools.partial(_accuracy_bars, evaluation.rows),
-      problems,
-    ),
+    picture
+    for name, draw in drawings(evaluation).items()
+    for picture in html.draw(name, draw, problems)
   ]
 
 
-def _roc(evaluation: evaluate.Evaluation) -> plots.Figure | None:
-  if not evaluation.curves:
-    return None
-  auc = {r.method: r.value for r in evaluation.rows if r.metric == 'ulira_auc'}
+def drawings(
+  evaluation: evaluate.Evaluation,
+) -> dict[str, Callable[[], plots.Figure | None]]:
+  """Return functions that draw ROC curves, log-odds and accuracies."""
+  rows, scores = evaluation.rows, evaluation.scores
+  return {
+    'roc': lambda: roc_figure(evaluation.curves, rows),
+    'log_odds': lambda: plots.log_odds(scores) if scores else None,
+    'accuracy': lambda: _accuracy_bars(rows),
+  }
+
+
+def roc_figure(
+  curves: Mapping[str, Mapping[str, np.ndarray]], rows: Sequence[results.Row]
+) -> plots.Figure | None:
+  """Draw U-LiRA's curves; None if there are none.
+
+  Args:
+    curves: of each population, as in `evaluate.Evaluation`.
+    rows: the numbers, among them the AUC.
+  """
+  auc = {r.method: r.value for r in rows if r.metric == 'ulira_auc'}
+  parts = ('fpr', 'tpr', 'low', 'high', 'supported')
   drawn = {
     name: plots.Roc(
-      fpr=curve['fpr'],
-      tpr=curve['tpr'],
-      low=curve['low'],
-      high=curve['high'],
-      supported=curve['supported'],
-      remark=f'AUC {auc[name]:.3f}',
+      **{part: curve[part] for part in parts}, remark=f'AUC {auc[name]:.3f}'
     )
-    for name, curve in evaluation.curves.items()
+    for name, curve in curves.items()
   }
-  return plots.roc(drawn)
+  return plots.roc(drawn) if drawn else None
 
 
 def _accuracy_bars(rows: list[results.Row]) -> plots.Figure:
@@ -338,22 +346,15 @@ def ranking_pictures(
     return []
   drawn = html.draw('front', functools.partial(_front, rows), problems)
   names = [population.name for population in job.unlearned]
-  for metric, cell in rankings.items():
-    title = ranking.TITLES[metric]
-    drawn += html.draw(
-      f'rank_{metric}',
-      functools.partial(
-        plots.critical_difference,
-        names,
-        cell.mean_rank,
-        ranking.critical_difference(len(cell.mean_rank), cell.seeds),
-        title=f'Mean rank by {title} (1 is best)',
-      ),
-      problems,
-      metric=title,
-      number=f'{cell.seeds} initialisations (or pairs of splits)',
+  ranks = {
+    metric: (
+      cell.mean_rank,
+      ranking.critical_difference(len(cell.mean_rank), cell.seeds),
+      f'{cell.seeds} initialisations (or pairs of splits)',
     )
-  return drawn
+    for metric, cell in rankings.items()
+  }
+  return drawn + html.draw_ranks(ranking.TITLES, names, ranks, problems)
 
 
 def _front(rows: list[results.Row]) -> plots.Figure | None:
@@ -426,25 +427,6 @@ def noise_floor(
   )
   return dict(
     rr=kept.retain, fr=kept.forget, tr=kept.test, ret_dev=kept.deviation
-  )
-
-
-def pack_table(table: paper_table.PaperTable) -> dict:
-  """Return a table as nested dictionaries and lists, for JSON."""
-
-  def lists(values):
-    return {metric: np.asarray(v).tolist() for metric, v in values.items()}
-
-  per_seed = {name: lists(values) for name, values in table.per_seed.items()}
-  return dict(
-    per_seed=per_seed, floor=lists(table.floor), failed=dict(table.failed)
-  )
-
-
-def unpack_table(packed: dict) -> paper_table.PaperTable:
-  """Return the table that `pack_table` packed."""
-  return paper_table.PaperTable(
-    packed['per_seed'], packed['floor'], packed['failed']
   )
 
 

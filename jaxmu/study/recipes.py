@@ -13,12 +13,13 @@ Named configurations need no file: `msg_resnet`, `ct_tinyvit:cifar10`,
 `benchmark`, `unlearn:my_method.py,resnet18,digits`.
 """
 
-import difflib
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from jaxmu import methods, models
+from jaxmu import hparams as hp
+from jaxmu import methods, models, precision, terms
+from jaxmu.study import settings
 
 # Epochs and batch size of the benchmark (arXiv 2410.01276), per data set.
 _RECIPES = {
@@ -36,6 +37,12 @@ _SMALL = {
   'resnet18': {'width': 8},
   'vit11m': {'widths': (32, 32, 64, 64), 'depths': (1, 1, 2, 1)},
 }
+
+# The methods of the paper, in the order of its job; others may be built in too.
+PAPER_METHODS = (
+  *('bt', 'cfk', 'cfw', 'ct', 'euk', 'fcs', 'ff', 'ft', 'ga', 'iu', 'kde'),
+  *('msg', 'neggrad_plus', 'prmq', 'rni', 'salun', 'scrub', 'srl'),
+)
 
 # The models of the paper as they appear in the names of configurations.
 _MODELS = {'resnet': 'resnet18', 'tinyvit': 'vit11m'}
@@ -111,7 +118,7 @@ def method_hparams(
 
 def benchmark(scale: str = '') -> dict[str, Any]:
   """Return the job with all 18 methods: the table of arXiv 2410.01276."""
-  others = [m for m in methods.METHODS if m not in (*methods.BASELINES, 'ft')]
+  others = [method for method in PAPER_METHODS if method != 'ft']
   config = job_config('ft', scale=scale, compare=others, name='benchmark')
   if config['data']['name'] == 'digits':
     config['splits'].update(design='main', seeds=6, num_splits=1, forget_sets=1)
@@ -239,82 +246,88 @@ def change_model(config: dict[str, Any], model: str) -> None:
   _rename(config, _short(old), _short(model))
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-  """Return 'did you mean ...? ' for the known name nearest to a wrong one.
+# Sections that take any field; it is checked where it is used.
+_FREE = ('config.model.options', 'config.search.space', 'config.search.grid')
 
-  Besides similar spellings, it suggests names that contain the wrong one
-  (`epochs` for `num_epochs`) or that it abbreviates (`lr` for `learning_rate`).
+
+def locate(
+  config: dict[str, Any], name: str, given: str = ''
+) -> tuple[dict[str, Any], str]:
+  """Find a field by its dotted name; keys may contain dots, as my_method.py.
+
+  Args:
+    config: fields of a job.
+    name: such as 'train.num_epochs', or with 'config.' in front.
+    given: what an error calls the field; its name if empty.
 
   Returns:
-    '' if none is near.
+    The section and the key of the field. An option of the model, a searched
+    hyper-parameter and a method to compare need not be there yet.
+
+  Raises:
+    ValueError: there is no such field; the message has the nearest one.
   """
-  known = list(known)
-  initials = [k for k in known if name == ''.join(w[:1] for w in k.split('_'))]
-  close = difflib.get_close_matches(name, known, n=1)
-  inside = [k for k in known if len(name) > 2 and name in k]
-  similar = [*initials, *close, *inside]
-  return f'did you mean {similar[0]!r}? ' if similar else ''
+  section, where = config, 'config'
+  given, rest = given or name, name.removeprefix('config.')
+  while True:
+    keys = [k for k in section if rest == k or rest.startswith(f'{k}.')]
+    if not keys and where in _FREE and '.' not in rest:
+      return section, rest
+    if not keys:
+      raise ValueError(f'{given}: {_missing(config, section, where, rest)}')
+    key = max(keys, key=len)
+    if rest == key:
+      return section, key
+    where, rest = f'{where}.{key}', rest[len(key) + 1 :]
+    if not isinstance(section[key], dict):
+      raise ValueError(f'{given}: {where} is a value and has no fields')
+    section = section[key]
+
+
+def _missing(
+  config: dict[str, Any], section: dict[str, Any], where: str, rest: str
+) -> str:
+  """Return a message with the fields of a section that lacks a field."""
+  if where == 'config.compare':
+    method = rest.rpartition('.')[0] or rest
+    if method == config['unlearn']['method']:
+      return (
+        f'{method} is the method of the job itself; set '
+        f'--config.unlearn.hparams.{rest[len(method) + 1 :]}'
+      )
+    near = ''
+    if method not in methods.METHODS:
+      near = terms.nearest(method, methods.METHODS)
+    return (
+      f'the job does not compare {method!r}; {near}add it with '
+      f'--compare={method}'
+    )
+  name = rest.partition('.')[0]
+  have = terms.choices(name, section)
+  if where == 'config.unlearn.hparams':
+    where = 'config.compare.' + config['unlearn']['method']
+  if where.startswith('config.compare.'):
+    method = where.removeprefix('config.compare.')
+    return f'{method} has no hyper-parameter {name!r}; {have}'
+  return f'{where} has no field {name!r}; {have}'
 
 
 def _fields(workdir: str, data: str, model: str) -> dict[str, Any]:
   """Return the fields of a job with their defaults."""
+  sections = {n: hp.defaults(cls) for n, cls in settings.SECTIONS.items()}
   return {
     'workdir': workdir,
     'seed': 0,
     'seed_mode': 'independent',
-    'data': {'name': data, 'folder': ''},
-    'model': {'name': model, 'options': {}, 'precision': 'float32'},
-    'splits': {
-      'design': 'audit',
-      'num_splits': 16,
-      'forget_sets': 2,
-      'forget_fraction': 0.1,
-      'pool': 0,
-      'seeds': 1,
-      'forget': 'random',
-      'seed': 0,
-    },
-    'train': {
-      'learning_rate': 0.1,
-      'momentum': 0.9,
-      'weight_decay': 5e-4,
-      'num_epochs': 182,
-      'batch_size': 256,
-    },
+    **sections,
+    'data': {**sections['data'], 'name': data},
+    'model': {'name': model, 'options': {}, 'precision': precision.DEFAULT},
+    'train': hp.defaults(methods.get('original').Hparams),
     'originals': {'checkpoints': ''},
-    'retrained': {'train': True},
     'unlearn': {'method': '', 'hparams': {}},
     'compare': {},
-    'attack': {
-      'which': '',
-      'variance': 'shrink',
-      'mode': 'logo',
-      'leave_out': 'pair',
-      'location': 'mean',
-    },
     'metrics': (),
-    'curve': {'every': 0},
-    'timing': {'repeats': 3},
-    'search': {
-      'trials': 100,
-      'initialisations': 3,
-      'sampler': 'tpe',
-      'objective': 'reference',
-      'generation': 0,
-      'finalists': 10,
-      'judges': 3,
-      'seed': 0,
-      'space': {},
-      'grid': {},
-    },
-    'run': {
-      'devices': 0,
-      'chunk': 0,
-      'memory': 0.0,
-      'shard': 8,
-      'verify': True,
-      'cache_teacher': True,
-    },
+    'search': {**hp.defaults(settings.Search), 'space': {}, 'grid': {}},
   }
 
 
@@ -346,7 +359,7 @@ def _scale_parts(scale: str) -> tuple[str, str]:
   name = name or 'digits'
   if not _is_scale(name):
     raise ValueError(
-      f'unknown scale {name!r}; {nearest(name, DATA)}choose one of '
+      f'unknown scale {name!r}; {terms.nearest(name, DATA)}choose one of '
       f'{", ".join(DATA)}, or one of these with -ulira'
     )
   return name, suffix or 'reference'
@@ -373,8 +386,9 @@ def _kind(name: str) -> str:
       return kind
   everything = [one for values in known.values() for one in values]
   raise ValueError(
-    f'unknown name {name!r} in METHOD,MODEL,SCALE; {nearest(name, everything)}'
-    f'methods: {", ".join(known["method"])}; models: '
+    f'unknown name {name!r} in METHOD,MODEL,SCALE; '
+    f'{terms.nearest(name, everything)}methods: '
+    f'{", ".join(known["method"])}; models: '
     f'{", ".join(known["model"])}; scales: {", ".join(DATA)}, each also with '
     '-ulira; or a plug-in such as my_method.py'
   )
@@ -393,7 +407,8 @@ def _check_model(model: str) -> None:
   known = [*models.MODELS, *models.MODELS.installed()]
   if model not in known and not _is_plug_in(model):
     raise ValueError(
-      f'unknown model {model!r}; {nearest(model, [*known, *_MODELS])}choose '
+      f'unknown model {model!r}; '
+      f'{terms.nearest(model, [*known, *_MODELS])}choose '
       f'one of {", ".join(known)}, or name a file such as my_net.py'
     )
 

@@ -6,23 +6,24 @@ result, see `jaxmu.study.job`.
 """
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
 from flax import struct
 
 from jaxmu import hparams as hp
-from jaxmu import methods, metrics, models, precision
-from jaxmu.attacks import registry
+from jaxmu import methods, metrics, models, precision, terms
+from jaxmu.attacks import leave_out, registry
 from jaxmu.data import catalog, splits
+from jaxmu.study import execution, tuned
 
 _SHARE = hp.Interval(0.0, 1.0, low_open=True, high_open=True)
 _SEED = hp.Interval(0, 2**32 - 1)  # jax.random.key truncates to 32 bits
 # Larger values would take years or exceed the memory; the limits catch typing
 # errors before anything is allocated.
 _FEW = hp.Interval(1, 10_000)
-_MANY = hp.Interval(1, 1_000_000)
+_MOST_MEMBERS = 100_000
+_MANY = hp.Interval(1, _MOST_MEMBERS)
 
 
 @struct.dataclass
@@ -103,17 +104,8 @@ class Attack:
   """
 
   which: str = hp.static('')
-  variance: str = hp.static(
-    'shrink',
-    valid=(
-      'shrink',
-      'per_example',
-      'global',
-      'student',
-      'normal_inverse_gamma',
-    ),
-  )
-  mode: str = hp.static('logo', valid=('logo', 'loo', 'in_sample'))
+  variance: str = hp.static('shrink', valid=leave_out.VARIANCES)
+  mode: str = hp.static('logo', valid=leave_out.MODES)
   leave_out: str = hp.static('pair', valid=('pair', 'split'))
   location: str = hp.static('mean', valid=('mean', 'median'))
 
@@ -189,8 +181,8 @@ class Run:
       costs memory and saves time.
   """
 
-  devices: int = hp.static(0, valid=hp.COUNT)
-  chunk: int = hp.static(0, valid=hp.COUNT)
+  devices: int = hp.static(0, valid=hp.Interval(0, execution.MOST_DEVICES))
+  chunk: int = hp.static(0, valid=hp.Interval(0, 10_000))
   memory: float = hp.static(0.0, valid=hp.NON_NEGATIVE)
   shard: int = hp.static(8, valid=_MANY)
   verify: bool = hp.static(True)
@@ -271,7 +263,10 @@ def from_config(config: Mapping[str, Any]) -> Settings:
       message names the field, the value and the remedy.
   """
   _check_fields(
-    config, 'config', _NEEDED, (*_SECTIONS, 'originals', 'compare', 'metrics', 'search')
+    config,
+    'config',
+    _NEEDED,
+    (*SECTIONS, 'originals', 'compare', 'metrics', 'search'),
   )
   for name in config:
     if name not in (*_PLAIN, 'metrics') and not isinstance(
@@ -287,7 +282,7 @@ def from_config(config: Mapping[str, Any]) -> Settings:
   _check_fields(config['unlearn'], 'config.unlearn', ('method', 'hparams'))
   sections = {
     name: hp.from_config(cls, config.get(name, {}), f'config.{name}.')
-    for name, cls in _SECTIONS.items()
+    for name, cls in SECTIONS.items()
   }
   settings = Settings(
     workdir=str(config['workdir']),
@@ -308,7 +303,7 @@ def from_config(config: Mapping[str, Any]) -> Settings:
 
 
 # Sections without checks beyond those of their fields.
-_SECTIONS = {
+SECTIONS = {
   'data': Data,
   'splits': Splits,
   'retrained': Retrained,
@@ -342,10 +337,9 @@ def _check_fields(
         "in; choose the cited works' with --config=FILE:SCALE,paper"
       )
     if name not in known:
-      near = difflib.get_close_matches(name, known, n=1)
-      hint = f'did you mean {near[0]!r}? ' if near else ''
       raise ValueError(
-        f'{where}.{name} is unknown; {hint}choose from: {", ".join(known)}'
+        f'{where}.{name} is unknown; {terms.nearest(name, known)}'
+        f'choose from: {", ".join(known)}'
       )
   for name in needed:
     if name not in values:
@@ -415,14 +409,33 @@ def _unlearners(config: Mapping[str, Any]) -> tuple[Unlearner, ...]:
       if methods.get(first) is not method:
         remedy = f'{first!r} has this name too, so give it another name'
       raise ValueError(f'{where} repeats the method {name!r}; {remedy}')
-    if not isinstance(entry['hparams'], Mapping):
+    given = entry['hparams']
+    if isinstance(given, str):
+      given = _tuned(config, name, given, where)
+    if not isinstance(given, Mapping):
       raise ValueError(
-        f'{where}hparams = {entry["hparams"]!r}; give names and values'
+        f"{where}hparams = {given!r}; give names and values, 'tuned', or a "
+        'settings file of python -m jaxmu.search'
       )
-    hp.from_config(method.Hparams, entry['hparams'], f'{where}hparams.')
-    hparams = {**hp.defaults(method.Hparams), **entry['hparams']}
+    hp.from_config(method.Hparams, given, f'{where}hparams.')
+    hparams = {**hp.defaults(method.Hparams), **given}
     unlearners[name] = Unlearner(entry['method'], hparams)
   return tuple(unlearners.values())
+
+
+def _tuned(
+  config: Mapping[str, Any], method: str, text: str, where: str
+) -> Mapping[str, Any]:
+  try:
+    return tuned.find(
+      text,
+      method=method,
+      data=str(config['data'].get('name')),
+      model=str(config['model'].get('name')),
+      workdir=str(config['workdir']),
+    )
+  except ValueError as error:
+    raise ValueError(f'{where}hparams = {text!r}: {error}') from None
 
 
 def _seed(value: Any) -> int:
@@ -452,6 +465,7 @@ def _check_names(settings: Settings) -> None:
     splits.check_forget_choice(settings.splits.forget)
   except ValueError as error:
     raise ValueError(f'config.splits.forget: {error}') from None
+  _check_members(settings.splits)
   if settings.splits.forget != 'random' and settings.splits.design != 'main':
     raise ValueError(
       f'config.splits.forget = {settings.splits.forget!r} needs one split; '
@@ -459,6 +473,18 @@ def _check_names(settings: Settings) -> None:
     )
   if not settings.workdir:
     raise ValueError('config.workdir is empty; name a folder to write to')
+
+
+def _check_members(chosen: Splits) -> None:
+  members = chosen.seeds
+  if chosen.design != 'main':
+    members *= chosen.num_splits * chosen.forget_sets
+  if members > _MOST_MEMBERS:
+    raise ValueError(
+      f'config.splits asks for {members:,} models of each method (num_splits = '
+      f'{chosen.num_splits}, forget_sets = {chosen.forget_sets}, seeds = '
+      f'{chosen.seeds}); choose at most {_MOST_MEMBERS:,}'
+    )
 
 
 def _check_plug_ins(settings: Settings) -> None:

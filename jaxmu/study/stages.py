@@ -70,7 +70,7 @@ def _train_shards(
   hparams = job_lib.hyper_parameters(population)
   counted = counted_hparams(job, population, hparams)
   epochs = int(population.method.num_epochs(counted))
-  count = sum(len(population.positions(n)) for n in missing)
+  count = population.count(missing)
   recorder = curves.recorder(job, population)
   with bars.stage(
     f'train {name}', count * max(epochs, 1), unit='epochs'
@@ -80,7 +80,7 @@ def _train_shards(
     for shard in missing:
       _train_shard(job, population, trainer, hparams, shard, recorder, counter)
       if not epochs:
-        stage.advance(len(population.positions(shard)))
+        stage.advance(population.count([shard]))
 
 
 class _Counter:
@@ -168,7 +168,7 @@ def _read_checkpoints(
   bars: progress.Progress,
 ) -> None:
   like = one_model_shapes(job)
-  count = sum(len(population.positions(n)) for n in missing)
+  count = population.count(missing)
   with bars.stage(f'read {population.name}', count, unit='models') as stage:
     for shard in missing:
       positions = population.positions(shard)
@@ -236,14 +236,12 @@ def read_models(
     store.DamagedShard: a shard was changed after it was written.
   """
   shards = range(population.models.size)
-  shard_of = np.concatenate(
-    [np.full(len(population.positions(n)), n) for n in shards]
-  )
+  shard_of = np.concatenate([np.full(population.count([n]), n) for n in shards])
   first = np.searchsorted(shard_of, np.arange(len(shards)))
   chosen: list[Any] = [None] * len(positions)
   for shard in np.unique(shard_of[positions]):
     stacked = population.models.models(
-      int(shard), model_shapes(job, len(population.positions(int(shard))))
+      int(shard), model_shapes(job, population.count([shard]))
     )
     for k in np.flatnonzero(shard_of[positions] == shard):
       local = positions[k] - first[shard]
@@ -419,7 +417,7 @@ def predict(
   if layout not in predictors:
     predictors[layout] = Predictor(job.task, layout)
   predictor = predictors[layout]
-  count = sum(len(population.positions(n)) for n in missing)
+  count = population.count(missing)
   with bars.stage(label, count, unit='models') as stage:
     for shard in missing:
       positions = population.positions(shard)
@@ -437,13 +435,7 @@ def predict(
 
 def read_predictions(population: job_lib.Population) -> Predictions:
   """Read the predictions of a whole population."""
-  fields = Predictions._fields
-  arrays = {field: population.scores.arrays(field) for field in fields}
-  return Predictions(
-    log_odds=np.asarray(arrays['log_odds']),
-    correct=np.asarray(arrays['correct']),
-    finite=np.asarray(arrays['finite']),
-  )
+  return Predictions(*map(population.scores.arrays, Predictions._fields))
 
 
 def checkpoints_line(job: job_lib.Job) -> str:

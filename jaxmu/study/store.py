@@ -25,6 +25,7 @@ import dataclasses
 import functools
 import json
 import logging
+import os
 import pathlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -150,7 +151,7 @@ class Shelf:
     try:
       with files.atomic_folder(self.folder) as draft:
         if models is not None:
-          _orbax().save(draft / MODELS, models)
+          _save_models(draft / MODELS, models)
         for name, array in arrays.items():
           np.save(draft / f'{name}.npy', array)
         content = {
@@ -188,7 +189,7 @@ class Shelf:
     """
     self._known(number)
     try:
-      return _orbax().restore(self.shard(number) / MODELS, like)
+      return _restore_models(self.shard(number) / MODELS, like)
     except Exception as error:  # Orbax has no type of its own for such files
       self._refuse(number, f'its models: {_first_line(error)}')
 
@@ -295,11 +296,7 @@ def hold_workdir(folder: pathlib.Path) -> Iterator[None]:
         'it to end, or choose another folder with --config.workdir=PATH'
       ) from None
     except OSError as error:
-      raise ValueError(
-        f'config.workdir = {str(folder)!r} cannot be written '
-        f'({error.strerror}); choose a folder you may write to with '
-        '--config.workdir=PATH'
-      ) from None
+      raise ValueError(_not_writable(folder, error.strerror)) from None
     files.sweep(folder)
     yield
 
@@ -327,11 +324,38 @@ def check_space(folder: pathlib.Path, needed: int) -> None:
     )
 
 
-def free_bytes(folder: pathlib.Path) -> int:
-  """Return the free bytes of the disk of an existing or future folder."""
+def check_workdir(workdir: files.Path) -> None:
+  """Check that the work directory can be written, without making it.
+
+  Raises:
+    ValueError: it, or the folder that it would be made in, is no folder or
+      cannot be written.
+  """
+  folder = files.path(workdir)
+  existing = _existing(folder)
+  if not existing.is_dir():
+    raise ValueError(_not_writable(folder, f'{existing} is not a folder'))
+  if not os.access(existing, os.W_OK | os.X_OK):
+    raise ValueError(_not_writable(folder, f'no permission in {existing}'))
+
+
+def _not_writable(folder: pathlib.Path, reason: str | None) -> str:
+  return (
+    f'config.workdir = {str(folder)!r} cannot be written ({reason}); choose a '
+    'folder you may write to with --config.workdir=PATH'
+  )
+
+
+def _existing(folder: pathlib.Path) -> pathlib.Path:
+  """Return a folder, or the nearest one above it that exists."""
   while not folder.exists():
     folder = folder.parent
-  return shutil.disk_usage(folder).free
+  return folder
+
+
+def free_bytes(folder: pathlib.Path) -> int:
+  """Return the free bytes of the disk of an existing or future folder."""
+  return shutil.disk_usage(_existing(folder)).free
 
 
 def shards(names: Sequence[Name], size: int) -> tuple[tuple[Name, ...], ...]:
@@ -365,47 +389,39 @@ def _first_line(error: Exception) -> str:
   return str(error).strip().partition('\n')[0][:200]
 
 
-class _Orbax:
-  """Orbax's checkpointer, made when first needed: its import takes seconds."""
+@functools.cache
+def _checkpointer() -> Any:
+  """Return Orbax's checkpointer; its import takes seconds, so it is late."""
+  import orbax.checkpoint as ocp
 
-  def __init__(self):
-    import orbax.checkpoint as ocp
-
-    logging.getLogger('absl').setLevel(logging.WARNING)
-    self._checkpointer = ocp.StandardCheckpointer()
-
-  def save(self, path: pathlib.Path, tree: Any) -> None:
-    import jax
-
-    hosts = jax.tree.map(np.asarray, tree)
-    try:
-      self._checkpointer.save(path.absolute(), hosts)
-      self._checkpointer.wait_until_finished()
-    except OSError:
-      raise
-    except Exception as error:  # a full disk comes as any of several types
-      raise OSError(_first_line(error)) from error
-
-  def restore(self, path: pathlib.Path, like: Any) -> Any:
-    import jax
-
-    hosts = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
-    restored = self._checkpointer.restore(path.absolute(), hosts)
-    for expected, leaf in zip(
-      jax.tree.leaves(hosts), jax.tree.leaves(restored), strict=True
-    ):
-      if leaf.shape != expected.shape or leaf.dtype != expected.dtype:
-        raise ValueError(
-          f'{leaf.dtype}{list(leaf.shape)} in place of '
-          f'{expected.dtype}{list(expected.shape)}'
-        )
-    return restored
+  logging.getLogger('absl').setLevel(logging.WARNING)
+  return ocp.StandardCheckpointer()
 
 
-_instance: list[_Orbax] = []
+def _save_models(path: pathlib.Path, tree: Any) -> None:
+  import jax
+
+  hosts = jax.tree.map(np.asarray, tree)
+  try:
+    _checkpointer().save(path.absolute(), hosts)
+    _checkpointer().wait_until_finished()
+  except OSError:
+    raise
+  except Exception as error:  # a full disk comes as any of several types
+    raise OSError(_first_line(error)) from error
 
 
-def _orbax() -> _Orbax:
-  if not _instance:
-    _instance.append(_Orbax())
-  return _instance[0]
+def _restore_models(path: pathlib.Path, like: Any) -> Any:
+  import jax
+
+  hosts = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like)
+  restored = _checkpointer().restore(path.absolute(), hosts)
+  for expected, leaf in zip(
+    jax.tree.leaves(hosts), jax.tree.leaves(restored), strict=True
+  ):
+    if leaf.shape != expected.shape or leaf.dtype != expected.dtype:
+      raise ValueError(
+        f'{leaf.dtype}{list(leaf.shape)} in place of '
+        f'{expected.dtype}{list(expected.shape)}'
+      )
+  return restored

@@ -6,7 +6,8 @@ and then.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import operator
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,7 @@ import numpy as np
 from jaxmu.attacks import interface, registry, scores, simulation
 from jaxmu.attacks.interface import Attack
 from jaxmu.states import EXCLUDED, RETAINED
-from jaxmu.terms import Term
-from jaxmu.testing.faults import Findings, Rule, enforce
+from jaxmu.testing import Findings, Rule, enforce
 
 _FPR = 0.2
 _REPEATS = 8
@@ -42,12 +42,9 @@ def _results(attack: Attack, arrays: Arrays) -> list[registry.AttackResult]:
 
 
 def _numbers(attack: Attack, arrays: Arrays) -> Numbers:
+  ends = operator.attrgetter('value', 'low', 'high')
   return {
-    (r.population, r.statistic): (
-      r.estimate.value,
-      r.estimate.low,
-      r.estimate.high,
-    )
+    (r.population, r.statistic): ends(r.estimate)
     for r in _results(attack, arrays)
   }
 
@@ -143,54 +140,43 @@ def _gaps(attack: Attack) -> dict[str, list[float]]:
   return gaps
 
 
-_ORDER = 'Do not read anything from the place of a row or column.'
-
-
-def _model_order(attack: Attack) -> Findings:
+def _order(attack: Attack, axis: int, thing: str) -> Findings:
+  """Numbers do not change if models (axis 0) or examples (1) are permuted."""
   arrays = _simulated(attack, shift=1.0)
-  order = np.random.default_rng(1).permutation(len(arrays['split']))
-  moved = {k: v if k == 'labels' else v[order] for k, v in arrays.items()}
-  yield from _compare(
-    _numbers(attack, arrays),
-    _numbers(attack, moved),
-    'only the order of the models differs',
-    _ORDER,
-    tolerance=1e-8,
-  )
-
-
-def _example_order(attack: Attack) -> Findings:
-  arrays = _simulated(attack, shift=1.0)
-  order = np.random.default_rng(2).permutation(len(arrays['labels']))
+  rng = np.random.default_rng(axis + 1)
+  place = rng.permutation(arrays['state'].shape[axis])
+  fixed = ('labels', 'split')[axis]
   moved = {
-    k: v[order] if k == 'labels' else v if k == 'split' else v[:, order]
-    for k, v in arrays.items()
+    key: value if key == fixed else value.take(place, min(axis, value.ndim - 1))
+    for key, value in arrays.items()
   }
   yield from _compare(
     _numbers(attack, arrays),
     _numbers(attack, moved),
-    'only the order of the examples differs',
-    _ORDER,
+    f'only the order of the {thing} differs',
+    'Do not read anything from the place of a row or column.',
     tolerance=1e-8,
   )
 
 
+def _model_order(attack: Attack) -> Findings:
+  yield from _order(attack, 0, 'models')
+
+
+def _example_order(attack: Attack) -> Findings:
+  yield from _order(attack, 1, 'examples')
+
+
 def _range(attack: Attack, found: Numbers, given: str) -> Findings:
   """Find numbers that are infinite, or shares outside [0, 1]."""
-  for population, statistic, value, term in _terms(attack, found):
+  for (population, statistic), (value, _, _) in found.items():
+    term = attack.term(statistic)
     share = term is not None and term.unit == 'fraction'
     if np.isinf(value) or (share and not (np.isnan(value) or 0 <= value <= 1)):
       yield (
         f'{statistic} of {population} models is {value} with {given}.',
         'Give NaN where a number cannot be computed.',
       )
-
-
-def _terms(
-  attack: Attack, found: Numbers
-) -> Iterable[tuple[str, str, float, Term | None]]:
-  for (population, statistic), (value, _, _) in found.items():
-    yield population, statistic, value, attack.term(statistic)
 
 
 def _two_classes(attack: Attack) -> Findings:
@@ -203,7 +189,8 @@ def _constant(attack: Attack) -> Findings:
   same = {k: np.zeros_like(v) for k, v in arrays.items() if 'logits' in k}
   found = _numbers(attack, {**arrays, **same})
   yield from _range(attack, found, 'constant scores')
-  for population, statistic, value, term in _terms(attack, found):
+  for (population, statistic), (value, _, _) in found.items():
+    term = attack.term(statistic)
     half = term is not None and term.better == 'half'
     if half and not (np.isnan(value) or abs(value - 0.5) < 1e-9):
       yield (
@@ -224,6 +211,26 @@ def _non_finite(attack: Attack) -> Findings:
   yield from _range(attack, found, 'scores that are not finite')
 
 
+def _unread(
+  attack: Attack, arrays: Arrays, hidden: np.ndarray, thing: str, remedy: str
+) -> Findings:
+  """Numbers do not depend on the scores of hidden entries, bool[P, N]."""
+  nan, huge = (
+    _numbers(
+      attack,
+      {
+        **arrays,
+        **{
+          key: np.where(hidden[..., None], value, arrays[key]).astype('f')
+          for key in ('logits', 'retrained_logits')
+        },
+      },
+    )
+    for value in (np.nan, 1e30)
+  )
+  yield from _compare(nan, huge, f'only scores of {thing} differ', remedy)
+
+
 def _excluded(attack: Attack) -> Findings:
   """Entries of state 3 that are not excluded in every model are not read."""
   arrays = _simulated(attack, shift=1.0)
@@ -232,18 +239,9 @@ def _excluded(attack: Attack) -> Findings:
   hidden[::2] = state[::2] == RETAINED
   hidden &= np.random.default_rng(4).random(state.shape) < 0.5
   state[hidden] = EXCLUDED
-  found = []
-  for value in (np.nan, 1e30):
-    changed = {**arrays, 'state': state}
-    for key in ('logits', 'retrained_logits'):
-      changed[key] = np.where(hidden[..., None], value, arrays[key]).astype('f')
-    found.append(_numbers(attack, changed))
-  yield from _compare(
-    found[0],
-    found[1],
-    'only scores of excluded entries differ',
-    'Leave out the entries whose state is 3.',
-  )
+  arrays['state'] = state
+  remedy = 'Leave out the entries whose state is 3.'
+  yield from _unread(attack, arrays, hidden, 'excluded entries', remedy)
 
 
 def _failed(attack: Attack) -> Findings:
@@ -251,20 +249,11 @@ def _failed(attack: Attack) -> Findings:
   arrays = _simulated(attack, shift=1.0)
   failed = np.zeros(len(arrays['split']), bool)
   failed[[3, 8]] = True
-  found = []
-  for value in (np.nan, 1e30):
-    changed = {**arrays, 'failed': failed, 'retrained_failed': failed}
-    for key in ('logits', 'retrained_logits'):
-      changed[key] = np.where(failed[:, None, None], value, arrays[key]).astype(
-        'f'
-      )
-    found.append(_numbers(attack, changed))
-  yield from _compare(
-    found[0],
-    found[1],
-    'only scores of failed models differ',
-    'Leave out the models whose state is 3 everywhere.',
-  )
+  arrays['failed'] = arrays['retrained_failed'] = failed
+  hidden = np.broadcast_to(failed[:, None], arrays['state'].shape)
+  remedy = 'Leave out the models whose state is 3 everywhere.'
+  yield from _unread(attack, arrays, hidden, 'failed models', remedy)
+  del arrays['retrained_failed']
   arrays['failed'] = np.ones_like(failed)
   for result in _results(attack, arrays):
     estimate = result.estimate
@@ -325,12 +314,4 @@ def check_attack(spec: Any, rules: Sequence[str] | None = None) -> None:
     >>> testing.check_attack('loss')
   """
   attack = registry.resolve(spec)
-  enforce(
-    'attack',
-    attack.name,
-    ATTACK_RULES,
-    attack,
-    rules=rules,
-    exempt=attack.card.exempt,
-    decisive=('card',),
-  )
+  enforce('attack', attack, ATTACK_RULES, rules)

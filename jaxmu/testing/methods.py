@@ -20,8 +20,7 @@ from jaxmu import hparams as hp
 from jaxmu import method as method_lib
 from jaxmu import methods, population
 from jaxmu.draws import Draws
-from jaxmu.testing import tiny_problem
-from jaxmu.testing.faults import Findings, Rule, enforce
+from jaxmu.testing import Findings, Rule, enforce, tiny_problem
 from jaxmu.types import Split
 
 BATCH = 8  # 20 retained examples: two full batches and a tail of four
@@ -97,7 +96,7 @@ class _Trial:
       splits = self._other_unread_sets(splits)
     return self._trainers[layout].run(self.members, keys, splits, starts)
 
-  def _other_unread_sets(self, splits: Split) -> Split:
+  def _other_unread_sets(self, splits: Split[np.ndarray]) -> Split[np.ndarray]:
     changes = {
       part: (getattr(splits, part) + 1) % tiny_problem.IMAGES
       for part in tiny_problem.SIZES
@@ -376,12 +375,4 @@ def check_method(spec: Any, rules: Sequence[str] | None = None) -> None:
     >>> testing.check_method('ft', rules=['counted_cost_is_positive'])
   """
   method = methods.get(spec)
-  enforce(
-    'method',
-    method.name,
-    METHOD_RULES,
-    _Trial(method),
-    rules=rules,
-    exempt=method.card.exempt,
-    decisive=('result_is_like_the_start',),  # later rules compare arrays
-  )
+  enforce('method', method, METHOD_RULES, rules, subject=_Trial(method))

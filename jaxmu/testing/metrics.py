@@ -15,7 +15,7 @@ from jaxmu.attacks import intervals
 from jaxmu.metrics import METRICS, interface
 from jaxmu.metrics.interface import Evaluated, Metric, Number
 from jaxmu.states import EXCLUDED, FORGOTTEN
-from jaxmu.testing.faults import Findings, Rule, enforce
+from jaxmu.testing import Findings, Rule, enforce
 
 MODELS, EXAMPLES, TRAINING, FORGET = 6, 60, 36, 12
 _LARGEST = float(np.finfo(np.float32).max)
@@ -183,10 +183,9 @@ def _model_order(metric: Metric) -> Findings:
   yield from _same(metric, population, moved, reason, _ORDER)
   before, after = (interface.run(metric, x) for x in (population, moved))
   for name, value in before.items():
-    other = after[name]
-    if not isinstance(value, np.ndarray) or not isinstance(other, np.ndarray):
-      continue
-    if not np.allclose(value[models], other, 1e-6, 1e-12, equal_nan=True):
+    if isinstance(value, np.ndarray) and not np.allclose(
+      value[models], np.asarray(after[name]), 1e-6, 1e-12, equal_nan=True
+    ):
       yield (
         f'{name} of a model changes though {reason}.',
         'Give numbers in the order of the models.',
@@ -250,8 +249,8 @@ def _repeat(metric: Metric) -> Findings:
         'Keep no state between calls, and seed what is random.',
       )
   for field in dataclasses.fields(Evaluated):
-    values = (getattr(p, field.name) for p in (before, population))
-    if field.type is np.ndarray and not np.array_equal(*values):
+    old, new = (getattr(p, field.name) for p in (before, population))
+    if isinstance(old, np.ndarray) and not np.array_equal(old, new):
       yield f'it changes {field.name} of its input.', 'Write to a copy.'
 
 
@@ -284,12 +283,4 @@ def check_metric(spec: Any, rules: Sequence[str] | None = None) -> None:
     >>> testing.check_metric('accuracy')
   """
   metric = METRICS.resolve(spec)
-  enforce(
-    'metric',
-    metric.name,
-    METRIC_RULES,
-    metric,
-    rules=rules,
-    exempt=metric.card.exempt,
-    decisive=('card',),
-  )
+  enforce('metric', metric, METRIC_RULES, rules)

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxmu import models
 from jaxmu.models import pytorch_names
-from jaxmu.testing.faults import Findings, Rule, enforce
+from jaxmu.testing import Findings, Rule, enforce
 from jaxmu.types import Array, Variables
 
 _BATCH = 4
@@ -275,11 +275,7 @@ def check_model(
     spec, num_classes=num_classes, image_shape=image_shape, options=options
   )
   name = spec if isinstance(spec, str) else getattr(spec, '__name__', '')
+  trial = _Trial(model, image_shape)
   enforce(
-    'model',
-    name or type(spec).__name__,
-    MODEL_RULES,
-    _Trial(model, image_shape),
-    rules=rules,
-    decisive=('logits',),
+    'model', name or type(spec).__name__, MODEL_RULES, rules, subject=trial
   )

@@ -5,6 +5,7 @@ network of two convolutions, 20 retained, 10 forgotten and 9 validation images.
 """
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxmu import models, population
@@ -26,13 +27,15 @@ def task(flip: bool = True) -> Task:
   label = np.arange(IMAGES) % CLASSES
   image = random.integers(0, 120, (IMAGES, 8, 8, 3))
   image = image + 40 * label[:, None, None, None]
-  dataset = Dataset(image.astype(np.uint8), label.astype(np.int32))
+  dataset = Dataset(
+    jnp.asarray(image, jnp.uint8), jnp.asarray(label, jnp.int32)
+  )
   transform = Transform((0.5,) * 3, (0.3,) * 3, flip=flip)
   model = models.build('tiny', num_classes=CLASSES)
-  return Task(jax.tree.map(jax.numpy.asarray, dataset), model, transform)
+  return Task(dataset, model, transform)
 
 
-def splits(size: int) -> Split:
+def splits(size: int) -> Split[np.ndarray]:
   """Return index sets of `size` members, different for each, i32[P, ...]."""
   rows = np.stack(
     [np.random.default_rng(p).permutation(IMAGES) for p in range(size)]
@@ -52,11 +55,11 @@ def keys(size: int) -> Key:
 def originals(size: int) -> Variables:
   """Return fresh models, one per member, leaves [P, ...]."""
   return jax.tree.map(
-    jax.numpy.asarray, population.initial_variables(task(), keys(size))
+    jnp.asarray, population.initial_variables(task(), keys(size))
   )
 
 
 def problem(flip: bool = True) -> Problem:
   """Return the problem of the first member."""
-  first = lambda tree: jax.tree.map(lambda x: jax.numpy.asarray(x[0]), tree)  # noqa: E731
+  first = lambda tree: jax.tree.map(lambda x: jnp.asarray(x[0]), tree)  # noqa: E731
   return Problem(task(flip), first(splits(1)), first(originals(1)))

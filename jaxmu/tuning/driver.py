@@ -28,9 +28,16 @@ from jaxmu import population as population_lib
 from jaxmu.data import datasets, splits
 from jaxmu.report import progress
 from jaxmu.study import job as job_lib
-from jaxmu.study import planner, stages, store
+from jaxmu.study import planner, stages, store, tuned
 from jaxmu.study.settings import Settings, Unlearner
-from jaxmu.tuning import objectives, records, samplers, selection, spaces, tuned
+from jaxmu.tuning import (
+  objectives,
+  page,
+  records,
+  samplers,
+  selection,
+  spaces,
+)
 from jaxmu.tuning.trials import Evaluator, Outcomes, Trial
 from jaxmu.types import Problem
 
@@ -79,9 +86,7 @@ def search_settings(settings: Settings) -> Settings:
   )
 
 
-def search_design(
-  settings: Settings, source: datasets.Source
-) -> splits.Design:
+def search_design(settings: Settings, source: datasets.Source) -> splits.Design:
   """Return the first forget set of as many splits as are searched and judged.
 
   Raises:
@@ -293,9 +298,7 @@ def _generations(settings: Settings, space: spaces.Space):
     yield _Proposed(0, 1, asked, [])
     return
   studies = [
-    samplers.Replay(
-      search.sampler, search.seed + k, space, _pruned(settings)
-    )
+    samplers.Replay(search.sampler, search.seed + k, space, _pruned(settings))
     for k in range(count)
   ]
   sizes = samplers.generations(search.trials, generation_size(settings))
@@ -335,9 +338,7 @@ def grid_settings(
   ]
 
 
-def inert(
-  job: job_lib.Job, method: Any, setting: Mapping[str, Any]
-) -> str:
+def inert(job: job_lib.Job, method: Any, setting: Mapping[str, Any]) -> str:
   """Say why a setting leaves out what its method is named after; '' if not."""
   if method.card.inert is None:
     return ''
@@ -358,7 +359,9 @@ def _rows(
   for t, ((study, one), trial) in enumerate(
     zip(proposed.asked, trials, strict=True)
   ):
-    inside = [k for k, (owner, _) in enumerate(proposed.asked) if owner == study]
+    inside = [
+      k for k, (owner, _) in enumerate(proposed.asked) if owner == study
+    ]
     number = one.trial.number if hasattr(one, 'trial') else inside.index(t)
     state = why[t] or 'complete'
     if not np.isfinite(norms[t]):
@@ -416,10 +419,10 @@ def _choose(
     'default': float(usual),
     'original': judge.untouched(everyone),
   }
-  path = tuned.write(
-    tuned.folder(job.folder, method.name) / tuned.NAME,
-    settings_file(job, settings, one, choice, judged, rows),
-  )
+  content = settings_file(job, settings, one, choice, judged, rows)
+  folder = tuned.folder(job.folder, method.name)
+  path = tuned.write(folder / tuned.NAME, content)
+  page.write(folder, rows, choice, space, judged, content)
   bars.line(
     f'{method.name}: norm {choice.norm:.4f} of the chosen setting, '
     f'{judged["default"]:.4f} of the default, {judged["original"]:.4f} of the '
@@ -455,7 +458,9 @@ def settings_file(
     'search': {
       **dataclasses.asdict(settings.search),
       'space': {k: str(v) for k, v in settings.search_space.items()},
-      'grid': {k: list(np.atleast_1d(v)) for k, v in settings.search_grid.items()},
+      'grid': {
+        k: list(np.atleast_1d(v)) for k, v in settings.search_grid.items()
+      },
       'failed': sum(row.failed for row in rows),
       'cannot_win': sum(not row.failed and not row.usable for row in rows),
       'seconds': round(sum(row.seconds for row in rows), 1),
@@ -466,3 +471,83 @@ def settings_file(
     'versions': job_lib.versions(),
     'hardware': job_lib.hardware_facts(),
   }
+
+
+def plan_text(settings: Settings) -> str:
+  """Describe a search: trials, models, programs, time and disk.
+
+  Raises:
+    ValueError: the search cannot be made.
+  """
+  plans = [method_space(settings, one) for one in settings.unlearners]
+  lines: list[str] = []
+  job = open_search(settings, lines.append)
+  search = settings.search
+  count = search.initialisations + search.judges
+  trained = sum(step.missing for step in planner.plan_steps(job))
+  lines.append(
+    f'baselines      {count} original'
+    + (' and as many retrained models' if settings.retrained.train else '')
+    + f', {trained} models still to train'
+  )
+  for one, space in zip(settings.unlearners, plans, strict=True):
+    lines += _plan_lines(settings, one, space)
+  work = planned_work(job, settings)
+  speed = planner.images_per_second(job)
+  lines.append(f'work           {work:.3g} forward passes of one image')
+  if speed:
+    lines.append(
+      f'time           about {planner.duration(work / (3 * speed))} at the '
+      f'{speed:,.0f} images/s measured on this machine, without compilation'
+    )
+  else:
+    lines.append(
+      'time           not known: python -m jaxmu.main --plan with the same '
+      'configuration measures the speed of this machine'
+    )
+  lines.append(
+    f'disk           {planner.bytes_to_write(planner.plan_steps(job)):,} bytes '
+    f'of models and a few kB per generation in {job.folder}'
+  )
+  return '\n'.join(lines)
+
+
+def _plan_lines(
+  settings: Settings, one: Unlearner, space: spaces.Space
+) -> list[str]:
+  search = settings.search
+  name = methods.get(one.method).name
+  per_study = search.trials
+  if settings.search_grid:
+    per_study = len(grid_settings(settings.search_grid, space))
+  trials = per_study * search.initialisations
+  judged = search.finalists * search.judges
+  return [
+    f'{name:<15}{trials} trials: {per_study} for each of '
+    f'{search.initialisations} initialisations, '
+    f'{"all of a grid" if settings.search_grid else search.sampler}; '
+    f'the best {search.finalists} judged on {search.judges} others: '
+    f'{trials + judged + search.judges} models, '
+    f'{programs(one, space, settings)} programs',
+    *(f'{"":<15}  {n} in {_words(kind)}' for n, kind in space.searched.items()),
+  ]
+
+
+def programs(one: Unlearner, space: spaces.Space, settings: Settings) -> int:
+  """Return how many programs a search compiles: one per static choice."""
+  count = 1
+  for field in hp.declared(methods.get(one.method).Hparams):
+    kind = space.searched.get(field.name)
+    if hp.is_static(field) and hasattr(kind, 'choices'):
+      count *= len(kind.choices)
+    elif hp.is_static(field) and field.name in settings.search_grid:
+      count *= len(settings.search_grid[field.name])
+  return count
+
+
+def _words(kind: Any) -> str:
+  if hasattr(kind, 'choices'):
+    return f'{list(kind.choices)}'
+  return f'[{kind.low:g}, {kind.high:g}]' + (
+    ', logarithmic' if kind.log else ''
+  )

@@ -110,9 +110,7 @@ def update_journal(
     _append(path, rows, space)
 
 
-def _append(
-  path: pathlib.Path, rows: Sequence[TrialRow], space: Space
-) -> None:
+def _append(path: pathlib.Path, rows: Sequence[TrialRow], space: Space) -> None:
   _drop_partial_line(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   storage = optuna.storages.JournalStorage(

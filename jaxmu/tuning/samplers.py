@@ -1,7 +1,8 @@
 """Samplers: which settings a search tries next, by Optuna's ask-and-tell.
 
-  reference   NSGA-III as in the benchmark (arXiv 2410.01276): 50 random trials
-              and an evolved generation of 50, parameters without effect included
+  reference   NSGA-III as in the benchmark (arXiv 2410.01276): 50 random
+              trials and an evolved generation of 50; parameters without any
+              effect are searched too
   tpe         multi-objective TPE
   random      independent draws
 

@@ -19,7 +19,7 @@ import optuna
 from optuna import distributions
 
 from jaxmu import hparams as hp
-from jaxmu.study import recipes
+from jaxmu import terms
 
 # The share of the epochs of training that unlearning may take.
 BUDGET = 0.2
@@ -139,7 +139,7 @@ def check_name(name: str, cls: type, where: str) -> None:
   names = [field.name for field in hp.declared(cls)]
   if name not in names:
     raise ValueError(
-      f'{where}.{name} is unknown; {recipes.nearest(name, names)}choose from: '
+      f'{where}.{name} is unknown; {terms.nearest(name, names)}choose from: '
       f'{", ".join(names)}'
     )
 

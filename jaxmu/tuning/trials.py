@@ -25,8 +25,8 @@ from jaxmu.attacks import log_odds, single_model
 from jaxmu.metrics import indiscernibility
 from jaxmu.population import Predictions, Predictor, Trained, Trainer
 from jaxmu.report import progress
-from jaxmu.study import job as job_lib
 from jaxmu.study import execution, stages, store
+from jaxmu.study import job as job_lib
 from jaxmu.types import Split, Variables
 
 
@@ -118,7 +118,9 @@ class Evaluator:
         "config.search.objective='no_oracle'"
       )
     everyone = np.arange(self.size)
-    return self._measure_all(stages.read_models(self._job, population, everyone))
+    return self._measure_all(
+      stages.read_models(self._job, population, everyone)
+    )
 
   def evaluate(self, trials: Sequence[Trial], title: str) -> Outcomes:
     """Train and measure trials, or read what is stored of them.
@@ -200,7 +202,9 @@ class Evaluator:
     # each device the same number of epochs.
     devices = job.layout.devices
     padded = np.minimum(np.arange(size), count - 1)
-    dealt = np.concatenate([np.arange(size)[k::devices] for k in range(devices)])
+    dealt = np.concatenate(
+      [np.arange(size)[k::devices] for k in range(devices)]
+    )
     order, real = padded[dealt], dealt < count
     chosen = np.asarray(initialisations)[order]
     members = stages.select_members(self._members, chosen)
@@ -232,7 +236,9 @@ class Evaluator:
   def _measure_all(self, variables: Variables) -> Outcomes:
     return self._measure(variables, np.arange(self.size))
 
-  def _measure(self, variables: Variables, initialisation: np.ndarray) -> Outcomes:
+  def _measure(
+    self, variables: Variables, initialisation: np.ndarray
+  ) -> Outcomes:
     members = stages.select_members(self._members, initialisation)
     sets = job_lib.index_sets(self._job.design, members)
     index = np.concatenate([sets.retain, sets.forget, sets.val], axis=1)

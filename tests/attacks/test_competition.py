@@ -67,7 +67,7 @@ def test_worked_example():
 
 def test_rates_of_zero_count_for_nothing_alone_and_everything_together():
   fpr, fnr = np.array([0.0, 0.0, 0.2, 0.5]), np.array([0.0, 0.3, 0.0, 0.5])
-  got = competition.epsilon(fpr, fnr, 1e-5)
+  got = competition.epsilon(fpr, fnr)
   np.testing.assert_array_equal(got, [math.inf, 0.0, 0.0, 0.0])
 
 

@@ -43,6 +43,19 @@ def naive_rmia(phi, state, group, rule, a, gamma):
   return out
 
 
+@pytest.mark.filterwarnings('error')
+@pytest.mark.parametrize('rule', ['online', 'offline'])
+def test_missing_scores_and_references_give_no_warning(small, rule):
+  score, state, group = (x.copy() for x in small)
+  state[group != 0, 0] = 0  # no reference is left for this example
+  state[3] = 3
+  score[3] = np.nan  # a failed model
+  score[:, 29] = 800.0
+  for a in (0.3, 1.0):
+    got, valid = rmia.rmia(score, state, group, rule=rule, a=a)
+    assert valid.any() and not valid[3].any() and np.isnan(got[3]).all()
+
+
 @pytest.mark.parametrize('rule', ['online', 'offline'])
 @pytest.mark.parametrize('gamma', [1.0, 2.0])
 def test_equals_the_definition_up_to_the_tie_break(small, rule, gamma):

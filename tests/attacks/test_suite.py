@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import special
 
 from jaxmu.attacks import (
   likelihood,
@@ -258,6 +259,40 @@ def test_wrong_input_says_what_was_expected():
   for arrays, message in cases:
     with pytest.raises(ValueError, match=message):
       scores.from_arrays(arrays)
+
+
+def test_probabilities_are_converted_where_named_and_refused_elsewhere():
+  arrays = make_arrays()
+  z = arrays['logits'].astype(np.float64)
+  log_p = special.log_softmax(z, axis=-1)
+  logits = scores.from_arrays(arrays).unlearned
+  others = {
+    'log-probabilities': changed(logits=log_p),
+    'probabilities': changed(logits=None, probabilities=np.exp(log_p)),
+  }
+  for name, other in others.items():
+    one = scores.from_arrays(other).unlearned
+    for key, value in {'log_odds': logits.log_odds, **logits.signals}.items():
+      got = one.log_odds if key == 'log_odds' else one.signals[key]
+      np.testing.assert_allclose(got, value, 1e-5, 1e-9, err_msg=name)
+  # The smallest numbers of a type stand for 0.
+  hard = np.eye(3, dtype=np.float32)[np.argmax(z, axis=-1)]
+  one = scores.from_arrays(changed(logits=None, probabilities=hard)).unlearned
+  assert np.isfinite(one.log_odds).all() and one.log_odds.max() > 80
+  missing = hard.copy()
+  missing[0, 0] = np.nan
+  for key, half in (('logits', np.float16), ('retrained_logits', np.float32)):
+    for values in (np.exp(log_p), missing):
+      with pytest.raises(ValueError, match=f'{key} are prob.*before the soft'):
+        scores.from_arrays(changed(**{key: values.astype(half)}))
+  for values, message in (
+    (z, "probabilities are none: .*name logits 'logits'"),
+    (np.exp(log_p), 'both logits and probabilities are given'),
+    (hard.astype(int), 'floating-point'),
+  ):
+    kept = arrays['logits'] if 'both' in message else None
+    with pytest.raises(ValueError, match=message):
+      scores.from_arrays(changed(logits=kept, probabilities=values))
 
 
 def test_few_splits_and_lonely_examples_are_warned_about():

@@ -1,5 +1,6 @@
 """Forget sets by class, file and difficulty; refused forget sets."""
 
+import functools
 import types
 
 import numpy as np
@@ -27,8 +28,8 @@ def test_impossible_forget_sets_are_refused():
     lambda forget: splits.with_forget(TRAIN, forget=np.array(forget), val=VAL),
     [
       ([], 'empty'),
-      ([1, 3, 1], 'repeats 1 indices, first 1'),
-      ([1, 2], '1 indices .* first 2'),
+      ([1, 3, 1], 'repeats 1 '),
+      ([1, 2], 'holds 1 .* first 2'),
       ([1, 99], 'first 99'),
       ([-1], 'first -1'),
       (TRAIN, 'nothing is left'),
@@ -50,7 +51,7 @@ def test_index_files_of_both_kinds(tmp_path):
   binary = tmp_path / 'forget.npy'
   np.save(binary, np.array([3, 9], np.int32))
   for path in (text, binary):
-    assert splits.from_file(path, num_dev=10).tolist() == [3, 9]
+    assert splits.read_indices(path, num_dev=10).tolist() == [3, 9]
 
 
 def test_index_files_of_other_programs(tmp_path, monkeypatch):
@@ -58,7 +59,7 @@ def test_index_files_of_other_programs(tmp_path, monkeypatch):
   np.savetxt(tmp_path / 'saved.txt', np.array([3, 9]))
   (tmp_path / 'marked.txt').write_bytes(b'\xef\xbb\xbf3\r\n9\r\n')
   for name in ('saved.txt', 'marked.txt'):
-    assert splits.from_file(f'~/{name}', num_dev=10).tolist() == [3, 9], name
+    assert splits.read_indices(f'~/{name}', num_dev=10).tolist() == [3, 9], name
   read = []
   for text in (
     '1_0',
@@ -72,7 +73,7 @@ def test_index_files_of_other_programs(tmp_path, monkeypatch):
   ):
     (tmp_path / 'odd.txt').write_text(text)
     try:
-      read.append((text, splits.from_file('~/odd.txt', num_dev=100)))
+      read.append((text, splits.read_indices('~/odd.txt', num_dev=100)))
     except ValueError as error:
       assert 'odd.txt' in str(error) and len(str(error)) < 300
   assert not read
@@ -80,34 +81,74 @@ def test_index_files_of_other_programs(tmp_path, monkeypatch):
 
 def test_bad_index_files_are_named(tmp_path):
   for path in (tmp_path / 'absent.txt', tmp_path):
-    with pytest.raises(ValueError, match='does not exist, or is a folder'):
-      splits.from_file(path, num_dev=10)
+    with pytest.raises(ValueError, match='does not exist|is a folder'):
+      splits.read_indices(path, num_dev=10)
   text = tmp_path / 'words.txt'
   text.write_text('3\nfour\n')
   with pytest.raises(ValueError, match='words.txt.*four'):
-    splits.from_file(text, num_dev=10)
+    splits.read_indices(text, num_dev=10)
   binary = tmp_path / 'floats.npy'
   np.save(binary, np.array([0.5]))
   with pytest.raises(ValueError, match='float64'):
-    splits.from_file(binary, num_dev=10)
+    splits.read_indices(binary, num_dev=10)
   with binary.open('wb') as file:
     np.savez(file, index=np.array([3]))
   with pytest.raises(ValueError, match='floats.npy is an archive'):
-    splits.from_file(binary, num_dev=10)
+    splits.read_indices(binary, num_dev=10)
   np.save(binary, np.array([0.5]))
   binary.write_bytes(binary.read_bytes()[:20])
   with pytest.raises(ValueError, match='floats.npy'):
-    splits.from_file(binary, num_dev=10)
+    splits.read_indices(binary, num_dev=10)
   for index in (10, -1):
     text.write_text(f'3\n{index}\n')
     with pytest.raises(ValueError, match=rf'words.txt.*0\.\.9, first {index}'):
-      splits.from_file(text, num_dev=10)
+      splits.read_indices(text, num_dev=10)
+
+
+def test_every_line_of_an_index_file(tmp_path):
+  path = tmp_path / 'ids.txt'
+  read = functools.partial(splits.read_indices, num_dev=100)
+  path.write_bytes('\ufeff# a request\n7  # one\n\n3\n'.encode())
+  assert read(path).tolist() == [7, 3]
+  np.savetxt(path, [5, 1])
+  assert read(path).tolist() == [5, 1]
+  np.save(tmp_path / 'ids.npy', np.array([9, 2]))
+  assert read(tmp_path / 'ids.npy').tolist() == [9, 2]
+  wrong = []
+  for text, words in {
+    '': ('empty',),
+    '# nothing\n': ('empty',),
+    '3\n1_0\n': ('line 2', "'1_0'", 'one integer per line'),
+    '3 4\n': ('line 1', "'3 4'"),
+    '1.5\n': ("'1.5'",),
+    '3\n100\n': ('100', '0..99'),
+    '-1\n': ('-1', '0..99'),
+    '9' * 17: ('outside 0..99',),
+    '3\n3\n': ('repeats 3',),
+    'inf\n': ("'inf'",),
+  }.items():
+    path.write_text(text)
+    with pytest.raises(ValueError) as caught:
+      read(path)
+    message = str(caught.value)
+    wrong += [(text, message) for word in words if word not in message]
+  assert not wrong
+  with pytest.raises(ValueError, match='does not exist'):
+    read(tmp_path / 'no')
+  with pytest.raises(ValueError, match='is a folder'):
+    read(tmp_path)
+  path.write_bytes(b'\xff\xfe3\x00')
+  with pytest.raises(ValueError, match='cannot be read'):
+    read(path)
+  np.save(tmp_path / 'ids.npy', np.array([0.5]))
+  with pytest.raises(ValueError, match='integers'):
+    read(tmp_path / 'ids.npy')
 
 
 def test_refused_forget_sets_name_the_file(tmp_path):
   path = tmp_path / 'twice.txt'
   path.write_text('3\n3\n')
-  with pytest.raises(ValueError, match='twice.txt.*repeats 1'):
+  with pytest.raises(ValueError, match='twice.txt.*repeats 3 .1 repeated'):
     splits.main_split(np.zeros(40, int), 30, how=f'file:{path}')
 
 
@@ -173,7 +214,7 @@ def _scores(num_examples=40):
 @pytest.mark.parametrize('how', ['random', 'class:1', 'file', 'most', 'least'])
 def test_main_split_keeps_training_and_validation(tmp_path, how):
   label = np.arange(40) % 4
-  plain_split = splits.random_main_split(30)
+  plain_split = splits.main_split(label, 30)
   train = np.concatenate([plain_split.retain[0], plain_split.forget[0]])
   chosen = np.sort(train)[4:8]
   log_odds, state = _scores()

@@ -21,9 +21,18 @@ def run(tmp_path, monkeypatch, capsys):
 
   def call(*argv):
     capsys.readouterr()
-    status = prepare.main([str(arg) for arg in argv])
+    status, line = 0, ''
+    try:
+      prepare.main([str(arg) for arg in argv])
+    except SystemExit as end:
+      status, line = 1, f'{end.code}\n'
+      assert len(line.splitlines()) == 1
     captured = capsys.readouterr()
-    return status, captured.out, captured.err
+    if status:
+      return status, captured.out, captured.err + line
+    lines = captured.err.splitlines(keepends=True)
+    warned = [one for one in lines if one.startswith('Warning: ')]
+    return 0, captured.out + ''.join(warned), ''
 
   return call
 
@@ -375,7 +384,7 @@ def test_official_set_from_archives_of_the_user(run, tmp_path, monkeypatch):
   )
   assert status == 0
   assert 'mnist: 30 + 10 examples of 32 x 32, 10 classes' in out
-  assert 'warning: MNIST is not the official set' in out
+  assert 'Warning: MNIST is not the official set' in out
 
 
 def test_copy_that_is_there_is_named_and_replaced_on_request(
@@ -456,7 +465,7 @@ def test_left_out_faces_are_listed(run, tmp_path):
     'utkface', '--manual_dir', tmp_path / 'manual', '--any_size'
   )
   assert status == 0
-  assert 'left out 1 files with malformed names:\n  who_0_0_x.jpg' in out
+  assert 'left out 1 file with malformed names:\n  who_0_0_x.jpg' in out
 
 
 def test_digits_need_nothing(run):

@@ -218,7 +218,8 @@ def _probe(model: Any, transform: Any) -> Any:
     task = Task(dataset, model, transform)
     first = rules.FIRST['probe']
     index = jnp.arange(first, first + rules.SIZES['probe'])
-    return forward.clean_eval_logits(task, variables, index)
+    images = forward.clean_images(task, index, forward.dtype_of(variables))
+    return forward.eval_logits(task, variables, images)
 
   return jax.jit(logits)
 

@@ -50,9 +50,6 @@ def test_scalars(recorded):
   np.testing.assert_allclose(
     retention.accuracy_ratio(u1, u2), recorded['scal_retention'], rtol=1e-15
   )
-  np.testing.assert_allclose(
-    retention.sape(u1, u3), recorded['scal_sape'], rtol=1e-14
-  )
   got = [cost.rte(r, u) for u, r in zip(u2, u3, strict=True)]
   np.testing.assert_allclose(got, recorded['scal_rte'], rtol=1e-15)
 
@@ -111,7 +108,6 @@ def test_distances(recorded, golden_folder):
   for measure, recorded_name, rtol in (
     (distances.relative_l2, 'relative', 1e-12),
     (distances.l2, 'l2', 1e-12),
-    (distances.normalised_l2, 'normalized', 1e-6),  # accumulated in float32
   ):
     found = measure(first, second)
     np.testing.assert_allclose(found, recorded[f'dist_{recorded_name}'], rtol)

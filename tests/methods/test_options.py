@@ -13,6 +13,7 @@ from jaxmu import methods
 from jaxmu.method import Sizes
 from jaxmu.methods import euk, prmq, rni, salun
 from jaxmu.methods.parts import forward, training, weights
+from jaxmu.models import pytorch_names
 from jaxmu.testing import tiny_problem
 from tests.methods import small
 
@@ -174,7 +175,7 @@ def test_rni_trains_the_chosen_alone():
   names = {'num_epochs': 1, 'fine_num_epochs': 0, 'reset_num_epochs': 1}
   found, _ = small.run('rni', **names, learning_rate=0.1)
   prepared, state = small.state('rni', **names)
-  tensors = weights.torch_tensors(small.problem().task.model)
+  tensors = pytorch_names.parameters(small.problem().task.model)
   before = weights.by_path(state.variables['params'])
   after = weights.by_path(found['params'])
   for tensor, on in zip(tensors, prepared.trained[0], strict=True):

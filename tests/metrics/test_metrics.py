@@ -61,15 +61,11 @@ def test_no_ratio_to_an_accuracy_of_zero():
   np.testing.assert_array_equal(found.retain, [1.0, 0.0, 1.0, np.nan])
 
 
-def test_tug_of_war_and_sape():
+def test_tug_of_war():
   new = (np.array(0.9), np.array(0.5), np.array(0.6))
   ref = (np.array(1.0), np.array(0.8), np.array(0.6))
   assert retention.tug_of_war(new, ref) == pytest.approx(0.9 * 0.7)
   assert retention.tug_of_war(ref, ref) == 1.0
-  np.testing.assert_allclose(
-    retention.sape(np.array([1.0, 0.0, 0.0]), np.array([3.0, 0.0, 0.2])),
-    [50.0, 0.0, 100.0],
-  )
 
 
 def test_indiscernibility_and_its_noise_floor():
@@ -111,12 +107,6 @@ def test_parameter_distances():
   assert distances.norm(first) == 5.0
   assert distances.l2(first, second) == 5.0
   assert distances.relative_l2(first, second) == 1.0
-  cosine = 32 / (5 * 8)
-  assert distances.normalised_l2(first, second) == pytest.approx(
-    math.sqrt(2 - 2 * cosine)
-  )
-  tripled = {'a': 3 * first['a'], 'b': {'c': 3 * first['b']['c']}}
-  assert distances.normalised_l2(first, tripled) == pytest.approx(0, abs=1e-15)
 
 
 def test_distances_of_live_weights_alone():
@@ -136,10 +126,6 @@ def test_distances_of_live_weights_alone():
     (distances.norm(first, live), length(a)),
     (distances.l2(first, second, live), length(a - b)),
     (distances.relative_l2(first, second, live), length(a - b) / length(a)),
-    (
-      distances.normalised_l2(first, second, live),
-      length(a / length(a) - b / length(b)),
-    ),
   ):
     assert found == pytest.approx(expected, rel=1e-12)
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxmu.models.conv import choose, patches, winograd
-from jaxmu.models.conv import slices as slices_lib
+from jaxmu.models.conv import choose, parts, winograd
 
 WIDTH, BATCH = 3, 4
 # Every kind of layer of ResNet-18 at 32x32 (the stem on a smaller map, for
@@ -161,7 +160,7 @@ def test_gradient_inside_a_scan_has_no_slow_convolution(impl):
   ('name', 'impl'), [('stem', 'blocks'), ('stage2', 'winograd')]
 )
 def test_slices_of_the_batch_add_up(x64, monkeypatch, name, impl):
-  monkeypatch.setattr(slices_lib, 'NUMBERS', 16 * 4 * 4 * WIDTH)
+  monkeypatch.setattr(parts, 'NUMBERS', 16 * 4 * 4 * WIDTH)
   x, kernel, dy, options = _layer(name)
   x, dy = jnp.tile(x, (12, 1, 1, 1)), jnp.tile(dy, (12, 1, 1, 1))
   x = x * jnp.arange(48.0).reshape(-1, 1, 1, 1)
@@ -180,9 +179,9 @@ def test_slices_of_the_batch_add_up(x64, monkeypatch, name, impl):
 def test_slices_are_large_or_whole(monkeypatch, batch, most, slices):
   monkeypatch.setattr(jax, 'default_backend', lambda: 'cpu')
   x = jnp.arange(batch * 3).reshape(batch, 3)
-  cut = slices_lib.split_batch(x, most)
+  cut = parts.split_batch(x, most)
   assert cut.shape == (slices, batch // slices, 3)
-  np.testing.assert_array_equal(slices_lib.join_batch(cut), x)
+  np.testing.assert_array_equal(parts.join_batch(cut), x)
 
 
 @pytest.mark.parametrize('impl', IMPLS)
@@ -251,7 +250,7 @@ def test_live_taps_are_those_that_meet_pixels():
     pixels = np.pad(np.ones(size), padding)
     windows = np.lib.stride_tricks.sliding_window_view(pixels, taps)[::stride]
     live = np.flatnonzero(windows.any(0))
-    ours = patches.live_taps(size, taps, stride, padding)
+    ours = parts.live_taps(size, taps, stride, padding)
     assert list(ours) == list(live), (size, taps, stride)
 
 
@@ -265,3 +264,19 @@ def test_refuses_other_channels():
   x, kernel, _, options = _layer('stage4')
   with pytest.raises(ValueError, match='3 channels'):
     choose.conv(x, kernel[:, :, :2], **options)
+
+
+@pytest.mark.parametrize('shape', [(6, 3, 4), (6, 4, 3), (6, 1, 5), (6, 5, 1)])
+def test_a_linear_product_equals_the_sum_of_outer_products(x64, shape):
+  count, inputs, outputs = shape
+  rng = np.random.default_rng(0)
+  x = rng.standard_normal((2, count // 2, inputs))
+  kernel = rng.standard_normal((inputs, outputs))
+  dy = rng.standard_normal((2, count // 2, outputs))
+  y, pull = jax.vjp(parts.product, jnp.asarray(x), jnp.asarray(kernel))
+  dx, dkernel = pull(jnp.asarray(dy))
+  flat = x.reshape(count, inputs), dy.reshape(count, outputs)
+  outer = sum(np.outer(a, b) for a, b in zip(*flat, strict=True))
+  np.testing.assert_allclose(y, x @ kernel, rtol=1e-12)
+  np.testing.assert_allclose(dkernel, outer, rtol=1e-12)
+  np.testing.assert_allclose(dx, dy @ kernel.T, rtol=1e-12)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxmu.models.conv import depthwise, slices
+from jaxmu.models.conv import depthwise, parts
 
 CHANNELS = 5
 
@@ -51,7 +51,7 @@ def test_slices_of_the_batch_add_up(x64, monkeypatch):
   x, kernel, dy = _draw(4, 1)
   x, dy = (jnp.repeat(a, 4, axis=0) for a in (x, dy))
   x = x * jnp.arange(12.0).reshape(-1, 1, 1, 1)
-  monkeypatch.setattr(slices, 'NUMBERS', 2 * 4 * 4 * CHANNELS)
+  monkeypatch.setattr(parts, 'NUMBERS', 2 * 4 * 4 * CHANNELS)
   for a, b in zip(
     _all('auto', 1, x, kernel, dy),
     _all('library', 1, x, kernel, dy),

@@ -14,8 +14,8 @@ from jaxmu import method as method_lib
 from jaxmu import methods, models
 from jaxmu.draws import Draws
 from jaxmu.models import custom, pytorch_names
+from jaxmu.testing import tiny_problem
 from jaxmu.types import Problem
-from tests import tiny_problem
 
 SHAPE = (8, 8, 3)
 CLASSES = tiny_problem.CLASSES

@@ -48,4 +48,6 @@ def _row(method, metric, value, retrained, half_width):
     retrained=retrained,
     gap=value - retrained,
     n=16,
+    gap_low=value - retrained - half_width,
+    gap_high=value - retrained + half_width,
   )

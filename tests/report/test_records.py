@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jaxmu import files
+from jaxmu.attacks import intervals
 from jaxmu.report import results as results_lib
 from tests.report import results
 
@@ -17,7 +18,9 @@ from tests.report import results
 def test_csv_has_exactly_the_promised_columns(tmp_path):
   main = results_lib.write_csv(tmp_path / 'a.csv', [])
   other = results_lib.write_csv(tmp_path / 'b.csv', [], results_lib.Observation)
-  assert main.read_text() == ('method,metric,value,low,high,retrained,gap,n\n')
+  assert main.read_text() == (
+    'method,metric,value,low,high,retrained,gap,n,gap_low,gap_high\n'
+  )
   assert other.read_text() == 'method,metric,cluster,value\n'
 
 
@@ -33,8 +36,39 @@ def test_csv_round_trip_is_exact(tmp_path):
   assert len(got) == len(rows)
   for a, b in zip(got, rows, strict=True):
     assert (a.method, a.metric, a.n) == (b.method, b.metric, b.n)
-    for name in ('value', 'low', 'high', 'retrained', 'gap'):
+    for name in (
+      *('value', 'low', 'high', 'retrained', 'gap', 'gap_low', 'gap_high'),
+    ):
       np.testing.assert_array_equal(getattr(a, name), float(getattr(b, name)))
+
+
+def test_rows_carry_the_interval_of_the_paired_difference():
+  rng = np.random.default_rng(0)
+  shared = rng.normal(0.8, 0.1, 8)
+  values = {
+    'retrain': shared,
+    'msg': shared + rng.normal(0.02, 0.001, 8),
+    'ct': shared[:7],
+  }
+  numbers = {
+    name: {'fa': intervals.over_splits(value)} for name, value in values.items()
+  }
+  excess = intervals.over_splits(rng.normal(0.1, 0.01, 8))
+  numbers['msg'] |= {
+    'x_auc': intervals.over_splits(shared),
+    'excess_x_auc': excess,
+  }
+  rows = {(r.method, r.metric): r for r in results_lib.rows(numbers)}
+  row, null = rows['msg', 'fa'], rows['retrain', 'fa']
+  paired = intervals.over_splits(values['msg'] - shared)
+  assert (row.gap_low, row.gap_high) == (paired.low, paired.high)
+  # The intervals of the two numbers overlap; that of the difference excludes 0.
+  assert row.low < null.value < row.high and results_lib.differs(row)
+  assert math.isnan(rows['ct', 'fa'].gap_low)  # other splits
+  assert math.isnan(null.gap_low) and not results_lib.differs(null)
+  for name in ('x_auc', 'excess_x_auc'):
+    assert rows['msg', name].gap_low == excess.low
+  assert rows['msg', 'excess_x_auc'].retrained == 0.0
 
 
 def test_observations_round_trip(tmp_path):

@@ -13,6 +13,7 @@ def config(workdir: pathlib.Path, **changes: Any):
   found.workdir = str(workdir)
   found.model = {'name': 'tiny', 'options': {}, 'precision': 'float32'}
   found.splits.num_splits = 8
+  found.splits.pool = 640
   found.train.num_epochs = 2
   found.unlearn.hparams.num_epochs = 1
   found.timing.repeats = 1

@@ -8,7 +8,7 @@ import pytest
 
 from jaxmu import population
 from jaxmu.study import execution
-from tests import tiny_problem
+from jaxmu.testing import tiny_problem
 
 FULL = jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory: 12 bytes')
 

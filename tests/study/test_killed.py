@@ -1,76 +1,88 @@
 """A run that is killed at any moment and started again ends the same."""
 
-import os
 import pathlib
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
-DEADLINE = 240  # seconds to wait for a file before the test gives up
 
-COMMAND = [
-  *(sys.executable, '-m', 'jaxmu.main', '--config=configs/msg_resnet.py'),
+ARGUMENTS = [
+  '--config=configs/msg_resnet.py',
   '--config.model.name=tiny',
   '--config.model.options={}',
   '--config.splits.num_splits=8',
+  '--config.splits.pool=640',
   '--config.train.num_epochs=2',
   '--config.unlearn.hparams.num_epochs=1',
   '--config.timing.repeats=1',
   '--config.run.shard=4',
 ]
 
+# The child kills itself when `jaxmu.files` is to write a path, or has just
+# written it: polling from outside would miss what lives for milliseconds.
+KILLED = """
+import fnmatch, os, runpy, signal, sys
+from jaxmu import files
 
-def _start(workdir: pathlib.Path) -> subprocess.Popen:
-  environment = dict(os.environ, PYTHONPATH=str(ROOT))
-  return subprocess.Popen(
-    [*COMMAND, f'--config.workdir={workdir}'],
+function, moment, pattern = sys.argv[1:4]
+del sys.argv[1:4]
+write = getattr(files, function)
+
+def killing(*args):
+  paths = [str(arg) for arg in args if isinstance(arg, os.PathLike)]
+  hit = bool(fnmatch.filter(paths, pattern))
+  if hit and moment == 'before':
+    os.kill(os.getpid(), signal.SIGKILL)
+  result = write(*args)
+  if hit:
+    os.kill(os.getpid(), signal.SIGKILL)
+  return result
+
+setattr(files, function, killing)
+runpy.run_module('jaxmu.main', run_name='__main__', alter_sys=True)
+"""
+
+MOMENTS = (
+  # A shard is written but not yet moved to its place.
+  ('publish_folder', 'before', '*/store/models/original-*/shard_000'),
+  # Between two shards.
+  ('publish_folder', 'after', '*/store/models/retrain-*/shard_001'),
+  # Predictions are written without their record.
+  ('write_text', 'before', '*/store/scores/original-*/.draft-*/record.json'),
+)
+
+
+def _run(
+  environment: dict[str, str], workdir: pathlib.Path, *python: str
+) -> tuple[int, str]:
+  """Run the job with Python's arguments; return its code and its output."""
+  done = subprocess.run(
+    [sys.executable, *python, *ARGUMENTS, f'--config.workdir={workdir}'],
     cwd=ROOT,
     env=environment,
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
   )
-
-
-def _finish(workdir: pathlib.Path) -> str:
-  process = _start(workdir)
-  output, _ = process.communicate(timeout=DEADLINE)
-  assert process.returncode == 0, output.decode()
-  return output.decode()
-
-
-def _kill_when(workdir: pathlib.Path, pattern: str) -> None:
-  """Start a run and kill it as soon as a file exists."""
-  process = _start(workdir)
-  end = time.monotonic() + DEADLINE
-  while not list(workdir.glob(pattern)) and process.poll() is None:
-    assert time.monotonic() < end
-    time.sleep(0.01)
-  process.send_signal(signal.SIGKILL)
-  process.communicate()
-  assert process.returncode == -signal.SIGKILL
+  return done.returncode, done.stdout.decode()
 
 
 @pytest.mark.xdist_group('killed')
-def test_killed_runs_end_with_the_same_bits(tmp_path):
+def test_killed_runs_end_with_the_same_bits(tmp_path, job_environment):
   whole, broken = tmp_path / 'whole', tmp_path / 'broken'
-  _finish(whole)
-  # While a shard is being written, between shards, and in the predictions.
-  patterns = (
-    'store/models/original-*/.draft-*',
-    'store/models/retrain-*/shard_001/record.json',
-    'store/scores/original-*/.draft-*',
-  )
+  code, output = _run(job_environment, whole, '-m', 'jaxmu.main')
+  assert code == 0, output
   stamps = {}
-  for pattern in patterns:
-    _kill_when(broken, pattern)
-    done = broken.glob('store/models/*/shard_???/record.json')
-    for path in done:
+  for moment in MOMENTS:
+    code, output = _run(job_environment, broken, '-c', KILLED, *moment)
+    assert code == -signal.SIGKILL, (moment, output)
+    assert [*broken.glob('store/*/*/.draft-*')] or moment[1] == 'after'
+    for path in broken.glob('store/models/*/shard_???/record.json'):
       stamps.setdefault(path, path.stat().st_mtime_ns)
-  _finish(broken)
+  code, output = _run(job_environment, broken, '-m', 'jaxmu.main')
+  assert code == 0, output
   assert stamps
   hidden = [p for p in broken.rglob('.*') if p.is_file() or 'draft' in p.name]
   assert not hidden

@@ -12,7 +12,7 @@ from jaxmu import hparams as hp
 from jaxmu import population
 from jaxmu.methods import METHODS
 from jaxmu.study import execution
-from tests import tiny_problem
+from jaxmu.testing import tiny_problem
 
 BATCH = 8
 

@@ -38,7 +38,16 @@ WRONG = [
   ('attack__variance', 'none', "variance = 'none'; choose one of"),
   ('curve__every', -1, 'every = -1; give'),
   ('timing__repeats', 0, 'repeats = 0; give'),
-  ('run__devices', -1, r'config.run.devices = -1; give a value in \[0, inf'),
+  ('run__devices', -1, r'config.run.devices = -1; give a value in \[0, 1024\]'),
+  ('run__devices', 10**12, r'run.devices = 1000000000000; give a value in'),
+  ('run__chunk', 10**12, r'run.chunk = 1000000000000; give a value in'),
+  ('splits__pool', 10**30, r'splits.pool = 1000\d*; give a value in'),
+  ('train__num_epochs', 2**31, r'num_epochs = 2147483648; give a value in'),
+  ('train__batch_size', 10**12, r'batch_size = 1000000000000; give a value'),
+  ('train__learning_rate', 1e60, r'train.learning_rate = 1e\+60; .*float32'),
+  ('train__momentum', 1e-60, r'momentum = 1e-60; float32 makes it 0; give'),
+  ('unlearn__hparams__learning_rate', 1e60, r'hparams.learning_rate = .*float'),
+  ('splits__seeds', 10_000, 'asks for 160,000 models.*at most 100'),
   ('train__weight_decay', float('nan'), 'weight_decay = nan; give a finite'),
 ]
 
@@ -144,6 +153,17 @@ def test_a_method_that_raises_is_named_before_training(
   assert not list((tmp_path / 'work').glob('store/models/*'))
 
 
+def test_whole_numbers_beyond_floating_point_are_refused(tmp_path):
+  config = small_job.config(tmp_path).to_dict()
+  for section, name in (
+    *(('train', 'learning_rate'), ('train', 'num_epochs')),
+    *(('splits', 'forget_fraction'), ('run', 'devices')),
+  ):
+    changed = {**config, section: {**config[section], name: 10**400}}
+    with pytest.raises(ValueError, match=f'{name} = 10000.*float32'):
+      settings.from_config(changed)
+
+
 def test_two_ways_to_say_how_to_compute_are_refused(tmp_path):
   model = {'name': 'tiny', 'options': {'dtype': 'float32'}}
   with pytest.raises(ValueError, match='both set the precision; drop'):
@@ -222,6 +242,16 @@ def test_forget_sets_beyond_the_training_set_are_refused(tmp_path):
   chosen = small_job.make(tmp_path, splits__forget_sets=11)
   with pytest.raises(ValueError, match='11'):
     job_lib.open_job(chosen)
+
+
+def test_a_plan_refuses_what_is_no_folder_and_makes_none(tmp_path):
+  (tmp_path / 'file').touch()
+  before = sorted(tmp_path.iterdir())
+  for place in ('/dev/null', '/dev/null/job', tmp_path / 'file' / 'job'):
+    with pytest.raises(ValueError, match='workdir = .*is not a folder'):
+      store.check_workdir(pathlib.Path(place))
+  store.check_workdir(tmp_path / 'a' / 'b')
+  assert sorted(tmp_path.iterdir()) == before
 
 
 def test_work_directory_that_is_a_file_is_refused(tmp_path):

@@ -16,7 +16,7 @@ from jaxmu import models
 from jaxmu.data import batches as batches_lib
 from jaxmu.draws import Draws
 from jaxmu.methods.parts import weights
-from jaxmu.types import Array, Key, Task, Variables
+from jaxmu.types import Array, Task, Variables
 
 
 def dtype_of(variables: Variables) -> jnp.dtype:
@@ -80,12 +80,6 @@ def eval_logits(task: Task, variables: Variables, images: Array) -> Array:
   return logits
 
 
-def clean_eval_logits(task: Task, variables: Variables, index: Array) -> Array:
-  """Run the model in evaluation mode on clean images i32[B]; logits f[B, C]."""
-  images = clean_images(task, index, dtype_of(variables))
-  return eval_logits(task, variables, images)
-
-
 BIAS_MODES = ('cached', 'live')
 
 
@@ -127,13 +121,6 @@ def _with_held_biases(
   return {**variables, 'params': weights.edit(choose, variables['params'])}
 
 
-def fresh_variables(
-  task: Task, key: Key, image_shape: tuple[int, int, int]
-) -> Variables:
-  """Draw a network of the task's architecture for images [H, W, 3]."""
-  return models.init(task.model, key, image_shape)
-
-
 def resnet18_like(model: models.Model) -> models.Model:
   """Return the model itself if it is a ResNet-18, else a ResNet-18."""
   if isinstance(model, models.MODELS['resnet18']):
@@ -149,9 +136,12 @@ def logits_table(
   Evaluation mode, clean images, `batch_size` examples at a time.
   """
   batches, _ = batches_lib.padded_batches(index, batch_size)
-  logits = jax.lax.map(
-    lambda batch: clean_eval_logits(task, variables, batch), batches
-  )
+
+  def logits_of(batch):
+    images = clean_images(task, batch, dtype_of(variables))
+    return eval_logits(task, variables, images)
+
+  logits = jax.lax.map(logits_of, batches)
   return logits.reshape(-1, logits.shape[-1])[: index.shape[0]]
 
 

@@ -10,10 +10,14 @@ import optax
 
 from jaxmu.data import batches as batches_lib
 from jaxmu.draws import Draws
-from jaxmu.method import Info
+from jaxmu.method import Epoch, Info
 from jaxmu.methods.parts import training, weights
 from jaxmu.models import Model
 from jaxmu.types import Array, Params, Problem, Variables
+
+# Why hyper-parameters that the reference samples have no effect.
+DEAD_RATE = 'the schedule starts from learning_rate'
+DEAD_MOMENTUM = 'the reference trains without momentum'
 
 
 class State(NamedTuple):
@@ -44,6 +48,12 @@ def prepare(hparams: Any, problem: Problem) -> Any:
   return hparams
 
 
+def init(hparams: Any, draws: Draws, problem: Problem) -> State:
+  """Begin training at the problem's weights."""
+  del hparams, draws
+  return start(problem.start)
+
+
 def start(variables: Variables) -> State:
   """Begin training at given variables."""
   opt = training.sgd(0.0, None, 0.0).init(variables['params'])
@@ -68,28 +78,34 @@ def trainable(model: Model, params: Params, num_blocks: Array) -> Params:
   return weights.edit(flag, params)
 
 
-def epoch(
+def passes(*, augmented: bool) -> Epoch:
+  """Return an epoch of one shuffled pass over the retain set.
+
+  Only the last blocks and the classifier are updated. The loss is the
+  cross-entropy plus `pull` times half the squared distance of the trained
+  parameters to where training began.
+
+  Args:
+    augmented: whether images pass through the training augmentation.
+  """
+
+  def epoch(
+    hparams: Any, draws: Draws, problem: Problem, state: State, epoch: Array
+  ) -> tuple[State, Info]:
+    augment = draws if augmented else None
+    return _epoch(hparams, draws, problem, state, epoch, augment)
+
+  return epoch
+
+
+def _epoch(
   hparams: Any,
   draws: Draws,
   problem: Problem,
   state: State,
   epoch: Array,
-  *,
-  augmented: bool,
+  augment: Draws | None,
 ) -> tuple[State, Info]:
-  """Take one shuffled pass over the retain set, updating the last blocks.
-
-  The loss is the cross-entropy plus `pull` times half the squared distance of
-  the trained parameters to where training began.
-
-  Args:
-    hparams: those of CF-k or EU-k.
-    draws: place of this epoch.
-    problem: data, split and model.
-    state: the network in training.
-    epoch: number of the epoch, from 0.
-    augmented: whether images pass through the training augmentation.
-  """
   task = problem.task
   rate = training.milestones(
     hparams.learning_rate, epoch, hparams.num_epochs, hparams.decay_rate
@@ -109,7 +125,7 @@ def epoch(
     state.variables,
     attn_bias_mode=hparams.attn_bias_mode,
     bn_mode=hparams.bn_mode,
-    augment=draws if augmented else None,
+    augment=augment,
   )
 
   def pulled(variables, batch, step_draws):

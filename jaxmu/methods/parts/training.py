@@ -344,7 +344,7 @@ def milestones(
   time: Array | int,
   num_epochs: Array | int,
   factor: Array | float,
-) -> Array:
+) -> Array | float:
   """Multiply by `factor` after 50, 80 and 90 percent of the epochs.
 
   A mark counts as passed when `time` is greater than it; marks are rounded

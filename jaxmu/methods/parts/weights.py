@@ -45,16 +45,6 @@ def is_under(path: str, prefixes: Sequence[str]) -> bool:
   return any(f'{path}/'.startswith(f'{prefix}/') for prefix in prefixes)
 
 
-def torch_tensors(model: Model) -> tuple[pytorch_names.Leaf, ...]:
-  """Describe the parameters in the order of `to_list`."""
-  return pytorch_names.parameters(model)
-
-
-def our_layout(tensor: pytorch_names.Leaf, value: Array) -> Array:
-  """Turn one entry of `to_list` back into our layout."""
-  return pytorch_names.our_layout(tensor, value)
-
-
 def to_list(model: Model, params: Params) -> list[Array]:
   """List parameters in torch's order, each in torch's layout.
 

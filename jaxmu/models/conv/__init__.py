@@ -7,6 +7,5 @@ dense       one matrix product over all pixels of a small image
 winograd    F(2, 3) tiles
 blocks      space-to-depth blocks for strided kernels
 depthwise   one filter per channel
-products    matrix products that choose which factor to transpose
-slices      a batch in slices that stay in the cache
+parts       steps that these share
 """

@@ -12,12 +12,10 @@ one slice stay in the cache until they are used.
 import functools
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxmu.models.conv import slices as slices_lib
-from jaxmu.types import Array
+from jaxmu.models.conv import parts
 
 _MOST_COLUMNS = 128  # of the banded matrix
 _MOST_OUTPUTS = 4  # per patch
@@ -35,18 +33,6 @@ class _Plan(NamedTuple):
   pixels: int  # width of a patch
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def conv(
-  x: Array,  # f[B, H, W, C]
-  kernel: Array,  # f[h, w, C, K]
-  stride: int,
-  padding: int,
-  input_grad: bool,
-) -> Array:  # f[B, Ho, Wo, K]
-  """Convolve by shared patches; see `jaxmu.models.conv.choose.conv`."""
-  return _forward(x, kernel, stride, padding, input_grad)[0]
-
-
 def _forward(x, kernel, stride, padding, input_grad):
   plan = _plan(x.shape, kernel.shape, stride, padding)
   matrix = _band(kernel, plan)
@@ -55,7 +41,7 @@ def _forward(x, kernel, stride, padding, input_grad):
     patches = _patches(images, kernel.shape[0], plan)
     return lax.dot_general(patches, matrix, (((3,), (0,)), ((), ())))
 
-  y = lax.map(product, slices_lib.split_batch(x, _SLICE_IMAGES))
+  y = lax.map(product, parts.split_batch(x, _SLICE_IMAGES))
   shape = (x.shape[0], plan.height, plan.blocks * plan.outputs, -1)
   return y.reshape(shape), (x, kernel)
 
@@ -72,10 +58,7 @@ def _backward(stride, padding, input_grad, saved, dy):
     # In this order XLA transposes the slopes, not the larger patches.
     return total + lax.dot_general(pair[1], patches, (over, ((), ()))), None
 
-  slices = (
-    slices_lib.split_batch(x, _SLICE_IMAGES),
-    slices_lib.split_batch(dy, _SLICE_IMAGES),
-  )
+  slices = tuple(parts.split_batch(a, _SLICE_IMAGES) for a in (x, dy))
   dmatrix, _ = lax.scan(add, jnp.zeros_like(matrix.T), slices)
   dkernel = _unband(dmatrix.T, kernel.shape, plan)
   if not input_grad:
@@ -84,12 +67,12 @@ def _backward(stride, padding, input_grad, saved, dy):
   return _scatter(dpatches, x.shape, kernel.shape[0], plan), dkernel
 
 
-conv.defvjp(_forward, _backward)
+conv = parts.with_gradient(_forward, _backward)
 
 
 def _plan(x_shape, kernel_shape, stride, padding) -> _Plan:
   height, width = (
-    (size + 2 * padding - taps) // stride + 1
+    parts.num_outputs(size, taps, stride, padding)
     for size, taps in zip(x_shape[1:3], kernel_shape[:2], strict=True)
   )
   outputs = 1
@@ -107,8 +90,7 @@ def _patches(x, taps, plan):
   """Gather f[B, Ho, blocks, taps * pixels * C], rows first."""
   batch, _, width, channels = x.shape
   side = (plan.padding, plan.padding, 0)
-  zero = jnp.zeros((), x.dtype)
-  x = lax.pad(x, zero, ((0, 0, 0), side, side, (0, 0, 0)))
+  x = parts.pad(x, side, side)
   x = x.reshape(batch, x.shape[1], x.shape[2] * channels)
   last = plan.stride * (plan.height - 1) + 1
   rows = [x[:, tap : tap + last : plan.stride] for tap in range(taps)]
@@ -157,18 +139,13 @@ def _scatter(dpatches, shape, taps, plan):
   dpatches = dpatches.reshape(
     batch, plan.height, plan.blocks, taps, plan.pixels, channels
   )
-  zero = jnp.zeros((), dpatches.dtype)
   total = jnp.zeros(shape, dpatches.dtype)
   for block in range(plan.blocks):
     left = plan.stride * plan.outputs * block - plan.padding
     for tap in range(taps):
       low = tap - plan.padding
       high = height - low - plan.stride * (plan.height - 1) - 1
-      pads = (
-        (0, 0, 0),
-        (low, high, plan.stride - 1),
-        (left, width - left - plan.pixels, 0),
-        (0, 0, 0),
-      )
-      total += lax.pad(dpatches[:, :, block, tap], zero, pads)
+      rows = low, high, plan.stride - 1
+      columns = left, width - left - plan.pixels, 0
+      total += parts.pad(dpatches[:, :, block, tap], rows, columns)
   return total

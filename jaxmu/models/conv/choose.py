@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxmu.models.conv import blocks, dense, library, patches, winograd
+from jaxmu.models.conv import blocks, dense, library, parts, patches, winograd
 from jaxmu.types import Array
 
-_FORMULATIONS = {
+_FORMULATIONS: dict[str, parts.Convolution] = {
   'library': library.conv,
   'patches': patches.conv,
   'blocks': blocks.conv,

@@ -8,24 +8,11 @@ zero gradient. At a 1x1 map the matrix is the kernel's centre tap alone.
 
 import functools
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxmu.types import Array
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def conv(
-  x: Array,  # f[B, H, W, C]
-  kernel: Array,  # f[h, w, C, K]
-  stride: int,
-  padding: int,
-  input_grad: bool,
-) -> Array:  # f[B, Ho, Wo, K]
-  """Convolve by a structured matrix; see `jaxmu.models.conv.choose.conv`."""
-  return _forward(x, kernel, stride, padding, input_grad)[0]
+from jaxmu.models.conv import parts
 
 
 def _forward(x, kernel, stride, padding, input_grad):
@@ -49,7 +36,7 @@ def _backward(stride, padding, input_grad, saved, dy):
   return dx.reshape(x.shape), dkernel
 
 
-conv.defvjp(_forward, _backward)
+conv = parts.with_gradient(_forward, _backward)
 
 
 def _matrix_product(a, b, axis_a, axis_b):
@@ -60,7 +47,7 @@ def _links(x_shape, kernel_shape, stride, padding):
   """Per spatial axis, i[in, out]: the tap that joins two pixels, or -1."""
   links = []
   for size, taps in zip(x_shape[1:3], kernel_shape[:2], strict=True):
-    out = (size + 2 * padding - taps) // stride + 1
+    out = parts.num_outputs(size, taps, stride, padding)
     tap = np.arange(size)[:, None] + padding - stride * np.arange(out)[None]
     links.append(np.where((tap >= 0) & (tap < taps), tap, -1))
   return links

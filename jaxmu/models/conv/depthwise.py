@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxmu.models.conv import choose, patches, slices
+from jaxmu.models.conv import choose, parts
 from jaxmu.types import Array
 
 
@@ -64,9 +64,8 @@ def _forward(x, kernel, stride, padding):
   def part(images):
     return _convolve(images, kernel, stride, padding)
 
-  y = slices.join_batch(
-    lax.map(part, slices.split_batch(x, slices.images_per_slice(x.shape)))
-  )
+  images = parts.split_batch(x, parts.images_per_slice(x.shape))
+  y = parts.join_batch(lax.map(part, images))
   return lax.optimization_barrier(y), (x, kernel)
 
 
@@ -95,38 +94,33 @@ def _backward(stride, padding, saved, dy):
 
   dy = lax.optimization_barrier(dy)
   zero = jnp.zeros((len(taps), kernel.shape[3]), kernel.dtype)
-  most = slices.images_per_slice(x.shape)
-  pairs = slices.split_batch(x, most), slices.split_batch(dy, most)
+  most = parts.images_per_slice(x.shape)
+  pairs = parts.split_batch(x, most), parts.split_batch(dy, most)
   dtaps, dx = lax.scan(add, zero, pairs)
   rows, columns = np.array(taps).T
   dkernel = jnp.zeros_like(kernel).at[rows, columns, 0].set(dtaps)
-  return slices.join_batch(dx), dkernel
+  return parts.join_batch(dx), dkernel
 
 
 _depthwise.defvjp(_forward, _backward)
 
 
 def _taps(x, kernel, stride, padding):
-  rows, columns = (
-    patches.live_taps(x.shape[1 + i], kernel.shape[i], stride, padding)
-    for i in range(2)
-  )
+  rows, columns = parts.live_window(x, kernel, stride, padding)
   return [(row, column) for row in rows for column in columns]
 
 
 def _views(x, kernel, stride, padding, taps):
   """Yield for each live tap the pixels it meets, f[B, Ho, Wo, C]."""
   side = (padding, padding, 0)
-  zero = jnp.zeros((), x.dtype)
   # Padded once and kept: a pad fused into the products would test every
   # element for being outside.
-  padded = lax.optimization_barrier(
-    lax.pad(x, zero, ((0, 0, 0), side, side, (0, 0, 0)))
-  )
-  last = [
-    stride * ((x.shape[1 + i] + 2 * padding - kernel.shape[i]) // stride) + 1
+  padded = lax.optimization_barrier(parts.pad(x, side, side))
+  outputs = [
+    parts.num_outputs(x.shape[1 + i], kernel.shape[i], stride, padding)
     for i in range(2)
   ]
+  last = [stride * (count - 1) + 1 for count in outputs]
   for row, column in taps:
     rows = slice(row, row + last[0], stride)
     columns = slice(column, column + last[1], stride)
@@ -135,18 +129,17 @@ def _views(x, kernel, stride, padding, taps):
 
 def _input_gradient(shape, dy, kernel, stride, padding, taps):
   """Sum, over the taps, the shifted output gradient times the tap."""
-  pads = [(0, 0, 0)]
+  pads = []
   for axis in (1, 2):
     size = kernel.shape[axis - 1]
     low = size - 1 - padding
     spread = stride * (dy.shape[axis] - 1) + 1
     pads.append((low, shape[axis] + padding - spread, stride - 1))
-  zero = jnp.zeros((), dy.dtype)
-  padded = lax.optimization_barrier(lax.pad(dy, zero, (*pads, (0, 0, 0))))
+  padded = lax.optimization_barrier(parts.pad(dy, *pads))
   height, width = kernel.shape[:2]
-  parts = []
+  products = []
   for row, column in taps:
     top, left = height - 1 - row, width - 1 - column
     view = padded[:, top : top + shape[1], left : left + shape[2]]
-    parts.append(view * kernel[row, column].reshape(1, 1, 1, -1))
-  return lax.optimization_barrier(functools.reduce(jnp.add, parts))
+    products.append(view * kernel[row, column].reshape(1, 1, 1, -1))
+  return lax.optimization_barrier(functools.reduce(jnp.add, products))

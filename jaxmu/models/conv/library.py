@@ -7,12 +7,10 @@ Both gradients are therefore written as plain stride-1 convolutions of arrays
 that were transposed, dilated and padded explicitly.
 """
 
-import functools
-
-import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxmu.models.conv import parts
 from jaxmu.types import Array
 
 _NUMBERS = ('NHWC', 'HWIO', 'NHWC')
@@ -28,41 +26,22 @@ def _plain(x: Array, kernel: Array, stride: int, padding: int) -> Array:
   )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def conv(
-  x: Array,  # f[B, H, W, C]
-  kernel: Array,  # f[h, w, C, K]
-  stride: int,
-  padding: int,
-  input_grad: bool,
-) -> Array:  # f[B, Ho, Wo, K]
-  """Convolve by XLA's own operation; see `jaxmu.models.conv.choose.conv`."""
-  return _plain(x, kernel, stride, padding)
-
-
 def _forward(x, kernel, stride, padding, input_grad):
   return _plain(x, kernel, stride, padding), (x, kernel)
 
 
 def _backward(stride, padding, input_grad, saved, dy):
   x, kernel = saved
-  dy = _dilate(dy, stride)
+  if stride > 1:  # zeros between the rows and columns
+    inside = (0, 0, stride - 1)
+    dy = parts.pad(dy, inside, inside)
   dkernel = _kernel_gradient(x, dy, kernel.shape[:2], padding)
   if not input_grad:
     return jnp.zeros_like(x), dkernel
   return _input_gradient(x.shape, dy, kernel, padding), dkernel
 
 
-conv.defvjp(_forward, _backward)
-
-
-def _dilate(dy: Array, stride: int) -> Array:
-  """Put `stride - 1` zeros between the rows and columns of a map."""
-  if stride == 1:
-    return dy
-  inside = (0, 0, stride - 1)
-  zero = jnp.zeros((), dy.dtype)
-  return lax.pad(dy, zero, ((0, 0, 0), inside, inside, (0, 0, 0)))
+conv = parts.with_gradient(_forward, _backward)
 
 
 def _kernel_gradient(x, dy, size, padding):
@@ -75,11 +54,11 @@ def _kernel_gradient(x, dy, size, padding):
 
 def _input_gradient(shape, dy, kernel, padding):
   """Convolve the padded output gradient with the flipped kernel."""
-  pads = [(0, 0, 0)]
+  pads = []
   for axis in (1, 2):
     size = kernel.shape[axis - 1]
     low = size - 1 - padding
     high = shape[axis] + size - 1 - dy.shape[axis] - low
     pads.append((low, high, 0))
-  dy = lax.pad(dy, jnp.zeros((), dy.dtype), (*pads, (0, 0, 0)))
+  dy = parts.pad(dy, *pads)
   return _plain(dy, kernel[::-1, ::-1].swapaxes(2, 3), 1, 0)

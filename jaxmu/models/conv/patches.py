@@ -5,43 +5,16 @@ they cost nothing and their gradient is exactly zero.
 """
 
 import functools
+import operator
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxmu.models.conv import products
-from jaxmu.types import Array
-
-
-def live_taps(size: int, kernel: int, stride: int, padding: int) -> range:
-  """Return the taps of one axis that meet a real pixel for some output.
-
-  They are consecutive: a tap `t` reads pixels `t - padding + stride * o`.
-  """
-  outputs = range((size + 2 * padding - kernel) // stride + 1)
-  live = [
-    tap
-    for tap in range(kernel)
-    if any(0 <= tap - padding + stride * o < size for o in outputs)
-  ]
-  return range(live[0], live[-1] + 1)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def conv(
-  x: Array,  # f[B, H, W, C]
-  kernel: Array,  # f[h, w, C, K]
-  stride: int,
-  padding: int,
-  input_grad: bool,
-) -> Array:  # f[B, Ho, Wo, K]
-  """Convolve by patches and a product; see `jaxmu.models.conv.choose.conv`."""
-  return _forward(x, kernel, stride, padding, input_grad)[0]
+from jaxmu.models.conv import parts
 
 
 def _forward(x, kernel, stride, padding, input_grad):
-  taps = _taps(x, kernel, stride, padding)
+  taps = parts.live_window(x, kernel, stride, padding)
   patches = _patches(x, kernel.shape, stride, padding, taps)
   live = _live(kernel, taps).reshape(-1, kernel.shape[3])
   y = lax.dot_general(patches, live, (((3,), (0,)), ((), ())))
@@ -50,10 +23,10 @@ def _forward(x, kernel, stride, padding, input_grad):
 
 def _backward(stride, padding, input_grad, saved, dy):
   x, kernel = saved
-  taps = _taps(x, kernel, stride, padding)
+  taps = parts.live_window(x, kernel, stride, padding)
   patches = _patches(x, kernel.shape, stride, padding, taps)
   live = _live(kernel, taps)
-  dlive = products.weight_gradient(patches, dy)
+  dlive = parts.weight_gradient(patches, dy)
   low = [t[0] for t in taps]
   high = [kernel.shape[i] - 1 - t[-1] for i, t in enumerate(taps)]
   dkernel = lax.pad(
@@ -68,14 +41,7 @@ def _backward(stride, padding, input_grad, saved, dy):
   return _scatter(dpatches, x.shape, stride, padding, taps), dkernel
 
 
-conv.defvjp(_forward, _backward)
-
-
-def _taps(x, kernel, stride, padding):
-  return tuple(
-    live_taps(x.shape[1 + i], kernel.shape[i], stride, padding)
-    for i in range(2)
-  )
+conv = parts.with_gradient(_forward, _backward)
 
 
 def _live(kernel, taps):
@@ -86,12 +52,10 @@ def _live(kernel, taps):
 def _patches(x, kernel_shape, stride, padding, taps):
   """Gather f[B, Ho, Wo, live taps * C], taps in row-major order."""
   batch, height, width, channels = x.shape
-  ho = (height + 2 * padding - kernel_shape[0]) // stride + 1
-  wo = (width + 2 * padding - kernel_shape[1]) // stride + 1
+  ho = parts.num_outputs(height, kernel_shape[0], stride, padding)
+  wo = parts.num_outputs(width, kernel_shape[1], stride, padding)
   side = (padding, padding, 0)
-  padded = lax.pad(
-    x, jnp.zeros((), x.dtype), ((0, 0, 0), side, side, (0, 0, 0))
-  )
+  padded = parts.pad(x, side, side)
   views = [
     lax.slice(
       padded,
@@ -114,16 +78,15 @@ def _scatter(dpatches, shape, stride, padding, taps):
   """Add the gradients of all patches back onto the pixels they came from."""
   channels = shape[3]
   ho, wo = dpatches.shape[1:3]
-  zero = jnp.zeros((), dpatches.dtype)
-  total = None
-  for index, (row, column) in enumerate(
-    (r, c) for r in taps[0] for c in taps[1]
-  ):
-    part = dpatches[..., index * channels : (index + 1) * channels]
-    pads = []
-    for tap, outputs, size in ((row, ho, shape[1]), (column, wo, shape[2])):
-      low = tap - padding
-      pads.append((low, size - low - stride * (outputs - 1) - 1, stride - 1))
-    part = lax.pad(part, zero, ((0, 0, 0), *pads, (0, 0, 0)))
-    total = part if total is None else total + part
-  return total
+
+  def shifted():
+    pairs = ((row, column) for row in taps[0] for column in taps[1])
+    for index, (row, column) in enumerate(pairs):
+      part = dpatches[..., index * channels : (index + 1) * channels]
+      pads = []
+      for tap, outputs, size in ((row, ho, shape[1]), (column, wo, shape[2])):
+        low = tap - padding
+        pads.append((low, size - low - stride * (outputs - 1) - 1, stride - 1))
+      yield parts.pad(part, *pads)
+
+  return functools.reduce(operator.add, shifted())

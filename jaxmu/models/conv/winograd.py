@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxmu.models.conv import slices as slices_lib
+from jaxmu.models.conv import parts
 from jaxmu.types import Array
 
 TILE = 4  # outputs per axis of a tile
@@ -67,18 +67,6 @@ def fits(
   return whole and same and tuple(kernel_shape[:2]) == (_TAPS, _TAPS)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def conv(
-  x: Array,  # f[B, H, W, C]
-  kernel: Array,  # f[3, 3, C, K]
-  stride: int,
-  padding: int,
-  input_grad: bool,
-) -> Array:  # f[B, H, W, K]
-  """Convolve in the domain of points; see `jaxmu.models.conv.choose.conv`."""
-  return _forward(x, kernel, stride, padding, input_grad)[0]
-
-
 def _forward(x, kernel, stride, padding, input_grad):
   if not fits(x.shape, kernel.shape, stride, padding):
     raise ValueError(
@@ -86,7 +74,7 @@ def _forward(x, kernel, stride, padding, input_grad):
       f'sides are multiples of {TILE}; got images of shape {x.shape}, a kernel '
       f'of shape {kernel.shape}, stride {stride}, padding {padding}'
     )
-  images = slices_lib.split_batch(x, slices_lib.images_per_slice(x.shape))
+  images = parts.split_batch(x, parts.images_per_slice(x.shape))
   matrices = _kernel_to_points(kernel)
 
   def convolve(x):
@@ -98,7 +86,7 @@ def _forward(x, kernel, stride, padding, input_grad):
     return _from_points(points, _OUTPUT, _interleave), tiles
 
   y, tiles = lax.map(convolve, images)
-  return slices_lib.join_batch(y), (tiles, kernel)
+  return parts.join_batch(y), (tiles, kernel)
 
 
 def _backward(stride, padding, input_grad, saved, dy):
@@ -125,10 +113,10 @@ def _backward(stride, padding, input_grad, saved, dy):
   dkernel = _kernel_from_points(lax.optimization_barrier(total))
   if dx is None:
     return jnp.zeros((*dy.shape[:3], kernel.shape[2]), dy.dtype), dkernel
-  return slices_lib.join_batch(dx), dkernel
+  return parts.join_batch(dx), dkernel
 
 
-conv.defvjp(_forward, _backward)
+conv = parts.with_gradient(_forward, _backward)
 
 
 def _product(a: Array, b: Array, axes: tuple[Axes, Axes]) -> Array:

@@ -21,7 +21,8 @@ from jaxmu.report.plots.methods import (
   pareto,
   vulnerability,
 )
-from jaxmu.report.plots.style import DPI, png, save
+from jaxmu.report.plots.search import front, history, importances, parallel
+from jaxmu.report.plots.style import DPI, png
 
 __all__ = [
   'DPI',
@@ -29,11 +30,14 @@ __all__ = [
   'Roc',
   'accuracy_bars',
   'critical_difference',
+  'front',
+  'history',
+  'importances',
   'log_odds',
+  'parallel',
   'pareto',
   'png',
   'roc',
-  'save',
   'trade_off',
   'training_curves',
   'vulnerability',

@@ -38,8 +38,6 @@ class Roc:
 @style.styled
 def roc(
   curves: Mapping[str, Roc],
-  *,
-  title: str = 'Forgotten against unseen points: ROC of the attack',
 ) -> figure.Figure:
   """Draw log-log ROC curves of original, retrained and unlearned models.
 
@@ -48,7 +46,6 @@ def roc(
 
   Args:
     curves: method -> curve.
-    title: headline.
 
   Returns:
     The figure.
@@ -61,7 +58,7 @@ def roc(
   )
   draw = _many if crowd else _few
   fig = draw(curves, order, looks)
-  style.title(fig, title)
+  style.title(fig, 'Forgotten against unseen points: ROC of the attack')
   return fig
 
 
@@ -222,7 +219,6 @@ def trade_off(
   curves: Mapping[str, tuple[ArrayLike, ArrayLike]],
   *,
   remarks: Mapping[str, str] | None = None,
-  title: str = 'Error rates of an attacker: closer to the diagonal is safer',
 ) -> figure.Figure:
   """Draw false negative against false positive rates.
 
@@ -232,7 +228,6 @@ def trade_off(
   Args:
     curves: method -> (fpr f64[G], fnr f64[G]) on the lower convex hull.
     remarks: method -> what the legend says beside its name.
-    title: headline.
 
   Returns:
     The figure.
@@ -268,6 +263,7 @@ def trade_off(
     panel.legend(loc='upper right', handlelength=2.6)
   else:
     panel.legend(loc='center left', bbox_to_anchor=(1.01, 0.5))
+  title = 'Error rates of an attacker: closer to the diagonal is safer'
   style.title(fig, title)
   return fig
 
@@ -285,7 +281,6 @@ def training_curves(
   *,
   ylabel: str = 'Accuracy',
   log: bool = False,
-  title: str | None = None,
 ) -> figure.Figure:
   """Draw a number per epoch for every member of each population.
 
@@ -295,7 +290,6 @@ def training_curves(
       are side by side with equal axes.
     ylabel: what the number is.
     log: draw it on a logarithmic axis.
-    title: headline, or None for one made from `ylabel`.
 
   Returns:
     The figure.
@@ -316,7 +310,7 @@ def training_curves(
     bbox_to_anchor=None if few else (1.01, 0.5),
   )
   spread = 'median and range' if few else 'median'
-  style.title(fig, title or f'{ylabel} per epoch, {spread} of members')
+  style.title(fig, f'{ylabel} per epoch, {spread} of members')
   return fig
 
 
@@ -369,6 +363,7 @@ def _population(
     )
 
 
+_BINS = 40
 _TAIL = 0.2  # percent of the points on each side that the edge bins collect
 _OUTLYING = 1  # widths of the median side beyond its own ends
 
@@ -376,9 +371,6 @@ _OUTLYING = 1  # widths of the median side beyond its own ends
 @style.styled
 def log_odds(
   panels: Mapping[str, tuple[ArrayLike, ArrayLike]],
-  *,
-  bins: int = 40,
-  title: str = 'Confidence of the models on forgotten and on unseen points',
 ) -> figure.Figure:
   """Draw one panel per method with both histograms on common axes.
 
@@ -388,8 +380,6 @@ def log_odds(
   Args:
     panels: method -> (log-odds of forgotten points, of unseen points), each of
       any shape.
-    bins: number of bins.
-    title: headline.
 
   Returns:
     The figure.
@@ -397,7 +387,7 @@ def log_odds(
   order = results.ordered(panels)
   forgotten = [np.ravel(np.asarray(panels[name][0], float)) for name in order]
   unseen = [np.ravel(np.asarray(panels[name][1], float)) for name in order]
-  edges = _edges([*forgotten, *unseen], bins)
+  edges = _edges([*forgotten, *unseen])
   fig, cells = style.grid(
     len(order), xlabel='Log-odds of the true class', ylabel='Share of points'
   )
@@ -411,11 +401,12 @@ def log_odds(
   cells[0].set_ylim(0, 1.05 * top if top > 0 else 1)  # shared by all
   handles, labels = cells[0].get_legend_handles_labels()
   fig.legend(handles, labels, loc='outside lower center', ncols=2)
+  title = 'Confidence of the models on forgotten and on unseen points'
   style.title(fig, title)
   return fig
 
 
-def _edges(sides: list[np.ndarray], bins: int) -> np.ndarray:
+def _edges(sides: list[np.ndarray]) -> np.ndarray:
   """Return edges that hold nearly all points of all but outlying sides.
 
   A model with outputs of 1e38 must not squeeze all others into one bin, so the
@@ -424,7 +415,7 @@ def _edges(sides: list[np.ndarray], bins: int) -> np.ndarray:
   finite = [side[np.isfinite(side)] for side in sides]
   finite = [side for side in finite if side.size]
   if not finite:
-    return np.linspace(-1, 1, bins + 1)
+    return np.linspace(-1, 1, _BINS + 1)
   tails = [_TAIL, 100 - _TAIL]
   low, high = np.percentile(np.concatenate(finite), tails)
   lows, highs = np.percentile([np.percentile(s, tails) for s in finite], 50, 0)
@@ -433,7 +424,7 @@ def _edges(sides: list[np.ndarray], bins: int) -> np.ndarray:
     low, high = max(low, lows - room), min(high, highs + room)
   if not high > low:
     low, high = low - 1, high + 1
-  return np.linspace(low, high, bins + 1)
+  return np.linspace(low, high, _BINS + 1)
 
 
 def _histograms_panel(

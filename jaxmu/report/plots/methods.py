@@ -18,9 +18,6 @@ def accuracy_bars(
   values: ArrayLike,
   low: ArrayLike | None = None,
   high: ArrayLike | None = None,
-  *,
-  sets: Sequence[str] = SETS,
-  title: str = 'Accuracy on each set, with the gap to retrained models',
 ) -> figure.Figure:
   """Draw one panel per set with one bar per method.
 
@@ -29,39 +26,37 @@ def accuracy_bars(
 
   Args:
     methods: M keys; the reference may be absent.
-    values: f64[M, K] accuracies in [0, 1], NaN where unknown.
-    low: f64[M, K] lower ends of intervals, or None.
-    high: f64[M, K] upper ends of intervals, or None.
-    sets: K titles.
-    title: headline.
+    values: f64[M, 4] accuracies on the `SETS` in [0, 1], NaN where unknown.
+    low: f64[M, 4] lower ends of intervals, or None.
+    high: f64[M, 4] upper ends of intervals, or None.
 
   Returns:
     The figure.
 
   Raises:
-    ValueError: `values` is not of shape [M, K].
+    ValueError: `values` is not of shape [M, 4].
   """
   values = np.asarray(values, np.float64)
-  if values.shape != (len(methods), len(sets)):
+  if values.shape != (len(methods), len(SETS)):
     raise ValueError(
       f'values has shape {values.shape}, expected {len(methods)} methods × '
-      f'{len(sets)} sets'
+      f'{len(SETS)} sets'
     )
   low = values if low is None else np.asarray(low, np.float64)
   high = values if high is None else np.asarray(high, np.float64)
   order = results.ordered(methods)
   rows = [list(methods).index(name) for name in order]
-  width = 1.5 + 2.1 * len(sets)
+  width = 1.5 + 2.1 * len(SETS)
   fig = style.canvas(width, 1.0 + 0.25 * len(order))
-  panels = fig.subplots(1, len(sets), sharex=True, sharey=True, squeeze=False)
+  panels = fig.subplots(1, len(SETS), sharex=True, sharey=True, squeeze=False)
   bars = np.stack([values[rows], low[rows], high[rows]])  # f64[3, M, K]
   for k, panel in enumerate(panels.flat):
     _panel(panel, order, bars[:, :, k])
-    panel.set_title(sets[k])
+    panel.set_title(SETS[k])
   first = panels[0, 0]
   first.set_yticks(range(len(order)), [style.label(name) for name in order])
   first.set_ylim(len(order) - 0.5, -0.5)
-  style.title(fig, title)
+  style.title(fig, 'Accuracy on each set, with the gap to retrained models')
   return fig
 
 
@@ -139,20 +134,16 @@ def pareto(
   y: ArrayLike,
   front: ArrayLike,
   *,
-  x_metric: str = 'ret_dev',
   y_metric: str = 'excess_ulira_auc',
-  title: str | None = None,
 ) -> figure.Figure:
-  """Draw methods by two numbers that should both be small.
+  """Draw methods by RetDev and another number that should be small.
 
   Args:
     methods: M keys.
-    x: f64[M], smaller is better.
+    x: f64[M] RetDev, smaller is better.
     y: f64[M], smaller is better.
     front: bool[M], methods that no other beats in both numbers; drawn filled.
-    x_metric: key of the first number, for the axis.
     y_metric: key of the second number, for the axis.
-    title: headline.
 
   Returns:
     The figure. The retrained and original models do not compete.
@@ -172,7 +163,7 @@ def pareto(
   for i in np.flatnonzero(known):
     hollow = bool(competes[i]) and i not in front
     _point(panel, order[i], x[i], y[i], hollow)
-  panel.set_xlabel(f'{glossary.describe(x_metric).title} (lower is better)')
+  panel.set_xlabel(f'{glossary.describe("ret_dev").title} (lower is better)')
   panel.set_ylabel(f'{glossary.describe(y_metric).title}\n(lower is better)')
   panel.margins(0.12)
   shown = [name for name, k in zip(order, known, strict=True) if k]
@@ -180,9 +171,7 @@ def pareto(
   missing = [results.label(name) for name in order if name not in shown]
   if missing:
     style.note(panel, f'not shown: {", ".join(missing)}', x=0.98, ha='right')
-  style.title(
-    fig, title or 'Two goals at once; filled: no method beats it in both'
-  )
+  style.title(fig, 'Two goals at once; filled: no method beats it in both')
   return fig
 
 

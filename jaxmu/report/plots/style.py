@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import io
 import math
-import pathlib
 from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
@@ -12,7 +11,6 @@ import matplotlib.style
 from matplotlib import axes, figure
 from matplotlib.backends import backend_agg
 
-from jaxmu import files
 from jaxmu.report import results
 
 # Okabe & Ito 2008; their yellow is too pale for lines on white.
@@ -99,6 +97,11 @@ def looks(
   return result
 
 
+def colors(count: int) -> list[str]:
+  """Return as many colours, repeating after five."""
+  return [_CYCLE[i % len(_CYCLE)] for i in range(count)]
+
+
 def label(method: str) -> str:
   """Return the label of a method in a figure; the reference is marked."""
   name = escape(results.label(method))
@@ -122,15 +125,12 @@ def grid(
   *,
   xlabel: str,
   ylabel: str,
-  columns: int = 4,
-  width: float = 2.4,
-  height: float = 2.2,
 ) -> tuple[figure.Figure, list[axes.Axes]]:
   """Return a figure with `count` panels that share both axes."""
-  columns = min(columns, count)
+  columns = min(4, count)
   rows = math.ceil(count / columns)
   extra = 0.9  # inches for the title and the legend
-  fig = canvas(max(columns * width, 4.8), rows * height + extra)
+  fig = canvas(max(columns * 2.4, 4.8), rows * 2.2 + extra)
   panels = fig.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
   used = list(panels.flat)
   for panel in used[count:]:
@@ -160,21 +160,3 @@ def png(fig: figure.Figure) -> bytes:
   file = io.BytesIO()
   fig.savefig(file, format='png', dpi=DPI, metadata={'Software': None})
   return file.getvalue()
-
-
-def save(fig: figure.Figure, path: files.Path) -> pathlib.Path:
-  """Write a figure as PNG, atomically.
-
-  Args:
-    fig: the figure.
-    path: where to; must end in '.png'.
-
-  Returns:
-    The path written.
-
-  Raises:
-    ValueError: the path has another ending.
-  """
-  if pathlib.Path(path).suffix != '.png':
-    raise ValueError(f'{path} does not end in .png; figures are saved as PNG')
-  return files.write_bytes(path, png(fig))

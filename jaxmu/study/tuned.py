@@ -4,7 +4,7 @@ A file holds the setting with everything that says where it comes from: method,
 data, model, training recipe, budget, and the norms of the setting, of the
 default and of the unchanged originals. `hparams='tuned'` in a job takes
 
-  1. WORKDIR/search/METHOD/settings.json, of a search in the same work directory;
+  1. WORKDIR/search/METHOD/settings.json, of a search in this work directory;
   2. the file shipped in the package for the method, data and model.
 
 `hparams='FILE.json'` takes a file.
@@ -18,7 +18,7 @@ from typing import Any
 from jaxmu import files, methods
 from jaxmu import hparams as hp
 
-SHIPPED = pathlib.Path(__file__).parent / 'shipped'
+SHIPPED = pathlib.Path(__file__).parent.parent / 'tuned'
 NAME = 'settings.json'
 _NEEDED = ('method', 'data', 'model', 'hparams')
 

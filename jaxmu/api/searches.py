@@ -1,0 +1,140 @@
+"""Search hyper-parameters from Python, as `python -m jaxmu.search` does.
+
+found = jaxmu.search('msg', trials=100)
+print(found)                               # the best trials
+jaxmu.run('msg', hparams=found.setting)    # a job with the chosen setting
+"""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaxmu import files
+from jaxmu.api import jobs, printing
+from jaxmu.api import setup as setup_lib
+from jaxmu.study import settings as settings_lib
+
+_SHOWN = 10
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class SearchResult(printing.Tabular):
+  """The search of one method; made by `search`.
+
+  Attributes:
+    method: its name.
+    setting: the chosen hyper-parameters, all of them.
+    norms: mean norm of the objectives of the chosen setting, of the default and
+      of the original models.
+    trials: every trial, see `jaxmu.tuning.records.TrialRow`.
+    folder: `trials.csv`, `settings.json` and the report.
+  """
+
+  method: str
+  setting: Mapping[str, Any]
+  norms: Mapping[str, float]
+  trials: Sequence[Any]
+  folder: pathlib.Path
+
+  def columns(self) -> dict[str, list[Any]]:
+    """Return one line per trial, the smallest norm first."""
+    rows = sorted(self.trials, key=lambda row: row.norm)
+    facts = ('norm', 'retain', 'forget', 'val', 'indisc', 'state')
+    names = list(dict.fromkeys(n for row in rows for n in row.setting))
+    varied = [
+      n for n in names if len({str(r.setting.get(n)) for r in rows}) > 1
+    ]
+    return {
+      'initialisation': [row.initialisation for row in rows],
+      'trial': [row.number for row in rows],
+      **{fact: [getattr(row, fact) for row in rows] for fact in facts},
+      **{name: [row.setting.get(name) for row in rows] for name in varied},
+    }
+
+  def __repr__(self) -> str:
+    first = {k: values[:_SHOWN] for k, values in self.columns().items()}
+    norms = ', '.join(
+      f'{name} {value:.4f}' for name, value in self.norms.items()
+    )
+    setting = ', '.join(f'{k}={v}' for k, v in self.setting.items())
+    return '\n'.join(
+      [
+        f'{self.method}: {len(self.trials)} trials; norm: {norms}',
+        f'chosen: {setting}',
+        printing.grid(first),
+      ]
+    )
+
+
+def search(
+  method: str,
+  *,
+  data: str = 'digits',
+  model: str = 'resnet18',
+  workdir: str | os.PathLike | None = None,
+  overrides: Mapping[str, Any] | None = None,
+  space: Mapping[str, Any] | None = None,
+  grid: Mapping[str, Sequence[Any]] | None = None,
+  **search_fields: Any,
+) -> SearchResult:
+  """Search the hyper-parameters of a method.
+
+  All trials of a generation train as one population; see `jaxmu.tuning`. A
+  second call with the same arguments trains nothing again; a call after an
+  interruption continues with the same trials.
+
+  Args:
+    method: unlearning method: a name, import path or file.
+    data: name of a data set, as for `load_data`.
+    model: the architecture: a name, import path or file.
+    workdir: folder of models and results; default
+      `workdir/<method>_<model>_<data>`, as for `run`.
+    overrides: fields of the configuration by dotted name, as for `run`.
+    space: spaces that replace those of the method, by hyper-parameter:
+      'log(1e-4, 1e-1)', 'uniform(0, 1)', a list of values, or a number to hold
+      it fixed.
+    grid: values to try in all combinations instead of sampling.
+    **search_fields: `trials`, `initialisations`, `sampler`, `objective`,
+      `generation`, `finalists`, `judges`, `seed`; see
+      `jaxmu.study.settings.Search`.
+
+  Raises:
+    ValueError: an unknown name or a value out of range, before any training.
+
+  Example:
+    >>> import jaxmu, tempfile
+    >>> tiny = {
+    ...   'model.options': {}, 'splits.pool': 400, 'splits.num_splits': 4,
+    ...   'train.num_epochs': 1, 'run.shard': 4}
+    >>> found = jaxmu.search(  # doctest: +ELLIPSIS
+    ...   'ga', model='tiny', workdir=tempfile.mkdtemp(), overrides=tiny,
+    ...   space={'batch_size': 64}, trials=3, initialisations=2, judges=1)
+    train original: ...
+    >>> len(found.trials), sorted(found.norms)
+    (6, ['chosen', 'default', 'original'])
+  """
+  from jaxmu.tuning import driver
+
+  fields = {f'search.{name}': value for name, value in search_fields.items()}
+  config = jobs.make_config(
+    method,
+    data=data,
+    model=model,
+    workdir=workdir,
+    overrides={**(overrides or {}), **fields},
+  )
+  config['search']['space'] = dict(space or {})
+  config['search']['grid'] = {k: tuple(v) for k, v in (grid or {}).items()}
+  settings = settings_lib.from_config(config)
+  setup_lib.set_up_devices()
+  with jobs.compile_cache(files.path(settings.workdir)):
+    (found,) = driver.run(settings)
+  return SearchResult(
+    found.method,
+    found.choice.setting,
+    found.judged,
+    found.rows,
+    found.path.parent,
+  )
