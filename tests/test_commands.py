@@ -208,8 +208,10 @@ def test_unknown_command_gives_the_nearest(capsys):
   assert "'prepair'; did you mean 'prepare'" in capsys.readouterr().err
 
 
-def test_bad_input_of_every_command_is_one_line(folder, capsys):
+def test_bad_input_of_every_command_is_one_line(folder, capsys, monkeypatch):
   """A missing or unknown option, a missing file, and a wrong name."""
+  # JAX has started in this process.
+  monkeypatch.setattr(main, 'set_up_jax', lambda config: None)
   commands = {
     name: importlib.import_module(one.module)
     for name, one in cli.COMMANDS.items()

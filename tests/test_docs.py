@@ -84,7 +84,16 @@ def smaller(block: str) -> str:
   return block
 
 
-@pytest.mark.parametrize('page', sorted({*_pages()} - {*ELSEWHERE}))
+SLOW = ('docs/python.md',)
+
+
+def _marked(page: str):
+  return pytest.param(page, marks=[pytest.mark.slow] if page in SLOW else [])
+
+
+@pytest.mark.parametrize(
+  'page', [_marked(page) for page in sorted({*_pages()} - {*ELSEWHERE})]
+)
 def test_examples_of_pages_run(page, tmp_path, job_environment):
   script = tmp_path / 'page.py'
   script.write_text(

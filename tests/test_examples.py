@@ -9,6 +9,8 @@ import shutil
 import subprocess
 import sys
 
+import pytest
+
 import jaxmu
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -100,6 +102,7 @@ def _python(
   return done.stdout
 
 
+@pytest.mark.slow
 def test_an_installed_package_is_known_by_its_names(tmp_path, job_environment):
   installed, folder = tmp_path / 'installed', tmp_path / 'job'
   _python(

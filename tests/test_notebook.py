@@ -9,6 +9,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group('notebook')
 def test_quickstart_runs_and_shows_two_pictures(job_environment, monkeypatch):
   # The kernel inherits the environment.

@@ -290,7 +290,8 @@ def test_unknown_and_absent_sets_say_what_to_do(tmp_path, load):
   with pytest.raises(ValueError) as error:
     load('cifar100')
   assert 'python -m jaxmu.prepare cifar100 --data_dir=' in str(error.value)
-  assert f'{tmp_path}/data/cifar100/train.npz' in str(error.value)
+  assert 'put train.npz and test.npz (image' in str(error.value)
+  assert f'into {tmp_path}/data/cifar100, or' in str(error.value)
   with pytest.raises(ValueError, match='prepare utkface --manual_dir=DIR --d'):
     load('utkface')
 

@@ -69,6 +69,7 @@ def _run(
   return done.returncode, done.stdout.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group('killed')
 def test_killed_runs_end_with_the_same_bits(tmp_path, job_environment):
   whole, broken = tmp_path / 'whole', tmp_path / 'broken'

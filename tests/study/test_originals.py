@@ -146,7 +146,7 @@ def _refused(tmp_path, chosen, message):
 def test_what_does_not_fit_is_refused_before_training(tmp_path):
   chosen = _write(tmp_path)
   one = chosen.format(seed=0, split=0)
-  _refused(tmp_path, one, 'names 1 files, and this design needs 4')
+  _refused(tmp_path, one, 'names 1 file, and this design needs 4')
   _refused(tmp_path, f'{one},{one},{one},{one}', 'more than once')
   by_seed = str(tmp_path / 'runs/{seed}/split0.npz')
   _refused(tmp_path, by_seed, 'more than once.*{split}')
