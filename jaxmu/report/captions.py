@@ -54,8 +54,9 @@ PICTURES = {
   ),
   'search_front': (
     'The objectives of all trials; 0 is best in each. No other trial is as '
-    'good as a blue one in all four. The chosen setting has the smallest mean norm '
-    'over the judging initialisations; its mark is its trial in the search.'
+    'good as a blue one in all four. The chosen setting has the smallest mean '
+    'norm over the judging initialisations; its mark is its trial in the '
+    'search.'
   ),
   'search_parallel': (
     'Each line is a trial, across its hyper-parameters from the smallest '

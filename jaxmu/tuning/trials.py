@@ -182,14 +182,8 @@ class Evaluator:
       stages.model_shapes(self._job, 1),
     )
     epochs = np.array([int(self.method.num_epochs(h)) for h in prepared])
-    shards = []
-    for group in hp.group_by_static(hparams).values():
-      longest_first = np.array(group)[np.argsort(-epochs[group], kind='stable')]
-      shards += [
-        longest_first[start : start + size]
-        for start in range(0, len(longest_first), size)
-      ]
-    return shards
+    groups = list(hp.group_by_static(hparams).values())
+    return shard_order(epochs, groups, size)
 
   def _shard(
     self, hparams: Sequence[Any], initialisations: Sequence[int]
@@ -243,6 +237,30 @@ class Evaluator:
     sets = job_lib.index_sets(self._job.design, members)
     index = np.concatenate([sets.retain, sets.forget, sets.val], axis=1)
     return measure(self._predictor.run(variables, index), sets)
+
+
+def shard_order(
+  epochs: np.ndarray, groups: Sequence[Sequence[int]], size: int
+) -> list[np.ndarray]:
+  """Divide trials into shards, the longest trials of each group first.
+
+  Members of a shard wait for the longest one where they are vmapped, so similar
+  numbers of epochs belong together.
+
+  Args:
+    epochs: i64[T].
+    groups: positions of trials that one program can train.
+    size: most trials in a shard.
+  """
+  shards = []
+  for group in groups:
+    order = np.argsort(-epochs[list(group)], kind='stable')
+    longest_first = np.array(group)[order]
+    shards += [
+      longest_first[start : start + size]
+      for start in range(0, len(longest_first), size)
+    ]
+  return shards
 
 
 def measure(predictions: Predictions, sets: Split) -> Outcomes:

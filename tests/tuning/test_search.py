@@ -1,0 +1,269 @@
+"""A whole search on a tiny network: values, programs, resuming, files."""
+
+import csv
+import json
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+import optuna
+import pytest
+
+from jaxmu import hparams as hp
+from jaxmu import methods, metrics, population
+from jaxmu.data import splits
+from jaxmu.metrics.interface import Evaluated
+from jaxmu.report import progress
+from jaxmu.study import job as job_lib
+from jaxmu.study import settings as settings_lib
+from jaxmu.study import stages
+from jaxmu.tuning import driver, objectives, trials
+from tests.study import small_job
+
+pytestmark = pytest.mark.xdist_group('search')
+
+RATES = (1e-3, 1e-2, 1e-1, 1e30)
+
+
+def _config(folder: pathlib.Path, **changes):
+  config = small_job.config(folder, **changes).to_dict()
+  config['splits'].update(design='main', pool=0, num_splits=1, forget_sets=1)
+  config['unlearn'] = {
+    'method': 'ft',
+    'hparams': {**hp.defaults(methods.get('ft').Hparams), 'num_epochs': 1},
+  }
+  config['search'] = {
+    'trials': 4,
+    'initialisations': 2,
+    'sampler': 'random',
+    'judges': 1,
+    'finalists': 2,
+    'space': {'batch_size': 64, 'num_epochs': (1, 2)},
+    'grid': {},
+  }
+  return config
+
+
+def _settings(folder: pathlib.Path, **search) -> settings_lib.Settings:
+  config = _config(folder)
+  config['search'] |= search
+  return settings_lib.from_config(config)
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('search')
+  (found,) = driver.run(_settings(folder))
+  return folder, found
+
+
+@pytest.fixture
+def folder(finished, tmp_path) -> pathlib.Path:
+  copy = tmp_path / 'search'
+  shutil.copytree(finished[0], copy)
+  return copy
+
+
+def test_every_trial_is_a_row(finished):
+  folder, found = finished
+  with (folder / 'search' / 'ft' / 'trials.csv').open() as file:
+    rows = list(csv.DictReader(file))
+  assert [(r['initialisation'], r['number']) for r in rows] == [
+    (str(k), str(n)) for k in range(2) for n in range(4)
+  ]
+  assert [float(r['norm']) for r in rows] == [row.norm for row in found.rows]
+  assert {r['num_epochs'] for r in rows} == {'1', '2'}
+  for name in ('report.html', 'settings.json', 'plots/search_history.png'):
+    assert (folder / 'search' / 'ft' / name).stat().st_size > 1000 or (
+      name == 'settings.json'
+    )
+
+
+def test_one_program_serves_all_trials(finished):
+  assert finished[1].programs == 1
+
+
+def test_optuna_opens_the_same_trials(finished):
+  folder, found = finished
+  storage = optuna.storages.JournalStorage(
+    optuna.storages.journal.JournalFileBackend(
+      str(folder / 'search' / 'optuna.journal')
+    )
+  )
+  for k in range(2):
+    study = optuna.load_study(study_name=f'ft-{k}', storage=storage)
+    own = [row for row in found.rows if row.initialisation == k]
+    assert [tuple(t.values) for t in study.trials] == [
+      row.objectives for row in own
+    ]
+
+
+def test_the_chosen_setting_is_read_by_a_job(finished):
+  folder, found = finished
+  config = _config(folder)
+  config['unlearn']['hparams'] = 'tuned'
+  (one,) = settings_lib.from_config(config).unlearners
+  assert one.hparams == found.choice.setting
+  config['unlearn']['hparams'] = str(found.path)
+  (one,) = settings_lib.from_config(config).unlearners
+  assert one.hparams == found.choice.setting
+
+
+def test_tuned_settings_of_something_else_are_refused(finished, tmp_path):
+  folder, found = finished
+  config = _config(folder)
+  config['unlearn']['hparams'] = 'tuned'
+  config['workdir'] = str(tmp_path)
+  with pytest.raises(ValueError, match='there are no tuned settings of ft'):
+    settings_lib.from_config(config)
+  config['unlearn'] = {'method': 'ct', 'hparams': str(found.path)}
+  with pytest.raises(ValueError, match='holds settings of ft'):
+    settings_lib.from_config(config)
+  other = json.loads(found.path.read_text())
+  (tmp_path / 'other.json').write_text(json.dumps({**other, 'data': 'mnist'}))
+  config['unlearn'] = {'method': 'ft', 'hparams': f'{tmp_path}/other.json'}
+  with pytest.raises(ValueError, match='holds settings for tiny on mnist'):
+    settings_lib.from_config(config)
+
+
+def test_an_interrupted_search_continues_with_the_same_trials(folder):
+  table = folder / 'search' / 'ft' / 'trials.csv'
+  whole = table.read_text()
+  shards = sorted((folder / 'store' / 'search').glob('*/shard_*'))
+  shutil.rmtree(shards[-1])
+  stamps = {path: path.stat().st_mtime_ns for path in shards[:-1]}
+  (folder / 'search' / 'optuna.journal').write_text('{"damaged')
+  driver.run(_settings(folder))
+  assert {path: path.stat().st_mtime_ns for path in shards[:-1]} == stamps
+
+  def without_seconds(text):
+    return [
+      {k: v for k, v in row.items() if k != 'seconds'}
+      for row in csv.DictReader(text.splitlines())
+    ]
+
+  assert without_seconds(table.read_text()) == without_seconds(whole)
+
+
+def test_more_trials_keep_those_that_are_there(folder):
+  before = {p.name for p in (folder / 'store' / 'search').iterdir()}
+  (found,) = driver.run(_settings(folder, trials=29))
+  assert len(found.rows) == 58
+  assert found.rows[0].number == 0
+  after = {p.name for p in (folder / 'store' / 'search').iterdir()}
+  assert before < after
+
+
+def test_a_grid_tries_all_combinations(folder):
+  grid = {'learning_rate': RATES, 'num_epochs': (1, 2)}
+  (found,) = driver.run(_settings(folder, grid=grid))
+  assert len(found.rows) == 2 * 8
+  tried = {
+    (r.setting['learning_rate'], r.setting['num_epochs']) for r in found.rows
+  }
+  assert tried == {(rate, n) for rate in RATES for n in (1, 2)}
+  failed = {r.setting['learning_rate'] for r in found.rows if r.failed}
+  assert 1e30 in failed and 1e-3 not in failed
+  assert all(r.state.startswith('failed at') for r in found.rows if r.failed)
+  assert found.choice.setting['learning_rate'] in RATES[:3]
+  assert found.programs == 1
+
+
+def test_without_retrained_models(tmp_path):
+  (found,) = driver.run(_settings(tmp_path, objective='no_oracle', trials=2))
+  assert not list((tmp_path / 'store' / 'models').glob('retrain-*'))
+  assert np.isfinite(found.choice.norm)
+
+
+def test_outcomes_are_the_metrics_of_a_job(finished):
+  """Each trial, trained alone and measured by the metrics of a report."""
+  folder, found = finished
+  settings = _settings(folder)
+  with progress.Progress() as bars:
+    job = driver.open_search(settings, bars.line)
+  predictor = population.Predictor(job.task, population.Layout(1, 1))
+  trainer = population.Trainer(
+    methods.get('ft'), job.task, population.Layout(1, 1)
+  )
+  everyone = job_lib.members_per_forget_set(
+    job.design, job.settings.splits.seeds
+  )
+  originals = stages.read_models(
+    job, job.populations['original'], np.arange(everyone.size)
+  )
+  for row in found.rows[:2] + found.rows[-2:]:
+    place = np.array([row.initialisation])
+    members = stages.select_members(everyone, place)
+    trained = trainer.run(
+      [hp.from_config(methods.get('ft').Hparams, row.setting)],
+      job_lib.draw_keys(job.root, 'ft', members, False),
+      job_lib.index_sets(job.design, members),
+      jax.tree.map(lambda x, p=place: x[p], originals),
+    )
+    predictions = predictor.run(trained.variables)
+    evaluated = Evaluated(
+      name='ft',
+      log_odds=np.asarray(predictions.log_odds, np.float64),
+      correct=np.asarray(predictions.correct),
+      state=splits.membership(job.design, len(job.source.label)),
+      validation=job.design.val,
+      test=np.arange(job.source.num_dev, len(job.source.label)),
+      cluster=np.zeros(1, int),
+      split=np.zeros(1, int),
+      classes=job.source.num_classes,
+      failed=np.zeros(1, bool),
+    )
+    numbers = {
+      **metrics.METRICS['accuracy'].compute(evaluated),
+      **metrics.METRICS['indiscernibility'].compute(evaluated),
+    }
+    for ours, theirs in (
+      (row.retain, 'ra'),
+      (row.forget, 'fa'),
+      (row.val, 'va'),
+      (row.indisc, 'indisc_val'),
+    ):
+      np.testing.assert_allclose(ours, numbers[theirs][0], atol=1e-6)
+
+
+def test_a_search_shares_no_initialisation_with_its_job(finished):
+  folder, _ = finished
+  settings = _settings(folder)
+  searched = driver.search_settings(settings)
+  assert searched.seed != settings.seed
+  assert searched.splits.seeds == 3
+  audit = small_job.make(folder)
+  other = driver.search_settings(audit)
+  assert other.splits.seed != audit.splits.seed
+
+
+def test_settings_at_which_a_method_is_inert_are_named(finished):
+  folder, _ = finished
+  with progress.Progress() as bars:
+    job = driver.open_search(_settings(folder), bars.line)
+  salun = methods.get('salun')
+  values = hp.defaults(salun.Hparams)
+  keeps_all = {**values, 'mask_fraction': 1.0}
+  assert 'as in SRL' in driver.inert(job, salun, keeps_all)
+  assert not driver.inert(job, salun, {**values, 'mask_fraction': 0.1})
+  rni = methods.get('rni')
+  values = hp.defaults(rni.Hparams)
+  assert not driver.inert(job, rni, values)
+  quiet = {**values, 'reset_num_epochs': values['num_epochs']}
+  assert 'noise' in driver.inert(job, rni, quiet)
+  assert not driver.inert(job, methods.get('ft'), {})
+
+
+def test_names_of_objectives_agree():
+  fields = settings_lib.Search.__dataclass_fields__
+  assert (
+    fields['objective'].metadata['hparam']['valid'] == objectives.OBJECTIVES
+  )
+
+
+def test_shards_hold_equal_statics_and_the_longest_first():
+  order = trials.shard_order(
+    epochs=np.array([1, 5, 3, 2, 4]), groups=[[0, 2, 4], [1, 3]], size=2
+  )
+  assert [shard.tolist() for shard in order] == [[4, 2], [0], [1, 3]]

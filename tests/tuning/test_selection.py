@@ -1,0 +1,120 @@
+"""The choice of a setting: ties, failures, and a second judgement."""
+
+import numpy as np
+import pytest
+
+from jaxmu.tuning import objectives, selection
+from jaxmu.tuning.trials import Outcomes
+
+SETTINGS = [{'a': k} for k in range(6)]
+
+
+def _ranked(norms, initialisation=None, number=None, usable=None):
+  size = len(norms)
+  return selection.ranked(
+    np.array(norms, float),
+    np.zeros(size, int) if initialisation is None else initialisation,
+    np.arange(size) if number is None else number,
+    np.ones(size, bool) if usable is None else usable,
+  )
+
+
+def test_smallest_norm_wins_and_ties_go_to_the_lower_initialisation():
+  order = _ranked(
+    [0.3, 0.1, 0.1, 0.1],
+    initialisation=np.array([0, 1, 0, 0]),
+    number=np.array([0, 0, 2, 1]),
+  )
+  assert order.tolist() == [3, 2, 1, 0]
+
+
+def test_failed_and_inert_trials_cannot_win():
+  order = _ranked(
+    [np.inf, 0.1, 0.2, np.nan], usable=np.array([True, False, True, True])
+  )
+  assert order.tolist() == [2]
+
+
+def test_the_reference_takes_the_smallest_value():
+  norms = np.array([0.3, 0.1, 0.2])
+  choice = selection.choose(
+    _ranked(norms), norms, SETTINGS[:3], finalists=2, judge=None
+  )
+  assert (choice.trial, choice.norm) == (1, 0.1)
+
+
+def test_finalists_are_judged_again():
+  norms = np.array([0.30, 0.10, 0.20, 0.15])
+  judged = []
+
+  def judge(settings):
+    judged.extend(settings)
+    return np.array([{1: 0.5, 3: 0.4, 2: 0.2}[s['a']] for s in settings])
+
+  choice = selection.choose(
+    _ranked(norms), norms, SETTINGS[:4], finalists=3, judge=judge
+  )
+  assert judged == [{'a': 1}, {'a': 3}, {'a': 2}]
+  assert choice.setting == {'a': 2} and choice.norm == 0.2
+  assert choice.finalists == [1, 3, 2]
+
+
+def test_equal_settings_are_judged_once():
+  settings = [{'a': 0}, {'a': 0}, {'a': 1}]
+  assert selection.distinct(np.arange(3), settings, 2) == [0, 2]
+
+
+def test_nothing_usable_is_said():
+  with pytest.raises(ValueError, match='every trial failed'):
+    selection.choose(
+      _ranked([np.inf]), np.array([np.inf]), SETTINGS, finalists=1, judge=None
+    )
+
+
+def _outcomes(**fields) -> Outcomes:
+  size = len(next(iter(fields.values())))
+  empty = {name: np.zeros(size) for name in Outcomes._fields}
+  empty['failed'] = np.full(size, -1)
+  return Outcomes(**{**empty, **{k: np.array(v) for k, v in fields.items()}})
+
+
+def test_objectives_are_those_of_the_specification():
+  trials = _outcomes(
+    retain=[0.9, 0.8], forget=[0.7, 0.6], val=[0.5, 0.4], indisc=[0.95, 0.9]
+  )
+  retrained = _outcomes(
+    retain=[0.6, 0.95], forget=[0.7, 0.3], val=[0.2, 0.5], indisc=[1.0, 1.0]
+  )
+  originals = _outcomes(
+    retain=[1.0, 1.0], forget=[0.9, 0.9], val=[0.6, 0.4], indisc=[0.5, 0.5]
+  )
+  which = np.array([1, 0])
+  naive = np.array(
+    [
+      [
+        abs(trials.retain[t] - retrained.retain[k]) / 3,
+        abs(trials.forget[t] - retrained.forget[k]) / 3,
+        abs(trials.val[t] - retrained.val[k]) / 3,
+        1 - trials.indisc[t],
+      ]
+      for t, k in enumerate(which)
+    ]
+  )
+  given = objectives.values(
+    trials, which, retrained=retrained, originals=originals
+  )
+  np.testing.assert_allclose(given, naive, rtol=1e-15)
+  norms = [np.sqrt(sum(x * x for x in row)) for row in naive]
+  np.testing.assert_allclose(objectives.norm(given), norms, rtol=1e-15)
+  alone = objectives.values(trials, which, retrained=None, originals=originals)
+  np.testing.assert_allclose(
+    alone[0], [0.1 / 3, 0.2 / 3, 0.1 / 3, 0.05], rtol=1e-12
+  )
+
+
+def test_failures_are_infinite_in_every_place():
+  trials = _outcomes(indisc=[0.9, np.nan, 0.9], failed=[2, -1, -1])
+  given = objectives.values(
+    trials, np.zeros(3, int), retrained=trials, originals=trials
+  )
+  assert np.isinf(given[:2]).all() and np.isfinite(given[2]).all()

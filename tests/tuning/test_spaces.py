@@ -1,0 +1,119 @@
+"""Search spaces are those of the specification, and users can replace them."""
+
+import pytest
+from optuna import distributions
+
+from jaxmu import hparams as hp
+from jaxmu import methods
+from jaxmu.tuning import spaces
+
+# Searched hyper-parameters of the reference, those without effect included,
+# from the published search (arXiv 2410.01276). A fixed momentum is not counted.
+COUNTS = {
+  **dict.fromkeys(('ft', 'ga', 'srl', 'ct'), 4),
+  'bt': 5,
+  'cfk': 7,
+  'cfw': 6,
+  'euk': 8,
+  'fcs': 10,
+  'ff': 2,
+  'iu': 3,
+  'kde': 8,
+  'msg': 5,
+  'neggrad_plus': 5,
+  'prmq': 5,
+  'rni': 10,
+  'salun': 7,
+  'scrub': 11,
+}
+
+
+def _space(method: str, **options):
+  return spaces.of_method(
+    methods.get(method).Hparams, {}, **{'train_epochs': 182, **options}
+  )
+
+
+def test_every_method_has_the_space_of_the_reference():
+  names = [name for name in methods.METHODS if name not in methods.BASELINES]
+  counts = {}
+  for name in names:
+    searched = _space(name, dead=True).searched
+    counts[name] = sum(not kind.single() for kind in searched.values())
+  assert counts == COUNTS
+
+
+def test_values_without_effect_are_left_out_unless_asked_for():
+  assert 'beta' not in _space('scrub').searched
+  assert _space('scrub').fixed['beta'] == 0.0
+  assert 'beta' in _space('scrub', dead=True).searched
+
+
+def test_kinds_of_distributions():
+  space = _space('prmq').searched
+  assert space['learning_rate'] == distributions.FloatDistribution(
+    1e-5, 1e-1, log=True
+  )
+  assert space['num_epochs'] == distributions.FloatDistribution(1, 37)
+  assert space['batch_size'] == distributions.CategoricalDistribution(
+    (64, 128, 256)
+  )
+  assert _space('ft').searched['num_epochs'] == distributions.IntDistribution(
+    1, 37
+  )
+
+
+def test_room_for_snapshots_follows_the_epochs():
+  assert _space('scrub').fixed['snapshots'] == 37
+  assert _space('scrub', train_epochs=12).fixed['snapshots'] == 5
+
+
+def test_a_user_replaces_spaces():
+  space = _space(
+    'msg',
+    changes={
+      'learning_rate': 'log(1e-3, 1e-1)',
+      'reinit_fraction': 'uniform(0.1, 0.5)',
+      'num_epochs': 'uniform(1, 4)',
+      'batch_size': (32, 64),
+      'weight_decay': 1e-4,
+      'momentum': 'uniform(0.5, 0.9)',
+    },
+  )
+  assert space.fixed['weight_decay'] == 1e-4
+  assert space.searched['num_epochs'] == distributions.IntDistribution(1, 4)
+  assert space.searched['batch_size'].choices == (32, 64)
+  assert space.searched['momentum'].low == 0.5
+
+
+@pytest.mark.parametrize(
+  'name, value, words',
+  [
+    ('lr', 0.1, "did you mean 'learning_rate'"),
+    ('learning_rate', 'log(0, 1)', 'must be below the second, and positive'),
+    ('learning_rate', 'log(1, 0.1)', 'must be below the second'),
+    ('learning_rate', 'uniform(a, 1)', "give 'log(LOW, HIGH)'"),
+    ('learning_rate', 'normal(0, 1)', "give 'log(LOW, HIGH)'"),
+    ('learning_rate', (), "give 'log(LOW, HIGH)'"),
+    ('learning_rate', 'uniform(-1, 1)', 'learning_rate = -1.0; give a value'),
+    ('reinit_fraction', 'uniform(0, 2)', 'reinit_fraction = 2.0; give a value'),
+    ('batch_size', (64, 0), 'batch_size = 0; give a value'),
+    ('num_epochs', 1.5, 'num_epochs = 1.5; give a whole number'),
+  ],
+)
+def test_a_wrong_space_is_refused_in_one_line(name, value, words):
+  with pytest.raises(ValueError) as error:
+    _space('msg', changes={name: value})
+  assert words in str(error.value) and '\n' not in str(error.value)
+
+
+def test_a_setting_has_every_hyper_parameter():
+  from jaxmu.tuning import samplers
+
+  for name in methods.METHODS:
+    if name in methods.BASELINES:
+      continue
+    space = _space(name, dead=True)
+    (asked,) = samplers.Replay('random', 0, space).ask(1)
+    assert asked.setting.keys() == hp.defaults(methods.get(name).Hparams).keys()
+    hp.from_config(methods.get(name).Hparams, asked.setting)
