@@ -239,7 +239,7 @@ def _check_list(
   whole = f'{where}{field.name} = {value!r}'
   if not 1 <= len(one_by_one) <= size:
     raise ValueError(
-      f'{whole}; give one number or up to {size}, the last of which repeats'
+      f'{whole}; give 1 to {size} numbers; the last one is repeated'
     )
   for number in one_by_one:
     fault = _fault(number, meta(field)['valid'], 0.0)

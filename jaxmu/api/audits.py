@@ -423,8 +423,8 @@ def _lead(data: scores_lib.Scores) -> list[str]:
   against = 'with' if data.retrained is not None else 'without'
   return [
     f'{models} unlearned models of {len(np.unique(data.split))} splits were '
-    f'attacked on {examples} examples, of which {forgotten} are forgotten by '
-    f'some model, {against} scores of retrained models for comparison. An '
-    'attack that cannot tell forgotten from never-seen examples is at chance '
-    '(AUC 0.5).',
+    f'attacked on {examples:,} examples, {against} scores of retrained models '
+    f'for comparison. Some model forgot {forgotten:,} of the examples. An '
+    'attack that cannot distinguish forgotten from never-seen examples is at '
+    'chance (AUC 0.5).',
   ]

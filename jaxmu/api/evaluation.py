@@ -130,7 +130,7 @@ def _audit_models(
     failed=measured.failed,
     warnings=[
       *(
-        f'{name}: {bad} of {size} models are no longer finite'
+        f'{name}: {bad} of {size} models have non-finite weights'
         for name, (bad, size) in measured.failed.items()
       ),
       *measured.warnings,

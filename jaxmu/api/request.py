@@ -401,8 +401,8 @@ def _unchecked(models: Models) -> list[str]:
   ]
   if not len(models.design.val):
     unchecked.append(
-      'Accuracy on validation examples: all training examples were assumed to '
-      'be trained on. Name the others with val.'
+      'Accuracy on validation examples: the model is assumed to be trained on '
+      'all training examples. Name examples it was not trained on with val.'
     )
   return unchecked
 

@@ -28,6 +28,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from jaxmu import terms
+
 Example = tuple[np.ndarray, int]  # u8[H, W, C], label
 
 _IDX_UBYTE = 0x08
@@ -258,8 +260,9 @@ def utkface_files(path: pathlib.Path) -> dict[str, bytes | pathlib.Path]:
   if len(set(names)) < len(names):
     twice = sorted(n for n, k in collections.Counter(names).items() if k > 1)
     raise ValueError(
-      f'{path} holds {len(twice)} file names more than once, first {twice[0]}: '
-      'keep one copy of the folder `UTKFace`, without `crop_part1` and the like'
+      f'{path} repeats {terms.count(len(twice), "file name")}, first '
+      f'{twice[0]}: keep one copy of the folder `UTKFace`, without '
+      '`crop_part1` and the like'
     )
   return dict(sorted(entries))
 

@@ -26,7 +26,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int8, Int32, Int64, Integer
 
-from jaxmu import files
+from jaxmu import files, terms
 from jaxmu.data import formats
 from jaxmu.states import EXCLUDED, FORGOTTEN, NEVER_SEEN, RETAINED
 
@@ -138,8 +138,8 @@ def ulira_splits_reference(
   num_forget = int(forget_fraction * num_train)
   if not 0 < num_forget < num_train:
     raise ValueError(
-      f'forget_fraction {forget_fraction} of {num_train} training points makes '
-      f'{num_forget} of them forgotten: choose one between 0 and 1'
+      f'forget_fraction {forget_fraction} of {num_train} training examples is '
+      f'{num_forget}: choose a fraction that forgets some but not all'
     )
   members = []
   for split in range(num_splits):
@@ -272,8 +272,8 @@ def _sizes(
   if num_forget == 0:
     smallest = 2 * math.ceil(1 / forget_fraction)
     raise ValueError(
-      f'pool is {pool}: a fraction {forget_fraction} of half of it is no point '
-      f'at all, choose at least {smallest}'
+      f'pool is {pool}: a fraction {forget_fraction} of half of it is less '
+      f'than one example; choose at least {smallest}'
     )
   return num_pool, num_forget
 
@@ -418,14 +418,14 @@ def with_forget(
   untrained = np.sort(forget[~np.isin(forget, train)])
   if untrained.size:
     raise ValueError(
-      f'the forget set holds {untrained.size} outside the training part of '
-      f'{len(train)} examples, first {untrained[0]}: nothing was learned from '
-      'them, leave them out'
+      f'the forget set holds {terms.count(untrained.size, "example")} outside '
+      f'the training part, which has {len(train)}; first {untrained[0]}: '
+      'nothing was learned from it, so leave it out'
     )
   if len(forget) == len(train):
     raise ValueError(
       f'the forget set is all {len(train)} training examples: nothing is left '
-      'to retain, choose fewer'
+      'to retain; choose fewer'
     )
   retain = train[~np.isin(train, forget)]
   return single(retain=retain, forget=forget, val=val)

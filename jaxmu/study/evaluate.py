@@ -634,7 +634,7 @@ def failure_warnings(
     when = f'epoch {first}' if first == last else f'epochs {first} to {last}'
     return [
       f'{name}: all {bad.size} models failed, at {when}: losses or weights '
-      'were no longer finite. Nothing can be concluded from their numbers'
+      'became non-finite. Nothing can be concluded from their numbers'
     ]
   named = [
     f'epoch {failed[p]} (initialisation {members.seed[p]}, split '
@@ -646,7 +646,7 @@ def failure_warnings(
   more = bad.size - len(named)
   tail = f' and {more} more' if more else ''
   return [
-    f'{name}: {bad.size} of {len(failed)} models were no longer finite, from '
+    f'{name}: {bad.size} of {len(failed)} models became non-finite, at '
     f'{"; ".join(named)}{tail}; the others were not affected'
   ]
 

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 
-from jaxmu import files
+from jaxmu import files, terms
 from jaxmu.population import Layout
 
 log = logging.getLogger(__name__)
@@ -269,10 +269,10 @@ def retry_smaller(
 def _remedy(layout: Layout, error: Exception) -> str:
   cause = str(error).strip().split('\n')[0][:200]
   return (
-    f'memory ran out with one model at a time on {layout.devices} device(s) '
-    f'({cause}); hold fewer models at once (config.run.shard), use smaller '
-    'batches (batch_size) or a smaller model, or allow more memory '
-    '(config.run.memory)'
+    'memory ran out with one model at a time on '
+    f'{terms.count(layout.devices, "device")} ({cause}); hold fewer '
+    'models at once (config.run.shard), use smaller batches (batch_size) or a '
+    'smaller model, or allow more memory (config.run.memory)'
   )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxmu import __version__, methods, models
+from jaxmu import __version__, methods, models, terms
 from jaxmu.data import datasets
 from jaxmu.population import (
   Layout,
@@ -49,7 +49,8 @@ def train(
   population = job.populations[name]
   missing = population.models.missing(verify=job.settings.run.verify)
   if not missing:
-    bars.line(f'{name}: {population.members.size} models in the store')
+    stored = terms.count(population.members.size, 'model')
+    bars.line(f'{name}: {stored} in the store')
   elif population.checkpoints:
     _read_checkpoints(job, population, missing, bars)
   else:

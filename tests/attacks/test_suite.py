@@ -286,7 +286,7 @@ def test_probabilities_are_converted_where_named_and_refused_elsewhere():
       with pytest.raises(ValueError, match=f'{key} are prob.*before the soft'):
         scores.from_arrays(changed(**{key: values.astype(half)}))
   for values, message in (
-    (z, "probabilities are none: .*name logits 'logits'"),
+    (z, "probabilities must be at least 0 .*name logits 'logits'"),
     (np.exp(log_p), 'both logits and probabilities are given'),
     (hard.astype(int), 'floating-point'),
   ):

@@ -161,7 +161,7 @@ def test_weights_that_are_not_finite_are_named(tmp_path):
   state = {name: np.array(value) for name, value in _state().items()}
   state['fc.bias'][:2] = np.nan, np.inf
   path = _put(tmp_path / 'a', 'torch', state)
-  with pytest.warns(UserWarning, match='2 weights are not finite, in fc.bias'):
+  with pytest.warns(UserWarning, match='2 non-finite weights, in fc.bias'):
     checkpoints.read(_tiny(), path)
 
 
