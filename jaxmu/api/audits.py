@@ -384,7 +384,7 @@ def _trade_off(data: scores_lib.Scores) -> plots.Figure | None:
 def _by_kind(
   score: np.ndarray, one: scores_lib.PopulationScores
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Return known scores of forgotten and of never-seen points."""
+  """Return known scores of forgotten and of never-seen examples."""
   known, state = np.isfinite(score), one.audited_state
   return (
     score[known & (state == log_odds.FORGOTTEN)],

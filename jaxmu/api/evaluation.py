@@ -183,7 +183,7 @@ class _Measured:
     attacks: runs the attacks.
     counted: counted work.
     failed: (failed models, all models) of populations with failed models.
-    log_odds: of forgotten and of never-seen points.
+    log_odds: of forgotten and of never-seen examples.
     stored: what attacks read, as in the files of scores of a job.
     warnings: of the scores.
   """

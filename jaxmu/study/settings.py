@@ -74,9 +74,9 @@ class Splits:
     num_splits: training sets, each half of the pool; even for 'audit'.
     forget_sets: forget sets per split.
     forget_fraction: share of a training set in one forget set.
-    pool: points to divide into splits; 0 for all but 5 % validation.
+    pool: examples to divide into splits; 0 for all but 5 % validation.
     seeds: initialisations per split.
-    forget: which points of design 'main' to forget: 'random', 'class:3,5',
+    forget: which examples of design 'main' to forget: 'random', 'class:3,5',
       'file:PATH', 'most:SCORES' or 'least:SCORES'; see docs/data.md.
     seed: seed of the random splits of 'audit'.
   """
