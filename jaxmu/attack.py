@@ -9,8 +9,8 @@ examples] (0 retained, 1 forgotten, 2 never seen, 3 excluded); `split` int
 [models]; and, for the comparison with retraining, `retrained_log_odds` or
 `retrained_logits` of the same form, and `original_...` for the models before
 unlearning. Softmax outputs are named `probabilities` in place of `logits`.
-`failed`, `retrained_failed` and `original_failed` bool [models]
-mark models that diverged. docs/attacks.md explains every number.
+`failed`, `retrained_failed` and `original_failed` bool [models] mark models
+that diverged. docs/attacks.md explains every number.
 """
 
 import argparse

@@ -327,8 +327,8 @@ def digest(*inputs: Any, digits: int = 12) -> str:
   """Return hex digits that change with any of the inputs.
 
   Args:
-    *inputs: JSON values, NumPy arrays and NumPy scalars. The
-      order of a dict's keys does not matter.
+    *inputs: JSON values, NumPy arrays and NumPy scalars. The order of a dict's
+      keys does not matter.
     digits: how many to return, at most 64.
 
   Raises:

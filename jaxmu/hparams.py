@@ -3,8 +3,8 @@
 A *leaf* is an array that may differ per member of a population and never costs
 a compilation; a *static* decides a shape or a Python branch; a *derived* leaf
 is computed on the host from the others before a run starts, since float32 would
-round it. Default, valid range, search space and, where the reference samples a
-value it never uses, the reason why it is dead are in the method's file:
+round it. The method's file declares the default, valid range and search space
+of each, and why it is dead where the reference samples a value and ignores it:
 
   @struct.dataclass
   class Hparams:

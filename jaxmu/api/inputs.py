@@ -364,8 +364,8 @@ def _of_indices(
     if both.size:
       raise ValueError(
         f'{terms.count(both.size, "example")} in val and in forget, first '
-        f'{both[0]}; a validation example was not trained on, so it needs no '
-        'forgetting'
+        f'{both[0]}; validation examples are not trained on, so leave them out '
+        'of forget'
       )
   train = np.setdiff1d(train, val)
   return as_design(

@@ -15,8 +15,8 @@ Gaussians give F of about 0.17 (grid rule), not 1. Always read F(U, R) against
 F(R', R) at the same M (`relative_score`), or use `lower_bound`, whose
 thresholds are chosen on one half of the models and evaluated on the other.
 
-Unlike the released scorer, more than one threshold does not raise, and the
-logits are left unmodified.
+Unlike the released scorer, this code accepts more than one threshold and does
+not modify the logits.
 """
 
 import functools
@@ -399,7 +399,7 @@ COMPETITION = Attack(
     cost='costly',
     populations=('unlearned',),
     exempt={
-      'model_order': 'models are halved by their place in the population',
+      'model_order': 'models are halved by their position in the population',
     },
   ),
 )

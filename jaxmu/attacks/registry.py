@@ -6,8 +6,8 @@
 
 Every attack runs on the unlearned models, on the retrained models (the null,
 with nothing to detect) and on the original models, as far as their scores are
-given. `AttackResult.excess` is the difference from the retrained
-models, paired by group.
+given. `AttackResult.excess` is the difference from the retrained models, paired
+by group.
 """
 
 import dataclasses

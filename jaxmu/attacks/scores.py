@@ -310,14 +310,14 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Scores:
   Args:
     arrays: 'log_odds' float[P, N] or [P, N, A], or 'logits' (log-probabilities
       serve as well) or 'probabilities' float[P, N, C] or [P, N, A, C] with
-      'labels' int[N]; 'state' int[P, N] (0 retained, 1
-      forgotten, 2 never seen, 3 excluded); 'split' int[P]; optionally 'failed'
-      bool[P], models that diverged. Optionally also 'retrained_log_odds' or
-      'retrained_logits' of the same form, row p retrained without the forget
-      set of row p, 'original_log_odds' or 'original_logits', row p before
-      unlearning, and 'retrained_failed' and 'original_failed'. Without
-      'failed', a model counts as failed if most of its scores are not finite or
-      are the most negative float32.
+      'labels' int[N]; 'state' int[P, N] (0 retained, 1 forgotten, 2 never seen,
+      3 excluded); 'split' int[P]; optionally 'failed' bool[P], models that
+      diverged. Optionally also 'retrained_log_odds' or 'retrained_logits' of
+      the same form, row p retrained without the forget set of row p,
+      'original_log_odds' or 'original_logits', row p before unlearning, and
+      'retrained_failed' and 'original_failed'. Without 'failed', a model counts
+      as failed if most of its scores are not finite or are the most negative
+      float32.
 
   Raises:
     ValueError: an array is missing, unknown or too small, or has a wrong shape,

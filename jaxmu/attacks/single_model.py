@@ -377,10 +377,10 @@ def _combined_score(
 
 
 _POOLED = (
-  'scores of five fits enter one ROC, and the offset of a fold runs against '
-  'the share of members in it: the AUC without a leak is about .48'
+  'one ROC pools the scores of five fits, and a fold with more members gets '
+  'lower scores: the AUC without a leak is about .48'
 )
-_BY_PLACE = 'examples are assigned to folds by their place in the data set'
+_BY_PLACE = 'examples are assigned to folds by their position in the data set'
 POPULATION = Attack(
   'population',
   _population_report,

@@ -117,7 +117,7 @@ def cifar_examples(
   read = {'.bin': _cifar_binary, '': _cifar_python}
   for name in files:
     if name not in batches:
-      raise ValueError(f'{path} has no batch {name}: it is another archive')
+      raise ValueError(f'{path} has no batch {name}: it is a different archive')
     suffix, data = batches.pop(name)
     try:
       image, label = read[suffix](data, num_classes)

@@ -97,7 +97,7 @@ def _mia(title: str, outside: str) -> Term:
 def _indisc(title: str, outside: str) -> Term:
   return Term(
     title,
-    'Is 1 when the population attack only guesses, 0 when it always tells '
+    '1 if the population attack only guesses, 0 if it always distinguishes '
     f'forgotten from {outside} images.',
     'fraction',
     'higher',

@@ -347,8 +347,8 @@ CARD = Card(
 RANKS: Mapping[str, Term] = {
   'rank': Term(
     'mean rank',
-    'Place among the unlearning methods by this number, 1 the best, as a mean '
-    'over initialisations or, where several jobs are ranked, over jobs.',
+    'Rank among the unlearning methods by this number, 1 is best; mean over '
+    'initialisations or, where several jobs are ranked, over jobs.',
     better='lower',
   ),
   'group': Term(

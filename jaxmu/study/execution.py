@@ -373,7 +373,9 @@ def choose_fastest(measured: Sequence[Measured], budget: Budget) -> Choice:
     key=lambda one: one.plan.devices * bytes_per_device(one, budget),
   )
   fastest = useful_images(best, budget.members) == max(speeds)
-  reason = 'chosen: fastest' if fastest else 'chosen: as fast, less memory'
+  reason = (
+    'chosen: fastest' if fastest else 'chosen: nearly as fast, less memory'
+  )
   why = [
     fault or (reason if one is best else 'slower or larger')
     for one, fault in zip(measured, faults, strict=True)
@@ -512,7 +514,7 @@ class MeasurementCache:
     try:
       content = json.loads(self.path.read_text())
       if content['facts'] != self._facts:
-        raise ValueError('it is about another model or machine')
+        raise ValueError('it belongs to another model or machine')
       return Measurements(
         tuple(_measured(entry) for entry in content['measured']),
         {
@@ -526,7 +528,7 @@ class MeasurementCache:
       *(OSError, ValueError, KeyError, TypeError, AttributeError),
       RecursionError,
     ) as error:
-      log.warning('%s is damaged (%s); it is made again', self.path, error)
+      log.warning('%s is damaged (%s); it is measured again', self.path, error)
       return Measurements()
 
   def add(self, one: Measured) -> Measurements:

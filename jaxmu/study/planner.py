@@ -360,7 +360,7 @@ def _limits(job: job_lib.Job, known: execution.Measurements) -> list[str]:
   if fixed:
     lines.append(f'fixed   {", ".join(fixed)}')
   lines += [
-    f'before  {stage}: memory ran out, chunks of {chunk} were left'
+    f'before  {stage}: memory ran out, so chunks of {chunk} are used'
     for stage, chunk in sorted(known.most_chunk.items())
   ]
   return lines

@@ -295,8 +295,8 @@ def _check_fields(
   for name in values:
     if name == 'fidelity':
       raise ValueError(
-        f'{where}.fidelity is unknown, as hyper-parameters are already filled '
-        "in; choose the cited works' with --config=FILE:SCALE,paper"
+        f'{where}.fidelity is unknown, because all hyper-parameters are given; '
+        'select those of the cited papers with --config=NAME:SCALE,paper'
       )
     if name not in known:
       raise ValueError(

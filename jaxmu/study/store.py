@@ -374,7 +374,7 @@ def shards(names: Sequence[Name], size: int) -> tuple[tuple[Name, ...], ...]:
 def _warn(folder: pathlib.Path, fault: str, written: int) -> None:
   """Log a damaged shard, once per change."""
   del written
-  log.warning('%s is damaged (%s); it is made again', folder, fault)
+  log.warning('%s is damaged (%s); it is computed again', folder, fault)
 
 
 def _manifest(folder: pathlib.Path) -> dict[str, tuple[int, str]]:

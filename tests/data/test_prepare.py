@@ -400,7 +400,7 @@ def test_copy_that_is_there_is_named_and_replaced_on_request(
   command = ('mnist', '--manual_dir', tmp_path / 'manual', '--any_size')
   status, out, _ = run(*command)
   assert status == 0
-  assert 'data/mnist is there and is used as it is; --overwrite prep' in out
+  assert 'data/mnist exists and is used unchanged; --overwrite prep' in out
   assert 'official one with `python -m jaxmu.prepare mnist --overwrite`' in out
   assert 'mnist: 4 + 4 examples' in out
   assert 'mnist: 30 + 10 examples' in run(*command, '--overwrite')[1]

@@ -172,7 +172,7 @@ def pareto(
   missing = [results.label(name) for name in order if name not in shown]
   if missing:
     style.note(panel, f'not shown: {", ".join(missing)}', x=0.98, ha='right')
-  style.title(fig, 'Two goals at once; filled: no method beats it in both')
+  style.title(fig, 'Accuracy and privacy; filled: no method is better in both')
   return fig
 
 
