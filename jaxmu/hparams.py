@@ -71,7 +71,7 @@ class EpochBudget:
   """Search integers from 1 to a fifth of the training epochs (rounded up).
 
   With `real`, search real numbers in the same range. Source: the benchmark's
-  time budget of 20 % of retraining.
+  time budget of 20% of retraining.
   """
 
   real: bool = False

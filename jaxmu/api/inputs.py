@@ -242,7 +242,7 @@ def split(
       that did not; default 16 for a share. With 1 there is one training set.
     forget_sets: disjoint forget sets per training set, at most 1/forget.
     pool: number of examples that training sets are drawn from; the rest are for
-      validation. Default 1,280 of the digits, else 95 %.
+      validation. Default 1,280 of the digits, else 95%.
     val: validation examples of a single split, not trained on: a share of the
       training part or indices int[V]; default 0.15, and none where `forget`
       holds indices.

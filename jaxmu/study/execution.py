@@ -62,7 +62,7 @@ def memory_limit(devices: int, gigabytes: float = 0.0) -> float:
   Args:
     devices: how many are used; on a CPU they share the machine's memory.
     gigabytes: what the user allows: of each accelerator, or of the machine
-      where devices are its cores; 0 for 90 % of what there is.
+      where devices are its cores; 0 for 90% of what there is.
   """
   if jax.default_backend() == 'cpu':
     return (gigabytes * 1e9 or _USABLE * machine_bytes()) / devices
@@ -89,7 +89,7 @@ def _container_limits() -> list[float]:
 
 
 # Predictions are multiplied by this before they are compared with the limit:
-# measured peaks exceed those of XLA by up to 33 % on a CPU (see
+# measured peaks exceed those of XLA by up to 33% on a CPU (see
 # benchmarks/memory.csv). On accelerators there are no measurements, and a
 # failed allocation is caught.
 MARGIN = {'cpu': 4 / 3}

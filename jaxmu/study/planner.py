@@ -5,7 +5,7 @@
    model, batch size, image shape and precision.
 3. `--plan` measures what is not known yet. A job does so by itself only if the
    remaining work would take five minutes at the high speed of
-   `execution.CEILING`, and only while probing stays below 2 % of its estimate.
+   `execution.CEILING`, and only while probing stays below 2% of its estimate.
 4. Otherwise: all devices, chunks of 1 on a CPU and of 8 elsewhere.
 
 A probe runs a few training steps of the job's own model under one plan. An

@@ -74,7 +74,7 @@ class Splits:
     num_splits: training sets, each half of the pool; even for 'audit'.
     forget_sets: forget sets per split.
     forget_fraction: share of a training set in one forget set.
-    pool: examples to divide into splits; 0 for all but 5 % validation.
+    pool: examples to divide into splits; 0 for all but 5% validation.
     seeds: initialisations per split.
     forget: which examples of design 'main' to forget: 'random', 'class:3,5',
       'file:PATH', 'most:SCORES' or 'least:SCORES'; see docs/data.md.
@@ -145,7 +145,7 @@ class Run:
     chunk: members vmapped together on a device; 0 to let the plan choose; see
       `jaxmu.study.planner`.
     memory: GB that each accelerator, or the machine where devices are its
-      cores, may hold; 0 for 90 % of what there is.
+      cores, may hold; 0 for 90% of what there is.
     shard: members trained and saved together, the unit of resuming.
     verify: compare checksums of finished shards, not only sizes.
     cache_teacher: keep the outputs of teacher models, where a method has one,
