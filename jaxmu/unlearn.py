@@ -89,7 +89,7 @@ def _value(text: str) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  """Answer a deletion request; see the module's docstring."""
+  """Run the command; see the module's docstring."""
   chosen, hparams = parse(sys.argv[1:] if argv is None else argv)
   with cli.one_line_errors():
     from jaxmu.api import inputs, request

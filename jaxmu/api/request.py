@@ -156,7 +156,7 @@ class Deletion(printing.Tabular):
 def make_folder(
   path: str | os.PathLike, like: str | os.PathLike | None = None
 ) -> pathlib.Path:
-  """Make the folder of an answer; return where its checkpoint goes.
+  """Make the folder of the result; return where its checkpoint goes.
 
   Args:
     path: the folder.

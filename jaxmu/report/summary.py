@@ -87,9 +87,10 @@ def _trust(table: _Table) -> list[str]:
   if row.low <= _CHANCE <= row.high:
     half = _short((row.high - row.low) / 2)
     return [
-      f'The attack passes its own check: on retrained models, which never saw '
-      f'the forgotten examples, it is at chance with AUC {auc}. Its resolution '
-      f'is about ±{half}; smaller differences are not detectable here.'
+      'The attack is calibrated in this run: on retrained models, which never '
+      f'saw the forgotten examples, it is at chance with AUC {auc}. Its '
+      f'resolution is about ±{half}; smaller differences are not detectable '
+      'here.'
     ]
   return [
     f'Read all attack numbers with caution: on retrained models, which never '
@@ -165,7 +166,8 @@ def _leaks(table: _Table) -> list[str]:
     )
   if tested > 1:
     sentences[-1] += (
-      ' (Each by its own 95% interval, without correction for their number.)'
+      ' (Each method is judged by its own 95% interval, without correction '
+      'for the number of methods.)'
     )
   return sentences
 

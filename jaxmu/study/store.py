@@ -328,7 +328,7 @@ def check_workdir(workdir: files.Path) -> None:
   """Check that the work directory can be written, without making it.
 
   Raises:
-    ValueError: it, or the folder that it would be made in, is no folder or
+    ValueError: it, or the folder that would contain it, is not a folder or
       cannot be written.
   """
   folder = files.path(workdir)
