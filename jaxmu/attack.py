@@ -95,8 +95,17 @@ def _parser() -> cli.Parser:
   add = parser.add_argument
   add('--scores', required=True, help='an .npz file of scores')
   add('--out', required=True, help='directory for results.csv, plots, report')
-  add('--attacks', default='', help='names; all that can run if empty')
-  add('--fprs', default=FPRS, help='false-positive rates of the TPR')
+  add(
+    '--attacks',
+    default='',
+    help='names, separated by commas (default: all that can run)',
+  )
+  add(
+    '--fprs',
+    default=FPRS,
+    help='report true-positive rates at these false-positive rates '
+    '(default %(default)s)',
+  )
   return parser
 
 

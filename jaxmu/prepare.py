@@ -216,11 +216,15 @@ def _parser() -> cli.Parser:
   add('--manual_dir', metavar='DIR', help='folder that holds archives')
   add('--any_size', action='store_true', help='accept any number of images')
   form = parser.add_mutually_exclusive_group()
-  form.add_argument('--from_images', metavar='DIR')
-  form.add_argument('--from_arrays', nargs='+', metavar='FILE')
-  form.add_argument('--from_tfds', metavar='NAME')
+  form.add_argument(
+    '--from_images', metavar='DIR', help='folder of pictures by class'
+  )
+  form.add_argument(
+    '--from_arrays', nargs='+', metavar='FILE', help='one .npz, or two .npy'
+  )
+  form.add_argument('--from_tfds', metavar='NAME', help='a set of tfds')
   add('--image_size', type=int, help='resize to this height and width')
-  add('--num_classes', type=int, help='of arrays (default largest label + 1)')
+  add('--num_classes', type=int, help='default the largest label + 1')
   add(
     '--test_fraction',
     type=float,
@@ -234,7 +238,7 @@ def _parser() -> cli.Parser:
   add(
     '--crop_padding',
     type=int,
-    help='pad images by so many pixels and crop at random, likewise',
+    help='pad images by this many pixels and crop at random, likewise',
   )
   add('--overwrite', action='store_true', help='replace a set of this name')
   return parser

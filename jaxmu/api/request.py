@@ -402,7 +402,7 @@ def _unchecked(models: Models) -> list[str]:
   if not len(models.design.val):
     unchecked.append(
       'Accuracy on validation examples: the model is assumed to be trained on '
-      'all training examples. Name examples it was not trained on with val.'
+      'all training examples. Name those that it was not trained on with val.'
     )
   return unchecked
 

@@ -192,7 +192,7 @@ def combined(
   member = np.asarray(member, bool)
   if min(member.sum(), (~member).sum()) < COMBINED_FOLDS:
     raise ValueError(
-      f'{member.sum()} members and {(~member).sum()} others; '
+      f'members: {member.sum()}, others: {(~member).sum()}; at least '
       f'{COMBINED_FOLDS} of each are needed'
     )
   folds = model_selection.StratifiedKFold(

@@ -90,8 +90,8 @@ def rank_cell(
   working = np.flatnonzero(~failed)
   if len(working) < 2 or values.shape[1] < MIN_SEEDS:
     raise ValueError(
-      f'{len(working)} working methods and {values.shape[1]} seeds; ranking '
-      'needs at least 2 methods and 5 seeds'
+      f'methods that did not fail: {len(working)}, seeds: {values.shape[1]}; '
+      f'ranking needs at least 2 methods and {MIN_SEEDS} seeds'
     )
   used = values[working]
   ranks = stats.rankdata(used, axis=0)

@@ -369,8 +369,8 @@ def _nothing_fits(
       f'or these under one of {", ".join(WRAPPERS)}'
     )
   return (
-    f'{path} ({contents.form}) holds {len(names)} tensors named like '
-    f'{names[0]!r} and {names[-1]!r}, none of which belongs to this model; '
+    f'{path} ({contents.form}) holds {terms.count(len(names), "tensor")} named '
+    f'like {names[0]!r} and {names[-1]!r}, none of which belongs to this model; '
     f'accepted are {_accepted(model)}; rename them'
   )
 

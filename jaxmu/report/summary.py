@@ -518,7 +518,7 @@ def _short(value: float, unit: str = '') -> str:
 
 def _of(count: int, total: int) -> str:
   if total == 1:
-    return 'The one method'
+    return 'The only method'
   return (
     f'All {total} methods' if count == total else f'{count} of {total} methods'
   )

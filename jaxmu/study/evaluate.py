@@ -632,9 +632,10 @@ def failure_warnings(
   if bad.size == len(failed):
     first, last = int(failed.min()), int(failed.max())
     when = f'epoch {first}' if first == last else f'epochs {first} to {last}'
+    which = f'all {bad.size} models' if bad.size > 1 else 'the only model'
     return [
-      f'{name}: all {bad.size} models failed, at {when}: losses or weights '
-      'became non-finite. Nothing can be concluded from their numbers'
+      f'{name}: {which} failed, at {when}: losses or weights became non-finite.'
+      ' Nothing can be concluded from these numbers'
     ]
   named = [
     f'epoch {failed[p]} (initialisation {members.seed[p]}, split '

@@ -134,7 +134,7 @@ def test_missing_numbers_are_passed_over():
 
 def test_one_method():
   text = _text(results.rows(('original', 'retrain', 'ft')))
-  assert 'The one method still leaks' in text
+  assert 'The only method still leaks' in text
   assert 'farthest' not in text
 
 
