@@ -27,7 +27,7 @@ from jaxmu.report import html, plots, progress, results, summary, tables
 from jaxmu.report.results import Row
 from jaxmu.study import evaluate, publish
 
-Arrays = Mapping[str, Any]  # of NumPy
+Arrays = Mapping[str, Any]  # NumPy arrays by name
 Drawings = Mapping[str, Callable[[], plots.Figure | None]]
 
 

@@ -18,7 +18,7 @@ from jaxmu.data import catalog, custom, datasets, formats
 from jaxmu.data import splits as splits_lib
 from jaxmu.types import Transform
 
-_SEED = 123  # of test and validation parts that are cut off at random
+_SEED = 123  # of test and validation parts that are split off at random
 _DIGITS_POOL = 1280
 
 

@@ -265,7 +265,7 @@ def _interval_rates(u, r):
   yield from _single_rates(u, r)
   narrow, wide = (u, r) if np.ptp(u) < np.ptp(r) else (r, u)
   p, q = _cumulative(narrow, wide)
-  for i in range(len(p) - 1):  # one left end at a time bounds memory
+  for i in range(len(p) - 1):  # one left end at a time, to bound memory
     yield q[i + 1 :] - q[i], 1 - (p[i + 1 :] - p[i])
 
 

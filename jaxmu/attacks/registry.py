@@ -274,7 +274,7 @@ def _run_one(
   attack: Attack, data: Scores, options: Options, known: Known | None
 ) -> list[AttackResult]:
   reports: dict[str, Report] = {}
-  for name in ('retrained', 'unlearned', 'original'):  # the null first
+  for name in ('retrained', 'unlearned', 'original'):  # null first
     if name in data.populations and name in attack.card.populations:
       population = data.populations[name]
       reports[name] = _report(

@@ -23,9 +23,9 @@ from jaxmu import terms
 from jaxmu.attacks import log_odds
 from jaxmu.attacks.log_odds import EXCLUDED, FORGOTTEN, NEVER_SEEN, RETAINED
 
-MIN_SPLITS = 4  # to fit without one and still estimate a spread
-CALIBRATED_SPLITS = 16  # from here on attacks keep their promised error rates
-MIN_MODELS = 8  # of an example that is compared with retrained models
+MIN_SPLITS = 4  # the fit leaves one out and needs a variance
+CALIBRATED_SPLITS = 16  # fewer splits distort the error rates
+MIN_MODELS = 8  # per example compared with retrained models
 PREFIXES = ('', 'retrained_', 'original_')
 KEYS = (
   'labels',

@@ -312,7 +312,7 @@ def _step(theta, x, sign, penalty):
   )
   ww = penalty + (weight * x * x).sum(-1)
   wb = (weight * x).sum(-1)
-  bb = weight.sum(-1) + 1e-12  # all but zero when every margin is huge
+  bb = weight.sum(-1) + 1e-12  # nearly 0 where all margins are huge
   determinant = np.maximum(ww * bb - wb * wb, 1e-300)
   return -np.stack(
     [

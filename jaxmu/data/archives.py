@@ -42,8 +42,8 @@ BROKEN = (
   OSError,
   tarfile.TarError,
   zipfile.BadZipFile,
-  NotImplementedError,  # of zipfile, for kinds of compression
-  RuntimeError,  # of zipfile, for encrypted members
+  NotImplementedError,  # from zipfile: unknown compression
+  RuntimeError,  # from zipfile: encrypted members
 )
 _COMPRESSED = {b'\x1f\x8b': gzip.open, b'BZ': bz2.open, b'\xfd7': lzma.open}
 
@@ -299,7 +299,7 @@ def rgb_jpeg(name: str, content: bytes | pathlib.Path) -> bytes:
   try:
     image = Image.open(io.BytesIO(content), formats=('JPEG', 'PNG'))
     image.load()
-  except Exception as error:  # the readers of Pillow raise many kinds
+  except Exception as error:  # Pillow's readers raise many types
     raise ValueError(f'{name} cannot be decoded ({error})') from error
   if image.mode == 'RGB':
     return content

@@ -465,7 +465,7 @@ def open_prepared(
   if missing:
     raise ValueError(
       f'{folder} has no split {sorted(missing)}, only '
-      f'{sorted(builder.info.splits)}: cut a test part off with `python '
+      f'{sorted(builder.info.splits)}: split off a test part with `python '
       f'-m jaxmu.prepare my_{name} --from_tfds={name} --test_fraction=0.2`'
     )
   features = builder.info.features
@@ -518,7 +518,7 @@ def _guarded(folder: pathlib.Path, step: Callable[[], Any]) -> Any:
   """Run a step of reading a prepared version; its errors name the folder."""
   try:
     return step()
-  except Exception as error:  # the readers of tfds raise many kinds
+  except Exception as error:  # the readers of tfds raise many types
     text = ' '.join(str(error).split())[:200]
     raise ValueError(
       f'{folder} cannot be read ({type(error).__name__}: {text}): it is '

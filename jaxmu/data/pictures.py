@@ -135,7 +135,7 @@ def _refuse_half(folder: pathlib.Path, parts: list[pathlib.Path]) -> None:
     if part.is_dir() and any(child.is_dir() for child in part.iterdir()):
       raise ValueError(
         f'{folder} has {part.name}/<class>/ but no {other.name}/<class>/: add '
-        f'it, or give {part} to have a test part cut off at random'
+        f'it, or give {part} to have a test part split off at random'
       )
 
 
@@ -250,7 +250,7 @@ def _named_errors(file: pathlib.Path, step: Any) -> Any:
   """Run a step of decoding; turn any exception into one line."""
   try:
     return step()
-  except Exception as error:  # the readers of Pillow raise many kinds
+  except Exception as error:  # Pillow's readers raise many types
     raise ValueError(
       f'{file} cannot be decoded ({error}): repair or remove it'
     ) from error

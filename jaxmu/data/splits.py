@@ -83,7 +83,7 @@ def holdout(
   """
   if not 0 < fraction < 1:
     raise ValueError(f'fraction is {fraction}: choose one between 0 and 1')
-  count = math.ceil(fraction * len(index))  # rounding of the product included
+  count = math.ceil(fraction * len(index))  # as scikit-learn rounds
   if count >= len(index):
     raise ValueError(
       f'fraction {fraction} of {len(index)} examples leaves nothing: choose a '

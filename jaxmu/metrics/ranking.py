@@ -60,7 +60,7 @@ class CellRanking:
 Test = Literal['wilcoxon', 'bootstrap']
 PerSeed = Float64[np.ndarray, ' S']
 
-_LEVEL = 0.05  # of the tests
+_LEVEL = 0.05  # significance level
 _RESAMPLES = 10_000
 _RESAMPLED_CELLS = 2000
 
@@ -98,7 +98,7 @@ def rank_cell(
   statistic, p_value = _friedman(ranks)
   mean_rank = np.full(len(values), np.nan)
   mean_rank[working] = ranks.mean(axis=1)
-  worst = len(values) - (failed.sum() - 1) / 2  # shared last places
+  worst = len(values) - (failed.sum() - 1) / 2  # mean of the last ranks
   mean_rank[failed] = worst
   groups = [
     tuple(int(working[i]) for i in group)

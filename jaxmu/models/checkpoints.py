@@ -370,8 +370,8 @@ def _nothing_fits(
     )
   return (
     f'{path} ({contents.form}) holds {terms.count(len(names), "tensor")} named '
-    f'like {names[0]!r} and {names[-1]!r}, none of which belongs to this model; '
-    f'accepted are {_accepted(model)}; rename them'
+    f'like {names[0]!r} and {names[-1]!r}, none of which belongs to this '
+    f'model; accepted are {_accepted(model)}; rename them'
   )
 
 
@@ -511,7 +511,7 @@ def _variables(
 def _load(path: pathlib.Path, name: str, array: Stored) -> np.ndarray:
   try:
     return array.load()
-  except Exception as error:  # damaged bytes raise many kinds
+  except Exception as error:  # damaged bytes raise many types
     first = str(error).strip().partition('\n')[0] or type(error).__name__
     raise ValueError(f'{path}: {name} cannot be read: {first}') from error
 

@@ -428,7 +428,7 @@ def _exposed(lines: Sequence[AttackLine]) -> list[str]:
 
 
 def _detected(lines: Sequence[AttackLine]) -> str:
-  from jaxmu.metrics import ranking  # here: importing a report needs no jax
+  from jaxmu.metrics import ranking  # late: it imports jax
 
   adjusted = ranking.holm(np.array([line.p_value for line in lines]))
   detected = [

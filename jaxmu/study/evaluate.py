@@ -246,7 +246,7 @@ def measure(
     if population.failed.all() and metric is not METRICS['accuracy']:
       raise ValueError(ALL_FAILED)
     given = interface.run(metric, population)
-  except Exception as error:  # whatever values a model gave
+  except Exception as error:  # a model may give any values
     log.debug('metric %s of %s', metric.name, population.name, exc_info=True)
     reason = _reason(error, metric.name in METRICS)
     clusters = len(np.unique(population.cluster))
@@ -330,7 +330,7 @@ def run_attack(
         collected.keep(names[one.population], one)
     if attack.name == 'ulira':
       return _curves(attack, data, names, settings or {})
-  except Exception as error:  # whatever values a model gave
+  except Exception as error:  # a model may give any values
     log.debug('attack %s', attack.name, exc_info=True)
     reason = _reason(error, attack.name in registry.ATTACKS)
     number = f'{attack.name}_{_main_number(attack)}'

@@ -278,7 +278,7 @@ def _remedy(layout: Layout, error: Exception) -> str:
 
 GAIN = 1.05  # a doubled chunk must be this much faster for another doubling
 CLOSE = 0.97  # of the fastest speed; among plans so close the smallest wins
-SHARE = 0.02  # of the estimated time of a job that its own probe may take
+SHARE = 0.02  # share of a job's estimated time that its probe may take
 LEAST_SECONDS = 300  # shorter jobs, at the ceiling of the machine, do not probe
 
 # Floating-point operations per second and device, used to tell small jobs from

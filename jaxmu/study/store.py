@@ -190,7 +190,7 @@ class Shelf:
     self._known(number)
     try:
       return _restore_models(self.shard(number) / MODELS, like)
-    except Exception as error:  # Orbax has no type of its own for such files
+    except Exception as error:  # Orbax raises many types
       self._refuse(number, f'its models: {_first_line(error)}')
 
   def arrays(self, name: str) -> np.ndarray:
@@ -407,7 +407,7 @@ def _save_models(path: pathlib.Path, tree: Any) -> None:
     _checkpointer().wait_until_finished()
   except OSError:
     raise
-  except Exception as error:  # a full disk comes as any of several types
+  except Exception as error:  # a full disk raises one of several types
     raise OSError(_first_line(error)) from error
 
 

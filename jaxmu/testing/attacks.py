@@ -19,8 +19,8 @@ from jaxmu.testing import Findings, Rule, enforce
 
 _FPR = 0.2
 _REPEATS = 8
-_EXAMPLES, _FEW_EXAMPLES = 60, 24  # the latter for costly attacks
-_SLACK = 0.01  # beyond five standard errors over the repeats
+_EXAMPLES, _FEW_EXAMPLES = 60, 24  # few for costly attacks
+_SLACK = 0.01  # allowed in addition to five standard errors
 
 Arrays = Mapping[str, np.ndarray]
 # Value and interval by population and statistic.

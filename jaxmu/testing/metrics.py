@@ -204,7 +204,7 @@ def _extreme_values(metric: Metric) -> Findings:
   for given, population in _extreme(metric.card.needs):
     try:
       with warnings.catch_warnings():
-        warnings.simplefilter('ignore', RuntimeWarning)  # means of nothing
+        warnings.simplefilter('ignore', RuntimeWarning)  # empty means
         numbers = interface.run(metric, population)
     except Exception as error:
       yield (

@@ -145,7 +145,7 @@ def _draw(
     text = f'{text}: no finite scores'
   panel.plot(
     fpr,
-    np.maximum(tpr, corner / 2),  # a rate of 0 leaves at the lower edge
+    np.maximum(tpr, corner / 2),  # draws a rate of 0 at the lower edge
     color=look.color,
     linestyle=look.line,
     zorder=look.order,
@@ -365,7 +365,7 @@ def _population(
 
 _BINS = 40
 _TAIL = 0.2  # percent of the scores on each side that the edge bins collect
-_OUTLYING = 1  # widths of the median side beyond its own ends
+_OUTLYING = 1  # median widths between the median side and the end
 
 
 @style.styled
