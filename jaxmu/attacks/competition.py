@@ -356,16 +356,16 @@ COMPETITION = Attack(
     terms={
       'forget_score': Term(
         'forgetting score F',
-        'Near 1 when no test tells unlearned from retrained models on any '
-        'example; taking the best of many thresholds keeps it well below 1 '
-        'even then, so compare with retrained against retrained.',
+        'Large if no test distinguishes unlearned from retrained models on any '
+        'example; the best of many thresholds keeps it well below 1 even then, '
+        'so compare with retrained against retrained.',
         'fraction',
         'higher',
         _SOURCE,
       ),
       'relative_score': Term(
         'F relative to retrained against retrained',
-        'The forgetting score divided by what retrained models get against '
+        'The forgetting score divided by that of retrained models against '
         'other retrained models; 1 is as good as can be measured.',
         'ratio',
         'higher',
@@ -373,8 +373,8 @@ COMPETITION = Attack(
       'final_score': Term(
         'final score',
         'The forgetting score times the accuracies on retained and on '
-        'never-seen examples, each relative to retrained models; the '
-        "competition's ranking number.",
+        'never-seen examples, each divided by that of retrained models; the '
+        'competition ranked by this number.',
         'fraction',
         'higher',
         _SOURCE,
