@@ -130,7 +130,7 @@ def _audit_models(
     failed=measured.failed,
     warnings=[
       *(
-        f'{name}: {bad} of {size} models have non-finite weights'
+        f'{name}: {bad} of {size} models failed: losses or weights not finite'
         for name, (bad, size) in measured.failed.items()
       ),
       *measured.warnings,

@@ -375,8 +375,8 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Scores:
 def with_logits(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   """Turn probabilities of a file into logits, which are their logarithms.
 
-  Log-odds and all other scores depend on differences of logits alone. They are
-  less exact than from logits: float32 does not separate probabilities near 1.
+  Log-odds and all other scores depend on differences of logits alone. Scores
+  from probabilities are less exact: float32 does not separate those near 1.
 
   Raises:
     ValueError: `probabilities` are not probabilities, `logits` are, or both are
