@@ -540,8 +540,8 @@ def _scores_warnings(populations: Mapping[str, PopulationScores]) -> list[str]:
       warnings.append(f'{name.capitalize()} models: {one.failures}.')
     if one.non_finite:
       warnings.append(
-        f'Scores of {name} models that were not finite and count as the most '
-        f'wrong finite score: {one.non_finite:,}.'
+        f'{terms.count(one.non_finite, "non-finite score")} of {name} models, '
+        'replaced by the most wrong finite score.'
       )
   return warnings
 
@@ -563,8 +563,8 @@ def _design_warnings(one: PopulationScores) -> list[str]:
   few = int(((forgotten > 0) & (forgotten < 3)).sum())
   if few:
     warnings.append(
-      'Examples that fewer than 3 models forgot, so that per-example attacks '
-      f'cannot score them: {few:,}.'
+      f'{terms.count(few, "example")} forgotten by fewer than 3 models: '
+      'per-example attacks cannot score them.'
     )
   return warnings
 

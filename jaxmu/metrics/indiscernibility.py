@@ -97,7 +97,7 @@ def _mia(title: str, outside: str) -> Term:
 def _indisc(title: str, outside: str) -> Term:
   return Term(
     title,
-    '1 if the population attack only guesses, 0 if it always distinguishes '
+    'Equals 1 if the population attack only guesses, 0 if it always separates '
     f'forgotten from {outside} images.',
     'fraction',
     'higher',

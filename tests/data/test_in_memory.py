@@ -166,7 +166,7 @@ def test_folder_is_read_without_preparing_it(tmp_path):
     datasets.from_folder(tmp_path, test_fraction=0.5)
   (tmp_path / 'validation').mkdir()
   (tmp_path / 'validation' / 'x.png').write_bytes(b'')
-  with pytest.warns(UserWarning, match=r'1 files .* not used: validation/ \(1'):
+  with pytest.warns(UserWarning, match=r'1 file .* left out: validation/ \(1'):
     datasets.from_folder(tmp_path)
 
 

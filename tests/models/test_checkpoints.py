@@ -284,7 +284,7 @@ REFUSED = [
   ),
   (
     _edited(bn1__bias=np.zeros(9, np.float32)),
-    r'1 tensors of another shape: bn1.bias \(9,\), not \(6,\)',
+    r'1 tensor of another shape: bn1.bias \(9,\), not \(6,\)',
   ),
   (
     _edited(conv1__weight=np.zeros((6, 3, 27), np.float32)),

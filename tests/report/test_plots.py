@@ -161,7 +161,7 @@ def test_vulnerability_counts_the_corners(count):
 def test_vulnerability_says_how_many_points_lack_a_score():
   fig = plots.vulnerability([0.5, np.nan, 0.7], [0.5, 0.5, np.inf], method='a')
   assert '2 examples not scored' in _texts(fig)
-  with pytest.raises(ValueError, match='original has 1 points'):
+  with pytest.raises(ValueError, match='original has 1 example '):
     plots.vulnerability([0.5], [0.5, 0.5], method='a')
 
 

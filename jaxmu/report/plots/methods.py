@@ -414,8 +414,8 @@ def vulnerability(
   y = np.ravel(np.asarray(unlearned, np.float64))
   if x.shape != y.shape:
     raise ValueError(
-      f'original has {x.size} examples and unlearned has {y.size}; give one '
-      'AUC per example for both, NaN where it was not scored'
+      f'original has {terms.count(x.size, "example")} and unlearned has '
+      f'{y.size}; give one AUC per example for both, NaN where it was not scored'
     )
   known = np.isfinite(x) & np.isfinite(y)
   fig = style.canvas(5.4, 5.2)
