@@ -415,7 +415,8 @@ def vulnerability(
   if x.shape != y.shape:
     raise ValueError(
       f'original has {terms.count(x.size, "example")} and unlearned has '
-      f'{y.size}; give one AUC per example for both, NaN where it was not scored'
+      f'{y.size}; give one AUC per example for both, NaN where it was not '
+      'scored'
     )
   known = np.isfinite(x) & np.isfinite(y)
   fig = style.canvas(5.4, 5.2)
