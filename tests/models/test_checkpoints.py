@@ -293,7 +293,10 @@ REFUSED = [
   (_edited(fc__bias=np.zeros(5, np.int8)), 'fc.bias is of dtype int8'),
   (_edited(fc__bias=np.zeros(5, np.complex64)), 'fc.bias is of dtype complex'),
   (_edited(fc__bias=np.zeros(5, bool)), 'fc.bias is of dtype bool'),
-  (_state(_tiny(classes=7)), 'has 7 classes, the model has 5; build .*classes=7'),
+  (
+    _state(_tiny(classes=7)),
+    'has 7 classes, the model has 5; build .*classes=7',
+  ),
   (
     {f'features.{i}.weight': np.zeros(3) for i in range(3)},
     "3 tensors named like 'features.0.weight' .*accepted are names of PyTorch "
