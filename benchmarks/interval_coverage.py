@@ -2,7 +2,7 @@
 
   python benchmarks/interval_coverage.py [--pairs=8,16,32 --repeats=300]
 
-Simulated scores that do not depend on whether a point was forgotten, with
+Simulated scores that do not depend on whether an example was forgotten, with
 models of one split correlated, in complementary pairs of splits. Prints how
 often the plain t-interval over pairs and the widened one contain one half
 (nominally 95%), and writes it to benchmarks/interval_coverage.csv.

@@ -11,9 +11,8 @@ jaxmu's, with the lowest and the highest round. Compilation is reported
 separately and not counted. PyTorch's images are normalised before the clock
 starts, jaxmu's in every step. A turn is one epoch from the given weights. It
 has 2 to 20 steps, where an epoch of the paper's recipe has 150, so set-up
-costs weigh more here. The table is
-printed and written to benchmarks/training.csv; `--only` leaves rows of other
-groups there as they are.
+costs weigh more here. The table is printed and written to
+benchmarks/training.csv; `--only` leaves rows of other groups there as they are.
 """
 
 import argparse

@@ -9,8 +9,8 @@ examples] (0 retained, 1 forgotten, 2 never seen, 3 excluded); `split` int
 [models]; and, for the comparison with retraining, `retrained_log_odds` or
 `retrained_logits` of the same form, and `original_...` for the models before
 unlearning. Softmax outputs are named `probabilities` in place of `logits`.
-`failed`, `retrained_failed` and `original_failed` bool [models]
-mark models that diverged. docs/attacks.md explains every number.
+`failed`, `retrained_failed` and `original_failed` bool [models] mark models
+that diverged. docs/attacks.md explains every number.
 """
 
 import argparse
@@ -95,8 +95,17 @@ def _parser() -> cli.Parser:
   add = parser.add_argument
   add('--scores', required=True, help='an .npz file of scores')
   add('--out', required=True, help='directory for results.csv, plots, report')
-  add('--attacks', default='', help='names; all that can run if empty')
-  add('--fprs', default=FPRS, help='false-positive rates of the TPR')
+  add(
+    '--attacks',
+    default='',
+    help='names, separated by commas (default: all that can run)',
+  )
+  add(
+    '--fprs',
+    default=FPRS,
+    help='report true-positive rates at these false-positive rates '
+    '(default %(default)s)',
+  )
   return parser
 
 

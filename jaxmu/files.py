@@ -153,7 +153,7 @@ def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     Shape and dtype of the array.
 
   Raises:
-    ValueError: it is no such file, or of a version that is not known.
+    ValueError: it is not a `.npy` file, or its version is unknown.
   """
   readers = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -161,7 +161,7 @@ def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
   }
   version = np.lib.format.read_magic(file)
   if version not in readers:
-    raise ValueError(f'it has the version {version}')
+    raise ValueError(f'its format version {version} is unknown')
   shape, _, dtype = readers[version](file)
   return shape, dtype
 
@@ -327,8 +327,8 @@ def digest(*inputs: Any, digits: int = 12) -> str:
   """Return hex digits that change with any of the inputs.
 
   Args:
-    *inputs: JSON values, NumPy arrays and NumPy scalars. The
-      order of a dict's keys does not matter.
+    *inputs: JSON values, NumPy arrays and NumPy scalars. The order of a dict's
+      keys does not matter.
     digits: how many to return, at most 64.
 
   Raises:
@@ -349,4 +349,4 @@ def _plain(value: Any) -> Any:
     return value.item()
   if isinstance(value, np.ndarray):
     return [str(value.dtype), list(value.shape), sha256_of(value)]
-  raise TypeError(f'cannot address {type(value).__name__}: {value!r}')
+  raise TypeError(f'cannot hash {type(value).__name__}: {value!r}')

@@ -3,8 +3,8 @@
 A *leaf* is an array that may differ per member of a population and never costs
 a compilation; a *static* decides a shape or a Python branch; a *derived* leaf
 is computed on the host from the others before a run starts, since float32 would
-round it. Default, valid range, search space and, where the reference samples a
-value it never uses, the reason why it is dead are in the method's file:
+round it. The method's file declares the default, valid range and search space
+of each, and why it is dead where the reference samples a value and ignores it:
 
   @struct.dataclass
   class Hparams:
@@ -71,7 +71,7 @@ class EpochBudget:
   """Search integers from 1 to a fifth of the training epochs (rounded up).
 
   With `real`, search real numbers in the same range. Source: the benchmark's
-  time budget of 20 % of retraining.
+  time budget of 20% of retraining.
   """
 
   real: bool = False
@@ -247,7 +247,7 @@ def _check_list(
   whole = f'{where}{field.name} = {value!r}'
   if not 1 <= len(one_by_one) <= size:
     raise ValueError(
-      f'{whole}; give one number or up to {size}, the last of which repeats'
+      f'{whole}; give 1 to {size} numbers; the last one is repeated'
     )
   for number in one_by_one:
     fault = _fault(number, meta(field)['valid'], 0.0)

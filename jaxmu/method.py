@@ -154,7 +154,7 @@ def as_method(value: Any) -> Method:
   """
   if not isinstance(value, Method):
     raise ValueError(
-      f'{type(value).__name__} is no jaxmu.method.Method; define METHOD = '
+      f'{type(value).__name__} is not a jaxmu.method.Method; define METHOD = '
       "Method(name='...', Hparams=Hparams, init=init, epoch=epoch, "
       'card=Card(...))'
     )

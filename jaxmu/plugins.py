@@ -144,7 +144,7 @@ class Registry(Mapping[str, T], Generic[T]):
   def _import(self, place: str, spec: str) -> types.ModuleType:
     if not all(part.isidentifier() for part in place.split('.')):
       raise ValueError(
-        f'{self.kind} {spec!r}: {place!r} is no name of a module; write it as '
+        f'{self.kind} {spec!r}: {place!r} is not a module name; write it as '
         f'my_package.my_{self.kind}, or give the path of its file, which ends '
         'in .py'
       )

@@ -84,7 +84,8 @@ def _check_flags(args: argparse.Namespace) -> None:
       formats.check_number(key, value, origin=f'--{flag}')
   if args.num_classes and not args.from_arrays:
     raise ValueError(
-      '--num_classes goes with --from_arrays: elsewhere the classes are known'
+      '--num_classes applies to --from_arrays only; other sources name their '
+      'classes'
     )
   if args.from_tfds:
     form, known = '--from_tfds', _CUSTOM | _fetch_flags(args.from_tfds)
@@ -103,8 +104,8 @@ def _check_flags(args: argparse.Namespace) -> None:
   )
   if without_effect:
     raise ValueError(
-      f'{", ".join(without_effect)} would have no effect with {form}: leave it '
-      'out'
+      f'{", ".join(without_effect)} would have no effect with {form}: leave '
+      f'{"it" if len(without_effect) == 1 else "them"} out'
     )
 
 
@@ -133,7 +134,7 @@ def _prepare_named(
     formats.is_plain(folder) or formats.find_prepared(folder)
   ):
     again = '; --overwrite prepares it again' if name in _OFFICIAL else ''
-    print(f'{folder} is there and is used as it is{again}')
+    print(f'{folder} exists and is used unchanged{again}')
     return
   # tfds is slow to import and not needed for custom data.
   from jaxmu.data import official
@@ -213,18 +214,32 @@ def _parser() -> cli.Parser:
   add('name', help=f'{", ".join(sorted(CATALOG))}, a set of tfds, or a new one')
   add('--data_dir', help='folder of data sets (default $JAXMU_DATA_DIR)')
   add('--manual_dir', metavar='DIR', help='folder that holds archives')
-  add('--any_size', action='store_true', help='accept an incomplete archive')
+  add('--any_size', action='store_true', help='accept any number of images')
   form = parser.add_mutually_exclusive_group()
-  form.add_argument('--from_images', metavar='DIR')
-  form.add_argument('--from_arrays', nargs='+', metavar='FILE')
-  form.add_argument('--from_tfds', metavar='NAME')
-  add('--image_size', type=int, help='resize to this height and width')
-  add('--num_classes', type=int, help='of arrays (default largest label + 1)')
-  add(
-    '--test_fraction', type=float, help='if it has no test part (default 0.2)'
+  form.add_argument(
+    '--from_images', metavar='DIR', help='folder of pictures by class'
   )
-  add('--flip', action='store_true', help='mirror while training from scratch')
-  add('--crop_padding', type=int, help='random crops, in pixels')
+  form.add_argument(
+    '--from_arrays', nargs='+', metavar='FILE', help='one .npz, or two .npy'
+  )
+  form.add_argument('--from_tfds', metavar='NAME', help='a set of tfds')
+  add('--image_size', type=int, help='resize to this height and width')
+  add('--num_classes', type=int, help='default the largest label + 1')
+  add(
+    '--test_fraction',
+    type=float,
+    help='share to split off if there is no test part (default 0.2)',
+  )
+  add(
+    '--flip',
+    action='store_true',
+    help='mirror images at random in training from scratch',
+  )
+  add(
+    '--crop_padding',
+    type=int,
+    help='pad images by this many pixels and crop at random, likewise',
+  )
   add('--overwrite', action='store_true', help='replace a set of this name')
   return parser
 

@@ -158,7 +158,7 @@ def rank(folders: Sequence[str], out: str = '') -> html.Report:
   if len(set(paths)) < max(MIN_JOBS, len(paths)):
     raise ValueError(
       f'--jobs={",".join(folders)}: give at least {MIN_JOBS} jobs, each once '
-      f'(a single one is ranked in its own report.html)'
+      f'(the report.html of a job ranks its methods)'
     )
   every = [methods_of(path) for path in paths]
   methods = [name for name in every[0] if all(name in other for other in every)]
@@ -174,9 +174,10 @@ def rank(folders: Sequence[str], out: str = '') -> html.Report:
   }
   titles = {**ranking.TITLES, 'rte': 'run time'}
   drawn = html.draw_ranks(titles, methods, ranks, problems)
-  warnings = [f'Left out, as not in every job: {listed}'] if left_out else []
+  omitted = f'Left out because some job lacks them: {listed}'
+  warnings = [omitted] if left_out else []
   return html.Report(
-    title=f'{len(methods)} unlearning methods over {len(cells)} jobs',
+    title=f'{terms.count(len(methods), "unlearning method")} over {number}',
     lead=[f'Ranked jobs: {", ".join(cell.name for cell in cells)}.'],
     rows=rows(cells, overall, methods),
     pictures=drawn,

@@ -1,4 +1,4 @@
-"""Words of reports and messages: meanings of numbers, counts, hints."""
+"""Terms of reports and words of messages: meanings, counts, hints."""
 
 import dataclasses
 import difflib
@@ -17,9 +17,8 @@ class Term:
 
   Attributes:
     title: short name, for headings and columns.
-    sentence: one sentence that explains it, with a full stop. In
-      the terms of an attack, '{attack}' stands for the attack as the subject
-      of a sentence.
+    sentence: one sentence that explains it, with a full stop. In the terms of
+      an attack, '{attack}' stands for the attack as the subject of a sentence.
     unit: one of `UNITS`.
     better: which values are better, one of `DIRECTIONS`: 'retrained', 'half',
       'one' and 'zero' mean that closer to that value is better.

@@ -55,19 +55,25 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
   parser = cli.Parser(
     'jaxmu.unlearn',
     'Delete training examples from one trained model.',
-    '--hparams.NAME=VALUE sets a hyper-parameter of the method, and '
-    '--model_options.NAME=VALUE\nan option of the model.',
+    '--hparams.NAME=VALUE sets a hyper-parameter of the method, and\n'
+    '--model_options.NAME=VALUE sets an option of the model.',
   )
   add = functools.partial(parser.add_argument, metavar='FILE')
+  named = functools.partial(parser.add_argument, metavar='NAME')
+  default = '(default %(default)s)'
   add('--checkpoint', help='the trained model', required=True)
-  add('--forget', help='indices, one per line', required=True)
+  add(
+    '--forget',
+    help='indices of the training examples to delete, one per line',
+    required=True,
+  )
   add('--out', help='folder to write', required=True, metavar='DIR')
-  add('--data', help='name or folder', default='digits', metavar='NAME')
+  named('--data', help=f'data set or its folder {default}', default='digits')
   add('--data_dir', help='folder of prepared data sets', metavar='DIR')
-  add('--method', help='see jaxmu.METHODS', default='ft', metavar='NAME')
-  add('--model', help='see jaxmu.MODELS', default='resnet18', metavar='NAME')
-  add('--val', help='indices that were not trained on')
-  add('--seed', help='of all draws', type=int, default=0, metavar='SEED')
+  named('--method', help=f'see jaxmu.METHODS {default}', default='ft')
+  named('--model', help=f'see jaxmu.MODELS {default}', default='resnet18')
+  add('--val', help='indices of training examples that were not trained on')
+  add('--seed', help=f'seed {default}', type=int, default=0, metavar='SEED')
   chosen, rest = parser.parse_known_args(argv)
   nested: dict[str, dict[str, Any]] = {'hparams': {}, 'model_options': {}}
   for word in rest:
@@ -89,7 +95,7 @@ def _value(text: str) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  """Answer a deletion request; see the module's docstring."""
+  """Run the command; see the module's docstring."""
   chosen, hparams = parse(sys.argv[1:] if argv is None else argv)
   with cli.one_line_errors():
     from jaxmu.api import inputs, request

@@ -83,7 +83,7 @@ def test_methods_that_a_job_lacks_are_named(tmp_path):
   ]
   report = rank.rank(jobs)
   assert {row.method for row in report.rows} == {'ft', 'msg'}
-  assert report.warnings == ['Left out, as not in every job: GA']
+  assert report.warnings == ['Left out because some job lacks them: GA']
 
 
 def test_what_cannot_be_ranked_is_refused(tmp_path):

@@ -27,7 +27,7 @@ from jaxmu.report import html, plots, progress, results, summary, tables
 from jaxmu.report.results import Row
 from jaxmu.study import evaluate, publish
 
-Arrays = Mapping[str, Any]  # of NumPy
+Arrays = Mapping[str, Any]  # NumPy arrays by name
 Drawings = Mapping[str, Callable[[], plots.Figure | None]]
 
 
@@ -384,7 +384,7 @@ def _trade_off(data: scores_lib.Scores) -> plots.Figure | None:
 def _by_kind(
   score: np.ndarray, one: scores_lib.PopulationScores
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Return known scores of forgotten and of never-seen points."""
+  """Return known scores of forgotten and of never-seen examples."""
   known, state = np.isfinite(score), one.audited_state
   return (
     score[known & (state == log_odds.FORGOTTEN)],
@@ -423,8 +423,8 @@ def _lead(data: scores_lib.Scores) -> list[str]:
   against = 'with' if data.retrained is not None else 'without'
   return [
     f'{models} unlearned models of {len(np.unique(data.split))} splits were '
-    f'attacked on {examples} examples, of which {forgotten} are forgotten by '
-    f'some model, {against} scores of retrained models for comparison. An '
-    'attack that cannot tell forgotten from never-seen examples is at chance '
-    '(AUC 0.5).',
+    f'attacked on {examples:,} examples, {against} scores of retrained models '
+    f'for comparison. Some model forgot {forgotten:,} of the examples. An '
+    'attack that cannot distinguish forgotten from never-seen examples is at '
+    'chance (AUC 0.5).',
   ]

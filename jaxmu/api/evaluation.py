@@ -130,7 +130,7 @@ def _audit_models(
     failed=measured.failed,
     warnings=[
       *(
-        f'{name}: {bad} of {size} models are no longer finite'
+        f'{name}: {bad} of {size} models failed: losses or weights not finite'
         for name, (bad, size) in measured.failed.items()
       ),
       *measured.warnings,
@@ -183,7 +183,7 @@ class _Measured:
     attacks: runs the attacks.
     counted: counted work.
     failed: (failed models, all models) of populations with failed models.
-    log_odds: of forgotten and of never-seen points.
+    log_odds: of forgotten and of never-seen examples.
     stored: what attacks read, as in the files of scores of a job.
     warnings: of the scores.
   """

@@ -18,7 +18,7 @@ from jaxmu.data import catalog, custom, datasets, formats
 from jaxmu.data import splits as splits_lib
 from jaxmu.types import Transform
 
-_SEED = 123  # of test and validation parts that are cut off at random
+_SEED = 123  # of test and validation parts that are split off at random
 _DIGITS_POOL = 1280
 
 
@@ -242,7 +242,7 @@ def split(
       that did not; default 16 for a share. With 1 there is one training set.
     forget_sets: disjoint forget sets per training set, at most 1/forget.
     pool: number of examples that training sets are drawn from; the rest are for
-      validation. Default 1,280 of the digits, else 95 %.
+      validation. Default 1,280 of the digits, else 95%.
     val: validation examples of a single split, not trained on: a share of the
       training part or indices int[V]; default 0.15, and none where `forget`
       holds indices.
@@ -364,8 +364,8 @@ def _of_indices(
     if both.size:
       raise ValueError(
         f'{terms.count(both.size, "example")} in val and in forget, first '
-        f'{both[0]}; a validation example was not trained on, so it needs no '
-        'forgetting'
+        f'{both[0]}; validation examples are not trained on, so leave them out '
+        'of forget'
       )
   train = np.setdiff1d(train, val)
   return as_design(

@@ -122,8 +122,8 @@ class JobResult(printing.Numbers):
       record['provenance']['configuration']
     except (OSError, ValueError, KeyError, TypeError) as error:
       raise ValueError(
-        f'{path} cannot be read ({type(error).__name__}); run the job again, '
-        'which trains nothing that is there'
+        f'{path} cannot be read ({type(error).__name__}); run the job again: '
+        'finished models are not trained again'
       ) from error
     return record
 
@@ -222,7 +222,7 @@ def run(
   """Run a whole job: train, retrain, unlearn, attack and report.
 
   This is what `python -m jaxmu.main` does. A second call with the same settings
-  trains nothing again; a call after an interruption goes on where it stopped.
+  trains nothing again; a call after an interruption continues where it stopped.
 
   Args:
     method: unlearning method: a name, import path or file.

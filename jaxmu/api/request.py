@@ -39,7 +39,7 @@ class Check(NamedTuple):
 
   Attributes:
     name: what is measured.
-    before: of the original model: the value and both ends of its 95 % interval,
+    before: of the original model: the value and both ends of its 95% interval,
       NaN where they are not available.
     after: of the unlearned model.
   """
@@ -110,7 +110,7 @@ class Deletion(printing.Tabular):
     lines += [
       f'| {" | ".join(row)} |' for row in zip(*columns.values(), strict=True)
     ]
-    lines += ['', 'Brackets hold 95 % intervals.', '']
+    lines += ['', 'Brackets hold 95% intervals.', '']
     lines += [f'- {note}' for note in self.notes]
     lines += ['', '## What could not be checked', '']
     lines += [f'- {text}' for text in self.unchecked]
@@ -156,7 +156,7 @@ class Deletion(printing.Tabular):
 def make_folder(
   path: str | os.PathLike, like: str | os.PathLike | None = None
 ) -> pathlib.Path:
-  """Make the folder of an answer; return where its checkpoint goes.
+  """Make the folder of the result; return where its checkpoint goes.
 
   Args:
     path: the folder.
@@ -296,7 +296,7 @@ def _compared(models: Models) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _share(values: np.ndarray) -> Interval:
-  """Return a share of independent examples with Wilson's 95 % interval."""
+  """Return a share of independent examples with Wilson's 95% interval."""
   n = len(values)
   if not n:
     return _ABSENT
@@ -310,7 +310,7 @@ def _share(values: np.ndarray) -> Interval:
 
 
 def auc_interval(member: np.ndarray, outside: np.ndarray) -> Interval:
-  """Return the AUC of a score with DeLong's 95 % interval.
+  """Return the AUC of a score with DeLong's 95% interval.
 
   The AUC is the probability that a member's score is larger than that of an
   example outside, ties counted half. Examples are assumed independent. Source:
@@ -401,8 +401,8 @@ def _unchecked(models: Models) -> list[str]:
   ]
   if not len(models.design.val):
     unchecked.append(
-      'Accuracy on validation examples: all training examples were assumed to '
-      'be trained on. Name the others with val.'
+      'Accuracy on validation examples: the model is assumed to be trained on '
+      'all training examples. Name those that it was not trained on with val.'
     )
   return unchecked
 

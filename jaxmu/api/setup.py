@@ -36,7 +36,7 @@ class Setup:
     design: which examples each model retains and forgets.
     model: the architecture.
     model_name: the name to print and to save; '' for a model given as an
-    object.
+      object.
     model_options: options of a model given by name.
     precision: of the products of the network, see `jaxmu.precision`.
     seed: root of all random draws.

@@ -15,8 +15,8 @@ Gaussians give F of about 0.17 (grid rule), not 1. Always read F(U, R) against
 F(R', R) at the same M (`relative_score`), or use `lower_bound`, whose
 thresholds are chosen on one half of the models and evaluated on the other.
 
-Unlike the released scorer, more than one threshold does not raise, and the
-logits are left unmodified.
+Unlike the released scorer, this code accepts more than one threshold and does
+not modify the logits.
 """
 
 import functools
@@ -265,7 +265,7 @@ def _interval_rates(u, r):
   yield from _single_rates(u, r)
   narrow, wide = (u, r) if np.ptp(u) < np.ptp(r) else (r, u)
   p, q = _cumulative(narrow, wide)
-  for i in range(len(p) - 1):  # one left end at a time bounds memory
+  for i in range(len(p) - 1):  # one left end at a time, to bound memory
     yield q[i + 1 :] - q[i], 1 - (p[i + 1 :] - p[i])
 
 
@@ -356,16 +356,16 @@ COMPETITION = Attack(
     terms={
       'forget_score': Term(
         'forgetting score F',
-        'Near 1 when no test tells unlearned from retrained models on any '
-        'example; taking the best of many thresholds keeps it well below 1 '
-        'even then, so compare with retrained against retrained.',
+        'Large if no test distinguishes unlearned from retrained models on any '
+        'example; the best of many thresholds keeps it well below 1 even then, '
+        'so compare with retrained against retrained.',
         'fraction',
         'higher',
         _SOURCE,
       ),
       'relative_score': Term(
         'F relative to retrained against retrained',
-        'The forgetting score divided by what retrained models get against '
+        'The forgetting score divided by that of retrained models against '
         'other retrained models; 1 is as good as can be measured.',
         'ratio',
         'higher',
@@ -373,8 +373,8 @@ COMPETITION = Attack(
       'final_score': Term(
         'final score',
         'The forgetting score times the accuracies on retained and on '
-        'never-seen examples, each relative to retrained models; the '
-        "competition's ranking number.",
+        'never-seen examples, each divided by that of retrained models; the '
+        'competition ranked by this number.',
         'fraction',
         'higher',
         _SOURCE,
@@ -399,7 +399,7 @@ COMPETITION = Attack(
     cost='costly',
     populations=('unlearned',),
     exempt={
-      'model_order': 'models are halved by their place in the population',
+      'model_order': 'models are halved by their position in the population',
     },
   ),
 )

@@ -15,13 +15,13 @@ Most attacks give a score to every (model, example) and report its ROC.
       interface.Card(
         title='Bounded log-odds',
         subject='one threshold on bounded log-odds',
-        source='this page',
+        source='this example',
       ),
     )
 
-A custom attack is named as `my_attack.py`, as `my_package.my_attack` or
-by an entry point of the group `jaxmu.attacks`, wherever a name is accepted;
-`jaxmu.testing.check_attack` says what is wrong with it.
+Wherever a name is accepted, a custom attack can be named by its file
+(`my_attack.py`), by import path (`my_package.my_attack`) or by an entry point
+of the group `jaxmu.attacks`; `jaxmu.testing.check_attack` checks it.
 """
 
 import dataclasses
@@ -108,10 +108,10 @@ class Card:
     source: where the attack comes from.
     question: what its numbers answer, one of `QUESTIONS`. Numbers of different
       questions are never counted together.
-    terms: the meaning of each statistic that `report` may give, by default of
-      those of a ROC, `ROC_TERMS`. A statistic
-      with a number in its name has a key with empty braces, whose value is a
-      function from the number to the term: 'tpr_{}' describes 'tpr_0.01'.
+    terms: the meaning of each statistic that `report` may give; by default
+      `ROC_TERMS`, for those of a ROC. A statistic with a number in its name has
+      a key with empty braces, whose value is a function from the number to the
+      term: 'tpr_{}' describes 'tpr_0.01'.
     needs: what the scores must contain, keys of `NEEDS`.
     cost: 'cheap', or 'costly' where the largest populations take minutes.
     populations: the populations that the attack runs on, from `POPULATIONS`.

@@ -83,7 +83,7 @@ def cross_fitted(
 ) -> Estimate:
   """Widen the interval of an attack that is fitted on the other groups.
 
-  Each group is scored with what the others say about a point, so any two groups
+  A group is scored with what the others say about an example, so any two groups
   share the product of their deviations: without a leak the mean over groups is
   a degenerate U-statistic of order two. Its variance is 2 (G-1)/G s^2, while
   the spread between the G values suggests (G-2)/G s^2. The plain t-interval is

@@ -163,7 +163,7 @@ KLOM = Attack(
     needs=('retrained',),
     populations=('retrained', 'unlearned'),
     exempt={
-      'model_order': 'models are halved by their place in the population',
+      'model_order': 'models are halved by their position in the population',
     },
   ),
 )

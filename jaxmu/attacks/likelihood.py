@@ -404,7 +404,7 @@ ULIRA = from_score(
       ),
       'non_finite': Term(
         'non-finite outputs',
-        'Outputs that were infinite or not a number when {attack} read them.',
+        'Number of outputs, read by {attack}, that were infinite or NaN.',
         'count',
         'lower',
         source='',

@@ -171,15 +171,15 @@ PER_EXAMPLE = Attack(
     terms={
       'mean': Term(
         'mean',
-        'Mean over the examples of the AUC of each, which says how well its '
-        'scores tell models that forgot it from models that never saw it.',
+        'Mean over the examples of the AUC with which the scores of an example '
+        'distinguish models that forgot it from models that never saw it.',
         'fraction',
         'half',
       ),
       'above': Term(
         'share above 0.6',
-        'Share of the examples with an AUC above 0.6; with few models many '
-        'are, by chance alone, so compare with the retrained models.',
+        'Share of the examples with an AUC above 0.6; with few models it is '
+        'large by chance alone, so compare with the retrained models.',
         'fraction',
         'retrained',
       ),
@@ -192,17 +192,18 @@ PER_EXAMPLE = Attack(
       ),
       'exposed': Term(
         'share exposed',
-        'Share of the examples that are still remembered, significantly so '
-        'after correction for the number of examples tested.',
+        'Share of the examples whose scores are significantly higher than '
+        'those of unseen examples, after correction for the number of examples '
+        'tested: the models still remember them.',
         'fraction',
         'lower',
         _CORRECTED,
       ),
       'over_unlearned': Term(
         'share over-unlearned',
-        'Share of the examples with significantly lower scores than unseen '
-        'ones, which exposes them as well, corrected for the number of '
-        'examples tested.',
+        'Share of the examples whose scores are significantly lower than '
+        'those of unseen examples, after correction for the number of examples '
+        'tested: this exposes them as well.',
         'fraction',
         'lower',
         _CORRECTED,

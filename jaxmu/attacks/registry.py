@@ -6,8 +6,8 @@
 
 Every attack runs on the unlearned models, on the retrained models (the null,
 with nothing to detect) and on the original models, as far as their scores are
-given. `AttackResult.excess` is the difference from the retrained
-models, paired by group.
+given. `AttackResult.excess` is the difference from the retrained models, paired
+by group.
 """
 
 import dataclasses
@@ -274,7 +274,7 @@ def _run_one(
   attack: Attack, data: Scores, options: Options, known: Known | None
 ) -> list[AttackResult]:
   reports: dict[str, Report] = {}
-  for name in ('retrained', 'unlearned', 'original'):  # the null first
+  for name in ('retrained', 'unlearned', 'original'):  # null first
     if name in data.populations and name in attack.card.populations:
       population = data.populations[name]
       reports[name] = _report(

@@ -285,7 +285,7 @@ def _tpr(pairs, group, fpr) -> intervals.Estimate:
   pooling = _finest_supported(pairs, group, fpr)
   negatives = sum(len(n) for _, n in pairs)
   refused = not enough_negatives(negatives, fpr)
-  shared = pooling == 'population'  # a refusal there looks at the whole sample
+  shared = pooling == 'population'  # then the whole sample decides
   result = _estimate(
     pairs,
     group,

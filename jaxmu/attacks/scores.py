@@ -19,12 +19,13 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int8, Integer
 
+from jaxmu import terms
 from jaxmu.attacks import log_odds
 from jaxmu.attacks.log_odds import EXCLUDED, FORGOTTEN, NEVER_SEEN, RETAINED
 
-MIN_SPLITS = 4  # to fit without one and still estimate a spread
-CALIBRATED_SPLITS = 16  # from here on attacks keep their promised error rates
-MIN_MODELS = 8  # of an example that is compared with retrained models
+MIN_SPLITS = 4  # the fit leaves one out and needs a variance
+CALIBRATED_SPLITS = 16  # fewer splits distort the error rates
+MIN_MODELS = 8  # per example compared with retrained models
 PREFIXES = ('', 'retrained_', 'original_')
 KEYS = (
   'labels',
@@ -249,8 +250,8 @@ def _check_shapes(log_odds, state, split, group, failed) -> None:
   for name, value in (('state', state[:, :1]), ('group', group)):
     if value.shape[:1] != models:
       raise ValueError(
-        f'{name} is of {len(value)} models and split of {models[0]}; expected '
-        'one split and one group for each model'
+        f'{name} has {terms.count(len(value), "model")} and split has '
+        f'{models[0]}; give one split and one group for each model'
       )
   _check_failed('failed', failed, len(split))
 
@@ -309,14 +310,14 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Scores:
   Args:
     arrays: 'log_odds' float[P, N] or [P, N, A], or 'logits' (log-probabilities
       serve as well) or 'probabilities' float[P, N, C] or [P, N, A, C] with
-      'labels' int[N]; 'state' int[P, N] (0 retained, 1
-      forgotten, 2 never seen, 3 excluded); 'split' int[P]; optionally 'failed'
-      bool[P], models that diverged. Optionally also 'retrained_log_odds' or
-      'retrained_logits' of the same form, row p retrained without the forget
-      set of row p, 'original_log_odds' or 'original_logits', row p before
-      unlearning, and 'retrained_failed' and 'original_failed'. Without
-      'failed', a model counts as failed if most of its scores are not finite or
-      are the most negative float32.
+      'labels' int[N]; 'state' int[P, N] (0 retained, 1 forgotten, 2 never seen,
+      3 excluded); 'split' int[P]; optionally 'failed' bool[P], models that
+      diverged. Optionally also 'retrained_log_odds' or 'retrained_logits' of
+      the same form, row p retrained without the forget set of row p,
+      'original_log_odds' or 'original_logits', row p before unlearning, and
+      'retrained_failed' and 'original_failed'. Without 'failed', a model counts
+      as failed if most of its scores are not finite or are the most negative
+      float32.
 
   Raises:
     ValueError: an array is missing, unknown or too small, or has a wrong shape,
@@ -374,12 +375,12 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Scores:
 def with_logits(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   """Turn probabilities of a file into logits, which are their logarithms.
 
-  Log-odds and all other scores depend on differences of logits alone. They lose
-  what the probabilities lost: float32 cannot tell those close to 1 apart.
+  Log-odds and all other scores depend on differences of logits alone. Scores
+  from probabilities are less exact: float32 does not separate those near 1.
 
   Raises:
-    ValueError: probabilities that are none, or under the name of logits; or
-      both are given.
+    ValueError: `probabilities` are not probabilities, `logits` are, or both are
+      given.
   """
   found = dict(arrays)
   for prefix in PREFIXES:
@@ -397,8 +398,8 @@ def with_logits(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     _require_float(named, given)
     if not _are_probabilities(given):
       raise ValueError(
-        f'{named} are none: expected entries of at least 0, and a sum of 1 in '
-        f'each row of classes; name logits {key!r}'
+        f'{named} must be at least 0 and sum to 1 over the classes; name '
+        f'logits {key!r}'
       )
     tiny = np.finfo(given.dtype).tiny
     found[key] = np.log(np.maximum(given, tiny, dtype=np.float64))
@@ -500,9 +501,9 @@ def _checked_states(
   splits = len(np.unique(split))
   if splits < MIN_SPLITS:
     raise ValueError(
-      f'{splits} splits; at least {MIN_SPLITS} are needed, and '
+      f'{terms.count(splits, "split")}; at least {MIN_SPLITS} are needed, and '
       f'{CALIBRATED_SPLITS} for calibrated attacks. A split is a draw of the '
-      'training set; models that share one share its number'
+      'training set; give models with the same training set the same number'
     )
   for s in np.unique(split):
     of_split = state[split == s]
@@ -511,8 +512,8 @@ def _checked_states(
     if (seen & unseen).any():
       raise ValueError(
         f'example {np.argmax(seen & unseen)} is never seen by one model of '
-        f'split {s} and trained on by another; models of one split share their '
-        'training set, give the others another split number'
+        f'split {s} and trained on by another; models of one split have the '
+        'same training set, so give the others another split number'
       )
   return state.astype(np.int8), split
 
@@ -525,8 +526,8 @@ def _warnings(data: Scores) -> list[str]:
       []
       if data.retrained is not None
       else [
-        'Without scores of retrained models nothing shows how far from chance '
-        'these attacks fall when there is no leak.'
+        'There are no scores of retrained models, so it is not known how far '
+        'from chance these attacks are when there is no leak.'
       ]
     ),
   ]
@@ -539,8 +540,8 @@ def _scores_warnings(populations: Mapping[str, PopulationScores]) -> list[str]:
       warnings.append(f'{name.capitalize()} models: {one.failures}.')
     if one.non_finite:
       warnings.append(
-        f'{one.non_finite} scores of {name} models were not finite and count '
-        'as the most wrong finite score.'
+        f'{terms.count(one.non_finite, "non-finite score")} of {name} models, '
+        'replaced by the most wrong finite score.'
       )
   return warnings
 
@@ -550,8 +551,8 @@ def _design_warnings(one: PopulationScores) -> list[str]:
   groups, splits = len(np.unique(one.group)), len(np.unique(one.split))
   if splits < CALIBRATED_SPLITS:
     warnings.append(
-      f'{groups} independent groups of models: attacks are reliably calibrated '
-      f'from {CALIBRATED_SPLITS} splits on.'
+      f'There are {groups} independent groups of models; attacks are reliably '
+      f'calibrated with at least {CALIBRATED_SPLITS} splits.'
     )
   if groups < splits:
     warnings.append(
@@ -562,8 +563,8 @@ def _design_warnings(one: PopulationScores) -> list[str]:
   few = int(((forgotten > 0) & (forgotten < 3)).sum())
   if few:
     warnings.append(
-      f'{few} examples are forgotten by fewer than 3 models and cannot be '
-      'scored by per-example attacks.'
+      f'{terms.count(few, "example")} forgotten by fewer than 3 models: '
+      'per-example attacks cannot score them.'
     )
   return warnings
 

@@ -192,7 +192,7 @@ def combined(
   member = np.asarray(member, bool)
   if min(member.sum(), (~member).sum()) < COMBINED_FOLDS:
     raise ValueError(
-      f'{member.sum()} members and {(~member).sum()} others; '
+      f'members: {member.sum()}, others: {(~member).sum()}; at least '
       f'{COMBINED_FOLDS} of each are needed'
     )
   folds = model_selection.StratifiedKFold(
@@ -312,7 +312,7 @@ def _step(theta, x, sign, penalty):
   )
   ww = penalty + (weight * x * x).sum(-1)
   wb = (weight * x).sum(-1)
-  bb = weight.sum(-1) + 1e-12  # all but zero when every margin is huge
+  bb = weight.sum(-1) + 1e-12  # nearly 0 where all margins are huge
   determinant = np.maximum(ww * bb - wb * wb, 1e-300)
   return -np.stack(
     [
@@ -377,10 +377,10 @@ def _combined_score(
 
 
 _POOLED = (
-  'scores of five fits enter one ROC, and the offset of a fold runs against '
-  'the share of members in it: the AUC without a leak is about .48'
+  'one ROC pools the scores of five fits, and a fold with more members gets '
+  'lower scores: the AUC without a leak is about .48'
 )
-_BY_PLACE = 'examples are assigned to folds by their place in the data set'
+_BY_PLACE = 'examples are assigned to folds by their position in the data set'
 POPULATION = Attack(
   'population',
   _population_report,

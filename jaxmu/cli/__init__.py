@@ -30,7 +30,7 @@ class Command(NamedTuple):
 COMMANDS = {
   'run': Command('jaxmu.main', 'train, unlearn, attack and report'),
   'search': Command('jaxmu.search', 'search hyper-parameters of methods'),
-  'audit': Command('jaxmu.attack', 'attack stored scores of any models'),
+  'audit': Command('jaxmu.attack', 'attack stored scores from any framework'),
   'rank': Command('jaxmu.rank', 'rank the methods of several jobs'),
   'prepare': Command('jaxmu.prepare', 'prepare a data set'),
   'unlearn': Command('jaxmu.unlearn', 'delete examples from one trained model'),

@@ -165,7 +165,7 @@ def _split(argv: Sequence[str]) -> Iterator[_Given]:
 
 def _nearest_flag(name: str) -> str:
   section, dot, field = name.partition('.')
-  if dot:  # --cofnig.seed
+  if dot:  # a misspelt 'config', as in --cofnig.seed
     return f'did you mean --config.{field}? '
   return terms.nearest(f'--{name}', [f'--{flag}' for flag in FLAGS])
 
@@ -223,7 +223,7 @@ def _from_file(place: str, arguments: tuple[str, ...]) -> dict[str, Any]:
     ) from error
   try:
     config = module.get_config(*arguments)
-  except ValueError:  # of this package, with a remedy
+  except ValueError:  # raised by this package, with a remedy
     raise
   except Exception as error:
     raise ValueError(

@@ -28,6 +28,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from jaxmu import terms
+
 Example = tuple[np.ndarray, int]  # u8[H, W, C], label
 
 _IDX_UBYTE = 0x08
@@ -40,8 +42,8 @@ BROKEN = (
   OSError,
   tarfile.TarError,
   zipfile.BadZipFile,
-  NotImplementedError,  # of zipfile, for kinds of compression
-  RuntimeError,  # of zipfile, for encrypted members
+  NotImplementedError,  # from zipfile: unknown compression
+  RuntimeError,  # from zipfile: encrypted members
 )
 _COMPRESSED = {b'\x1f\x8b': gzip.open, b'BZ': bz2.open, b'\xfd7': lzma.open}
 
@@ -115,7 +117,7 @@ def cifar_examples(
   read = {'.bin': _cifar_binary, '': _cifar_python}
   for name in files:
     if name not in batches:
-      raise ValueError(f'{path} has no batch {name}: it is another archive')
+      raise ValueError(f'{path} has no batch {name}: it is a different archive')
     suffix, data = batches.pop(name)
     try:
       image, label = read[suffix](data, num_classes)
@@ -258,8 +260,9 @@ def utkface_files(path: pathlib.Path) -> dict[str, bytes | pathlib.Path]:
   if len(set(names)) < len(names):
     twice = sorted(n for n, k in collections.Counter(names).items() if k > 1)
     raise ValueError(
-      f'{path} holds {len(twice)} file names more than once, first {twice[0]}: '
-      'keep one copy of the folder `UTKFace`, without `crop_part1` and the like'
+      f'{path} repeats {terms.count(len(twice), "file name")}, first '
+      f'{twice[0]}: keep one copy of the folder `UTKFace`, without '
+      '`crop_part1` and the like'
     )
   return dict(sorted(entries))
 
@@ -296,7 +299,7 @@ def rgb_jpeg(name: str, content: bytes | pathlib.Path) -> bytes:
   try:
     image = Image.open(io.BytesIO(content), formats=('JPEG', 'PNG'))
     image.load()
-  except Exception as error:  # the readers of Pillow raise many kinds
+  except Exception as error:  # Pillow's readers raise many types
     raise ValueError(f'{name} cannot be decoded ({error})') from error
   if image.mode == 'RGB':
     return content

@@ -53,7 +53,7 @@ def as_images(images: Any, *, origin: str) -> np.ndarray:
     array = array[..., None]
   if array.dtype.kind == 'f' and array.size:
     least, most = float(array.min()), float(array.max())
-    if not (0 <= least and most <= 1):  # nor NaN
+    if not (0 <= least and most <= 1):  # also refuses NaN
       raise ValueError(
         f'{origin}: images of {array.dtype} have values from {least:g} to '
         f'{most:g}, expected floats in [0, 1]: divide them by their largest '

@@ -312,7 +312,7 @@ def available(data_dir: PathLike | None = None) -> list[str]:
     child.name
     for child in children
     if child.is_dir()
-    and not child.name.startswith('.')  # a draft of another process
+    and not child.name.startswith('.')  # hidden: a draft of another process
     and (formats.is_plain(child) or formats.find_prepared(child))
   ]
   return sorted({'digits', *here})
@@ -499,7 +499,7 @@ def _folder_of(name: str, data_dir: PathLike | None) -> pathlib.Path:
     )
   try:
     (root / name).exists()
-  except OSError as error:  # a name of 300 characters
+  except OSError as error:  # such as a name that is too long
     raise ValueError(
       f'{name[:40]!r}... cannot name a data set ({error.strerror})'
     ) from None

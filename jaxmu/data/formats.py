@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxmu import files
+from jaxmu import files, terms
 from jaxmu.data import archives, catalog
 from jaxmu.data.catalog import CATALOG
 
@@ -97,7 +97,7 @@ def check_labels(
   wrong = np.flatnonzero((label < 0) | (label > most))
   if wrong.size:
     raise ValueError(
-      f'{origin}: {wrong.size} labels lie outside 0..{most}, first '
+      f'{origin}: {terms.count(wrong.size, "label")} outside 0..{most}, first '
       f'at position {wrong[0]} with value {label[wrong[0]]}: count classes '
       'from 0, or correct num_classes'
     )
@@ -131,7 +131,7 @@ def count_classes(label: np.ndarray, *, origin: str) -> int:
 
   Raises:
     ValueError: there would be more classes than examples, which is rarely
-      what is meant, or only one.
+      intended, or only one.
   """
   num_classes = int(label.max()) + 1
   if num_classes == 1:
@@ -161,7 +161,7 @@ def absent_classes(label: np.ndarray, *, num_classes: int) -> str:
   return (
     f'{count} of {num_classes} classes never occur among the {len(label)} '
     f'training examples: {", ".join(named)}{more}; number labels from 0 '
-    'without gaps if that is not meant'
+    'without gaps if this is a mistake'
   )
 
 
@@ -187,10 +187,10 @@ def duplicates(image: np.ndarray, label: np.ndarray, num_dev: int) -> str:
   if not first or not within + across:
     return ''
   return (
-    f'{within + across:,} images repeat an earlier image exactly: {within:,} '
-    f'in the same part, {across:,} of the development part in the test part, '
-    f'{conflicting:,} with another label. A copy of a forgotten image is still '
-    'trained on; remove copies if that is not meant'
+    f'{terms.count(within + across, "exact copy", "exact copies")} of images: '
+    f'{within:,} in the same part, {across:,} of the development part in the '
+    f'test part, {conflicting:,} with another label. A copy of a forgotten '
+    'image is still trained on; remove copies that are a mistake'
   )
 
 
@@ -413,7 +413,7 @@ def newest_prepared(folder: pathlib.Path) -> pathlib.Path:
   if len(configs) > 1:
     names = [f'{folder.name}/{c.name}' for c in configs if c != folder]
     raise ValueError(
-      f'{folder} holds several configurations: ask for one of {names}'
+      f'{folder} holds several configurations: name one of {names}'
     )
 
   def preference(version: pathlib.Path):
@@ -465,7 +465,7 @@ def open_prepared(
   if missing:
     raise ValueError(
       f'{folder} has no split {sorted(missing)}, only '
-      f'{sorted(builder.info.splits)}: cut a test part off with `python '
+      f'{sorted(builder.info.splits)}: split off a test part with `python '
       f'-m jaxmu.prepare my_{name} --from_tfds={name} --test_fraction=0.2`'
     )
   features = builder.info.features
@@ -518,7 +518,7 @@ def _guarded(folder: pathlib.Path, step: Callable[[], Any]) -> Any:
   """Run a step of reading a prepared version; its errors name the folder."""
   try:
     return step()
-  except Exception as error:  # the readers of tfds raise many kinds
+  except Exception as error:  # the readers of tfds raise many types
     text = ' '.join(str(error).split())[:200]
     raise ValueError(
       f'{folder} cannot be read ({type(error).__name__}: {text}): it is '
@@ -543,7 +543,7 @@ def _num_classes(name: str, folder: pathlib.Path, features) -> int:
   num_classes = getattr(features['label'], 'num_classes', None)
   if num_classes is None:
     raise ValueError(
-      f'{folder}: its label is not one of a known set of classes'
+      f'{folder}: its label is not a class label; choose a set with classes'
     )
   return num_classes
 

@@ -302,8 +302,8 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       )
     if count != expected and not self.any_size:
       raise ValueError(
-        f'{self.name}: {count} examples in {split}, expected {expected}: the '
-        'archive is another one, or allow it with --any_size'
+        f'{self.name}: {count} examples in {split}, expected {expected}: get '
+        'the official archive, or accept this one with --any_size'
       )
 
 
@@ -426,7 +426,7 @@ class Utkface(_Builder, skip_registration=True):
     left_out = ''
     if self.skipped:
       left_out = (
-        f' and {len(self.skipped)} whose names begin with no age, which are '
+        f' and {len(self.skipped)} without an age in their names, which are '
         f'left out: {", ".join(self.skipped[:10])}'
         f'{", ..." if len(self.skipped) > 10 else ""}'
       )

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from jaxmu import terms
 from jaxmu.data import catalog, formats
 
 SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
@@ -56,8 +57,8 @@ class Listing:
     more = sum(count for _, count in kinds[_SHOWN:])
     named += [f'others ({more:,})'] * bool(more)
     line = (
-      f'{sum(self.left_out.values()):,} files in {self.folder} are not used: '
-      f'{", ".join(named)}'
+      f'{terms.count(sum(self.left_out.values()), "file")} in {self.folder} '
+      f'left out: {", ".join(named)}'
     )
     # Names may hold bytes that are not text.
     return line.encode('utf-8', 'backslashreplace').decode()
@@ -134,7 +135,7 @@ def _refuse_half(folder: pathlib.Path, parts: list[pathlib.Path]) -> None:
     if part.is_dir() and any(child.is_dir() for child in part.iterdir()):
       raise ValueError(
         f'{folder} has {part.name}/<class>/ but no {other.name}/<class>/: add '
-        f'it, or give {part} to have a test part cut off at random'
+        f'it, or give {part} to have a test part split off at random'
       )
 
 
@@ -249,7 +250,7 @@ def _named_errors(file: pathlib.Path, step: Any) -> Any:
   """Run a step of decoding; turn any exception into one line."""
   try:
     return step()
-  except Exception as error:  # the readers of Pillow raise many kinds
+  except Exception as error:  # Pillow's readers raise many types
     raise ValueError(
       f'{file} cannot be decoded ({error}): repair or remove it'
     ) from error
@@ -274,7 +275,7 @@ def _check_header(image: Image.Image, file: pathlib.Path) -> tuple[int, int]:
   # In an MPO, which cameras write, the first frame is the picture.
   if frames > 1 and image.format != 'MPO':
     raise ValueError(
-      f'{file} has {frames} frames: save the one that is meant, or remove it'
+      f'{file} has {frames} frames: save one of them, or remove the file'
     )
   turned = False
   # Without this chunk, Pillow would decode the whole PNG to look for it.
@@ -296,7 +297,7 @@ def _decode(file: pathlib.Path) -> np.ndarray:
       with_alpha = _named_errors(file, lambda: upright.convert('RGBA'))
       if with_alpha.getextrema()[3][0] < 255:
         raise ValueError(
-          f'{file} has transparent pixels, whose colour is not seen: save it '
+          f'{file} has transparent pixels, whose colour is invisible: save it '
           'on a background, or remove it'
         )
       upright = with_alpha

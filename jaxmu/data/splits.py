@@ -26,7 +26,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int8, Int32, Int64, Integer
 
-from jaxmu import files
+from jaxmu import files, terms
 from jaxmu.data import formats
 from jaxmu.states import EXCLUDED, FORGOTTEN, NEVER_SEEN, RETAINED
 
@@ -38,8 +38,8 @@ class Design:
   """Index arrays of P members.
 
   The members of one split share their training set (`retain` and `forget`
-  together), hence one original model. Splits of one pair are complementary and
-  so not independent: resample pairs, not splits, in an interval.
+  together), and therefore one original model. Splits of one pair are
+  complementary and so not independent: an interval resamples pairs, not splits.
 
   Attributes:
     retain: i32[P, R] trained on and kept.
@@ -48,9 +48,9 @@ class Design:
     unseen: i32[P, U] in the pool, but not in this member's training set.
     split: i32[P] number of the split, ascending.
     forget_set: i32[P] number of the forget set within the split.
-    audit: i32[A] the points that are forgotten by some member, ascending.
+    audit: i32[A] the examples that are forgotten by some member, ascending.
     pair: i32[P] number of the pair of complementary splits.
-    dropped: points of the requested pool that moved to `val`, because equal
+    dropped: examples of the requested pool that moved to `val`, because equal
       sizes need a pool that divides evenly.
   """
 
@@ -83,7 +83,7 @@ def holdout(
   """
   if not 0 < fraction < 1:
     raise ValueError(f'fraction is {fraction}: choose one between 0 and 1')
-  count = math.ceil(fraction * len(index))  # rounding of the product included
+  count = math.ceil(fraction * len(index))  # as scikit-learn rounds
   if count >= len(index):
     raise ValueError(
       f'fraction {fraction} of {len(index)} examples leaves nothing: choose a '
@@ -124,7 +124,7 @@ def ulira_splits_reference(
   """Return the U-LiRA splits of arXiv 2410.01276, in their order.
 
   Every split trains on a random half of the pool, and its forget sets are drawn
-  independently: they overlap, some points are forgotten by more members than
+  independently: they overlap, some examples are forgotten by more members than
   others, and some by none. Splits are independent of each other, so each is its
   own pair.
 
@@ -138,8 +138,8 @@ def ulira_splits_reference(
   num_forget = int(forget_fraction * num_train)
   if not 0 < num_forget < num_train:
     raise ValueError(
-      f'forget_fraction {forget_fraction} of {num_train} training points makes '
-      f'{num_forget} of them forgotten: choose one between 0 and 1'
+      f'forget_fraction {forget_fraction} of {num_train} training examples is '
+      f'{num_forget}: choose a fraction that forgets some but not all'
     )
   members = []
   for split in range(num_splits):
@@ -165,9 +165,9 @@ def audit_design(
 
   A pool is drawn from the development part, the rest is validation. Splits 2i
   and 2i + 1 train on complementary halves of the pool. With J = `forget_sets`
-  and f = `forget_fraction`, a random audit set of J f |pool| points is fixed
+  and f = `forget_fraction`, a random audit set of J f |pool| examples is fixed
   once; each half takes exactly half of it, shuffles it and cuts it into J
-  disjoint forget sets of f |train| points. So every audited point is
+  disjoint forget sets of f |train| examples. So every audited example is
 
     forgotten by exactly one member of each split that trains on it, that is
       num_splits / 2 members, each unlearned from another original;
@@ -176,15 +176,15 @@ def audit_design(
   at a cost of J models per split. With J = 1/f the audit set is the whole pool.
 
   Unlike the reference, which draws splits and forget sets independently, no
-  point is left without observations and none has more than another.
+  example is left without observations and none has more than another.
 
   Args:
     num_dev: size of the development part.
     num_splits: number of training sets, even.
     forget_fraction: f, share of a training set that one member forgets.
     forget_sets: J, at most 1/f.
-    pool: points to draw training sets from; default 95% of `num_dev`. Made a
-      few points smaller where equal sizes need it, see `Design.dropped`.
+    pool: examples to draw training sets from; default 95% of `num_dev`. Made a
+      few examples smaller where equal sizes need it, see `Design.dropped`.
     seed: of all draws.
 
   Raises:
@@ -218,7 +218,7 @@ def membership(design: Design, num_examples: int) -> Int8[np.ndarray, 'P N']:
   """Return the role of each example for each member, i8[P, N].
 
   0 retained, 1 forgotten, 2 in the pool but never seen, 3 excluded: the
-  validation points and all examples in no set, such as the official test set.
+  validation examples and all examples in no set, such as the official test set.
 
   Args:
     design: of P members.
@@ -272,8 +272,8 @@ def _sizes(
   if num_forget == 0:
     smallest = 2 * math.ceil(1 / forget_fraction)
     raise ValueError(
-      f'pool is {pool}: a fraction {forget_fraction} of half of it is no point '
-      f'at all, choose at least {smallest}'
+      f'pool is {pool}: a fraction {forget_fraction} of half of it is less '
+      f'than one example; choose at least {smallest}'
     )
   return num_pool, num_forget
 
@@ -286,7 +286,7 @@ def _halves(
 ) -> tuple[Halves, Halves]:
   """Return what a split trains on and what it never sees.
 
-  Each is a pair of halves, of the audit set and of the other points. The two
+  Each is a pair of halves, of the audit set and of the others. The two
   splits of a pair get the same halves, swapped.
   """
   generator = _generator(seed, 'pair', split // 2)
@@ -410,7 +410,7 @@ def with_forget(
     val: i32[V] validation indices.
 
   Raises:
-    ValueError: the forget set is empty or the whole of `train`, repeats a point
+    ValueError: the forget set is empty or all of `train`, repeats an example
       or holds one that is not in `train`.
   """
   train, known = np.asarray(train), max(map(int, [*train, *val]), default=0)
@@ -418,14 +418,14 @@ def with_forget(
   untrained = np.sort(forget[~np.isin(forget, train)])
   if untrained.size:
     raise ValueError(
-      f'the forget set holds {untrained.size} outside the training part of '
-      f'{len(train)} examples, first {untrained[0]}: nothing was learned from '
-      'them, leave them out'
+      f'the forget set holds {terms.count(untrained.size, "example")} outside '
+      f'the training part, which has {len(train)}; first {untrained[0]}: '
+      'nothing was learned from it, so leave it out'
     )
   if len(forget) == len(train):
     raise ValueError(
       f'the forget set is all {len(train)} training examples: nothing is left '
-      'to retain, choose fewer'
+      'to retain; choose fewer'
     )
   retain = train[~np.isin(train, forget)]
   return single(retain=retain, forget=forget, val=val)
@@ -559,7 +559,7 @@ def by_difficulty(
   """Return the most or the least memorised training examples.
 
   Examples without a finite score are never chosen; a warning gives their
-  number. In the scores of an earlier run these are its validation points.
+  number. In the scores of an earlier run these are its validation examples.
 
   Args:
     train: i32[n] training indices.

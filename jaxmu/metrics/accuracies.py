@@ -68,7 +68,7 @@ METRIC = Metric(
       ),
       'ta': _term(
         'Test accuracy (TA)',
-        'Share of the test images, which are not used otherwise, that the '
+        'Share of the test images, which are used for nothing else, that the '
         'model gets right.',
       ),
     },

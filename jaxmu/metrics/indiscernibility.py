@@ -97,7 +97,7 @@ def _mia(title: str, outside: str) -> Term:
 def _indisc(title: str, outside: str) -> Term:
   return Term(
     title,
-    'Is 1 when the population attack only guesses, 0 when it always tells '
+    'Equals 1 if the population attack only guesses, 0 if it always separates '
     f'forgotten from {outside} images.',
     'fraction',
     'higher',
@@ -122,9 +122,9 @@ METRIC = Metric(
       'indisc_test': _indisc('Indiscernibility vs test (Indisc)', 'test'),
       'population_auc': Term(
         'Population attack: AUC',
-        'How often one threshold on the loss for all points ranks a forgotten '
-        'point above a test point; 0.5 is guessing, but where the two sets '
-        'differ by themselves retrained models show what no leak looks like.',
+        'How often one threshold on the loss, the same for all images, ranks a '
+        'forgotten image above a test image; 0.5 is guessing. The two sets may '
+        'differ without a leak, so compare with the retrained models.',
         'fraction',
         'retrained',
         'Yeom et al. 2018',

@@ -149,12 +149,12 @@ def check(entry: Any) -> Metric:
   """
   if not isinstance(entry, Metric):
     raise ValueError(
-      f'{type(entry).__name__} is no metric; define METRIC = '
+      f'{type(entry).__name__} is not a metric; define METRIC = '
       'jaxmu.metrics.interface.Metric(name, compute, card)'
     )
   if not entry.card.terms:
     raise ValueError(
-      f'metric {entry.name!r} names no number; describe each in card.terms'
+      f'metric {entry.name!r} gives no numbers; describe each in card.terms'
     )
   for need in entry.card.needs:
     if need not in NEEDS:

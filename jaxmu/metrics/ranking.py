@@ -60,7 +60,7 @@ class CellRanking:
 Test = Literal['wilcoxon', 'bootstrap']
 PerSeed = Float64[np.ndarray, ' S']
 
-_LEVEL = 0.05  # of the tests
+_LEVEL = 0.05  # significance level
 _RESAMPLES = 10_000
 _RESAMPLED_CELLS = 2000
 
@@ -90,15 +90,15 @@ def rank_cell(
   working = np.flatnonzero(~failed)
   if len(working) < 2 or values.shape[1] < MIN_SEEDS:
     raise ValueError(
-      f'{len(working)} working methods and {values.shape[1]} seeds; ranking '
-      'needs at least 2 methods and 5 seeds'
+      f'methods that did not fail: {len(working)}, seeds: {values.shape[1]}; '
+      f'ranking needs at least 2 methods and {MIN_SEEDS} seeds'
     )
   used = values[working]
   ranks = stats.rankdata(used, axis=0)
   statistic, p_value = _friedman(ranks)
   mean_rank = np.full(len(values), np.nan)
   mean_rank[working] = ranks.mean(axis=1)
-  worst = len(values) - (failed.sum() - 1) / 2  # shared last places
+  worst = len(values) - (failed.sum() - 1) / 2  # mean of the last ranks
   mean_rank[failed] = worst
   groups = [
     tuple(int(working[i]) for i in group)
@@ -347,8 +347,8 @@ CARD = Card(
 RANKS: Mapping[str, Term] = {
   'rank': Term(
     'mean rank',
-    'Place among the unlearning methods by this number, 1 the best, as a mean '
-    'over initialisations or, where several jobs are ranked, over jobs.',
+    'Rank among the unlearning methods by this number, 1 is best; mean over '
+    'initialisations or, where several jobs are ranked, over jobs.',
     better='lower',
   ),
   'group': Term(

@@ -146,7 +146,7 @@ def _ready(name: str, model: Any, num_classes: int, options: Any) -> Model:
   if options or model.num_classes != num_classes:
     raise ValueError(
       f'model {name!r} is already built with num_classes = '
-      f'{model.num_classes}; ask for {num_classes} classes and for options '
-      'when you build it'
+      f'{model.num_classes}; set {num_classes} classes and options when you '
+      'build it'
     )
   return model

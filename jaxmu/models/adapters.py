@@ -154,7 +154,7 @@ class LinenNetwork(Network):
 
   @classmethod
   def of(cls, module: nn.Module) -> 'LinenNetwork':
-    """Find out how train mode is asked for.
+    """Find the argument or field that selects train mode.
 
     Raises:
       ValueError: the module has attributes that cannot be hashed.
@@ -241,7 +241,7 @@ class NnxNetwork(Network):
   def of(
     cls, make: Callable[..., nnx.Module], options: Mapping[str, Any]
   ) -> 'NnxNetwork':
-    """Find out how train mode is asked for.
+    """Find the argument or field that selects train mode.
 
     Raises:
       ValueError: `make` does not return an NNX module, or an option cannot be
@@ -379,7 +379,7 @@ class PureNetwork(Network):
 
   @classmethod
   def of(cls, pure: PureModel) -> 'PureNetwork':
-    """Find out how train mode is asked for."""
+    """Find the argument or field that selects train mode."""
     return cls(pure, _mode_among([*inspect.signature(pure.apply).parameters]))
 
   @property

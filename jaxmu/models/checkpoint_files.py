@@ -124,7 +124,7 @@ def _guarded(path: pathlib.Path, form: str, reader: Any) -> Contents:
   try:
     read = reader(path)
     _check_tree(read.tree if isinstance(read, Contents) else read)
-  except Exception as error:  # damaged bytes raise many kinds
+  except Exception as error:  # damaged bytes raise many types
     first = str(error).strip().partition('\n')[0] or type(error).__name__
     raise ValueError(f'{path} cannot be read ({form}): {first}') from error
   return read if isinstance(read, Contents) else Contents(form, read)
@@ -254,7 +254,7 @@ def _npy_loader(path: pathlib.Path, name: str) -> Any:
 
 
 def _read_orbax(path: pathlib.Path) -> Tree:
-  import orbax.checkpoint as ocp  # takes a second
+  import orbax.checkpoint as ocp  # slow to import
 
   folder = _orbax_folder(path)
   checkpointer = ocp.PyTreeCheckpointer()

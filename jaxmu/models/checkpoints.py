@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmu import files
+from jaxmu import files, terms
 from jaxmu.models import checkpoint_files, custom, interface, pytorch_names
 from jaxmu.models.arrays import Stored, Tree, Unreadable
 from jaxmu.types import Variables
@@ -369,9 +369,9 @@ def _nothing_fits(
       f'or these under one of {", ".join(WRAPPERS)}'
     )
   return (
-    f'{path} ({contents.form}) holds {len(names)} tensors named like '
-    f'{names[0]!r} and {names[-1]!r}, none of which belongs to this model; '
-    f'accepted are {_accepted(model)}; rename them'
+    f'{path} ({contents.form}) holds {terms.count(len(names), "tensor")} named '
+    f'like {names[0]!r} and {names[-1]!r}, none of which belongs to this '
+    f'model; accepted are {_accepted(model)}; rename them'
   )
 
 
@@ -452,12 +452,13 @@ def _check_shapes(
     bias = min((shape for _, shape, _ in wrong), key=len)
     classes = bias[0] if match.naming.transposed else bias[-1]
     raise ValueError(
-      f'{met} has {classes} classes, the model {model.num_classes}; build the '
-      f'model with num_classes={classes}'
+      f'{met} has {classes} classes, the model has {model.num_classes}; build '
+      f'the model with num_classes={classes}'
     )
   shapes = [f'{name} {shape}, not {right}' for name, shape, right in wrong[:3]]
   raise ValueError(
-    f'{met} has {len(wrong)} tensors of another shape: {"; ".join(shapes)}; '
+    f'{met} has {terms.count(len(wrong), "tensor")} of another shape: '
+    f'{"; ".join(shapes)}; '
     'build the model with the width, depth and stem of the weights'
   )
 
@@ -497,7 +498,7 @@ def _variables(
     )
   if spoilt:
     warnings.warn(
-      f'{path}: {sum(spoilt.values())} weights are not finite, in '
+      f'{path}: {terms.count(sum(spoilt.values()), "non-finite weight")}, in '
       f'{", ".join(list(spoilt)[:5])}',
       stacklevel=3,
     )
@@ -510,7 +511,7 @@ def _variables(
 def _load(path: pathlib.Path, name: str, array: Stored) -> np.ndarray:
   try:
     return array.load()
-  except Exception as error:  # damaged bytes raise many kinds
+  except Exception as error:  # damaged bytes raise many types
     first = str(error).strip().partition('\n')[0] or type(error).__name__
     raise ValueError(f'{path}: {name} cannot be read: {first}') from error
 

@@ -280,8 +280,8 @@ def _one_line(model: CustomModel) -> Iterator[None]:
     ) from error
   except adapters.KeepsState as error:
     raise ValueError(
-      f'{name} keeps {str(error)!r} beside params and batch_stats, which no '
-      'method would carry along; leave it out'
+      f'{name} keeps {str(error)!r} beside params and batch_stats, which '
+      'methods would not keep; leave it out'
     ) from error
   except NameError as error:
     if 'axis name' not in str(error):

@@ -19,8 +19,8 @@ from jaxmu.models.conv import choose, parts
 from jaxmu.models.conv import depthwise as depthwise_lib
 from jaxmu.types import Array, Key
 
-EPSILON = 1e-5  # of both normalisations
-MOMENTUM = 0.1  # of BatchNorm: the weight of a new batch
+EPSILON = 1e-5  # of BatchNorm and LayerNorm
+MOMENTUM = 0.1  # weight of a new batch in BatchNorm's statistics
 
 Shape = Sequence[int]
 

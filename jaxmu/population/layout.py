@@ -134,7 +134,7 @@ def _map_chunks(
       return run(members)
 
     def some():
-      if chunk == 1:  # no member is skipped beside an active one
+      if chunk == 1:  # its only member is active
         return run(members)
       choose = functools.partial(_where, on)
       return jax.tree.map(choose, run(members), skipped(members))

@@ -6,28 +6,29 @@ OVERVIEW = (
   'interval of the paired difference from the retrained models excludes 0.'
 )
 ATTACKS = (
-  'Each attack by its main number. Excess: the number minus that of the '
-  'retrained models, paired by split; the interval is that of the excess where '
+  'The main number of each attack. Excess: the number minus that of the '
+  'retrained models, paired by split. The interval is that of the excess where '
   'there is one, coloured if it excludes 0.'
 )
 NUMBERS = (
-  'One section per number; those of an attack open with a click. The retrained '
-  'models, which are the result of perfect unlearning, come first; the dashed '
-  'line in the small pictures is their value. The gap is the value minus '
-  'theirs, and n is the number of models, splits or seeds behind a number.'
+  'One section per number; click on an attack to open its sections. The '
+  'retrained models, which are the result of perfect unlearning, come first; '
+  'the dashed line in the small pictures is their value. The gap is the value '
+  'minus theirs, and n is the number of models, splits or seeds that were '
+  'averaged.'
 )
 
 PICTURES = {
   'roc': (
-    'True-positive rate of U-LiRA on forgotten points (vertical) at each '
-    'false-positive rate on unseen points (horizontal), both on logarithmic '
+    'True-positive rate of U-LiRA on forgotten examples (vertical) at each '
+    'false-positive rate on unseen examples (horizontal), both on logarithmic '
     'axes. The diagonal is guessing; the bands are 95% intervals over '
     'independent groups of models.'
   ),
   'log_odds': (
-    'Confidence in the true class, as log-odds, on points that the models '
-    'forgot and on points that they never saw. The smaller the difference, the '
-    'harder the attack.'
+    'Confidence in the true class, as log-odds, on examples that the models '
+    'forgot and on examples that they never saw. The smaller the difference, '
+    'the harder the attack.'
   ),
   'accuracy': (
     'Share of images classified correctly: retained (RA), forgotten (FA), '
@@ -39,8 +40,9 @@ PICTURES = {
   ),
   'front': (
     'Distance from retraining in accuracies (horizontal) and success of an '
-    'attack (vertical): both should be small. No method beats a filled one in '
-    'both. The original and the retrained models are shown for comparison.'
+    'attack (vertical): both should be small. Filled: no other method is '
+    'better in both. The original and the retrained models are shown for '
+    'comparison.'
   ),
   'rank': (
     'Mean rank of each method by {metric} over {number}; 1 is best. Methods '
@@ -75,9 +77,9 @@ PICTURES = {
     'value of the retrained models is due to chance.'
   ),
   'vulnerability': (
-    'Each point is an example: how well its score tells models that had it '
-    'from models that never saw it, before unlearning (horizontal) and after '
-    '(vertical).'
+    'Each dot is an example. Its coordinates are the AUC with which its score '
+    'distinguishes models that were trained on it from models that never saw '
+    'it, before unlearning (horizontal) and after (vertical).'
   ),
 }
 

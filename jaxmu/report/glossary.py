@@ -128,7 +128,7 @@ def _lookup(name: str) -> Term | None:
 @functools.cache
 def _metric_terms() -> dict[str, Term]:
   """Return the terms of all built-in metrics and of measured numbers."""
-  from jaxmu import metrics  # here: it takes a second, and not all need it
+  from jaxmu import metrics  # slow to import, not always needed
 
   cards = [metric.card for metric in metrics.METRICS.values()]
   return {

@@ -70,7 +70,7 @@ def draw(
     picture = Picture(name, captions.caption(name, **words), drawn)
     _ = picture.png
     return [picture]
-  except Exception as error:  # whatever values a model gave
+  except Exception as error:  # a model may give any values
     log.debug('picture %s', name, exc_info=True)
     problems.append(
       f'The picture {name!r} could not be drawn '
@@ -240,7 +240,7 @@ def figures(pictures: Sequence[Picture]) -> str:
 
 def _width(png: bytes) -> int:
   """Return the CSS pixels that show a figure at its size in inches."""
-  pixels = int.from_bytes(png[16:20], 'big')  # from the header, IHDR
+  pixels = int.from_bytes(png[16:20], 'big')  # width in the IHDR chunk
   return round(96 * pixels / plots.DPI)
 
 

@@ -30,7 +30,7 @@ class Progress:
 
   Args:
     stream: where to write; the standard output by default.
-    interval: seconds between plain lines, where the stream is no terminal.
+    interval: seconds between plain lines, where the stream is not a terminal.
     clock: a monotonic clock in seconds.
   """
 

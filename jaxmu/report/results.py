@@ -303,7 +303,7 @@ def label(method: str) -> str:
   """
   if method in _LABELS:
     return _LABELS[method]
-  from jaxmu import methods  # here: it imports all methods and their networks
+  from jaxmu import methods  # late: imports all networks
 
   known = methods.known_methods().get(method)
   return known.card.label or method if known else method

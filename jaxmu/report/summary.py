@@ -81,19 +81,20 @@ def _trust(table: _Table) -> list[str]:
   auc = _with_interval(row)
   if math.isnan(row.low):
     return [
-      f'On retrained models, which never saw the forgotten points, the attack '
-      f'has AUC {auc}, without an interval: more splits are needed.'
+      'On retrained models, which never saw the forgotten examples, the '
+      f'attack has AUC {auc}, without an interval: more splits are needed.'
     ]
   if row.low <= _CHANCE <= row.high:
     half = _short((row.high - row.low) / 2)
     return [
-      f'The attack passes its own check: on retrained models, which never saw '
-      f'the forgotten points, it is at chance with AUC {auc}. Its resolution '
-      f'is about ±{half}; smaller differences are not detectable here.'
+      'The attack is calibrated in this run: on retrained models, which never '
+      f'saw the forgotten examples, it is at chance with AUC {auc}. Its '
+      f'resolution is about ±{half}; smaller differences are not detectable '
+      'here.'
     ]
   return [
     f'Read all attack numbers with caution: on retrained models, which never '
-    f'saw the forgotten points, the attack should be at chance, but has AUC '
+    f'saw the forgotten examples, the attack should be at chance, but has AUC '
     f'{auc}, and that interval excludes 0.5.'
   ]
 
@@ -103,7 +104,7 @@ def _original(table: _Table) -> list[str]:
   if row is None:
     return []
   sentence = (
-    'The attack tells forgotten from unseen points of the original models '
+    'The attack tells forgotten from unseen examples of the original models '
     f'with AUC {_with_interval(row)}'
   )
   null = table.get(_REFERENCE, _LEAK)
@@ -122,7 +123,7 @@ def _original(table: _Table) -> list[str]:
   if rate is not None:
     sentences[0] += (
       f' At a false-positive rate of 1% it detects {100 * rate.value:.1f}% of '
-      'the forgotten points.'
+      'the forgotten examples.'
     )
   return sentences
 
@@ -165,7 +166,8 @@ def _leaks(table: _Table) -> list[str]:
     )
   if tested > 1:
     sentences[-1] += (
-      ' (Each by its own 95% interval, without correction for their number.)'
+      ' (Each method is judged by its own 95% interval, without correction '
+      'for the number of methods.)'
     )
   return sentences
 
@@ -193,7 +195,7 @@ def _population(table: _Table) -> list[str]:
   """Compare the population attack with the per-example one on the originals.
 
   Both are measured by their excess over the retrained models, since forgotten
-  and test points may differ without a leak.
+  and test examples may differ without a leak.
   """
   weak = table.get(_ORIGINAL, 'population_auc')
   strong = table.get(_ORIGINAL, f'excess_{_LEAK}')
@@ -207,7 +209,7 @@ def _population(table: _Table) -> list[str]:
     verdict = 'so the two agree in this run'
   return [
     'The simple population attack, with one threshold on the loss for all '
-    f'points, has AUC {_with_interval(weak)} on the original models. That is '
+    f'examples, has AUC {_with_interval(weak)} on the original models. That is '
     f'{_signed(weak.gap)} over retrained, against {_signed(strong.value)} for '
     f'the per-example attack, {verdict}.'
   ]
@@ -226,8 +228,8 @@ def _accuracy(table: _Table) -> list[str]:
     )
   else:
     sentence = (
-      f'In accuracies {names[0]} is closest to retraining (RetDev '
-      f'{_with_interval(best)}) and {names[1]} farthest '
+      f'{names[0]} is closest to retraining in its accuracies (RetDev '
+      f'{_with_interval(best)}) and {names[1]} is farthest '
       f'({_with_interval(worst)})'
     )
   untouched = table.get(_ORIGINAL, 'ret_dev')
@@ -235,7 +237,7 @@ def _accuracy(table: _Table) -> list[str]:
     worse = [row for row in rows if row.value > untouched.value]
     sentence += f'; the original models have {_short(untouched.value)}'
     if worse:
-      sentence += f', which is better than {_labels(worse)}'
+      sentence += f', closer to retraining than {_labels(worse)}'
   return [f'{sentence}.']
 
 
@@ -247,10 +249,10 @@ def _speed(table: _Table) -> list[str]:
   if len(rows) == 1:
     name, speed = results.label(fast.method), _short(fast.value, 'times')
     if fast.value > 1:
-      return [f'{name} needs less time than retraining by a factor of {speed}.']
-    return [f'{name} is no faster than retraining: {speed}.']
+      return [f'{name} is faster than retraining: the speed-up is {speed}.']
+    return [f'{name} is not faster than retraining: the speed-up is {speed}.']
   sentence = (
-    f'Speed-up over retraining goes from {_short(slow.value, "times")} '
+    f'Speed-up over retraining ranges from {_short(slow.value, "times")} '
     f'({results.label(slow.method)}) to {_short(fast.value, "times")} '
     f'({results.label(fast.method)})'
   )
@@ -388,7 +390,7 @@ def attack_lines(rows: Sequence[results.Row]) -> list[AttackLine]:
 _MAIN = ('auc', 'exposed', 'forget_score')
 _LEVEL = 0.05
 _QUESTIONS = {
-  'forgotten_or_unseen': 'Forgotten against never-seen points',
+  'forgotten_or_unseen': 'Forgotten against never-seen examples',
   'unlearned_or_retrained': 'Unlearned against retrained models',
 }
 
@@ -409,13 +411,13 @@ def _attacks(rows: Sequence[results.Row]) -> list[str]:
 
 
 def _exposed(lines: Sequence[AttackLine]) -> list[str]:
-  """Give the share of exposed points beside that of retrained models."""
+  """Give the share of exposed examples beside that of retrained models."""
   sentences = []
   for line in lines:
     if math.isnan(line.row.value):
       continue
     sentence = (
-      f'Single points: {line.row.value:.1%} of the forgotten points of '
+      f'Single examples: {line.row.value:.1%} of the forgotten examples of '
       f'{results.label(line.method)} models are exposed, at a '
       'false-discovery rate of 5%'
     )
@@ -426,7 +428,7 @@ def _exposed(lines: Sequence[AttackLine]) -> list[str]:
 
 
 def _detected(lines: Sequence[AttackLine]) -> str:
-  from jaxmu.metrics import ranking  # here: importing a report needs no jax
+  from jaxmu.metrics import ranking  # late: it imports jax
 
   adjusted = ranking.holm(np.array([line.p_value for line in lines]))
   detected = [
@@ -458,10 +460,15 @@ def _of_method(
   if compared:
     value = f'excess {_signed(best.excess)}'
   interval = results.format_interval(best.low, best.high, '', _DECIMALS)
-  count = f'{len(detected)} of {len(lines)} attacks differ from {against}, most'
   if len(lines) == 1:
-    count = f'the attack differs from {against},'
-  return f'{name}, {count} {best.attack} ({value} {interval})'
+    return f'{name}, {best.attack} differs from {against} ({value} {interval})'
+  count, most = f'1 of {len(lines)} attacks differs', ': '
+  if len(detected) > 1:
+    count = f'{len(detected)} of {len(lines)} attacks differ'
+    most = ', most strongly '
+  return (
+    f'{name}, {count} from {against}{most}{best.attack} ({value} {interval})'
+  )
 
 
 def _effect(line: AttackLine) -> float:
@@ -511,7 +518,7 @@ def _short(value: float, unit: str = '') -> str:
 
 def _of(count: int, total: int) -> str:
   if total == 1:
-    return 'The one method'
+    return 'The only method'
   return (
     f'All {total} methods' if count == total else f'{count} of {total} methods'
   )

@@ -1,10 +1,10 @@
 """Tables of results on the terminal.
 
-There is one block per number; the first line of each block is
-the retrained models, the reference. A star marks numbers whose paired
-difference from it has an interval without 0. Attacks on stored scores have a
-table with one row per attack. The benchmark's table is in `paper_table`, the
-tables of the HTML report are in `html_tables`.
+There is one block per number; its first line is the reference, the retrained
+models. A star marks numbers whose paired difference from the reference has an
+interval that excludes 0. Attacks on stored scores have a table with one row per
+attack. The benchmark's table is in `paper_table`, the tables of the HTML report
+are in `html_tables`.
 """
 
 import dataclasses

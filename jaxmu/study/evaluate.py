@@ -246,7 +246,7 @@ def measure(
     if population.failed.all() and metric is not METRICS['accuracy']:
       raise ValueError(ALL_FAILED)
     given = interface.run(metric, population)
-  except Exception as error:  # whatever values a model gave
+  except Exception as error:  # a model may give any values
     log.debug('metric %s of %s', metric.name, population.name, exc_info=True)
     reason = _reason(error, metric.name in METRICS)
     clusters = len(np.unique(population.cluster))
@@ -330,7 +330,7 @@ def run_attack(
         collected.keep(names[one.population], one)
     if attack.name == 'ulira':
       return _curves(attack, data, names, settings or {})
-  except Exception as error:  # whatever values a model gave
+  except Exception as error:  # a model may give any values
     log.debug('attack %s', attack.name, exc_info=True)
     reason = _reason(error, attack.name in registry.ATTACKS)
     number = f'{attack.name}_{_main_number(attack)}'
@@ -364,9 +364,9 @@ def _curves(
 class Attacks:
   """Runs the chosen attacks on each population.
 
-  The originals are attacked once per split, with the points of all their forget
-  sets as members. Reports on originals and retrained models are cached for the
-  next methods.
+  The originals are attacked once per split, with the examples of all their
+  forget sets as members. Reports on originals and retrained models are cached
+  for the next methods.
 
   Attributes:
     curves: of U-LiRA, by population, as in `Evaluation`.
@@ -412,8 +412,8 @@ class Attacks:
       The scores that most attacks read.
     """
     name, kind = population.name, _KINDS.get(population.name, 'unlearned')
-    # U-LiRA fits its prior on all never-seen points and scores those that some
-    # model forgets. Other attacks read only the latter.
+    # U-LiRA fits its prior on all never-seen examples and scores those that
+    # some model forgets. Other attacks read only the latter.
     both = {x: self._scores(population, of, x) for x in (False, True)}
     for attack in self._chosen(population, both[False], kind):
       self.curves |= run_attack(
@@ -431,7 +431,7 @@ class Attacks:
   ) -> scores_lib.Scores:
     """Return the scores of a population and of the retrained one.
 
-    With `whole`, never-seen points that no model forgets are included.
+    With `whole`, never-seen examples that no model forgets are included.
     """
     reference = population.retrained
     retrained = None
@@ -470,7 +470,7 @@ class Attacks:
     if not self.warnings:
       self.warnings.append(
         'U-LiRA and other attacks that compare forgotten with never-seen '
-        f'points were not run; they need at least {MIN_CLUSTERS} independent '
+        f'examples were not run; they need at least {MIN_CLUSTERS} independent '
         f'groups of splits, and this design has {clusters}. {self._remedy}'
       )
 
@@ -497,7 +497,7 @@ def _stored(population: Evaluated, whole: bool) -> scores_lib.PopulationScores:
 
   Args:
     population: the population.
-    whole: whether to include never-seen points that no model forgets.
+    whole: whether to include never-seen examples that no model forgets.
   """
   return scores_lib.population(
     population.log_odds,
@@ -534,10 +534,10 @@ def once_per_split(population: Evaluated, of: np.ndarray) -> Evaluated:
 
 
 def compared_log_odds(population: Evaluated) -> tuple[np.ndarray, np.ndarray]:
-  """Return log-odds of forgotten points and of points that were never seen.
+  """Return log-odds of forgotten and of never-seen examples.
 
-  The latter are the same points in other splits. With a single split, in which
-  every forgotten point was seen, they are the test images.
+  The latter are the same examples in other splits. With a single split, in
+  which every forgotten example was seen, they are the test images.
   """
   forgotten = population.forgotten
   unseen = (population.state == splits.NEVER_SEEN) & forgotten.any(axis=0)
@@ -632,9 +632,10 @@ def failure_warnings(
   if bad.size == len(failed):
     first, last = int(failed.min()), int(failed.max())
     when = f'epoch {first}' if first == last else f'epochs {first} to {last}'
+    which = f'all {bad.size} models' if bad.size > 1 else 'the only model'
     return [
-      f'{name}: all {bad.size} models failed, at {when}: losses or weights '
-      'were no longer finite. Nothing can be concluded from their numbers'
+      f'{name}: {which} failed, at {when}: losses or weights became non-finite.'
+      ' Nothing can be concluded from these numbers'
     ]
   named = [
     f'epoch {failed[p]} (initialisation {members.seed[p]}, split '
@@ -646,7 +647,7 @@ def failure_warnings(
   more = bad.size - len(named)
   tail = f' and {more} more' if more else ''
   return [
-    f'{name}: {bad.size} of {len(failed)} models were no longer finite, from '
+    f'{name}: {bad.size} of {len(failed)} models became non-finite, at '
     f'{"; ".join(named)}{tail}; the others were not affected'
   ]
 

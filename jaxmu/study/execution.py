@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 
-from jaxmu import files
+from jaxmu import files, terms
 from jaxmu.population import Layout
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def memory_limit(devices: int, gigabytes: float = 0.0) -> float:
   Args:
     devices: how many are used; on a CPU they share the machine's memory.
     gigabytes: what the user allows: of each accelerator, or of the machine
-      where devices are its cores; 0 for 90 % of what there is.
+      where devices are its cores; 0 for 90% of what there is.
   """
   if jax.default_backend() == 'cpu':
     return (gigabytes * 1e9 or _USABLE * machine_bytes()) / devices
@@ -89,7 +89,7 @@ def _container_limits() -> list[float]:
 
 
 # Predictions are multiplied by this before they are compared with the limit:
-# measured peaks exceed those of XLA by up to 33 % on a CPU (see
+# measured peaks exceed those of XLA by up to 33% on a CPU (see
 # benchmarks/memory.csv). On accelerators there are no measurements, and a
 # failed allocation is caught.
 MARGIN = {'cpu': 4 / 3}
@@ -269,16 +269,16 @@ def retry_smaller(
 def _remedy(layout: Layout, error: Exception) -> str:
   cause = str(error).strip().split('\n')[0][:200]
   return (
-    f'memory ran out with one model at a time on {layout.devices} device(s) '
-    f'({cause}); hold fewer models at once (config.run.shard), use smaller '
-    'batches (batch_size) or a smaller model, or allow more memory '
-    '(config.run.memory)'
+    'memory ran out with one model at a time on '
+    f'{terms.count(layout.devices, "device")} ({cause}); hold fewer '
+    'models at once (config.run.shard), use smaller batches (batch_size) or a '
+    'smaller model, or allow more memory (config.run.memory)'
   )
 
 
 GAIN = 1.05  # a doubled chunk must be this much faster for another doubling
 CLOSE = 0.97  # of the fastest speed; among plans so close the smallest wins
-SHARE = 0.02  # of the estimated time of a job that its own probe may take
+SHARE = 0.02  # share of a job's estimated time that its probe may take
 LEAST_SECONDS = 300  # shorter jobs, at the ceiling of the machine, do not probe
 
 # Floating-point operations per second and device, used to tell small jobs from
@@ -373,7 +373,9 @@ def choose_fastest(measured: Sequence[Measured], budget: Budget) -> Choice:
     key=lambda one: one.plan.devices * bytes_per_device(one, budget),
   )
   fastest = useful_images(best, budget.members) == max(speeds)
-  reason = 'chosen: fastest' if fastest else 'chosen: as fast, less memory'
+  reason = (
+    'chosen: fastest' if fastest else 'chosen: nearly as fast, less memory'
+  )
   why = [
     fault or (reason if one is best else 'slower or larger')
     for one, fault in zip(measured, faults, strict=True)
@@ -512,7 +514,7 @@ class MeasurementCache:
     try:
       content = json.loads(self.path.read_text())
       if content['facts'] != self._facts:
-        raise ValueError('it is about another model or machine')
+        raise ValueError('it belongs to another model or machine')
       return Measurements(
         tuple(_measured(entry) for entry in content['measured']),
         {
@@ -526,7 +528,7 @@ class MeasurementCache:
       *(OSError, ValueError, KeyError, TypeError, AttributeError),
       RecursionError,
     ) as error:
-      log.warning('%s is damaged (%s); it is made again', self.path, error)
+      log.warning('%s is damaged (%s); it is measured again', self.path, error)
       return Measurements()
 
   def add(self, one: Measured) -> Measurements:

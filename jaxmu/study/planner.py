@@ -5,7 +5,7 @@
    model, batch size, image shape and precision.
 3. `--plan` measures what is not known yet. A job does so by itself only if the
    remaining work would take five minutes at the high speed of
-   `execution.CEILING`, and only while probing stays below 2 % of its estimate.
+   `execution.CEILING`, and only while probing stays below 2% of its estimate.
 4. Otherwise: all devices, chunks of 1 on a CPU and of 8 elsewhere.
 
 A probe runs a few training steps of the job's own model under one plan. An
@@ -23,7 +23,7 @@ import jax
 import numpy as np
 
 from jaxmu import hparams as hp
-from jaxmu import methods
+from jaxmu import methods, terms
 from jaxmu.population import Layout, Loaded, Trainer
 from jaxmu.study import execution, stages
 from jaxmu.study import job as job_lib
@@ -63,7 +63,7 @@ def does_not_fit(job: job_lib.Job) -> str:
   run = job.settings.run
   allowance = execution.readable_bytes(execution.memory_limit(1, run.memory))
   return (
-    f'a shard of {largest_shard(job)} models does not fit into '
+    f'a shard of {terms.count(largest_shard(job), "model")} does not fit into '
     f'{allowance} under any plan measured; lower config.run.shard '
     f'(= {run.shard}), or allow more with config.run.memory (in GB)'
   )
@@ -349,7 +349,8 @@ def _limits(job: job_lib.Job, known: execution.Measurements) -> list[str]:
   lines = [
     f'limit   {execution.readable_bytes(limit)} '
     + ('from config.run.memory' if run.memory else 'from the machine')
-    + f', for a shard of {budget.members} models (config.run.shard)'
+    + f', for a shard of {terms.count(budget.members, "model")} '
+    '(config.run.shard)'
   ]
   fixed = [
     f'config.run.{name} = {value}'
@@ -359,7 +360,7 @@ def _limits(job: job_lib.Job, known: execution.Measurements) -> list[str]:
   if fixed:
     lines.append(f'fixed   {", ".join(fixed)}')
   lines += [
-    f'before  {stage}: memory ran out, chunks of {chunk} were left'
+    f'before  {stage}: memory ran out, so chunks of {chunk} are used'
     for stage, chunk in sorted(known.most_chunk.items())
   ]
   return lines

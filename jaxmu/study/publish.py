@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
-from jaxmu import files
+from jaxmu import files, terms
 from jaxmu.metrics import METRICS, cost, ranking, retention
 from jaxmu.report import html, paper_table, plots, results
 from jaxmu.study import curves, evaluate, stages, store
@@ -201,17 +201,14 @@ def _lead(job: job_lib.Job) -> list[str]:
   if results.REFERENCE not in job.populations:
     comparison = 'the original unlearned it. No model was retrained.'
   return [
-    f'{originals} original models ({model}) were trained on '
-    f'{sizes.retain + sizes.forget} images each of {job.source.name}. For each '
-    f'of {sets} forget sets of {sizes.forget} images, {comparison}',
-    f'Design {chosen.design!r}: {_count(splits, "split")}, '
-    f'{_count(chosen.seeds, "initialisation")} and '
-    f'{_count(chosen.forget_sets, "forget set")} per split.',
+    f'The job has {terms.count(originals, "original model")} ({model}), each '
+    f'trained on {sizes.retain + sizes.forget:,} images of {job.source.name}, '
+    f'and {terms.count(sets, "forget set")} of {sizes.forget:,} images. For '
+    f'each forget set, {comparison}',
+    f'Design {chosen.design!r}: {terms.count(splits, "split")}, '
+    f'{terms.count(chosen.seeds, "initialisation")} and '
+    f'{terms.count(chosen.forget_sets, "forget set")} per split.',
   ]
-
-
-def _count(number: int, thing: str) -> str:
-  return f'{number} {thing}{"s" * (number != 1)}'
 
 
 def pictures(

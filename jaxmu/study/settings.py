@@ -74,9 +74,9 @@ class Splits:
     num_splits: training sets, each half of the pool; even for 'audit'.
     forget_sets: forget sets per split.
     forget_fraction: share of a training set in one forget set.
-    pool: points to divide into splits; 0 for all but 5 % validation.
+    pool: examples to divide into splits; 0 for all but 5% validation.
     seeds: initialisations per split.
-    forget: which points of design 'main' to forget: 'random', 'class:3,5',
+    forget: which examples of design 'main' to forget: 'random', 'class:3,5',
       'file:PATH', 'most:SCORES' or 'least:SCORES'; see docs/data.md.
     seed: seed of the random splits of 'audit'.
   """
@@ -173,7 +173,7 @@ class Run:
     chunk: members vmapped together on a device; 0 to let the plan choose; see
       `jaxmu.study.planner`.
     memory: GB that each accelerator, or the machine where devices are its
-      cores, may hold; 0 for 90 % of what there is.
+      cores, may hold; 0 for 90% of what there is.
     shard: members trained and saved together, the unit of resuming.
     verify: compare checksums of finished shards, not only sizes.
     cache_teacher: keep the outputs of teacher models, where a method has one,
@@ -333,8 +333,8 @@ def _check_fields(
   for name in values:
     if name == 'fidelity':
       raise ValueError(
-        f'{where}.fidelity is unknown, as hyper-parameters are already filled '
-        "in; choose the cited works' with --config=FILE:SCALE,paper"
+        f'{where}.fidelity is unknown, because all hyper-parameters are given; '
+        'select those of the cited papers with --config=NAME:SCALE,paper'
       )
     if name not in known:
       raise ValueError(

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxmu import __version__, methods, models
+from jaxmu import __version__, methods, models, terms
 from jaxmu.data import datasets
 from jaxmu.population import (
   Layout,
@@ -49,7 +49,8 @@ def train(
   population = job.populations[name]
   missing = population.models.missing(verify=job.settings.run.verify)
   if not missing:
-    bars.line(f'{name}: {population.members.size} models in the store')
+    stored = terms.count(population.members.size, 'model')
+    bars.line(f'{name}: {stored} in the store')
   elif population.checkpoints:
     _read_checkpoints(job, population, missing, bars)
   else:
@@ -446,10 +447,11 @@ def checkpoints_line(job: job_lib.Job) -> str:
   trained = np.mean(np.take_along_axis(correct, seen, axis=1))
   val = np.mean(correct[:, job.design.val])
   return (
-    f'original: the models read classify {trained:.1%} of the images that they '
-    f'should have been trained on, and {val:.1%} of the validation images; if '
-    'both are low, their classes or normalisation differ from those of '
-    f'{job.source.name}; if they are equal, their training images may differ'
+    f'original: the models from files have an accuracy of {trained:.1%} on the '
+    'images that they should have been trained on, and of '
+    f'{val:.1%} on the validation images; if both are low, their classes or '
+    f'normalisation differ from those of {job.source.name}; if they are equal, '
+    'their training images may differ'
   )
 
 

@@ -190,7 +190,7 @@ class Shelf:
     self._known(number)
     try:
       return _restore_models(self.shard(number) / MODELS, like)
-    except Exception as error:  # Orbax has no type of its own for such files
+    except Exception as error:  # Orbax raises many types
       self._refuse(number, f'its models: {_first_line(error)}')
 
   def arrays(self, name: str) -> np.ndarray:
@@ -328,7 +328,7 @@ def check_workdir(workdir: files.Path) -> None:
   """Check that the work directory can be written, without making it.
 
   Raises:
-    ValueError: it, or the folder that it would be made in, is no folder or
+    ValueError: it, or the folder that would contain it, is not a folder or
       cannot be written.
   """
   folder = files.path(workdir)
@@ -374,7 +374,7 @@ def shards(names: Sequence[Name], size: int) -> tuple[tuple[Name, ...], ...]:
 def _warn(folder: pathlib.Path, fault: str, written: int) -> None:
   """Log a damaged shard, once per change."""
   del written
-  log.warning('%s is damaged (%s); it is made again', folder, fault)
+  log.warning('%s is damaged (%s); it is computed again', folder, fault)
 
 
 def _manifest(folder: pathlib.Path) -> dict[str, tuple[int, str]]:
@@ -407,7 +407,7 @@ def _save_models(path: pathlib.Path, tree: Any) -> None:
     _checkpointer().wait_until_finished()
   except OSError:
     raise
-  except Exception as error:  # a full disk comes as any of several types
+  except Exception as error:  # a full disk raises one of several types
     raise OSError(_first_line(error)) from error
 
 

@@ -19,8 +19,8 @@ from jaxmu.testing import Findings, Rule, enforce
 
 _FPR = 0.2
 _REPEATS = 8
-_EXAMPLES, _FEW_EXAMPLES = 60, 24  # the latter for costly attacks
-_SLACK = 0.01  # beyond five standard errors over the repeats
+_EXAMPLES, _FEW_EXAMPLES = 60, 24  # few for costly attacks
+_SLACK = 0.01  # allowed in addition to five standard errors
 
 Arrays = Mapping[str, np.ndarray]
 # Value and interval by population and statistic.
@@ -113,8 +113,7 @@ def _null(attack: Attack) -> Findings:
       yield (
         f'{statistic} is off by {mean:.3f} ± {error:.3f} on populations '
         'without a leak.',
-        'Fit without the scored model and its siblings, the models of its '
-        '`group`.',
+        'Fit without the scored model and the other models of its `group`.',
       )
 
 
@@ -154,7 +153,7 @@ def _order(attack: Attack, axis: int, thing: str) -> Findings:
     _numbers(attack, arrays),
     _numbers(attack, moved),
     f'only the order of the {thing} differs',
-    'Do not read anything from the place of a row or column.',
+    'Do not use the position of a row or column.',
     tolerance=1e-8,
   )
 
@@ -305,7 +304,7 @@ def check_attack(spec: Any, rules: Sequence[str] | None = None) -> None:
     rules: names of rules to check, of `ATTACK_RULES`; None for all.
 
   Raises:
-    ValueError: there is no such attack or rule, or what is there is not one.
+    ValueError: there is no such attack or rule, or it is not an attack.
     ContractError: rules are broken; the message has one line for each with
       what to do.
 

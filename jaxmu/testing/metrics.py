@@ -204,7 +204,7 @@ def _extreme_values(metric: Metric) -> Findings:
   for given, population in _extreme(metric.card.needs):
     try:
       with warnings.catch_warnings():
-        warnings.simplefilter('ignore', RuntimeWarning)  # means of nothing
+        warnings.simplefilter('ignore', RuntimeWarning)  # empty means
         numbers = interface.run(metric, population)
     except Exception as error:
       yield (
@@ -274,7 +274,7 @@ def check_metric(spec: Any, rules: Sequence[str] | None = None) -> None:
     rules: names of rules to check, of `METRIC_RULES`; None for all.
 
   Raises:
-    ValueError: there is no such metric or rule, or what is there is not one.
+    ValueError: there is no such metric or rule, or it is not a metric.
     ContractError: rules are broken; the message has one line for each with
       what to do.
 

@@ -46,5 +46,5 @@ def test_repeats_exactly_and_refuses_too_little():
     single_model.combined(features, member),
     single_model.combined(features, member),
   )
-  with pytest.raises(ValueError, match='4 members'):
+  with pytest.raises(ValueError, match='members: 4'):
     single_model.combined(features, np.arange(40) < 4)

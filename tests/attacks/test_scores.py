@@ -194,8 +194,8 @@ def test_populations_that_do_not_fit_are_refused():
   good = scores.population(z, state, split)
   cases = [
     (lambda: scores.population(z[:, :-1], state, split), 'log_odds have shape'),
-    (lambda: scores.population(z, state, split[:-1]), 'state is of 32 models'),
-    (lambda: scores.population(z, state, split, split[:-1]), 'group is of 31'),
+    (lambda: scores.population(z, state, split[:-1]), 'state has 32 models'),
+    (lambda: scores.population(z, state, split, split[:-1]), 'group has 31'),
     (
       lambda: scores.population(z, state, split, failed=np.zeros(3, bool)),
       r'failed is bool\[3\]',

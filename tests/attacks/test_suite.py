@@ -219,7 +219,7 @@ def test_non_finite_scores_are_counted_and_kept():
   arrays['logits'][0, :7] = np.nan
   data = scores.from_arrays(arrays)
   assert data.unlearned.non_finite == 7
-  assert any('7 scores of unlearned' in w for w in data.warnings)
+  assert any('7 non-finite scores of unlearned' in w for w in data.warnings)
   assert np.isfinite(data.unlearned.log_odds).all()
   found = registry.run(data, attacks=['ulira'], fprs=())
   counts = populations.by_name(found)
@@ -286,7 +286,7 @@ def test_probabilities_are_converted_where_named_and_refused_elsewhere():
       with pytest.raises(ValueError, match=f'{key} are prob.*before the soft'):
         scores.from_arrays(changed(**{key: values.astype(half)}))
   for values, message in (
-    (z, "probabilities are none: .*name logits 'logits'"),
+    (z, "probabilities must be at least 0 .*name logits 'logits'"),
     (np.exp(log_p), 'both logits and probabilities are given'),
     (hard.astype(int), 'floating-point'),
   ):

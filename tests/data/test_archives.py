@@ -153,7 +153,9 @@ def test_utkface_refuses_two_copies_of_a_face(tmp_path):
   for part in ('UTKFace', 'crop_part1'):
     (tmp_path / part).mkdir()
     (tmp_path / part / '1_0_0_x.jpg').write_bytes(standins.jpeg(0))
-  with pytest.raises(ValueError, match='more than once, first 1_0_0_x.jpg'):
+  with pytest.raises(
+    ValueError, match='repeats 1 file name, first 1_0_0_x.jpg'
+  ):
     archives.utkface_files(tmp_path)
 
 

@@ -48,9 +48,7 @@ def test_what_is_left_out_is_counted_by_kind(tmp_path):
     'LICENSE': 1,
   }
   line = listing.left_out_line()
-  assert line.startswith(
-    f'10 files in {tmp_path} are not used: validation/ (4)'
-  )
+  assert line.startswith(f'10 files in {tmp_path} left out: validation/ (4)')
   assert '\n' not in line
   assert [len(part) for part in listing.parts] == [6, 6]
 

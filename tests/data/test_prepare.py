@@ -278,8 +278,8 @@ def test_left_out_files_are_said_in_one_line(run, tmp_path):
     _pictures(tmp_path / 'pets' / part, ['cat', 'dog'], 3)
   status, out, _ = run('pets', '--from_images', tmp_path / 'pets')
   assert status == 0
-  [line] = [line for line in out.split('\n') if 'not used' in line]
-  assert line.endswith('pets are not used: validation/ (6)')
+  [line] = [line for line in out.split('\n') if 'left out' in line]
+  assert line.endswith('pets left out: validation/ (6)')
   assert 'pets: 6 + 6 examples' in out
 
 
@@ -295,7 +295,7 @@ def test_copies_are_pointed_out(run, tmp_path):
   )
   status, out, _ = run('mine', '--from_arrays', tmp_path / 'x.npz')
   assert status == 0
-  assert '3 images repeat an earlier image exactly: 1 in the same part' in out
+  assert '3 exact copies of images: 1 in the same part' in out
   assert '2 of the development part in the test part, 1 with another' in out
 
 
@@ -400,7 +400,7 @@ def test_copy_that_is_there_is_named_and_replaced_on_request(
   command = ('mnist', '--manual_dir', tmp_path / 'manual', '--any_size')
   status, out, _ = run(*command)
   assert status == 0
-  assert 'data/mnist is there and is used as it is; --overwrite prep' in out
+  assert 'data/mnist exists and is used unchanged; --overwrite prep' in out
   assert 'official one with `python -m jaxmu.prepare mnist --overwrite`' in out
   assert 'mnist: 4 + 4 examples' in out
   assert 'mnist: 30 + 10 examples' in run(*command, '--overwrite')[1]

@@ -58,7 +58,7 @@ def test_sets_of_another_kind_are_refused(tmp_path, load):
 
 def test_labels_without_classes_are_refused(tmp_path, load):
   stock.prepare(tmp_path, label=tfds.features.Scalar(np.int64))
-  with pytest.raises(ValueError, match='not one of a known set of classes'):
+  with pytest.raises(ValueError, match='its label is not a class label'):
     load()
 
 

@@ -115,7 +115,7 @@ def test_a_plug_in_is_named_by_file_module_or_object(tmp_path):
   [
     ('salvn', "did you mean 'salun'"),
     (methods, 'has no METHOD'),
-    (3, 'int is no jaxmu.method.Method; define METHOD'),
+    (3, 'int is not a jaxmu.method.Method; define METHOD'),
     (_skeleton.METHOD._replace(name='ft'), "'ft' is the name of a built-in"),
     (_skeleton.METHOD._replace(name='my method'), 'give a name of letters'),
     (_skeleton.METHOD._replace(card={}), 'card is a dict'),

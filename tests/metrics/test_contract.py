@@ -176,6 +176,6 @@ def test_a_file_is_a_metric(tmp_path):
   np.testing.assert_array_equal(found, own)
   assert len(metrics.METRICS.fingerprint(str(path))) == 64
   path.write_text('METRIC = 3')
-  with pytest.raises(ValueError, match='int is no metric; define METRIC'):
+  with pytest.raises(ValueError, match='int is not a metric; define METRIC'):
     metrics.METRICS.resolve(str(path))
   assert isinstance(metrics.METRICS, plugins.Registry)

@@ -131,7 +131,7 @@ def test_equal_methods_and_too_little_data():
   assert got.groups == ((0, 1, 2),) and got.statistic == 0.0
   with pytest.raises(ValueError, match='5 seeds'):
     ranking.rank_cell(np.ones((3, 4)))
-  with pytest.raises(ValueError, match='1 working'):
+  with pytest.raises(ValueError, match='did not fail: 1'):
     ranking.rank_cell(np.array([[1.0] * 6, [np.nan] * 6]))
 
 

@@ -161,7 +161,7 @@ def test_weights_that_are_not_finite_are_named(tmp_path):
   state = {name: np.array(value) for name, value in _state().items()}
   state['fc.bias'][:2] = np.nan, np.inf
   path = _put(tmp_path / 'a', 'torch', state)
-  with pytest.warns(UserWarning, match='2 weights are not finite, in fc.bias'):
+  with pytest.warns(UserWarning, match='2 non-finite weights, in fc.bias'):
     checkpoints.read(_tiny(), path)
 
 
@@ -284,7 +284,7 @@ REFUSED = [
   ),
   (
     _edited(bn1__bias=np.zeros(9, np.float32)),
-    r'1 tensors of another shape: bn1.bias \(9,\), not \(6,\)',
+    r'1 tensor of another shape: bn1.bias \(9,\), not \(6,\)',
   ),
   (
     _edited(conv1__weight=np.zeros((6, 3, 27), np.float32)),
@@ -293,7 +293,10 @@ REFUSED = [
   (_edited(fc__bias=np.zeros(5, np.int8)), 'fc.bias is of dtype int8'),
   (_edited(fc__bias=np.zeros(5, np.complex64)), 'fc.bias is of dtype complex'),
   (_edited(fc__bias=np.zeros(5, bool)), 'fc.bias is of dtype bool'),
-  (_state(_tiny(classes=7)), 'has 7 classes, the model 5; build .*classes=7'),
+  (
+    _state(_tiny(classes=7)),
+    'has 7 classes, the model has 5; build .*classes=7',
+  ),
   (
     {f'features.{i}.weight': np.zeros(3) for i in range(3)},
     "3 tensors named like 'features.0.weight' .*accepted are names of PyTorch "

@@ -73,7 +73,7 @@ def test_roc_survives_zeros_and_gaps_and_shades_the_unsupported():
   }
   fig = plots.roc(curves)
   assert 'GA: no finite scores' in _texts(fig)
-  assert 'Too few unseen points' in _texts(fig)
+  assert 'Too few unseen examples' in _texts(fig)
   _draw(fig)
 
 
@@ -153,15 +153,15 @@ def test_vulnerability_counts_the_corners(count):
     assert f'{np.mean((x > 0.6) & (y > 0.6)):.1%} still exposed' in texts
     assert f'{np.mean((x <= 0.6) & (y > 0.6)):.1%} newly exposed' in texts
   else:
-    assert 'no point was scored' in texts
+    assert 'no example was scored' in texts
   assert 'retrained (reference)' in texts
   _draw(fig)
 
 
 def test_vulnerability_says_how_many_points_lack_a_score():
   fig = plots.vulnerability([0.5, np.nan, 0.7], [0.5, 0.5, np.inf], method='a')
-  assert '2 points not scored' in _texts(fig)
-  with pytest.raises(ValueError, match='original has 1 points'):
+  assert '2 examples not scored' in _texts(fig)
+  with pytest.raises(ValueError, match='original has 1 example '):
     plots.vulnerability([0.5], [0.5, 0.5], method='a')
 
 
@@ -197,7 +197,7 @@ def test_critical_difference_joins_what_cannot_be_told_apart():
   low, high = bars[0].get_xdata()
   assert low < 1.0 and 1.5 < high < 3.0
   texts = _texts(fig)
-  assert '1 methods without a rank' in texts
+  assert '1 method without a rank' in texts
   assert 'Retrained (reference)' in texts
   _draw(fig)
 

@@ -95,7 +95,10 @@ def test_files_become_the_originals_of_their_splits(tmp_path, capsys):
   share = np.mean(
     [row[index] for row, index in zip(correct, retain, strict=True)]
   )
-  assert f'original: the models read classify {share:.1%}' in printed
+  assert (
+    f'original: the models from files have an accuracy of {share:.1%}'
+    in printed
+  )
   # Nothing is left to do, and nothing is timed.
   assert not any(step.missing for step in planner.plan_steps(job))
 

@@ -16,7 +16,7 @@ def test_failed_members_are_named_with_their_epochs():
   failed = np.array([-1, 3, -1, 0])
   (found,) = evaluate.failure_warnings('ga', failed, _members(4))
   assert found == (
-    'ga: 2 of 4 models were no longer finite, from epoch 3 (initialisation 1, '
+    'ga: 2 of 4 models became non-finite, at epoch 3 (initialisation 1, '
     'split 0, forget set 11); epoch 0 (initialisation 1, split 1, forget set '
     '13); the others were not affected'
   )

@@ -193,7 +193,7 @@ def test_unknown_names_are_refused_and_known_ones_listed(tmp_path):
 
 def test_fidelity_is_refused_with_the_way_to_choose_it(tmp_path):
   values = small_job.config(tmp_path).to_dict()
-  with pytest.raises(ValueError, match='fidelity is unknown.*FILE:SCALE,paper'):
+  with pytest.raises(ValueError, match='fidelity is unknown.*NAME:SCALE,paper'):
     settings.from_config({**values, 'fidelity': 'paper'})
 
 

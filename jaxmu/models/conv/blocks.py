@@ -55,7 +55,7 @@ def _backward(stride, padding, input_grad, saved, dy):
 
   def add(total, pair):
     patches = _patches(pair[0], kernel.shape[0], plan)
-    # In this order XLA transposes the slopes, not the larger patches.
+    # In this order XLA transposes the gradients, not the larger patches.
     return total + lax.dot_general(pair[1], patches, (over, ((), ()))), None
 
   slices = tuple(parts.split_batch(a, _SLICE_IMAGES) for a in (x, dy))

@@ -188,8 +188,8 @@ def _add_windows(parts: list[Array], axis: int) -> Array:
     return lax.pad(part, zero, pads)
 
   own = list(parts[1 : 1 + TILE])
-  own[0] = own[0] + moved(parts[-1], 1)  # end of the tile before
-  own[-1] = own[-1] + moved(parts[0], -1)  # begin of the tile after
+  own[0] = own[0] + moved(parts[-1], 1)  # end of the previous tile
+  own[-1] = own[-1] + moved(parts[0], -1)  # start of the next tile
   return _interleave(own, axis)
 
 

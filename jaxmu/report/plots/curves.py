@@ -22,8 +22,8 @@ class Roc:
     tpr: f64[G] true positive rates, mean over splits.
     low: f64[G] lower edge of the band, or None.
     high: f64[G] upper edge of the band, or None.
-    supported: bool[G] False where there are too few unseen points to trust the
-      curve, or None if it is trusted everywhere.
+    supported: bool[G] False where there are too few unseen examples to trust
+      the curve, or None if it is trusted everywhere.
     remark: a few characters for the legend, such as 'AUC 0.64'.
   """
 
@@ -58,7 +58,7 @@ def roc(
   )
   draw = _many if crowd else _few
   fig = draw(curves, order, looks)
-  style.title(fig, 'Forgotten against unseen points: ROC of the attack')
+  style.title(fig, 'Forgotten against unseen examples: ROC of the attack')
   return fig
 
 
@@ -77,8 +77,8 @@ def _few(
   handles = [*panel.get_legend_handles_labels()[0], *_marks(curves.values())]
   panel.legend(handles=handles, loc='lower right', handlelength=2.6)
   panel.set(
-    xlabel='False positive rate (unseen points called forgotten)',
-    ylabel='True positive rate (forgotten points detected)',
+    xlabel='False positive rate (unseen examples called forgotten)',
+    ylabel='True positive rate (forgotten examples detected)',
   )
   return fig
 
@@ -145,7 +145,7 @@ def _draw(
     text = f'{text}: no finite scores'
   panel.plot(
     fpr,
-    np.maximum(tpr, corner / 2),  # a rate of 0 leaves at the lower edge
+    np.maximum(tpr, corner / 2),  # draws a rate of 0 at the lower edge
     color=look.color,
     linestyle=look.line,
     zorder=look.order,
@@ -196,7 +196,7 @@ def _marks(curves: Iterable[Roc]) -> list[artist.Artist]:
     for curve in curves
   ):
     marks.append(
-      patches.Patch(color=style.FAINT, label='Too few unseen points')
+      patches.Patch(color=style.FAINT, label='Too few unseen examples')
     )
   return marks
 
@@ -364,8 +364,8 @@ def _population(
 
 
 _BINS = 40
-_TAIL = 0.2  # percent of the points on each side that the edge bins collect
-_OUTLYING = 1  # widths of the median side beyond its own ends
+_TAIL = 0.2  # percent of the scores on each side that the edge bins collect
+_OUTLYING = 1  # median widths between the median side and the end
 
 
 @style.styled
@@ -374,12 +374,12 @@ def log_odds(
 ) -> figure.Figure:
   """Draw one panel per method with both histograms on common axes.
 
-  Points beyond the drawn range are counted in the outermost bins. Values that
+  Scores beyond the drawn range are counted in the outermost bins. Values that
   are not finite are left out, and each panel says how many.
 
   Args:
-    panels: method -> (log-odds of forgotten points, of unseen points), each of
-      any shape.
+    panels: method -> (log-odds of forgotten examples, of unseen examples),
+      each of any shape.
 
   Returns:
     The figure.
@@ -389,7 +389,7 @@ def log_odds(
   unseen = [np.ravel(np.asarray(panels[name][1], float)) for name in order]
   edges = _edges([*forgotten, *unseen])
   fig, cells = style.grid(
-    len(order), xlabel='Log-odds of the true class', ylabel='Share of points'
+    len(order), xlabel='Log-odds of the true class', ylabel='Share of scores'
   )
   for i, (name, panel) in enumerate(zip(order, cells, strict=True)):
     _histograms_panel(panel, forgotten[i], unseen[i], edges)
@@ -401,13 +401,13 @@ def log_odds(
   cells[0].set_ylim(0, 1.05 * top if top > 0 else 1)  # shared by all
   handles, labels = cells[0].get_legend_handles_labels()
   fig.legend(handles, labels, loc='outside lower center', ncols=2)
-  title = 'Confidence of the models on forgotten and on unseen points'
+  title = 'Confidence of the models on forgotten and on unseen examples'
   style.title(fig, title)
   return fig
 
 
 def _edges(sides: list[np.ndarray]) -> np.ndarray:
-  """Return edges that hold nearly all points of all but outlying sides.
+  """Return edges that hold nearly all scores of all but outlying sides.
 
   A model with outputs of 1e38 must not squeeze all others into one bin, so the
   range ends one width of the median side beyond that side.

@@ -1,4 +1,4 @@
-"""Comparisons of methods and of points: accuracies, fronts, ranks, exposure."""
+"""Comparisons of methods and examples: accuracies, fronts, ranks, exposure."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib import axes, colors, figure
 from numpy.typing import ArrayLike
 
+from jaxmu import terms
 from jaxmu.report import glossary, results
 from jaxmu.report.plots import style
 
@@ -171,7 +172,7 @@ def pareto(
   missing = [results.label(name) for name in order if name not in shown]
   if missing:
     style.note(panel, f'not shown: {", ".join(missing)}', x=0.98, ha='right')
-  style.title(fig, 'Two goals at once; filled: no method beats it in both')
+  style.title(fig, 'Accuracy and privacy; filled: no method is better in both')
   return fig
 
 
@@ -314,7 +315,12 @@ def critical_difference(
   _names(panel, rank, labels, worst, top)
   missing = len(methods) - len(labels)
   if missing:
-    style.note(panel, f'{missing} methods without a rank', y=0.02, va='bottom')
+    style.note(
+      panel,
+      f'{terms.count(missing, "method")} without a rank',
+      y=0.02,
+      va='bottom',
+    )
   style.title(fig, title)
   return fig
 
@@ -375,7 +381,7 @@ def _cliques(rank: np.ndarray, difference: float) -> list[tuple[int, int]]:
   return runs
 
 
-_MANY = 4000  # more points than this are drawn as a density
+_MANY = 4000  # more examples than this are drawn as a density
 _EXPOSED = 0.6
 
 
@@ -388,13 +394,13 @@ def vulnerability(
   retrained: ArrayLike | None = None,
   title: str | None = None,
 ) -> figure.Figure:
-  """Draw the AUC of each point under the original and the unlearned models.
+  """Draw the AUC of each example under the original and the unlearned models.
 
   Args:
-    original: f64[N] AUC per point under the original models, NaN where unknown.
-    unlearned: f64[N] AUC per point under the unlearned models.
+    original: f64[N] AUC per example, original models; NaN where unknown.
+    unlearned: f64[N] the same, unlearned models.
     method: key of the unlearning method.
-    retrained: f64[N] AUC per point under retrained models, which varies around
+    retrained: f64[N] the same, retrained models, which varies around
       0.5 by chance; 95% of it is between the dashed lines.
     title: headline, or None for one with the method's name.
 
@@ -408,8 +414,9 @@ def vulnerability(
   y = np.ravel(np.asarray(unlearned, np.float64))
   if x.shape != y.shape:
     raise ValueError(
-      f'original has {x.size} points and unlearned {y.size}; give one AUC per '
-      'point for both, NaN where a point was not scored'
+      f'original has {terms.count(x.size, "example")} and unlearned has '
+      f'{y.size}; give one AUC per example for both, NaN where it was not '
+      'scored'
     )
   known = np.isfinite(x) & np.isfinite(y)
   fig = style.canvas(5.4, 5.2)
@@ -422,21 +429,21 @@ def vulnerability(
   panel.set(
     xlim=(-0.02, 1.02),
     ylim=(-0.02, 1.02),
-    xlabel='AUC of the point, original models',
-    ylabel=f'AUC of the point, {name}',
+    xlabel='AUC of the example, original models',
+    ylabel=f'AUC of the example, {name}',
   )
   panel.set_box_aspect(1)
   if missing := int((~known).sum()):
     style.note(
       panel,
-      f'{missing:,} points not scored',
+      f'{terms.count(missing, "example")} not scored',
       x=0.98,
       y=0.02,
       ha='right',
       va='bottom',
     )
   style.title(
-    fig, title or f'Exposure of single points before and after {name}'
+    fig, title or f'Exposure of single examples before and after {name}'
   )
   return fig
 
@@ -462,7 +469,7 @@ def _cloud(panel: axes.Axes, x: np.ndarray, y: np.ndarray) -> None:
 
 
 def _null(panel: axes.Axes, retrained: ArrayLike | None) -> None:
-  """Mark where 95% of the points fall when nothing leaks."""
+  """Mark where 95% of the examples are when nothing leaks."""
   if retrained is None:
     return
   null = np.ravel(np.asarray(retrained, np.float64))
@@ -478,15 +485,15 @@ def _null(panel: axes.Axes, retrained: ArrayLike | None) -> None:
       linestyle=(0, (4, 2)),
       lw=1,
       zorder=3,
-      label=None if i else '95% of points, retrained (reference)',
+      label=None if i else '95% of examples, retrained (reference)',
     )
   panel.legend(loc='lower left')
 
 
 def _shares(panel: axes.Axes, x: np.ndarray, y: np.ndarray) -> None:
-  """Write how many points are exposed in each corner."""
+  """Write how many examples are exposed in each corner."""
   if not x.size:
-    style.note(panel, 'no point was scored')
+    style.note(panel, 'no example was scored')
     return
   for line in (panel.axvline, panel.axhline):
     line(_EXPOSED, color=style.QUIET, lw=0.6, linestyle=':', zorder=1)
