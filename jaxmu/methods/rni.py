@@ -196,7 +196,7 @@ def epoch(
 
 def inert(values: Mapping[str, Any], problem: Problem) -> str:
   """Say whether no epoch adds any noise."""
-  tensors = weights.torch_tensors(problem.task.model)
+  tensors = pytorch_names.parameters(problem.task.model)
   _, noisy = choices(
     [tensor.torch for tensor in tensors],
     num_coarse=values['num_epochs'] - values['fine_num_epochs'],

@@ -410,7 +410,7 @@ def _unlearners(config: Mapping[str, Any]) -> tuple[Unlearner, ...]:
         remedy = f'{first!r} has this name too, so give it another name'
       raise ValueError(f'{where} repeats the method {name!r}; {remedy}')
     given = entry['hparams']
-    if isinstance(given, str):
+    if given == 'tuned' or str(given).endswith('.json'):
       given = _tuned(config, name, given, where)
     if not isinstance(given, Mapping):
       raise ValueError(

@@ -16,7 +16,6 @@ the outcomes in the store.
 """
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -156,8 +155,8 @@ def method_space(settings: Settings, one: Unlearner) -> spaces.Space:
     for name, value in settings.search_space.items()
     if name in names or not several
   }
-  for name in settings.search_grid:
-    spaces.check_name(name, method.Hparams, 'config.search.grid')
+  if settings.search_grid:
+    return spaces.of_grid(method.Hparams, one.hparams, settings.search_grid)
   return spaces.of_method(
     method.Hparams,
     one.hparams,
@@ -293,7 +292,7 @@ def _generations(settings: Settings, space: spaces.Space):
   search = settings.search
   count = search.initialisations
   if settings.search_grid:
-    grid = [_GridTrial(s) for s in grid_settings(settings.search_grid, space)]
+    grid = [_GridTrial(setting) for setting in space.combinations()]
     asked = [(k, one) for k in range(count) for one in grid]
     yield _Proposed(0, 1, asked, [])
     return
@@ -319,23 +318,6 @@ def _pruned(settings: Settings) -> Callable[[dict[str, Any]], bool]:
   if settings.data.name != 'utkface' or settings.search.sampler != 'reference':
     return lambda setting: False
   return lambda setting: setting.get('batch_size') == 256
-
-
-def grid_settings(
-  grid: Mapping[str, Any], space: spaces.Space
-) -> list[dict[str, Any]]:
-  """Return all combinations of a grid; what it does not name is held fixed.
-
-  Example:
-    >>> space = spaces.Space({}, {'alpha': 1.0, 'beta': 2.0})
-    >>> grid_settings({'alpha': (0.1, 0.2)}, space)
-    [{'alpha': 0.1, 'beta': 2.0}, {'alpha': 0.2, 'beta': 2.0}]
-  """
-  lists = [v if isinstance(v, list | tuple) else [v] for v in grid.values()]
-  return [
-    {**space.fixed, **dict(zip(grid, chosen, strict=True))}
-    for chosen in itertools.product(*lists)
-  ]
 
 
 def inert(job: job_lib.Job, method: Any, setting: Mapping[str, Any]) -> str:
@@ -459,7 +441,8 @@ def settings_file(
       **dataclasses.asdict(settings.search),
       'space': {k: str(v) for k, v in settings.search_space.items()},
       'grid': {
-        k: list(np.atleast_1d(v)) for k, v in settings.search_grid.items()
+        k: list(v) if isinstance(v, list | tuple) else [v]
+        for k, v in settings.search_grid.items()
       },
       'failed': sum(row.failed for row in rows),
       'cannot_win': sum(not row.failed and not row.usable for row in rows),
@@ -519,7 +502,7 @@ def _plan_lines(
   name = methods.get(one.method).name
   per_study = search.trials
   if settings.search_grid:
-    per_study = len(grid_settings(settings.search_grid, space))
+    per_study = len(space.combinations())
   trials = per_study * search.initialisations
   judged = search.finalists * search.judges
   return [
@@ -528,20 +511,18 @@ def _plan_lines(
     f'{"all of a grid" if settings.search_grid else search.sampler}; '
     f'the best {search.finalists} judged on {search.judges} others: '
     f'{trials + judged + search.judges} models, '
-    f'{programs(one, space, settings)} programs',
+    f'{programs(one, space)} programs',
     *(f'{"":<15}  {n} in {_words(kind)}' for n, kind in space.searched.items()),
   ]
 
 
-def programs(one: Unlearner, space: spaces.Space, settings: Settings) -> int:
+def programs(one: Unlearner, space: spaces.Space) -> int:
   """Return how many programs a search compiles: one per static choice."""
   count = 1
   for field in hp.declared(methods.get(one.method).Hparams):
     kind = space.searched.get(field.name)
-    if hp.is_static(field) and hasattr(kind, 'choices'):
+    if hp.is_static(field) and isinstance(kind, spaces.Categorical):
       count *= len(kind.choices)
-    elif hp.is_static(field) and field.name in settings.search_grid:
-      count *= len(settings.search_grid[field.name])
   return count
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from optuna.storages import journal
 
 from jaxmu import files
 from jaxmu.tuning.objectives import COMPONENTS
@@ -114,14 +115,14 @@ def _append(path: pathlib.Path, rows: Sequence[TrialRow], space: Space) -> None:
   _drop_partial_line(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   storage = optuna.storages.JournalStorage(
-    optuna.storages.journal.JournalFileBackend(str(path))
+    journal.JournalFileBackend(str(path))
   )
   for initialisation in sorted({row.initialisation for row in rows}):
     own = [row for row in rows if row.initialisation == initialisation]
     study = optuna.create_study(
       storage=storage,
       study_name=f'{own[0].method}-{initialisation}',
-      directions=['minimize'] * len(COMPONENTS),
+      directions=[optuna.study.StudyDirection.MINIMIZE] * len(COMPONENTS),
       load_if_exists=True,
     )
     study.set_metric_names(list(COMPONENTS))

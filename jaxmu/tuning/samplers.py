@@ -25,6 +25,7 @@ from jaxmu.tuning.spaces import Space
 SAMPLERS = ('tpe', 'random', 'reference')
 POPULATION = 50  # of NSGA-III
 OBJECTIVES = 4
+MINIMIZE = optuna.study.StudyDirection.MINIMIZE
 
 
 def make(name: str, seed: int) -> optuna.samplers.BaseSampler:
@@ -90,7 +91,7 @@ class Replay:
     # Optuna prints a line per study and trial.
     optuna.logging.set_verbosity(logging.WARNING)
     self.study = optuna.create_study(
-      directions=['minimize'] * OBJECTIVES, sampler=make(sampler, seed)
+      directions=[MINIMIZE] * OBJECTIVES, sampler=make(sampler, seed)
     )
     self._space, self._pruned = space, pruned
 

@@ -5,11 +5,12 @@ Each method declares the spaces of the benchmark beside its hyper-parameters
 hyper-parameter:
 
   learning_rate='log(1e-4, 1e-1)'    uniform in the logarithm
-  alpha='uniform(0, 1)'              uniform; integers if both ends are
+  alpha='uniform(0, 1)'              uniform
   batch_size=(64, 128)               one of these
   momentum=0.9                       held fixed
 """
 
+import itertools
 import math
 import re
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ from optuna import distributions
 
 from jaxmu import hparams as hp
 from jaxmu import terms
+
+Categorical = distributions.CategoricalDistribution
 
 # The share of the epochs of training that unlearning may take.
 BUDGET = 0.2
@@ -40,6 +43,23 @@ class Space(NamedTuple):
 
   searched: dict[str, distributions.BaseDistribution]
   fixed: dict[str, Any]
+
+  def combinations(self) -> list[dict[str, Any]]:
+    """Return all combinations of a grid as settings.
+
+    Example:
+      >>> kind = distributions.CategoricalDistribution((0.1, 0.2))
+      >>> Space({'alpha': kind}, {'beta': 2.0}).combinations()
+      [{'beta': 2.0, 'alpha': 0.1}, {'beta': 2.0, 'alpha': 0.2}]
+    """
+    lists = [
+      kind.choices  # type: ignore[attr-defined]
+      for kind in self.searched.values()
+    ]
+    return [
+      {**self.fixed, **dict(zip(self.searched, chosen, strict=True))}
+      for chosen in itertools.product(*lists)
+    ]
 
   def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
     """Return all hyper-parameters of a trial, drawn in the order of names."""
@@ -121,13 +141,41 @@ def of_method(
     if isinstance(space, hp.MostEpochs):
       values[field.name] = max(most, values[field.name])
     elif space is not None:
-      searched[field.name] = _distribution(space, most)
+      searched[field.name] = _distribution(space, most, info['default'])
   for name, kind in searched.items():
     for end in _ends(kind):
       hp.from_config(cls, {name: end}, 'config.search.space.')
   hp.from_config(cls, values, 'config.search.space.')
   fixed_values = {k: v for k, v in values.items() if k not in searched}
   return Space(searched, fixed_values)
+
+
+def of_grid(
+  cls: type, fixed: Mapping[str, Any], grid: Mapping[str, Any]
+) -> Space:
+  """Return the space of a grid: lists of values, all others held fixed.
+
+  Args:
+    cls: class of the hyper-parameters.
+    fixed: values of those that the grid does not name; what neither names has
+      its default.
+    grid: a list of values, or one value, by hyper-parameter.
+
+  Raises:
+    ValueError: an unknown name, an empty list or a value out of range.
+  """
+  where = 'config.search.grid'
+  searched = {}
+  for name, given in grid.items():
+    check_name(name, cls, where)
+    values = tuple(given) if isinstance(given, list | tuple) else (given,)
+    if not values:
+      raise ValueError(f'{where}.{name} = (); give at least one value')
+    for value in values:
+      hp.from_config(cls, {name: value}, f'{where}.')
+    searched[name] = distributions.CategoricalDistribution(values)
+  held = {**hp.defaults(cls), **fixed}
+  return Space(searched, {k: v for k, v in held.items() if k not in searched})
 
 
 def check_name(name: str, cls: type, where: str) -> None:
@@ -193,20 +241,21 @@ def _is_space(value: Any) -> bool:
   return isinstance(value, kinds | hp.MostEpochs)
 
 
-def _distribution(space: Any, most: int) -> distributions.BaseDistribution:
+def _distribution(
+  space: Any, most: int, default: Any
+) -> distributions.BaseDistribution:
+  """Return a space in the type of its hyper-parameter."""
+  real = not isinstance(default, int)
   match space:
     case hp.EpochBudget(real=True):
       return distributions.FloatDistribution(1.0, float(most))
     case hp.EpochBudget():
       return distributions.IntDistribution(1, most)
-    case hp.LogUniform(int(low), int(high)):
-      return distributions.IntDistribution(low, high, log=True)
-    case hp.LogUniform(low, high):
-      return distributions.FloatDistribution(low, high, log=True)
-    case hp.Uniform(int(low), int(high)):
-      return distributions.IntDistribution(low, high)
-    case hp.Uniform(low, high):
-      return distributions.FloatDistribution(low, high)
+    case hp.Uniform(low, high) | hp.LogUniform(low, high):
+      log = isinstance(space, hp.LogUniform)
+      if real:
+        return distributions.FloatDistribution(float(low), float(high), log=log)
+      return distributions.IntDistribution(int(low), int(high), log=log)
   return distributions.CategoricalDistribution(space.values)
 
 

@@ -235,7 +235,9 @@ class Evaluator:
   ) -> Outcomes:
     members = stages.select_members(self._members, initialisation)
     sets = job_lib.index_sets(self._job.design, members)
-    index = np.concatenate([sets.retain, sets.forget, sets.val], axis=1)
+    # The attack's seeded shuffle depends on the order, which is that of a job.
+    forget = np.sort(sets.forget, axis=1)
+    index = np.concatenate([sets.retain, forget, sets.val], axis=1)
     return measure(self._predictor.run(variables, index), sets)
 
 

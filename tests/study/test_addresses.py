@@ -14,6 +14,7 @@ from jaxmu import methods, models, types
 from jaxmu.data import datasets
 from jaxmu.study import job as job_lib
 from jaxmu.study import publish, stages
+from jaxmu.study import settings as settings_lib
 from tests.study import small_job
 
 pytestmark = pytest.mark.xdist_group('job')
@@ -66,6 +67,10 @@ CANNOT_MATTER = {
   'run__chunk': 'changes rounding at most, never a draw',
   'run__memory': 'only limits the choice of devices and chunk',
   'run__verify': 'says how well to look, not what to do',
+  **{
+    f'search__{name}': 'a job does not search; trials have other addresses'
+    for name in settings_lib.Search.__dataclass_fields__
+  },
 }
 
 

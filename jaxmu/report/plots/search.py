@@ -62,7 +62,8 @@ def front(
   """
   best = non_dominated(objectives)
   fig = style.canvas(7.6, 2.9)
-  panels = fig.subplots(1, objectives.shape[1] - 1, sharey=True)
+  count = objectives.shape[1] - 1
+  panels = list(fig.subplots(1, count, sharey=True, squeeze=False)[0])
   for k, panel in enumerate(panels):
     x, y = objectives[:, k], objectives[:, -1]
     panel.plot(x, y, 'o', color=style.QUIET, ms=3, alpha=0.5, label='trial')
@@ -89,8 +90,8 @@ def non_dominated(objectives: np.ndarray) -> np.ndarray:
     objectives: f64[T, K], smaller is better.
   """
   a, b = objectives[:, None], objectives[None]
-  better = (b <= a).all(axis=2) & (b < a).any(axis=2)
-  return ~better.any(axis=1)
+  better = np.all(b <= a, axis=2) & np.any(b < a, axis=2)
+  return np.asarray([not row.any() for row in np.atleast_2d(better)])
 
 
 @style.styled
