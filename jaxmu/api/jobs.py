@@ -192,6 +192,7 @@ def config_of(saved: Mapping[str, Any]) -> dict[str, Any]:
   """Return the configuration of a job from the settings in its record."""
   first, *others = saved['unlearners']
   gathered = ('model', 'model_options', 'precision', 'unlearners')
+  gathered += ('search_space', 'search_grid')
   return {
     **{name: value for name, value in saved.items() if name not in gathered},
     'model': {
@@ -201,6 +202,11 @@ def config_of(saved: Mapping[str, Any]) -> dict[str, Any]:
     },
     'unlearn': {'method': first['method'], 'hparams': first['hparams']},
     'compare': {o['method']: o['hparams'] for o in others},
+    'search': {
+      **saved.get('search', {}),
+      'space': saved.get('search_space', {}),
+      'grid': saved.get('search_grid', {}),
+    },
   }
 
 

@@ -139,6 +139,14 @@ def test_what_cannot_matter_changes_nothing(tmp_path, monkeypatch):
     'run__chunk': 2,
     'run__memory': 1.0,
     'run__verify': False,
+    'search__trials': 7,
+    'search__initialisations': 2,
+    'search__sampler': 'random',
+    'search__objective': 'no_oracle',
+    'search__generation': 3,
+    'search__finalists': 2,
+    'search__judges': 1,
+    'search__seed': 3,
   }
   assert set(values) == set(CANNOT_MATTER)
   for name, value in values.items():
