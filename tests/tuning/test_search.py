@@ -170,6 +170,21 @@ def test_a_grid_tries_all_combinations(folder):
   assert found.programs == 1
 
 
+def test_the_plan_counts_trials_and_programs_and_trains_nothing(tmp_path):
+  text = driver.plan_text(
+    _settings(tmp_path, space={'batch_size': (32, 64), 'momentum': 0.5})
+  )
+  assert '8 trials: 4 for each of 2 initialisations, random' in text
+  assert '15 models, 2 programs' in text
+  assert 'learning_rate in [1e-05, 0.1], logarithmic' in text
+  assert 'batch_size in [32, 64]' in text and 'momentum' not in text
+  assert not (tmp_path / 'store').exists()
+  grid = {'learning_rate': (0.1, 0.2), 'batch_size': (16, 32, 64)}
+  text = driver.plan_text(_settings(tmp_path, grid=grid))
+  assert '12 trials: 6 for each of 2 initialisations, all of a grid' in text
+  assert '3 programs' in text
+
+
 def test_without_retrained_models(tmp_path):
   (found,) = driver.run(_settings(tmp_path, objective='no_oracle', trials=2))
   assert not list((tmp_path / 'store' / 'models').glob('retrain-*'))

@@ -42,7 +42,7 @@ def history(
   panel.set_yscale('log')
   panel.set_xlabel('Trial')
   panel.set_ylabel('Norm of the objectives (smaller is better)')
-  panel.legend(loc='upper right')
+  fig.legend(loc='outside lower center', ncols=4)
   style.title(fig, 'Norm of each trial, and the best so far')
   return fig
 
@@ -132,7 +132,7 @@ def parallel(
     panel.annotate(low, (k, -0.06), ha='center', va='top', fontsize=7.5)
     panel.annotate(high, (k, 1.03), ha='center', va='bottom', fontsize=7.5)
   panel.set_xticks(range(len(settings)), [style.escape(n) for n in settings])
-  panel.tick_params(axis='x', pad=16, rotation=20)
+  panel.tick_params(axis='x', pad=16, rotation=20 if len(settings) > 5 else 0)
   panel.set_yticks([])
   panel.set_ylim(-0.14, 1.12)
   panel.grid(axis='y', visible=False)
