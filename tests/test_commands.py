@@ -212,6 +212,8 @@ def test_bad_input_of_every_command_is_one_line(folder, capsys, monkeypatch):
   """A missing or unknown option, a missing file, and a wrong name."""
   # JAX has started in this process.
   monkeypatch.setattr(main, 'set_up_jax', lambda config: None)
+  # `prepare` leaves sets that are there alone.
+  monkeypatch.setenv('JAXMU_DATA_DIR', str(folder / 'data'))
   commands = {
     name: importlib.import_module(one.module)
     for name, one in cli.COMMANDS.items()

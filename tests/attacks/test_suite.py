@@ -301,7 +301,7 @@ def test_few_splits_and_lonely_examples_are_warned_about():
   state[4:, 0] = np.where(state[4:, 0] == 1, 0, state[4:, 0])
   phi = rng.normal(size=state.shape)
   data = scores.from_arrays({'log_odds': phi, 'state': state, 'split': split})
-  assert any('from 16 splits on' in w for w in data.warnings)
+  assert any('with at least 16 splits' in w for w in data.warnings)
   assert any('fewer than 3' in w for w in data.warnings)
 
 

@@ -336,6 +336,7 @@ def test_plan_names_stages_time_memory_and_disk(folder, monkeypatch):
     assert word in text
 
 
+@pytest.mark.slow
 def test_same_members_in_other_shards_are_the_same_models(finished, tmp_path):
   run.run(small_job.make(tmp_path, run__shard=3, run__devices=1))
   a = results_lib.read_csv(finished / 'results.csv')
