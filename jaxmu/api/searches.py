@@ -2,7 +2,7 @@
 
 found = jaxmu.search('msg', trials=100)
 print(found)                               # the best trials
-jaxmu.run('msg', hparams=found.setting)    # a job with the chosen setting
+jaxmu.run('msg', unlearn={'hparams': found.setting})    # a job that uses it
 """
 
 import dataclasses

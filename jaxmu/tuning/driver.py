@@ -4,12 +4,11 @@ For every method: each initialisation has a study, which proposes a generation
 of trials; the trials of all studies are trained as one population
 (`jaxmu.tuning.trials`), and each study is told its values. The best trials are
 judged again (`jaxmu.tuning.selection`), and the chosen setting is written where
-jobs read it (`jaxmu.tuning.tuned`).
+jobs read it (`jaxmu.study.tuned`).
 
 A search has the data, model and training recipe of its job but other random
-draws, and, for design 'audit', other splits: final tables are never made on
-initialisations that were searched. Unlike the reference, which reports on the
-initialisations that it searched.
+draws, and, for design 'audit', other splits. Unlike the reference, which
+reports on initialisations that it searched, final tables are made on others.
 
 An interrupted search continues with the same trials: studies are replayed from
 the outcomes in the store.
@@ -21,9 +20,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxmu import files, methods
+from jaxmu import files, methods, terms
 from jaxmu import hparams as hp
 from jaxmu import population as population_lib
+from jaxmu.attacks import single_model
 from jaxmu.data import datasets, splits
 from jaxmu.report import progress
 from jaxmu.study import job as job_lib
@@ -136,8 +136,18 @@ def run(settings: Settings) -> list[Searched]:
 
 
 def open_search(settings: Settings, tell: Tell) -> job_lib.Job:
-  """Open the job of a search with its layout; trains nothing."""
+  """Open the job of a search with its layout; trains nothing.
+
+  Raises:
+    ValueError: the sets are too small for the objectives.
+  """
   job = job_lib.open_job(search_settings(settings), search_design)
+  if min(job.sizes.forget, job.sizes.val) < single_model.FOLDS:
+    raise ValueError(
+      f'the design has {job.sizes.forget} forgotten and {job.sizes.val} '
+      f'validation examples; a search needs {single_model.FOLDS} of each for '
+      'its population attack: change config.splits'
+    )
   return planner.choose_plan(job, planned_work(job, settings), tell)
 
 
@@ -155,6 +165,7 @@ def method_space(settings: Settings, one: Unlearner) -> spaces.Space:
     for name, value in settings.search_space.items()
     if name in names or not several
   }
+  _check_some_method_has(settings)
   if settings.search_grid:
     return spaces.of_grid(method.Hparams, one.hparams, settings.search_grid)
   return spaces.of_method(
@@ -164,6 +175,18 @@ def method_space(settings: Settings, one: Unlearner) -> spaces.Space:
     changes=changes,
     dead=settings.search.sampler == 'reference',
   )
+
+
+def _check_some_method_has(settings: Settings) -> None:
+  """Refuse a searched name that no method of the job declares."""
+  classes = [methods.get(one.method).Hparams for one in settings.unlearners]
+  known = {field.name for cls in classes for field in hp.declared(cls)}
+  for name in settings.search_space:
+    if name not in known:
+      raise ValueError(
+        f'config.search.space.{name} is unknown; '
+        f'{terms.choices(name, sorted(known))}'
+      )
 
 
 def planned_work(job: job_lib.Job, settings: Settings) -> float:
@@ -185,7 +208,7 @@ def planned_work(job: job_lib.Job, settings: Settings) -> float:
     }
     trials = search.trials * search.initialisations
     trials += search.finalists * search.judges
-    work += trials * float(method.card.cost(values, job.sizes))
+    work += trials * job_lib.counted_cost(method, values, job.sizes)
   return work
 
 
@@ -470,7 +493,7 @@ def plan_text(settings: Settings) -> str:
   trained = sum(step.missing for step in planner.plan_steps(job))
   lines.append(
     f'baselines      {count} original'
-    + (' and as many retrained models' if settings.retrained.train else '')
+    + (' and as many retrained models' if 'retrain' in job.populations else '')
     + f', {trained} models still to train'
   )
   for one, space in zip(settings.unlearners, plans, strict=True):

@@ -1,4 +1,4 @@
-"""What a search leaves behind: a table of trials and an Optuna storage.
+"""The outputs of a search: a table of trials and an Optuna storage.
 
 `trials.csv` has one row per trial. `search/optuna.journal` holds the same
 trials as studies of Optuna, one per method and initialisation, for its

@@ -2,8 +2,8 @@
 
 The smallest of hundreds of noisy values is not that of the best setting. By
 default the best trials (`config.search.finalists`) are therefore judged again
-on initialisations that no study searched (`config.search.judges`), together
-with the method's default, and the smallest mean wins.
+on initialisations that no study searched (`config.search.judges`), and the
+smallest mean wins.
 
 With `judges=0` the choice is that of the reference: the smallest value of any
 trial, ties to the lower initialisation, then to the lower number.
@@ -24,7 +24,7 @@ class Choice(NamedTuple):
     setting: all hyper-parameters.
     norm: its norm, the mean over the judges; with the reference's rule, its
       value in the trial that won.
-    trial: position of the winning trial; -1 for the default.
+    trial: position of the winning trial.
     finalists: positions of the trials that were judged again.
     means: their norms, means over the judges, f64[F].
   """

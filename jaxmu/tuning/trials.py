@@ -49,7 +49,8 @@ class Outcomes(NamedTuple):
     retain, forget, val: accuracy on the three sets, f64[T].
     indisc: 1 - |2 MIA - 1| of the population attack, forget against validation
       (arXiv 2410.01276), f64[T]; NaN where it cannot be computed.
-    failed: epoch in which a model failed, -1 if it did not, i64[T].
+    failed: epoch in which a model failed, -1 if it did not, i64[T]; the number
+      of epochs of its shard if only its outputs are not finite.
     seconds: share of the time of the model's shard, f64[T].
   """
 
@@ -90,11 +91,6 @@ class Evaluator:
   def size(self) -> int:
     """Number of initialisations."""
     return self._members.size
-
-  @property
-  def compile_seconds(self) -> float:
-    """Time spent on compiling training programs so far."""
-    return self._trainer.compile_seconds
 
   @property
   def programs(self) -> int:
@@ -223,7 +219,11 @@ class Evaluator:
     measured = self._measure(trained.variables, chosen)
     back = np.argsort(dealt)[:count]
     outcomes = Outcomes(*(np.asarray(field)[back] for field in measured))
-    failed = trained.failed[back]
+    failed = np.where(
+      (trained.failed[back] < 0) & (outcomes.failed >= 0),
+      trained.losses.shape[1],  # after the last epoch
+      trained.failed[back],
+    )
     seconds = np.full(count, (time.perf_counter() - begin) / count)
     return outcomes._replace(failed=failed, seconds=seconds)
 
