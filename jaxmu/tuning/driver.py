@@ -296,7 +296,7 @@ class _Proposed(NamedTuple):
 
   number: int
   total: int
-  asked: list[tuple[int, Any]]
+  asked: list[tuple[int, samplers.Asked]]
   studies: list[samplers.Replay]
 
   def tell(self, values: np.ndarray) -> None:
@@ -306,17 +306,14 @@ class _Proposed(NamedTuple):
       study.tell([self.asked[t][1] for t in own], values[own])
 
 
-class _GridTrial(NamedTuple):
-  setting: dict[str, Any]
-
-
 def _generations(settings: Settings, space: spaces.Space):
   """Yield the generations of a search; the caller tells each its values."""
   search = settings.search
   count = search.initialisations
   if settings.search_grid:
-    grid = [_GridTrial(setting) for setting in space.combinations()]
-    asked = [(k, one) for k in range(count) for one in grid]
+    grid = enumerate(space.combinations())
+    every = [samplers.Asked(number, setting) for number, setting in grid]
+    asked = [(k, one) for k in range(count) for one in every]
     yield _Proposed(0, 1, asked, [])
     return
   studies = [
@@ -364,10 +361,6 @@ def _rows(
   for t, ((study, one), trial) in enumerate(
     zip(proposed.asked, trials, strict=True)
   ):
-    inside = [
-      k for k, (owner, _) in enumerate(proposed.asked) if owner == study
-    ]
-    number = one.trial.number if hasattr(one, 'trial') else inside.index(t)
     state = why[t] or 'complete'
     if not np.isfinite(norms[t]):
       epoch = int(outcomes.failed[t])
@@ -376,7 +369,7 @@ def _rows(
       records.TrialRow(
         name,
         study,
-        number,
+        one.number,
         proposed.number,
         dict(trial.setting),
         *(float(field[t]) for field in outcomes[:4]),

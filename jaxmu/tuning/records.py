@@ -97,7 +97,7 @@ def update_journal(
 ) -> None:
   """Bring the studies of a method in an Optuna journal up to date.
 
-  A journal that was damaged, or holds other trials, is made again.
+  A study that holds other trials is replaced; a damaged journal is made again.
 
   Args:
     path: of the journal; only one process may write it.
@@ -129,8 +129,10 @@ def _append(path: pathlib.Path, rows: Sequence[TrialRow], space: Space) -> None:
     known = study.get_trials(deepcopy=False)
     for row, trial in zip(own, known, strict=False):
       if trial.user_attrs.get('setting') != dict(row.setting):
-        raise ValueError('the journal holds other trials')
+        optuna.delete_study(study_name=study.study_name, storage=storage)
+        return _append(path, rows, space)
     study.add_trials([_frozen(row, space) for row in own[len(known) :]])
+  return None
 
 
 def _frozen(row: TrialRow, space: Space) -> optuna.trial.FrozenTrial:

@@ -59,14 +59,14 @@ def make(name: str, seed: int) -> optuna.samplers.BaseSampler:
 
 
 class Asked(NamedTuple):
-  """A trial that a study proposed.
+  """A trial to evaluate.
 
   Attributes:
-    trial: of Optuna.
+    number: its number in the study, or in the grid.
     setting: all hyper-parameters.
   """
 
-  trial: optuna.Trial
+  number: int
   setting: dict[str, Any]
 
 
@@ -104,13 +104,13 @@ class Replay:
       if self._pruned(setting):
         self.study.tell(trial, state=optuna.trial.TrialState.PRUNED)
       else:
-        asked.append(Asked(trial, setting))
+        asked.append(Asked(trial.number, setting))
     return asked
 
   def tell(self, asked: Sequence[Asked], values: np.ndarray) -> None:
     """Report the values of trials, f64[T, 4]; infinite for failed ones."""
     for one, objective in zip(asked, values, strict=True):
-      self.study.tell(one.trial, [float(value) for value in objective])
+      self.study.tell(one.number, [float(value) for value in objective])
 
 
 def generations(trials: int, size: int) -> list[int]:

@@ -19,6 +19,7 @@ from jaxmu.study import job as job_lib
 from jaxmu.study import settings as settings_lib
 from jaxmu.study import stages
 from jaxmu.tuning import driver, objectives, trials
+from jaxmu.types import Split
 from tests.study import small_job
 
 pytestmark = pytest.mark.xdist_group('search')
@@ -183,6 +184,30 @@ def test_the_plan_counts_trials_and_programs_and_trains_nothing(tmp_path):
   text = driver.plan_text(_settings(tmp_path, grid=grid))
   assert '12 trials: 6 for each of 2 initialisations, all of a grid' in text
   assert '3 programs' in text
+
+
+def test_what_cannot_be_searched_is_refused_before_training(tmp_path):
+  config = _config(tmp_path)
+  config['compare'] = {'ct': {}}
+  config['search']['space'] = {'learnign_rate': 0.1}
+  with pytest.raises(ValueError, match="unknown; did you mean 'learning_rate'"):
+    driver.run(settings_lib.from_config(config))
+  config = _config(tmp_path)
+  config['splits']['forget_fraction'] = 0.005
+  with pytest.raises(ValueError, match='forgotten and .* needs 10 of each'):
+    driver.run(settings_lib.from_config(config))
+  assert not (tmp_path / 'store').exists()
+
+
+def test_outputs_that_are_not_finite_count_as_failed():
+  index = np.arange(30).reshape(1, 30)
+  sets = Split(index[:, :10], index[:, 10:20], index[:, 20:])
+  finite = np.ones((2, 30), bool)
+  finite[1, 3] = False
+  scores = np.random.default_rng(0).normal(size=(2, 30))
+  predictions = population.Predictions(scores, scores > 0, finite)
+  two = jax.tree.map(lambda x: np.repeat(x, 2, axis=0), sets)
+  assert trials.measure(predictions, two).failed.tolist() == [-1, 0]
 
 
 def test_without_retrained_models(tmp_path):

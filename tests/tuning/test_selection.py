@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from jaxmu.report.plots import search as plots
 from jaxmu.tuning import objectives, selection
 from jaxmu.tuning.trials import Outcomes
 
@@ -110,6 +111,15 @@ def test_objectives_are_those_of_the_specification():
   np.testing.assert_allclose(
     alone[0], [0.1 / 3, 0.2 / 3, 0.1 / 3, 0.05], rtol=1e-12
   )
+
+
+def test_non_dominated_trials_are_those_of_a_plain_loop():
+  values = np.random.default_rng(0).integers(0, 4, (40, 4)).astype(float)
+  naive = [
+    not any((b <= a).all() and (b < a).any() for b in values) for a in values
+  ]
+  assert plots.non_dominated(values).tolist() == naive
+  assert any(naive) and not all(naive)
 
 
 def test_failures_are_infinite_in_every_place():

@@ -82,16 +82,17 @@ def front(
 
 
 def non_dominated(objectives: np.ndarray) -> np.ndarray:
-  """Return which trials no other is at least as good as in all, bool[T].
+  """Return which trials are not dominated, bool[T].
 
-  Equal trials do not dominate each other.
+  A trial dominates another if it is at least as good in every objective and
+  better in one.
 
   Args:
     objectives: f64[T, K], smaller is better.
   """
   a, b = objectives[:, None], objectives[None]
   better = np.all(b <= a, axis=2) & np.any(b < a, axis=2)
-  return np.asarray([not row.any() for row in np.atleast_2d(better)])
+  return ~np.any(better, axis=1, keepdims=True)[:, 0]
 
 
 @style.styled
