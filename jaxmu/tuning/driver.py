@@ -234,6 +234,7 @@ def _search_method(
     records.write_csv(folder / 'trials.csv', rows)
     records.update_journal(folder.parent / records.JOURNAL, rows, space)
 
+  problem = problem_shapes(job)
   rows: list[records.TrialRow] = []
   for proposed in _generations(settings, space):
     trials = [Trial(a.setting, study) for study, a in proposed.asked]
@@ -241,7 +242,7 @@ def _search_method(
     outcomes = evaluator.evaluate(trials, title)
     values = judge.values(trials, outcomes)
     proposed.tell(values)
-    why = [inert(job, evaluator.method, trial.setting) for trial in trials]
+    why = [inert(problem, evaluator.method, trial.setting) for trial in trials]
     rows += _rows(name, proposed, trials, outcomes, values, why)
     keep(rows)
     best = min((row.norm for row in rows if row.usable), default=np.inf)
@@ -340,12 +341,14 @@ def _pruned(settings: Settings) -> Callable[[dict[str, Any]], bool]:
   return lambda setting: setting.get('batch_size') == 256
 
 
-def inert(job: job_lib.Job, method: Any, setting: Mapping[str, Any]) -> str:
+def problem_shapes(job: job_lib.Job) -> Problem:
+  """Return the data and architecture with the shapes of a model's weights."""
+  return Problem(job.task, None, stages.one_model_shapes(job))  # type: ignore[arg-type]
+
+
+def inert(problem: Problem, method: Any, setting: Mapping[str, Any]) -> str:
   """Say why a setting leaves out what its method is named after; '' if not."""
-  if method.card.inert is None:
-    return ''
-  problem = Problem(job.task, None, stages.one_model_shapes(job))  # type: ignore[arg-type]
-  return method.card.inert(setting, problem)
+  return method.card.inert(setting, problem) if method.card.inert else ''
 
 
 def _rows(

@@ -282,18 +282,19 @@ def test_settings_at_which_a_method_is_inert_are_named(finished):
   folder, _ = finished
   with progress.Progress() as bars:
     job = driver.open_search(_settings(folder), bars.line)
+  problem = driver.problem_shapes(job)
   salun = methods.get('salun')
   values = hp.defaults(salun.Hparams)
   keeps_all = {**values, 'mask_fraction': 1.0}
-  assert 'as in SRL' in driver.inert(job, salun, keeps_all)
-  assert not driver.inert(job, salun, {**values, 'mask_fraction': 0.1})
+  assert 'as in SRL' in driver.inert(problem, salun, keeps_all)
+  assert not driver.inert(problem, salun, {**values, 'mask_fraction': 0.1})
   rni = methods.get('rni')
   values = hp.defaults(rni.Hparams)
   # All few tensors of this network are trained before the default's noise.
-  assert not driver.inert(job, rni, {**values, 'reset_num_epochs': 0})
+  assert not driver.inert(problem, rni, {**values, 'reset_num_epochs': 0})
   quiet = {**values, 'reset_num_epochs': values['num_epochs']}
-  assert 'noise' in driver.inert(job, rni, quiet)
-  assert not driver.inert(job, methods.get('ft'), {})
+  assert 'noise' in driver.inert(problem, rni, quiet)
+  assert not driver.inert(problem, methods.get('ft'), {})
 
 
 def test_names_of_objectives_agree():
