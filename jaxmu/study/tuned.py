@@ -48,6 +48,10 @@ def read(path: files.Path) -> dict[str, Any]:
       f'{path} cannot be read ({error}); give a settings file of '
       'python -m jaxmu.search'
     ) from None
+  if not missing and not isinstance(content['hparams'], dict):
+    raise ValueError(
+      f'{path}: hparams = {content["hparams"]!r}; give names and values'
+    )
   if missing:
     raise ValueError(
       f'{path} has no {missing[0]!r}; give a settings file of '
