@@ -125,7 +125,7 @@ def search(
     workdir=workdir,
     overrides={**(overrides or {}), **fields},
   )
-  config['search']['space'] = dict(space or {})
+  config['search']['space'].update(space or {})
   config['search']['grid'] = {k: tuple(v) for k, v in (grid or {}).items()}
   settings = settings_lib.from_config(config)
   setup_lib.set_up_devices()

@@ -138,9 +138,10 @@ def set_field(config: dict[str, Any], flag: str, text: str | None) -> None:
   """
   given = _Given(flag, text)
   section, key = recipes.locate(config, flag, str(given))
-  if key in section:
+  searched = ('config.search.space.', 'config.search.grid.')
+  if key in section and not flag.startswith(searched):
     section[key] = _convert(section[key], given)
-  else:  # an option of the model
+  else:  # an option of the model, or what to search
     section[key] = _literal(given.value())
 
 

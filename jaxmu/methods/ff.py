@@ -149,6 +149,8 @@ METHOD = Method(
     reads=('retain',),
     small={'alpha': 1e-6},
     chosen=Chosen('noised'),
+    # A share drawn uniformly from [0, 1] is noise that destroys this network.
+    digits_space={'alpha': 'log(1e-9, 1)'},
     digits={
       'alpha': 2.4e-07,
       'batch_size': 64,

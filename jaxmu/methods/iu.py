@@ -157,8 +157,7 @@ METHOD = Method(
     ),
     reads=('retain', 'forget'),
     exempt={'different_keys_differ': 'nothing is drawn'},
-    # Not searched: no step in its direction changes networks of this scale
-    # much.
-    digits={},
+    # A step of length 1 or less changes networks of this scale hardly.
+    digits_space={'alpha': 'log(0.1, 1e4)'},
   ),
 )

@@ -210,6 +210,7 @@ def change_method(
     method, data=config['data']['name'], fidelity=fidelity
   )
   config['unlearn'] = {'method': method, 'hparams': hparams}
+  _set_space(config)
   _rename(config, old, methods.get(method).name)
 
 
@@ -232,6 +233,7 @@ def add_method(
   config['compare'][method] = method_hparams(
     method, data=config['data']['name'], fidelity=fidelity
   )
+  _set_space(config)
   last, new = methods.get(specs[-1]).name, methods.get(method).name
   _rename(config, last, f'{last}_{new}')
 
@@ -271,8 +273,12 @@ def locate(
   given, rest = given or name, name.removeprefix('config.')
   while True:
     keys = [k for k in section if rest == k or rest.startswith(f'{k}.')]
-    if not keys and where in _FREE and '.' not in rest:
-      return section, rest
+    if not keys and where in _FREE:
+      first, dot, last = rest.partition('.')
+      if not dot:
+        return section, rest
+      if '.' not in last and where.startswith('config.search.'):
+        return section.setdefault(first, {}), last
     if not keys:
       raise ValueError(f'{given}: {_missing(config, section, where, rest)}')
     key = max(keys, key=len)
@@ -335,7 +341,41 @@ def _set_digits(config: dict[str, Any]) -> None:
   config['seed'] = config['splits']['seed'] = 1
   config['splits']['pool'] = 1280
   config['train'].update(num_epochs=12, batch_size=64, learning_rate=0.05)
+  _set_space(config)
   config['model']['options'] = dict(_SMALL.get(config['model']['name'], {}))
+
+
+def digits_space(specs: Sequence[str]) -> dict[str, Any]:
+  """Return the search spaces of methods at the digits scale.
+
+  Batches have 64 images, the smallest of the benchmark's sizes, which make 18
+  steps an epoch; a method compiles once. The cards of methods have the rest.
+
+  Args:
+    specs: methods by name or as plug-ins.
+
+  Example:
+    >>> digits_space(['ff', 'ft'])
+    {'batch_size': 64, 'ff': {'alpha': 'log(1e-9, 1)'}}
+  """
+  chosen = [methods.get(spec) for spec in specs]
+  space: dict[str, Any] = {
+    field.name: 64
+    for method in chosen
+    for field in hp.declared(method.Hparams)
+    if hp.meta(field)['search'] == hp.BATCH
+  }
+  return space | {
+    method.name: dict(method.card.digits_space)
+    for method in chosen
+    if method.card.digits_space
+  }
+
+
+def _set_space(config: dict[str, Any]) -> None:
+  if config['data']['name'] == 'digits':
+    specs = [config['unlearn']['method'], *config['compare']]
+    config['search']['space'] = digits_space(specs)
 
 
 def _set_paper(config: dict[str, Any], data: str, study: str) -> None:

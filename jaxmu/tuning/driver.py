@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxmu import files, methods, terms
+from jaxmu import files, methods
 from jaxmu import hparams as hp
 from jaxmu import population as population_lib
 from jaxmu.attacks import single_model
@@ -158,16 +158,18 @@ def method_space(settings: Settings, one: Unlearner) -> spaces.Space:
     ValueError: `config.search.space` or `.grid` does not fit the method.
   """
   method = methods.get(one.method)
-  names = {field.name for field in hp.declared(method.Hparams)}
-  several = len(settings.unlearners) > 1
-  changes = {
-    name: value
-    for name, value in settings.search_space.items()
-    if name in names or not several
+  classes = {
+    methods.get(other.method).name: methods.get(other.method).Hparams
+    for other in settings.unlearners
   }
-  _check_some_method_has(settings)
   if settings.search_grid:
-    return spaces.of_grid(method.Hparams, one.hparams, settings.search_grid)
+    grid = spaces.for_method(
+      settings.search_grid, method.name, classes, 'config.search.grid'
+    )
+    return spaces.of_grid(method.Hparams, one.hparams, grid)
+  changes = spaces.for_method(
+    settings.search_space, method.name, classes, 'config.search.space'
+  )
   return spaces.of_method(
     method.Hparams,
     one.hparams,
@@ -175,18 +177,6 @@ def method_space(settings: Settings, one: Unlearner) -> spaces.Space:
     changes=changes,
     dead=settings.search.sampler == 'reference',
   )
-
-
-def _check_some_method_has(settings: Settings) -> None:
-  """Refuse a searched name that no method of the job declares."""
-  classes = [methods.get(one.method).Hparams for one in settings.unlearners]
-  known = {field.name for cls in classes for field in hp.declared(cls)}
-  for name in settings.search_space:
-    if name not in known:
-      raise ValueError(
-        f'config.search.space.{name} is unknown; '
-        f'{terms.choices(name, sorted(known))}'
-      )
 
 
 def planned_work(job: job_lib.Job, settings: Settings) -> float:
@@ -412,8 +402,7 @@ def _choose(
     judge=on_judges if judges else None,
   )
   everyone = judges or range(search.initialisations)
-  usual_values = {**hp.defaults(method.Hparams), **one.hparams}
-  default = {**usual_values, **space.fixed}
+  default = {**hp.defaults(method.Hparams), **space.fixed}
   (usual,) = judge.mean_norms([default], everyone)
   judged = {
     'chosen': choice.norm,

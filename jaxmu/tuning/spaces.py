@@ -8,6 +8,8 @@ hyper-parameter:
   alpha='uniform(0, 1)'              uniform
   batch_size=(64, 128)               one of these
   momentum=0.9                       held fixed
+
+A name holds for all methods that declare it; `METHOD.NAME` for one method.
 """
 
 import itertools
@@ -176,6 +178,56 @@ def of_grid(
     searched[name] = distributions.CategoricalDistribution(values)
   held = {**hp.defaults(cls), **fixed}
   return Space(searched, {k: v for k, v in held.items() if k not in searched})
+
+
+def for_method(
+  given: Mapping[str, Any],
+  method: str,
+  classes: Mapping[str, type],
+  where: str,
+) -> dict[str, Any]:
+  """Return what is given for one method of a job, by hyper-parameter.
+
+  Args:
+    given: values by hyper-parameter, for every method that declares it; and
+      mappings of such values by method, which take precedence.
+    method: name of the method.
+    classes: class of the hyper-parameters of each method of the job, by name.
+    where: the field, for error messages.
+
+  Raises:
+    ValueError: no method of the job declares a name, or a method is not in it.
+
+  Example:
+    >>> from jaxmu import methods
+    >>> classes = {name: methods.get(name).Hparams for name in ('ff', 'ft')}
+    >>> given = {'batch_size': 64, 'ff': {'alpha': 'log(1e-9, 1)'}}
+    >>> for_method(given, 'ff', classes, 'space')
+    {'batch_size': 64, 'alpha': 'log(1e-9, 1)'}
+    >>> for_method(given, 'ft', classes, 'space')
+    {'batch_size': 64}
+  """
+  declared = {
+    name: [field.name for field in hp.declared(cls)]
+    for name, cls in classes.items()
+  }
+  known = sorted({name for names in declared.values() for name in names})
+  for name, value in given.items():
+    if isinstance(value, Mapping):
+      if name not in classes:
+        raise ValueError(
+          f'{where}.{name}: the job has no method {name!r}; '
+          f'{terms.choices(name, sorted(classes))}'
+        )
+    elif name not in known:
+      raise ValueError(f'{where}.{name} is unknown; {terms.choices(name, known)}')
+  own = given.get(method, {})
+  for name in own:
+    check_name(name, classes[method], f'{where}.{method}')
+  return {
+    **{name: given[name] for name in given if name in declared[method]},
+    **own,
+  }
 
 
 def check_name(name: str, cls: type, where: str) -> None:
