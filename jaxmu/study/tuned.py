@@ -10,6 +10,7 @@ default and of the unchanged originals. `hparams='tuned'` in a job takes
 `hparams='FILE.json'` takes a file.
 """
 
+import functools
 import json
 import pathlib
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ from jaxmu import files, methods
 from jaxmu import hparams as hp
 
 SHIPPED = pathlib.Path(__file__).parent.parent / 'tuned'
+# The search whose settings serve all data of the digits scale, and all models.
+DIGITS = 'digits_resnet18'
 NAME = 'settings.json'
 _NEEDED = ('method', 'data', 'model', 'hparams')
 
@@ -60,6 +63,25 @@ def read(path: files.Path) -> dict[str, Any]:
   method = methods.get(content['method'])
   hp.from_config(method.Hparams, content['hparams'], f'{path}: ')
   return content
+
+
+@functools.cache
+def small_scale(method: str) -> Mapping[str, Any]:
+  """Return the hyper-parameters of a method for data of the digits scale.
+
+  The defaults suit networks of width 64, tens of thousands of images and
+  hundreds of epochs. The digits scale is a ResNet-18 of width 8 on 1,098
+  retained images and 12 epochs; its settings are those of a search on other
+  initialisations than any job of this scale uses.
+
+  Args:
+    method: its name.
+
+  Returns:
+    All hyper-parameters by name; nothing for a method that is not built in.
+  """
+  path = SHIPPED / DIGITS / f'{method}.json'
+  return read(path)['hparams'] if path.is_file() else {}
 
 
 def find(
