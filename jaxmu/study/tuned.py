@@ -18,6 +18,7 @@ from typing import Any
 
 from jaxmu import files, methods
 from jaxmu import hparams as hp
+from jaxmu.method import Method
 
 SHIPPED = pathlib.Path(__file__).parent.parent / 'tuned'
 # The search whose settings serve all data of the digits scale, and all models.
@@ -123,3 +124,32 @@ def find(
       'use them there'
     )
   return content['hparams']
+
+
+def origin(
+  method: Method, hparams: Mapping[str, Any], workdir: files.Path
+) -> str:
+  """Say where the hyper-parameters of a method come from, for a report.
+
+  Args:
+    method: the method.
+    hparams: all hyper-parameters that a job uses.
+    workdir: of the job.
+  """
+  places = {
+    folder(workdir, method.name) / NAME: 'searched in this work directory',
+    **{
+      path: f'searched on {path.parent.name}, in the package'
+      for path in sorted(SHIPPED.glob(f'*/{method.name}.json'))
+    },
+  }
+  for path, text in places.items():
+    try:
+      content = read(path)
+    except ValueError:  # none, or damaged
+      continue
+    if content['hparams'] == dict(hparams):
+      return text
+  if dict(hparams) == hp.defaults(method.Hparams):
+    return 'default'
+  return 'configuration'
