@@ -1,6 +1,5 @@
 """Every configuration loads, is complete and describes a possible job."""
 
-import csv
 import doctest
 import importlib
 import json
@@ -12,16 +11,13 @@ import pytest
 from jaxmu import hparams as hp
 from jaxmu import methods
 from jaxmu.cli import arguments
-from jaxmu.study import recipes, settings
+from jaxmu.study import recipes, settings, tuned
 
 FOLDER = pathlib.Path(__file__).parent.parent / 'configs'
 FILES = sorted(p.stem for p in FOLDER.glob('*.py') if p.stem != '__init__')
 NAMES = [name for name in recipes.names() if name != 'unlearn']
 SCALES = ('', 'cifar10,paper', 'mnist', 'utkface', 'cifar10-ulira')
 UNLEARNERS = sorted(set(methods.METHODS) - set(methods.BASELINES))
-# Not searched: MSG keeps the setting whose results `configs/msg_resnet.py`
-# quotes; no step along IU's direction changes these networks much.
-BY_HAND = {'iu', 'msg'}
 
 METHOD_FILE = """
 from flax import struct
@@ -175,20 +171,21 @@ def test_changed_model_takes_its_own_options_and_folder():
 
 
 def test_digits_settings_are_those_that_the_search_gave():
-  table = FOLDER.parent / 'benchmarks' / 'search_digits.csv'
-  with open(table, newline='') as file:
-    searched = {
-      r['method']: json.loads(r['setting']) for r in csv.DictReader(file)
-    }
-  for method in set(searched) - BY_HAND:
-    cls = methods.get(method).Hparams
-    dead = {f.name for f in hp.declared(cls) if hp.meta(f)['dead']}
-    ours = recipes.method_hparams(method)
-    for name in set(ours) - dead:
-      theirs = searched[method][name]
-      if isinstance(theirs, float):
-        theirs = float(f'{theirs:.2g}')
-      assert ours[name] == theirs, (method, name)
+  for method in recipes.PAPER_METHODS:
+    shipped = tuned.SHIPPED / tuned.DIGITS / f'{method}.json'
+    searched = json.loads(shipped.read_text())['hparams']
+    assert recipes.method_hparams(method) == searched, method
+    assert set(searched) == set(methods.hparams_for(method)), method
+    config = recipes.job_config(method)
+    config['unlearn']['hparams'] = 'tuned'
+    (one,) = settings.from_config(config).unlearners
+    assert one.hparams == searched, method
+
+
+def test_papers_options_replace_searched_ones():
+  paper = recipes.method_hparams('scrub', fidelity='paper')
+  assert paper['rewind_zero'] == 'original'
+  assert paper['learning_rate'] == tuned.small_scale('scrub')['learning_rate']
 
 
 def test_examples_in_docstrings_run():
@@ -199,7 +196,6 @@ def test_examples_in_docstrings_run():
 
 def test_digits_settings_serve_digits_alone():
   small = recipes.job_config('ct')['unlearn']['hparams']
-  digits = methods.get('ct').card.digits
-  assert small['learning_rate'] == digits['learning_rate']
+  assert small == tuned.small_scale('ct')
   large = recipes.job_config('ct', scale='cifar10')['unlearn']['hparams']
   assert large == methods.hparams_for('ct')
