@@ -1,5 +1,8 @@
 """`python -m jaxmu.rank`: finished jobs in, one ranking out."""
 
+import json
+import shlex
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -117,6 +120,21 @@ def test_jobs_of_the_same_method_with_other_settings_stay_apart(tmp_path):
     for name in 'cd'
   ]
   assert {row.n for row in rank.rank(same).rows} == {1}
+
+
+def test_the_printed_command_makes_the_report_again(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  write(tmp_path / 'a b', 'msg', seed=0)
+  write(tmp_path / 'c', 'msg', seed=1)
+  rank.main(['--jobs=~/a b,~/c', '--out=~/out {1}'])
+  out = tmp_path / 'out {1}'
+  first = (out / 'results.csv').read_bytes()
+  facts = json.loads((out / 'results.json').read_text())
+  (out / 'results.csv').unlink()
+  words = shlex.split(facts['command'])
+  assert words[:3] == ['python', '-m', 'jaxmu.rank']
+  rank.main(words[3:])
+  assert (out / 'results.csv').read_bytes() == first
 
 
 def test_what_cannot_be_ranked_is_named(tmp_path, capsys):

@@ -211,7 +211,10 @@ def _findings(report: Report) -> str:
   if sentences:
     parts.append(f'<ul class="findings">{bullets(sentences)}</ul>')
   for table, caption in (
-    (html_tables.overview(report.rows, report.failed), glossary.OVERVIEW_CAPTION),
+    (
+      html_tables.overview(report.rows, report.failed),
+      glossary.OVERVIEW_CAPTION,
+    ),
     (html_tables.attack_overview(report.rows), glossary.ATTACKS_CAPTION),
   ):
     if table:
