@@ -6,8 +6,7 @@ attacks or reads a model.
   results      rows of results, their files, and numbers as text
   glossary     the meaning of every number, its direction, and captions
   summary      results in sentences
-  tables       results on the terminal
-  paper_table  the benchmark's table, as text and as Markdown
+  tables       results on the terminal, and the benchmark's table
   html_tables  the tables of the HTML report
   plots        figures
   html         all files of a report, among them a self-contained page
