@@ -4,13 +4,13 @@ import datetime
 
 from benchmarks import digits_page
 from jaxmu import methods
-from jaxmu.report import paper_table, results
+from jaxmu.report import results, tables
 
 
 def test_the_page_has_a_row_for_every_benchmark_method_and_all_columns():
   lines = digits_page.PAGE.read_text().splitlines()
   rows = [[cell.strip() for cell in line.split('|')[1:-1]] for line in lines]
-  rows = [row for row in rows if len(row) == 1 + len(paper_table.COLUMNS)]
+  rows = [row for row in rows if len(row) == 1 + len(tables.PAPER_COLUMNS)]
   labels = {row[0].split(' (')[0] for row in rows}
   # 18 methods and two baselines; others may have been added since it was run.
   known = {results.label(method) for method in methods.METHODS}
