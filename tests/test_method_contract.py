@@ -22,9 +22,17 @@ from jaxmu.methods.parts import training, weights
 from jaxmu.types import Array
 
 
+# Each takes 10 to 20 s; what they are made of is also in methods that are quick.
+SLOW = {'bt', 'cfw', 'fcs', 'kde', 'prmq', 'rni', 'srl'}
+
+
+def _marks(name: str) -> list:
+  group = pytest.mark.xdist_group(name)
+  return [group, pytest.mark.slow] if name in SLOW else [group]
+
+
 @pytest.mark.parametrize(
-  'name',
-  [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in METHODS],
+  'name', [pytest.param(name, marks=_marks(name)) for name in METHODS]
 )
 def test_method_satisfies_the_contract(name):
   testing.check_method(name)
