@@ -1,0 +1,84 @@
+"""The page with the benchmark on digits, and how its tables are written."""
+
+import datetime
+
+import numpy as np
+import pytest
+
+from jaxmu import methods
+from jaxmu.report import paper_table, results
+from jaxmu.study import recipes
+from jaxmu.study import settings as settings_lib
+
+
+@pytest.fixture
+def digits_page(load):
+  return load('digits_page')
+
+
+def test_the_page_has_a_row_for_every_benchmark_method_and_all_columns(
+  digits_page,
+):
+  lines = digits_page.PAGE.read_text().splitlines()
+  rows = [[cell.strip() for cell in line.split('|')[1:-1]] for line in lines]
+  rows = [row for row in rows if len(row) == 1 + len(paper_table.COLUMNS)]
+  labels = {row[0].split(' (')[0] for row in rows}
+  # 18 methods and two baselines; others may have been added since it was run.
+  known = {results.label(method) for method in methods.METHODS}
+  assert len(known & labels) >= 20
+
+
+def test_filling_replaces_the_tables_and_nothing_else(digits_page):
+  page = f'above\n{digits_page.BEGIN}old{digits_page.END}\nbelow\n'
+  once = digits_page.fill(page, 'new\n')
+  assert once.startswith('above\n') and once.endswith('\nbelow\n')
+  assert 'new' in once and 'old' not in once
+  assert digits_page.fill(once, 'new\n') == once
+  assert digits_page.fill(digits_page.PAGE.read_text(), 'new\n')
+
+
+def test_provenance_names_versions_and_machine(digits_page):
+  versions = dict.fromkeys(digits_page.PACKAGES, '1.2')
+  hardware = dict(processor='Chip', cores=2, devices=2, device='cpu')
+  data = {'fingerprint': 'f' * 64}
+  facts = dict(versions=versions, hardware=hardware, data=data)
+  text = digits_page.provenance(facts, datetime.date(2026, 1, 2))
+  assert '2026-01-02' in text and 'jax 1.2' in text and 'Chip, 2 cores' in text
+
+
+def test_default_settings_are_those_of_the_reference_in_batches_of_64(
+  digits_page,
+):
+  settings = settings_lib.from_config(recipes.benchmark())
+  chosen = digits_page.default_settings(settings)
+  assert len(chosen) == 18
+  assert chosen['ft'] == {**methods.hparams_for('ft'), 'batch_size': 64}
+  scrub = methods.hparams_for('scrub')
+  assert chosen['scrub']['learning_rate'] == scrub['learning_rate']
+  assert chosen['scrub']['retain_batch_size'] == 64
+  changed = digits_page.with_hparams(settings, chosen)
+  assert {u.method: u.hparams for u in changed.unlearners} == chosen
+
+
+def test_the_second_table_has_the_lines_of_the_first_without_its_notes(
+  digits_page,
+):
+  one = dict.fromkeys(paper_table.COLUMNS, np.array([0.5, 0.6]))
+  table = paper_table.PaperTable({'retrain': one, 'ft': one})
+  lines = digits_page.without_notes(table).splitlines()
+  assert [line.split(' |')[0] for line in lines] == [
+    *('| Method', '| ---', '| Retrained', '| FT')
+  ]
+
+
+def test_tables_have_a_cell_for_every_title(digits_page):
+  rows = [
+    {'ranking': 'RetDev', **dict.fromkeys(digits_page.AGREEMENT, '0.5')},
+    {'ranking': 'Indisc', **dict.fromkeys(digits_page.AGREEMENT, '')},
+  ]
+  lines = digits_page.agreement_table(rows).splitlines()
+  assert len({line.count('|') for line in lines}) == 1
+  rows = [{'method': 'msg', **dict.fromkeys(digits_page.SEARCH, '1')}]
+  lines = digits_page.search_table(rows).splitlines()
+  assert len({line.count('|') for line in lines}) == 1
+  assert lines[2].startswith('| MSG | 1 |')
