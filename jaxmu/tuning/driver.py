@@ -386,27 +386,33 @@ def _choose(
 ) -> Searched:
   search, method = settings.search, judge.evaluator.method
   norms = np.array([row.norm for row in rows])
+  initialisation = np.array([row.initialisation for row in rows])
   order = selection.ranked(
     norms,
-    np.array([row.initialisation for row in rows]),
+    initialisation,
     np.array([row.number for row in rows]),
     np.array([row.usable for row in rows]),
   )
   judges = range(search.initialisations, search.initialisations + search.judges)
   on_judges = lambda chosen: judge.mean_norms(chosen, judges)  # noqa: E731
+  default = space.nearest(hp.defaults(method.Hparams))
   choice = selection.choose(
     order,
     norms,
     [row.setting for row in rows],
+    initialisation=initialisation,
+    default=default,
+    default_may_win=not inert(
+      problem_shapes(job), judge.evaluator.method, default
+    ),
     finalists=search.finalists,
     judge=on_judges if judges else None,
   )
   everyone = judges or range(search.initialisations)
-  default = {**hp.defaults(method.Hparams), **space.fixed}
-  (usual,) = judge.mean_norms([default], everyone)
+  usual = choice.means[-1:] if judges else judge.mean_norms([default], everyone)
   judged = {
     'chosen': choice.norm,
-    'default': float(usual),
+    'default': float(usual[0]),
     'original': judge.untouched(everyone),
   }
   content = settings_file(job, settings, one, choice, judged, rows)

@@ -176,10 +176,12 @@ def _choice(
   ]
   if choice.finalists:
     sentences.append(
-      f'{terms.count(len(choice.finalists), "setting")} were judged on '
-      'initialisations that were not searched: mean norms '
+      f'{terms.count(len(choice.finalists), "setting")} and the default were '
+      'judged on initialisations that were not searched: mean norms '
       + ', '.join(f'{mean:.4f}' for mean in choice.means)
     )
+  if choice.trial is None:
+    sentences.append('The default setting won')
   if norms['default'] < norms['chosen']:
     sentences.append(
       'The default setting has a smaller norm than the chosen one; search '
