@@ -106,9 +106,9 @@ def main() -> None:
 
 DEFAULT = textwrap.fill(
   'The same originals and retrained models, with the default settings of the '
-  "benchmark's code in batches of 64. They were made for 64 channels, tens of "
-  'thousands of images and hundreds of epochs. Retrained and original models '
-  'are those of the first table.',
+  "benchmark's code, moved to the nearest value that the search allows: "
+  'batches of 64 and at most 3 epochs. They were made for 64 channels, tens of '
+  'thousands of images and hundreds of epochs.',
   80,
 )
 RANKINGS = textwrap.fill(
@@ -123,10 +123,9 @@ RANKINGS = textwrap.fill(
 def default_settings(settings: Settings) -> dict[str, dict[str, Any]]:
   """Return the settings that a search compares its choice with, by method."""
   return {
-    one.method: {
-      **hp.defaults(methods.get(one.method).Hparams),
-      **driver.method_space(settings, one).fixed,
-    }
+    one.method: driver.method_space(settings, one).nearest(
+      hp.defaults(methods.get(one.method).Hparams)
+    )
     for one in settings.unlearners
   }
 
@@ -167,8 +166,9 @@ def budget(found: Sequence[shipped.Found]) -> str:
     f'{search["judges"]} initialisations that were not searched; the norms are '
     'means over these, and smaller is better. No initialisation of the tables '
     'was searched. "Cannot win" counts trials at which a method leaves out '
-    'what it is named after. Forward passes are the counted work of all trials, in '
-    'passes of one image; seconds include compilation, one per program.'
+    'what it is named after. Forward passes are the counted work of all '
+    'trials, in passes of one image; seconds include compilation, one per '
+    'program.'
   )
   return textwrap.fill(text, 80)
 

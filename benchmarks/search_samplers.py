@@ -5,10 +5,11 @@
 Every sampler searches every method at the digits scale. Each initialisation has
 a study of its own, with its own seed of the sampler, and counts as one search:
 its best trials are judged again on initialisations that no study searched, and
-its result is the smallest mean norm, as `jaxmu.tuning.selection` chooses it. So
-samplers are compared by the setting that they deliver, not by the smallest of
-many noisy norms, which is given as well (`best_25` to `best_100`, after so many
-trials, on the searched initialisation).
+its result is the smallest mean norm. So samplers are compared by the setting
+that they deliver, not by the smallest of many noisy norms, which is given as
+well (`best_25` to `best_100`, after so many trials, on the searched
+initialisation). Unlike in a search, the default setting is not among the
+finalists, since it would hide differences.
 
 The regret of a search is its norm minus the smallest of all samplers for the
 same method and seed, divided by the norm of the unchanged originals, which is
@@ -75,14 +76,13 @@ def make_settings(
 
 
 class Judge:
-  """Judges finalists on the initialisations that no study searched."""
+  """Judges settings on the initialisations that no study searched."""
 
   def __init__(self, settings: settings_lib.Settings, method: str):
     bars = progress.Progress()
     job = driver.open_search(settings, bars.line)
-    search = settings.search
-    first = search.initialisations
-    self.places = range(first, first + search.judges)
+    first = settings.search.initialisations
+    self.places = range(first, first + settings.search.judges)
     self.method = method
     self.evaluator = Evaluator(job, method, bars)
     self.retrained = self.evaluator.retrained()
@@ -92,24 +92,14 @@ class Judge:
     """Return the mean norm of each setting over the judges, f64[S]."""
     trials = [Trial(one, place) for one in settings for place in self.places]
     outcomes = self.evaluator.evaluate(trials, f'judge {self.method}')
-    each = self._norms(outcomes, [trial.initialisation for trial in trials])
-    return each.reshape(len(settings), len(self.places)).mean(axis=1)
-
-  def untouched(self) -> float:
-    """Return the mean norm of the unchanged originals over the judges."""
-    places = list(self.places)
-    own = type(self.originals)(*(field[places] for field in self.originals))
-    return float(self._norms(own, places).mean())
-
-  def _norms(self, outcomes: Any, places: Sequence[int]) -> np.ndarray:
-    return objectives.norm(
-      objectives.values(
-        outcomes,
-        np.array(places),
-        retrained=self.retrained,
-        originals=self.originals,
-      )
+    values = objectives.values(
+      outcomes,
+      np.array([trial.initialisation for trial in trials]),
+      retrained=self.retrained,
+      originals=self.originals,
     )
+    each = objectives.norm(values)
+    return each.reshape(len(settings), len(self.places)).mean(axis=1)
 
 
 def search_row(
@@ -122,8 +112,8 @@ def search_row(
     judge: of the method.
     finalists: how many of the best trials are judged again.
 
-  Raises:
-    ValueError: no trial may win.
+  Returns:
+    Columns of the table; the norm is infinite if no trial may win.
   """
   norms = np.array([row.norm for row in rows])
   usable = np.array([row.usable for row in rows])
@@ -133,21 +123,17 @@ def search_row(
     np.array([row.number for row in rows]),
     usable,
   )
-  choice = selection.choose(
-    order,
-    norms,
-    [row.setting for row in rows],
-    finalists=finalists,
-    judge=judge.norms,
-  )
+  settings = [row.setting for row in rows]
+  positions = selection.distinct(order, settings, finalists)
+  judged = judge.norms([settings[p] for p in positions]) if positions else []
   counted = np.where(usable, norms, np.inf)
   return {
-    'norm': choice.norm,
+    'norm': float(min(judged, default=np.inf)),
     'trials': len(rows),
     'failed': sum(row.failed for row in rows),
     'cannot_win': sum(not row.failed and not row.usable for row in rows),
     **{
-      f'best_{budget}': counted[:budget].min()
+      f'best_{budget}': float(counted[:budget].min())
       for budget in BUDGETS
       if budget <= len(rows)
     },
@@ -155,31 +141,46 @@ def search_row(
 
 
 def run(
-  workdir: str, methods: Sequence[str], samplers: Sequence[str], **search: Any
+  workdir: str,
+  methods: Sequence[str],
+  samplers: Sequence[str],
+  *,
+  finalists: int,
+  **search: Any,
 ) -> list[dict[str, Any]]:
-  """Search with every sampler; a row per method, sampler and seed."""
+  """Search with every sampler; a row per method, sampler and seed.
+
+  Args:
+    workdir: the work directory.
+    methods: their names.
+    samplers: their names; the files of the last one's search remain.
+    finalists: trials of a study that are judged again.
+    **search: further fields of `config.search`.
+  """
   found = {}
   for sampler in samplers:
-    settings = make_settings(workdir, methods, sampler, **search)
+    # The choice from all studies together is needed for the last one only.
+    few = {} if sampler == samplers[-1] else {'finalists': 1}
+    settings = make_settings(workdir, methods, sampler, **few, **search)
     for one in driver.run(settings):
-      found[one.method, sampler] = one.rows
+      found[one.method, sampler] = one
   settings = make_settings(workdir, methods, samplers[-1], **search)
-  count = settings.search.initialisations
+  seeds = range(settings.search.initialisations)
   made = []
   with store.hold_workdir(files.path(workdir)):
     for method in methods:
       judge = Judge(settings, method)
-      original = judge.untouched()
-      for sampler, seed in itertools.product(samplers, range(count)):
-        own = [r for r in found[method, sampler] if r.initialisation == seed]
-        row = search_row(own, judge, settings.search.finalists)
+      for sampler, seed in itertools.product(samplers, seeds):
+        one = found[method, sampler]
+        own = [row for row in one.rows if row.initialisation == seed]
         made.append(
           {
             'method': method,
             'sampler': sampler,
             'seed': seed,
-            **row,
-            'norm_of_original': original,
+            **search_row(own, judge, finalists),
+            'norm_of_default': one.judged['default'],
+            'norm_of_original': one.judged['original'],
           }
         )
   return made
@@ -316,12 +317,14 @@ def main() -> None:
   parser.add_argument('--samplers', default=','.join(SAMPLERS))
   parser.add_argument('--trials', type=int, default=100)
   parser.add_argument('--initialisations', type=int, default=3)
+  parser.add_argument('--finalists', type=int, default=7)
   options = parser.parse_args()
   command.set_up_jax({'workdir': options.workdir})
   rows = run(
     options.workdir,
     options.methods.split(','),
     options.samplers.split(','),
+    finalists=options.finalists,
     trials=options.trials,
     initialisations=options.initialisations,
   )

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from jaxmu import hparams as hp
@@ -47,18 +48,19 @@ def sizes(searched):
   return job.sizes
 
 
-def test_a_search_of_one_initialisation_delivers_what_the_driver_chooses(
-  load, searched
-):
+def test_finalists_are_judged_as_in_a_search_and_from_the_store(load, searched):
   compare = load('search_samplers')
   folder, settings, found = searched
   before = {p: p.stat().st_mtime_ns for p in folder.glob('store/search/*/*')}
   judge = compare.Judge(settings, 'ft')
-  row = compare.search_row(found.rows, judge, settings.search.finalists)
-  assert row['norm'] == found.choice.norm
-  assert judge.untouched() == found.judged['original']
+  finalists = [found.rows[p].setting for p in found.choice.finalists]
+  default = found.space.nearest(hp.defaults(methods.get('ft').Hparams))
+  means = judge.norms([*finalists, default])
+  np.testing.assert_array_equal(means, found.choice.means)
   after = {p: p.stat().st_mtime_ns for p in folder.glob('store/search/*/*')}
   assert after == before  # nothing was trained again
+  row = compare.search_row(found.rows, judge, settings.search.finalists)
+  assert row['norm'] == means[:-1].min()
 
 
 def test_shipped_settings_are_found_by_jobs(
