@@ -27,7 +27,8 @@ SUMMARY = 'search.csv'
 TRIALS = 'trials.csv'  # of a method, in the folder of its search
 # What must be equal for the budgets of methods to be equal.
 BUDGET = ('trials', 'initialisations', 'finalists', 'judges')
-_SHORTENED = ('norm', 'indisc', 'objective_')  # columns with six digits
+# Columns with six digits; hyper-parameters are exact.
+_SHORTENED = ('norm', 'retain', 'forget', 'val', 'indisc')
 
 
 class Found(NamedTuple):
@@ -92,7 +93,10 @@ def write(
   first = found[0].content
   folder = root / f'{first["data"]}_{first["model"]}'
   for one in found:
-    tuned.write(folder / f'{one.method}.json', one.content)
+    hardware = dict(one.content.get('hardware', {}))
+    hardware.pop('system', None)  # the version of the kernel says nothing
+    content = {**one.content, 'hardware': hardware}
+    tuned.write(folder / f'{one.method}.json', content)
   files.write_bytes(folder / LOG, compressed(log_text(found)))
   rows = [summary(one, sizes) for one in found]
   files.write_text(folder / SUMMARY, _csv(list(rows[0]), rows))
@@ -172,7 +176,7 @@ def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _shortened(name: str, text: str) -> str:
-  if not text or not name.startswith(_SHORTENED):
+  if not text or not (name in _SHORTENED or name.startswith('objective_')):
     return text
   return f'{float(text):.6g}'
 

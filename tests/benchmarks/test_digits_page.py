@@ -1,5 +1,6 @@
 """The page with the benchmark on digits, and how its tables are written."""
 
+import dataclasses
 import datetime
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 
 from jaxmu import methods
 from jaxmu.report import paper_table, results
-from jaxmu.study import recipes
+from jaxmu.study import recipes, tuned
 from jaxmu.study import settings as settings_lib
+from tests.study import small_job
 
 
 @pytest.fixture
@@ -85,3 +87,65 @@ def test_tables_have_a_cell_for_every_title(digits_page):
   lines = digits_page.search_table(rows).splitlines()
   assert len({line.count('|') for line in lines}) == 1
   assert lines[2].startswith('| MSG | 1 |')
+
+
+def _small_benchmark(folder):
+  """Return a job of two methods on a tiny network, with 5 initialisations."""
+  config = small_job.config(folder).to_dict()
+  config['splits'].update(
+    design='main', pool=0, num_splits=1, forget_sets=1, seeds=5
+  )
+  usual = methods.hparams_for('ft')
+  config['unlearn'] = {'method': 'ft', 'hparams': usual}
+  config['compare'] = {'ga': methods.hparams_for('ga')}
+  space = {'batch_size': 64}
+  config['search'] = {'trials': 1, 'initialisations': 1, 'space': space}
+  return config
+
+
+def _found(name: str) -> dict:
+  search = dataclasses.asdict(settings_lib.Search(trials=1))
+  return {
+    **{'method': name, 'data': 'digits', 'model': 'tiny'},
+    'hparams': {**methods.hparams_for(name), 'num_epochs': 1},
+    'norms': {'chosen': 0.1, 'default': 0.2, 'original': 0.3},
+    'search': {**search, 'failed': 0, 'cannot_win': 0, 'seconds': 1.0},
+  }
+
+
+@pytest.mark.xdist_group('digits_page')
+def test_both_jobs_share_the_originals_and_fill_the_page(
+  digits_page, tmp_path, monkeypatch
+):
+  for name in ('ft', 'ga'):
+    folder = tuned.folder(tmp_path, name)
+    tuned.write(folder / tuned.NAME, _found(name))
+    row = {'method': name, **_found(name)['hparams']}
+    lines = [row, row.values()]
+    text = '\n'.join(','.join(map(str, line)) for line in lines)
+    (folder / 'trials.csv').write_text(text + '\n')
+  page = tmp_path / 'page.md'
+  page.write_text(f'above\n{digits_page.BEGIN}{digits_page.END}\nbelow\n')
+  monkeypatch.setattr(digits_page, 'PAGE', page)
+  monkeypatch.setattr(digits_page, 'TABLE', tmp_path / 'page.csv')
+  monkeypatch.setattr(digits_page.rank_agreement, 'GROUP_RESAMPLES', 2)
+  monkeypatch.setattr(digits_page.command, 'set_up_jax', lambda config: None)
+  small = _small_benchmark(tmp_path)
+  monkeypatch.setattr(digits_page.recipes, 'benchmark', lambda: small)
+  place = str(tmp_path / 'tuned')
+  arguments = ['x', f'--workdir={tmp_path}', f'--shipped={place}']
+  monkeypatch.setattr('sys.argv', arguments)
+  digits_page.main()
+  stored = [p.name.split('-')[0] for p in tmp_path.glob('store/models/*')]
+  assert sorted(stored) == ['ft', 'ft', 'ga', 'ga', 'original', 'retrain']
+  text = page.read_text()
+  assert text.startswith('above\n') and text.endswith('below\n')
+  assert text.count('| FT |') == 3  # two tables and the search
+  assert '| RetDev | ' in text and 'Every method had the same budget' in text
+  # Once more: nothing is trained, and the shipped files are the same.
+  before = {p: p.read_bytes() for p in (tmp_path / 'tuned').rglob('*.*')}
+  monkeypatch.setattr(digits_page.run, 'run', None)
+  digits_page.main()
+  assert page.read_text() == text
+  assert before == {p: p.read_bytes() for p in before}
+  assert len(before) == 4
