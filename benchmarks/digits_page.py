@@ -29,7 +29,7 @@ import table
 from jaxmu import hparams as hp
 from jaxmu import main as command
 from jaxmu import methods
-from jaxmu.report import paper_table, results
+from jaxmu.report import results, tables
 from jaxmu.study import job as job_lib
 from jaxmu.study import publish, recipes, run, tuned
 from jaxmu.study import settings as settings_lib
@@ -88,7 +88,7 @@ def main() -> None:
   table.save(TABLE, rows)
   parts = [
     '## Searched settings',
-    paper_table.as_markdown(searched),
+    tables.paper_markdown(searched),
     '## Default settings',
     DEFAULT,
     without_notes(default),
@@ -141,7 +141,7 @@ def with_hparams(
   return dataclasses.replace(settings, unlearners=unlearners)
 
 
-def finish(settings: Settings) -> paper_table.PaperTable:
+def finish(settings: Settings) -> tables.PaperTable:
   """Run a job, unless it was, and return its table."""
   job = job_lib.open_job(settings)
   if publish.report_shelf(job).missing():
@@ -149,9 +149,9 @@ def finish(settings: Settings) -> paper_table.PaperTable:
   return publish.paper_results(job)
 
 
-def without_notes(table_: paper_table.PaperTable) -> str:
+def without_notes(paper: tables.PaperTable) -> str:
   """Return the lines of a table in Markdown."""
-  return paper_table.as_markdown(table_).partition('\n\n')[0]
+  return tables.paper_markdown(paper).partition('\n\n')[0]
 
 
 def budget(found: Sequence[shipped.Found]) -> str:

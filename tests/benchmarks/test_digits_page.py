@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxmu import methods
-from jaxmu.report import paper_table, results
+from jaxmu.report import results, tables
 from jaxmu.study import recipes, tuned
 from jaxmu.study import settings as settings_lib
 from tests.study import small_job
@@ -23,7 +23,7 @@ def test_the_page_has_a_row_for_every_benchmark_method_and_all_columns(
 ):
   lines = digits_page.PAGE.read_text().splitlines()
   rows = [[cell.strip() for cell in line.split('|')[1:-1]] for line in lines]
-  rows = [row for row in rows if len(row) == 1 + len(paper_table.COLUMNS)]
+  rows = [row for row in rows if len(row) == 1 + len(tables.PAPER_COLUMNS)]
   labels = {row[0].split(' (')[0] for row in rows}
   # 18 methods and two baselines; others may have been added since it was run.
   known = {results.label(method) for method in methods.METHODS}
@@ -68,8 +68,8 @@ def test_default_settings_are_the_nearest_ones_that_the_search_allows(
 def test_the_second_table_has_the_lines_of_the_first_without_its_notes(
   digits_page,
 ):
-  one = dict.fromkeys(paper_table.COLUMNS, np.array([0.5, 0.6]))
-  table = paper_table.PaperTable({'retrain': one, 'ft': one})
+  one = dict.fromkeys(tables.PAPER_COLUMNS, np.array([0.5, 0.6]))
+  table = tables.PaperTable({'retrain': one, 'ft': one})
   lines = digits_page.without_notes(table).splitlines()
   assert [line.split(' |')[0] for line in lines] == [
     *('| Method', '| ---', '| Retrained', '| FT')
