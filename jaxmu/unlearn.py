@@ -16,13 +16,12 @@ import argparse
 import ast
 import functools
 import inspect
-import os
 import sys
 import types
 from collections.abc import Sequence
 from typing import Any
 
-from jaxmu import cli
+from jaxmu import cli, files
 
 
 class _Callable(types.ModuleType):
@@ -101,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from jaxmu.api import inputs, request
 
     # A folder that cannot be written must not cost the unlearned model.
-    if os.path.exists(os.path.expanduser(chosen.checkpoint)):
+    if files.path(chosen.checkpoint).exists():
       request.make_folder(chosen.out, chosen.checkpoint)
     data = inputs.load_data(chosen.data, data_dir=chosen.data_dir)
     deletion = request.delete(
