@@ -21,8 +21,7 @@ from jaxmu.methods import METHODS
 from jaxmu.methods.parts import training, weights
 from jaxmu.types import Array
 
-
-# Each takes 10 to 20 s; what they are made of is also in methods that are quick.
+# 10 to 20 s each; the others cover the same parts.
 SLOW = {'bt', 'cfw', 'fcs', 'kde', 'prmq', 'rni', 'srl'}
 
 
