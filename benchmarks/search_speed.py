@@ -1,7 +1,7 @@
 """Times the trials of a search: a population, one by one, and PyTorch.
 
     pip install -e '.[benchmarks]'
-    python benchmarks/search_speed.py [--methods=msg,scrub --rounds=4]
+    python benchmarks/search_speed.py [--methods=msg,scrub --rounds=3]
 
 Trials at the digits scale (ResNet-18 of width 8, 1,098 retained images, batches
 of 64, 1 to 3 epochs), drawn at random from the space of each method, a third of
@@ -248,7 +248,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--methods', default='msg,scrub')
   parser.add_argument('--trials', type=int, default=100)
-  parser.add_argument('--rounds', type=int, default=4)
+  parser.add_argument('--rounds', type=int, default=3)
   options = parser.parse_args()
   table.save(
     TABLE, run(options.methods.split(','), options.trials, options.rounds)
