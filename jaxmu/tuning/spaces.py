@@ -77,15 +77,10 @@ class Space(NamedTuple):
       >>> space.nearest({'num_epochs': 5})
       {'num_epochs': 3}
     """
-    nearest = dict(self.fixed)
-    for name, kind in self.searched.items():
-      value = values[name]
-      if isinstance(kind, Categorical):
-        nearest[name] = value if value in kind.choices else kind.choices[0]
-      else:
-        low, high = kind.low, kind.high  # type: ignore[attr-defined]
-        nearest[name] = min(max(value, low), high)
-    return nearest
+    return {
+      **self.fixed,
+      **{n: _nearest(kind, values[n]) for n, kind in self.searched.items()},
+    }
 
   def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
     """Return all hyper-parameters of a trial, drawn in the order of names."""
@@ -103,6 +98,15 @@ class Space(NamedTuple):
         case distributions.CategoricalDistribution():
           drawn[name] = trial.suggest_categorical(name, kind.choices)
     return {**self.fixed, **drawn}
+
+
+def _nearest(kind: distributions.BaseDistribution, value: Any) -> Any:
+  if isinstance(value, list | tuple):  # a value per epoch
+    return [_nearest(kind, one) for one in value]
+  if isinstance(kind, Categorical):
+    return value if value in kind.choices else kind.choices[0]
+  low, high = kind.low, kind.high  # type: ignore[attr-defined]
+  return min(max(value, low), high)
 
 
 def most_epochs(train_epochs: int) -> int:
