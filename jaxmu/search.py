@@ -66,10 +66,11 @@ def main(argv: Sequence[str]) -> None:
     # Imported late: the number of devices must be set before JAX starts.
     from jaxmu.study import store
     from jaxmu.tuning import driver
+    from jaxmu.tuning import plan as planned
 
     store.check_workdir(chosen.workdir)
     if plan:
-      print(driver.plan_text(chosen))
+      print(planned.text(chosen))
     else:
       driver.run(chosen)
 

@@ -22,8 +22,8 @@ _SEED = hp.Interval(0, 2**32 - 1)  # jax.random.key truncates to 32 bits
 # Larger values would take years or exceed the memory; the limits catch typing
 # errors before anything is allocated.
 _FEW = hp.Interval(1, 10_000)
-_MOST_MEMBERS = 100_000
-_MANY = hp.Interval(1, _MOST_MEMBERS)
+MOST_MEMBERS = 100_000
+_MANY = hp.Interval(1, MOST_MEMBERS)
 
 
 @struct.dataclass
@@ -479,11 +479,11 @@ def _check_members(chosen: Splits) -> None:
   members = chosen.seeds
   if chosen.design != 'main':
     members *= chosen.num_splits * chosen.forget_sets
-  if members > _MOST_MEMBERS:
+  if members > MOST_MEMBERS:
     raise ValueError(
       f'config.splits asks for {members:,} models of each method (num_splits = '
       f'{chosen.num_splits}, forget_sets = {chosen.forget_sets}, seeds = '
-      f'{chosen.seeds}); choose at most {_MOST_MEMBERS:,}'
+      f'{chosen.seeds}); choose at most {MOST_MEMBERS:,}'
     )
 
 

@@ -6,10 +6,6 @@ of trials; the trials of all studies are trained as one population
 judged again (`jaxmu.tuning.selection`), and the chosen setting is written where
 jobs read it (`jaxmu.study.tuned`).
 
-A search has the data, model and training recipe of its job but other random
-draws, and, for design 'audit', other splits. Unlike the reference, which
-reports on initialisations that it searched, final tables are made on others.
-
 An interrupted search continues with the same trials: studies are replayed from
 the outcomes in the store.
 """
@@ -23,14 +19,13 @@ import numpy as np
 from jaxmu import files, methods
 from jaxmu import hparams as hp
 from jaxmu import population as population_lib
-from jaxmu.attacks import single_model
-from jaxmu.data import datasets, splits
 from jaxmu.report import progress
 from jaxmu.study import job as job_lib
-from jaxmu.study import planner, stages, store, tuned
+from jaxmu.study import stages, store, tuned
 from jaxmu.study.settings import Settings, Unlearner
 from jaxmu.tuning import (
   objectives,
+  opening,
   page,
   records,
   samplers,
@@ -39,8 +34,6 @@ from jaxmu.tuning import (
 )
 from jaxmu.tuning.trials import Evaluator, Outcomes, Trial
 from jaxmu.types import Problem
-
-Tell = Callable[[str], None]
 
 
 class Searched(NamedTuple):
@@ -66,48 +59,6 @@ class Searched(NamedTuple):
   path: Any
 
 
-def search_settings(settings: Settings) -> Settings:
-  """Return the settings of the job that a search runs in."""
-  search = settings.search
-  count = search.initialisations + search.judges
-  seed = int(files.digest('search', settings.seed, digits=8), 16)
-  chosen = dataclasses.replace(settings.splits, seeds=1, seed=seed)
-  if settings.splits.design == 'main':
-    chosen = dataclasses.replace(settings.splits, seeds=count)
-  return dataclasses.replace(
-    settings,
-    seed=seed,
-    splits=chosen,
-    unlearners=(),
-    retrained=dataclasses.replace(
-      settings.retrained, train=search.objective == 'reference'
-    ),
-  )
-
-
-def search_design(settings: Settings, source: datasets.Source) -> splits.Design:
-  """Return the first forget set of as many splits as are searched and judged.
-
-  Raises:
-    ValueError: the design has fewer splits.
-  """
-  design = job_lib.make_design(settings, source)
-  if settings.splits.design == 'main':
-    return design
-  count = settings.search.initialisations + settings.search.judges
-  first = np.flatnonzero(design.forget_set == 0)[:count]
-  if len(first) < count:
-    raise ValueError(
-      f'config.search.initialisations + judges = {count}, but the design has '
-      f'{len(first)} splits; set config.splits.num_splits={count} or more, or '
-      'search fewer'
-    )
-  rows = ('retain', 'forget', 'unseen', 'split', 'forget_set', 'pair')
-  return dataclasses.replace(
-    design, **{name: getattr(design, name)[first] for name in rows}
-  )
-
-
 def run(settings: Settings) -> list[Searched]:
   """Search the hyper-parameters of all methods of a job.
 
@@ -122,89 +73,17 @@ def run(settings: Settings) -> list[Searched]:
       search, or the work directory is in use; raised before training.
   """
   folder = files.path(settings.workdir)
-  plans = [method_space(settings, one) for one in settings.unlearners]
   with store.hold_workdir(folder), progress.Progress() as bars:
-    job = open_search(settings, bars.line)
+    opened = opening.open_search(settings, bars.line)
+    job = opened.job
     for name, population in job.populations.items():
       layout = stages.stage_layout(job, f'train {name}')
       trainer = population_lib.Trainer(population.method, job.task, layout)
       stages.train(job, name, trainer, bars)
     return [
       _search_method(job, settings, one, space, bars)
-      for one, space in zip(settings.unlearners, plans, strict=True)
+      for one, space in zip(settings.unlearners, opened.spaces, strict=True)
     ]
-
-
-def open_search(settings: Settings, tell: Tell) -> job_lib.Job:
-  """Open the job of a search with its layout; trains nothing.
-
-  Raises:
-    ValueError: the sets are too small for the objectives.
-  """
-  job = job_lib.open_job(search_settings(settings), search_design)
-  if min(job.sizes.forget, job.sizes.val) < single_model.FOLDS:
-    raise ValueError(
-      f'the design has {job.sizes.forget} forgotten and {job.sizes.val} '
-      f'validation examples; a search needs {single_model.FOLDS} of each for '
-      'its population attack: change config.splits'
-    )
-  return planner.choose_plan(job, planned_work(job, settings), tell)
-
-
-def method_space(settings: Settings, one: Unlearner) -> spaces.Space:
-  """Return the space of one method of a job.
-
-  Raises:
-    ValueError: `config.search.space` or `.grid` does not fit the method.
-  """
-  method = methods.get(one.method)
-  classes = {
-    methods.get(other.method).name: methods.get(other.method).Hparams
-    for other in settings.unlearners
-  }
-  if settings.search_grid:
-    grid = spaces.for_method(
-      settings.search_grid, method.name, classes, 'config.search.grid'
-    )
-    return spaces.of_grid(method.Hparams, one.hparams, grid)
-  changes = spaces.for_method(
-    settings.search_space, method.name, classes, 'config.search.space'
-  )
-  return spaces.of_method(
-    method.Hparams,
-    one.hparams,
-    train_epochs=settings.train['num_epochs'],
-    changes=changes,
-    dead=settings.search.sampler == 'reference',
-  )
-
-
-def planned_work(job: job_lib.Job, settings: Settings) -> float:
-  """Return the work of a search in forward passes of one example.
-
-  Each trial counts as the middle of its space would.
-  """
-  search = settings.search
-  work = planner.training_work(planner.plan_steps(job))
-  for one in settings.unlearners:
-    method = methods.get(one.method)
-    most = spaces.most_epochs(settings.train['num_epochs'])
-    values = {**hp.defaults(method.Hparams), **one.hparams}
-    values = {
-      name: (1 + most) / 2
-      if isinstance(_declared(method.Hparams, name), hp.EpochBudget)
-      else value
-      for name, value in values.items()
-    }
-    trials = search.trials * search.initialisations
-    trials += search.finalists * search.judges
-    work += trials * job_lib.counted_cost(method, values, job.sizes)
-  return work
-
-
-def _declared(cls: type, name: str) -> Any:
-  fields = {field.name: field for field in hp.declared(cls)}
-  return hp.meta(fields[name])['search']
 
 
 def _search_method(
@@ -462,81 +341,3 @@ def settings_file(
     'versions': job_lib.versions(),
     'hardware': job_lib.hardware_facts(),
   }
-
-
-def plan_text(settings: Settings) -> str:
-  """Describe a search: trials, models, programs, time and disk.
-
-  Raises:
-    ValueError: the search cannot be made.
-  """
-  plans = [method_space(settings, one) for one in settings.unlearners]
-  lines: list[str] = []
-  job = open_search(settings, lines.append)
-  search = settings.search
-  count = search.initialisations + search.judges
-  trained = sum(step.missing for step in planner.plan_steps(job))
-  lines.append(
-    f'baselines      {count} original'
-    + (' and as many retrained models' if 'retrain' in job.populations else '')
-    + f', {trained} models still to train'
-  )
-  for one, space in zip(settings.unlearners, plans, strict=True):
-    lines += _plan_lines(settings, one, space)
-  work = planned_work(job, settings)
-  speed = planner.images_per_second(job)
-  lines.append(f'work           {work:.3g} forward passes of one image')
-  if speed:
-    lines.append(
-      f'time           about {planner.duration(work / (3 * speed))} at the '
-      f'{speed:,.0f} images/s measured on this machine, without compilation'
-    )
-  else:
-    lines.append(
-      'time           not known: python -m jaxmu.main --plan with the same '
-      'configuration measures the speed of this machine'
-    )
-  lines.append(
-    f'disk           {planner.bytes_to_write(planner.plan_steps(job)):,} bytes '
-    f'of models and a few kB per generation in {job.folder}'
-  )
-  return '\n'.join(lines)
-
-
-def _plan_lines(
-  settings: Settings, one: Unlearner, space: spaces.Space
-) -> list[str]:
-  search = settings.search
-  name = methods.get(one.method).name
-  per_study = search.trials
-  if settings.search_grid:
-    per_study = len(space.combinations())
-  trials = per_study * search.initialisations
-  judged = search.finalists * search.judges
-  return [
-    f'{name:<15}{trials} trials: {per_study} for each of '
-    f'{search.initialisations} initialisations, '
-    f'{"all of a grid" if settings.search_grid else search.sampler}; '
-    f'the best {search.finalists} judged on {search.judges} others: '
-    f'{trials + judged + search.judges} models, '
-    f'{programs(one, space)} programs',
-    *(f'{"":<15}  {n} in {_words(kind)}' for n, kind in space.searched.items()),
-  ]
-
-
-def programs(one: Unlearner, space: spaces.Space) -> int:
-  """Return how many programs a search compiles: one per static choice."""
-  count = 1
-  for field in hp.declared(methods.get(one.method).Hparams):
-    kind = space.searched.get(field.name)
-    if hp.is_static(field) and isinstance(kind, spaces.Categorical):
-      count *= len(kind.choices)
-  return count
-
-
-def _words(kind: Any) -> str:
-  if hasattr(kind, 'choices'):
-    return f'{list(kind.choices)}'
-  return f'[{kind.low:g}, {kind.high:g}]' + (
-    ', logarithmic' if kind.log else ''
-  )

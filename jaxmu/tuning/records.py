@@ -14,6 +14,7 @@ import csv
 import dataclasses
 import io
 import pathlib
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -125,7 +126,13 @@ def _append(path: pathlib.Path, rows: Sequence[TrialRow], space: Space) -> None:
       directions=[optuna.study.StudyDirection.MINIMIZE] * len(COMPONENTS),
       load_if_exists=True,
     )
-    study.set_metric_names(list(COMPONENTS))
+    with warnings.catch_warnings():
+      warnings.filterwarnings(
+        'ignore',
+        '.*set_metric_names is experimental',
+        optuna.exceptions.ExperimentalWarning,
+      )
+      study.set_metric_names(list(COMPONENTS))
     known = study.get_trials(deepcopy=False)
     for row, trial in zip(own, known, strict=False):
       if trial.user_attrs.get('setting') != dict(row.setting):

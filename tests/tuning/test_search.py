@@ -4,6 +4,7 @@ import csv
 import json
 import pathlib
 import shutil
+import types
 
 import jax
 import numpy as np
@@ -15,10 +16,10 @@ from jaxmu import methods, metrics, population
 from jaxmu.data import splits
 from jaxmu.metrics.interface import Evaluated
 from jaxmu.report import progress
+from jaxmu.study import execution, stages, store
 from jaxmu.study import job as job_lib
 from jaxmu.study import settings as settings_lib
-from jaxmu.study import stages
-from jaxmu.tuning import driver, objectives, trials
+from jaxmu.tuning import driver, objectives, opening, plan, records, trials
 from jaxmu.types import Split
 from tests.study import small_job
 
@@ -172,18 +173,110 @@ def test_a_grid_tries_all_combinations(folder):
 
 
 def test_the_plan_counts_trials_and_programs_and_trains_nothing(tmp_path):
-  text = driver.plan_text(
+  text = plan.text(
     _settings(tmp_path, space={'batch_size': (32, 64), 'momentum': 0.5})
   )
+  assert '3 original, 3 retrain; 6 still to train' in text
   assert '8 trials: 4 for each of 2 initialisations, random' in text
   assert '11 models, 2 programs' in text
   assert 'learning_rate in [1e-05, 0.1], logarithmic' in text
   assert 'batch_size in [32, 64]' in text and 'momentum' not in text
   assert not (tmp_path / 'store').exists()
   grid = {'learning_rate': (0.1, 0.2), 'batch_size': (16, 32, 64)}
-  text = driver.plan_text(_settings(tmp_path, grid=grid))
+  text = plan.text(_settings(tmp_path, grid=grid))
   assert '12 trials: 6 for each of 2 initialisations, all of a grid' in text
   assert '3 programs' in text
+  # No more finalists than trials; without judges the default alone is added.
+  text = plan.text(_settings(tmp_path, trials=1, finalists=9))
+  assert 'the best 2 judged on 1 others: 5 models, 1 program\n' in text
+  text = plan.text(_settings(tmp_path, judges=0))
+  assert 'the best value wins: 10 models' in text
+
+
+def test_the_plan_verifies_the_store_once(folder, monkeypatch):
+  read = []
+  missing = store.Shelf.missing
+  monkeypatch.setattr(
+    store.Shelf,
+    'missing',
+    lambda shelf, **options: (
+      read.append((shelf.stage, shelf.label)) or missing(shelf, **options)
+    ),
+  )
+  assert 'disk           0 bytes' in plan.text(_settings(folder))
+  assert read == [('models', 'original'), ('models', 'retrain')]
+
+
+def test_the_work_of_a_search_is_that_of_its_models(tmp_path):
+  def work(**search):
+    settings = _settings(tmp_path, **search)
+    opened = opening.open_search(settings, print)
+    return opened.job, opened.work - sum(s.work for s in opened.steps)
+
+  def cost(job, epochs):
+    """Fine-tuning passes over the retain set, three forwards an image."""
+    seen = job.sizes.retain + job.sizes.forget + job.sizes.val
+    return 3 * epochs * job.sizes.retain + seen
+
+  # Four trials on two initialisations; two finalists and the default on one.
+  job, sampled = work(space={'batch_size': 64, 'num_epochs': (1, 4)})
+  assert sampled == pytest.approx((8 + 3) * cost(job, 2.5))
+  job, of_grid = work(grid={'num_epochs': (1, 2, 9)})
+  each = [cost(job, epochs) for epochs in (1, 2, 9)]
+  assert of_grid == pytest.approx(2 * sum(each) + 3 * cost(job, 4))
+
+
+def test_the_plan_shows_the_speed_of_its_own_layout(tmp_path, monkeypatch):
+  known = execution.Measurements(
+    tuple(
+      execution.Measured(execution.Plan(*key), images, 1.0, None, 0)
+      for key, images in (((2, 1), 500.0), ((2, 4), 900.0))
+    ),
+    {},
+  )
+  cache = types.SimpleNamespace(read=lambda: known)
+  monkeypatch.setattr(stages, 'measurement_cache', lambda job: cache)
+  settings = _settings(tmp_path)
+  assert 'at 1,500 forward passes/s' in plan.text(settings)
+
+
+def test_generations_of_the_reference_cannot_be_changed(tmp_path):
+  for size in (0, 50):
+    opening.open_search(
+      _settings(tmp_path, sampler='reference', generation=size), print
+    )
+  wrong = _settings(tmp_path, sampler='reference', generation=25)
+  with pytest.raises(ValueError, match='search.generation = 25: .* at 0, or'):
+    driver.run(wrong)
+  assert not (tmp_path / 'store').exists()
+
+
+@pytest.mark.parametrize(
+  'search, words',
+  [
+    (
+      {
+        'grid': {
+          'learning_rate': np.linspace(0.1, 0.2, 101).tolist(),
+          'weight_decay': np.linspace(0.1, 0.2, 100).tolist(),
+        }
+      },
+      'grid has 10,100 combinations; give at most 10,000',
+    ),
+    ({'trials': 10_000, 'initialisations': 11}, '110,003 models .*at most 100'),
+    ({'finalists': 10_000, 'trials': 10_000, 'judges': 1000}, 'choose at most'),
+  ],
+)
+def test_searches_without_bounds_are_refused(tmp_path, search, words):
+  with pytest.raises(ValueError, match=words) as error:
+    opening.open_search(_settings(tmp_path, **search), print)
+  assert '\n' not in str(error.value)
+
+
+def test_optuna_warns_of_nothing(finished, tmp_path, recwarn):
+  _, found = finished
+  records.update_journal(tmp_path / 'journal', found.rows, found.space)
+  assert not [str(w.message) for w in recwarn]
 
 
 def test_what_cannot_be_searched_is_refused_before_training(tmp_path):
@@ -221,7 +314,7 @@ def test_outcomes_are_the_metrics_of_a_job(finished):
   folder, found = finished
   settings = _settings(folder)
   with progress.Progress() as bars:
-    job = driver.open_search(settings, bars.line)
+    job = opening.open_search(settings, bars.line).job
   predictor = population.Predictor(job.task, population.Layout(1, 1))
   trainer = population.Trainer(
     methods.get('ft'), job.task, population.Layout(1, 1)
@@ -270,18 +363,18 @@ def test_outcomes_are_the_metrics_of_a_job(finished):
 def test_a_search_shares_no_initialisation_with_its_job(finished):
   folder, _ = finished
   settings = _settings(folder)
-  searched = driver.search_settings(settings)
+  searched = opening.search_settings(settings)
   assert searched.seed != settings.seed
   assert searched.splits.seeds == 3
   audit = small_job.make(folder)
-  other = driver.search_settings(audit)
+  other = opening.search_settings(audit)
   assert other.splits.seed != audit.splits.seed
 
 
 def test_settings_at_which_a_method_is_inert_are_named(finished):
   folder, _ = finished
   with progress.Progress() as bars:
-    job = driver.open_search(_settings(folder), bars.line)
+    job = opening.open_search(_settings(folder), bars.line).job
   problem = driver.problem_shapes(job)
   salun = methods.get('salun')
   values = hp.defaults(salun.Hparams)
