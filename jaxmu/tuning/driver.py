@@ -11,6 +11,7 @@ the outcomes in the store.
 """
 
 import dataclasses
+import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ from jaxmu.tuning import (
   selection,
   spaces,
 )
+from jaxmu.tuning import pace as pace_lib
 from jaxmu.tuning.trials import Evaluator, Outcomes, Trial
 from jaxmu.types import Problem
 
@@ -56,7 +58,16 @@ class Searched(NamedTuple):
   judged: dict[str, float]
   space: spaces.Space
   programs: int
-  path: Any
+  path: pathlib.Path
+
+  def sentence(self) -> str:
+    """Return the result as one line."""
+    return (
+      f'{self.method}: norm {self.judged["chosen"]:.4f} of the chosen setting, '
+      f'{self.judged["default"]:.4f} of the default, '
+      f'{self.judged["original"]:.4f} of the original models; written to '
+      f'{self.path}'
+    )
 
 
 def run(settings: Settings) -> list[Searched]:
@@ -73,17 +84,30 @@ def run(settings: Settings) -> list[Searched]:
       search, or the work directory is in use; raised before training.
   """
   folder = files.path(settings.workdir)
-  with store.hold_workdir(folder), progress.Progress() as bars:
+  with (
+    store.hold_workdir(folder),
+    progress.Progress(interval=pace_lib.INTERVAL) as bars,
+  ):
     opened = opening.open_search(settings, bars.line)
     job = opened.job
     for name, population in job.populations.items():
       layout = stages.stage_layout(job, f'train {name}')
       trainer = population_lib.Trainer(population.method, job.task, layout)
       stages.train(job, name, trainer, bars)
-    return [
-      _search_method(job, settings, one, space, bars)
+    named = {
+      methods.get(one.method).name: (one, space)
       for one, space in zip(settings.unlearners, opened.spaces, strict=True)
-    ]
+    }
+    sizes = {
+      name: opening.budget(settings, space).models
+      for name, (_, space) in named.items()
+    }
+    pace, found = pace_lib.Pace(bars, sizes), []
+    for name, (one, space) in named.items():
+      with pace.method(name):
+        found.append(_search_method(job, settings, one, space, bars, pace))
+      bars.line(found[-1].sentence())
+    return found
 
 
 def _search_method(
@@ -92,10 +116,11 @@ def _search_method(
   one: Unlearner,
   space: spaces.Space,
   bars: progress.Progress,
+  pace: pace_lib.Pace,
 ) -> Searched:
   search = settings.search
   evaluator = Evaluator(job, one.method, bars)
-  judge = _Judge(evaluator, search.objective)
+  judge = _Judge(evaluator, search.objective, pace)
   name = evaluator.method.name
   folder = tuned.folder(job.folder, name)
 
@@ -107,31 +132,49 @@ def _search_method(
   rows: list[records.TrialRow] = []
   for proposed in _generations(settings, space):
     trials = [Trial(a.setting, study) for study, a in proposed.asked]
-    title = f'search {name} {proposed.number + 1}/{proposed.total}'
-    outcomes = evaluator.evaluate(trials, title)
-    values = judge.values(trials, outcomes)
-    proposed.tell(values)
     why = [inert(problem, evaluator.method, trial.setting) for trial in trials]
+    outcomes, values = judge.evaluate(trials, [not reason for reason in why])
+    proposed.tell(values)
     rows += _rows(name, proposed, trials, outcomes, values, why)
     keep(rows)
-    best = min((row.norm for row in rows if row.usable), default=np.inf)
-    bars.line(f'{name}: best norm {best:.4f} after {len(rows)} trials')
-  return _choose(job, settings, one, space, judge, rows, bars)
+  return _choose(job, settings, one, space, judge, rows)
 
 
 class _Judge:
-  """Turns outcomes into objectives."""
+  """Evaluates trials and turns outcomes into objectives."""
 
-  def __init__(self, evaluator: Evaluator, objective: str):
-    self.evaluator = evaluator
+  def __init__(self, evaluator: Evaluator, objective: str, pace: pace_lib.Pace):
+    self.evaluator, self._pace = evaluator, pace
     self.originals = evaluator.originals()
     self.retrained = None
     if objective == 'reference':
       self.retrained = evaluator.retrained()
 
-  def values(self, trials: Sequence[Trial], outcomes: Outcomes) -> np.ndarray:
-    """Return the objectives of trials, f64[T, 4]."""
-    return self._values(outcomes, np.array([t.initialisation for t in trials]))
+  def evaluate(
+    self, trials: Sequence[Trial], usable: Sequence[bool] | None = None
+  ) -> tuple[Outcomes, np.ndarray]:
+    """Return the outcomes and the objectives of trials, f64[T, 4].
+
+    Args:
+      trials: the trials.
+      usable: which settings may win, for the best norm that is shown; None for
+        trials that are judged again.
+    """
+    where = np.array([trial.initialisation for trial in trials])
+
+    def on_shard(shard: np.ndarray, outcomes: Outcomes | None) -> None:
+      best = np.inf
+      if outcomes is not None and usable is not None:
+        norms = objectives.norm(self._values(outcomes, where[shard]))
+        best = min(norms[np.array(usable)[shard]], default=np.inf)
+      self._pace.advance(len(shard), stored=outcomes is None, best=best)
+
+    outcomes = self.evaluator.evaluate(trials, on_shard)
+    values = self._values(outcomes, where)
+    if usable is not None:
+      norms = objectives.norm(values)[np.array(usable)]
+      self._pace.advance(0, stored=True, best=min(norms, default=np.inf))
+    return outcomes, values
 
   def untouched(self, initialisations: Sequence[int]) -> float:
     """Return the mean norm of the unchanged originals."""
@@ -144,9 +187,8 @@ class _Judge:
   ) -> np.ndarray:
     """Return the mean norm of settings over initialisations, f64[S]."""
     trials = [Trial(s, i) for s in chosen for i in initialisations]
-    title = f'judge {self.evaluator.method.name}'
-    outcomes = self.evaluator.evaluate(trials, title)
-    norms = objectives.norm(self.values(trials, outcomes))
+    _, values = self.evaluate(trials)
+    norms = objectives.norm(values)
     return norms.reshape(len(chosen), len(initialisations)).mean(axis=1)
 
   def _values(self, outcomes: Outcomes, where: np.ndarray) -> np.ndarray:
@@ -159,13 +201,12 @@ class _Proposed(NamedTuple):
   """The trials that are evaluated together.
 
   Attributes:
-    number, total: of the generation.
+    number: of the generation.
     asked: study and trial of each.
     studies: which are told the values; none for a grid.
   """
 
   number: int
-  total: int
   asked: list[tuple[int, samplers.Asked]]
   studies: list[samplers.Replay]
 
@@ -184,7 +225,7 @@ def _generations(settings: Settings, space: spaces.Space):
     grid = enumerate(space.combinations())
     every = [samplers.Asked(number, setting) for number, setting in grid]
     asked = [(k, one) for k in range(count) for one in every]
-    yield _Proposed(0, 1, asked, [])
+    yield _Proposed(0, asked, [])
     return
   studies = [
     samplers.Replay(search.sampler, search.seed + k, space, _pruned(settings))
@@ -193,7 +234,7 @@ def _generations(settings: Settings, space: spaces.Space):
   sizes = samplers.generations(search.trials, generation_size(settings))
   for number, size in enumerate(sizes):
     asked = [(k, one) for k in range(count) for one in studies[k].ask(size)]
-    yield _Proposed(number, len(sizes), asked, studies)
+    yield _Proposed(number, asked, studies)
 
 
 def generation_size(settings: Settings) -> int:
@@ -261,7 +302,6 @@ def _choose(
   space: spaces.Space,
   judge: _Judge,
   rows: list[records.TrialRow],
-  bars: progress.Progress,
 ) -> Searched:
   search, method = settings.search, judge.evaluator.method
   norms = np.array([row.norm for row in rows])
@@ -292,11 +332,6 @@ def _choose(
   folder = tuned.folder(job.folder, method.name)
   path = tuned.write(folder / tuned.NAME, content)
   page.write(folder, rows, choice, space, judged, content)
-  bars.line(
-    f'{method.name}: norm {choice.norm:.4f} of the chosen setting, '
-    f'{judged["default"]:.4f} of the default, {judged["original"]:.4f} of the '
-    f'original models; written to {path}'
-  )
   return Searched(
     method.name,
     rows,

@@ -12,7 +12,7 @@ not on its number: all settings are compared on the same noise.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -69,7 +69,7 @@ class Evaluator:
     job: opened, with trained originals and retrained models; one member per
       initialisation.
     method: by name or as a plug-in.
-    bars: where to show progress.
+    bars: where to say that memory ran out.
   """
 
   def __init__(self, job: job_lib.Job, method: str, bars: progress.Progress):
@@ -118,12 +118,17 @@ class Evaluator:
       stages.read_models(self._job, population, everyone)
     )
 
-  def evaluate(self, trials: Sequence[Trial], title: str) -> Outcomes:
+  def evaluate(
+    self,
+    trials: Sequence[Trial],
+    on_shard: Callable[[np.ndarray, Outcomes | None], None],
+  ) -> Outcomes:
     """Train and measure trials, or read what is stored of them.
 
     Args:
       trials: the trials, in any order.
-      title: of the progress bar.
+      on_shard: called with the positions of each shard, and with its outcomes
+        if it was trained now.
 
     Returns:
       Their outcomes in the same order.
@@ -144,15 +149,15 @@ class Evaluator:
       names,
     )
     missing = shelf.missing(verify=self._job.settings.run.verify)
-    count = sum(len(order[n]) for n in missing)
-    with self._bars.stage(title, count, unit='trials') as stage:
-      for number in missing:
-        shard = order[number]
-        outcomes = self._shard(
-          [hparams[t] for t in shard], [trials[t].initialisation for t in shard]
-        )
-        shelf.save(number, arrays=outcomes._asdict())
-        stage.advance(len(shard))
+    for number in sorted({*range(shelf.size)} - {*missing}):
+      on_shard(order[number], None)
+    for number in missing:
+      shard = order[number]
+      outcomes = self._shard(
+        [hparams[t] for t in shard], [trials[t].initialisation for t in shard]
+      )
+      shelf.save(number, arrays=outcomes._asdict())
+      on_shard(shard, outcomes)
     position = np.argsort(np.concatenate(order))
     return Outcomes(*(shelf.arrays(f)[position] for f in Outcomes._fields))
 

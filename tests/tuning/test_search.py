@@ -402,3 +402,13 @@ def test_shards_hold_equal_statics_and_the_longest_first():
     epochs=np.array([1, 5, 3, 2, 4]), groups=[[0, 2, 4], [1, 3]], size=2
   )
   assert [shard.tolist() for shard in order] == [[4, 2], [0], [1, 3]]
+
+
+def test_a_search_prints_few_lines(tmp_path, capsys):
+  """One more for each trained kind of model, however many trials there are."""
+  driver.run(_settings(tmp_path, trials=4, generation=1))
+  lines = capsys.readouterr().out.splitlines()
+  (begin, end, chosen) = [line for line in lines if 'train ' not in line]
+  assert begin == 'search ft: 0 of 11 trials'
+  assert end.startswith('search ft: 11 trials in ')
+  assert chosen.startswith('ft: norm ') and 'settings.json' in chosen
