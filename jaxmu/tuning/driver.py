@@ -90,6 +90,7 @@ def run(settings: Settings) -> list[Searched]:
   ):
     opened = opening.open_search(settings, bars.line)
     job = opened.job
+    records.recover_journal(folder / 'search' / records.JOURNAL)
     for name, population in job.populations.items():
       layout = stages.stage_layout(job, f'train {name}')
       trainer = population_lib.Trainer(population.method, job.task, layout)

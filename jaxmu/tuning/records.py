@@ -93,6 +93,20 @@ def write_csv(path: files.Path, rows: Sequence[TrialRow]) -> pathlib.Path:
   return files.write_text(path, text.getvalue())
 
 
+def recover_journal(path: pathlib.Path) -> None:
+  """Remove what a killed search left of a journal: half a line, and a lock.
+
+  Optuna would wait for the lock, in a relative folder forever. Only one process
+  at a time writes a journal, the one that holds the work directory.
+  """
+  path.with_name(f'{path.name}.lock').unlink(missing_ok=True)
+  if path.exists():
+    content = path.read_bytes()
+    end = content.rfind(b'\n') + 1
+    if end != len(content):
+      files.write_bytes(path, content[:end])
+
+
 def update_journal(
   path: pathlib.Path, rows: Sequence[TrialRow], space: Space
 ) -> None:
@@ -113,7 +127,6 @@ def update_journal(
 
 
 def _append(path: pathlib.Path, rows: Sequence[TrialRow], space: Space) -> None:
-  _drop_partial_line(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   storage = optuna.storages.JournalStorage(
     journal.JournalFileBackend(str(path))
@@ -126,20 +139,28 @@ def _append(path: pathlib.Path, rows: Sequence[TrialRow], space: Space) -> None:
       directions=[optuna.study.StudyDirection.MINIMIZE] * len(COMPONENTS),
       load_if_exists=True,
     )
-    with warnings.catch_warnings():
-      warnings.filterwarnings(
-        'ignore',
-        '.*set_metric_names is experimental',
-        optuna.exceptions.ExperimentalWarning,
-      )
-      study.set_metric_names(list(COMPONENTS))
+    if study.metric_names != list(COMPONENTS):
+      _name_metrics(study)
     known = study.get_trials(deepcopy=False)
     for row, trial in zip(own, known, strict=False):
-      if trial.user_attrs.get('setting') != dict(row.setting):
+      if (trial.user_attrs.get('setting'), trial.values) != (
+        dict(row.setting),
+        list(row.objectives),
+      ):
         optuna.delete_study(study_name=study.study_name, storage=storage)
         return _append(path, rows, space)
     study.add_trials([_frozen(row, space) for row in own[len(known) :]])
   return None
+
+
+def _name_metrics(study: optuna.Study) -> None:
+  with warnings.catch_warnings():
+    warnings.filterwarnings(
+      'ignore',
+      '.*set_metric_names is experimental',
+      optuna.exceptions.ExperimentalWarning,
+    )
+    study.set_metric_names(list(COMPONENTS))
 
 
 def _frozen(row: TrialRow, space: Space) -> optuna.trial.FrozenTrial:
@@ -155,12 +176,3 @@ def _frozen(row: TrialRow, space: Space) -> optuna.trial.FrozenTrial:
       'generation': row.generation,
     },
   )
-
-
-def _drop_partial_line(path: pathlib.Path) -> None:
-  """Remove a last line that a killed process did not finish."""
-  if path.exists():
-    content = path.read_bytes()
-    end = content.rfind(b'\n') + 1
-    if end != len(content):
-      files.write_bytes(path, content[:end])

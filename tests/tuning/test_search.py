@@ -22,41 +22,17 @@ from jaxmu.study import settings as settings_lib
 from jaxmu.tuning import driver, objectives, opening, plan, records, trials
 from jaxmu.types import Split
 from tests.study import small_job
+from tests.tuning import small_search
 
 pytestmark = pytest.mark.xdist_group('search')
 
 RATES = (1e-3, 1e-2, 1e-1, 1e30)
 
 
-def _config(folder: pathlib.Path, **changes):
-  config = small_job.config(folder, **changes).to_dict()
-  config['splits'].update(design='main', pool=0, num_splits=1, forget_sets=1)
-  config['unlearn'] = {
-    'method': 'ft',
-    'hparams': {**hp.defaults(methods.get('ft').Hparams), 'num_epochs': 1},
-  }
-  config['search'] = {
-    'trials': 4,
-    'initialisations': 2,
-    'sampler': 'random',
-    'judges': 1,
-    'finalists': 2,
-    'space': {'batch_size': 64, 'num_epochs': (1, 2)},
-    'grid': {},
-  }
-  return config
-
-
-def _settings(folder: pathlib.Path, **search) -> settings_lib.Settings:
-  config = _config(folder)
-  config['search'] |= search
-  return settings_lib.from_config(config)
-
-
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):
   folder = tmp_path_factory.mktemp('search')
-  (found,) = driver.run(_settings(folder))
+  (found,) = driver.run(small_search.settings(folder))
   return folder, found
 
 
@@ -103,30 +79,30 @@ def test_optuna_opens_the_same_trials(finished):
 
 def test_the_chosen_setting_is_read_by_a_job(finished):
   folder, found = finished
-  config = _config(folder)
+  config = small_search.config(folder)
   config['unlearn']['hparams'] = 'tuned'
-  (one,) = settings_lib.from_config(config).unlearners
+  (one,) = settings_lib.fromsmall_search.config(config).unlearners
   assert one.hparams == found.choice.setting
   config['unlearn']['hparams'] = str(found.path)
-  (one,) = settings_lib.from_config(config).unlearners
+  (one,) = settings_lib.fromsmall_search.config(config).unlearners
   assert one.hparams == found.choice.setting
 
 
 def test_tuned_settings_of_something_else_are_refused(finished, tmp_path):
   folder, found = finished
-  config = _config(folder)
+  config = small_search.config(folder)
   config['unlearn']['hparams'] = 'tuned'
   config['workdir'] = str(tmp_path)
   with pytest.raises(ValueError, match='there are no tuned settings of ft'):
-    settings_lib.from_config(config)
+    settings_lib.fromsmall_search.config(config)
   config['unlearn'] = {'method': 'ct', 'hparams': str(found.path)}
   with pytest.raises(ValueError, match='holds settings of ft'):
-    settings_lib.from_config(config)
+    settings_lib.fromsmall_search.config(config)
   other = json.loads(found.path.read_text())
   (tmp_path / 'other.json').write_text(json.dumps({**other, 'data': 'mnist'}))
   config['unlearn'] = {'method': 'ft', 'hparams': f'{tmp_path}/other.json'}
   with pytest.raises(ValueError, match='holds settings for tiny on mnist'):
-    settings_lib.from_config(config)
+    settings_lib.fromsmall_search.config(config)
 
 
 def test_an_interrupted_search_continues_with_the_same_trials(folder):
@@ -136,7 +112,7 @@ def test_an_interrupted_search_continues_with_the_same_trials(folder):
   shutil.rmtree(shards[-1])
   stamps = {path: path.stat().st_mtime_ns for path in shards[:-1]}
   (folder / 'search' / 'optuna.journal').write_text('{"damaged')
-  driver.run(_settings(folder))
+  driver.run(small_search.settings(folder))
   assert {path: path.stat().st_mtime_ns for path in shards[:-1]} == stamps
 
   def without_seconds(text):
@@ -150,7 +126,7 @@ def test_an_interrupted_search_continues_with_the_same_trials(folder):
 
 def test_more_trials_keep_those_that_are_there(folder):
   before = {p.name for p in (folder / 'store' / 'search').iterdir()}
-  (found,) = driver.run(_settings(folder, trials=29))
+  (found,) = driver.run(small_search.settings(folder, trials=29))
   assert len(found.rows) == 58
   assert found.rows[0].number == 0
   after = {p.name for p in (folder / 'store' / 'search').iterdir()}
@@ -159,7 +135,7 @@ def test_more_trials_keep_those_that_are_there(folder):
 
 def test_a_grid_tries_all_combinations(folder):
   grid = {'learning_rate': RATES, 'num_epochs': (1, 2)}
-  (found,) = driver.run(_settings(folder, grid=grid))
+  (found,) = driver.run(small_search.settings(folder, grid=grid))
   assert len(found.rows) == 2 * 8
   tried = {
     (r.setting['learning_rate'], r.setting['num_epochs']) for r in found.rows
@@ -174,7 +150,9 @@ def test_a_grid_tries_all_combinations(folder):
 
 def test_the_plan_counts_trials_and_programs_and_trains_nothing(tmp_path):
   text = plan.text(
-    _settings(tmp_path, space={'batch_size': (32, 64), 'momentum': 0.5})
+    small_search.settings(
+      tmp_path, space={'batch_size': (32, 64), 'momentum': 0.5}
+    )
   )
   assert '3 original, 3 retrain; 6 still to train' in text
   assert '8 trials: 4 for each of 2 initialisations, random' in text
@@ -183,13 +161,13 @@ def test_the_plan_counts_trials_and_programs_and_trains_nothing(tmp_path):
   assert 'batch_size in [32, 64]' in text and 'momentum' not in text
   assert not (tmp_path / 'store').exists()
   grid = {'learning_rate': (0.1, 0.2), 'batch_size': (16, 32, 64)}
-  text = plan.text(_settings(tmp_path, grid=grid))
+  text = plan.text(small_search.settings(tmp_path, grid=grid))
   assert '12 trials: 6 for each of 2 initialisations, all of a grid' in text
   assert '3 programs' in text
   # No more finalists than trials; without judges the default alone is added.
-  text = plan.text(_settings(tmp_path, trials=1, finalists=9))
+  text = plan.text(small_search.settings(tmp_path, trials=1, finalists=9))
   assert 'the best 2 judged on 1 others: 5 models, 1 program\n' in text
-  text = plan.text(_settings(tmp_path, judges=0))
+  text = plan.text(small_search.settings(tmp_path, judges=0))
   assert 'the best value wins: 10 models' in text
 
 
@@ -203,13 +181,13 @@ def test_the_plan_verifies_the_store_once(folder, monkeypatch):
       read.append((shelf.stage, shelf.label)) or missing(shelf, **options)
     ),
   )
-  assert 'disk           0 bytes' in plan.text(_settings(folder))
+  assert 'disk           0 bytes' in plan.text(small_search.settings(folder))
   assert read == [('models', 'original'), ('models', 'retrain')]
 
 
 def test_the_work_of_a_search_is_that_of_its_models(tmp_path):
   def work(**search):
-    settings = _settings(tmp_path, **search)
+    settings = small_search.settings(tmp_path, **search)
     opened = opening.open_search(settings, print)
     return opened.job, opened.work - sum(s.work for s in opened.steps)
 
@@ -236,16 +214,17 @@ def test_the_plan_shows_the_speed_of_its_own_layout(tmp_path, monkeypatch):
   )
   cache = types.SimpleNamespace(read=lambda: known)
   monkeypatch.setattr(stages, 'measurement_cache', lambda job: cache)
-  settings = _settings(tmp_path)
+  settings = small_search.settings(tmp_path)
   assert 'at 1,500 forward passes/s' in plan.text(settings)
 
 
 def test_generations_of_the_reference_cannot_be_changed(tmp_path):
   for size in (0, 50):
     opening.open_search(
-      _settings(tmp_path, sampler='reference', generation=size), print
+      small_search.settings(tmp_path, sampler='reference', generation=size),
+      print,
     )
-  wrong = _settings(tmp_path, sampler='reference', generation=25)
+  wrong = small_search.settings(tmp_path, sampler='reference', generation=25)
   with pytest.raises(ValueError, match='search.generation = 25: .* at 0, or'):
     driver.run(wrong)
   assert not (tmp_path / 'store').exists()
@@ -269,7 +248,7 @@ def test_generations_of_the_reference_cannot_be_changed(tmp_path):
 )
 def test_searches_without_bounds_are_refused(tmp_path, search, words):
   with pytest.raises(ValueError, match=words) as error:
-    opening.open_search(_settings(tmp_path, **search), print)
+    opening.open_search(small_search.settings(tmp_path, **search), print)
   assert '\n' not in str(error.value)
 
 
@@ -280,15 +259,15 @@ def test_optuna_warns_of_nothing(finished, tmp_path, recwarn):
 
 
 def test_what_cannot_be_searched_is_refused_before_training(tmp_path):
-  config = _config(tmp_path)
+  config = small_search.config(tmp_path)
   config['compare'] = {'ct': {}}
   config['search']['space'] = {'learnign_rate': 0.1}
   with pytest.raises(ValueError, match="unknown; did you mean 'learning_rate'"):
-    driver.run(settings_lib.from_config(config))
-  config = _config(tmp_path)
+    driver.run(settings_lib.fromsmall_search.config(config))
+  config = small_search.config(tmp_path)
   config['splits']['forget_fraction'] = 0.005
   with pytest.raises(ValueError, match='forgotten and .* needs 10 of each'):
-    driver.run(settings_lib.from_config(config))
+    driver.run(settings_lib.fromsmall_search.config(config))
   assert not (tmp_path / 'store').exists()
 
 
@@ -304,7 +283,9 @@ def test_outputs_that_are_not_finite_count_as_failed():
 
 
 def test_without_retrained_models(tmp_path):
-  (found,) = driver.run(_settings(tmp_path, objective='no_oracle', trials=2))
+  (found,) = driver.run(
+    small_search.settings(tmp_path, objective='no_oracle', trials=2)
+  )
   assert not list((tmp_path / 'store' / 'models').glob('retrain-*'))
   assert np.isfinite(found.choice.norm)
 
@@ -312,7 +293,7 @@ def test_without_retrained_models(tmp_path):
 def test_outcomes_are_the_metrics_of_a_job(finished):
   """Each trial, trained alone and measured by the metrics of a report."""
   folder, found = finished
-  settings = _settings(folder)
+  settings = small_search.settings(folder)
   with progress.Progress() as bars:
     job = opening.open_search(settings, bars.line).job
   predictor = population.Predictor(job.task, population.Layout(1, 1))
@@ -329,7 +310,7 @@ def test_outcomes_are_the_metrics_of_a_job(finished):
     place = np.array([row.initialisation])
     members = stages.select_members(everyone, place)
     trained = trainer.run(
-      [hp.from_config(methods.get('ft').Hparams, row.setting)],
+      [hp.fromsmall_search.config(methods.get('ft').Hparams, row.setting)],
       job_lib.draw_keys(job.root, 'ft', members, False),
       job_lib.index_sets(job.design, members),
       jax.tree.map(lambda x, p=place: x[p], originals),
@@ -362,19 +343,19 @@ def test_outcomes_are_the_metrics_of_a_job(finished):
 
 def test_a_search_shares_no_initialisation_with_its_job(finished):
   folder, _ = finished
-  settings = _settings(folder)
-  searched = opening.search_settings(settings)
+  settings = small_search.settings(folder)
+  searched = opening.searchsmall_search.settings(settings)
   assert searched.seed != settings.seed
   assert searched.splits.seeds == 3
   audit = small_job.make(folder)
-  other = opening.search_settings(audit)
+  other = opening.searchsmall_search.settings(audit)
   assert other.splits.seed != audit.splits.seed
 
 
 def test_settings_at_which_a_method_is_inert_are_named(finished):
   folder, _ = finished
   with progress.Progress() as bars:
-    job = opening.open_search(_settings(folder), bars.line).job
+    job = opening.open_search(small_search.settings(folder), bars.line).job
   problem = driver.problem_shapes(job)
   salun = methods.get('salun')
   values = hp.defaults(salun.Hparams)
@@ -406,7 +387,7 @@ def test_shards_hold_equal_statics_and_the_longest_first():
 
 def test_a_search_prints_few_lines(tmp_path, capsys):
   """One more for each trained kind of model, however many trials there are."""
-  driver.run(_settings(tmp_path, trials=4, generation=1))
+  driver.run(small_search.settings(tmp_path, trials=4, generation=1))
   lines = capsys.readouterr().out.splitlines()
   (begin, end, chosen) = [line for line in lines if 'train ' not in line]
   assert begin == 'search ft: 0 of 11 trials'
