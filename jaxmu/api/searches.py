@@ -24,19 +24,70 @@ class SearchResult(printing.Tabular):
   """The search of one method; made by `search`.
 
   Attributes:
-    method: its name.
-    setting: the chosen hyper-parameters, all of them.
-    norms: mean norm of the objectives of the chosen setting, of the default and
-      of the original models.
-    trials: every trial, see `jaxmu.tuning.records.TrialRow`.
-    folder: `trials.csv`, `settings.json` and the report.
+    searched: everything that was found, see `jaxmu.tuning.driver.Searched`.
   """
 
-  method: str
-  setting: Mapping[str, Any]
-  norms: Mapping[str, float]
-  trials: Sequence[Any]
-  folder: pathlib.Path
+  searched: Any
+
+  @property
+  def method(self) -> str:
+    """The name of the method."""
+    return self.searched.method
+
+  @property
+  def setting(self) -> Mapping[str, Any]:
+    """The chosen hyper-parameters, all of them."""
+    return self.searched.choice.setting
+
+  @property
+  def norms(self) -> Mapping[str, float]:
+    """Mean norms of the chosen setting, the default and the originals."""
+    return self.searched.judged
+
+  @property
+  def trials(self) -> Sequence[Any]:
+    """Every trial, see `jaxmu.tuning.records.TrialRow`."""
+    return self.searched.rows
+
+  @property
+  def folder(self) -> pathlib.Path:
+    """Where `trials.csv`, `settings.json` and the report are."""
+    return self.searched.folder
+
+  def plot(self, what: str = 'history') -> Any:
+    """Draw a picture; a `matplotlib.figure.Figure`.
+
+    Args:
+      what: 'history' (norms of all trials, and the best so far), 'front' (pairs
+        of objectives), 'parallel' (hyper-parameters) or 'importances'.
+
+    Raises:
+      ValueError: there is no such picture, or too few trials for it.
+    """
+    from jaxmu.tuning import page
+
+    one = self.searched
+    there = page.drawings(one.rows, one.choice, one.space, one.judged)
+    if what not in there:
+      raise ValueError(
+        f'no picture {what!r} of this search; there are: {", ".join(there)}'
+      )
+    return there[what]()
+
+  def save(self, path: str | os.PathLike) -> pathlib.Path:
+    """Write trials.csv, settings.json, report.html and plots to a folder.
+
+    A job reads the settings as `unlearn={'hparams': 'FOLDER/settings.json'}`.
+
+    Args:
+      path: folder to write; made if it does not exist.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    folder = files.path(path)
+    self.searched.write(folder)
+    return folder
 
   def columns(self) -> dict[str, list[Any]]:
     """Return one line per trial, the smallest norm first."""
@@ -131,10 +182,4 @@ def search(
   setup_lib.set_up_devices()
   with jobs.compile_cache(files.path(settings.workdir)):
     (found,) = driver.run(settings)
-  return SearchResult(
-    found.method,
-    found.choice.setting,
-    found.judged,
-    found.rows,
-    found.path.parent,
-  )
+  return SearchResult(found)

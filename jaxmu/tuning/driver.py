@@ -49,7 +49,8 @@ class Searched(NamedTuple):
       the unchanged originals, by name; see `selection`.
     space: what was searched.
     programs: training programs compiled in this process.
-    path: the settings file.
+    content: of the settings file.
+    folder: where its files are.
   """
 
   method: str
@@ -58,7 +59,21 @@ class Searched(NamedTuple):
   judged: dict[str, float]
   space: spaces.Space
   programs: int
-  path: pathlib.Path
+  content: dict[str, Any]
+  folder: pathlib.Path
+
+  @property
+  def path(self) -> pathlib.Path:
+    """The settings file."""
+    return self.folder / tuned.NAME
+
+  def write(self, folder: pathlib.Path) -> None:
+    """Write the trials, the settings file, the report and its pictures."""
+    records.write_csv(folder / records.TABLE, self.rows)
+    tuned.write(folder / tuned.NAME, self.content)
+    page.write(
+      *(folder, self.rows, self.choice, self.space, self.judged, self.content)
+    )
 
   def sentence(self) -> str:
     """Return the result as one line."""
@@ -126,7 +141,7 @@ def _search_method(
   folder = tuned.folder(job.folder, name)
 
   def keep(rows: Sequence[records.TrialRow]) -> None:
-    records.write_csv(folder / 'trials.csv', rows)
+    records.write_csv(folder / records.TABLE, rows)
     records.update_journal(folder.parent / records.JOURNAL, rows, space)
 
   problem = problem_shapes(job)
@@ -330,18 +345,18 @@ def _choose(
     'original': judge.untouched(everyone),
   }
   content = settings_file(job, settings, one, choice, judged, rows)
-  folder = tuned.folder(job.folder, method.name)
-  path = tuned.write(folder / tuned.NAME, content)
-  page.write(folder, rows, choice, space, judged, content)
-  return Searched(
+  found = Searched(
     method.name,
     rows,
     choice,
     judged,
     space,
     judge.evaluator.programs,
-    path,
+    content,
+    tuned.folder(job.folder, method.name),
   )
+  found.write(found.folder)
+  return found
 
 
 def settings_file(

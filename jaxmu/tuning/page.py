@@ -3,7 +3,7 @@
 import collections
 import functools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,21 @@ def draw(
   problems: list[str],
 ) -> list[html.Picture]:
   """Return the pictures; one that cannot be drawn becomes a problem."""
+  functions = drawings(rows, choice, space, norms)
+  return [
+    picture
+    for name, function in functions.items()
+    for picture in html.draw(f'search_{name}', function, problems)
+  ]
+
+
+def drawings(
+  rows: Sequence[records.TrialRow],
+  choice: selection.Choice,
+  space: Space,
+  norms: Mapping[str, float],
+) -> dict[str, Callable[[], plots.Figure]]:
+  """Return a function for each picture that the trials allow, by name."""
   fine = [t for t, row in enumerate(rows) if not row.failed]
   by_study = {
     f'initialisation {k}': np.array(
@@ -87,27 +102,21 @@ def draw(
   chosen = fine.index(choice.trial) if choice.trial in fine else -1
   axes = _axes([rows[t] for t in fine])
   finite = np.array([rows[t].norm for t in fine])
-  drawings: dict[str, Any] = {
-    'search_history': lambda: plots.history(by_study, references)
+  functions: dict[str, Callable[[], plots.Figure]] = {
+    'history': lambda: plots.history(by_study, references)
   }
   if len(fine) > 1:
-    drawings['search_front'] = functools.partial(
+    functions['front'] = functools.partial(
       plots.front, values, [_NAMES[c] for c in objectives.COMPONENTS], chosen
     )
   if len(fine) > 1 and axes:
-    drawings['search_parallel'] = functools.partial(
+    functions['parallel'] = functools.partial(
       plots.parallel, axes, finite, [n for n in axes if _is_log(space, n)]
     )
     shares = importances([rows[t] for t in fine], space)
     if shares:
-      drawings['search_importances'] = functools.partial(
-        plots.importances, shares
-      )
-  return [
-    picture
-    for name, function in drawings.items()
-    for picture in html.draw(name, function, problems)
-  ]
+      functions['importances'] = functools.partial(plots.importances, shares)
+  return functions
 
 
 def importances(

@@ -27,6 +27,7 @@ from jaxmu.tuning.objectives import COMPONENTS
 from jaxmu.tuning.spaces import Space
 
 JOURNAL = 'optuna.journal'
+TABLE = 'trials.csv'
 
 
 @dataclasses.dataclass(frozen=True)

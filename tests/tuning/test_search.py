@@ -13,6 +13,7 @@ import pytest
 
 from jaxmu import hparams as hp
 from jaxmu import methods, metrics, population
+from jaxmu.api import searches
 from jaxmu.data import splits
 from jaxmu.metrics.interface import Evaluated
 from jaxmu.report import progress
@@ -81,10 +82,10 @@ def test_the_chosen_setting_is_read_by_a_job(finished):
   folder, found = finished
   config = small_search.config(folder)
   config['unlearn']['hparams'] = 'tuned'
-  (one,) = settings_lib.fromsmall_search.config(config).unlearners
+  (one,) = settings_lib.from_config(config).unlearners
   assert one.hparams == found.choice.setting
   config['unlearn']['hparams'] = str(found.path)
-  (one,) = settings_lib.fromsmall_search.config(config).unlearners
+  (one,) = settings_lib.from_config(config).unlearners
   assert one.hparams == found.choice.setting
 
 
@@ -94,15 +95,15 @@ def test_tuned_settings_of_something_else_are_refused(finished, tmp_path):
   config['unlearn']['hparams'] = 'tuned'
   config['workdir'] = str(tmp_path)
   with pytest.raises(ValueError, match='there are no tuned settings of ft'):
-    settings_lib.fromsmall_search.config(config)
+    settings_lib.from_config(config)
   config['unlearn'] = {'method': 'ct', 'hparams': str(found.path)}
   with pytest.raises(ValueError, match='holds settings of ft'):
-    settings_lib.fromsmall_search.config(config)
+    settings_lib.from_config(config)
   other = json.loads(found.path.read_text())
   (tmp_path / 'other.json').write_text(json.dumps({**other, 'data': 'mnist'}))
   config['unlearn'] = {'method': 'ft', 'hparams': f'{tmp_path}/other.json'}
   with pytest.raises(ValueError, match='holds settings for tiny on mnist'):
-    settings_lib.fromsmall_search.config(config)
+    settings_lib.from_config(config)
 
 
 def test_an_interrupted_search_continues_with_the_same_trials(folder):
@@ -263,11 +264,11 @@ def test_what_cannot_be_searched_is_refused_before_training(tmp_path):
   config['compare'] = {'ct': {}}
   config['search']['space'] = {'learnign_rate': 0.1}
   with pytest.raises(ValueError, match="unknown; did you mean 'learning_rate'"):
-    driver.run(settings_lib.fromsmall_search.config(config))
+    driver.run(settings_lib.from_config(config))
   config = small_search.config(tmp_path)
   config['splits']['forget_fraction'] = 0.005
   with pytest.raises(ValueError, match='forgotten and .* needs 10 of each'):
-    driver.run(settings_lib.fromsmall_search.config(config))
+    driver.run(settings_lib.from_config(config))
   assert not (tmp_path / 'store').exists()
 
 
@@ -310,7 +311,7 @@ def test_outcomes_are_the_metrics_of_a_job(finished):
     place = np.array([row.initialisation])
     members = stages.select_members(everyone, place)
     trained = trainer.run(
-      [hp.fromsmall_search.config(methods.get('ft').Hparams, row.setting)],
+      [hp.from_config(methods.get('ft').Hparams, row.setting)],
       job_lib.draw_keys(job.root, 'ft', members, False),
       job_lib.index_sets(job.design, members),
       jax.tree.map(lambda x, p=place: x[p], originals),
@@ -344,11 +345,11 @@ def test_outcomes_are_the_metrics_of_a_job(finished):
 def test_a_search_shares_no_initialisation_with_its_job(finished):
   folder, _ = finished
   settings = small_search.settings(folder)
-  searched = opening.searchsmall_search.settings(settings)
+  searched = opening.search_settings(settings)
   assert searched.seed != settings.seed
   assert searched.splits.seeds == 3
   audit = small_job.make(folder)
-  other = opening.searchsmall_search.settings(audit)
+  other = opening.search_settings(audit)
   assert other.splits.seed != audit.splits.seed
 
 
@@ -393,3 +394,27 @@ def test_a_search_prints_few_lines(tmp_path, capsys):
   assert begin == 'search ft: 0 of 11 trials'
   assert end.startswith('search ft: 11 trials in ')
   assert chosen.startswith('ft: norm ') and 'settings.json' in chosen
+
+
+def test_a_result_draws_prints_converts_and_saves(finished, tmp_path):
+  folder, searched = finished
+  result = searches.SearchResult(searched)
+  assert result.method == 'ft' and result.setting == searched.choice.setting
+  for what in ('history', 'front', 'parallel'):
+    assert result.plot(what).axes
+  with pytest.raises(ValueError, match="no picture 'roc' .* are: history, fr"):
+    result.plot('roc')
+  assert len(result.table().splitlines()) == 1 + 8
+  frame = result.to_pandas()
+  assert frame['norm'].tolist() == sorted(row.norm for row in searched.rows)
+  assert result.save(tmp_path / 'copy') == tmp_path / 'copy'
+  own = {p.relative_to(result.folder) for p in result.folder.rglob('*')}
+  for path in own:
+    copy = tmp_path / 'copy' / path
+    assert copy.exists()
+    if path.suffix in ('.csv', '.json'):
+      assert copy.read_bytes() == (result.folder / path).read_bytes()
+  config = small_search.config(tmp_path)
+  config['unlearn']['hparams'] = str(tmp_path / 'copy' / 'settings.json')
+  (one,) = settings_lib.from_config(config).unlearners
+  assert one.hparams == result.setting
