@@ -25,6 +25,7 @@ from jaxmu.study import job as job_lib
 from jaxmu.study import stages, store, tuned
 from jaxmu.study.settings import Settings, Unlearner
 from jaxmu.tuning import (
+  judging,
   objectives,
   opening,
   page,
@@ -75,13 +76,17 @@ class Searched(NamedTuple):
       *(folder, self.rows, self.choice, self.space, self.judged, self.content)
     )
 
+  def _regret(self) -> str:
+    lost = self.content.get('regret')
+    return f'; regret {lost["regret"]:.4f}' if lost else ''
+
   def sentence(self) -> str:
     """Return the result as one line."""
     return (
       f'{self.method}: norm {self.judged["chosen"]:.4f} of the chosen setting, '
       f'{self.judged["default"]:.4f} of the default, '
-      f'{self.judged["original"]:.4f} of the original models; written to '
-      f'{self.path}'
+      f'{self.judged["original"]:.4f} of the original models'
+      f'{self._regret()}; written to {self.path}'
     )
 
 
@@ -136,7 +141,7 @@ def _search_method(
 ) -> Searched:
   search = settings.search
   evaluator = Evaluator(job, one.method, bars)
-  judge = _Judge(evaluator, search.objective, pace)
+  judge = judging.Judge(evaluator, search.objective, pace)
   name = evaluator.method.name
   folder = tuned.folder(job.folder, name)
 
@@ -151,66 +156,10 @@ def _search_method(
     why = [inert(problem, evaluator.method, trial.setting) for trial in trials]
     outcomes, values = judge.evaluate(trials, [not reason for reason in why])
     proposed.tell(values)
-    rows += _rows(name, proposed, trials, outcomes, values, why)
+    reference = judge.reference_norms(trials, outcomes)
+    rows += _rows(name, proposed, trials, outcomes, values, reference, why)
     keep(rows)
   return _choose(job, settings, one, space, judge, rows)
-
-
-class _Judge:
-  """Evaluates trials and turns outcomes into objectives."""
-
-  def __init__(self, evaluator: Evaluator, objective: str, pace: pace_lib.Pace):
-    self.evaluator, self._pace = evaluator, pace
-    self.originals = evaluator.originals()
-    self.retrained = None
-    if objective == 'reference':
-      self.retrained = evaluator.retrained()
-
-  def evaluate(
-    self, trials: Sequence[Trial], usable: Sequence[bool] | None = None
-  ) -> tuple[Outcomes, np.ndarray]:
-    """Return the outcomes and the objectives of trials, f64[T, 4].
-
-    Args:
-      trials: the trials.
-      usable: which settings may win, for the best norm that is shown; None for
-        trials that are judged again.
-    """
-    where = np.array([trial.initialisation for trial in trials])
-
-    def on_shard(shard: np.ndarray, outcomes: Outcomes | None) -> None:
-      best = np.inf
-      if outcomes is not None and usable is not None:
-        norms = objectives.norm(self._values(outcomes, where[shard]))
-        best = min(norms[np.array(usable)[shard]], default=np.inf)
-      self._pace.advance(len(shard), stored=outcomes is None, best=best)
-
-    outcomes = self.evaluator.evaluate(trials, on_shard)
-    values = self._values(outcomes, where)
-    if usable is not None:
-      norms = objectives.norm(values)[np.array(usable)]
-      self._pace.advance(0, stored=True, best=min(norms, default=np.inf))
-    return outcomes, values
-
-  def untouched(self, initialisations: Sequence[int]) -> float:
-    """Return the mean norm of the unchanged originals."""
-    where = np.asarray(initialisations)
-    own = Outcomes(*(field[where] for field in self.originals))
-    return float(np.mean(objectives.norm(self._values(own, where))))
-
-  def mean_norms(
-    self, chosen: Sequence[selection.Setting], initialisations: Sequence[int]
-  ) -> np.ndarray:
-    """Return the mean norm of settings over initialisations, f64[S]."""
-    trials = [Trial(s, i) for s in chosen for i in initialisations]
-    _, values = self.evaluate(trials)
-    norms = objectives.norm(values)
-    return norms.reshape(len(chosen), len(initialisations)).mean(axis=1)
-
-  def _values(self, outcomes: Outcomes, where: np.ndarray) -> np.ndarray:
-    return objectives.values(
-      outcomes, where, retrained=self.retrained, originals=self.originals
-    )
 
 
 class _Proposed(NamedTuple):
@@ -283,6 +232,7 @@ def _rows(
   trials: Sequence[Trial],
   outcomes: Outcomes,
   values: np.ndarray,
+  reference: np.ndarray,
   why: Sequence[str],
 ) -> list[records.TrialRow]:
   norms = objectives.norm(values)
@@ -306,6 +256,7 @@ def _rows(
         norm=float(norms[t]),
         state=state,
         seconds=float(outcomes.seconds[t]),
+        reference_norm=float(reference[t]),
       )
     )
   return rows
@@ -316,21 +267,15 @@ def _choose(
   settings: Settings,
   one: Unlearner,
   space: spaces.Space,
-  judge: _Judge,
+  judge: judging.Judge,
   rows: list[records.TrialRow],
 ) -> Searched:
   search, method = settings.search, judge.evaluator.method
   norms = np.array([row.norm for row in rows])
-  order = selection.ranked(
-    norms,
-    np.array([row.initialisation for row in rows]),
-    np.array([row.number for row in rows]),
-    np.array([row.usable for row in rows]),
-  )
   judges = range(search.initialisations, search.initialisations + search.judges)
   on_judges = lambda chosen: judge.mean_norms(chosen, judges)  # noqa: E731
   choice = selection.choose(
-    order,
+    judging.ranked(rows, norms),
     norms,
     [row.setting for row in rows],
     finalists=search.finalists,
@@ -344,7 +289,10 @@ def _choose(
     'default': float(usual),
     'original': judge.untouched(everyone),
   }
-  content = settings_file(job, settings, one, choice, judged, rows)
+  lost = judging.regret(
+    judge, rows, choice, finalists=search.finalists, judges=judges
+  )
+  content = settings_file(job, settings, one, choice, judged, lost, rows)
   found = Searched(
     method.name,
     rows,
@@ -359,12 +307,17 @@ def _choose(
   return found
 
 
+def _facts(lost: judging.Regret) -> dict[str, float]:
+  return {**lost._asdict(), 'regret': lost.value}
+
+
 def settings_file(
   job: job_lib.Job,
   settings: Settings,
   one: Unlearner,
   choice: selection.Choice,
   judged: Mapping[str, float],
+  lost: judging.Regret | None,
   rows: Sequence[records.TrialRow],
 ) -> dict[str, Any]:
   """Return the content of a settings file; see `tuned`."""
@@ -375,6 +328,7 @@ def settings_file(
     'model': settings.model,
     'hparams': dict(choice.setting),
     'norms': dict(judged),
+    **({'regret': _facts(lost)} if lost else {}),
     'search': {
       **dataclasses.asdict(settings.search),
       'space': {k: str(v) for k, v in settings.search_space.items()},

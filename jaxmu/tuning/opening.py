@@ -46,7 +46,8 @@ class Budget(NamedTuple):
     per_study: trials of each initialisation.
     trials: of all initialisations.
     finalists: settings that are judged again.
-    judged: models that are trained to judge them and the default setting.
+    judged: models that are trained to judge them and the default setting, and
+      to measure the regret.
   """
 
   per_study: int
@@ -127,7 +128,8 @@ def search_settings(settings: Settings) -> Settings:
     splits=chosen,
     unlearners=(),
     retrained=dataclasses.replace(
-      settings.retrained, train=search.objective == 'reference'
+      settings.retrained,
+      train=search.objective == 'reference' or settings.retrained.train,
     ),
   )
 
@@ -193,7 +195,10 @@ def budget(settings: Settings, space: spaces.Space) -> Budget:
   if not search.judges:  # the default setting alone is trained again
     return Budget(each, trials, 0, search.initialisations)
   finalists = min(search.finalists, trials)
-  return Budget(each, trials, finalists, (finalists + 1) * search.judges)
+  judged = finalists + 1
+  if search.objective == 'no_oracle' and settings.retrained.train:
+    judged += finalists + 1  # for the regret
+  return Budget(each, trials, finalists, judged * search.judges)
 
 
 def planned_work(

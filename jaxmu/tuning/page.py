@@ -45,7 +45,11 @@ def write(
   pictures = draw(rows, choice, space, norms, problems)
   method = rows[0].method
   sections = [
-    ('choice', 'The choice', _choice(rows, choice, norms, problems)),
+    (
+      'choice',
+      'The choice',
+      _choice(rows, choice, norms, provenance.get('regret'), problems),
+    ),
     ('pictures', 'Pictures', html.figures(pictures)),
     ('trials', 'The best trials', _best(rows, space)),
     ('made', 'How it was made', html_tables.facts(dict(provenance))),
@@ -172,6 +176,7 @@ def _choice(
   rows: Sequence[records.TrialRow],
   choice: selection.Choice,
   norms: Mapping[str, float],
+  regret: Mapping[str, float] | None,
   problems: Sequence[str],
 ) -> str:
   setting = html_tables.facts(dict(choice.setting))
@@ -188,6 +193,13 @@ def _choice(
       f'{terms.count(len(choice.finalists), "setting")} were judged on '
       'initialisations that were not searched: mean norms '
       + ', '.join(f'{mean:.4f}' for mean in choice.means)
+    )
+  if regret:
+    sentences.append(
+      'Compared with retrained models, which the search did not use, the norm '
+      f'of the chosen setting is {regret["chosen"]:.4f}, and '
+      f'{regret["best"]:.4f} of the setting that the same trials give with '
+      f'them: a regret of {regret["regret"]:.4f}'
     )
   if norms['default'] < norms['chosen']:
     sentences.append(

@@ -46,6 +46,8 @@ class TrialRow:
     norm: their Euclidean norm.
     state: 'complete', 'failed at epoch N', or why the setting cannot win.
     seconds: share of the time of its shard.
+    reference_norm: norm of the reference objectives, if the search has others
+      and there are retrained models; else NaN.
   """
 
   method: str
@@ -61,6 +63,7 @@ class TrialRow:
   norm: float
   state: str
   seconds: float
+  reference_norm: float = float('nan')
 
   @property
   def failed(self) -> bool:
@@ -85,9 +88,11 @@ def write_csv(path: files.Path, rows: Sequence[TrialRow]) -> pathlib.Path:
   text = io.StringIO()
   writer = csv.writer(text, lineterminator='\n')
   gaps = [f'objective_{component}' for component in COMPONENTS]
-  writer.writerow([*_FACTS, *gaps, 'seconds', *names])
+  known = any(not np.isnan(row.reference_norm) for row in rows)
+  named = [*_FACTS, *(['reference_norm'] if known else [])]
+  writer.writerow([*named, *gaps, 'seconds', *names])
   for row in rows:
-    facts = [getattr(row, name) for name in _FACTS]
+    facts = [getattr(row, name) for name in named]
     values = [row.setting.get(name, '') for name in names]
     seconds = f'{row.seconds:.3f}'
     writer.writerow([*facts, *row.objectives, seconds, *values])

@@ -101,18 +101,11 @@ class Evaluator:
     """Measure the original models, one per initialisation."""
     return self._measure_all(self._originals)
 
-  def retrained(self) -> Outcomes:
-    """Measure the retrained models, one per initialisation.
-
-    Raises:
-      ValueError: the job has none.
-    """
+  def retrained(self) -> Outcomes | None:
+    """Measure the retrained models, one per initialisation; None without."""
     population = self._job.populations.get('retrain')
     if population is None:
-      raise ValueError(
-        'there are no retrained models; set config.retrained.train=True, or '
-        "config.search.objective='no_oracle'"
-      )
+      return None
     everyone = np.arange(self.size)
     return self._measure_all(
       stages.read_models(self._job, population, everyone)

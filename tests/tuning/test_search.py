@@ -20,7 +20,16 @@ from jaxmu.report import progress
 from jaxmu.study import execution, stages, store
 from jaxmu.study import job as job_lib
 from jaxmu.study import settings as settings_lib
-from jaxmu.tuning import driver, objectives, opening, plan, records, trials
+from jaxmu.tuning import (
+  driver,
+  judging,
+  objectives,
+  opening,
+  plan,
+  records,
+  selection,
+  trials,
+)
 from jaxmu.types import Split
 from tests.study import small_job
 from tests.tuning import small_search
@@ -283,12 +292,75 @@ def test_outputs_that_are_not_finite_count_as_failed():
   assert trials.measure(predictions, two).failed.tolist() == [-1, 0]
 
 
-def test_without_retrained_models(tmp_path):
-  (found,) = driver.run(
-    small_search.settings(tmp_path, objective='no_oracle', trials=2)
-  )
-  assert not list((tmp_path / 'store' / 'models').glob('retrain-*'))
+@pytest.fixture(scope='module')
+def no_oracle(tmp_path_factory):
+  """Two searches without an oracle: with retrained models, and without."""
+  results = []
+  for train in (True, False):
+    folder = tmp_path_factory.mktemp('no_oracle')
+    config = small_search.config(folder)
+    config['retrained'] = {'train': train}
+    config['search'] |= {'objective': 'no_oracle', 'finalists': 3}
+    results += driver.run(settings_lib.from_config(config))
+  return results
+
+
+def test_without_retrained_models(no_oracle):
+  _, found = no_oracle
+  store_folder = found.folder.parents[1] / 'store'
+  assert not list((store_folder / 'models').glob('retrain-*'))
   assert np.isfinite(found.choice.norm)
+  assert 'regret' not in found.content and 'regret' not in found.sentence()
+  assert 'regret' not in (found.folder / 'report.html').read_text()
+
+
+def test_the_regret_is_that_of_a_search_with_the_oracle(no_oracle, tmp_path):
+  found, without = no_oracle
+  assert found.choice.setting == without.choice.setting
+  lost = found.content['regret']
+  # The same trials, chosen from by the reference objectives.
+  folder = found.folder.parents[1]
+  shutil.copytree(folder / 'store' / 'models', tmp_path / 'store' / 'models')
+  (oracle,) = driver.run(small_search.settings(tmp_path, finalists=3))
+  assert [r.setting for r in oracle.rows] == [r.setting for r in found.rows]
+  assert [r.norm for r in oracle.rows] == [r.reference_norm for r in found.rows]
+  means = {
+    str(oracle.rows[p].setting): mean
+    for p, mean in zip(
+      oracle.choice.finalists, oracle.choice.means, strict=True
+    )
+  }
+  own = means.get(str(found.choice.setting), lost['chosen'])
+  assert lost['chosen'] == own
+  assert lost['best'] == min(own, oracle.choice.norm)
+  assert lost['regret'] == lost['chosen'] - lost['best'] >= 0
+  page = (found.folder / 'report.html').read_text()
+  assert f'a regret of {lost["regret"]:.4f}' in page
+  assert f'regret {lost["regret"]:.4f}; written' in found.sentence()
+  with (found.folder / 'trials.csv').open() as file:
+    column = [float(r['reference_norm']) for r in csv.DictReader(file)]
+  assert column == [row.norm for row in oracle.rows]
+
+
+def test_the_regret_without_judges_is_that_of_the_trials():
+  rows = [
+    records.TrialRow(
+      *('ft', 0, n, 0, {'a': n}, 1.0, 1.0, 1.0, 1.0, (0.0,) * 4),
+      *(norm, state, 1.0, reference),
+    )
+    for n, (norm, state, reference) in enumerate(
+      [
+        (0.1, 'complete', 0.5),
+        (0.2, 'complete', 0.3),
+        (0.3, 'inert', 0.1),
+        (0.4, 'complete', np.inf),
+      ]
+    )
+  ]
+  choice = selection.Choice({'a': 0}, 0.1, 0, [], np.zeros(0))
+  judge = types.SimpleNamespace(measures_regret=True)
+  lost = judging.regret(judge, rows, choice, finalists=2, judges=())
+  assert lost == (0.5, 0.3) and lost.value == pytest.approx(0.2)
 
 
 def test_outcomes_are_the_metrics_of_a_job(finished):
