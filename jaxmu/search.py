@@ -10,6 +10,10 @@
   --config.search.space.NAME='log(1e-4, 1e-1)'    or 'uniform(0, 1)', a list, or
                                      a number to hold it fixed
   --config.search.grid.NAME=VALUE,VALUE    all combinations, instead of sampling
+  --training                         search the recipe of the original models
+                                     instead, which a job reads with
+                                     --config.train=tuned; its spaces are
+                                     --config.search.space.original.NAME
   --plan                             print trials, models, programs, time and
                                      disk; train nothing
 
@@ -47,7 +51,9 @@ def main(argv: Sequence[str]) -> None:
   Raises:
     SystemExit: with a line that says what is wrong and what to do.
   """
-  job_command.command(argv, lambda: __doc__ or '', _run)
+  field = '--config.search.training=true'
+  given = [field if one == '--training' else one for one in argv]
+  job_command.command(given, lambda: __doc__ or '', _run)
 
 
 def _run(chosen: Any, plan: bool) -> None:

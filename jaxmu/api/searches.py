@@ -3,6 +3,7 @@
 found = jaxmu.search('msg', trials=100)
 print(found)                               # the best trials
 jaxmu.run('msg', unlearn={'hparams': found.setting})    # a job that uses it
+jaxmu.search('original', trials=30)        # the training recipe
 """
 
 import dataclasses
@@ -41,8 +42,17 @@ class SearchResult(printing.Tabular):
 
   @property
   def norms(self) -> Mapping[str, float]:
-    """Mean norms of the chosen setting, the default and the originals."""
+    """Mean norms of the chosen setting, the default and the originals.
+
+    Of a training recipe: validation errors, without the originals.
+    """
     return self.searched.judged
+
+  @property
+  def regret(self) -> float | None:
+    """What a search without retrained models loses; None if not measured."""
+    lost = self.searched.content.get('regret')
+    return lost['regret'] if lost else None
 
   @property
   def trials(self) -> Sequence[Any]:
@@ -106,13 +116,16 @@ class SearchResult(printing.Tabular):
 
   def __repr__(self) -> str:
     first = {k: values[:_SHOWN] for k, values in self.columns().items()}
+    from jaxmu.tuning import objectives
+
+    what = objectives.title(len(self.trials[0].objectives))
     norms = ', '.join(
       f'{name} {value:.4f}' for name, value in self.norms.items()
     )
     setting = ', '.join(f'{k}={v}' for k, v in self.setting.items())
     return '\n'.join(
       [
-        f'{self.method}: {len(self.trials)} trials; norm: {norms}',
+        f'{self.method}: {len(self.trials)} trials; {what}: {norms}',
         f'chosen: {setting}',
         printing.grid(first),
       ]
@@ -137,7 +150,9 @@ def search(
   interruption continues with the same trials.
 
   Args:
-    method: unlearning method: a name, import path or file.
+    method: unlearning method: a name, import path or file; 'original' for the
+      recipe that trains the original models, which a job then reads as
+      `train='tuned'`.
     data: name of a data set, as for `load_data`.
     model: the architecture: a name, import path or file.
     workdir: folder of models and results; default
@@ -166,18 +181,26 @@ def search(
     >>> len(found.trials), sorted(found.norms)
     (6, ['chosen', 'default', 'original'])
   """
-  from jaxmu.tuning import driver
+  from jaxmu.tuning import driver, opening
 
   fields = {f'search.{name}': value for name, value in search_fields.items()}
+  recipe = method == opening.RECIPE
+  if recipe:
+    fields['search.training'] = True
+    workdir = workdir or f'workdir/{method}_{model}_{data}'
   config = jobs.make_config(
-    method,
+    'ft' if recipe else method,  # a job has a method, which is not searched
     data=data,
     model=model,
     workdir=workdir,
     overrides={**(overrides or {}), **fields},
   )
+  lists = {k: tuple(v) for k, v in (grid or {}).items()}
+  if recipe:
+    space = {method: space} if space else {}
+    lists = {method: lists} if lists else {}
   config['search']['space'].update(space or {})
-  config['search']['grid'] = {k: tuple(v) for k, v in (grid or {}).items()}
+  config['search']['grid'] = lists
   settings = settings_lib.from_config(config)
   setup_lib.set_up_devices()
   with jobs.compile_cache(files.path(settings.workdir)):

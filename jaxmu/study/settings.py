@@ -151,6 +151,7 @@ class Search:
     judges: further initialisations to judge them on. 0 selects as the
       benchmark does: the best value of any trial.
     seed: of the samplers.
+    training: search the recipe of the original models instead of the methods.
   """
 
   trials: int = hp.static(100, valid=_FEW)
@@ -161,6 +162,7 @@ class Search:
   finalists: int = hp.static(10, valid=_FEW)
   judges: int = hp.static(3, valid=hp.COUNT)
   seed: int = hp.static(0, valid=_SEED)
+  training: bool = hp.static(False)
 
 
 @struct.dataclass
@@ -269,8 +271,10 @@ def from_config(config: Mapping[str, Any]) -> Settings:
     (*SECTIONS, 'originals', 'compare', 'metrics', 'search'),
   )
   for name in config:
-    if name not in (*_PLAIN, 'metrics') and not isinstance(
-      config[name], Mapping
+    if (
+      name not in (*_PLAIN, 'metrics')
+      and not isinstance(config[name], Mapping)
+      and not (name == 'train' and tuned.is_name(config[name]))
     ):
       raise ValueError(
         f'config.{name} = {config[name]!r}; give a section with fields, see '
@@ -292,7 +296,7 @@ def from_config(config: Mapping[str, Any]) -> Settings:
     model=config['model']['name'],
     model_options=dict(config['model'].get('options', {})),
     precision=config['model'].get('precision', precision.DEFAULT),
-    train=_train(config['train']),
+    train=_train(config),
     unlearners=_unlearners(config),
     metrics=tuple(config.get('metrics', ())),
     **_search(config.get('search', {})),
@@ -380,7 +384,10 @@ def _search(values: Mapping[str, Any]) -> dict[str, Any]:
   }
 
 
-def _train(values: Mapping[str, Any]) -> Mapping[str, Any]:
+def _train(config: Mapping[str, Any]) -> Mapping[str, Any]:
+  values = config['train']
+  if tuned.is_name(values):
+    values = _tuned(config, 'original', values, 'config.train')
   cls = methods.get('original').Hparams
   hp.from_config(cls, values, 'config.train.')
   return {**hp.defaults(cls), **values}
@@ -410,8 +417,8 @@ def _unlearners(config: Mapping[str, Any]) -> tuple[Unlearner, ...]:
         remedy = f'{first!r} has this name too, so give it another name'
       raise ValueError(f'{where} repeats the method {name!r}; {remedy}')
     given = entry['hparams']
-    if given == 'tuned' or str(given).endswith('.json'):
-      given = _tuned(config, name, given, where)
+    if tuned.is_name(given):
+      given = _tuned(config, name, given, f'{where}hparams')
     if not isinstance(given, Mapping):
       raise ValueError(
         f"{where}hparams = {given!r}; give names and values, 'tuned', or a "
@@ -435,7 +442,7 @@ def _tuned(
       workdir=str(config['workdir']),
     )
   except ValueError as error:
-    raise ValueError(f'{where}hparams = {text!r}: {error}') from None
+    raise ValueError(f'{where} = {text!r}: {error}') from None
 
 
 def _seed(value: Any) -> int:

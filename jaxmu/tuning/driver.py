@@ -1,4 +1,4 @@
-"""Search the hyper-parameters of the methods of a job.
+"""Search the hyper-parameters of the methods of a job, or of its training.
 
 For every method: each initialisation has a study, which proposes a generation
 of trials; the trials of all studies are trained as one population
@@ -82,11 +82,17 @@ class Searched(NamedTuple):
 
   def sentence(self) -> str:
     """Return the result as one line."""
+    whose = {
+      'chosen': 'the chosen setting',
+      'default': 'the default',
+      'original': 'the original models',
+    }
+    values = ', '.join(
+      f'{value:.4f} of {whose[name]}' for name, value in self.judged.items()
+    )
+    what = objectives.title(len(self.rows[0].objectives))
     return (
-      f'{self.method}: norm {self.judged["chosen"]:.4f} of the chosen setting, '
-      f'{self.judged["default"]:.4f} of the default, '
-      f'{self.judged["original"]:.4f} of the original models'
-      f'{self._regret()}; written to {self.path}'
+      f'{self.method}: {what} {values}{self._regret()}; written to {self.path}'
     )
 
 
@@ -111,19 +117,22 @@ def run(settings: Settings) -> list[Searched]:
     opened = opening.open_search(settings, bars.line)
     job = opened.job
     records.recover_journal(folder / 'search' / records.JOURNAL)
-    for name, population in job.populations.items():
+    for name, population in job.populations.items() if opened.steps else ():
       layout = stages.stage_layout(job, f'train {name}')
       trainer = population_lib.Trainer(population.method, job.task, layout)
       stages.train(job, name, trainer, bars)
     named = {
       methods.get(one.method).name: (one, space)
-      for one, space in zip(settings.unlearners, opened.spaces, strict=True)
+      for one, space in zip(
+        opening.targets(settings), opened.spaces, strict=True
+      )
     }
     sizes = {
       name: opening.budget(settings, space).models
       for name, (_, space) in named.items()
     }
-    pace, found = pace_lib.Pace(bars, sizes), []
+    what = objectives.title(1 if settings.search.training else 4)
+    pace, found = pace_lib.Pace(bars, sizes, what), []
     for name, (one, space) in named.items():
       with pace.method(name):
         found.append(_search_method(job, settings, one, space, bars, pace))
@@ -141,7 +150,7 @@ def _search_method(
 ) -> Searched:
   search = settings.search
   evaluator = Evaluator(job, one.method, bars)
-  judge = judging.Judge(evaluator, search.objective, pace)
+  judge = judging.Judge(evaluator, search, pace)
   name = evaluator.method.name
   folder = tuned.folder(job.folder, name)
 
@@ -176,7 +185,7 @@ class _Proposed(NamedTuple):
   studies: list[samplers.Replay]
 
   def tell(self, values: np.ndarray) -> None:
-    """Report f64[T, 4] values to the studies."""
+    """Report f64[T, K] values to the studies."""
     for index, study in enumerate(self.studies):
       own = [t for t, (owner, _) in enumerate(self.asked) if owner == index]
       study.tell([self.asked[t][1] for t in own], values[own])
@@ -186,14 +195,19 @@ def _generations(settings: Settings, space: spaces.Space):
   """Yield the generations of a search; the caller tells each its values."""
   search = settings.search
   count = search.initialisations
-  if settings.search_grid:
+  if space.is_grid:
     grid = enumerate(space.combinations())
     every = [samplers.Asked(number, setting) for number, setting in grid]
     asked = [(k, one) for k in range(count) for one in every]
     yield _Proposed(0, asked, [])
     return
   studies = [
-    samplers.Replay(search.sampler, search.seed + k, space, _pruned(settings))
+    samplers.Replay(
+      *(search.sampler, search.seed + k, space, _pruned(settings)),
+      objectives=len(
+        objectives.OF_RECIPE if search.training else objectives.COMPONENTS
+      ),
+    )
     for k in range(count)
   ]
   sizes = samplers.generations(search.trials, generation_size(settings))
@@ -282,13 +296,12 @@ def _choose(
     judge=on_judges if judges else None,
   )
   everyone = judges or range(search.initialisations)
-  default = {**hp.defaults(method.Hparams), **space.fixed}
-  (usual,) = judge.mean_norms([default], everyone)
-  judged = {
-    'chosen': choice.norm,
-    'default': float(usual),
-    'original': judge.untouched(everyone),
-  }
+  # The default of a recipe is that of the job.
+  default = one.hparams if search.training else hp.defaults(method.Hparams)
+  (usual,) = judge.mean_norms([{**default, **space.fixed}], everyone)
+  judged = {'chosen': choice.norm, 'default': float(usual)}
+  if not search.training:
+    judged['original'] = judge.untouched(everyone)
   lost = judging.regret(
     judge, rows, choice, finalists=search.finalists, judges=judges
   )
@@ -305,6 +318,10 @@ def _choose(
   )
   found.write(found.folder)
   return found
+
+
+def _originals(job: job_lib.Job) -> dict[str, str]:
+  return {'originals': job.populations['original'].digest}
 
 
 def _facts(lost: judging.Regret) -> dict[str, float]:
@@ -340,7 +357,7 @@ def settings_file(
       'cannot_win': sum(not row.failed and not row.usable for row in rows),
       'seconds': round(sum(row.seconds for row in rows), 1),
     },
-    'originals': job.populations['original'].digest,
+    **({} if settings.search.training else _originals(job)),
     'model_options': dict(settings.model_options),
     'train': dict(settings.train),
     'versions': job_lib.versions(),

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxmu.study.settings import Search
 from jaxmu.tuning import objectives, pace, records, selection
 from jaxmu.tuning.trials import Evaluator, Outcomes, Trial
 
@@ -32,15 +33,16 @@ class Judge:
 
   Args:
     evaluator: of the method.
-    objective: one of `objectives.OBJECTIVES`.
+    search: how hyper-parameters are searched.
     progress: receives every trial.
   """
 
-  def __init__(self, evaluator: Evaluator, objective: str, progress: pace.Pace):
+  def __init__(self, evaluator: Evaluator, search: Search, progress: pace.Pace):
     self.evaluator, self._pace = evaluator, progress
-    self._originals = evaluator.originals()
-    self._retrained = evaluator.retrained()
-    self._oracle = objective == 'reference'
+    self._recipe = search.training
+    self._oracle = search.objective == 'reference'
+    self._originals = None if self._recipe else evaluator.originals()
+    self._retrained = None if self._recipe else evaluator.retrained()
 
   @property
   def measures_regret(self) -> bool:
@@ -50,7 +52,7 @@ class Judge:
   def evaluate(
     self, trials: Sequence[Trial], usable: Sequence[bool] | None = None
   ) -> tuple[Outcomes, np.ndarray]:
-    """Return the outcomes and the objectives of trials, f64[T, 4].
+    """Return the outcomes and the objectives of trials, f64[T, K].
 
     Args:
       trials: the trials.
@@ -87,6 +89,7 @@ class Judge:
 
   def untouched(self, initialisations: Sequence[int]) -> float:
     """Return the mean norm of the unchanged originals."""
+    assert self._originals, 'a recipe starts from nothing'
     where = np.asarray(initialisations)
     own = Outcomes(*(field[where] for field in self._originals))
     return float(np.mean(objectives.norm(self._values(own, where))))
@@ -115,6 +118,8 @@ class Judge:
   def _values(
     self, outcomes: Outcomes, where: np.ndarray, *, oracle: bool = False
   ) -> np.ndarray:
+    if self._originals is None:
+      return objectives.of_recipe(outcomes)
     return objectives.values(
       outcomes,
       where,

@@ -23,12 +23,15 @@ from jaxmu.tuning import samplers, spaces
 Tell = Callable[[str], None]
 
 
+RECIPE = 'original'  # whose space is that of the training recipe
+
+
 class Opened(NamedTuple):
   """A search that is ready to train.
 
   Attributes:
     job: with its layout.
-    spaces: of each method, in the order of the job.
+    spaces: of each of `targets`.
     steps: training of its original and retrained models.
     work: forward passes of one example of the search.
   """
@@ -73,26 +76,46 @@ def open_search(settings: Settings, tell: Tell) -> Opened:
       the sets are too small for the objectives.
   """
   _check(settings)
-  found = [method_space(settings, one) for one in settings.unlearners]
-  for one, space in zip(settings.unlearners, found, strict=True):
+  wanted = targets(settings)
+  found = [method_space(settings, one) for one in wanted]
+  for one, space in zip(wanted, found, strict=True):
     _check_budget(one, budget(settings, space))
   job = job_lib.open_job(search_settings(settings), search_design)
-  if min(job.sizes.forget, job.sizes.val) < single_model.FOLDS:
+  recipe = settings.search.training
+  if not recipe and min(job.sizes.forget, job.sizes.val) < single_model.FOLDS:
     raise ValueError(
       f'the design has {job.sizes.forget} forgotten and {job.sizes.val} '
       f'validation examples; a search needs {single_model.FOLDS} of each for '
       'its population attack: change config.splits'
     )
-  steps = planner.training_steps(job)
+  steps = [] if recipe else planner.training_steps(job)
   work = planner.training_work(steps) + sum(
     planned_work(job, settings, one, space)
-    for one, space in zip(settings.unlearners, found, strict=True)
+    for one, space in zip(wanted, found, strict=True)
   )
   return Opened(planner.choose_plan(job, work, tell), found, steps, work)
 
 
+def targets(settings: Settings) -> tuple[Unlearner, ...]:
+  """Return what is searched: the methods of a job, or its training recipe."""
+  if settings.search.training:
+    return (Unlearner(RECIPE, settings.train),)
+  return settings.unlearners
+
+
 def _check(settings: Settings) -> None:
   search = settings.search
+  if search.training and settings.originals.checkpoints:
+    raise ValueError(
+      'the training recipe cannot be searched, because '
+      f'config.originals.checkpoints = {settings.originals.checkpoints!r} '
+      'replaces training; leave it empty'
+    )
+  if search.training and search.sampler == 'reference':
+    raise ValueError(
+      "config.search.sampler = 'reference' searches methods only, because the "
+      "reference fixes the training recipe; choose 'tpe' or 'random'"
+    )
   if search.sampler == 'reference' and search.generation not in (
     0,
     samplers.POPULATION,
@@ -129,7 +152,8 @@ def search_settings(settings: Settings) -> Settings:
     unlearners=(),
     retrained=dataclasses.replace(
       settings.retrained,
-      train=search.objective == 'reference' or settings.retrained.train,
+      train=not search.training
+      and (search.objective == 'reference' or settings.retrained.train),
     ),
   )
 
@@ -164,18 +188,10 @@ def method_space(settings: Settings, one: Unlearner) -> spaces.Space:
     ValueError: `config.search.space` or `.grid` does not fit the method.
   """
   method = methods.get(one.method)
-  classes = {
-    methods.get(other.method).name: methods.get(other.method).Hparams
-    for other in settings.unlearners
-  }
-  if settings.search_grid:
-    grid = spaces.for_method(
-      settings.search_grid, method.name, classes, 'config.search.grid'
-    )
+  grid = _given(settings, method.name, 'grid')
+  if grid is not None:
     return spaces.of_grid(method.Hparams, one.hparams, grid)
-  changes = spaces.for_method(
-    settings.search_space, method.name, classes, 'config.search.space'
-  )
+  changes = _given(settings, method.name, 'space')
   return spaces.of_method(
     method.Hparams,
     one.hparams,
@@ -185,18 +201,59 @@ def method_space(settings: Settings, one: Unlearner) -> spaces.Space:
   )
 
 
+def _given(
+  settings: Settings, method: str, field: str
+) -> dict[str, Any] | None:
+  """Return the part of `config.search.space` or `.grid` for a method.
+
+  Names without a method are those of unlearning methods; the training recipe
+  has its own, `original.NAME`.
+
+  Returns:
+    None if nothing is given for what is searched.
+  """
+  where = f'config.search.{field}'
+  every = {'space': settings.search_space, 'grid': settings.search_grid}[field]
+  others = {name: value for name, value in every.items() if name != RECIPE}
+  classes = {
+    methods.get(one.method).name: methods.get(one.method).Hparams
+    for one in targets(settings)
+  }
+  if method == RECIPE:
+    _refuse_plain(others, where)
+    given = {RECIPE: every[RECIPE]} if RECIPE in every else {}
+  else:
+    given = others
+  if not given:
+    return None
+  return spaces.for_method(given, method, classes, where)
+
+
+def _refuse_plain(given: Mapping[str, Any], where: str) -> None:
+  """Refuse what looks like a space of the recipe and is one of the methods."""
+  declared = hp.declared(methods.get(RECIPE).Hparams)
+  for field in declared:
+    if hp.meta(field)['search'] is not None and field.name in given:
+      raise ValueError(
+        f'{where}.{field.name} is that of unlearning methods; the recipe of '
+        f'the original models has {where}.{RECIPE}.{field.name}'
+      )
+
+
 def budget(settings: Settings, space: spaces.Space) -> Budget:
   """Return how many models the search of one method trains."""
   search = settings.search
   each = search.trials
-  if settings.search_grid:
+  if space.is_grid:
     each = space.num_combinations
   trials = each * search.initialisations
   if not search.judges:  # the default setting alone is trained again
     return Budget(each, trials, 0, search.initialisations)
   finalists = min(search.finalists, trials)
   judged = finalists + 1
-  if search.objective == 'no_oracle' and settings.retrained.train:
+  if not search.training and (
+    search.objective == 'no_oracle' and settings.retrained.train
+  ):
     judged += finalists + 1  # for the regret
   return Budget(each, trials, finalists, judged * search.judges)
 
@@ -214,7 +271,7 @@ def planned_work(
   method, planned = methods.get(one.method), budget(settings, space)
   middle = {**one.hparams, **space.fixed, **_middle_epochs(method, space)}
   typical = job_lib.counted_cost(method, middle, job.sizes)
-  if settings.search_grid:
+  if space.is_grid:
     each = [
       job_lib.counted_cost(method, setting, job.sizes)
       for setting in space.combinations()

@@ -21,6 +21,7 @@ class Pace:
   Args:
     bars: where to show it.
     trials: how many each method has, by name.
+    what: the norm is called.
     clock: a monotonic clock in seconds.
   """
 
@@ -28,9 +29,11 @@ class Pace:
     self,
     bars: progress.Progress,
     trials: Mapping[str, int],
+    what: str = 'norm',
     clock: Callable[[], float] = time.monotonic,
   ):
     self._bars, self._trials, self._clock = bars, dict(trials), clock
+    self._what = what
     self._stage: progress.Stage | None = None
     self._finished = 0  # trials of finished methods
     self._done = self._trained = self._all_trained = 0
@@ -72,7 +75,7 @@ class Pace:
     spent = self._clock() - self._begin
     parts = []
     if np.isfinite(self._best):
-      parts.append(f'best norm {self._best:.4f}')
+      parts.append(f'best {self._what} {self._best:.4f}')
     if self._trained:
       parts.append(f'{60 * self._trained / max(spent, 1e-9):.0f} trials/min')
     if len(self._trials) > 1:

@@ -21,6 +21,17 @@ _NAMES = {
   'val': '|VA - target| / 3',
   'indisc': '1 - Indisc',
 }
+_MEANING = {
+  'norm': 'The norm combines the distances of three accuracies from their '
+  'targets and one minus indiscernibility; 0 is best.',
+  'validation error': 'The validation error is the share of validation images '
+  'that a model trained with the recipe classifies wrongly. Unlike the '
+  'reference, which fixes the recipe, this search chooses it.',
+}
+_LINES = {
+  'norm': 'the default setting and the unchanged original models',
+  'validation error': 'the recipe of the job',
+}
 
 
 def write(
@@ -57,9 +68,7 @@ def write(
   count = len({row.initialisation for row in rows})
   lead = [
     f'{len(rows)} trials of {method} on '
-    f'{terms.count(count, "initialisation")}. The norm combines the distances '
-    'of three accuracies from their targets and one minus indiscernibility; 0 '
-    'is best.'
+    f'{terms.count(count, "initialisation")}. {_MEANING[_what(rows)]}'
   ]
   for picture in pictures:
     files.write_bytes(folder / 'plots' / f'{picture.name}.png', picture.png)
@@ -79,7 +88,11 @@ def draw(
   return [
     picture
     for name, function in functions.items()
-    for picture in html.draw(f'search_{name}', function, problems)
+    for picture in html.draw(
+      *(f'search_{name}', function, problems),
+      what=_what(rows),
+      lines=_LINES[_what(rows)],
+    )
   ]
 
 
@@ -107,9 +120,11 @@ def drawings(
   axes = _axes([rows[t] for t in fine])
   finite = np.array([rows[t].norm for t in fine])
   functions: dict[str, Callable[[], plots.Figure]] = {
-    'history': lambda: plots.history(by_study, references)
+    'history': lambda: plots.history(
+      by_study, references, what=_what(rows).capitalize()
+    )
   }
-  if len(fine) > 1:
+  if len(fine) > 1 and values.shape[1] > 1:
     functions['front'] = functools.partial(
       plots.front, values, [_NAMES[c] for c in objectives.COMPONENTS], chosen
     )
@@ -121,6 +136,10 @@ def drawings(
     if shares:
       functions['importances'] = functools.partial(plots.importances, shares)
   return functions
+
+
+def _what(rows: Sequence[records.TrialRow]) -> str:
+  return objectives.title(len(rows[0].objectives))
 
 
 def importances(
@@ -181,7 +200,7 @@ def _choice(
 ) -> str:
   setting = html_tables.facts(dict(choice.setting))
   table = html_tables.plain(
-    ['models', 'mean norm'], [[k, v] for k, v in norms.items()]
+    ['models', f'mean {_what(rows)}'], [[k, v] for k, v in norms.items()]
   )
   states = collections.Counter(row.state for row in rows if not row.usable)
   sentences = [
@@ -191,7 +210,7 @@ def _choice(
   if choice.finalists:
     sentences.append(
       f'{terms.count(len(choice.finalists), "setting")} were judged on '
-      'initialisations that were not searched: mean norms '
+      f'initialisations that were not searched: mean {_what(rows)}s '
       + ', '.join(f'{mean:.4f}' for mean in choice.means)
     )
   if regret:
@@ -203,8 +222,8 @@ def _choice(
     )
   if norms['default'] < norms['chosen']:
     sentences.append(
-      'The default setting has a smaller norm than the chosen one; search '
-      'longer, or use the default'
+      f'The default setting has a smaller {_what(rows)} than the chosen one; '
+      'search longer, or use the default'
     )
   return setting + table + f'<ul>{html.bullets([*sentences, *problems])}</ul>'
 

@@ -17,8 +17,9 @@ def text(settings: Settings) -> str:
   """
   lines: list[str] = []
   opened = opening.open_search(settings, lines.append)
-  lines += _baselines(opened)
-  for one, space in zip(settings.unlearners, opened.spaces, strict=True):
+  lines += _baselines(opened) if opened.steps else []
+  wanted = opening.targets(settings)
+  for one, space in zip(wanted, opened.spaces, strict=True):
     lines += _method(settings, one, space)
   lines.append(f'work           {opened.work:.3g} forward passes of one image')
   speed = planner.images_per_second(opened.job)
@@ -51,7 +52,7 @@ def _method(
   settings: Settings, one: Unlearner, space: spaces.Space
 ) -> list[str]:
   search, planned = settings.search, opening.budget(settings, space)
-  how = 'all of a grid' if settings.search_grid else search.sampler
+  how = 'all of a grid' if space.is_grid else search.sampler
   judged = (
     f'the best {planned.finalists} judged on {search.judges} others'
     if search.judges

@@ -23,7 +23,7 @@ import optuna
 from optuna.storages import journal
 
 from jaxmu import files
-from jaxmu.tuning.objectives import COMPONENTS
+from jaxmu.tuning import objectives
 from jaxmu.tuning.spaces import Space
 
 JOURNAL = 'optuna.journal'
@@ -42,7 +42,7 @@ class TrialRow:
     setting: all hyper-parameters.
     retain, forget, val: accuracies of the unlearned model.
     indisc: 1 - |2 MIA - 1| on validation images; NaN if not available.
-    objectives: the four numbers that are minimised; infinite if it failed.
+    objectives: the numbers that are minimised; infinite if it failed.
     norm: their Euclidean norm.
     state: 'complete', 'failed at epoch N', or why the setting cannot win.
     seconds: share of the time of its shard.
@@ -87,7 +87,7 @@ def write_csv(path: files.Path, rows: Sequence[TrialRow]) -> pathlib.Path:
   names = list(dict.fromkeys(name for row in rows for name in row.setting))
   text = io.StringIO()
   writer = csv.writer(text, lineterminator='\n')
-  gaps = [f'objective_{component}' for component in COMPONENTS]
+  gaps = [f'objective_{name}' for name in _minimised(rows)]
   known = any(not np.isnan(row.reference_norm) for row in rows)
   named = [*_FACTS, *(['reference_norm'] if known else [])]
   writer.writerow([*named, *gaps, 'seconds', *names])
@@ -134,6 +134,7 @@ def update_journal(
 
 def _append(path: pathlib.Path, rows: Sequence[TrialRow], space: Space) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
+  minimised = _minimised(rows)
   storage = optuna.storages.JournalStorage(
     journal.JournalFileBackend(str(path))
   )
@@ -142,11 +143,11 @@ def _append(path: pathlib.Path, rows: Sequence[TrialRow], space: Space) -> None:
     study = optuna.create_study(
       storage=storage,
       study_name=f'{own[0].method}-{initialisation}',
-      directions=[optuna.study.StudyDirection.MINIMIZE] * len(COMPONENTS),
+      directions=[optuna.study.StudyDirection.MINIMIZE] * len(minimised),
       load_if_exists=True,
     )
-    if study.metric_names != list(COMPONENTS):
-      _name_metrics(study)
+    if study.metric_names != minimised:
+      _name_metrics(study, minimised)
     known = study.get_trials(deepcopy=False)
     for row, trial in zip(own, known, strict=False):
       if (trial.user_attrs.get('setting'), trial.values) != (
@@ -159,14 +160,19 @@ def _append(path: pathlib.Path, rows: Sequence[TrialRow], space: Space) -> None:
   return None
 
 
-def _name_metrics(study: optuna.Study) -> None:
+def _minimised(rows: Sequence[TrialRow]) -> list[str]:
+  """Return the names of the objectives of some trials."""
+  return list(objectives.names(len(rows[0].objectives)))
+
+
+def _name_metrics(study: optuna.Study, names: list[str]) -> None:
   with warnings.catch_warnings():
     warnings.filterwarnings(
       'ignore',
       '.*set_metric_names is experimental',
       optuna.exceptions.ExperimentalWarning,
     )
-    study.set_metric_names(list(COMPONENTS))
+    study.set_metric_names(names)
 
 
 def _frozen(row: TrialRow, space: Space) -> optuna.trial.FrozenTrial:

@@ -43,10 +43,12 @@ class Space(NamedTuple):
   Attributes:
     searched: distributions by name, in the order of declaration.
     fixed: values of all others.
+    is_grid: all combinations are tried.
   """
 
   searched: dict[str, distributions.BaseDistribution]
   fixed: dict[str, Any]
+  is_grid: bool = False
 
   @property
   def num_combinations(self) -> int:
@@ -211,7 +213,8 @@ def of_grid(
       f'{where} has {count:,} combinations; give at most {MOST_TRIALS:,}'
     )
   held = {**hp.defaults(cls), **fixed}
-  return Space(searched, {k: v for k, v in held.items() if k not in searched})
+  fixed_values = {k: v for k, v in held.items() if k not in searched}
+  return Space(searched, fixed_values, is_grid=True)
 
 
 def for_method(

@@ -68,7 +68,7 @@ class Evaluator:
   Args:
     job: opened, with trained originals and retrained models; one member per
       initialisation.
-    method: by name or as a plug-in.
+    method: by name or as a plug-in; 'original' trains original models.
     bars: where to say that memory ran out.
   """
 
@@ -78,13 +78,16 @@ class Evaluator:
     self.method = methods.get(method)
     self._trainer = Trainer(self.method, job.task, job.layout)
     self._predictor = Predictor(job.task, job.layout)
-    self._members = job_lib.members_per_forget_set(
-      job.design, job.settings.splits.seeds
-    )
-    self._originals = stages.read_models(
-      job,
-      job.populations['original'],
-      job_lib.originals_of(self._members, job.populations['original'].members),
+    seeds = job.settings.splits.seeds
+    self._from_scratch = self.method.name in methods.BASELINES
+    if self._from_scratch:
+      self._members = job_lib.members_per_split(job.design, seeds)
+      self._starts = stages.fresh_models(job, self._members)
+      return
+    self._members = job_lib.members_per_forget_set(job.design, seeds)
+    original = job.populations['original']
+    self._starts = stages.read_models(
+      job, original, job_lib.originals_of(self._members, original.members)
     )
 
   @property
@@ -98,8 +101,8 @@ class Evaluator:
     return self._trainer.num_programs
 
   def originals(self) -> Outcomes:
-    """Measure the original models, one per initialisation."""
-    return self._measure_all(self._originals)
+    """Measure the models that unlearning starts from, one each."""
+    return self._measure_all(self._starts)
 
   def retrained(self) -> Outcomes | None:
     """Measure the retrained models, one per initialisation; None without."""
@@ -156,9 +159,12 @@ class Evaluator:
 
   def _address(self, trials: Sequence[Trial]) -> str:
     job = self._job
+    start: Any = job.populations['original'].digest
+    if self._from_scratch:  # whatever recipe the job itself has
+      start = job_lib.common_inputs(job.settings, job.source, job.split_digest)
     return job_lib.address(
       'search',
-      job.populations['original'].digest,
+      start,
       self.method.name,
       methods.METHODS.fingerprint(self._spec),
       [[dict(t.setting), t.initialisation] for t in trials],
@@ -203,7 +209,7 @@ class Evaluator:
         [hparams[p] for p in order],
         job_lib.draw_keys(job.root, self.method.name, members, shared),
         job_lib.index_sets(job.design, members),
-        jax.tree.map(lambda x: x[chosen], self._originals),
+        jax.tree.map(lambda x: x[chosen], self._starts),
       )
       return self._trainer.train(loaded, takes_part=real, stop_failed=True)
 

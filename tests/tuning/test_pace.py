@@ -12,7 +12,7 @@ from tests.report.test_progress import Clock
 def _pace(**trials: int):
   stream, clock = io.StringIO(), Clock()
   bars = progress.Progress(stream, interval=10, clock=clock)
-  return stream, clock, pace_lib.Pace(bars, trials, clock)
+  return stream, clock, pace_lib.Pace(bars, trials, clock=clock)
 
 
 def test_the_line_of_a_search_shows_method_and_whole():
