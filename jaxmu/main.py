@@ -14,14 +14,13 @@ utkface; the suffix -ulira selects 64 splits and 10 forget sets, and the suffix
 ,paper selects methods as in their original papers.
 """
 
-import pathlib
 import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jaxmu import cli
+from jaxmu import cli, files
 
 
 def main(argv: Sequence[str]) -> None:
@@ -109,7 +108,7 @@ def set_up_jax(config: dict[str, Any]) -> None:
   given = isinstance(wanted, int) and 0 < wanted <= execution.MOST_DEVICES
   devices = wanted if given else execution.cores()
   jax.config.update('jax_num_cpu_devices', devices)
-  workdir = pathlib.Path(str(config.get('workdir', ''))).expanduser()
+  workdir = files.path(str(config.get('workdir', '')))
   jax.config.update('jax_compilation_cache_dir', str(workdir / 'cache' / 'jax'))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
 

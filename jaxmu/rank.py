@@ -2,15 +2,17 @@
 
     python -m jaxmu.rank --jobs=workdir1,workdir2 --out=directory
 
-A job is a cell: a data set and an architecture. Within each cell, methods are
-ranked over initialisations by RetDev and Disc and sorted into groups, and
-ranked by run time. Across jobs there are mean ranks with bootstrap intervals,
-Nemenyi's critical difference, counts of placements, and a combined rank. The
-benchmark does not publish its rule; docs/attacks.md describes the one used
-here.
+Jobs with the same retrained models (data, splits, architecture and recipe) form
+one cell, also where each of them has a single method. Within each cell, methods
+are ranked over initialisations by RetDev and Disc and sorted into groups, and
+ranked by run time. Across cells there are mean ranks with bootstrap intervals,
+Nemenyi's critical difference, counts of placements, and a combined rank. Jobs
+that cannot be ranked are left out and named. The benchmark does not publish its
+rule; docs/attacks.md describes the one used here.
 """
 
 import json
+import math
 import pathlib
 import shlex
 from collections.abc import Mapping, Sequence
@@ -27,16 +29,37 @@ MIN_JOBS = 2
 _PLACES = ('first', 'second', 'third')
 
 
+class Job(NamedTuple):
+  """What is ranked of one or more jobs with the same retrained models.
+
+  Attributes:
+    name: of the work directories.
+    retrained: digest of the retrained models, '' where it is not known.
+    classes: of the data set.
+    digests: the settings of each unlearning method, in the job's order.
+    per_seed: method -> metric -> values over initialisations.
+    speed: RTE of each method.
+  """
+
+  name: str
+  retrained: str
+  classes: int
+  digests: dict[str, str]
+  per_seed: dict[str, dict[str, list[float]]]
+  speed: dict[str, float]
+
+
 class Cell(NamedTuple):
-  """One job: ranks of its methods, f64[K], by metric; and their groups."""
+  """Ranks of the methods of a cell, f64[K], by metric; and their groups."""
 
   name: str
   ranks: dict[str, np.ndarray]
   groups: dict[str, np.ndarray]
+  seeds: int
 
 
-def methods_of(folder: pathlib.Path) -> list[str]:
-  """Return the unlearning methods of a job, in its order.
+def read(folder: pathlib.Path) -> Job:
+  """Read what a job wrote.
 
   Raises:
     ValueError: the folder holds no finished report.
@@ -47,57 +70,96 @@ def methods_of(folder: pathlib.Path) -> list[str]:
       f'{folder} has no {path.name}; give the workdir of a finished job'
     )
   rows = results.read_csv(path, results.Observation)
-  order = results.ordered(row.method for row in rows)
-  return [n for n in order if n not in (results.REFERENCE, results.ORIGINAL)]
-
-
-def read(folder: pathlib.Path, methods: Sequence[str]) -> Cell:
-  """Read a job and rank some of its methods.
-
-  Raises:
-    ValueError: too few methods or initialisations to rank.
-  """
-  per_seed: dict[str, dict[str, list[float]]] = {name: {} for name in methods}
-  for row in results.read_csv(folder / 'per_cluster.csv', results.Observation):
-    if row.method in per_seed:
-      per_seed[row.method].setdefault(row.metric, []).append(row.value)
   try:
-    facts = json.loads((folder / 'results.json').read_text(encoding='utf-8'))
-  except (OSError, ValueError) as error:
+    text = (folder / 'results.json').read_text(encoding='utf-8')
+    facts = json.loads(text)['provenance']
+    classes, digests = facts['data']['classes'], facts.get('results', {})
+  except (OSError, ValueError, KeyError, TypeError) as error:
     raise ValueError(
       f'{folder}: results.json cannot be read ({error}); run the job again, '
       'which writes the report from stored results'
     ) from error
-  rankings = ranking.rank_methods(
-    {
-      name: {metric: np.array(values) for metric, values in one.items()}
-      for name, one in per_seed.items()
-    },
-    classes=facts['provenance']['data']['classes'],
-  )
-  if len(rankings) < len(ranking.TITLES):
-    raise ValueError(
-      f'{folder} cannot be ranked; it takes two methods that do better than '
-      f'guessing and {ranking.MIN_SEEDS} initialisations or pairs of splits '
-      "(config.splits.seeds for design 'main')"
-    )
+  baselines = (results.REFERENCE, results.ORIGINAL)
+  order = results.ordered(row.method for row in rows)
+  methods = [name for name in order if name not in baselines]
+  per_seed: dict[str, dict[str, list[float]]] = {name: {} for name in methods}
+  for row in rows:
+    if row.method in per_seed:
+      per_seed[row.method].setdefault(row.metric, []).append(row.value)
   timing = folder / 'timing.csv'
   clock = results.read_csv(timing) if timing.is_file() else []
-  speed = {row.method: row.value for row in clock if row.metric == 'rte'}
-  slowness = stats.rankdata([-speed.get(name, 0.0) for name in methods])
-  return Cell(
+  return Job(
     str(folder),
+    digests.get(results.REFERENCE, ''),
+    classes,
+    {name: digests.get(name, '') for name in methods},
+    per_seed,
+    {row.method: row.value for row in clock if row.metric == 'rte'},
+  )
+
+
+def join(jobs: Sequence[Job]) -> list[Job]:
+  """Join jobs with the same retrained models.
+
+  Jobs that have a method with different settings are not joined.
+  """
+  joined: list[Job] = []
+  for job in jobs:
+    for i, other in enumerate(joined):
+      same = other.retrained and other.retrained == job.retrained
+      both = job.digests.keys() & other.digests.keys()
+      if same and all(job.digests[m] == other.digests[m] for m in both):
+        joined[i] = other._replace(
+          name=f'{other.name} + {job.name}',
+          digests={**job.digests, **other.digests},
+          per_seed={**job.per_seed, **other.per_seed},
+          speed={**job.speed, **other.speed},
+        )
+        break
+    else:
+      joined.append(job)
+  return joined
+
+
+def rank_job(job: Job, methods: Sequence[str]) -> Cell | None:
+  """Rank some methods of a job; None with too few of them or of seeds."""
+  rankings = ranking.rank_methods(
+    {
+      name: {k: np.array(values) for k, values in job.per_seed[name].items()}
+      for name in methods
+    },
+    classes=job.classes,
+  )
+  if len(rankings) < len(ranking.TITLES):
+    return None
+  slowness = stats.rankdata([-job.speed.get(name, 0.0) for name in methods])
+  return Cell(
+    job.name,
     {**{k: v.mean_rank for k, v in rankings.items()}, 'rte': slowness},
     {k: v.placement() for k, v in rankings.items()},
+    min(one.seeds for one in rankings.values()),
   )
 
 
 def over_cells(cells: Sequence[Cell]) -> dict[str, ranking.OverallRanking]:
-  """Return the ranks over cells by each metric."""
-  return {
-    metric: ranking.rank_overall(np.stack([c.ranks[metric] for c in cells]))
-    for metric in cells[0].ranks
-  }
+  """Return the ranks over cells by each metric.
+
+  Those of a single cell are means over initialisations, without intervals.
+  """
+  if len(cells) > 1:
+    return {
+      metric: ranking.rank_overall(np.stack([c.ranks[metric] for c in cells]))
+      for metric in cells[0].ranks
+    }
+  (cell,) = cells
+  overall = {}
+  for metric, ranks in cell.ranks.items():
+    critical = math.nan
+    if metric in ranking.TITLES:
+      critical = ranking.critical_difference(len(ranks), cell.seeds)
+    unknown = np.full(len(ranks), np.nan)
+    overall[metric] = ranking.OverallRanking(ranks, unknown, unknown, critical)
+  return overall
 
 
 def rows(
@@ -145,14 +207,15 @@ def command(folders: Sequence[str], out: str = '') -> str:
 
 
 def rank(folders: Sequence[str], out: str = '') -> html.Report:
-  """Rank the methods that all these jobs have.
+  """Rank the methods that all these jobs, or groups of jobs, have.
 
   Args:
     folders: work directories of finished jobs.
     out: folder of the report, for the command that reproduces it.
 
   Raises:
-    ValueError: fewer than two jobs, or one that cannot be ranked.
+    ValueError: fewer than two jobs, one without a report, or nothing that can
+      be ranked.
   """
   paths = [files.path(folder) for folder in folders]
   if len(set(paths)) < max(MIN_JOBS, len(paths)):
@@ -160,22 +223,21 @@ def rank(folders: Sequence[str], out: str = '') -> html.Report:
       f'--jobs={",".join(folders)}: give at least {MIN_JOBS} jobs, each once '
       f'(the report.html of a job ranks its methods)'
     )
-  every = [methods_of(path) for path in paths]
-  methods = [name for name in every[0] if all(name in other for other in every)]
-  left_out = sorted({n for one in every for n in one} - set(methods))
-  cells = [read(path, methods) for path in paths]
+  jobs = join([read(path) for path in paths])
+  methods, cells, warnings = _rank_all(jobs)
   overall = over_cells(cells)
-  listed = ', '.join(results.label(name) for name in left_out)
   problems: list[str] = []
   number = terms.count(len(cells), 'job')
+  if len(cells) == 1:
+    number = f'{cells[0].seeds} initialisations (or pairs of splits)'
+  elif len(jobs) < len(paths):
+    number = f'{len(cells)} groups of jobs with the same retrained models'
   ranks = {
     metric: (one.mean_rank, one.critical_difference, number)
     for metric, one in overall.items()
   }
   titles = {**ranking.TITLES, 'rte': 'run time'}
   drawn = html.draw_ranks(titles, methods, ranks, problems)
-  omitted = f'Left out because some job lacks them: {listed}'
-  warnings = [omitted] if left_out else []
   return html.Report(
     title=f'{terms.count(len(methods), "unlearning method")} over {number}',
     lead=[f'Ranked jobs: {", ".join(cell.name for cell in cells)}.'],
@@ -184,6 +246,42 @@ def rank(folders: Sequence[str], out: str = '') -> html.Report:
     command=command(folders, out),
     warnings=warnings + problems,
   )
+
+
+def _rank_all(
+  jobs: Sequence[Job],
+) -> tuple[list[str], list[Cell], list[str]]:
+  """Return the ranked methods, the cells, and what is left out.
+
+  Raises:
+    ValueError: nothing can be ranked; the message says why.
+  """
+  several = [job for job in jobs if len(job.per_seed) > 1]
+  warnings = [
+    f'Left out: {job.name} has a single method, '
+    f'{", ".join(map(results.label, job.per_seed))}, and no other job has the '
+    'same retrained models'
+    for job in jobs
+    if job not in several
+  ]
+  every = {name: None for job in several for name in job.per_seed}
+  methods = [n for n in every if all(n in job.per_seed for job in several)]
+  omitted = [n for n in sorted(every) if n not in methods]
+  if omitted:
+    listed = ', '.join(map(results.label, omitted))
+    warnings.append(f'Left out because some job lacks them: {listed}')
+  ranked = [(job, rank_job(job, methods)) for job in several]
+  cells = [cell for _, cell in ranked if cell]
+  warnings += [
+    f'Left out: {job.name} cannot be ranked; it takes two methods that do '
+    f'better than guessing and {ranking.MIN_SEEDS} initialisations or pairs of '
+    "splits (config.splits.seeds for design 'main')"
+    for job, cell in ranked
+    if not cell
+  ]
+  if not cells:
+    raise ValueError(f'nothing can be ranked. {". ".join(warnings)}')
+  return methods, cells, warnings
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -198,6 +296,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     directory = files.writable_folder(chosen.out, '--out')
     html.write_report(directory, report)
   tables.show_table(report.rows)
+  for line in report.warnings:
+    cli.warn(line)
   print(f'{directory / "report.html"} written')
 
 

@@ -15,12 +15,11 @@ The module is callable, so that `jaxmu.unlearn('msg', original)` is the function
 import argparse
 import ast
 import functools
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jaxmu import cli
+from jaxmu import cli, files
 
 
 def _function() -> Callable[..., Any]:
@@ -90,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from jaxmu.api import inputs, request
 
     # A folder that cannot be written must not cost the unlearned model.
-    if os.path.exists(os.path.expanduser(chosen.checkpoint)):
+    if files.path(chosen.checkpoint).exists():
       request.make_folder(chosen.out, chosen.checkpoint)
     data = inputs.load_data(chosen.data, data_dir=chosen.data_dir)
     deletion = request.delete(

@@ -7,9 +7,7 @@ import pathlib
 import jax
 import pytest
 
-# Programs of tests run a few times, so compilation must be short too. Without
-# any optimisation (0) it takes two thirds of this time, but training takes
-# three times as long.
+# Programs of tests run a few times, so compilation must be short too.
 _QUICK = ['--xla_backend_optimization_level=1']
 # XLA ends the process on a flag that it does not know (any more).
 if importlib.metadata.version('jaxlib').startswith('0.10.'):
@@ -35,6 +33,25 @@ def pytest_collection_modifyitems(items):
 def _group(item) -> str:
   mark = item.get_closest_marker('xdist_group')
   return str(mark.args[0]) if mark else ''
+
+
+# Tests that run jobs and searches, where training takes three times as long
+# without any optimisation. In all others compilation takes longer, which is a
+# third shorter without.
+_OPTIMISED = {
+  'study',
+  'tuning',
+  'test_api.py',
+  'test_docs.py',
+  'test_examples.py',
+  'test_notebook.py',
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+  place = item.path.relative_to(pathlib.Path(__file__).parent).parts[0]
+  jax.config.update('jax_disable_most_optimizations', place not in _OPTIMISED)
 
 
 _last_group = ['']

@@ -17,9 +17,7 @@ def test_rows_say_what_made_them(path):
   for row in rows:
     assert 'python 3.' in row['versions'] and 'jax ' in row['versions']
     assert ' x ' in row['hardware'] or 'GPU' in row['hardware']
-    # Of older searches the command is not known.
-    if row['command'] or path.stem != 'search_digits':
-      assert path.stem in row['command']
+    assert path.stem in row['command']
 
 
 def test_every_command_is_in_the_list():

@@ -1,9 +1,7 @@
 """Every configuration loads, is complete and describes a possible job."""
 
-import csv
 import doctest
 import importlib
-import json
 import pathlib
 import re
 
@@ -19,9 +17,6 @@ FILES = sorted(p.stem for p in FOLDER.glob('*.py') if p.stem != '__init__')
 NAMES = [name for name in recipes.names() if name != 'unlearn']
 SCALES = ('', 'cifar10,paper', 'mnist', 'utkface', 'cifar10-ulira')
 UNLEARNERS = sorted(set(methods.METHODS) - set(methods.BASELINES))
-# Not searched: MSG keeps the setting whose results `configs/msg_resnet.py`
-# quotes; no step along IU's direction changes these networks much.
-BY_HAND = {'iu', 'msg'}
 
 METHOD_FILE = """
 from flax import struct
@@ -172,23 +167,6 @@ def test_changed_model_takes_its_own_options_and_folder():
     config = recipes.named('ct_resnet')(scale)
     recipes.change_model(config, 'vit11m')
     assert config == recipes.named('ct_tinyvit')(scale)
-
-
-def test_digits_settings_are_those_that_the_search_gave():
-  table = FOLDER.parent / 'benchmarks' / 'search_digits.csv'
-  with open(table, newline='') as file:
-    searched = {
-      r['method']: json.loads(r['setting']) for r in csv.DictReader(file)
-    }
-  for method in set(searched) - BY_HAND:
-    cls = methods.get(method).Hparams
-    dead = {f.name for f in hp.declared(cls) if hp.meta(f)['dead']}
-    ours = recipes.method_hparams(method)
-    for name in set(ours) - dead:
-      theirs = searched[method][name]
-      if isinstance(theirs, float):
-        theirs = float(f'{theirs:.2g}')
-      assert ours[name] == theirs, (method, name)
 
 
 def test_examples_in_docstrings_run():

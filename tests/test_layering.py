@@ -60,7 +60,7 @@ MAY_IMPORT = {
   'cli': {'cli', 'study', 'methods', *_BASE},
   'main': {'cli', 'study', 'files'},
   'search': {'main', 'cli', 'study', 'tuning', 'api'},
-  'unlearn': {'cli', 'api'},
+  'unlearn': {'cli', 'api', 'files'},
   'attack': {'cli', 'api', 'report', *_BASE},
   'prepare': {'cli', 'data', *_BASE},
   'rank': {'cli', 'metrics', 'report', *_BASE},
@@ -180,6 +180,16 @@ def test_public_functions_are_annotated():
     for function, bare in _unannotated(_tree(path).body)
   ]
   assert not untyped
+
+
+def test_paths_of_users_are_expanded_in_one_place():
+  """`~` and `$NAME` mean the same at every door, see `files.path`."""
+  others = [
+    _name(path)
+    for path in FILES
+    if _name(path) != 'files.py' and 'expanduser' in path.read_text()
+  ]
+  assert not others
 
 
 def test_methods_do_not_import_each_other():

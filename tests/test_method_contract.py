@@ -21,10 +21,17 @@ from jaxmu.methods import METHODS
 from jaxmu.methods.parts import training, weights
 from jaxmu.types import Array
 
+# 10 to 20 s each; the others cover the same parts.
+SLOW = {'bt', 'cfw', 'fcs', 'kde', 'prmq', 'rni', 'srl'}
+
+
+def _marks(name: str) -> list:
+  group = pytest.mark.xdist_group(name)
+  return [group, pytest.mark.slow] if name in SLOW else [group]
+
 
 @pytest.mark.parametrize(
-  'name',
-  [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in METHODS],
+  'name', [pytest.param(name, marks=_marks(name)) for name in METHODS]
 )
 def test_method_satisfies_the_contract(name):
   testing.check_method(name)

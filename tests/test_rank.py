@@ -1,5 +1,8 @@
 """`python -m jaxmu.rank`: finished jobs in, one ranking out."""
 
+import json
+import shlex
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -11,7 +14,9 @@ METHODS = ('ft', 'msg', 'ga')
 SPEED = {'ft': 10.0, 'msg': 5.0, 'ga': 20.0}
 
 
-def write(folder, worse, seeds=10, methods=METHODS, seed=0):
+def write(
+  folder, worse, seeds=10, methods=METHODS, seed=0, retrained='', settings=''
+):
   """Write what a job leaves: `worse` is the method with the largest RetDev."""
   rng = np.random.default_rng(seed)
   found = []
@@ -27,8 +32,10 @@ def write(folder, worse, seeds=10, methods=METHODS, seed=0):
   results.write_csv(folder / 'per_cluster.csv', found, results.Observation)
   clock = [results.Row(name, 'rte', SPEED[name]) for name in methods]
   results.write_csv(folder / 'timing.csv', clock)
+  digests = {'retrain': retrained, **{name: settings for name in methods}}
   results.write_json(
-    folder / 'results.json', {'provenance': {'data': {'classes': 10}}}
+    folder / 'results.json',
+    {'provenance': {'data': {'classes': 10}, 'results': digests}},
   )
   return str(folder)
 
@@ -86,11 +93,66 @@ def test_methods_that_a_job_lacks_are_named(tmp_path):
   assert report.warnings == ['Left out because some job lacks them: GA']
 
 
-def test_what_cannot_be_ranked_is_refused(tmp_path):
+def test_jobs_of_one_method_each_are_ranked_together(tmp_path):
+  jobs = [
+    write(tmp_path / m, 'msg', methods=(m,), retrained='f00') for m in METHODS
+  ]
+  report = rank.rank(jobs)
+  value = {(r.method, r.metric): r for r in report.rows}
+  assert {row.method for row in report.rows} == set(METHODS)
+  assert value['msg', 'rank_ret_dev'].value == 3
+  assert np.isnan(value['msg', 'rank_ret_dev'].low)
+  assert [value[m, 'rank_rte'].value for m in METHODS] == [2, 3, 1]
+  assert not report.warnings
+  assert 'over 10 initialisations' in report.title
+  other = write(tmp_path / 'x', 'msg', retrained='ba4')
+  assert rank.rank([*jobs, other]).title.endswith('same retrained models')
+
+
+def test_jobs_of_the_same_method_with_other_settings_stay_apart(tmp_path):
+  jobs = [
+    write(tmp_path / name, 'msg', retrained='f00', settings=name)
+    for name in 'ab'
+  ]
+  assert {row.n for row in rank.rank(jobs).rows} == {2}
+  same = [
+    write(tmp_path / name, 'msg', retrained='f00', settings='same')
+    for name in 'cd'
+  ]
+  assert {row.n for row in rank.rank(same).rows} == {1}
+
+
+def test_the_printed_command_makes_the_report_again(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  write(tmp_path / 'a b', 'msg', seed=0)
+  write(tmp_path / 'c', 'msg', seed=1)
+  rank.main(['--jobs=~/a b,~/c', '--out=~/out {1}'])
+  out = tmp_path / 'out {1}'
+  first = (out / 'results.csv').read_bytes()
+  facts = json.loads((out / 'results.json').read_text())
+  (out / 'results.csv').unlink()
+  words = shlex.split(facts['command'])
+  assert words[:3] == ['python', '-m', 'jaxmu.rank']
+  rank.main(words[3:])
+  assert (out / 'results.csv').read_bytes() == first
+
+
+def test_what_cannot_be_ranked_is_named(tmp_path, capsys):
   one, few = write(tmp_path / 'a', 'msg'), write(tmp_path / 'b', 'msg', seeds=4)
+  lone = write(tmp_path / 'c', 'msg', methods=('msg',), retrained='f00')
+  more = write(tmp_path / 'd', 'ft', methods=('ft',), retrained='ba4')
   with pytest.raises(ValueError, match='give at least 2 jobs'):
     rank.rank([one, one])
-  with pytest.raises(ValueError, match='b cannot be ranked.*5 init'):
-    rank.rank([one, few])
+  out = tmp_path / 'out'
+  rank.main([f'--jobs={one},{few},{lone}', f'--out={out}'])
+  told = capsys.readouterr().err.splitlines()
+  assert len(told) == 2
+  assert 'c has a single method, MSG, and no other job' in told[0]
+  assert 'b cannot be ranked' in told[1] and '5 init' in told[1]
+  assert {r.n for r in results.read_csv(out / 'results.csv')} == {1}
+  with pytest.raises(ValueError, match='nothing can be ranked.*c has.*d has'):
+    rank.rank([lone, more])
+  with pytest.raises(ValueError, match='nothing can be ranked.*b cannot'):
+    rank.rank([few, lone])
   with pytest.raises(ValueError, match='give the workdir'):
     rank.rank([one, str(tmp_path / 'none')])

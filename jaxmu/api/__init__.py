@@ -6,8 +6,7 @@ The modules, in the order of use:
   setup        data, design, model and seed that populations share; defaults
   sweeps       hyper-parameters per member
   training     train, retrain, unlearn, predict, load
-  populations  the results: Models and Predictions
-  folders      populations on disk
+  populations  the results: Models, also on disk, and Predictions
   evaluation   audit
   audits       its result, and audits of stored scores
   jobs         run: a whole job in a folder

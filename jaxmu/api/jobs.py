@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxmu import methods, terms
+from jaxmu import files, methods, terms
 from jaxmu.api import inputs, printing
 from jaxmu.api import setup as setup_lib
 from jaxmu.api.populations import Models
@@ -272,7 +272,7 @@ def run(
   )
   settings = settings_lib.from_config(config)
   setup_lib.set_up_devices()
-  with compile_cache(pathlib.Path(settings.workdir).expanduser()):
+  with compile_cache(files.path(settings.workdir)):
     job = run_lib.run(settings, command=_command(method, config))
   return JobResult(job.folder)
 

@@ -24,7 +24,7 @@ import numpy as np
 from jaxmu import files, methods, models, population, terms
 from jaxmu import hparams as hp
 from jaxmu import precision as precision_lib
-from jaxmu.api import folders, inputs, sweeps
+from jaxmu.api import inputs, populations, sweeps
 from jaxmu.api import setup as setup_lib
 from jaxmu.api.populations import Models, Predictions, score
 from jaxmu.api.setup import Setup
@@ -347,8 +347,8 @@ def load(
 
   if isinstance(path, str | os.PathLike):
     folder = files.path(path)
-    if folder.is_dir() and folders.is_saved(folder):
-      return folders.read(folder, data=data, model=model)
+    if folder.is_dir() and populations.is_saved(folder):
+      return populations.read(folder, data=data, model=model)
     if folder.is_dir() and jobs.is_workdir(folder):
       return jobs.JobResult(folder)
   paths = _files(path)

@@ -31,7 +31,7 @@ from jaxmu.attacks import (
 )
 from jaxmu.attacks.interface import Attack, Options, Report, checked
 from jaxmu.attacks.scores import PopulationScores, Scores
-from jaxmu.terms import Term, nearest
+from jaxmu.terms import nearest
 
 Spec = Any  # a name, a path, a module or an `Attack`, see `jaxmu.plugins`
 
@@ -222,19 +222,6 @@ def possible_attacks(data: Scores, *, costly: bool = True) -> tuple[str, ...]:
     for name, attack in ATTACKS.items()
     if not attack.lacks(data) and (costly or attack.card.cost == 'cheap')
   )
-
-
-def term(metric: str) -> Term | None:
-  """Return the meaning of `<attack>_<statistic>`; None for other names.
-
-  The longest matching name of an attack wins: 'ulira_reference' before 'ulira'.
-  Plug-ins are known after they have been resolved.
-  """
-  every = known_attacks()
-  for name in sorted(every, key=len, reverse=True):
-    if metric.startswith(f'{name}_'):
-      return every[name].term(metric.removeprefix(f'{name}_'))
-  return None
 
 
 def score(spec: Spec, data: Scores) -> dict[str, Float64[np.ndarray, 'P N']]:

@@ -301,7 +301,7 @@ def _tpr(pairs, group, fpr) -> intervals.Estimate:
       result.by_split,
       'refused',
       f'{negatives} never-seen scores in all; an FPR of {fpr:g} needs '
-      f'{MIN_FALSE_POSITIVES / fpr:.0f} at level {pooling!r}',
+      f'{MIN_FALSE_POSITIVES / fpr:.0f}',
     )
   if result.n > 1 and result.low == result.high:
     return _naive_interval(result, pairs)

@@ -16,7 +16,7 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jaxmu import plugins, terms
+from jaxmu import files, plugins, terms
 from jaxmu.study import recipes
 
 FLAGS = ('config', 'workdir', 'compare', 'plan')
@@ -109,7 +109,7 @@ def load(spec: str) -> dict[str, Any]:
   """
   place, colon, argument = spec.partition(':')
   if place.endswith('.py'):
-    path = pathlib.Path(place).expanduser()
+    path = files.path(place)
     # configs/NAME.py also works where the file does not exist.
     known = path.parent.name == 'configs' and recipes.named(path.stem)
     if path.is_file() or not known:
@@ -197,7 +197,7 @@ def _replace(
 
 
 def _from_file(place: str, arguments: tuple[str, ...]) -> dict[str, Any]:
-  path = pathlib.Path(place).expanduser()
+  path = files.path(place)
   if not path.is_file():
     there = [str(other) for other in path.parent.glob('*.py')]
     raise ValueError(

@@ -60,7 +60,7 @@ class CellRanking:
 Test = Literal['wilcoxon', 'bootstrap']
 PerSeed = Float64[np.ndarray, ' S']
 
-_LEVEL = 0.05  # significance level
+_LEVEL = 0.05  # significance level of all tests
 _RESAMPLES = 10_000
 _RESAMPLED_CELLS = 2000
 
@@ -68,7 +68,6 @@ _RESAMPLED_CELLS = 2000
 def rank_cell(
   values: Float64[np.ndarray, 'K S'],
   *,
-  level: float = 0.05,
   tie: float = 0.0,
   test: Test = 'wilcoxon',
 ) -> CellRanking:
@@ -78,7 +77,6 @@ def rank_cell(
     values: f64[K, S] per method and seed, paired over seeds; NaN for runs that
       failed. A method with any NaN is failed: worst rank and flag, not a
       missing value.
-    level: significance level of the tests.
     tie: mean differences from the best that always count as a tie.
     test: see `greedy_groups`.
 
@@ -102,7 +100,7 @@ def rank_cell(
   mean_rank[failed] = worst
   groups = [
     tuple(int(working[i]) for i in group)
-    for group in greedy_groups(used, level=level, tie=tie, test=test)
+    for group in greedy_groups(used, tie=tie, test=test)
   ]
   if failed.any():
     groups.append(tuple(np.flatnonzero(failed).tolist()))
@@ -167,21 +165,19 @@ def rank_methods(
 def greedy_groups(
   values: Float64[np.ndarray, 'K S'],
   *,
-  level: float = 0.05,
   tie: float = 0.0,
   test: Test = 'wilcoxon',
 ) -> list[list[int]]:
   """Group methods that cannot be told from the best one left.
 
   The best method has the smallest mean. Methods whose paired Wilcoxon
-  signed-rank p (Holm-adjusted within the step) exceeds `level` join its group.
+  signed-rank p (Holm-adjusted within the step) exceeds 0.05 join its group.
   The group is removed, and the step repeats.
   Ten seeds are needed for Holm over 17 comparisons (the smallest two-sided p
   is 0.00195); with five nothing can ever be significant.
 
   Args:
     values: f64[K, S], smaller is better, finite.
-    level: of the tests.
     tie: see `rank_cell`.
     test: 'wilcoxon', or 'bootstrap' of the paired mean difference, which can
       separate methods with five seeds but does so too easily.
@@ -192,7 +188,7 @@ def greedy_groups(
   while left:
     best, others = left[0], left[1:]
     p_values = [compare(values[best], values[k]) for k in others]
-    same = holm(np.array(p_values)) > level
+    same = holm(np.array(p_values)) > _LEVEL
     near = [values[k].mean() - values[best].mean() < tie for k in others]
     joined = [
       int(k) for k, a, b in zip(others, same, near, strict=True) if a or b
@@ -253,11 +249,9 @@ def rank_overall(
   )
 
 
-def critical_difference(
-  methods: int, blocks: int, *, level: float = 0.95
-) -> float:
+def critical_difference(methods: int, blocks: int) -> float:
   """Return Nemenyi's critical difference of mean ranks over `blocks`."""
-  q = stats.studentized_range.ppf(level, methods, np.inf) / np.sqrt(2)
+  q = stats.studentized_range.ppf(1 - _LEVEL, methods, np.inf) / np.sqrt(2)
   return float(q * np.sqrt(methods * (methods + 1) / (6 * blocks)))
 
 

@@ -138,7 +138,7 @@ def write(
   place = files.path(path)
   flat = _flat(variables)
   expected = _shapes(model)
-  _check_variables(model, flat, expected)
+  _check_variables(flat, expected)
   if like is None:
     contents = _plain_contents(model, flat, checkpoint_files.form_of(place))
   else:
@@ -538,7 +538,6 @@ def _flat(variables: Variables) -> dict[tuple[str, str], np.ndarray]:
 
 
 def _check_variables(
-  model: interface.Model,
   flat: Mapping[tuple[str, str], np.ndarray],
   expected: Mapping[tuple[str, str], tuple[int, ...]],
 ) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib import figure
 
 from jaxmu import files
-from jaxmu.report import captions, html_tables, plots, results, summary
+from jaxmu.report import glossary, html_tables, plots, results, summary
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def draw(
   """Draw a picture; an error does not stop the report.
 
   Args:
-    name: key of its caption in `captions`, and name of its file.
+    name: key of its caption in `glossary`, and name of its file.
     function: draws the figure, or returns None if there is nothing to draw.
     problems: gets a sentence if the picture cannot be drawn.
     **words: values of the placeholders of the caption.
@@ -67,7 +67,7 @@ def draw(
     drawn = function()
     if drawn is None:
       return []
-    picture = Picture(name, captions.caption(name, **words), drawn)
+    picture = Picture(name, glossary.caption(name, **words), drawn)
     _ = picture.png
     return [picture]
   except Exception as error:  # a model may give any values
@@ -211,8 +211,11 @@ def _findings(report: Report) -> str:
   if sentences:
     parts.append(f'<ul class="findings">{bullets(sentences)}</ul>')
   for table, caption in (
-    (html_tables.overview(report.rows, report.failed), captions.OVERVIEW),
-    (html_tables.attack_overview(report.rows), captions.ATTACKS),
+    (
+      html_tables.overview(report.rows, report.failed),
+      glossary.OVERVIEW_CAPTION,
+    ),
+    (html_tables.attack_overview(report.rows), glossary.ATTACKS_CAPTION),
   ):
     if table:
       parts += [table, f'<p class="soft">{caption}</p>']
@@ -250,7 +253,7 @@ def _numbers(report: Report) -> str:
   tables = html_tables.metric_sections(
     report.rows, report.failed, report.missing
   )
-  return f'<p>{captions.NUMBERS}</p>\n{tables}'
+  return f'<p>{glossary.NUMBERS_CAPTION}</p>\n{tables}'
 
 
 def _provenance(report: Report) -> str:

@@ -174,7 +174,8 @@ class Stage:
       if stopped:
         text = f'{self._name}: stopped at {self._count()} after {spent}'
       else:
-        text = f'{self._name}: {self._done}{self._unit} in {spent}'
+        unit = self._unit.removesuffix('s') if self._done == 1 else self._unit
+        text = f'{self._name}: {self._done}{unit} in {spent}'
       self._progress.line(text)
 
   def _count(self) -> str:

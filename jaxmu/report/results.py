@@ -363,12 +363,11 @@ def format_interval(
   return f'[{", ".join(ends)}]'
 
 
-def format_spread(mean: float, deviation: float, decimals: int = 3) -> str:
+def format_spread(mean: float, deviation: float) -> str:
   """Return 'mean ± sd', without the sd where it is NaN."""
   if math.isnan(mean):
     return MISSING
-  if abs(mean) >= 10:
-    decimals = min(decimals, 1)
+  decimals = 1 if abs(mean) >= 10 else 3
   if math.isnan(deviation):
     return f'{mean:.{decimals}f}'
   return f'{mean:.{decimals}f} ± {deviation:.{decimals}f}'

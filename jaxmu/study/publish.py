@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxmu import files, terms
 from jaxmu.metrics import METRICS, cost, ranking, retention
-from jaxmu.report import html, paper_table, plots, results
+from jaxmu.report import html, plots, results, tables
 from jaxmu.study import curves, evaluate, stages, store
 from jaxmu.study import job as job_lib
 
@@ -89,7 +89,7 @@ def publish(job: job_lib.Job, command: str) -> None:
     )
   )
   table = benchmark_table(job, evaluation)
-  content = paper_table.as_markdown(table).encode()
+  content = tables.paper_markdown(table).encode()
   paths.append(files.write_bytes(job.folder / PAPER_TABLE_FILE, content))
   for population in job.unlearned:
     paths.append(job.folder / 'scores' / f'{population.name}.npz')
@@ -126,9 +126,9 @@ def plug_in_numbers(job: job_lib.Job) -> list[str]:
   return [n for spec in specs for n in METRICS.resolve(spec).card.terms]
 
 
-def paper_results(job: job_lib.Job) -> paper_table.PaperTable:
+def paper_results(job: job_lib.Job) -> tables.PaperTable:
   """Read the benchmark's table of the last report."""
-  return paper_table.PaperTable(**report_shelf(job).info()['table'])
+  return tables.PaperTable(**report_shelf(job).info()['table'])
 
 
 def clock_rows(
@@ -386,7 +386,7 @@ def _front(rows: list[results.Row]) -> plots.Figure | None:
 
 def benchmark_table(
   job: job_lib.Job, evaluation: evaluate.Evaluation
-) -> paper_table.PaperTable:
+) -> tables.PaperTable:
   """Return the contents of the benchmark's table, run times included."""
   per_seed = {}
   for name, metrics in evaluation.per_cluster.items():
@@ -395,14 +395,14 @@ def benchmark_table(
     per_seed[name] = {
       metric: np.asarray(values)
       for metric, values in {**metrics, 'rte': rte}.items()
-      if metric in paper_table.COLUMNS
+      if metric in tables.PAPER_COLUMNS
     }
   failed = {name: many for name, many in evaluation.failed.items() if many[0]}
   one_split = len(np.unique(job.design.pair)) == 1
   floor = {}
   if one_split and results.REFERENCE in per_seed:
     floor = noise_floor(per_seed[results.REFERENCE])
-  return paper_table.PaperTable(per_seed, floor, failed)
+  return tables.PaperTable(per_seed, floor, failed)
 
 
 def noise_floor(

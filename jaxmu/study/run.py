@@ -13,7 +13,7 @@ import numpy as np
 from jaxmu import files, methods
 from jaxmu import population as population_lib
 from jaxmu.draws import Draws
-from jaxmu.report import paper_table, progress, tables
+from jaxmu.report import progress, tables
 from jaxmu.study import curves, originals, planner, publish, stages, store
 from jaxmu.study import job as job_lib
 from jaxmu.study.settings import Settings
@@ -47,7 +47,7 @@ def run(settings: Settings, command: str = '') -> job_lib.Job:
       bars.line('report: evaluating and drawing')
       publish.publish(job, command)
   if len(job.unlearned) > 1:
-    paper_table.show(publish.paper_results(job))
+    tables.show_paper_table(publish.paper_results(job))
   else:
     tables.show_table(
       tables.headline(publish.report_rows(job), publish.plug_in_numbers(job)),

@@ -147,7 +147,8 @@ class Search:
     objective: 'reference' compares with retrained models; 'no_oracle' needs
       none.
     generation: trials proposed at once; 0 for 50 with 'reference', else 25.
-    finalists: the best trials, which are judged again.
+    finalists: the best trials, in equal numbers from all initialisations, which
+      are judged again.
     judges: further initialisations to judge them on. 0 selects as the
       benchmark does: the best value of any trial.
     seed: of the samplers.
@@ -159,8 +160,8 @@ class Search:
   sampler: str = hp.static('tpe', valid=('tpe', 'random', 'reference'))
   objective: str = hp.static('reference', valid=('reference', 'no_oracle'))
   generation: int = hp.static(0, valid=hp.COUNT)
-  finalists: int = hp.static(10, valid=_FEW)
-  judges: int = hp.static(3, valid=hp.COUNT)
+  finalists: int = hp.static(20, valid=_FEW)
+  judges: int = hp.static(5, valid=hp.COUNT)
   seed: int = hp.static(0, valid=_SEED)
   training: bool = hp.static(False)
 

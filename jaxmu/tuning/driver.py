@@ -288,22 +288,32 @@ def _choose(
   norms = np.array([row.norm for row in rows])
   judges = range(search.initialisations, search.initialisations + search.judges)
   on_judges = lambda chosen: judge.mean_norms(chosen, judges)  # noqa: E731
+  # The default of a recipe is that of the job.
+  usual = one.hparams if search.training else hp.defaults(method.Hparams)
+  default = space.nearest(usual)
+  acts = not inert(problem_shapes(job), method, default)
   choice = selection.choose(
     judging.ranked(rows, norms),
     norms,
     [row.setting for row in rows],
+    initialisation=np.array([row.initialisation for row in rows]),
+    default=default,
+    default_may_win=acts,
     finalists=search.finalists,
     judge=on_judges if judges else None,
   )
   everyone = judges or range(search.initialisations)
-  # The default of a recipe is that of the job.
-  default = one.hparams if search.training else hp.defaults(method.Hparams)
-  (usual,) = judge.mean_norms([{**default, **space.fixed}], everyone)
-  judged = {'chosen': choice.norm, 'default': float(usual)}
+  means = choice.means[-1:] if judges else judge.mean_norms([default], everyone)
+  judged = {'chosen': choice.norm, 'default': float(means[0])}
   if not search.training:
     judged['original'] = judge.untouched(everyone)
   lost = judging.regret(
-    judge, rows, choice, finalists=search.finalists, judges=judges
+    judge,
+    rows,
+    choice,
+    default=default if acts else None,
+    finalists=search.finalists,
+    judges=judges,
   )
   content = settings_file(job, settings, one, choice, judged, lost, rows)
   found = Searched(

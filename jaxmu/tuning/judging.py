@@ -145,6 +145,7 @@ def regret(
   rows: Sequence[records.TrialRow],
   choice: selection.Choice,
   *,
+  default: selection.Setting | None,
   finalists: int,
   judges: Sequence[int],
 ) -> Regret | None:
@@ -158,6 +159,8 @@ def regret(
     judge: of the search.
     rows: all trials.
     choice: what the search chose.
+    default: a setting that is judged with the finalists; None if it may not
+      win.
     finalists: how many settings are judged.
     judges: initialisations to judge on; none to take the values of the trials.
   """
@@ -166,12 +169,17 @@ def regret(
   norms = [row.reference_norm for row in rows]
   order = ranked(rows, norms)
   if not judges:
+    assert choice.trial is not None, 'only judges choose the default'
     return Regret(norms[choice.trial], norms[order[0]])
   settings = [row.setting for row in rows]
-  best = selection.distinct(order, settings, finalists)
-  means = judge.mean_norms(
-    [choice.setting, *(settings[p] for p in best)], judges, oracle=True
+  study = np.array([row.initialisation for row in rows])
+  best = selection.distinct(
+    selection.alternate(order, study), settings, finalists
   )
+  tried = [choice.setting, *(settings[p] for p in best)]
+  if default is not None:
+    tried.append(default)
+  means = judge.mean_norms(tried, judges, oracle=True)
   return Regret(float(means[0]), float(means.min()))
 
 

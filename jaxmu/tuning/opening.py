@@ -254,7 +254,7 @@ def budget(settings: Settings, space: spaces.Space) -> Budget:
   if not search.training and (
     search.objective == 'no_oracle' and settings.retrained.train
   ):
-    judged += finalists + 1  # for the regret
+    judged += finalists + 2  # for the regret, with choice and default
   return Budget(each, trials, finalists, judged * search.judges)
 
 

@@ -209,10 +209,12 @@ def _choice(
   ]
   if choice.finalists:
     sentences.append(
-      f'{terms.count(len(choice.finalists), "setting")} were judged on '
-      f'initialisations that were not searched: mean {_what(rows)}s '
+      f'{terms.count(len(choice.finalists), "setting")} and the default were '
+      f'judged on initialisations that were not searched: mean {_what(rows)}s '
       + ', '.join(f'{mean:.4f}' for mean in choice.means)
     )
+  if choice.trial is None:
+    sentences.append('The default setting won')
   if regret:
     sentences.append(
       'Compared with retrained models, which the search did not use, the norm '

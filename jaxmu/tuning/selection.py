@@ -3,7 +3,10 @@
 The smallest of hundreds of noisy values is not that of the best setting. By
 default the best trials (`config.search.finalists`) are therefore judged again
 on initialisations that no study searched (`config.search.judges`), and the
-smallest mean wins.
+smallest mean wins. Finalists are taken from all studies alike, because
+initialisations differ more than settings: where an original model is close to
+the retrained one, every small step has a small norm. The default setting is
+judged with them, so the choice is never worse than it on the judges.
 
 With `judges=0` the choice is that of the reference: the smallest value of any
 trial, ties to the lower initialisation, then to the lower number.
@@ -24,14 +27,15 @@ class Choice(NamedTuple):
     setting: all hyper-parameters.
     norm: its norm, the mean over the judges; with the reference's rule, its
       value in the trial that won.
-    trial: position of the winning trial.
+    trial: position of the winning trial; None if the default setting won.
     finalists: positions of the trials that were judged again.
-    means: their norms, means over the judges, f64[F].
+    means: mean norms over the judges of the finalists and of the default
+      setting, which is last, f64[F + 1].
   """
 
   setting: Setting
   norm: float
-  trial: int
+  trial: int | None
   finalists: list[int]
   means: np.ndarray
 
@@ -54,6 +58,26 @@ def ranked(
   return order[(np.isfinite(norms) & usable)[order]]
 
 
+def alternate(order: np.ndarray, initialisation: np.ndarray) -> np.ndarray:
+  """Return positions with the best of every study first, then the second best.
+
+  Args:
+    order: positions, the best first.
+    initialisation: i64[T], the study of each trial.
+
+  Example:
+    >>> alternate(np.array([2, 0, 1, 3]), np.array([5, 6, 5, 6])).tolist()
+    [2, 1, 0, 3]
+  """
+  seen: dict[int, int] = {}
+  place = []
+  for position in order:
+    study = int(initialisation[position])
+    place.append(seen.get(study, 0))
+    seen[study] = place[-1] + 1
+  return order[np.argsort(place, kind='stable')]
+
+
 def distinct(
   order: np.ndarray, settings: Sequence[Setting], count: int
 ) -> list[int]:
@@ -72,6 +96,9 @@ def choose(
   norms: np.ndarray,
   settings: Sequence[Setting],
   *,
+  initialisation: np.ndarray,
+  default: Setting,
+  default_may_win: bool = True,
   finalists: int,
   judge: Callable[[list[Setting]], np.ndarray] | None,
 ) -> Choice:
@@ -81,9 +108,13 @@ def choose(
     order: positions of trials as `ranked` returns them.
     norms: f64[T] of all trials.
     settings: of all trials.
+    initialisation: i64[T], the study of each trial.
+    default: a setting that is judged with the finalists.
+    default_may_win: False where the method does not act as its name says at the
+      default setting.
     finalists: how many of the best are judged again.
     judge: returns the mean norm of settings on further initialisations, f64[F];
-      None to choose as the reference.
+      None to choose as the reference, which takes no default.
 
   Raises:
     ValueError: no trial is usable.
@@ -96,8 +127,10 @@ def choose(
   if judge is None:
     best = int(order[0])
     return Choice(settings[best], float(norms[best]), best, [], np.zeros(0))
-  positions = distinct(order, settings, finalists)
-  means = judge([settings[p] for p in positions])
-  first = int(np.argmin(means))
-  best = positions[first]
-  return Choice(settings[best], float(means[first]), best, positions, means)
+  positions = distinct(alternate(order, initialisation), settings, finalists)
+  means = judge([*(settings[p] for p in positions), default])
+  candidates = means if default_may_win else means[:-1]
+  first = int(np.argmin(candidates))
+  trial = positions[first] if first < len(positions) else None
+  setting = default if trial is None else settings[trial]
+  return Choice(setting, float(means[first]), trial, positions, means)

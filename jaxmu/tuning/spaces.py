@@ -75,6 +75,30 @@ class Space(NamedTuple):
       for chosen in itertools.product(*lists)
     ]
 
+  def nearest(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the setting of the space that is nearest to given values.
+
+    Values beyond an interval become its end; a value that is not in a list
+    becomes the first of the list.
+
+    Args:
+      values: of all searched hyper-parameters.
+
+    Example:
+      >>> space = Space({'num_epochs': distributions.IntDistribution(1, 3)}, {})
+      >>> space.nearest({'num_epochs': 5})
+      {'num_epochs': 3}
+    """
+    nearest = dict(self.fixed)
+    for name, kind in self.searched.items():
+      value = values[name]
+      if isinstance(kind, Categorical):
+        nearest[name] = value if value in kind.choices else kind.choices[0]
+      else:
+        low, high = kind.low, kind.high  # type: ignore[attr-defined]
+        nearest[name] = min(max(value, low), high)
+    return nearest
+
   def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
     """Return all hyper-parameters of a trial, drawn in the order of names."""
     drawn = {}

@@ -16,6 +16,7 @@ from jaxmu.attacks import (
   scores,
   simulation,
 )
+from jaxmu.report import glossary
 
 PLUGIN = '''
 """One threshold on bounded log-odds."""
@@ -60,7 +61,7 @@ def test_a_plug_in_keeps_it_and_runs_beside_built_in_attacks(tmp_path):
   found = {r.metric: r for r in results if r.population == 'unlearned'}
   assert found['bounded_auc'].estimate.low > 0.5
   assert found['bounded_auc'].excess.low > 0
-  term = registry.term('bounded_tpr_0.1')
+  term = glossary.describe('bounded_tpr_0.1')
   assert (
     term.title == 'Bounded log-odds: TPR at 10% FPR' and term.source == 'a test'
   )

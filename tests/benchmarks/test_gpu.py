@@ -1,20 +1,9 @@
 """The GPU benchmark, as far as it can be tested without a GPU."""
 
-import importlib
-import pathlib
 import types
 
 import numpy as np
 import pytest
-
-HERE = pathlib.Path(__file__).parent.parent.parent / 'benchmarks'
-
-
-@pytest.fixture
-def load(monkeypatch):
-  """Import a module from the folder of benchmarks."""
-  monkeypatch.syspath_prepend(str(HERE))
-  return importlib.import_module
 
 
 def test_rows_survive_and_failed_ones_are_tried_again(load, tmp_path):

@@ -2,7 +2,7 @@
 
 from jaxmu import metrics
 from jaxmu.attacks import registry
-from jaxmu.report import glossary, html_tables, paper_table
+from jaxmu.report import glossary, html_tables, tables
 from jaxmu.terms import DIRECTIONS, Term
 from tests.report import results
 
@@ -22,7 +22,7 @@ NAMES = (
 def test_every_name_in_use_has_an_entry():
   used = {
     *NAMES,
-    *paper_table.COLUMNS,
+    *tables.PAPER_COLUMNS,
     *(key for key, _ in html_tables.OVERVIEW),
     *(row.metric for row in results.rows()),
   }

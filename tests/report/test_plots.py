@@ -248,7 +248,7 @@ def test_training_curves_draw_the_median_and_survive_failures(methods):
   )
   curves = {m: values for m in methods}
   curves['dead'] = np.full((2, 3), np.nan)
-  fig = plots.training_curves({'Loss': curves}, log=True)
+  fig = plots.training_curves({'Loss': curves})
   lines = _lines(fig.axes[0])
   name = 'FT' if 'ft' in methods else 'method_3'
   np.testing.assert_array_equal(lines[name].get_ydata(), [3, 3, 1])

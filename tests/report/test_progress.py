@@ -57,6 +57,13 @@ def test_an_error_leaves_a_line_that_says_how_far_it_got():
   )
 
 
+def test_a_single_unit_is_singular():
+  stream, _, bars = _plain()
+  with bars, bars.stage('attack', 1, unit='attacks') as stage:
+    stage.advance()
+  assert stream.getvalue().splitlines()[-1] == 'attack: 1 attack in 0 s'
+
+
 def test_finish_is_said_once_and_works_without_with():
   stream, _, bars = _plain()
   stage = bars.stage('split', 0)

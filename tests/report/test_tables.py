@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import rich.console
 
-from jaxmu.report import glossary, paper_table, tables
+from jaxmu.report import glossary, tables
 from jaxmu.report import results as results_lib
 from tests.report import results
 
@@ -158,18 +158,18 @@ def test_numbers_read_well():
 def _per_seed():
   rng = np.random.default_rng(0)
   return {
-    method: {key: rng.uniform(0.8, 1, 10) for key in paper_table.COLUMNS}
+    method: {key: rng.uniform(0.8, 1, 10) for key in tables.PAPER_COLUMNS}
     for method in ('ft', 'retrain', 'ga')
   }
 
 
 def _results(per_seed, **options):
-  return paper_table.PaperTable(per_seed, **options)
+  return tables.PaperTable(per_seed, **options)
 
 
 def test_paper_table_gives_mean_and_sample_deviation():
   per_seed = _per_seed()
-  text = paper_table.as_text(_results(per_seed), width=200)
+  text = tables.paper_text(_results(per_seed), width=200)
   fa = per_seed['ft']['fa']
   mean = sum(fa) / 10
   deviation = math.sqrt(sum((x - mean) ** 2 for x in fa) / 9)
@@ -179,10 +179,10 @@ def test_paper_table_gives_mean_and_sample_deviation():
 
 
 def test_paper_table_splits_where_it_is_too_wide():
-  text = paper_table.as_text(_results(_per_seed()), width=80)
+  text = tables.paper_text(_results(_per_seed()), width=80)
   assert max(map(len, text.splitlines())) <= 80
   words = text.split()
-  assert all(title in words for title in paper_table.COLUMNS.values())
+  assert all(title in words for title in tables.PAPER_COLUMNS.values())
   assert words.count('FT') > 1
 
 
@@ -191,7 +191,7 @@ def test_paper_table_counts_values_that_are_not_finite():
   per_seed['ga']['mia_test'][:3] = np.nan
   per_seed['ga']['rte'][:] = np.nan
   del per_seed['ft']['rte']
-  lines = paper_table.as_markdown(_results(per_seed)).splitlines()
+  lines = tables.paper_markdown(_results(per_seed)).splitlines()
   lines = [line for line in lines if line.startswith('|')]
   cells = {line.split('|')[1].strip(): line.split('|') for line in lines}
   assert cells['GA'][11].strip() == 'n/a'
@@ -201,14 +201,14 @@ def test_paper_table_counts_values_that_are_not_finite():
 
 
 def test_paper_table_with_one_seed_has_no_deviation():
-  text = paper_table.as_text(_results({'ft': {'fa': 0.5}}), width=200)
+  text = tables.paper_text(_results({'ft': {'fa': 0.5}}), width=200)
   line = next(line for line in text.splitlines() if line.startswith('FT'))
   assert '0.500' in line
   assert '±' not in line
 
 
 def test_paper_table_says_which_direction_is_better():
-  head = paper_table.as_markdown(_results(_per_seed())).splitlines()[0]
+  head = tables.paper_markdown(_results(_per_seed())).splitlines()[0]
   titles = [cell.strip() for cell in head.split('|')[2:-1]]
   assert titles == [
     'RA →R', 'FA →R', 'TA →R', 'RR →1', 'FR →1', 'TR →1', 'RetDev ↓',
@@ -219,7 +219,7 @@ def test_paper_table_says_which_direction_is_better():
 def test_paper_table_shows_the_noise_floor_below_the_reference():
   floor = {'ret_dev': [0.1, 0.3]}
   table = _results(_per_seed(), floor=floor)
-  lines = paper_table.as_text(table, width=200).splitlines()
+  lines = tables.paper_text(table, width=200).splitlines()
   assert lines[1].startswith('Retrained ')
   assert lines[2].split()[:3] == ['Retrained,', 'next', 'seed']
   assert '0.200 ± 0.141' in lines[2]
@@ -230,7 +230,7 @@ def test_paper_table_in_ascii_where_nothing_else_can_be_written():
   buffer = io.BytesIO()
   file = io.TextIOWrapper(buffer, encoding='ascii', write_through=True)
   console = rich.console.Console(file=file)
-  paper_table.show(_results(_per_seed()), console=console)
+  tables.show_paper_table(_results(_per_seed()), console=console)
   assert b'RetDev v' in buffer.getvalue()
 
 
@@ -238,8 +238,8 @@ def test_paper_table_shows_failed_members():
   failed = {'ga': (2, 6), 'ft': (0, 6)}
   table = _results(_per_seed(), failed=failed)
   for text in (
-    paper_table.as_text(table),
-    paper_table.as_markdown(table),
+    tables.paper_text(table),
+    tables.paper_markdown(table),
   ):
     assert 'GA (2 of 6 failed)' in text
     assert 'FT (' not in text

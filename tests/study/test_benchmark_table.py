@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxmu.data import splits
 from jaxmu.metrics import Evaluated
-from jaxmu.report import paper_table, results
+from jaxmu.report import results, tables
 from jaxmu.study import evaluate, publish
 
 
@@ -29,7 +29,7 @@ def test_noise_floor_needs_two_seeds():
 
 
 def test_a_table_is_stored_as_json_and_read_again():
-  table = paper_table.PaperTable(
+  table = tables.PaperTable(
     {
       'retrain': {'ra': np.array([0.5, np.nan])},
       'ff': {'ra': np.zeros(2), 'rte': [np.inf, 2]},
@@ -38,9 +38,9 @@ def test_a_table_is_stored_as_json_and_read_again():
     failed={'ff': (1, 2)},
   )
   packed = json.loads(json.dumps(results.to_plain(table)))
-  again = paper_table.PaperTable(**packed)
-  assert paper_table.as_markdown(again) == paper_table.as_markdown(table)
-  assert '1 of 2 failed' in paper_table.as_text(again)
+  again = tables.PaperTable(**packed)
+  assert tables.paper_markdown(again) == tables.paper_markdown(table)
+  assert '1 of 2 failed' in tables.paper_text(again)
 
 
 def make_population(log_odds, state, split=None):

@@ -15,7 +15,8 @@ from jaxmu.study import store
 from jaxmu.tuning import records
 
 ROOT = pathlib.Path(__file__).parents[2]
-SEARCH = {'trials': 4, 'generation': 2}
+# A generation of six trials in two shards, and one of four.
+SEARCH = {'trials': 5, 'generation': 3}
 
 pytestmark = pytest.mark.xdist_group('search')
 
@@ -69,8 +70,8 @@ MOMENTS = (
   # Half a line is in Optuna's journal, and its lock is held.
   ('append_logs',),
   # In the second generation; a shard is written, but not in its place.
-  ('publish_folder', 'before', SHARDS, 2),
-  # While the finalists are judged, after the last shard of the second.
+  ('publish_folder', 'before', SHARDS, 1),
+  # While the finalists are judged, after the second generation.
   ('publish_folder', 'before', SHARDS, 2),
   # The settings are written, but not under their name.
   ('replace', 'before', '*/search/ft/settings.json', 1),

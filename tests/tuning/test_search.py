@@ -327,7 +327,7 @@ def test_the_regret_is_that_of_a_search_with_the_oracle(no_oracle, tmp_path):
   means = {
     str(oracle.rows[p].setting): mean
     for p, mean in zip(
-      oracle.choice.finalists, oracle.choice.means, strict=True
+      oracle.choice.finalists, oracle.choice.means[:-1], strict=True
     )
   }
   own = means.get(str(found.choice.setting), lost['chosen'])
@@ -359,7 +359,9 @@ def test_the_regret_without_judges_is_that_of_the_trials():
   ]
   choice = selection.Choice({'a': 0}, 0.1, 0, [], np.zeros(0))
   judge = types.SimpleNamespace(measures_regret=True)
-  lost = judging.regret(judge, rows, choice, finalists=2, judges=())
+  lost = judging.regret(
+    judge, rows, choice, default=None, finalists=2, judges=()
+  )
   assert lost == (0.5, 0.3) and lost.value == pytest.approx(0.2)
 
 

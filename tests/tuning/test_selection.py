@@ -20,6 +20,18 @@ def _ranked(norms, initialisation=None, number=None, usable=None):
   )
 
 
+def _choose(norms, **options):
+  size = len(norms)
+  return selection.choose(
+    _ranked(norms),
+    norms,
+    SETTINGS[:size],
+    initialisation=np.zeros(size, int),
+    default=SETTINGS[5],
+    **options,
+  )
+
+
 def test_smallest_norm_wins_and_ties_go_to_the_lower_initialisation():
   order = _ranked(
     [0.3, 0.1, 0.1, 0.1],
@@ -38,9 +50,7 @@ def test_failed_and_inert_trials_cannot_win():
 
 def test_the_reference_takes_the_smallest_value():
   norms = np.array([0.3, 0.1, 0.2])
-  choice = selection.choose(
-    _ranked(norms), norms, SETTINGS[:3], finalists=2, judge=None
-  )
+  choice = _choose(norms, finalists=2, judge=None)
   assert (choice.trial, choice.norm) == (1, 0.1)
 
 
@@ -50,14 +60,31 @@ def test_finalists_are_judged_again():
 
   def judge(settings):
     judged.extend(settings)
-    return np.array([{1: 0.5, 3: 0.4, 2: 0.2}[s['a']] for s in settings])
+    return np.array(
+      [{1: 0.5, 3: 0.4, 2: 0.2, 5: 0.3}[s['a']] for s in settings]
+    )
 
-  choice = selection.choose(
-    _ranked(norms), norms, SETTINGS[:4], finalists=3, judge=judge
-  )
-  assert judged == [{'a': 1}, {'a': 3}, {'a': 2}]
+  choice = _choose(norms, finalists=3, judge=judge)
+  assert judged == [{'a': 1}, {'a': 3}, {'a': 2}, {'a': 5}]
   assert choice.setting == {'a': 2} and choice.norm == 0.2
   assert choice.finalists == [1, 3, 2]
+
+
+def test_the_default_wins_if_it_is_best_and_acts():
+  norms = np.array([0.30, 0.10])
+  judge = lambda settings: np.array([0.5, 0.4, 0.3])  # noqa: E731
+  best = _choose(norms, finalists=2, judge=judge)
+  assert (best.setting, best.norm, best.trial) == ({'a': 5}, 0.3, None)
+  inert = _choose(norms, finalists=2, judge=judge, default_may_win=False)
+  assert (inert.setting, inert.norm, inert.trial) == ({'a': 0}, 0.4, 0)
+
+
+def test_finalists_come_from_all_initialisations_alike():
+  # The second study has small norms whatever the setting is.
+  study = np.array([0, 0, 0, 1, 1, 1])
+  norms = np.array([0.3, 0.2, 0.4, 0.03, 0.01, 0.02])
+  order = _ranked(norms, initialisation=study)
+  assert selection.alternate(order, study).tolist() == [4, 1, 5, 0, 3, 2]
 
 
 def test_equal_settings_are_judged_once():
@@ -67,9 +94,7 @@ def test_equal_settings_are_judged_once():
 
 def test_nothing_usable_is_said():
   with pytest.raises(ValueError, match='every trial failed'):
-    selection.choose(
-      _ranked([np.inf]), np.array([np.inf]), SETTINGS, finalists=1, judge=None
-    )
+    _choose(np.array([np.inf]), finalists=1, judge=None)
 
 
 def _outcomes(**fields) -> Outcomes:

@@ -280,7 +280,6 @@ def training_curves(
   panels: Mapping[str, Mapping[str, ArrayLike]],
   *,
   ylabel: str = 'Accuracy',
-  log: bool = False,
 ) -> figure.Figure:
   """Draw a number per epoch for every member of each population.
 
@@ -289,7 +288,6 @@ def training_curves(
       that were not scored, after a member failed or after it ended. Panels
       are side by side with equal axes.
     ylabel: what the number is.
-    log: draw it on a logarithmic axis.
 
   Returns:
     The figure.
@@ -302,7 +300,7 @@ def training_curves(
   drawn = fig.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)
   for panel, (name, curves) in zip(drawn.flat, panels.items(), strict=True):
     _panel(panel, curves, order, looks, few)
-    panel.set(xlabel='Epoch', title=name, yscale='log' if log else 'linear')
+    panel.set(xlabel='Epoch', title=name)
     panel.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
   drawn[0, 0].set_ylabel(ylabel)
   drawn[0, -1].legend(

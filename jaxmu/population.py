@@ -1,11 +1,23 @@
-"""Train a population with a method, epoch by epoch.
+"""Populations of models: the only code that maps over several models.
 
-One epoch is a compiled program. The loop over epochs is in Python, where
-progress and failures are recorded and a run can be stopped. Members may differ
-in every leaf of their hyper-parameters, the number of epochs included: finished
-members are masked out until the rest are done.
+`map_members` maps a function of one model over a population:
+
+  population [P] -> devices of the mesh -> chunks in sequence -> members vmapped
+
+Devices do not communicate; the compiled program has no collectives. On a CPU
+the best chunk is 1 (members one after another, one device per core); on a GPU
+it is larger.
+
+`Trainer` trains a population with a method. One epoch is a compiled program.
+The loop over epochs is in Python, where progress and failures are recorded and
+a run can be stopped. Members may differ in every leaf of their
+hyper-parameters, the number of epochs included: finished members are masked out
+until the rest are done.
+
+`Predictor` gives the log-odds of every model on examples.
 """
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Sequence
@@ -18,17 +30,171 @@ import numpy as np
 from jaxmu import hparams as hp
 from jaxmu import method as method_lib
 from jaxmu import models, precision
+from jaxmu.data import batches
 from jaxmu.draws import Draws
 from jaxmu.method import Method
-from jaxmu.population.layout import (
-  Layout,
-  map_members,
-  pad,
-  put,
-  replicate,
-  sharding,
-)
+from jaxmu.methods.parts import forward, losses
 from jaxmu.types import Array, ArrayT, Key, Problem, Split, Task, Variables
+
+PREDICTION_BATCH = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """How a population is laid out on the machine.
+
+  Attributes:
+    devices: number of devices that share the members.
+    chunk: members that run as one vmapped batch on a device.
+  """
+
+  devices: int = 1
+  chunk: int = 1
+
+  def __post_init__(self) -> None:
+    available = len(jax.devices())
+    if not 1 <= self.devices <= available:
+      raise ValueError(
+        f'devices = {self.devices}; this process sees {available}. On a CPU '
+        'set jax_num_cpu_devices before the first computation'
+      )
+    if self.chunk < 1:
+      raise ValueError(f'chunk = {self.chunk}; give at least 1')
+
+  @property
+  def width(self) -> int:
+    """Members that run at once; populations are padded to a multiple of it."""
+    return self.devices * self.chunk
+
+  def halved(self) -> 'Layout':
+    """Return the layout with half the chunk, at least 1."""
+    return dataclasses.replace(self, chunk=max(self.chunk // 2, 1))
+
+  def mesh(self) -> jax.sharding.Mesh:
+    """Return the mesh with the single axis 'members'."""
+    return jax.make_mesh(
+      (self.devices,),
+      ('members',),
+      axis_types=(jax.sharding.AxisType.Auto,),
+      devices=jax.devices()[: self.devices],
+    )
+
+
+def map_members(
+  fn: Callable[[Any, Any], Any],
+  shared: Any,
+  stacked: Any,
+  *,
+  layout: Layout,
+  active: Array | None = None,
+  skip: Callable[[Any, Any], Any] | None = None,
+) -> Any:
+  """Apply `fn(shared, member)` to every member of a population.
+
+  Args:
+    fn: a function of one member.
+    shared: data that all members share, e.g. the data set.
+    stacked: members stacked along leading axes [P]; P a multiple of
+      `layout.width`, see `pad`.
+    layout: devices and chunk.
+    active: bool[P]; chunks without an active member cost nothing.
+    skip: gives the result of an inactive member, `skip(shared, member)`, of the
+      same shapes as `fn`'s result; needed with `active`.
+
+  Returns:
+    The results, stacked along leading axes [P].
+  """
+  spec = jax.sharding.PartitionSpec
+  per_device = functools.partial(
+    _map_chunks, fn, skip=skip, chunk=layout.chunk, masked=active is not None
+  )
+  # Methods may start a loop from constants, which the check of varying axes
+  # would refuse. It is not needed, because devices do not communicate.
+  mapped = jax.shard_map(
+    per_device,
+    mesh=layout.mesh(),
+    in_specs=(spec(), spec('members'), spec('members')),
+    out_specs=spec('members'),
+    check_vma=False,
+  )
+  if active is None:
+    active = jnp.ones(_size(stacked), bool)
+  return mapped(shared, stacked, active)
+
+
+def _map_chunks(
+  fn: Callable[[Any, Any], Any],
+  shared: Any,
+  stacked: Any,
+  active: Array,
+  *,
+  skip: Callable[[Any, Any], Any] | None,
+  chunk: int,
+  masked: bool,
+) -> Any:
+  count = _size(stacked) // chunk
+  split = jax.tree.map(
+    lambda x: x.reshape(count, chunk, *x.shape[1:]), (stacked, active)
+  )
+
+  def run(members):
+    if chunk > 1:
+      return jax.vmap(functools.partial(fn, shared))(members)
+    # With a batch of one, vmap would still batch every matrix product.
+    one = fn(shared, jax.tree.map(lambda x: x[0], members))
+    return jax.tree.map(lambda x: x[None], one)
+
+  def skipped(members):
+    assert skip is not None
+    return jax.vmap(functools.partial(skip, shared))(members)
+
+  def body(item):
+    members, on = item
+    if not masked:
+      return run(members)
+
+    def some():
+      if chunk == 1:  # its only member is active
+        return run(members)
+      choose = functools.partial(_where, on)
+      return jax.tree.map(choose, run(members), skipped(members))
+
+    return jax.lax.cond(jnp.any(on), some, lambda: skipped(members))
+
+  out = jax.lax.map(body, split)
+  return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), out)
+
+
+def _where(on: Array, new: Array, old: Array) -> Array:
+  return jnp.where(on.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+
+def _size(stacked: Any) -> int:
+  return jax.tree.leaves(stacked)[0].shape[0]
+
+
+def pad(stacked: Any, layout: Layout) -> Any:
+  """Repeat the last member until the population fills the layout."""
+  size = _size(stacked)
+  missing = -size % layout.width
+  index = np.concatenate([np.arange(size), np.full(missing, size - 1)])
+  return jax.tree.map(lambda x: x[index], stacked) if missing else stacked
+
+
+def sharding(layout: Layout) -> jax.NamedSharding:
+  """Return the sharding of stacked members over the devices of the layout."""
+  return jax.NamedSharding(layout.mesh(), jax.sharding.PartitionSpec('members'))
+
+
+def put(stacked: Any, layout: Layout) -> Any:
+  """Spread a padded population over the devices of the layout."""
+  return jax.device_put(stacked, sharding(layout))
+
+
+def replicate(shared: Any, layout: Layout) -> Any:
+  """Copy what all members share to every device of the layout."""
+  sharding = jax.NamedSharding(layout.mesh(), jax.sharding.PartitionSpec())
+  return jax.device_put(shared, sharding)
 
 
 def initial_variables(task: Task, keys: Key) -> Variables:
@@ -385,3 +551,95 @@ def _all_finite(variables: Variables) -> Array:
     for x in jax.tree.leaves(variables)
   ]
   return jnp.stack(leaves).all(axis=0)
+
+
+class Predictions(NamedTuple, Generic[ArrayT]):
+  """Model outputs that attacks and metrics need.
+
+  Attributes:
+    log_odds: log(p / (1 - p)) of the true class; where logits are not finite,
+      the most negative finite number. f32[P, N]
+    correct: whether the largest logit is that of the true class. bool[P, N]
+    finite: whether all logits are finite. bool[P, N]
+  """
+
+  log_odds: ArrayT
+  correct: ArrayT
+  finite: ArrayT
+
+
+class Predictor:
+  """The compiled program that scores populations, on all examples or some."""
+
+  def __init__(self, task: Task, layout: Layout):
+    self.layout = layout
+    self._task = replicate(task, layout)
+    self._build()
+
+  def narrow(self) -> None:
+    """Halve the chunk; the program is compiled again when it is needed."""
+    self.layout = self.layout.halved()
+    self._build()
+
+  def _build(self) -> None:
+    layout = self.layout
+    self._program = jax.jit(
+      lambda task, stacked: map_members(
+        _score_chosen, task, stacked, layout=layout
+      )
+    )
+
+  def run(
+    self, variables: Variables, index: np.ndarray | None = None
+  ) -> Predictions[np.ndarray]:
+    """Score examples; clean images, evaluation mode, float32 outputs.
+
+    Args:
+      variables: models stacked along [P].
+      index: i32[P, N] which examples each model is scored on, None for all of
+        the data set in order.
+    """
+    size = jax.tree.leaves(variables)[0].shape[0]
+    padded = put(pad((variables, index), self.layout), self.layout)
+    result = self._program(self._task, padded)
+    log_odds, correct, finite = (np.asarray(x)[:size] for x in result)
+    return Predictions(log_odds, correct, finite)
+
+
+def _score_chosen(
+  task: Task, pair: tuple[Variables, Array | None]
+) -> Predictions[Array]:
+  variables, index = pair
+  if index is None:
+    index = jnp.arange(task.dataset.label.shape[0])
+  table, _ = batches.padded_batches(index, PREDICTION_BATCH)
+  score = functools.partial(_score, task, variables)
+  with precision.products(task.precision):
+    _, scores = jax.lax.scan(lambda _, index: (None, score(index)), None, table)
+  return jax.tree.map(lambda x: x.reshape(-1)[: index.shape[0]], scores)
+
+
+def _score(
+  task: Task, variables: Variables, index: Array
+) -> Predictions[Array]:
+  images = forward.clean_images(task, index, forward.dtype_of(variables))
+  logits = forward.eval_logits(task, variables, images).astype(jnp.float32)
+  label = task.dataset.label[index]
+  return predictions_from_logits(logits, label)
+
+
+def predictions_from_logits(logits: Array, label: Array) -> Predictions[Array]:
+  """Return the predictions of one model from its logits f32[N, C].
+
+  Logits may be finite but so large that their differences are not, for example
+  after a method that adds unbounded noise; such log-odds are clipped to the
+  largest finite number of their sign.
+  """
+  finite = jnp.isfinite(logits).all(axis=1)
+  largest = jnp.finfo(jnp.float32).max
+  log_odds = jnp.clip(losses.log_odds(logits, label), -largest, largest)
+  return Predictions(
+    jnp.where(finite, log_odds, -largest),
+    finite & (jnp.argmax(logits, axis=1) == label),
+    finite,
+  )
