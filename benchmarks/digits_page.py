@@ -34,7 +34,7 @@ from jaxmu.study import job as job_lib
 from jaxmu.study import publish, recipes, run, tuned
 from jaxmu.study import settings as settings_lib
 from jaxmu.study.settings import Settings
-from jaxmu.tuning import driver
+from jaxmu.tuning import opening
 
 PAGE = pathlib.Path(__file__).parent.parent / 'docs' / 'benchmark_digits.md'
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
@@ -123,7 +123,7 @@ RANKINGS = textwrap.fill(
 def default_settings(settings: Settings) -> dict[str, dict[str, Any]]:
   """Return the settings that a search compares its choice with, by method."""
   return {
-    one.method: driver.method_space(settings, one).nearest(
+    one.method: opening.method_space(settings, one).nearest(
       hp.defaults(methods.get(one.method).Hparams)
     )
     for one in settings.unlearners

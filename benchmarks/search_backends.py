@@ -31,7 +31,7 @@ from jaxmu.report import progress
 from jaxmu.study import job as job_lib
 from jaxmu.study import recipes, stages
 from jaxmu.study import settings as settings_lib
-from jaxmu.tuning import driver, samplers
+from jaxmu.tuning import opening, samplers
 from jaxmu.tuning.trials import Evaluator, Trial
 
 INITIALISATIONS = 3
@@ -65,7 +65,7 @@ class JaxSearch:
     self.settings = settings_lib.from_config(config)
     self.bars = progress.Progress(io.StringIO())
     job = job_lib.open_job(
-      driver.search_settings(self.settings), driver.search_design
+      opening.search_settings(self.settings), opening.search_design
     )
     original = methods.get('original')
     trainer = population.Trainer(original, job.task, job.layout)
@@ -86,7 +86,7 @@ class JaxSearch:
   def draw(self, method: str, count: int) -> Drawn:
     """Draw trials from the space of a method, over all initialisations."""
     one = next(u for u in self.settings.unlearners if u.method == method)
-    space = driver.method_space(self.settings, one)
+    space = opening.method_space(self.settings, one)
     study = samplers.Replay('random', SEED, space)
     return [
       (asked.setting, number % INITIALISATIONS)
@@ -154,7 +154,9 @@ class JaxSearch:
 
   def run(self) -> None:
     """Train and measure all trials, and store their outcomes."""
-    self.outcomes = self.evaluators[self.method].evaluate(self.trials, 'trials')
+    self.outcomes = self.evaluators[self.method].evaluate(
+      self.trials, lambda *_: None
+    )
 
   def measured(self) -> dict[int, np.ndarray]:
     """Return three accuracies and Indisc, f64[4] by trial."""

@@ -17,10 +17,10 @@ utkface; the suffix -ulira selects 64 splits and 10 forget sets, and the suffix
 import shlex
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from jaxmu import files
+from jaxmu import cli, files
 
 
 def main(argv: Sequence[str]) -> None:
@@ -32,13 +32,8 @@ def main(argv: Sequence[str]) -> None:
   Raises:
     SystemExit: with a line that says what is wrong and what to do.
   """
-  if {'-h', '--help', '--helpfull'} & set(argv):
-    print(_help())
-    return
-  from jaxmu import cli
 
-  with cli.one_line_errors():
-    chosen, plan = start(argv)
+  def run_job(chosen: Any, plan: bool) -> None:
     # Imported late: the number of devices must be set before JAX starts.
     from jaxmu.study import job, planner, run, store
 
@@ -48,8 +43,32 @@ def main(argv: Sequence[str]) -> None:
       run.check_job(opened, planner.plan_steps(opened))
       print(planner.plan_text(opened, tell=print))
     else:
-      command = shlex.join(['python', '-m', 'jaxmu.main', *argv])
-      run.run(chosen, command=command)
+      line = shlex.join(['python', '-m', 'jaxmu.main', *argv])
+      run.run(chosen, command=line)
+
+  command(argv, _help, run_job)
+
+
+def command(
+  argv: Sequence[str],
+  describe: Callable[[], str],
+  run: Callable[[Any, bool], None],
+) -> None:
+  """Run a command whose arguments describe a job.
+
+  Args:
+    argv: arguments without the name of the program.
+    describe: returns the help.
+    run: receives the checked settings, and whether only the plan is wanted.
+
+  Raises:
+    SystemExit: with a line that says what is wrong and what to do.
+  """
+  if {'-h', '--help', '--helpfull'} & set(argv):
+    print(describe())
+    return
+  with cli.one_line_errors():
+    run(*start(argv))
 
 
 def start(argv: Sequence[str]) -> tuple[Any, bool]:

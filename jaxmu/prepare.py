@@ -7,11 +7,13 @@
   python -m jaxmu.prepare birds --from_arrays x.npy y.npy
   python -m jaxmu.prepare small --from_tfds=stl10 --image_size=32
 
-The set is then loaded once, which checks it and fills the cache.
+The set is then loaded once, which checks it and fills the cache, and a command
+for a job on it is printed.
 """
 
 import argparse
 import pathlib
+import shlex
 import warnings
 from collections.abc import Sequence
 
@@ -50,6 +52,34 @@ def main(argv: Sequence[str] | None = None) -> None:
     _print_warnings(source)
   cache_dir = datasets.default_cache_dir()
   print(f'{source!r}\ndata set: {data_dir}\ncache: {cache_dir}')
+  folder = data_dir if args.data_dir else None
+  print(f'next: {next_command(source, folder)}')
+
+
+def next_command(
+  source: datasets.Source, folder: pathlib.Path | None = None
+) -> str:
+  """Return a command that runs a job on a data set.
+
+  Args:
+    source: the data set.
+    folder: the folder of data sets, if it is not the default one.
+  """
+  name = source.name
+  if name in CATALOG:
+    words = [f'--config=msg_resnet:{name}']
+  else:
+    # As in Python: sets of at most 10,000 images take the digits' settings.
+    small = source.num_dev <= 10_000
+    words = [
+      f'--config=msg_resnet:{"digits" if small else "cifar10"}',
+      f'--config.data.name={name}',
+      '--config.splits.pool=0',
+      f'--workdir=workdir/{name}',
+    ]
+  if folder is not None:
+    words.append(f'--config.data.folder={folder}')
+  return shlex.join(['python', '-m', 'jaxmu.main', *words])
 
 
 def _print_warnings(source: datasets.Source) -> None:

@@ -10,6 +10,10 @@
   --config.search.space.NAME='log(1e-4, 1e-1)'    or 'uniform(0, 1)', a list, or
                                      a number to hold it fixed
   --config.search.grid.NAME=VALUE,VALUE    all combinations, instead of sampling
+  --training                         search the recipe of the original models
+                                     instead, which a job reads with
+                                     --config.train=tuned; its spaces are
+                                     --config.search.space.original.NAME
   --plan                             print trials, models, programs, time and
                                      disk; train nothing
 
@@ -21,29 +25,21 @@ The module is callable, so that `jaxmu.search('msg')` is the function
 `jaxmu.api.search` also after `import jaxmu.search`.
 """
 
-import inspect
 import sys
-import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-
-class _Callable(types.ModuleType):
-  """This module, callable as the function of the same name."""
-
-  def __call__(self, *args: Any, **kwargs: Any) -> Any:
-    from jaxmu.api import search
-
-    return search(*args, **kwargs)
-
-  @property
-  def __signature__(self) -> inspect.Signature:
-    from jaxmu.api import search
-
-    return inspect.signature(search)
+from jaxmu import cli
+from jaxmu import main as job_command
 
 
-sys.modules[__name__].__class__ = _Callable
+def _function() -> Callable[..., Any]:
+  from jaxmu.api import search
+
+  return search
+
+
+cli.make_callable(__name__, _function)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -55,23 +51,22 @@ def main(argv: Sequence[str]) -> None:
   Raises:
     SystemExit: with a line that says what is wrong and what to do.
   """
-  if {'-h', '--help', '--helpfull'} & set(argv):
-    print(__doc__)
-    return
-  from jaxmu import cli
-  from jaxmu import main as job_command
+  field = '--config.search.training=true'
+  given = [field if one == '--training' else one for one in argv]
+  job_command.command(given, lambda: __doc__ or '', _run)
 
-  with cli.one_line_errors():
-    chosen, plan = job_command.start(argv)
-    # Imported late: the number of devices must be set before JAX starts.
-    from jaxmu.study import store
-    from jaxmu.tuning import driver
 
-    store.check_workdir(chosen.workdir)
-    if plan:
-      print(driver.plan_text(chosen))
-    else:
-      driver.run(chosen)
+def _run(chosen: Any, plan: bool) -> None:
+  # Imported late: the number of devices must be set before JAX starts.
+  from jaxmu.study import store
+  from jaxmu.tuning import driver
+  from jaxmu.tuning import plan as planned
+
+  store.check_workdir(chosen.workdir)
+  if plan:
+    print(planned.text(chosen))
+  else:
+    driver.run(chosen)
 
 
 if __name__ == '__main__':

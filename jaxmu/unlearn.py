@@ -15,31 +15,20 @@ The module is callable, so that `jaxmu.unlearn('msg', original)` is the function
 import argparse
 import ast
 import functools
-import inspect
 import sys
-import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxmu import cli, files
 
 
-class _Callable(types.ModuleType):
-  """This module, callable as the function of the same name."""
+def _function() -> Callable[..., Any]:
+  from jaxmu.api import unlearn
 
-  def __call__(self, *args: Any, **kwargs: Any) -> Any:
-    from jaxmu.api import unlearn
-
-    return unlearn(*args, **kwargs)
-
-  @property
-  def __signature__(self) -> inspect.Signature:
-    from jaxmu.api import unlearn
-
-    return inspect.signature(unlearn)
+  return unlearn
 
 
-sys.modules[__name__].__class__ = _Callable
+cli.make_callable(__name__, _function)
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:

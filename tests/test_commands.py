@@ -203,6 +203,27 @@ def test_commands_are_known_without_importing_jax(folder):
   assert done.stdout == _process('-m', 'jaxmu', '--help', folder=folder).stdout
 
 
+def test_modules_that_are_functions_are_one_class_and_import_no_jax(folder):
+  """The modules of commands whose names `jaxmu` also has as functions."""
+  code = (
+    'import inspect, sys, jaxmu, jaxmu.search, jaxmu.unlearn\n'
+    'from jaxmu import cli\n'
+    'assert jaxmu.search is sys.modules["jaxmu.search"]\n'
+    'assert type(jaxmu.search) is type(jaxmu.unlearn)\n'
+    "assert not {'jax', 'numpy', 'absl'} & set(sys.modules)\n"
+    'import jaxmu.api as api\n'
+    'for name in ("search", "unlearn"):\n'
+    '  module, function = (getattr(m, name) for m in (jaxmu, api))\n'
+    '  assert inspect.signature(module) == inspect.signature(function)\n'
+    "for call, given in ((jaxmu.search, ['tf']), (jaxmu.unlearn, ['ft', 3])):\n"
+    '  try: call(*given)\n'
+    "  except ValueError: print('refused')"
+  )
+  done = _process('-c', code, folder=folder)
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.split() == ['refused', 'refused']
+
+
 def test_unknown_command_gives_the_nearest(capsys):
   assert cli.main(['prepair']) == 2
   assert "'prepair'; did you mean 'prepare'" in capsys.readouterr().err

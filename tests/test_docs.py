@@ -74,6 +74,11 @@ SMALLER = {
     'learning_rate=[0.005, 0.01, 0.02], num_epochs=1)'
   ),
   "splits={'num_splits': 8}": "splits={'num_splits': 8, 'pool': 640}",
+  "search('msg', trials=100)": (
+    "search('msg', model='tiny', trials=2, initialisations=1, judges=1, "
+    "overrides={'model.options': {}, 'train.num_epochs': 1, "
+    "'splits.pool': 640, 'splits.num_splits': 2})"
+  ),
 }
 
 

@@ -3,6 +3,7 @@
 found = jaxmu.search('msg', trials=100)
 print(found)                               # the best trials
 jaxmu.run('msg', unlearn={'hparams': found.setting})    # a job that uses it
+jaxmu.search('original', trials=30)        # the training recipe
 """
 
 import dataclasses
@@ -24,19 +25,79 @@ class SearchResult(printing.Tabular):
   """The search of one method; made by `search`.
 
   Attributes:
-    method: its name.
-    setting: the chosen hyper-parameters, all of them.
-    norms: mean norm of the objectives of the chosen setting, of the default and
-      of the original models.
-    trials: every trial, see `jaxmu.tuning.records.TrialRow`.
-    folder: `trials.csv`, `settings.json` and the report.
+    searched: everything that was found, see `jaxmu.tuning.driver.Searched`.
   """
 
-  method: str
-  setting: Mapping[str, Any]
-  norms: Mapping[str, float]
-  trials: Sequence[Any]
-  folder: pathlib.Path
+  searched: Any
+
+  @property
+  def method(self) -> str:
+    """The name of the method."""
+    return self.searched.method
+
+  @property
+  def setting(self) -> Mapping[str, Any]:
+    """The chosen hyper-parameters, all of them."""
+    return self.searched.choice.setting
+
+  @property
+  def norms(self) -> Mapping[str, float]:
+    """Mean norms of the chosen setting, the default and the originals.
+
+    Of a training recipe: validation errors, without the originals.
+    """
+    return self.searched.judged
+
+  @property
+  def regret(self) -> float | None:
+    """What a search without retrained models loses; None if not measured."""
+    lost = self.searched.content.get('regret')
+    return lost['regret'] if lost else None
+
+  @property
+  def trials(self) -> Sequence[Any]:
+    """Every trial, see `jaxmu.tuning.records.TrialRow`."""
+    return self.searched.rows
+
+  @property
+  def folder(self) -> pathlib.Path:
+    """Where `trials.csv`, `settings.json` and the report are."""
+    return self.searched.folder
+
+  def plot(self, what: str = 'history') -> Any:
+    """Draw a picture; a `matplotlib.figure.Figure`.
+
+    Args:
+      what: 'history' (norms of all trials, and the best so far), 'front' (pairs
+        of objectives), 'parallel' (hyper-parameters) or 'importances'.
+
+    Raises:
+      ValueError: there is no such picture, or too few trials for it.
+    """
+    from jaxmu.tuning import page
+
+    one = self.searched
+    there = page.drawings(one.rows, one.choice, one.space, one.judged)
+    if what not in there:
+      raise ValueError(
+        f'no picture {what!r} of this search; there are: {", ".join(there)}'
+      )
+    return there[what]()
+
+  def save(self, path: str | os.PathLike) -> pathlib.Path:
+    """Write trials.csv, settings.json, report.html and plots to a folder.
+
+    A job reads the settings as `unlearn={'hparams': 'FOLDER/settings.json'}`.
+
+    Args:
+      path: folder to write; made if it does not exist.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    folder = files.path(path)
+    self.searched.write(folder)
+    return folder
 
   def columns(self) -> dict[str, list[Any]]:
     """Return one line per trial, the smallest norm first."""
@@ -55,13 +116,16 @@ class SearchResult(printing.Tabular):
 
   def __repr__(self) -> str:
     first = {k: values[:_SHOWN] for k, values in self.columns().items()}
+    from jaxmu.tuning import objectives
+
+    what = objectives.title(len(self.trials[0].objectives))
     norms = ', '.join(
       f'{name} {value:.4f}' for name, value in self.norms.items()
     )
     setting = ', '.join(f'{k}={v}' for k, v in self.setting.items())
     return '\n'.join(
       [
-        f'{self.method}: {len(self.trials)} trials; norm: {norms}',
+        f'{self.method}: {len(self.trials)} trials; {what}: {norms}',
         f'chosen: {setting}',
         printing.grid(first),
       ]
@@ -86,7 +150,9 @@ def search(
   interruption continues with the same trials.
 
   Args:
-    method: unlearning method: a name, import path or file.
+    method: unlearning method: a name, import path or file; 'original' for the
+      recipe that trains the original models, which a job then reads as
+      `train='tuned'`.
     data: name of a data set, as for `load_data`.
     model: the architecture: a name, import path or file.
     workdir: folder of models and results; default
@@ -115,26 +181,28 @@ def search(
     >>> len(found.trials), sorted(found.norms)
     (6, ['chosen', 'default', 'original'])
   """
-  from jaxmu.tuning import driver
+  from jaxmu.tuning import driver, opening
 
   fields = {f'search.{name}': value for name, value in search_fields.items()}
+  recipe = method == opening.RECIPE
+  if recipe:
+    fields['search.training'] = True
+    workdir = workdir or f'workdir/{method}_{model}_{data}'
   config = jobs.make_config(
-    method,
+    'ft' if recipe else method,  # a job has a method, which is not searched
     data=data,
     model=model,
     workdir=workdir,
     overrides={**(overrides or {}), **fields},
   )
+  lists = {k: tuple(v) for k, v in (grid or {}).items()}
+  if recipe:
+    space = {method: space} if space else {}
+    lists = {method: lists} if lists else {}
   config['search']['space'].update(space or {})
-  config['search']['grid'] = {k: tuple(v) for k, v in (grid or {}).items()}
+  config['search']['grid'] = lists
   settings = settings_lib.from_config(config)
   setup_lib.set_up_devices()
   with jobs.compile_cache(files.path(settings.workdir)):
     (found,) = driver.run(settings)
-  return SearchResult(
-    found.method,
-    found.choice.setting,
-    found.judged,
-    found.rows,
-    found.path.parent,
-  )
+  return SearchResult(found)

@@ -9,11 +9,13 @@ Only the chosen command is imported, so that help is fast.
 import argparse
 import contextlib
 import importlib.util
+import inspect
 import os
 import runpy
 import sys
+import types
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import jaxmu
@@ -130,6 +132,36 @@ class Parser(argparse.ArgumentParser):
       SystemExit: always.
     """
     sys.exit(f'error: {message}; see {self.prog} --help')
+
+
+class _CallableModule(types.ModuleType):
+  """A module that is callable as a function; see `make_callable`."""
+
+  _function: Callable[[], Callable[..., Any]]
+
+  def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    return self._function()(*args, **kwargs)
+
+  @property
+  def __signature__(self) -> inspect.Signature:
+    return inspect.signature(self._function())
+
+
+def make_callable(
+  name: str, function: Callable[[], Callable[..., Any]]
+) -> None:
+  """Make a module callable as a function.
+
+  `jaxmu.search('msg')` is then the function also after `import jaxmu.search`,
+  which replaces the function of this name by the module.
+
+  Args:
+    name: of the module.
+    function: imports and returns the function, when it is first called.
+  """
+  module = sys.modules[name]
+  module.__class__ = _CallableModule
+  module._function = function  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager

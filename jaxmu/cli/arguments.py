@@ -303,7 +303,7 @@ def _convert(old: Any, given: _Given) -> Any:
 
 def _takes_settings(given: _Given) -> bool:
   """Return whether a field takes 'tuned' or a settings file too."""
-  return given.name == 'config.unlearn.hparams' or (
+  return given.name in ('config.unlearn.hparams', 'config.train') or (
     given.name.startswith('config.compare.')
   )
 

@@ -249,7 +249,7 @@ def _sizes(
   if not 2 <= pool <= num_dev:
     raise ValueError(
       f'pool is {pool}: choose one between 2 and the {num_dev} examples of the '
-      'development part'
+      'development part, or none for 95% of them (config.splits.pool=0)'
     )
   if not 0 < forget_fraction < 1:
     raise ValueError(

@@ -10,6 +10,9 @@ decay per epoch, and keep the last epoch. Source: the benchmark's recipe (arXiv
 
 Unlike the reference, where the augmentation depends on the number of loader
 processes, here it depends only on the member's key, the epoch and the image.
+
+Unlike the reference, which fixes the recipe, jaxmu can search learning rate and
+weight decay.
 """
 
 from flax import struct
@@ -24,9 +27,13 @@ from jaxmu.types import Array, Problem
 
 @struct.dataclass
 class Hparams:
-  learning_rate: Array = hp.leaf(0.1, valid=hp.POSITIVE)
+  learning_rate: Array = hp.leaf(
+    0.1, valid=hp.POSITIVE, search=hp.LogUniform(1e-3, 1.0)
+  )
   momentum: Array = hp.leaf(0.9, valid=hp.FRACTION)
-  weight_decay: Array = hp.leaf(5e-4, valid=hp.NON_NEGATIVE)
+  weight_decay: Array = hp.leaf(
+    5e-4, valid=hp.NON_NEGATIVE, search=hp.LogUniform(1e-5, 1e-2)
+  )
   num_epochs: Array = hp.leaf(182, valid=hp.COUNT)
   batch_size: int = hp.static(256, valid=hp.AT_LEAST_ONE)
 

@@ -226,9 +226,8 @@ PICTURES = {
     'test.'
   ),
   'search_history': (
-    'The norm of the objectives of each trial, and the smallest so far, by '
-    'initialisation. The lines show the default setting and the unchanged '
-    'original models. Failed trials are not drawn.'
+    'The {what} of each trial, and the smallest so far, by initialisation. The '
+    'lines show {lines}. Failed trials are not drawn.'
   ),
   'search_front': (
     'The objectives of all trials; 0 is best in each. No other trial is as '

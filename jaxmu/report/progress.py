@@ -105,6 +105,7 @@ class Stage:
     self._start = progress.clock()
     self._first: tuple[float, int] | None = None  # time and units then done
     self._last_line = self._start
+    self._note = ''
     self._lock = threading.Lock()
     self._finished = False
     self._task: rich.progress.TaskID | None = None
@@ -147,11 +148,15 @@ class Stage:
       ):
         self._last_line = now
         spent = results.format_duration(now - self._start)
-        parts = (f'{self._name}: {self._count()}', spent, self._left(now))
+        parts = (
+          *(f'{self._name}: {self._count()}', spent, self._left(now)),
+          self._note,
+        )
         self._progress.line(', '.join(part for part in parts if part))
 
   def note(self, text: str) -> None:
-    """Show a few words beside the bar, such as 'compiling'; '' clears them."""
+    """Show a few words with the count, such as 'compiling'; '' clears them."""
+    self._note = text
     bars = self._progress.bars
     if bars is not None and self._task is not None:
       bars.update(self._task, note=text)

@@ -258,15 +258,7 @@ def plan_steps(job: job_lib.Job) -> list[Step]:
   """Return the stages of a job in order; reads the store, changes nothing."""
   verify = job.settings.run.verify
   examples = len(job.source.label)
-  model = stages.bytes_per_model(job)
-  steps = []
-  for name, population in job.populations.items():
-    left = population.count(population.models.missing(verify=verify))
-    size = population.members.size
-    stage, work = f'train {name}', left * job.counted_cost(name)
-    if population.checkpoints:
-      stage, work = f'read {name}', 0.0
-    steps.append(Step(stage, size, left, work, left * model))
+  steps = training_steps(job)
   for name, population in job.populations.items():
     left = population.count(population.scores.missing(verify=verify))
     work, disk = left * examples, left * examples * _SCORE_BYTES
@@ -282,6 +274,21 @@ def plan_steps(job: job_lib.Job) -> list[Step]:
     steps.append(
       Step(f'time {name}', 1, left, runs * job.counted_cost(name), 0)
     )
+  return steps
+
+
+def training_steps(job: job_lib.Job) -> list[Step]:
+  """Return the stages that train the models of a job, or read them."""
+  verify = job.settings.run.verify
+  model = stages.bytes_per_model(job)
+  steps = []
+  for name, population in job.populations.items():
+    left = population.count(population.models.missing(verify=verify))
+    size = population.members.size
+    stage, work = f'train {name}', left * job.counted_cost(name)
+    if population.checkpoints:
+      stage, work = f'read {name}', 0.0
+    steps.append(Step(stage, size, left, work, left * model))
   return steps
 
 
@@ -401,10 +408,15 @@ def _step_lines(
 
 
 def images_per_second(job: job_lib.Job) -> float:
-  """Return the training speed measured on this machine; 0 if none is known."""
+  """Return the training speed of the job's layout on this machine.
+
+  Returns:
+    Images per second; 0 if the layout has not been measured.
+  """
   known = stages.measurement_cache(job).read()
+  chosen = execution.Plan(job.layout.devices, job.layout.chunk)
   return max(
-    (one.images for one in allowed_plans(job, known.measured)), default=0.0
+    (one.images for one in known.measured if one.plan == chosen), default=0.0
   )
 
 

@@ -22,8 +22,8 @@ _SEED = hp.Interval(0, 2**32 - 1)  # jax.random.key truncates to 32 bits
 # Larger values would take years or exceed the memory; the limits catch typing
 # errors before anything is allocated.
 _FEW = hp.Interval(1, 10_000)
-_MOST_MEMBERS = 100_000
-_MANY = hp.Interval(1, _MOST_MEMBERS)
+MOST_MEMBERS = 100_000
+_MANY = hp.Interval(1, MOST_MEMBERS)
 
 
 @struct.dataclass
@@ -152,6 +152,7 @@ class Search:
     judges: further initialisations to judge them on. 0 selects as the
       benchmark does: the best value of any trial.
     seed: of the samplers.
+    training: search the recipe of the original models instead of the methods.
   """
 
   trials: int = hp.static(100, valid=_FEW)
@@ -162,6 +163,7 @@ class Search:
   finalists: int = hp.static(20, valid=_FEW)
   judges: int = hp.static(5, valid=hp.COUNT)
   seed: int = hp.static(0, valid=_SEED)
+  training: bool = hp.static(False)
 
 
 @struct.dataclass
@@ -270,8 +272,10 @@ def from_config(config: Mapping[str, Any]) -> Settings:
     (*SECTIONS, 'originals', 'compare', 'metrics', 'search'),
   )
   for name in config:
-    if name not in (*_PLAIN, 'metrics') and not isinstance(
-      config[name], Mapping
+    if (
+      name not in (*_PLAIN, 'metrics')
+      and not isinstance(config[name], Mapping)
+      and not (name == 'train' and tuned.is_name(config[name]))
     ):
       raise ValueError(
         f'config.{name} = {config[name]!r}; give a section with fields, see '
@@ -293,7 +297,7 @@ def from_config(config: Mapping[str, Any]) -> Settings:
     model=config['model']['name'],
     model_options=dict(config['model'].get('options', {})),
     precision=config['model'].get('precision', precision.DEFAULT),
-    train=_train(config['train']),
+    train=_train(config),
     unlearners=_unlearners(config),
     metrics=tuple(config.get('metrics', ())),
     **_search(config.get('search', {})),
@@ -381,7 +385,10 @@ def _search(values: Mapping[str, Any]) -> dict[str, Any]:
   }
 
 
-def _train(values: Mapping[str, Any]) -> Mapping[str, Any]:
+def _train(config: Mapping[str, Any]) -> Mapping[str, Any]:
+  values = config['train']
+  if tuned.is_name(values):
+    values = _tuned(config, 'original', values, 'config.train')
   cls = methods.get('original').Hparams
   hp.from_config(cls, values, 'config.train.')
   return {**hp.defaults(cls), **values}
@@ -411,8 +418,8 @@ def _unlearners(config: Mapping[str, Any]) -> tuple[Unlearner, ...]:
         remedy = f'{first!r} has this name too, so give it another name'
       raise ValueError(f'{where} repeats the method {name!r}; {remedy}')
     given = entry['hparams']
-    if given == 'tuned' or str(given).endswith('.json'):
-      given = _tuned(config, name, given, where)
+    if tuned.is_name(given):
+      given = _tuned(config, name, given, f'{where}hparams')
     if not isinstance(given, Mapping):
       raise ValueError(
         f"{where}hparams = {given!r}; give names and values, 'tuned', or a "
@@ -436,7 +443,7 @@ def _tuned(
       workdir=str(config['workdir']),
     )
   except ValueError as error:
-    raise ValueError(f'{where}hparams = {text!r}: {error}') from None
+    raise ValueError(f'{where} = {text!r}: {error}') from None
 
 
 def _seed(value: Any) -> int:
@@ -480,11 +487,11 @@ def _check_members(chosen: Splits) -> None:
   members = chosen.seeds
   if chosen.design != 'main':
     members *= chosen.num_splits * chosen.forget_sets
-  if members > _MOST_MEMBERS:
+  if members > MOST_MEMBERS:
     raise ValueError(
       f'config.splits asks for {members:,} models of each method (num_splits = '
       f'{chosen.num_splits}, forget_sets = {chosen.forget_sets}, seeds = '
-      f'{chosen.seeds}); choose at most {_MOST_MEMBERS:,}'
+      f'{chosen.seeds}); choose at most {MOST_MEMBERS:,}'
     )
 
 

@@ -7,7 +7,8 @@ default and of the unchanged originals. `hparams='tuned'` in a job takes
   1. WORKDIR/search/METHOD/settings.json, of a search in this work directory;
   2. the file shipped in the package for the method, data and model.
 
-`hparams='FILE.json'` takes a file.
+`hparams='FILE.json'` takes a file. `config.train` takes both too, for a recipe
+of the original models that `python -m jaxmu.search --training` found.
 """
 
 import functools
@@ -30,6 +31,18 @@ _NEEDED = ('method', 'data', 'model', 'hparams')
 def folder(workdir: files.Path, method: str) -> pathlib.Path:
   """Return the folder of a search's files."""
   return files.path(workdir) / 'search' / method
+
+
+def is_name(value: Any) -> bool:
+  """Return whether a value stands for the content of a settings file.
+
+  Example:
+    >>> is_name('tuned'), is_name('work/settings.json'), is_name({'alpha': 1})
+    (True, True, False)
+  """
+  return isinstance(value, str) and (
+    value == 'tuned' or value.endswith('.json')
+  )
 
 
 def write(path: files.Path, content: Mapping[str, Any]) -> pathlib.Path:

@@ -3,7 +3,7 @@
 import collections
 import functools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,17 @@ _NAMES = {
   'forget': '|FA - target| / 3',
   'val': '|VA - target| / 3',
   'indisc': '1 - Indisc',
+}
+_MEANING = {
+  'norm': 'The norm combines the distances of three accuracies from their '
+  'targets and one minus indiscernibility; 0 is best.',
+  'validation error': 'The validation error is the share of validation images '
+  'that a model trained with the recipe classifies wrongly. Unlike the '
+  'reference, which fixes the recipe, this search chooses it.',
+}
+_LINES = {
+  'norm': 'the default setting and the unchanged original models',
+  'validation error': 'the recipe of the job',
 }
 
 
@@ -45,7 +56,11 @@ def write(
   pictures = draw(rows, choice, space, norms, problems)
   method = rows[0].method
   sections = [
-    ('choice', 'The choice', _choice(rows, choice, norms, problems)),
+    (
+      'choice',
+      'The choice',
+      _choice(rows, choice, norms, provenance.get('regret'), problems),
+    ),
     ('pictures', 'Pictures', html.figures(pictures)),
     ('trials', 'The best trials', _best(rows, space)),
     ('made', 'How it was made', html_tables.facts(dict(provenance))),
@@ -53,9 +68,7 @@ def write(
   count = len({row.initialisation for row in rows})
   lead = [
     f'{len(rows)} trials of {method} on '
-    f'{terms.count(count, "initialisation")}. The norm combines the distances '
-    'of three accuracies from their targets and one minus indiscernibility; 0 '
-    'is best.'
+    f'{terms.count(count, "initialisation")}. {_MEANING[_what(rows)]}'
   ]
   for picture in pictures:
     files.write_bytes(folder / 'plots' / f'{picture.name}.png', picture.png)
@@ -71,6 +84,25 @@ def draw(
   problems: list[str],
 ) -> list[html.Picture]:
   """Return the pictures; one that cannot be drawn becomes a problem."""
+  functions = drawings(rows, choice, space, norms)
+  return [
+    picture
+    for name, function in functions.items()
+    for picture in html.draw(
+      *(f'search_{name}', function, problems),
+      what=_what(rows),
+      lines=_LINES[_what(rows)],
+    )
+  ]
+
+
+def drawings(
+  rows: Sequence[records.TrialRow],
+  choice: selection.Choice,
+  space: Space,
+  norms: Mapping[str, float],
+) -> dict[str, Callable[[], plots.Figure]]:
+  """Return a function for each picture that the trials allow, by name."""
   fine = [t for t, row in enumerate(rows) if not row.failed]
   by_study = {
     f'initialisation {k}': np.array(
@@ -87,27 +119,27 @@ def draw(
   chosen = fine.index(choice.trial) if choice.trial in fine else -1
   axes = _axes([rows[t] for t in fine])
   finite = np.array([rows[t].norm for t in fine])
-  drawings: dict[str, Any] = {
-    'search_history': lambda: plots.history(by_study, references)
+  functions: dict[str, Callable[[], plots.Figure]] = {
+    'history': lambda: plots.history(
+      by_study, references, what=_what(rows).capitalize()
+    )
   }
-  if len(fine) > 1:
-    drawings['search_front'] = functools.partial(
+  if len(fine) > 1 and values.shape[1] > 1:
+    functions['front'] = functools.partial(
       plots.front, values, [_NAMES[c] for c in objectives.COMPONENTS], chosen
     )
   if len(fine) > 1 and axes:
-    drawings['search_parallel'] = functools.partial(
+    functions['parallel'] = functools.partial(
       plots.parallel, axes, finite, [n for n in axes if _is_log(space, n)]
     )
     shares = importances([rows[t] for t in fine], space)
     if shares:
-      drawings['search_importances'] = functools.partial(
-        plots.importances, shares
-      )
-  return [
-    picture
-    for name, function in drawings.items()
-    for picture in html.draw(name, function, problems)
-  ]
+      functions['importances'] = functools.partial(plots.importances, shares)
+  return functions
+
+
+def _what(rows: Sequence[records.TrialRow]) -> str:
+  return objectives.title(len(rows[0].objectives))
 
 
 def importances(
@@ -163,11 +195,12 @@ def _choice(
   rows: Sequence[records.TrialRow],
   choice: selection.Choice,
   norms: Mapping[str, float],
+  regret: Mapping[str, float] | None,
   problems: Sequence[str],
 ) -> str:
   setting = html_tables.facts(dict(choice.setting))
   table = html_tables.plain(
-    ['models', 'mean norm'], [[k, v] for k, v in norms.items()]
+    ['models', f'mean {_what(rows)}'], [[k, v] for k, v in norms.items()]
   )
   states = collections.Counter(row.state for row in rows if not row.usable)
   sentences = [
@@ -177,15 +210,22 @@ def _choice(
   if choice.finalists:
     sentences.append(
       f'{terms.count(len(choice.finalists), "setting")} and the default were '
-      'judged on initialisations that were not searched: mean norms '
+      f'judged on initialisations that were not searched: mean {_what(rows)}s '
       + ', '.join(f'{mean:.4f}' for mean in choice.means)
     )
   if choice.trial is None:
     sentences.append('The default setting won')
+  if regret:
+    sentences.append(
+      'Compared with retrained models, which the search did not use, the norm '
+      f'of the chosen setting is {regret["chosen"]:.4f}, and '
+      f'{regret["best"]:.4f} of the setting that the same trials give with '
+      f'them: a regret of {regret["regret"]:.4f}'
+    )
   if norms['default'] < norms['chosen']:
     sentences.append(
-      'The default setting has a smaller norm than the chosen one; search '
-      'longer, or use the default'
+      f'The default setting has a smaller {_what(rows)} than the chosen one; '
+      'search longer, or use the default'
     )
   return setting + table + f'<ul>{html.bullets([*sentences, *problems])}</ul>'
 

@@ -14,6 +14,7 @@ import csv
 import dataclasses
 import io
 import pathlib
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,10 +23,11 @@ import optuna
 from optuna.storages import journal
 
 from jaxmu import files
-from jaxmu.tuning.objectives import COMPONENTS
+from jaxmu.tuning import objectives
 from jaxmu.tuning.spaces import Space
 
 JOURNAL = 'optuna.journal'
+TABLE = 'trials.csv'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,10 +42,12 @@ class TrialRow:
     setting: all hyper-parameters.
     retain, forget, val: accuracies of the unlearned model.
     indisc: 1 - |2 MIA - 1| on validation images; NaN if not available.
-    objectives: the four numbers that are minimised; infinite if it failed.
+    objectives: the numbers that are minimised; infinite if it failed.
     norm: their Euclidean norm.
     state: 'complete', 'failed at epoch N', or why the setting cannot win.
     seconds: share of the time of its shard.
+    reference_norm: norm of the reference objectives, if the search has others
+      and there are retrained models; else NaN.
   """
 
   method: str
@@ -59,6 +63,7 @@ class TrialRow:
   norm: float
   state: str
   seconds: float
+  reference_norm: float = float('nan')
 
   @property
   def failed(self) -> bool:
@@ -82,14 +87,30 @@ def write_csv(path: files.Path, rows: Sequence[TrialRow]) -> pathlib.Path:
   names = list(dict.fromkeys(name for row in rows for name in row.setting))
   text = io.StringIO()
   writer = csv.writer(text, lineterminator='\n')
-  gaps = [f'objective_{component}' for component in COMPONENTS]
-  writer.writerow([*_FACTS, *gaps, 'seconds', *names])
+  gaps = [f'objective_{name}' for name in _minimised(rows)]
+  known = any(not np.isnan(row.reference_norm) for row in rows)
+  named = [*_FACTS, *(['reference_norm'] if known else [])]
+  writer.writerow([*named, *gaps, 'seconds', *names])
   for row in rows:
-    facts = [getattr(row, name) for name in _FACTS]
+    facts = [getattr(row, name) for name in named]
     values = [row.setting.get(name, '') for name in names]
     seconds = f'{row.seconds:.3f}'
     writer.writerow([*facts, *row.objectives, seconds, *values])
   return files.write_text(path, text.getvalue())
+
+
+def recover_journal(path: pathlib.Path) -> None:
+  """Remove what a killed search left of a journal: half a line, and a lock.
+
+  Optuna would wait for the lock, in a relative folder forever. Only one process
+  at a time writes a journal, the one that holds the work directory.
+  """
+  path.with_name(f'{path.name}.lock').unlink(missing_ok=True)
+  if path.exists():
+    content = path.read_bytes()
+    end = content.rfind(b'\n') + 1
+    if end != len(content):
+      files.write_bytes(path, content[:end])
 
 
 def update_journal(
@@ -112,8 +133,8 @@ def update_journal(
 
 
 def _append(path: pathlib.Path, rows: Sequence[TrialRow], space: Space) -> None:
-  _drop_partial_line(path)
   path.parent.mkdir(parents=True, exist_ok=True)
+  minimised = _minimised(rows)
   storage = optuna.storages.JournalStorage(
     journal.JournalFileBackend(str(path))
   )
@@ -122,17 +143,36 @@ def _append(path: pathlib.Path, rows: Sequence[TrialRow], space: Space) -> None:
     study = optuna.create_study(
       storage=storage,
       study_name=f'{own[0].method}-{initialisation}',
-      directions=[optuna.study.StudyDirection.MINIMIZE] * len(COMPONENTS),
+      directions=[optuna.study.StudyDirection.MINIMIZE] * len(minimised),
       load_if_exists=True,
     )
-    study.set_metric_names(list(COMPONENTS))
+    if study.metric_names != minimised:
+      _name_metrics(study, minimised)
     known = study.get_trials(deepcopy=False)
     for row, trial in zip(own, known, strict=False):
-      if trial.user_attrs.get('setting') != dict(row.setting):
+      if (trial.user_attrs.get('setting'), trial.values) != (
+        dict(row.setting),
+        list(row.objectives),
+      ):
         optuna.delete_study(study_name=study.study_name, storage=storage)
         return _append(path, rows, space)
     study.add_trials([_frozen(row, space) for row in own[len(known) :]])
   return None
+
+
+def _minimised(rows: Sequence[TrialRow]) -> list[str]:
+  """Return the names of the objectives of some trials."""
+  return list(objectives.names(len(rows[0].objectives)))
+
+
+def _name_metrics(study: optuna.Study, names: list[str]) -> None:
+  with warnings.catch_warnings():
+    warnings.filterwarnings(
+      'ignore',
+      '.*set_metric_names is experimental',
+      optuna.exceptions.ExperimentalWarning,
+    )
+    study.set_metric_names(names)
 
 
 def _frozen(row: TrialRow, space: Space) -> optuna.trial.FrozenTrial:
@@ -148,12 +188,3 @@ def _frozen(row: TrialRow, space: Space) -> optuna.trial.FrozenTrial:
       'generation': row.generation,
     },
   )
-
-
-def _drop_partial_line(path: pathlib.Path) -> None:
-  """Remove a last line that a killed process did not finish."""
-  if path.exists():
-    content = path.read_bytes()
-    end = content.rfind(b'\n') + 1
-    if end != len(content):
-      files.write_bytes(path, content[:end])

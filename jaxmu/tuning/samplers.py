@@ -24,7 +24,6 @@ from jaxmu.tuning.spaces import Space
 
 SAMPLERS = ('tpe', 'random', 'reference')
 POPULATION = 50  # of NSGA-III
-OBJECTIVES = 4
 MINIMIZE = optuna.study.StudyDirection.MINIMIZE
 
 
@@ -79,6 +78,7 @@ class Replay:
     space: what is searched.
     pruned: trials that are not evaluated and do not count; another is asked for
       in their place.
+    objectives: how many numbers are minimised.
   """
 
   def __init__(
@@ -87,11 +87,13 @@ class Replay:
     seed: int,
     space: Space,
     pruned: Callable[[dict[str, Any]], bool] = lambda setting: False,
+    *,
+    objectives: int = 4,
   ):
     # Optuna prints a line per study and trial.
     optuna.logging.set_verbosity(logging.WARNING)
     self.study = optuna.create_study(
-      directions=[MINIMIZE] * OBJECTIVES, sampler=make(sampler, seed)
+      directions=[MINIMIZE] * objectives, sampler=make(sampler, seed)
     )
     self._space, self._pruned = space, pruned
 
@@ -108,7 +110,7 @@ class Replay:
     return asked
 
   def tell(self, asked: Sequence[Asked], values: np.ndarray) -> None:
-    """Report the values of trials, f64[T, 4]; infinite for failed ones."""
+    """Report the values of trials, f64[T, K]; infinite for failed ones."""
     for one, objective in zip(asked, values, strict=True):
       self.study.tell(one.number, [float(value) for value in objective])
 

@@ -28,6 +28,8 @@ Categorical = distributions.CategoricalDistribution
 
 # The share of the epochs of training that unlearning may take.
 BUDGET = 0.2
+# Of a grid; more would be a typing error.
+MOST_TRIALS = 10_000
 _FORM = re.compile(r'^(log|uniform)\(([^,]+),([^,]+)\)$')
 _HELP = (
   "give 'log(LOW, HIGH)', 'uniform(LOW, HIGH)', a list of values, or a number "
@@ -41,10 +43,20 @@ class Space(NamedTuple):
   Attributes:
     searched: distributions by name, in the order of declaration.
     fixed: values of all others.
+    is_grid: all combinations are tried.
   """
 
   searched: dict[str, distributions.BaseDistribution]
   fixed: dict[str, Any]
+  is_grid: bool = False
+
+  @property
+  def num_combinations(self) -> int:
+    """Number of combinations of a grid."""
+    return math.prod(
+      len(kind.choices)  # type: ignore[attr-defined]
+      for kind in self.searched.values()
+    )
 
   def combinations(self) -> list[dict[str, Any]]:
     """Return all combinations of a grid as settings.
@@ -77,15 +89,10 @@ class Space(NamedTuple):
       >>> space.nearest({'num_epochs': 5})
       {'num_epochs': 3}
     """
-    nearest = dict(self.fixed)
-    for name, kind in self.searched.items():
-      value = values[name]
-      if isinstance(kind, Categorical):
-        nearest[name] = value if value in kind.choices else kind.choices[0]
-      else:
-        low, high = kind.low, kind.high  # type: ignore[attr-defined]
-        nearest[name] = min(max(value, low), high)
-    return nearest
+    return {
+      **self.fixed,
+      **{n: _nearest(kind, values[n]) for n, kind in self.searched.items()},
+    }
 
   def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
     """Return all hyper-parameters of a trial, drawn in the order of names."""
@@ -103,6 +110,34 @@ class Space(NamedTuple):
         case distributions.CategoricalDistribution():
           drawn[name] = trial.suggest_categorical(name, kind.choices)
     return {**self.fixed, **drawn}
+
+
+def _nearest(kind: distributions.BaseDistribution, value: Any) -> Any:
+  if isinstance(value, list | tuple):  # a value per epoch
+    return [_nearest(kind, one) for one in value]
+  if isinstance(kind, Categorical):
+    return value if value in kind.choices else kind.choices[0]
+  low, high = kind.low, kind.high  # type: ignore[attr-defined]
+  return min(max(value, low), high)
+
+
+def mean(kind: distributions.BaseDistribution) -> float:
+  """Return the mean of a distribution of numbers.
+
+  Example:
+    >>> mean(distributions.IntDistribution(1, 4))
+    2.5
+  """
+  match kind:
+    case distributions.CategoricalDistribution():
+      return sum(kind.choices) / len(kind.choices)  # type: ignore[arg-type]
+    case distributions.FloatDistribution(low=low, high=high, log=log) | (
+      distributions.IntDistribution(low=low, high=high, log=log)
+    ):
+      if log and low < high:
+        return (high - low) / math.log(high / low)
+      return (low + high) / 2
+  raise TypeError(f'{kind} has no mean')
 
 
 def most_epochs(train_epochs: int) -> int:
@@ -200,8 +235,14 @@ def of_grid(
     for value in values:
       hp.from_config(cls, {name: value}, f'{where}.')
     searched[name] = distributions.CategoricalDistribution(values)
+  count = Space(searched, {}).num_combinations
+  if count > MOST_TRIALS:
+    raise ValueError(
+      f'{where} has {count:,} combinations; give at most {MOST_TRIALS:,}'
+    )
   held = {**hp.defaults(cls), **fixed}
-  return Space(searched, {k: v for k, v in held.items() if k not in searched})
+  fixed_values = {k: v for k, v in held.items() if k not in searched}
+  return Space(searched, fixed_values, is_grid=True)
 
 
 def for_method(

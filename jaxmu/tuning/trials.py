@@ -12,7 +12,7 @@ not on its number: all settings are compared on the same noise.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -68,8 +68,8 @@ class Evaluator:
   Args:
     job: opened, with trained originals and retrained models; one member per
       initialisation.
-    method: by name or as a plug-in.
-    bars: where to show progress.
+    method: by name or as a plug-in; 'original' trains original models.
+    bars: where to say that memory ran out.
   """
 
   def __init__(self, job: job_lib.Job, method: str, bars: progress.Progress):
@@ -78,13 +78,16 @@ class Evaluator:
     self.method = methods.get(method)
     self._trainer = Trainer(self.method, job.task, job.layout)
     self._predictor = Predictor(job.task, job.layout)
-    self._members = job_lib.members_per_forget_set(
-      job.design, job.settings.splits.seeds
-    )
-    self._originals = stages.read_models(
-      job,
-      job.populations['original'],
-      job_lib.originals_of(self._members, job.populations['original'].members),
+    seeds = job.settings.splits.seeds
+    self._from_scratch = self.method.name in methods.BASELINES
+    if self._from_scratch:
+      self._members = job_lib.members_per_split(job.design, seeds)
+      self._starts = stages.fresh_models(job, self._members)
+      return
+    self._members = job_lib.members_per_forget_set(job.design, seeds)
+    original = job.populations['original']
+    self._starts = stages.read_models(
+      job, original, job_lib.originals_of(self._members, original.members)
     )
 
   @property
@@ -98,32 +101,30 @@ class Evaluator:
     return self._trainer.num_programs
 
   def originals(self) -> Outcomes:
-    """Measure the original models, one per initialisation."""
-    return self._measure_all(self._originals)
+    """Measure the models that unlearning starts from, one each."""
+    return self._measure_all(self._starts)
 
-  def retrained(self) -> Outcomes:
-    """Measure the retrained models, one per initialisation.
-
-    Raises:
-      ValueError: the job has none.
-    """
+  def retrained(self) -> Outcomes | None:
+    """Measure the retrained models, one per initialisation; None without."""
     population = self._job.populations.get('retrain')
     if population is None:
-      raise ValueError(
-        'there are no retrained models; set config.retrained.train=True, or '
-        "config.search.objective='no_oracle'"
-      )
+      return None
     everyone = np.arange(self.size)
     return self._measure_all(
       stages.read_models(self._job, population, everyone)
     )
 
-  def evaluate(self, trials: Sequence[Trial], title: str) -> Outcomes:
+  def evaluate(
+    self,
+    trials: Sequence[Trial],
+    on_shard: Callable[[np.ndarray, Outcomes | None], None],
+  ) -> Outcomes:
     """Train and measure trials, or read what is stored of them.
 
     Args:
       trials: the trials, in any order.
-      title: of the progress bar.
+      on_shard: called with the positions of each shard, and with its outcomes
+        if it was trained now.
 
     Returns:
       Their outcomes in the same order.
@@ -144,23 +145,26 @@ class Evaluator:
       names,
     )
     missing = shelf.missing(verify=self._job.settings.run.verify)
-    count = sum(len(order[n]) for n in missing)
-    with self._bars.stage(title, count, unit='trials') as stage:
-      for number in missing:
-        shard = order[number]
-        outcomes = self._shard(
-          [hparams[t] for t in shard], [trials[t].initialisation for t in shard]
-        )
-        shelf.save(number, arrays=outcomes._asdict())
-        stage.advance(len(shard))
+    for number in sorted({*range(shelf.size)} - {*missing}):
+      on_shard(order[number], None)
+    for number in missing:
+      shard = order[number]
+      outcomes = self._shard(
+        [hparams[t] for t in shard], [trials[t].initialisation for t in shard]
+      )
+      shelf.save(number, arrays=outcomes._asdict())
+      on_shard(shard, outcomes)
     position = np.argsort(np.concatenate(order))
     return Outcomes(*(shelf.arrays(f)[position] for f in Outcomes._fields))
 
   def _address(self, trials: Sequence[Trial]) -> str:
     job = self._job
+    start: Any = job.populations['original'].digest
+    if self._from_scratch:  # whatever recipe the job itself has
+      start = job_lib.common_inputs(job.settings, job.source, job.split_digest)
     return job_lib.address(
       'search',
-      job.populations['original'].digest,
+      start,
       self.method.name,
       methods.METHODS.fingerprint(self._spec),
       [[dict(t.setting), t.initialisation] for t in trials],
@@ -205,7 +209,7 @@ class Evaluator:
         [hparams[p] for p in order],
         job_lib.draw_keys(job.root, self.method.name, members, shared),
         job_lib.index_sets(job.design, members),
-        jax.tree.map(lambda x: x[chosen], self._originals),
+        jax.tree.map(lambda x: x[chosen], self._starts),
       )
       return self._trainer.train(loaded, takes_part=real, stop_failed=True)
 

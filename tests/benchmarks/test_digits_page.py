@@ -113,6 +113,7 @@ def _found(name: str) -> dict:
   }
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group('digits_page')
 def test_both_jobs_share_the_originals_and_fill_the_page(
   digits_page, tmp_path, monkeypatch

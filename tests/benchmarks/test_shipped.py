@@ -12,7 +12,7 @@ from jaxmu import methods
 from jaxmu.study import job as job_lib
 from jaxmu.study import settings as settings_lib
 from jaxmu.study import tuned
-from jaxmu.tuning import driver
+from jaxmu.tuning import driver, opening
 from tests.study import small_job
 
 pytestmark = pytest.mark.xdist_group('shipped')
@@ -44,7 +44,9 @@ def searched(tmp_path_factory):
 @pytest.fixture
 def sizes(searched):
   _, settings, _ = searched
-  job = job_lib.open_job(driver.search_settings(settings), driver.search_design)
+  job = job_lib.open_job(
+    opening.search_settings(settings), opening.search_design
+  )
   return job.sizes
 
 

@@ -1,6 +1,7 @@
 """The command that puts data sets in place, and the forms it accepts."""
 
 import re
+import shlex
 import threading
 
 import numpy as np
@@ -8,8 +9,12 @@ import pytest
 from PIL import Image
 
 from jaxmu import prepare
+from jaxmu.cli import arguments
 from jaxmu.data import custom, datasets, pictures
 from jaxmu.data.catalog import CATALOG
+from jaxmu.study import job as job_lib
+from jaxmu.study import planner, settings
+from jaxmu.study import run as run_lib
 from tests.data import standins, stock
 
 
@@ -320,6 +325,26 @@ def test_one_of_several_writers_of_a_name_wins_and_the_others_know(tmp_path):
     thread.join()
   assert sorted(results) == ['exists'] * 3 + ['written']
   assert [path.name for path in tmp_path.iterdir()] == ['mine']
+
+
+def test_the_next_command_is_printed(run, tmp_path):
+  _pictures(tmp_path / 'pets', ['cat', 'dog'], 40)
+  data = tmp_path / 'my data'
+  _, out, _ = run(
+    'pets', f'--from_images={tmp_path}/pets', f'--data_dir={data}'
+  )
+  (line,) = [one for one in out.splitlines() if one.startswith('next: ')]
+  words = shlex.split(line.removeprefix('next: '))
+  assert words[:3] == ['python', '-m', 'jaxmu.main']
+  chosen = settings.from_config(arguments.read(words[3:]).config)
+  assert chosen.data.folder == str(data)
+  assert chosen.workdir == 'workdir/pets'
+  job = job_lib.open_job(chosen)
+  assert (job.source.name, job.source.num_dev) == ('pets', 64)
+  run_lib.check_job(job, planner.plan_steps(job))
+  assert prepare.next_command(datasets.load('digits')).endswith(
+    '--config=msg_resnet:digits'
+  )
 
 
 def test_home_is_expanded_in_flags(run, tmp_path, monkeypatch):

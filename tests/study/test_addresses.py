@@ -147,6 +147,7 @@ def test_what_cannot_matter_changes_nothing(tmp_path, monkeypatch):
     'search__finalists': 2,
     'search__judges': 1,
     'search__seed': 3,
+    'search__training': True,
   }
   assert set(values) == set(CANNOT_MATTER)
   for name, value in values.items():

@@ -4,6 +4,7 @@ import csv
 import json
 import pathlib
 import shutil
+import types
 
 import jax
 import numpy as np
@@ -12,50 +13,36 @@ import pytest
 
 from jaxmu import hparams as hp
 from jaxmu import methods, metrics, population
+from jaxmu.api import searches
 from jaxmu.data import splits
 from jaxmu.metrics.interface import Evaluated
 from jaxmu.report import progress
+from jaxmu.study import execution, stages, store
 from jaxmu.study import job as job_lib
 from jaxmu.study import settings as settings_lib
-from jaxmu.study import stages
-from jaxmu.tuning import driver, objectives, trials
+from jaxmu.tuning import (
+  driver,
+  judging,
+  objectives,
+  opening,
+  plan,
+  records,
+  selection,
+  trials,
+)
 from jaxmu.types import Split
 from tests.study import small_job
+from tests.tuning import small_search
 
 pytestmark = pytest.mark.xdist_group('search')
 
 RATES = (1e-3, 1e-2, 1e-1, 1e30)
 
 
-def _config(folder: pathlib.Path, **changes):
-  config = small_job.config(folder, **changes).to_dict()
-  config['splits'].update(design='main', pool=0, num_splits=1, forget_sets=1)
-  config['unlearn'] = {
-    'method': 'ft',
-    'hparams': {**hp.defaults(methods.get('ft').Hparams), 'num_epochs': 1},
-  }
-  config['search'] = {
-    'trials': 4,
-    'initialisations': 2,
-    'sampler': 'random',
-    'judges': 1,
-    'finalists': 2,
-    'space': {'batch_size': 64, 'num_epochs': (1, 2)},
-    'grid': {},
-  }
-  return config
-
-
-def _settings(folder: pathlib.Path, **search) -> settings_lib.Settings:
-  config = _config(folder)
-  config['search'] |= search
-  return settings_lib.from_config(config)
-
-
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):
   folder = tmp_path_factory.mktemp('search')
-  (found,) = driver.run(_settings(folder))
+  (found,) = driver.run(small_search.settings(folder))
   return folder, found
 
 
@@ -102,7 +89,7 @@ def test_optuna_opens_the_same_trials(finished):
 
 def test_the_chosen_setting_is_read_by_a_job(finished):
   folder, found = finished
-  config = _config(folder)
+  config = small_search.config(folder)
   config['unlearn']['hparams'] = 'tuned'
   (one,) = settings_lib.from_config(config).unlearners
   assert one.hparams == found.choice.setting
@@ -113,7 +100,7 @@ def test_the_chosen_setting_is_read_by_a_job(finished):
 
 def test_tuned_settings_of_something_else_are_refused(finished, tmp_path):
   folder, found = finished
-  config = _config(folder)
+  config = small_search.config(folder)
   config['unlearn']['hparams'] = 'tuned'
   config['workdir'] = str(tmp_path)
   with pytest.raises(ValueError, match='there are no tuned settings of ft'):
@@ -135,7 +122,7 @@ def test_an_interrupted_search_continues_with_the_same_trials(folder):
   shutil.rmtree(shards[-1])
   stamps = {path: path.stat().st_mtime_ns for path in shards[:-1]}
   (folder / 'search' / 'optuna.journal').write_text('{"damaged')
-  driver.run(_settings(folder))
+  driver.run(small_search.settings(folder))
   assert {path: path.stat().st_mtime_ns for path in shards[:-1]} == stamps
 
   def without_seconds(text):
@@ -149,7 +136,7 @@ def test_an_interrupted_search_continues_with_the_same_trials(folder):
 
 def test_more_trials_keep_those_that_are_there(folder):
   before = {p.name for p in (folder / 'store' / 'search').iterdir()}
-  (found,) = driver.run(_settings(folder, trials=29))
+  (found,) = driver.run(small_search.settings(folder, trials=29))
   assert len(found.rows) == 58
   assert found.rows[0].number == 0
   after = {p.name for p in (folder / 'store' / 'search').iterdir()}
@@ -158,7 +145,7 @@ def test_more_trials_keep_those_that_are_there(folder):
 
 def test_a_grid_tries_all_combinations(folder):
   grid = {'learning_rate': RATES, 'num_epochs': (1, 2)}
-  (found,) = driver.run(_settings(folder, grid=grid))
+  (found,) = driver.run(small_search.settings(folder, grid=grid))
   assert len(found.rows) == 2 * 8
   tried = {
     (r.setting['learning_rate'], r.setting['num_epochs']) for r in found.rows
@@ -172,27 +159,122 @@ def test_a_grid_tries_all_combinations(folder):
 
 
 def test_the_plan_counts_trials_and_programs_and_trains_nothing(tmp_path):
-  text = driver.plan_text(
-    _settings(tmp_path, space={'batch_size': (32, 64), 'momentum': 0.5})
+  text = plan.text(
+    small_search.settings(
+      tmp_path, space={'batch_size': (32, 64), 'momentum': 0.5}
+    )
   )
+  assert '3 original, 3 retrain; 6 still to train' in text
   assert '8 trials: 4 for each of 2 initialisations, random' in text
   assert '11 models, 2 programs' in text
   assert 'learning_rate in [1e-05, 0.1], logarithmic' in text
   assert 'batch_size in [32, 64]' in text and 'momentum' not in text
   assert not (tmp_path / 'store').exists()
   grid = {'learning_rate': (0.1, 0.2), 'batch_size': (16, 32, 64)}
-  text = driver.plan_text(_settings(tmp_path, grid=grid))
+  text = plan.text(small_search.settings(tmp_path, grid=grid))
   assert '12 trials: 6 for each of 2 initialisations, all of a grid' in text
   assert '3 programs' in text
+  # No more finalists than trials; without judges the default alone is added.
+  text = plan.text(small_search.settings(tmp_path, trials=1, finalists=9))
+  assert 'the best 2 judged on 1 others: 5 models, 1 program\n' in text
+  text = plan.text(small_search.settings(tmp_path, judges=0))
+  assert 'the best value wins: 10 models' in text
+
+
+def test_the_plan_verifies_the_store_once(folder, monkeypatch):
+  read = []
+  missing = store.Shelf.missing
+  monkeypatch.setattr(
+    store.Shelf,
+    'missing',
+    lambda shelf, **options: (
+      read.append((shelf.stage, shelf.label)) or missing(shelf, **options)
+    ),
+  )
+  assert 'disk           0 bytes' in plan.text(small_search.settings(folder))
+  assert read == [('models', 'original'), ('models', 'retrain')]
+
+
+def test_the_work_of_a_search_is_that_of_its_models(tmp_path):
+  def work(**search):
+    settings = small_search.settings(tmp_path, **search)
+    opened = opening.open_search(settings, print)
+    return opened.job, opened.work - sum(s.work for s in opened.steps)
+
+  def cost(job, epochs):
+    """Fine-tuning passes over the retain set, three forwards an image."""
+    seen = job.sizes.retain + job.sizes.forget + job.sizes.val
+    return 3 * epochs * job.sizes.retain + seen
+
+  # Four trials on two initialisations; two finalists and the default on one.
+  job, sampled = work(space={'batch_size': 64, 'num_epochs': (1, 4)})
+  assert sampled == pytest.approx((8 + 3) * cost(job, 2.5))
+  job, of_grid = work(grid={'num_epochs': (1, 2, 9)})
+  each = [cost(job, epochs) for epochs in (1, 2, 9)]
+  assert of_grid == pytest.approx(2 * sum(each) + 3 * cost(job, 4))
+
+
+def test_the_plan_shows_the_speed_of_its_own_layout(tmp_path, monkeypatch):
+  known = execution.Measurements(
+    tuple(
+      execution.Measured(execution.Plan(*key), images, 1.0, None, 0)
+      for key, images in (((2, 1), 500.0), ((2, 4), 900.0))
+    ),
+    {},
+  )
+  cache = types.SimpleNamespace(read=lambda: known)
+  monkeypatch.setattr(stages, 'measurement_cache', lambda job: cache)
+  settings = small_search.settings(tmp_path)
+  assert 'at 1,500 forward passes/s' in plan.text(settings)
+
+
+def test_generations_of_the_reference_cannot_be_changed(tmp_path):
+  for size in (0, 50):
+    opening.open_search(
+      small_search.settings(tmp_path, sampler='reference', generation=size),
+      print,
+    )
+  wrong = small_search.settings(tmp_path, sampler='reference', generation=25)
+  with pytest.raises(ValueError, match='search.generation = 25: .* at 0, or'):
+    driver.run(wrong)
+  assert not (tmp_path / 'store').exists()
+
+
+@pytest.mark.parametrize(
+  'search, words',
+  [
+    (
+      {
+        'grid': {
+          'learning_rate': np.linspace(0.1, 0.2, 101).tolist(),
+          'weight_decay': np.linspace(0.1, 0.2, 100).tolist(),
+        }
+      },
+      'grid has 10,100 combinations; give at most 10,000',
+    ),
+    ({'trials': 10_000, 'initialisations': 11}, '110,003 models .*at most 100'),
+    ({'finalists': 10_000, 'trials': 10_000, 'judges': 1000}, 'choose at most'),
+  ],
+)
+def test_searches_without_bounds_are_refused(tmp_path, search, words):
+  with pytest.raises(ValueError, match=words) as error:
+    opening.open_search(small_search.settings(tmp_path, **search), print)
+  assert '\n' not in str(error.value)
+
+
+def test_optuna_warns_of_nothing(finished, tmp_path, recwarn):
+  _, found = finished
+  records.update_journal(tmp_path / 'journal', found.rows, found.space)
+  assert not [str(w.message) for w in recwarn]
 
 
 def test_what_cannot_be_searched_is_refused_before_training(tmp_path):
-  config = _config(tmp_path)
+  config = small_search.config(tmp_path)
   config['compare'] = {'ct': {}}
   config['search']['space'] = {'learnign_rate': 0.1}
   with pytest.raises(ValueError, match="unknown; did you mean 'learning_rate'"):
     driver.run(settings_lib.from_config(config))
-  config = _config(tmp_path)
+  config = small_search.config(tmp_path)
   config['splits']['forget_fraction'] = 0.005
   with pytest.raises(ValueError, match='forgotten and .* needs 10 of each'):
     driver.run(settings_lib.from_config(config))
@@ -210,18 +292,85 @@ def test_outputs_that_are_not_finite_count_as_failed():
   assert trials.measure(predictions, two).failed.tolist() == [-1, 0]
 
 
-def test_without_retrained_models(tmp_path):
-  (found,) = driver.run(_settings(tmp_path, objective='no_oracle', trials=2))
-  assert not list((tmp_path / 'store' / 'models').glob('retrain-*'))
+@pytest.fixture(scope='module')
+def no_oracle(tmp_path_factory):
+  """Two searches without an oracle: with retrained models, and without."""
+  results = []
+  for train in (True, False):
+    folder = tmp_path_factory.mktemp('no_oracle')
+    config = small_search.config(folder)
+    config['retrained'] = {'train': train}
+    config['search'] |= {'objective': 'no_oracle', 'finalists': 3}
+    results += driver.run(settings_lib.from_config(config))
+  return results
+
+
+def test_without_retrained_models(no_oracle):
+  _, found = no_oracle
+  store_folder = found.folder.parents[1] / 'store'
+  assert not list((store_folder / 'models').glob('retrain-*'))
   assert np.isfinite(found.choice.norm)
+  assert 'regret' not in found.content and 'regret' not in found.sentence()
+  assert 'regret' not in (found.folder / 'report.html').read_text()
+
+
+def test_the_regret_is_that_of_a_search_with_the_oracle(no_oracle, tmp_path):
+  found, without = no_oracle
+  assert found.choice.setting == without.choice.setting
+  lost = found.content['regret']
+  # The same trials, chosen from by the reference objectives.
+  folder = found.folder.parents[1]
+  shutil.copytree(folder / 'store' / 'models', tmp_path / 'store' / 'models')
+  (oracle,) = driver.run(small_search.settings(tmp_path, finalists=3))
+  assert [r.setting for r in oracle.rows] == [r.setting for r in found.rows]
+  assert [r.norm for r in oracle.rows] == [r.reference_norm for r in found.rows]
+  means = {
+    str(oracle.rows[p].setting): mean
+    for p, mean in zip(
+      oracle.choice.finalists, oracle.choice.means[:-1], strict=True
+    )
+  }
+  own = means.get(str(found.choice.setting), lost['chosen'])
+  assert lost['chosen'] == own
+  assert lost['best'] == min(own, oracle.choice.norm)
+  assert lost['regret'] == lost['chosen'] - lost['best'] >= 0
+  page = (found.folder / 'report.html').read_text()
+  assert f'a regret of {lost["regret"]:.4f}' in page
+  assert f'regret {lost["regret"]:.4f}; written' in found.sentence()
+  with (found.folder / 'trials.csv').open() as file:
+    column = [float(r['reference_norm']) for r in csv.DictReader(file)]
+  assert column == [row.norm for row in oracle.rows]
+
+
+def test_the_regret_without_judges_is_that_of_the_trials():
+  rows = [
+    records.TrialRow(
+      *('ft', 0, n, 0, {'a': n}, 1.0, 1.0, 1.0, 1.0, (0.0,) * 4),
+      *(norm, state, 1.0, reference),
+    )
+    for n, (norm, state, reference) in enumerate(
+      [
+        (0.1, 'complete', 0.5),
+        (0.2, 'complete', 0.3),
+        (0.3, 'inert', 0.1),
+        (0.4, 'complete', np.inf),
+      ]
+    )
+  ]
+  choice = selection.Choice({'a': 0}, 0.1, 0, [], np.zeros(0))
+  judge = types.SimpleNamespace(measures_regret=True)
+  lost = judging.regret(
+    judge, rows, choice, default=None, finalists=2, judges=()
+  )
+  assert lost == (0.5, 0.3) and lost.value == pytest.approx(0.2)
 
 
 def test_outcomes_are_the_metrics_of_a_job(finished):
   """Each trial, trained alone and measured by the metrics of a report."""
   folder, found = finished
-  settings = _settings(folder)
+  settings = small_search.settings(folder)
   with progress.Progress() as bars:
-    job = driver.open_search(settings, bars.line)
+    job = opening.open_search(settings, bars.line).job
   predictor = population.Predictor(job.task, population.Layout(1, 1))
   trainer = population.Trainer(
     methods.get('ft'), job.task, population.Layout(1, 1)
@@ -269,19 +418,19 @@ def test_outcomes_are_the_metrics_of_a_job(finished):
 
 def test_a_search_shares_no_initialisation_with_its_job(finished):
   folder, _ = finished
-  settings = _settings(folder)
-  searched = driver.search_settings(settings)
+  settings = small_search.settings(folder)
+  searched = opening.search_settings(settings)
   assert searched.seed != settings.seed
   assert searched.splits.seeds == 3
   audit = small_job.make(folder)
-  other = driver.search_settings(audit)
+  other = opening.search_settings(audit)
   assert other.splits.seed != audit.splits.seed
 
 
 def test_settings_at_which_a_method_is_inert_are_named(finished):
   folder, _ = finished
   with progress.Progress() as bars:
-    job = driver.open_search(_settings(folder), bars.line)
+    job = opening.open_search(small_search.settings(folder), bars.line).job
   problem = driver.problem_shapes(job)
   salun = methods.get('salun')
   values = hp.defaults(salun.Hparams)
@@ -309,3 +458,37 @@ def test_shards_hold_equal_statics_and_the_longest_first():
     epochs=np.array([1, 5, 3, 2, 4]), groups=[[0, 2, 4], [1, 3]], size=2
   )
   assert [shard.tolist() for shard in order] == [[4, 2], [0], [1, 3]]
+
+
+def test_a_search_prints_few_lines(tmp_path, capsys):
+  """One more for each trained kind of model, however many trials there are."""
+  driver.run(small_search.settings(tmp_path, trials=4, generation=1))
+  lines = capsys.readouterr().out.splitlines()
+  (begin, end, chosen) = [line for line in lines if 'train ' not in line]
+  assert begin == 'search ft: 0 of 11 trials'
+  assert end.startswith('search ft: 11 trials in ')
+  assert chosen.startswith('ft: norm ') and 'settings.json' in chosen
+
+
+def test_a_result_draws_prints_converts_and_saves(finished, tmp_path):
+  folder, searched = finished
+  result = searches.SearchResult(searched)
+  assert result.method == 'ft' and result.setting == searched.choice.setting
+  for what in ('history', 'front', 'parallel'):
+    assert result.plot(what).axes
+  with pytest.raises(ValueError, match="no picture 'roc' .* are: history, fr"):
+    result.plot('roc')
+  assert len(result.table().splitlines()) == 1 + 8
+  frame = result.to_pandas()
+  assert frame['norm'].tolist() == sorted(row.norm for row in searched.rows)
+  assert result.save(tmp_path / 'copy') == tmp_path / 'copy'
+  own = {p.relative_to(result.folder) for p in result.folder.rglob('*')}
+  for path in own:
+    copy = tmp_path / 'copy' / path
+    assert copy.exists()
+    if path.suffix in ('.csv', '.json'):
+      assert copy.read_bytes() == (result.folder / path).read_bytes()
+  config = small_search.config(tmp_path)
+  config['unlearn']['hparams'] = str(tmp_path / 'copy' / 'settings.json')
+  (one,) = settings_lib.from_config(config).unlearners
+  assert one.hparams == result.setting

@@ -5,6 +5,7 @@ from optuna import distributions
 
 from jaxmu import hparams as hp
 from jaxmu import methods
+from jaxmu.study import recipes
 from jaxmu.tuning import spaces
 
 # Searched hyper-parameters of the reference, those without effect included,
@@ -117,3 +118,13 @@ def test_a_setting_has_every_hyper_parameter():
     (asked,) = samplers.Replay('random', 0, space).ask(1)
     assert asked.setting.keys() == hp.defaults(methods.get(name).Hparams).keys()
     hp.from_config(methods.get(name).Hparams, asked.setting)
+
+
+def test_the_default_of_every_method_has_a_nearest_setting():
+  for name in recipes.PAPER_METHODS:
+    cls = methods.get(name).Hparams
+    space = spaces.of_method(cls, {}, train_epochs=12)
+    nearest = space.nearest(hp.defaults(cls))
+    assert set(nearest) == set(hp.defaults(cls)), name
+    hp.from_config(cls, nearest)
+    assert nearest.get('num_epochs', 1) <= 3, name

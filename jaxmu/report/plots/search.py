@@ -12,12 +12,15 @@ from jaxmu.report.plots import style
 def history(
   norms: Mapping[str, np.ndarray],
   references: Mapping[str, float],
+  *,
+  what: str = 'Norm',
 ) -> figure.Figure:
   """Draw the norm of every trial and the best so far, by initialisation.
 
   Args:
     norms: f64[T] per study in the order of trials; infinite where they failed.
     references: norms to compare with, such as that of the default setting.
+    what: the norm is called, with a capital.
   """
   fig = style.canvas(6.4, 3.6)
   panel = fig.subplots()
@@ -41,9 +44,9 @@ def history(
     )
   panel.set_yscale('log')
   panel.set_xlabel('Trial')
-  panel.set_ylabel('Norm of the objectives (smaller is better)')
+  panel.set_ylabel(f'{what} (smaller is better)')
   fig.legend(loc='outside lower center', ncols=4)
-  style.title(fig, 'Norm of each trial, and the best so far')
+  style.title(fig, f'{what} of each trial, and the best so far')
   return fig
 
 
