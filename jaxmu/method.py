@@ -77,7 +77,7 @@ class Card:
     digits: values of hyper-parameters that suit the digits scale, see below;
       what is not named keeps its default.
     digits_space: search spaces at the digits scale that replace the declared
-      ones, as texts of `jaxmu.tuning.spaces`.
+      ones, in the forms of `jaxmu.tuning.spaces`.
     exempt: rules of the contract test that do not apply, each with the reason.
     paper: values of options that follow the cited work where the benchmark's
       code departs from it; see `jaxmu.methods.hparams_for`.
@@ -103,7 +103,7 @@ class Card:
   needs: tuple[str, ...] = ()
   small: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   digits: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  digits_space: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  digits_space: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   exempt: Mapping[str, str] = dataclasses.field(default_factory=dict)
   paper: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   chosen: Chosen | None = None

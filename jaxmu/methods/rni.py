@@ -227,6 +227,12 @@ METHOD = Method(
     },
     chosen=Chosen('noised', 'dead_noised', every_epoch=True),
     inert=inert,
+    # Of up to three epochs, no others leave one that adds noise.
+    digits_space={
+      'num_epochs': 3,
+      'fine_num_epochs': 1,
+      'reset_num_epochs': 1,
+    },
     digits={
       'learning_rate': 1.1e-05,
       'weight_decay': 0.0018,
