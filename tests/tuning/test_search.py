@@ -460,7 +460,7 @@ def test_settings_at_which_a_method_is_inert_are_no_trials(finished):
   )
   for sampler in ('random', 'tpe', 'reference'):
     chosen = dataclasses.replace(
-      settings, search=settings.search.replace(sampler=sampler, trials=40)
+      settings, search=settings.search.replace(sampler=sampler, trials=6)
     )
     pruned = driver._pruned(chosen, problem, rni)
     proposed = next(driver._generations(chosen, space, pruned))
