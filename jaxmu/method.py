@@ -75,7 +75,7 @@ class Card:
     small: values of hyper-parameters for the contract test where the defaults
       do not suit its problem of 20 retained examples.
     digits_space: search spaces that replace the declared ones at the digits
-      scale (`jaxmu.study.tuned`), as texts of `jaxmu.tuning.spaces`.
+      scale (`jaxmu.study.tuned`), in the forms of `jaxmu.tuning.spaces`.
     exempt: rules of the contract test that do not apply, each with the reason.
     paper: values of options that follow the cited work where the benchmark's
       code departs from it; see `jaxmu.methods.hparams_for`.
@@ -93,7 +93,7 @@ class Card:
   label: str = ''
   needs: tuple[str, ...] = ()
   small: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  digits_space: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  digits_space: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   exempt: Mapping[str, str] = dataclasses.field(default_factory=dict)
   paper: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   chosen: Chosen | None = None

@@ -227,5 +227,11 @@ METHOD = Method(
     },
     chosen=Chosen('noised', 'dead_noised', every_epoch=True),
     inert=inert,
+    # Of up to three epochs, no others leave one that adds noise.
+    digits_space={
+      'num_epochs': 3,
+      'fine_num_epochs': 1,
+      'reset_num_epochs': 1,
+    },
   ),
 )

@@ -12,7 +12,7 @@ the outcomes in the store.
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ import numpy as np
 from jaxmu import files, methods
 from jaxmu import hparams as hp
 from jaxmu import population as population_lib
+from jaxmu.method import Method
 from jaxmu.report import progress
 from jaxmu.study import job as job_lib
 from jaxmu.study import stages, store, tuned
@@ -160,7 +161,8 @@ def _search_method(
 
   problem = problem_shapes(job)
   rows: list[records.TrialRow] = []
-  for proposed in _generations(settings, space):
+  pruned = _pruned(settings, problem, evaluator.method)
+  for proposed in _generations(settings, space, pruned):
     trials = [Trial(a.setting, study) for study, a in proposed.asked]
     why = [inert(problem, evaluator.method, trial.setting) for trial in trials]
     outcomes, values = judge.evaluate(trials, [not reason for reason in why])
@@ -191,7 +193,9 @@ class _Proposed(NamedTuple):
       study.tell([self.asked[t][1] for t in own], values[own])
 
 
-def _generations(settings: Settings, space: spaces.Space):
+def _generations(
+  settings: Settings, space: spaces.Space, pruned: samplers.Pruned
+):
   """Yield the generations of a search; the caller tells each its values."""
   search = settings.search
   count = search.initialisations
@@ -203,7 +207,7 @@ def _generations(settings: Settings, space: spaces.Space):
     return
   studies = [
     samplers.Replay(
-      *(search.sampler, search.seed + k, space, _pruned(settings)),
+      *(search.sampler, search.seed + k, space, pruned),
       objectives=len(
         objectives.OF_RECIPE if search.training else objectives.COMPONENTS
       ),
@@ -223,11 +227,21 @@ def generation_size(settings: Settings) -> int:
   return settings.search.generation or 25
 
 
-def _pruned(settings: Settings) -> Callable[[dict[str, Any]], bool]:
-  """Return which trials the reference prunes: UTKFace with batches of 256."""
-  if settings.data.name != 'utkface' or settings.search.sampler != 'reference':
-    return lambda setting: False
-  return lambda setting: setting.get('batch_size') == 256
+def _pruned(
+  settings: Settings, problem: Problem, method: Method
+) -> samplers.Pruned:
+  """Return which proposed settings are no trials, and why.
+
+  The reference prunes UTKFace with batches of 256. The other samplers propose
+  again where the method would not act as its name says, so that all methods
+  have equally many trials at which they do.
+  """
+  if settings.search.sampler != 'reference':
+    return lambda setting: inert(problem, method, setting)
+  if settings.data.name != 'utkface':
+    return lambda setting: ''
+  too_large = 'batches of 256 are pruned'
+  return lambda setting: too_large * (setting.get('batch_size') == 256)
 
 
 def problem_shapes(job: job_lib.Job) -> Problem:

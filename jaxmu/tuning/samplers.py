@@ -57,6 +57,12 @@ def make(name: str, seed: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.RandomSampler(seed=seed)
 
 
+# Says why a setting is no trial; '' if it is one.
+Pruned = Callable[[dict[str, Any]], str]
+# So many refused proposals in a row end a search.
+MOST_PRUNED = 2000
+
+
 class Asked(NamedTuple):
   """A trial to evaluate.
 
@@ -86,7 +92,7 @@ class Replay:
     sampler: str,
     seed: int,
     space: Space,
-    pruned: Callable[[dict[str, Any]], bool] = lambda setting: False,
+    pruned: Pruned = lambda setting: '',
     *,
     objectives: int = 4,
   ):
@@ -98,15 +104,28 @@ class Replay:
     self._space, self._pruned = space, pruned
 
   def ask(self, count: int) -> list[Asked]:
-    """Propose `count` trials that are evaluated together."""
+    """Propose `count` trials that are evaluated together.
+
+    Raises:
+      ValueError: `MOST_PRUNED` proposals in a row are pruned.
+    """
     asked: list[Asked] = []
+    refused = 0
     while len(asked) < count:
       trial = self.study.ask()
       setting = self._space.suggest(trial)
-      if self._pruned(setting):
-        self.study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-      else:
+      reason = self._pruned(setting)
+      if not reason:
         asked.append(Asked(trial.number, setting))
+        refused = 0
+        continue
+      self.study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+      refused += 1
+      if refused == MOST_PRUNED:
+        raise ValueError(
+          f'{refused} settings in a row are no trials, the last because '
+          f'{reason}; search other values with config.search.space'
+        )
     return asked
 
   def tell(self, asked: Sequence[Asked], values: np.ndarray) -> None:

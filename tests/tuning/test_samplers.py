@@ -79,13 +79,20 @@ def test_failed_trials_do_not_stop_a_study():
 
 def test_pruned_trials_are_replaced():
   replay = samplers.Replay(
-    'reference', 0, _space(), lambda s: s['retain_batch_size'] == 256
+    *('reference', 0, _space()),
+    lambda s: 'too large' if s['retain_batch_size'] == 256 else '',
   )
   asked = replay.ask(50)
   assert len(asked) == 50
   assert all(one.setting['retain_batch_size'] != 256 for one in asked)
   states = {trial.state for trial in replay.study.trials}
   assert optuna.trial.TrialState.PRUNED in states
+
+
+def test_a_space_without_trials_is_refused():
+  replay = samplers.Replay('random', 0, _space(), lambda setting: 'all is dead')
+  with pytest.raises(ValueError, match='in a row are no trials.*all is dead'):
+    replay.ask(1)
 
 
 def test_sizes_of_generations():
