@@ -129,7 +129,7 @@ class Judge:
 
 
 def ranked(
-  rows: Sequence[records.TrialRow], norms: Sequence[float]
+  rows: Sequence[records.TrialRow], norms: Sequence[float] | np.ndarray
 ) -> np.ndarray:
   """Return positions of the usable trials; see `selection.ranked`."""
   return selection.ranked(
