@@ -102,6 +102,10 @@ class Replay:
       directions=[MINIMIZE] * objectives, sampler=make(sampler, seed)
     )
     self._space, self._pruned = space, pruned
+    # TPE would learn from pruned trials, which have no values, and propose
+    # their like; it ignores failed ones. The reference prunes.
+    states = optuna.trial.TrialState
+    self._refused = states.PRUNED if sampler == 'reference' else states.FAIL
 
   def ask(self, count: int) -> list[Asked]:
     """Propose `count` trials that are evaluated together.
@@ -119,7 +123,7 @@ class Replay:
         asked.append(Asked(trial.number, setting))
         refused = 0
         continue
-      self.study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+      self.study.tell(trial, state=self._refused)
       refused += 1
       if refused == MOST_PRUNED:
         raise ValueError(
