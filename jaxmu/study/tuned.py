@@ -50,32 +50,38 @@ def write(path: files.Path, content: Mapping[str, Any]) -> pathlib.Path:
   return files.write_text(path, json.dumps(content, indent=1) + '\n')
 
 
-def read(path: files.Path) -> dict[str, Any]:
+def read(path: files.Path, method: Any = None) -> dict[str, Any]:
   """Read a settings file and check its hyper-parameters.
 
+  Args:
+    path: of the file.
+    method: the method that it must be of; None for the method it names.
+
   Raises:
-    ValueError: it cannot be read, or does not hold valid hyper-parameters.
+    ValueError: it cannot be read, is of another method, or does not hold valid
+      values of all hyper-parameters.
   """
   path = files.path(path)
+  remedy = 'give a settings file of python -m jaxmu.search'
   try:
     content = json.loads(path.read_text())
-    missing = [name for name in _NEEDED if name not in content]
-  except (OSError, ValueError, TypeError) as error:
-    raise ValueError(
-      f'{path} cannot be read ({error}); give a settings file of '
-      'python -m jaxmu.search'
-    ) from None
-  if not missing and not isinstance(content['hparams'], dict):
-    raise ValueError(
-      f'{path}: hparams = {content["hparams"]!r}; give names and values'
-    )
-  if missing:
-    raise ValueError(
-      f'{path} has no {missing[0]!r}; give a settings file of '
-      'python -m jaxmu.search'
-    )
-  method = methods.get(content['method'])
-  hp.from_config(method.Hparams, content['hparams'], f'{path}: ')
+  except (OSError, ValueError, RecursionError) as error:
+    raise ValueError(f'{path} cannot be read ({error}); {remedy}') from None
+  if not isinstance(content, dict):
+    raise ValueError(f'{path} is no settings file; {remedy}')
+  for name in _NEEDED:
+    if name not in content:
+      raise ValueError(f'{path} has no {name!r}; {remedy}')
+  hparams = content['hparams']
+  if not isinstance(hparams, dict):
+    raise ValueError(f'{path}: hparams = {hparams!r}; give names and values')
+  chosen = methods.get(content['method'] if method is None else method)
+  if content['method'] != chosen.name:
+    raise ValueError(f'{path} holds settings of {content["method"]}')
+  hp.from_config(chosen.Hparams, hparams, f'{path}: ')
+  for field in hp.declared(chosen.Hparams):
+    if field.name not in hparams:  # a default would be no searched value
+      raise ValueError(f'{path}: hparams has no {field.name!r}; add it')
   return content
 
 
@@ -99,13 +105,13 @@ def small_scale(method: str) -> Mapping[str, Any]:
 
 
 def find(
-  text: str, *, method: str, data: str, model: str, workdir: files.Path
+  text: str, *, method: Any, data: str, model: str, workdir: files.Path
 ) -> dict[str, Any]:
   """Return the hyper-parameters that `hparams=text` stands for.
 
   Args:
     text: 'tuned' or the path of a settings file.
-    method: name of the method.
+    method: the method, as for `methods.get`.
     data: name of the data set.
     model: name of the model.
     workdir: of the job.
@@ -114,22 +120,21 @@ def find(
     ValueError: there are none, or they are of another method.
   """
   if text == 'tuned':
+    name = methods.get(method).name
     places = [
-      folder(workdir, method) / NAME,
-      SHIPPED / f'{data}_{model}' / f'{method}.json',
+      folder(workdir, name) / NAME,
+      SHIPPED / f'{data}_{model}' / f'{name}.json',
     ]
     found = [place for place in places if place.is_file()]
     if not found:
       raise ValueError(
-        f'there are no tuned settings of {method} for {model} on {data}; '
+        f'there are no tuned settings of {name} for {model} on {data}; '
         'search them with python -m jaxmu.search and the same configuration'
       )
     path = found[0]
   else:
     path = files.path(text)
-  content = read(path)
-  if content['method'] != method:
-    raise ValueError(f'{path} holds settings of {content["method"]}')
+  content = read(path, method)
   if content['data'] != data or content['model'] != model:
     raise ValueError(
       f'{path} holds settings for {content["model"]} on {content["data"]}; '

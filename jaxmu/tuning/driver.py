@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxmu import files, methods
-from jaxmu import hparams as hp
 from jaxmu import population as population_lib
 from jaxmu.method import Method
 from jaxmu.report import progress
@@ -108,9 +107,11 @@ def run(settings: Settings) -> list[Searched]:
 
   Raises:
     ValueError: a space does not fit its method, the data do not fit the
-      search, or the work directory is in use; raised before training.
+      search, or the work directory is in use; raised before training. Or a
+      method has no setting to choose; raised after all others are searched.
   """
   folder = files.path(settings.workdir)
+  samplers.silence()
   with (
     store.hold_workdir(folder),
     progress.Progress(interval=pace_lib.INTERVAL) as bars,
@@ -133,11 +134,18 @@ def run(settings: Settings) -> list[Searched]:
       for name, (_, space) in named.items()
     }
     what = objectives.title(1 if settings.search.training else 4)
-    pace, found = pace_lib.Pace(bars, sizes, what), []
+    pace = pace_lib.Pace(bars, sizes, what)
+    found: list[Searched] = []
+    without: list[str] = []
     for name, (one, space) in named.items():
-      with pace.method(name):
-        found.append(_search_method(job, settings, one, space, bars, pace))
-      bars.line(found[-1].sentence())
+      try:
+        with pace.method(name):
+          found.append(_search_method(job, settings, one, space, bars, pace))
+        bars.line(found[-1].sentence())
+      except spaces.NoSetting as error:
+        without.append(f'search of {name}: {error}')
+    if without:  # after all other methods
+      raise ValueError('; '.join(without))
     return found
 
 
@@ -302,9 +310,7 @@ def _choose(
   norms = np.array([row.norm for row in rows])
   judges = range(search.initialisations, search.initialisations + search.judges)
   on_judges = lambda chosen: judge.mean_norms(chosen, judges)  # noqa: E731
-  # The default of a recipe is that of the job.
-  usual = one.hparams if search.training else hp.defaults(method.Hparams)
-  default = space.nearest(usual)
+  default = space.nearest(one.hparams)
   acts = not inert(problem_shapes(job), method, default)
   choice = selection.choose(
     judging.ranked(rows, norms),
@@ -373,10 +379,7 @@ def settings_file(
     'search': {
       **dataclasses.asdict(settings.search),
       'space': {k: str(v) for k, v in settings.search_space.items()},
-      'grid': {
-        k: list(v) if isinstance(v, list | tuple) else [v]
-        for k, v in settings.search_grid.items()
-      },
+      'grid': dict(settings.search_grid),
       'failed': sum(row.failed for row in rows),
       'cannot_win': sum(not row.failed and not row.usable for row in rows),
       'seconds': round(sum(row.seconds for row in rows), 1),

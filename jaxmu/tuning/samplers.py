@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import optuna
 
-from jaxmu.tuning.spaces import Space
+from jaxmu.tuning.spaces import NoSetting, Space
 
 SAMPLERS = ('tpe', 'random', 'reference')
 POPULATION = 50  # of NSGA-III
@@ -63,6 +63,11 @@ Pruned = Callable[[dict[str, Any]], str]
 MOST_PRUNED = 2000
 
 
+def silence() -> None:
+  """Stop Optuna from printing a line per study and trial."""
+  optuna.logging.set_verbosity(logging.WARNING)
+
+
 class Asked(NamedTuple):
   """A trial to evaluate.
 
@@ -96,8 +101,7 @@ class Replay:
     *,
     objectives: int = 4,
   ):
-    # Optuna prints a line per study and trial.
-    optuna.logging.set_verbosity(logging.WARNING)
+    silence()
     self.study = optuna.create_study(
       directions=[MINIMIZE] * objectives, sampler=make(sampler, seed)
     )
@@ -111,7 +115,7 @@ class Replay:
     """Propose `count` trials that are evaluated together.
 
     Raises:
-      ValueError: `MOST_PRUNED` proposals in a row are pruned.
+      NoSetting: `MOST_PRUNED` proposals in a row are pruned.
     """
     asked: list[Asked] = []
     refused = 0
@@ -126,7 +130,7 @@ class Replay:
       self.study.tell(trial, state=self._refused)
       refused += 1
       if refused == MOST_PRUNED:
-        raise ValueError(
+        raise NoSetting(
           f'{refused} settings in a row are no trials, the last because '
           f'{reason}; search other values with config.search.space'
         )
