@@ -85,8 +85,7 @@ def read(path: files.Path, method: Any = None) -> dict[str, Any]:
   return content
 
 
-@functools.cache
-def small_scale(method: str) -> Mapping[str, Any]:
+def small_scale(method: Method) -> Mapping[str, Any]:
   """Return the hyper-parameters of a method for data of the digits scale.
 
   The defaults suit networks of width 64, tens of thousands of images and
@@ -94,13 +93,17 @@ def small_scale(method: str) -> Mapping[str, Any]:
   retained images and 12 epochs; its settings are those of a search on other
   initialisations than any job of this scale uses.
 
-  Args:
-    method: its name.
-
   Returns:
     All hyper-parameters by name; nothing for a method that is not built in.
   """
-  path = SHIPPED / DIGITS / f'{method}.json'
+  if methods.METHODS.get(method.name) is not method:
+    return {}
+  return _digits(method.name)
+
+
+@functools.cache
+def _digits(name: str) -> Mapping[str, Any]:
+  path = SHIPPED / DIGITS / f'{name}.json'
   return read(path)['hparams'] if path.is_file() else {}
 
 
