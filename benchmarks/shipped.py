@@ -161,7 +161,7 @@ def summary(one: Found, sizes: Sizes) -> dict[str, Any]:
     'failed': search['failed'],
     'cannot_win': search['cannot_win'],
     'epochs': round(sum(s.get('num_epochs', 0) for s in settings)),
-    'forward_equivalents': f'{work / 1e6:.2f} M',
+    'forward_equivalents': round(work),
     'seconds': f'{search["seconds"]:.0f}',
     'programs': len({json.dumps([s.get(n) for n in static]) for s in settings}),
   }
