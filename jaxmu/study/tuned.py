@@ -11,6 +11,7 @@ default and of the unchanged originals. `hparams='tuned'` in a job takes
 of the original models that `python -m jaxmu.search --training` found.
 """
 
+import functools
 import json
 import pathlib
 from collections.abc import Mapping
@@ -18,8 +19,11 @@ from typing import Any
 
 from jaxmu import files, methods
 from jaxmu import hparams as hp
+from jaxmu.method import Method
 
 SHIPPED = pathlib.Path(__file__).parent.parent / 'tuned'
+# The search whose settings serve all data of the digits scale, and all models.
+DIGITS = 'digits_resnet18'
 NAME = 'settings.json'
 _NEEDED = ('method', 'data', 'model', 'hparams')
 
@@ -84,6 +88,28 @@ def read(path: files.Path, method: Any = None) -> dict[str, Any]:
   return content
 
 
+def small_scale(method: Method) -> Mapping[str, Any]:
+  """Return the hyper-parameters of a method for data of the digits scale.
+
+  The defaults suit networks of width 64, tens of thousands of images and
+  hundreds of epochs. The digits scale is a ResNet-18 of width 8 on 1,098
+  retained images and 12 epochs; its settings are those of a search on other
+  initialisations than any job of this scale uses.
+
+  Returns:
+    All hyper-parameters by name; nothing for a method that is not built in.
+  """
+  if methods.METHODS.get(method.name) is not method:
+    return {}
+  return _digits(method.name)
+
+
+@functools.cache
+def _digits(name: str) -> Mapping[str, Any]:
+  path = SHIPPED / DIGITS / f'{name}.json'
+  return read(path)['hparams'] if path.is_file() else {}
+
+
 def find(
   text: str, *, method: Any, data: str, model: str, workdir: files.Path
 ) -> dict[str, Any]:
@@ -122,3 +148,32 @@ def find(
       'use them there'
     )
   return content['hparams']
+
+
+def origin(
+  method: Method, hparams: Mapping[str, Any], workdir: files.Path
+) -> str:
+  """Say where the hyper-parameters of a method come from, for a report.
+
+  Args:
+    method: the method.
+    hparams: all hyper-parameters that a job uses.
+    workdir: of the job.
+  """
+  places = {
+    folder(workdir, method.name) / NAME: 'searched in this work directory',
+    **{
+      path: f'searched on {path.parent.name}, in the package'
+      for path in sorted(SHIPPED.glob(f'*/{method.name}.json'))
+    },
+  }
+  for path, text in places.items():
+    try:
+      content = read(path)
+    except ValueError:  # none, or damaged
+      continue
+    if content['hparams'] == dict(hparams):
+      return text
+  if dict(hparams) == hp.defaults(method.Hparams):
+    return 'default'
+  return 'configuration'
