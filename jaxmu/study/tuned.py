@@ -77,7 +77,10 @@ def read(path: files.Path, method: Any = None) -> dict[str, Any]:
     raise ValueError(f'{path}: hparams = {hparams!r}; give names and values')
   chosen = methods.get(content['method'] if method is None else method)
   if content['method'] != chosen.name:
-    raise ValueError(f'{path} holds settings of {content["method"]}')
+    raise ValueError(
+      f'{path} holds settings of {content["method"]}; give those of '
+      f'{chosen.name}'
+    )
   hp.from_config(chosen.Hparams, hparams, f'{path}: ')
   for field in hp.declared(chosen.Hparams):
     if field.name not in hparams:  # a default would be no searched value
