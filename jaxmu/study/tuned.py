@@ -169,7 +169,7 @@ def origin(
   }
   for path, text in places.items():
     try:
-      content = read(path)
+      content = read(path, method)
     except ValueError:  # none, or damaged
       continue
     if content['hparams'] == dict(hparams):
