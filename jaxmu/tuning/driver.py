@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxmu import files, methods
+from jaxmu import hparams as hp
 from jaxmu import population as population_lib
 from jaxmu.method import Method
 from jaxmu.report import progress
@@ -310,7 +311,10 @@ def _choose(
   norms = np.array([row.norm for row in rows])
   judges = range(search.initialisations, search.initialisations + search.judges)
   on_judges = lambda chosen: judge.mean_norms(chosen, judges)  # noqa: E731
-  default = space.nearest(one.hparams)
+  # Declared defaults, since a job on digits has searched values. The default of a
+  # recipe is that of the job.
+  usual = one.hparams if search.training else hp.defaults(method.Hparams)
+  default = space.nearest(usual)
   acts = not inert(problem_shapes(job), method, default)
   choice = selection.choose(
     judging.ranked(rows, norms),
