@@ -311,8 +311,8 @@ def _choose(
   norms = np.array([row.norm for row in rows])
   judges = range(search.initialisations, search.initialisations + search.judges)
   on_judges = lambda chosen: judge.mean_norms(chosen, judges)  # noqa: E731
-  # Declared defaults, since a job on digits has searched values. The default of a
-  # recipe is that of the job.
+  # The declared default, since a job on digits has searched values; that of a
+  # recipe is the recipe of the job.
   usual = one.hparams if search.training else hp.defaults(method.Hparams)
   default = space.nearest(usual)
   acts = not inert(problem_shapes(job), method, default)
