@@ -182,19 +182,10 @@ def test_digits_settings_are_those_that_the_search_gave():
     assert one.hparams == searched, method
 
 
-def test_a_custom_method_of_a_known_name_has_its_defaults(tmp_path):
-  path = tmp_path / 'mine.py'
-  path.write_text(METHOD_FILE.replace("name='mine'", "name='ft'"))
-  assert recipes.method_hparams(str(path)) == {'step': 0.5, 'num_epochs': 2}
-
-
 def test_papers_options_replace_searched_ones():
   paper = recipes.method_hparams('scrub', fidelity='paper')
   assert paper['rewind_zero'] == 'original'
-  assert (
-    paper['learning_rate']
-    == tuned.small_scale(methods.get('scrub'))['learning_rate']
-  )
+  assert paper['learning_rate'] == tuned.small_scale('scrub')['learning_rate']
 
 
 def test_examples_in_docstrings_run():
@@ -205,6 +196,6 @@ def test_examples_in_docstrings_run():
 
 def test_digits_settings_serve_digits_alone():
   small = recipes.job_config('ct')['unlearn']['hparams']
-  assert small == tuned.small_scale(methods.get('ct'))
+  assert small == tuned.small_scale('ct')
   large = recipes.job_config('ct', scale='cifar10')['unlearn']['hparams']
   assert large == methods.hparams_for('ct')

@@ -150,9 +150,8 @@ def search(
   interruption continues with the same trials.
 
   Args:
-    method: unlearning method: a name, import path or file; 'original' for the
-      recipe that trains the original models, which a job then reads as
-      `train='tuned'`.
+    method: a name, import path or file; 'original' for the recipe of the
+      original models, which a job then reads as `train='tuned'`.
     data: name of a data set, as for `load_data`.
     model: the architecture: a name, import path or file.
     workdir: folder of models and results; default

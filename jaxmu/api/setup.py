@@ -233,4 +233,6 @@ def training_defaults(
 def method_defaults(method: Method, data: inputs.Data) -> dict[str, Any]:
   """Return all hyper-parameters of an unlearning method."""
   chosen = hp.defaults(method.Hparams)
-  return {**chosen, **tuned.small_scale(method)} if is_small(data) else chosen
+  return (
+    {**chosen, **tuned.small_scale(method.name)} if is_small(data) else chosen
+  )

@@ -115,7 +115,7 @@ def method_hparams(
     return values
   chosen = methods.get(method)
   options = chosen.card.paper if fidelity == 'paper' else {}
-  return {**values, **tuned.small_scale(chosen), **options}
+  return {**values, **tuned.small_scale(chosen.name), **options}
 
 
 def benchmark(scale: str = '') -> dict[str, Any]:

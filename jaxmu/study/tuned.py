@@ -88,7 +88,8 @@ def read(path: files.Path, method: Any = None) -> dict[str, Any]:
   return content
 
 
-def small_scale(method: Method) -> Mapping[str, Any]:
+@functools.cache
+def small_scale(method: str) -> Mapping[str, Any]:
   """Return the hyper-parameters of a method for data of the digits scale.
 
   The defaults suit networks of width 64, tens of thousands of images and
@@ -96,17 +97,13 @@ def small_scale(method: Method) -> Mapping[str, Any]:
   retained images and 12 epochs; its settings are those of a search on other
   initialisations than any job of this scale uses.
 
+  Args:
+    method: its name; no plug-in has the name of a built-in method.
+
   Returns:
     All hyper-parameters by name; nothing for a method that is not built in.
   """
-  if methods.METHODS.get(method.name) is not method:
-    return {}
-  return _digits(method.name)
-
-
-@functools.cache
-def _digits(name: str) -> Mapping[str, Any]:
-  path = SHIPPED / DIGITS / f'{name}.json'
+  path = SHIPPED / DIGITS / f'{method}.json'
   return read(path)['hparams'] if path.is_file() else {}
 
 
