@@ -14,11 +14,19 @@
   --workdir=DIR                    the folder to write to
   --plan                           print models, work, device hours and disk;
                                    open no data set and train nothing
+  --status                         print what is done, running, failed and
+                                   missing, also while a sweep runs
+  --only=NAME                      run a cell, a study (CELL/STUDY) or a unit
+                                   alone, with what it needs
 
 Each cell, a data set and a model, has one job per study, in
-WORKDIR/DATA_MODEL/STUDY.
+WORKDIR/DATA_MODEL/STUDY. The methods of a table have the settings that the
+search of its cell has chosen. A sweep that is interrupted continues when it is
+started again. What fails does not stop the rest; it is listed at the end with
+the command that repeats it, and the exit code is 1.
 """
 
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -27,7 +35,7 @@ from jaxmu import cli, terms
 from jaxmu import main as job_command
 
 NAMED = 'deep_unlearn'
-FLAGS = ('config', 'workdir', 'plan')
+FLAGS = ('config', 'workdir', 'only', 'plan', 'status')
 
 
 class Request(NamedTuple):
@@ -35,11 +43,15 @@ class Request(NamedTuple):
 
   Attributes:
     config: fields of the sweep, not checked yet.
-    switches: the other flags that were given.
+    plan: whether to only print the plan.
+    status: whether to only print the state.
+    only: which units, with what they need; '' for all.
   """
 
   config: dict[str, Any]
-  switches: dict[str, str | None]
+  plan: bool
+  status: bool
+  only: str
 
 
 def main(argv: Sequence[str]) -> None:
@@ -77,17 +89,19 @@ def read(argv: Sequence[str]) -> Request:
       'as --config=FILE.py'
     )
   config = design.complete(_load(named[0]))
-  switches = {}
+  flags: dict[str, Any] = {}
   for one in given:
     section, _, field = one.name.removeprefix('config.').partition('.')
-    if one.name in FLAGS:
-      switches[one.name] = one.text
+    if one.name in ('plan', 'status'):
+      flags[one.name] = one.switch()
+    elif one.name in FLAGS:
+      flags[one.name] = one.value()
     elif not one.name.startswith('config.'):
-      flags = [f'--{flag}' for flag in FLAGS]
+      known = [f'--{flag}' for flag in FLAGS]
       raise ValueError(
         f'unknown flag --{one.name}; '
-        f'{terms.nearest(f"--{one.name}", flags)}choose one of '
-        f'{", ".join(flags)}, or a field as --config.data=NAME,NAME or '
+        f'{terms.nearest(f"--{one.name}", known)}choose one of '
+        f'{", ".join(known)}, or a field as --config.data=NAME,NAME or '
         '--config.main.splits.seeds=5'
       )
     elif section in design.SECTIONS and field:
@@ -100,9 +114,13 @@ def read(argv: Sequence[str]) -> Request:
       )
     else:
       config[section] = one.value()
-  if switches.get('workdir'):
-    config['workdir'] = switches['workdir']
-  return Request(config, switches)
+  config['workdir'] = flags.get('workdir', config['workdir'])
+  return Request(
+    config,
+    flags.get('plan', False),
+    flags.get('status', False),
+    flags.get('only', ''),
+  )
 
 
 def _load(spec: str) -> dict[str, Any]:
@@ -145,22 +163,38 @@ def _run(argv: Sequence[str]) -> None:
 
   logging.set_verbosity(logging.WARNING)
   request = read(argv)
-  job_command.set_up_jax(
-    {'workdir': request.config['workdir'], 'run': _run_fields(request.config)}
-  )
+  config, only = request.config, request.only
+  if only and request.plan:
+    raise ValueError(
+      f'--only={only} --plan: a plan is that of the whole sweep; drop --only'
+    )
+  _start_jax(config, request.status)
   # Imported late: the number of devices must be set before JAX starts.
-  from jaxmu.study import store
-  from jaxmu.sweeps import design, graph, plan
+  from jaxmu.sweeps import design, graph, plan, status, work
 
-  sweep = design.from_config(request.config)
-  store.check_workdir(sweep.workdir)
+  sweep = design.from_config(config)
   units = graph.build(sweep)
-  print(plan.text(sweep, units))
+  if only:
+    units = units.select(only)
+  if request.plan:
+    print(plan.text(sweep, units))
+  elif request.status:
+    print(status.text(sweep, units))
+  else:
+    line = shlex.join(['python', '-m', 'jaxmu.sweep', *argv])
+    if work.perform_all(sweep, units, line):
+      sys.exit(1)
 
 
-def _run_fields(config: dict[str, Any]) -> dict[str, Any]:
-  fields = config['all']
-  return {'devices': fields.get('run.devices', 0)}
+def _start_jax(config: dict[str, Any], status: bool) -> None:
+  import jax
+
+  if status:  # it must not take the memory of the devices of a running sweep
+    jax.config.update('jax_platforms', 'cpu')
+  devices = config['all'].get('run.devices', 0)
+  job_command.set_up_jax(
+    {'workdir': config['workdir'], 'run': {'devices': devices}}
+  )
 
 
 if __name__ == '__main__':

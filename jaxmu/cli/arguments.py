@@ -59,6 +59,14 @@ class Given(NamedTuple):
       raise ValueError(f'--{self.name} needs a value, as --{self.name}=VALUE')
     return self.text
 
+  def switch(self) -> bool:
+    """Return whether a flag is on.
+
+    Raises:
+      ValueError: its value is neither true nor false.
+    """
+    return _boolean(self)
+
 
 def read(argv: Sequence[str]) -> Request:
   """Parse the arguments of a command.
@@ -100,7 +108,7 @@ def read(argv: Sequence[str]) -> Request:
     elif one.name.startswith('config.') and one.name not in (_METHOD, _MODEL):
       set_field(config, one.name, one.text)
   plan = [one for one in given if one.name == 'plan']
-  return Request(config, bool(plan) and _boolean(plan[-1]), notes)
+  return Request(config, bool(plan) and plan[-1].switch(), notes)
 
 
 def load(spec: str) -> dict[str, Any]:

@@ -108,6 +108,11 @@ MISTAKES = [
 ]
 
 
+def test_a_plan_of_a_part_is_refused():
+  with pytest.raises(SystemExit, match='drop --only'):
+    command.main(['deep_unlearn', '--plan', '--only=digits_resnet18'])
+
+
 @pytest.mark.parametrize('argv, words', MISTAKES)
 def test_a_mistake_names_the_value_and_the_remedy(argv, words):
   with pytest.raises(ValueError) as error:
