@@ -176,7 +176,13 @@ def budget(found: Sequence[shipped.Found]) -> str:
 def search_table(rows: Sequence[Mapping[str, Any]]) -> str:
   """Return the summary of all searches in Markdown."""
   labels = [results.label(row['method']) for row in rows]
-  cells = [[row[name] for name in SEARCH] for row in rows]
+  cells = [
+    [
+      f'{value / 1e6:.2f} M' if name == 'forward_equivalents' else value
+      for name, value in ((name, row[name]) for name in SEARCH)
+    ]
+    for row in rows
+  ]
   return markdown(['Method', *SEARCH.values()], labels, cells)
 
 

@@ -160,8 +160,8 @@ def summary(one: Found, sizes: Sizes) -> dict[str, Any]:
     'trials': len(one.trials),
     'failed': search['failed'],
     'cannot_win': search['cannot_win'],
-    'epochs': sum(s.get('num_epochs', 0) for s in settings),
-    'forward_equivalents': f'{work:.3g}',
+    'epochs': round(sum(s.get('num_epochs', 0) for s in settings)),
+    'forward_equivalents': round(work),
     'seconds': f'{search["seconds"]:.0f}',
     'programs': len({json.dumps([s.get(n) for n in static]) for s in settings}),
   }

@@ -46,29 +46,36 @@ def main(argv: Sequence[str]) -> None:
       line = shlex.join(['python', '-m', 'jaxmu.main', *argv])
       run.run(chosen, command=line)
 
-  command(argv, _help, run_job)
+  command(argv, __doc__ or '', run_job)
 
 
 def command(
   argv: Sequence[str],
-  describe: Callable[[], str],
+  description: str,
   run: Callable[[Any, bool], None],
 ) -> None:
   """Run a command whose arguments describe a job.
 
   Args:
     argv: arguments without the name of the program.
-    describe: returns the help.
+    description: the help, which the names of configurations follow.
     run: receives the checked settings, and whether only the plan is wanted.
 
   Raises:
     SystemExit: with a line that says what is wrong and what to do.
   """
   if {'-h', '--help', '--helpfull'} & set(argv):
-    print(describe())
+    print(_help(description))
     return
-  with cli.one_line_errors():
-    run(*start(argv))
+  try:
+    with cli.one_line_errors():
+      run(*start(argv))
+  except KeyboardInterrupt:
+    print(
+      'interrupted; the same command continues and keeps finished work',
+      file=sys.stderr,
+    )
+    sys.exit(130)  # as a shell reports SIGINT
 
 
 def start(argv: Sequence[str]) -> tuple[Any, bool]:
@@ -113,11 +120,11 @@ def set_up_jax(config: dict[str, Any]) -> None:
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
 
 
-def _help() -> str:
+def _help(description: str) -> str:
   from jaxmu.study import recipes
 
   names = textwrap.fill(', '.join(recipes.names()), 78)
-  return f'{__doc__}\nThe names:\n\n{names}'
+  return f'{description}\nThe names:\n\n{names}'
 
 
 if __name__ == '__main__':

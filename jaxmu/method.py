@@ -74,10 +74,8 @@ class Card:
     needs: layers that a model must have, from 'conv' and 'batch_norm'.
     small: values of hyper-parameters for the contract test where the defaults
       do not suit its problem of 20 retained examples.
-    digits: values of hyper-parameters that suit the digits scale, see below;
-      what is not named keeps its default.
-    digits_space: search spaces at the digits scale that replace the declared
-      ones, in the forms of `jaxmu.tuning.spaces`.
+    digits_space: search spaces that replace the declared ones at the digits
+      scale (`jaxmu.study.tuned`), in the forms of `jaxmu.tuning.spaces`.
     exempt: rules of the contract test that do not apply, each with the reason.
     paper: values of options that follow the cited work where the benchmark's
       code departs from it; see `jaxmu.methods.hparams_for`.
@@ -86,13 +84,6 @@ class Card:
     inert: says at which hyper-parameters, plain numbers by name, the method
       leaves out what it is named after, and why; '' at all others. A search
       does not choose such a setting. None if there are none.
-
-  The digits scale is a ResNet-18 of width 8 on 1,098 retained images, which
-  make 18 steps in batches of 64. The defaults suit 64 channels, tens of
-  thousands of images and hundreds of epochs. Values of `digits` come from
-  `benchmarks/search_digits.py`, by the benchmark's objective, rounded to two
-  digits; each number of epochs is at most 3, a fifth of the 12 of training,
-  rounded up. The small TinyViT takes the same values.
   """
 
   title: str
@@ -102,7 +93,6 @@ class Card:
   label: str = ''
   needs: tuple[str, ...] = ()
   small: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  digits: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   digits_space: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   exempt: Mapping[str, str] = dataclasses.field(default_factory=dict)
   paper: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -2,11 +2,18 @@
 
   --config=NAME[:SCALE]              a job, as in python -m jaxmu.main; all of
                                      its methods are searched
+  --workdir=DIR                      the folder to write to
+  --compare=METHOD,METHOD            further methods to search
   --config.search.trials=100         settings tried per initialisation
   --config.search.initialisations=3  pairs of original and retrained models
   --config.search.sampler=tpe        or random, or reference (NSGA-III as in the
                                      benchmark)
   --config.search.objective=reference    or no_oracle, without retrained models
+  --config.search.finalists=20       the best trials, which are judged again
+  --config.search.judges=5           on further initialisations; 0: the best
+                                     value of any trial wins
+  --config.search.generation=25      trials proposed at once; reference has 50
+  --config.search.seed=0             of the samplers
   --config.search.space.NAME='log(1e-4, 1e-1)'    or 'uniform(0, 1)', a list, or
                                      a number to hold it fixed
   --config.search.grid.NAME=VALUE,VALUE    all combinations, instead of sampling
@@ -18,11 +25,9 @@
                                      disk; train nothing
 
 Writes WORKDIR/search/METHOD/settings.json, which a job in this work directory
-reads with --config.unlearn.hparams=tuned, and trials.csv with every trial. A
-search that is interrupted continues when it is started again.
-
-The module is callable, so that `jaxmu.search('msg')` is the function
-`jaxmu.api.search` also after `import jaxmu.search`.
+reads with --config.unlearn.hparams=tuned (--config.compare.METHOD=tuned for a
+further method), and trials.csv with every trial. A search that is interrupted
+continues when it is started again.
 """
 
 import sys
@@ -39,6 +44,7 @@ def _function() -> Callable[..., Any]:
   return search
 
 
+# `jaxmu.search('msg')` is `jaxmu.api.search` also after `import jaxmu.search`.
 cli.make_callable(__name__, _function)
 
 
@@ -53,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
   """
   field = '--config.search.training=true'
   given = [field if one == '--training' else one for one in argv]
-  job_command.command(given, lambda: __doc__ or '', _run)
+  job_command.command(given, __doc__ or '', _run)
 
 
 def _run(chosen: Any, plan: bool) -> None:

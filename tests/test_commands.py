@@ -274,6 +274,19 @@ def test_bad_input_of_every_command_is_one_line(folder, capsys, monkeypatch):
   assert not wrong
 
 
+def test_an_interrupted_job_or_search_ends_with_one_line(monkeypatch, capsys):
+  monkeypatch.setattr(main, 'start', lambda argv: (None, False))
+
+  def interrupted(chosen, plan):
+    raise KeyboardInterrupt
+
+  with pytest.raises(SystemExit) as end:
+    main.command(['--config=ft_resnet'], '', interrupted)
+  assert end.value.code == 130
+  (line,) = capsys.readouterr().err.splitlines()
+  assert line.startswith('interrupted; the same command continues')
+
+
 def test_warnings_of_commands_are_plain_lines(capsys):
   with cli.one_line_errors():
     warnings.warn('two\n  lines', stacklevel=1)

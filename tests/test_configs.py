@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import json
 import pathlib
 import re
 
@@ -10,7 +11,7 @@ import pytest
 from jaxmu import hparams as hp
 from jaxmu import methods
 from jaxmu.cli import arguments
-from jaxmu.study import recipes, settings
+from jaxmu.study import recipes, settings, tuned
 
 FOLDER = pathlib.Path(__file__).parent.parent / 'configs'
 SWEEPS = ('deep_unlearn',)  # see tests/sweeps
@@ -172,6 +173,24 @@ def test_changed_model_takes_its_own_options_and_folder():
     assert config == recipes.named('ct_tinyvit')(scale)
 
 
+def test_digits_settings_are_those_that_the_search_gave():
+  for method in recipes.PAPER_METHODS:
+    shipped = tuned.SHIPPED / tuned.DIGITS / f'{method}.json'
+    searched = json.loads(shipped.read_text())['hparams']
+    assert recipes.method_hparams(method) == searched, method
+    assert set(searched) == set(methods.hparams_for(method)), method
+    config = recipes.job_config(method)
+    config['unlearn']['hparams'] = 'tuned'
+    (one,) = settings.from_config(config).unlearners
+    assert one.hparams == searched, method
+
+
+def test_papers_options_replace_searched_ones():
+  paper = recipes.method_hparams('scrub', fidelity='paper')
+  assert paper['rewind_zero'] == 'original'
+  assert paper['learning_rate'] == tuned.small_scale('scrub')['learning_rate']
+
+
 def test_examples_in_docstrings_run():
   for module in (recipes, arguments):
     done = doctest.testmod(module)
@@ -180,7 +199,6 @@ def test_examples_in_docstrings_run():
 
 def test_digits_settings_serve_digits_alone():
   small = recipes.job_config('ct')['unlearn']['hparams']
-  digits = methods.get('ct').card.digits
-  assert small['learning_rate'] == digits['learning_rate']
+  assert small == tuned.small_scale('ct')
   large = recipes.job_config('ct', scale='cifar10')['unlearn']['hparams']
   assert large == methods.hparams_for('ct')

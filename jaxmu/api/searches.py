@@ -150,9 +150,8 @@ def search(
   interruption continues with the same trials.
 
   Args:
-    method: unlearning method: a name, import path or file; 'original' for the
-      recipe that trains the original models, which a job then reads as
-      `train='tuned'`.
+    method: a name, import path or file; 'original' for the recipe of the
+      original models, which a job then reads as `train='tuned'`.
     data: name of a data set, as for `load_data`.
     model: the architecture: a name, import path or file.
     workdir: folder of models and results; default
@@ -185,6 +184,11 @@ def search(
 
   fields = {f'search.{name}': value for name, value in search_fields.items()}
   recipe = method == opening.RECIPE
+  if 'training' in search_fields:
+    raise ValueError(
+      f'training = {search_fields["training"]!r}; the training recipe is '
+      f'searched with jaxmu.search({opening.RECIPE!r})'
+    )
   if recipe:
     fields['search.training'] = True
     workdir = workdir or f'workdir/{method}_{model}_{data}'
@@ -195,12 +199,14 @@ def search(
     workdir=workdir,
     overrides={**(overrides or {}), **fields},
   )
-  lists = {k: tuple(v) for k, v in (grid or {}).items()}
-  if recipe:
-    space = {method: space} if space else {}
-    lists = {method: lists} if lists else {}
-  config['search']['space'].update(space or {})
-  config['search']['grid'] = lists
+  for name, given in (('space', space), ('grid', grid)):
+    if not isinstance(given or {}, Mapping):
+      raise ValueError(
+        f'{name} = {given!r}; give hyper-parameters by name, as {name}='
+        "{'learning_rate': [0.01, 0.1]}"
+      )
+    if given:
+      config['search'][name].update({method: given} if recipe else given)
   settings = settings_lib.from_config(config)
   setup_lib.set_up_devices()
   with jobs.compile_cache(files.path(settings.workdir)):

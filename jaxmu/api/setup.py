@@ -17,7 +17,7 @@ from jaxmu import models, population
 from jaxmu import precision as precision_lib
 from jaxmu.api import inputs
 from jaxmu.method import Method
-from jaxmu.study import execution, recipes
+from jaxmu.study import execution, recipes, tuned
 from jaxmu.types import Dataset, Key, Task
 
 # Members that train in one call of a program; more follow one after another.
@@ -233,4 +233,6 @@ def training_defaults(
 def method_defaults(method: Method, data: inputs.Data) -> dict[str, Any]:
   """Return all hyper-parameters of an unlearning method."""
   chosen = hp.defaults(method.Hparams)
-  return {**chosen, **method.card.digits} if is_small(data) else chosen
+  return (
+    {**chosen, **tuned.small_scale(method.name)} if is_small(data) else chosen
+  )

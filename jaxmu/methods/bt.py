@@ -133,11 +133,5 @@ METHOD = Method(
     reads=('retain', 'forget'),
     small={'noisy_arch': 'same', 'learning_rate': 1e-3},
     paper={'noisy_arch': 'same'},
-    digits={
-      'learning_rate': 0.0036,
-      'weight_decay': 0.00017,
-      'num_epochs': 1,
-      'batch_size': 64,
-    },
   ),
 )

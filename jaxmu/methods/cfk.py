@@ -52,13 +52,5 @@ METHOD = Method(
     cost=lambda h, n: 3 * h['num_epochs'] * n.retain,
     reads=('retain',),
     small={'num_epochs': 3, 'num_blocks': 0},
-    digits={
-      'learning_rate': 0.08,
-      'pull': 0.0001,
-      'decay_rate': 0.76,
-      'num_blocks': 3,
-      'num_epochs': 1,
-      'batch_size': 64,
-    },
   ),
 )

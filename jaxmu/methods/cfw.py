@@ -130,12 +130,5 @@ METHOD = Method(
     reads=('retain',),
     needs=('conv',),
     chosen=Chosen('noised', 'dead_noised'),
-    digits={
-      'learning_rate': 0.08,
-      'weight_decay': 0.00037,
-      'first_noise': 0.49,
-      'second_noise': 0.68,
-      'num_epochs': 3,
-    },
   ),
 )

@@ -61,9 +61,5 @@ METHOD = Method(
     cost=lambda h, n: 3 * h['num_epochs'] * n.retain,
     reads=('retain',),
     needs=('conv',),
-    digits={
-      'learning_rate': 0.035,
-      'weight_decay': 1e-05,
-    },
   ),
 )

@@ -94,12 +94,5 @@ METHOD = Method(
     reads=('retain',),
     small={'num_epochs': 3, 'num_blocks': 0},
     paper={'bn_mode': 'train'},
-    digits={
-      'learning_rate': 0.048,
-      'pull': 0.001,
-      'decay_rate': 0.008,
-      'num_epochs': 3,
-      'batch_size': 64,
-    },
   ),
 )

@@ -209,17 +209,5 @@ METHOD = Method(
     citation='Cadet et al. 2024, arXiv 2410.01276 (challenge: 1st place)',
     cost=_cost,
     reads=('retain', 'forget'),
-    digits={
-      'learning_rate': 0.0047,
-      'weight_decay': 9.4e-05,
-      'retain_learning_rate': 0.063,
-      'retain_weight_decay': 0.00048,
-      'forget_learning_rate': 0.004,
-      'forget_weight_decay': 0.00013,
-      'floor_rate': 0.0058,
-      'temperature': 1.4,
-      'num_epochs': 1,
-      'batch_size': 64,
-    },
   ),
 )

@@ -151,9 +151,5 @@ METHOD = Method(
     chosen=Chosen('noised'),
     # A share drawn uniformly from [0, 1] is noise that destroys this network.
     digits_space={'alpha': 'log(1e-9, 1)'},
-    digits={
-      'alpha': 2.4e-07,
-      'batch_size': 64,
-    },
   ),
 )

@@ -45,11 +45,5 @@ METHOD = Method(
     citation='Warnecke et al. 2021, arXiv 2108.11577',
     cost=lambda h, n: 3 * h['num_epochs'] * n.retain,
     reads=('retain',),
-    digits={
-      'learning_rate': 0.075,
-      'weight_decay': 0.00067,
-      'num_epochs': 1,
-      'batch_size': 64,
-    },
   ),
 )

@@ -54,11 +54,5 @@ METHOD = Method(
     citation='Thudi et al. 2022, arXiv 2109.13398',
     cost=lambda h, n: 3 * h['num_epochs'] * n.forget,
     reads=('forget',),
-    digits={
-      'learning_rate': 0.065,
-      'weight_decay': 0.0013,
-      'num_epochs': 3,
-      'batch_size': 64,
-    },
   ),
 )

@@ -170,13 +170,5 @@ METHOD = Method(
       4 * h['num_epochs'] * n.val + 4 * h['retain_num_epochs'] * n.retain
     ),
     reads=('retain', 'val'),
-    digits={
-      'learning_rate': 0.031,
-      'weight_decay': 0.087,
-      'retain_learning_rate': 0.019,
-      'retain_weight_decay': 0.00011,
-      'temperature': 3.9,
-      'num_epochs': 2,
-    },
   ),
 )

@@ -178,10 +178,5 @@ METHOD = Method(
     reads=('retain', 'forget'),
     needs=('conv',),
     chosen=Chosen('replaced', 'dead_renewed'),
-    # Not searched: the setting, with 5 epochs, whose results are quoted in
-    # `configs/msg_resnet.py`.
-    digits={
-      'learning_rate': 0.02,
-    },
   ),
 )

@@ -122,9 +122,5 @@ METHOD = Method(
     citation='Kurmanji et al. 2023, arXiv 2302.09880',
     cost=lambda h, n: 6 * h['num_epochs'] * n.retain,
     reads=('retain', 'forget'),
-    digits={
-      'num_epochs': 3,
-      'batch_size': 64,
-    },
   ),
 )

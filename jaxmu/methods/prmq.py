@@ -265,11 +265,5 @@ METHOD = Method(
     small={'prune_fraction': 0.5},
     paper={'extra_step': False},
     chosen=Chosen('pruned', 'dead_pruned'),
-    digits={
-      'learning_rate': 0.033,
-      'weight_decay': 0.00017,
-      'prune_fraction': 0.8,
-      'num_epochs': 1.9,
-    },
   ),
 )

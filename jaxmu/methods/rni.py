@@ -233,16 +233,5 @@ METHOD = Method(
       'fine_num_epochs': 1,
       'reset_num_epochs': 1,
     },
-    digits={
-      'learning_rate': 1.1e-05,
-      'weight_decay': 0.0018,
-      'fine_learning_rate': 0.011,
-      'fine_weight_decay': 0.0066,
-      'noise_fraction': 0.3,
-      'noise': 0.45,
-      'fine_num_epochs': 1,
-      'num_epochs': 3,
-      'batch_size': 64,
-    },
   ),
 )

@@ -158,13 +158,5 @@ METHOD = Method(
     paper={'mask_grad': 'sum', 'relabel_stream': 'key'},
     chosen=Chosen('selected', 'dead_in_mask'),
     inert=inert,
-    digits={
-      'learning_rate': 0.0016,
-      'momentum': 0.9,
-      'weight_decay': 0.011,
-      'mask_fraction': 0.17,
-      'num_epochs': 2,
-      'batch_size': 64,
-    },
   ),
 )

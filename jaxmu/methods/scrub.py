@@ -280,15 +280,5 @@ METHOD = Method(
     reads=('retain', 'forget', 'val'),
     small={'snapshots': 3, 'num_ascents': 1},
     paper={'rewind_zero': 'original'},
-    digits={
-      'learning_rate': 0.067,
-      'weight_decay': 5.2e-05,
-      'gamma': 0.95,
-      'alpha': 0.66,
-      'temperature': 1.6,
-      'num_ascents': 1,
-      'num_epochs': 2,
-      'retain_batch_size': 64,
-    },
   ),
 )

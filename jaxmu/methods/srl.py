@@ -54,11 +54,5 @@ METHOD = Method(
     cost=lambda h, n: 3 * h['num_epochs'] * (n.retain + n.forget),
     reads=('retain', 'forget'),
     paper={'relabel_stream': 'key'},
-    digits={
-      'learning_rate': 0.011,
-      'weight_decay': 1.5e-05,
-      'num_epochs': 3,
-      'batch_size': 64,
-    },
   ),
 )

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxmu import files, method, metrics, plugins
+from jaxmu import files, metrics, plugins
 from jaxmu.attacks import intervals, registry, roc
 from jaxmu.attacks import scores as scores_lib
 from jaxmu.attacks.interface import Attack, Options
@@ -27,7 +27,7 @@ from jaxmu.methods.parts import weights
 from jaxmu.metrics import METRICS, Evaluated, Metric, cost, distances, interface
 from jaxmu.report import glossary, results, summary
 from jaxmu.study import job as job_lib
-from jaxmu.study import stages
+from jaxmu.study import model_warnings, stages
 from jaxmu.study.settings import Settings
 from jaxmu.types import Params
 
@@ -110,7 +110,7 @@ class Collected:
 
 def evaluate(job: job_lib.Job) -> Evaluation:
   """Compute all numbers of a job from its stored predictions."""
-  warnings = training_warnings(job)
+  warnings = model_warnings.of_training(job)
   collected = Collected()
   chosen = chosen_metrics(job.settings)
   scores, failed = {}, {}
@@ -140,8 +140,8 @@ def evaluate(job: job_lib.Job) -> Evaluation:
       measure(population, metric, collected)
     attacks.run(population, of)
     scores[name] = compared_log_odds(population)
-    bad = int(np.sum(stages.failed_epochs(job.populations[name].models) >= 0))
-    failed[name] = (bad, job.populations[name].members.size)
+    bad = failed_models(job, name)
+    failed[name] = (int(bad.sum()), bad.size)
   _measure_distances(job, collected)
   warnings += [*attacks.warnings, *collected.partial]
   warnings += summary.explain_missing(collected.missing)
@@ -196,7 +196,13 @@ def read_population(
     position = job_lib.originals_of(everyone, population.members)
   examples = len(job.source.label)
   state = splits.membership(job.design, examples)
-  failed = stages.failed_epochs(population.models) >= 0
+  failed = failed_models(job, name)
+  silent = int(np.sum(failed & ~_diverged(population)))
+  if silent:
+    warnings.append(
+      f'{results.label(name)}: {silent} of {failed.size} models have finite '
+      'weights but no finite output; they count as failed'
+    )
   return Evaluated(
     name=name,
     log_odds=predicted.log_odds[position].astype(np.float64),
@@ -209,6 +215,21 @@ def read_population(
     classes=job.source.num_classes,
     failed=failed[position],
   )
+
+
+def failed_models(job: job_lib.Job, name: str) -> np.ndarray:
+  """Return which models of a population failed, bool[P].
+
+  Their loss or weights became non-finite in training, or none of their outputs
+  is finite.
+  """
+  population = job.populations[name]
+  predicted = stages.read_predictions(population)
+  return _diverged(population) | ~predicted.finite.any(axis=1)
+
+
+def _diverged(population: job_lib.Population) -> np.ndarray:
+  return stages.failed_epochs(population.models) >= 0
 
 
 def _clusters(job: job_lib.Job, members: job_lib.Members) -> np.ndarray:
@@ -588,101 +609,6 @@ def counted_row(
   value = cost.rte(reference, work)
   return results.Row(
     name, 'rte_counted', value, retrained=1.0, gap=value - 1.0, n=models
-  )
-
-
-_LISTED = 5  # failed members that are named
-
-
-def training_warnings(job: job_lib.Job) -> list[str]:
-  """Return which members failed, and which chosen weights have no effect."""
-  one = stages.one_model_shapes(job)['params']
-  total = sum(math.prod(x.shape) for x in jax.tree.leaves(one))
-  dead = sum(weights.count_dead(job.task, one).values())
-  sentences = []
-  for name, population in job.populations.items():
-    sentences += failure_warnings(
-      name, stages.failed_epochs(population.models), population.members
-    )
-    chosen = population.method.card.chosen
-    if not dead or chosen is None:
-      continue
-    counts = np.full((1, 1), dead)
-    if chosen.info:
-      counts = population.models.arrays(chosen.info)
-    if np.isfinite(counts).any():
-      sentences.append(dead_weight_warning(name, chosen, counts, dead, total))
-  return sentences
-
-
-def failure_warnings(
-  name: str, failed: np.ndarray, members: job_lib.Members
-) -> list[str]:
-  """Say which members failed, and when.
-
-  Args:
-    name: of the population.
-    failed: epoch of the first loss that was not finite, the number of epochs if
-      the result alone is not finite, -1 for members that did not fail; i64[P].
-    members: their names.
-  """
-  bad = np.flatnonzero(failed >= 0)
-  if not bad.size:
-    return []
-  if bad.size == len(failed):
-    first, last = int(failed.min()), int(failed.max())
-    when = f'epoch {first}' if first == last else f'epochs {first} to {last}'
-    which = f'all {bad.size} models' if bad.size > 1 else 'the only model'
-    return [
-      f'{name}: {which} failed, at {when}: losses or weights became non-finite.'
-      ' Nothing can be concluded from these numbers'
-    ]
-  named = [
-    f'epoch {failed[p]} (initialisation {members.seed[p]}, split '
-    f'{members.split[p]}'
-    + (f', forget set {members.forget_set[p]}' if name != 'original' else '')
-    + ')'
-    for p in bad[:_LISTED]
-  ]
-  more = bad.size - len(named)
-  tail = f' and {more} more' if more else ''
-  return [
-    f'{name}: {bad.size} of {len(failed)} models became non-finite, at '
-    f'{"; ".join(named)}{tail}; the others were not affected'
-  ]
-
-
-_DONE_TO_WEIGHTS = {
-  'replaced': 'replaced',
-  'selected': 'selected for training',
-  'pruned': 'pruned',
-  'noised': 'added noise to',
-}
-
-
-def dead_weight_warning(
-  name: str,
-  chosen: method.Chosen,
-  counts: np.ndarray,
-  dead: int,
-  total: int,
-) -> str:
-  """Say how many of the weights that a method chose are dead.
-
-  Args:
-    name: of the method.
-    chosen: the weights, and what it does to them.
-    counts: dead weights among those of each epoch, f64[P, E]; NaN where a
-      member was done.
-    dead: dead weights of the network.
-    total: all weights of the network.
-  """
-  over = np.nansum if chosen.every_epoch else np.nanmax
-  return (
-    f'{name}: of the weights that it {_DONE_TO_WEIGHTS[chosen.action]}, '
-    f'{over(counts, axis=1).mean():,.0f} (the mean over models) only multiply '
-    f'padding and have no effect, as do {dead:,} of the {total:,} weights '
-    'of this network at this image size'
   )
 
 

@@ -25,7 +25,7 @@ from jaxmu.data import datasets, splits
 from jaxmu.draws import derive
 from jaxmu.method import Method, Sizes
 from jaxmu.population import Layout
-from jaxmu.study import execution, originals, store
+from jaxmu.study import execution, originals, store, tuned
 from jaxmu.study.settings import Settings
 from jaxmu.types import Dataset, Key, Split, Task
 
@@ -443,7 +443,10 @@ _PACKAGES = (
 
 
 def provenance(job: Job) -> dict[str, Any]:
-  """Return the configuration, versions, hardware and data of a run."""
+  """Return the configuration, versions, hardware and data of a run.
+
+  Also where the hyper-parameters of each method come from.
+  """
   settings = dataclasses.asdict(job.settings)
   return {
     'configuration': settings,
@@ -459,6 +462,12 @@ def provenance(job: Job) -> dict[str, Any]:
     'checkpoints': {
       str(path): files.sha256(path)
       for path in job.populations['original'].checkpoints
+    },
+    'hyper_parameters': {
+      population.name: tuned.origin(
+        population.method, population.hparams, job.folder
+      )
+      for population in job.unlearned
     },
     'layout': dataclasses.asdict(job.layout),
     'results': {n: p.digest for n, p in job.populations.items()},

@@ -19,7 +19,7 @@ from typing import Any
 
 from jaxmu import hparams as hp
 from jaxmu import methods, models, precision, terms
-from jaxmu.study import settings
+from jaxmu.study import settings, tuned
 
 # Epochs and batch size of the benchmark (arXiv 2410.01276), per data set.
 _RECIPES = {
@@ -103,8 +103,8 @@ def method_hparams(
 
   Args:
     method: by name or as a plug-in.
-    data: name of the data set; for 'digits' values that suit its small
-      networks replace defaults.
+    data: name of the data set; for 'digits' the settings that a search chose
+      for its small networks replace the defaults.
     fidelity: 'reference' or 'paper', see `jaxmu.methods.hparams_for`.
 
   Raises:
@@ -113,7 +113,9 @@ def method_hparams(
   values = methods.hparams_for(method, fidelity)
   if data != 'digits':
     return values
-  return {**values, **methods.get(method).card.digits}
+  chosen = methods.get(method)
+  options = chosen.card.paper if fidelity == 'paper' else {}
+  return {**values, **tuned.small_scale(chosen.name), **options}
 
 
 def benchmark(scale: str = '') -> dict[str, Any]:

@@ -223,7 +223,8 @@ class Settings:
     metrics: further metrics, by name or as plug-ins.
     search: how hyper-parameters are searched.
     search_space: spaces that replace those of the method.
-    search_grid: values to try in all combinations instead of sampling.
+    search_grid: values to try in all combinations instead of sampling; of
+      `search_space` only values that are held fixed apply then.
   """
 
   workdir: str
@@ -380,9 +381,18 @@ def _search(values: Mapping[str, Any]) -> dict[str, Any]:
   others = {k: v for k, v in values.items() if k not in mappings}
   return {
     'search': hp.from_config(Search, others, 'config.search.'),
-    'search_space': dict(mappings['space']),
-    'search_grid': dict(mappings['grid']),
+    'search_space': _plain(mappings['space']),
+    'search_grid': _plain(mappings['grid']),
   }
+
+
+def _plain(value: Any) -> Any:
+  """Return ranges, arrays and lists as tuples of plain values."""
+  if isinstance(value, Mapping):
+    return {name: _plain(one) for name, one in value.items()}
+  if isinstance(value, range | list | tuple):
+    return tuple(map(_plain, value))
+  return _plain(value.tolist()) if hasattr(value, 'tolist') else value
 
 
 def _train(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -419,7 +429,7 @@ def _unlearners(config: Mapping[str, Any]) -> tuple[Unlearner, ...]:
       raise ValueError(f'{where} repeats the method {name!r}; {remedy}')
     given = entry['hparams']
     if tuned.is_name(given):
-      given = _tuned(config, name, given, f'{where}hparams')
+      given = _tuned(config, method, given, f'{where}hparams')
     if not isinstance(given, Mapping):
       raise ValueError(
         f"{where}hparams = {given!r}; give names and values, 'tuned', or a "
@@ -432,7 +442,7 @@ def _unlearners(config: Mapping[str, Any]) -> tuple[Unlearner, ...]:
 
 
 def _tuned(
-  config: Mapping[str, Any], method: str, text: str, where: str
+  config: Mapping[str, Any], method: Any, text: str, where: str
 ) -> Mapping[str, Any]:
   try:
     return tuned.find(

@@ -11,6 +11,7 @@ default and of the unchanged originals. `hparams='tuned'` in a job takes
 of the original models that `python -m jaxmu.search --training` found.
 """
 
+import functools
 import json
 import pathlib
 from collections.abc import Mapping
@@ -18,8 +19,11 @@ from typing import Any
 
 from jaxmu import files, methods
 from jaxmu import hparams as hp
+from jaxmu.method import Method
 
 SHIPPED = pathlib.Path(__file__).parent.parent / 'tuned'
+# The search whose settings serve all data of the digits scale, and all models.
+DIGITS = 'digits_resnet18'
 NAME = 'settings.json'
 _NEEDED = ('method', 'data', 'model', 'hparams')
 
@@ -46,43 +50,71 @@ def write(path: files.Path, content: Mapping[str, Any]) -> pathlib.Path:
   return files.write_text(path, json.dumps(content, indent=1) + '\n')
 
 
-def read(path: files.Path) -> dict[str, Any]:
+def read(path: files.Path, method: Any = None) -> dict[str, Any]:
   """Read a settings file and check its hyper-parameters.
 
+  Args:
+    path: of the file.
+    method: the method that it must be of; None for the method it names.
+
   Raises:
-    ValueError: it cannot be read, or does not hold valid hyper-parameters.
+    ValueError: it cannot be read, is of another method, or does not hold valid
+      values of all hyper-parameters.
   """
   path = files.path(path)
+  remedy = 'give a settings file of python -m jaxmu.search'
   try:
     content = json.loads(path.read_text())
-    missing = [name for name in _NEEDED if name not in content]
-  except (OSError, ValueError, TypeError) as error:
+  except (OSError, ValueError, RecursionError) as error:
+    raise ValueError(f'{path} cannot be read ({error}); {remedy}') from None
+  if not isinstance(content, dict):
+    raise ValueError(f'{path} is no settings file; {remedy}')
+  for name in _NEEDED:
+    if name not in content:
+      raise ValueError(f'{path} has no {name!r}; {remedy}')
+  hparams = content['hparams']
+  if not isinstance(hparams, dict):
+    raise ValueError(f'{path}: hparams = {hparams!r}; give names and values')
+  chosen = methods.get(content['method'] if method is None else method)
+  if content['method'] != chosen.name:
     raise ValueError(
-      f'{path} cannot be read ({error}); give a settings file of '
-      'python -m jaxmu.search'
-    ) from None
-  if not missing and not isinstance(content['hparams'], dict):
-    raise ValueError(
-      f'{path}: hparams = {content["hparams"]!r}; give names and values'
+      f'{path} holds settings of {content["method"]}; give those of '
+      f'{chosen.name}'
     )
-  if missing:
-    raise ValueError(
-      f'{path} has no {missing[0]!r}; give a settings file of '
-      'python -m jaxmu.search'
-    )
-  method = methods.get(content['method'])
-  hp.from_config(method.Hparams, content['hparams'], f'{path}: ')
+  hp.from_config(chosen.Hparams, hparams, f'{path}: ')
+  for field in hp.declared(chosen.Hparams):
+    if field.name not in hparams:  # a default would be no searched value
+      raise ValueError(f'{path}: hparams has no {field.name!r}; add it')
   return content
 
 
+@functools.cache
+def small_scale(method: str) -> Mapping[str, Any]:
+  """Return the hyper-parameters of a method for data of the digits scale.
+
+  The defaults suit networks of width 64, tens of thousands of images and
+  hundreds of epochs. The digits scale is a ResNet-18 of width 8 on 1,098
+  retained images and 12 epochs; its settings are those of a search on other
+  initialisations than any job of this scale uses.
+
+  Args:
+    method: its name; no plug-in has the name of a built-in method.
+
+  Returns:
+    All hyper-parameters by name; nothing for a method that is not built in.
+  """
+  path = SHIPPED / DIGITS / f'{method}.json'
+  return read(path)['hparams'] if path.is_file() else {}
+
+
 def find(
-  text: str, *, method: str, data: str, model: str, workdir: files.Path
+  text: str, *, method: Any, data: str, model: str, workdir: files.Path
 ) -> dict[str, Any]:
   """Return the hyper-parameters that `hparams=text` stands for.
 
   Args:
     text: 'tuned' or the path of a settings file.
-    method: name of the method.
+    method: the method, as for `methods.get`.
     data: name of the data set.
     model: name of the model.
     workdir: of the job.
@@ -91,22 +123,21 @@ def find(
     ValueError: there are none, or they are of another method.
   """
   if text == 'tuned':
+    name = methods.get(method).name
     places = [
-      folder(workdir, method) / NAME,
-      SHIPPED / f'{data}_{model}' / f'{method}.json',
+      folder(workdir, name) / NAME,
+      SHIPPED / f'{data}_{model}' / f'{name}.json',
     ]
     found = [place for place in places if place.is_file()]
     if not found:
       raise ValueError(
-        f'there are no tuned settings of {method} for {model} on {data}; '
+        f'there are no tuned settings of {name} for {model} on {data}; '
         'search them with python -m jaxmu.search and the same configuration'
       )
     path = found[0]
   else:
     path = files.path(text)
-  content = read(path)
-  if content['method'] != method:
-    raise ValueError(f'{path} holds settings of {content["method"]}')
+  content = read(path, method)
   if content['data'] != data or content['model'] != model:
     raise ValueError(
       f'{path} holds settings for {content["model"]} on {content["data"]}; '
@@ -114,3 +145,32 @@ def find(
       'use them there'
     )
   return content['hparams']
+
+
+def origin(
+  method: Method, hparams: Mapping[str, Any], workdir: files.Path
+) -> str:
+  """Say where the hyper-parameters of a method come from, for a report.
+
+  Args:
+    method: the method.
+    hparams: all hyper-parameters that a job uses.
+    workdir: of the job.
+  """
+  places = {
+    folder(workdir, method.name) / NAME: 'searched in this work directory',
+    **{
+      path: f'searched on {path.parent.name}, in the package'
+      for path in sorted(SHIPPED.glob(f'*/{method.name}.json'))
+    },
+  }
+  for path, text in places.items():
+    try:
+      content = read(path, method)
+    except ValueError:  # none, or damaged
+      continue
+    if content['hparams'] == dict(hparams):
+      return text
+  if dict(hparams) == hp.defaults(method.Hparams):
+    return 'default'
+  return 'configuration'

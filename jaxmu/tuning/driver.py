@@ -108,9 +108,11 @@ def run(settings: Settings) -> list[Searched]:
 
   Raises:
     ValueError: a space does not fit its method, the data do not fit the
-      search, or the work directory is in use; raised before training.
+      search, or the work directory is in use; raised before training. Or a
+      method has no setting to choose; raised after all others are searched.
   """
   folder = files.path(settings.workdir)
+  samplers.silence()
   with (
     store.hold_workdir(folder),
     progress.Progress(interval=pace_lib.INTERVAL) as bars,
@@ -154,6 +156,10 @@ def search_methods(
 
   Returns:
     One result per method.
+
+  Raises:
+    ValueError: a method has no setting to choose; raised after all others are
+      searched.
   """
   named = {
     methods.get(one.method).name: (one, space)
@@ -165,11 +171,20 @@ def search_methods(
     for name, (_, space) in named.items()
   }
   what = objectives.title(1 if settings.search.training else 4)
-  pace, found = pace_lib.Pace(bars, sizes, what), []
+  pace = pace_lib.Pace(bars, sizes, what)
+  found: list[Searched] = []
+  without: list[str] = []
   for name, (one, space) in named.items():
-    with pace.method(name):
-      found.append(_search_method(opened.job, settings, one, space, bars, pace))
-    bars.line(found[-1].sentence())
+    try:
+      with pace.method(name):
+        found.append(
+          _search_method(opened.job, settings, one, space, bars, pace)
+        )
+      bars.line(found[-1].sentence())
+    except spaces.NoSetting as error:
+      without.append(f'search of {name}: {error}')
+  if without:  # after all other methods
+    raise ValueError('; '.join(without))
   return found
 
 
@@ -334,7 +349,8 @@ def _choose(
   norms = np.array([row.norm for row in rows])
   judges = range(search.initialisations, search.initialisations + search.judges)
   on_judges = lambda chosen: judge.mean_norms(chosen, judges)  # noqa: E731
-  # The default of a recipe is that of the job.
+  # The declared default, since a job on digits has searched values; that of a
+  # recipe is the recipe of the job.
   usual = one.hparams if search.training else hp.defaults(method.Hparams)
   default = space.nearest(usual)
   acts = not inert(problem_shapes(job), method, default)
@@ -405,10 +421,7 @@ def settings_file(
     'search': {
       **dataclasses.asdict(settings.search),
       'space': {k: str(v) for k, v in settings.search_space.items()},
-      'grid': {
-        k: list(v) if isinstance(v, list | tuple) else [v]
-        for k, v in settings.search_grid.items()
-      },
+      'grid': dict(settings.search_grid),
       'failed': sum(row.failed for row in rows),
       'cannot_win': sum(not row.failed and not row.usable for row in rows),
       'seconds': round(sum(row.seconds for row in rows), 1),

@@ -117,6 +117,12 @@ def _check(settings: Settings) -> None:
       "config.search.sampler = 'reference' searches methods only, because the "
       "reference fixes the training recipe; choose 'tpe' or 'random'"
     )
+  if search.seed + search.initialisations > 2**32:
+    raise ValueError(
+      f'config.search.seed = {search.seed}: the sampler of initialisation k '
+      'has the seed config.search.seed + k; give at most '
+      f'{2**32 - search.initialisations}'
+    )
   if search.sampler == 'reference' and search.generation not in (
     0,
     samplers.POPULATION,
@@ -190,9 +196,10 @@ def method_space(settings: Settings, one: Unlearner) -> spaces.Space:
   """
   method = methods.get(one.method)
   grid = _given(settings, method.name, 'grid')
-  if grid is not None:
-    return spaces.of_grid(method.Hparams, one.hparams, grid)
   changes = _given(settings, method.name, 'space')
+  if grid is not None:
+    held = spaces.held(method.Hparams, changes or {})
+    return spaces.of_grid(method.Hparams, {**one.hparams, **held}, grid)
   return spaces.of_method(
     method.Hparams,
     one.hparams,

@@ -47,13 +47,15 @@ class Pace:
     self._begin, self._best = self._clock(), np.inf
     self._done = self._trained = 0
     total = self._trials[name]
-    with self._bars.stage(f'search {name}', total, unit='trials') as stage:
-      self._stage = stage
-      stage.note('compiling')
-      yield
-    self._finished += total
-    self._all_trained += self._trained
-    self._seconds += self._clock() - self._begin
+    try:
+      with self._bars.stage(f'search {name}', total, unit='trials') as stage:
+        self._stage = stage
+        stage.note('compiling')
+        yield
+    finally:  # also of a method without a setting to choose
+      self._finished += total
+      self._all_trained += self._trained
+      self._seconds += self._clock() - self._begin
 
   def advance(self, count: int, *, stored: bool, best: float = np.inf) -> None:
     """Count trials of the current method.

@@ -58,7 +58,7 @@ def _method(
     if search.judges
     else 'the best value wins'
   )
-  count = programs(one, space)
+  count = min(programs(one, space), planned.models)
   return [
     f'{methods.get(one.method).name:<15}{planned.trials} trials: '
     f'{planned.per_study} for each of {search.initialisations} '
@@ -73,8 +73,8 @@ def programs(one: Unlearner, space: spaces.Space) -> int:
   count = 1
   for field in hp.declared(methods.get(one.method).Hparams):
     kind = space.searched.get(field.name)
-    if hp.is_static(field) and isinstance(kind, spaces.Categorical):
-      count *= len(kind.choices)
+    if hp.is_static(field) and kind is not None:
+      count *= spaces.num_values(kind)
   return count
 
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import optuna
 
-from jaxmu.tuning.spaces import Space
+from jaxmu.tuning.spaces import NoSetting, Space
 
 SAMPLERS = ('tpe', 'random', 'reference')
 POPULATION = 50  # of NSGA-III
@@ -63,6 +63,11 @@ Pruned = Callable[[dict[str, Any]], str]
 MOST_PRUNED = 2000
 
 
+def silence() -> None:
+  """Stop Optuna from printing a line per study and trial."""
+  optuna.logging.set_verbosity(logging.WARNING)
+
+
 class Asked(NamedTuple):
   """A trial to evaluate.
 
@@ -96,18 +101,21 @@ class Replay:
     *,
     objectives: int = 4,
   ):
-    # Optuna prints a line per study and trial.
-    optuna.logging.set_verbosity(logging.WARNING)
+    silence()
     self.study = optuna.create_study(
       directions=[MINIMIZE] * objectives, sampler=make(sampler, seed)
     )
     self._space, self._pruned = space, pruned
+    # TPE would learn from pruned trials, which have no values, and propose
+    # their like; it ignores failed ones. The reference prunes.
+    states = optuna.trial.TrialState
+    self._refused = states.PRUNED if sampler == 'reference' else states.FAIL
 
   def ask(self, count: int) -> list[Asked]:
     """Propose `count` trials that are evaluated together.
 
     Raises:
-      ValueError: `MOST_PRUNED` proposals in a row are pruned.
+      NoSetting: `MOST_PRUNED` proposals in a row are pruned.
     """
     asked: list[Asked] = []
     refused = 0
@@ -119,10 +127,10 @@ class Replay:
         asked.append(Asked(trial.number, setting))
         refused = 0
         continue
-      self.study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+      self.study.tell(trial, state=self._refused)
       refused += 1
       if refused == MOST_PRUNED:
-        raise ValueError(
+        raise NoSetting(
           f'{refused} settings in a row are no trials, the last because '
           f'{reason}; search other values with config.search.space'
         )

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxmu.tuning.spaces import NoSetting
+
 Setting = Mapping[str, Any]
 
 
@@ -117,10 +119,10 @@ def choose(
       None to choose as the reference, which takes no default.
 
   Raises:
-    ValueError: no trial is usable.
+    NoSetting: no trial is usable.
   """
   if not len(order):
-    raise ValueError(
+    raise NoSetting(
       'every trial failed or has a setting at which the method does not act as '
       'its name says; search other values with config.search.space'
     )

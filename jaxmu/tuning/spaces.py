@@ -9,7 +9,8 @@ hyper-parameter:
   batch_size=(64, 128)               one of these
   momentum=0.9                       held fixed
 
-A name holds for all methods that declare it; `METHOD.NAME` for one method.
+A name holds for all methods that declare it; `METHOD.NAME` for one method. With
+a grid, only the values that are held fixed apply.
 """
 
 import itertools
@@ -37,6 +38,10 @@ _HELP = (
 )
 
 
+class NoSetting(ValueError):
+  """No setting of a space can be chosen."""
+
+
 class Space(NamedTuple):
   """The hyper-parameters of a method, divided by whether they are searched.
 
@@ -53,10 +58,7 @@ class Space(NamedTuple):
   @property
   def num_combinations(self) -> int:
     """Number of combinations of a grid."""
-    return math.prod(
-      len(kind.choices)  # type: ignore[attr-defined]
-      for kind in self.searched.values()
-    )
+    return math.prod(map(num_values, self.searched.values()))
 
   def combinations(self) -> list[dict[str, Any]]:
     """Return all combinations of a grid as settings.
@@ -119,6 +121,13 @@ def _nearest(kind: distributions.BaseDistribution, value: Any) -> Any:
     return value if value in kind.choices else kind.choices[0]
   low, high = kind.low, kind.high  # type: ignore[attr-defined]
   return min(max(value, low), high)
+
+
+def num_values(kind: distributions.BaseDistribution) -> int:
+  """Return how many values a list or an interval of whole numbers has."""
+  if isinstance(kind, Categorical):
+    return len(kind.choices)
+  return kind.high - kind.low + 1  # type: ignore[attr-defined]
 
 
 def mean(kind: distributions.BaseDistribution) -> float:
@@ -202,10 +211,9 @@ def of_method(
     if isinstance(space, hp.MostEpochs):
       values[field.name] = max(most, values[field.name])
     elif space is not None:
+      for end in _ends(space, most, info['default']):
+        hp.from_config(cls, {field.name: end}, 'config.search.space.')
       searched[field.name] = _distribution(space, most, info['default'])
-  for name, kind in searched.items():
-    for end in _ends(kind):
-      hp.from_config(cls, {name: end}, 'config.search.space.')
   hp.from_config(cls, values, 'config.search.space.')
   fixed_values = {k: v for k, v in values.items() if k not in searched}
   return Space(searched, fixed_values)
@@ -243,6 +251,25 @@ def of_grid(
   held = {**hp.defaults(cls), **fixed}
   fixed_values = {k: v for k, v in held.items() if k not in searched}
   return Space(searched, fixed_values, is_grid=True)
+
+
+def held(cls: type, changes: Mapping[str, Any]) -> dict[str, Any]:
+  """Return the values that `config.search.space` holds fixed.
+
+  Raises:
+    ValueError: a space that cannot be read, or a value out of range.
+
+  Example:
+    >>> from jaxmu import methods
+    >>> given = {'batch_size': 64, 'learning_rate': 'log(1e-4, 1e-1)'}
+    >>> held(methods.get('ga').Hparams, given)
+    {'batch_size': 64}
+  """
+  where = 'config.search.space'
+  kinds = {n: read(value, f'{where}.{n}') for n, value in changes.items()}
+  fixed = {n: kind for n, kind in kinds.items() if not _is_space(kind)}
+  hp.from_config(cls, fixed, f'{where}.')
+  return fixed
 
 
 def for_method(
@@ -378,10 +405,14 @@ def _distribution(
   return distributions.CategoricalDistribution(space.values)
 
 
-def _ends(kind: distributions.BaseDistribution) -> list[Any]:
-  """Return the values of a distribution that are checked for their range."""
-  if isinstance(kind, distributions.CategoricalDistribution):
-    return list(kind.choices)
-  # The benchmark draws temperatures from [0, 5]; 0 itself is never drawn.
-  low = kind.low or (kind.high / 2)  # type: ignore[attr-defined]
-  return [low, kind.high]  # type: ignore[attr-defined]
+def _ends(space: Any, most: int, default: Any) -> list[Any]:
+  """Return the values of a space that are checked for their type and range."""
+  match space:
+    case hp.Choice(values):
+      return list(values)
+    case hp.EpochBudget():
+      return [1, most]
+  if space.low == 0 and not isinstance(default, int):
+    # The benchmark draws temperatures from [0, 5]; 0 itself is never drawn.
+    return [space.high / 2, space.high]
+  return [space.low, space.high]

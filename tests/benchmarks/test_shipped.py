@@ -100,7 +100,7 @@ def test_the_log_has_every_trial_and_the_same_bytes_each_time(
     (summary,) = csv.DictReader(file)
   assert summary['trials'] == '4' and summary['programs'] == '1'
   work = sum(methods.get('ft').card.cost(r.setting, sizes) for r in found.rows)
-  assert float(summary['forward_equivalents']) == pytest.approx(work, rel=1e-2)
+  assert float(summary['forward_equivalents']) == pytest.approx(work, abs=1)
   epochs = sum(row.setting['num_epochs'] for row in found.rows)
   assert summary['epochs'] == str(epochs)
 

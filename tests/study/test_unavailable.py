@@ -13,7 +13,7 @@ from jaxmu.api import audits, request
 from jaxmu.attacks import scores
 from jaxmu.metrics import METRICS, interface
 from jaxmu.report import results
-from jaxmu.study import evaluate, publish, run
+from jaxmu.study import evaluate, publish, run, stages
 from jaxmu.study import job as job_lib
 from jaxmu.testing.metrics import simulated
 from tests.metrics.test_contract import PLUG_IN
@@ -105,6 +105,27 @@ def test_all_models_diverge(finished, tmp_path):
   assert audit.failed == {'unlearned': (16, 16)}
   data = scores.from_arrays(arrays)
   assert data.original is not None and not data.original.failed.any()
+
+
+def test_models_without_a_finite_output_count_as_failed(finished, monkeypatch):
+  job = job_lib.open_job(small_job.make(finished))
+  stored = stages.read_predictions
+
+  def read(population):
+    found = stored(population)
+    finite = np.array(found.finite)
+    if population.name == 'msg':
+      finite[3] = False
+      finite[5, 1:] = False  # one output is left
+    return found._replace(finite=finite)
+
+  monkeypatch.setattr(stages, 'read_predictions', read)
+  assert np.flatnonzero(evaluate.failed_models(job, 'msg')).tolist() == [3]
+  assert not evaluate.failed_models(job, 'retrain').any()
+  warnings = []
+  population = evaluate.read_population(job, 'msg', warnings)
+  assert np.flatnonzero(population.failed).tolist() == [3]
+  assert '1 of 16 models have finite weights but no finite' in warnings[-1]
 
 
 def test_a_job_runs_all_cheap_attacks(finished):

@@ -89,6 +89,15 @@ def test_pruned_trials_are_replaced():
   assert optuna.trial.TrialState.PRUNED in states
 
 
+def test_tpe_does_not_propose_what_is_refused_again_and_again():
+  replay = samplers.Replay(
+    *('tpe', 0, _space()), lambda s: 'is dead' if s['gamma'] > 0.4 else ''
+  )
+  replay.ask(25)
+  # Independent draws would need 62; from pruned ones TPE learns to repeat them.
+  assert len(replay.study.trials) < 120
+
+
 def test_a_space_without_trials_is_refused():
   replay = samplers.Replay('random', 0, _space(), lambda setting: 'all is dead')
   with pytest.raises(ValueError, match='in a row are no trials.*all is dead'):

@@ -18,7 +18,7 @@ from jaxmu.api import searches
 from jaxmu.data import splits
 from jaxmu.metrics.interface import Evaluated
 from jaxmu.report import progress
-from jaxmu.study import execution, stages, store
+from jaxmu.study import execution, stages, store, tuned
 from jaxmu.study import job as job_lib
 from jaxmu.study import settings as settings_lib
 from jaxmu.tuning import (
@@ -117,6 +117,106 @@ def test_tuned_settings_of_something_else_are_refused(finished, tmp_path):
     settings_lib.from_config(config)
 
 
+@pytest.mark.parametrize(
+  'change, words',
+  [
+    ({'hparams': [1]}, r'hparams = \[1\]; give names and values'),
+    ({'hparams': {}}, "hparams has no 'learning_rate'; add it"),
+    ({'hparams': {'lr': 1}}, 'lr is unknown'),
+    ({'hparams': {'learning_rate': np.nan}}, 'rate = nan; give a finite'),
+    ({'method': ['ft']}, r"holds settings of \['ft'\]"),
+    ({'model': None}, 'holds settings for None on digits'),
+    (['method', 'data', 'model', 'hparams'], 'is no settings file'),
+    ('method data model hparams', 'is no settings file'),
+    (None, 'is no settings file'),
+  ],
+)
+def test_a_settings_file_edited_by_hand_is_refused(
+  finished, tmp_path, change, words
+):
+  content = change
+  if isinstance(change, dict):
+    content = {**json.loads(finished[1].path.read_text()), **change}
+  (tmp_path / 'edited.json').write_text(json.dumps(content))
+  config = small_search.config(tmp_path)
+  config['unlearn']['hparams'] = str(tmp_path / 'edited.json')
+  with pytest.raises(ValueError, match=f'edited.json.*{words}') as error:
+    settings_lib.from_config(config)
+  assert '\n' not in str(error.value)
+
+
+def test_a_plug_in_takes_its_tuned_settings(finished, tmp_path):
+  content = json.loads(finished[1].path.read_text())
+  (tmp_path / 'mine.py').write_text(
+    "from jaxmu.methods import ft\nMETHOD = ft.METHOD._replace(name='mine')\n"
+  )
+  tuned.write(
+    tuned.folder(tmp_path, 'mine') / tuned.NAME, {**content, 'method': 'mine'}
+  )
+  config = small_search.config(tmp_path)
+  config['unlearn'] = {
+    'method': str(tmp_path / 'mine.py'),
+    'hparams': 'tuned',
+  }
+  (one,) = settings_lib.from_config(config).unlearners
+  assert one.hparams == content['hparams']
+
+
+def test_a_method_whose_trials_all_fail_stops_no_other(folder):
+  config = small_search.config(folder)
+  config['compare'] = {'ga': {'num_epochs': 1}}
+  config['search']['space'] = {
+    'batch_size': 64,
+    'num_epochs': 1,
+    'ft': {'learning_rate': 1e30},
+  }
+  (folder / 'search' / 'ft' / 'settings.json').unlink()
+  with pytest.raises(ValueError, match='^search of ft: every trial failed'):
+    driver.run(settings_lib.from_config(config))
+  assert (folder / 'search' / 'ga' / 'settings.json').exists()
+  assert not (folder / 'search' / 'ft' / 'settings.json').exists()
+  with (folder / 'search' / 'ft' / 'trials.csv').open() as file:
+    states = [row['state'] for row in csv.DictReader(file)]
+  assert len(states) == 8 and all(s.startswith('failed at') for s in states)
+
+
+def test_the_default_is_that_of_the_method(folder, monkeypatch):
+  judged = []
+  choose = selection.choose
+  monkeypatch.setattr(
+    selection,
+    'choose',
+    lambda *args, **options: (
+      judged.append(options['default']) or choose(*args, **options)
+    ),
+  )
+  config = small_search.config(folder)
+  config['unlearn']['hparams']['learning_rate'] = 0.02
+  (found,) = driver.run(settings_lib.from_config(config))
+  (default,) = judged
+  # Not what the job has, which may be the result of a search.
+  assert default['learning_rate'] == 0.1 and default['batch_size'] == 64
+
+
+def test_a_seed_without_room_for_all_samplers_is_refused(tmp_path):
+  assert plan.text(small_search.settings(tmp_path, seed=2**32 - 2))
+  with pytest.raises(ValueError, match='seed = 4294967295: .* at most 42949'):
+    plan.text(small_search.settings(tmp_path, seed=2**32 - 1))
+
+
+@pytest.mark.parametrize(
+  'fields, words',
+  [
+    ({'grid': [0.1]}, r'grid = \[0.1\]; give hyper-parameters by name'),
+    ({'space': 'log'}, "space = 'log'; give hyper-parameters by name"),
+    ({'training': True}, r"is searched with jaxmu.search\('original'\)"),
+  ],
+)
+def test_python_refuses_what_is_not_by_name(tmp_path, fields, words):
+  with pytest.raises(ValueError, match=words):
+    searches.search('ga', model='tiny', workdir=tmp_path, **fields)
+
+
 def test_an_interrupted_search_continues_with_the_same_trials(folder):
   table = folder / 'search' / 'ft' / 'trials.csv'
   whole = table.read_text()
@@ -172,6 +272,12 @@ def test_the_plan_counts_trials_and_programs_and_trains_nothing(tmp_path):
   assert 'learning_rate in [1e-05, 0.1], logarithmic' in text
   assert 'batch_size in [32, 64]' in text and 'momentum' not in text
   assert not (tmp_path / 'store').exists()
+  # A program for each batch size, but no more than models.
+  for space, count in (('uniform(16, 19)', 4), ('uniform(16, 64)', 11)):
+    text = plan.text(
+      small_search.settings(tmp_path, space={'batch_size': space})
+    )
+    assert f'11 models, {count} programs' in text
   grid = {'learning_rate': (0.1, 0.2), 'batch_size': (16, 32, 64)}
   text = plan.text(small_search.settings(tmp_path, grid=grid))
   assert '12 trials: 6 for each of 2 initialisations, all of a grid' in text

@@ -1,12 +1,14 @@
 """Search spaces are those of the specification, and users can replace them."""
 
+import numpy as np
 import pytest
 from optuna import distributions
 
 from jaxmu import hparams as hp
 from jaxmu import methods
 from jaxmu.study import recipes
-from jaxmu.tuning import spaces
+from jaxmu.tuning import opening, spaces
+from tests.tuning import small_search
 
 # Searched hyper-parameters of the reference, those without effect included,
 # from the published search (arXiv 2410.01276). A fixed momentum is not counted.
@@ -96,9 +98,12 @@ def test_a_user_replaces_spaces():
     ('learning_rate', 'uniform(a, 1)', "give 'log(LOW, HIGH)'"),
     ('learning_rate', 'normal(0, 1)', "give 'log(LOW, HIGH)'"),
     ('learning_rate', (), "give 'log(LOW, HIGH)'"),
-    ('learning_rate', 'uniform(-1, 1)', 'learning_rate = -1.0; give a value'),
-    ('reinit_fraction', 'uniform(0, 2)', 'reinit_fraction = 2.0; give a value'),
+    ('learning_rate', 'uniform(-1, 1)', 'learning_rate = -1; give a value'),
+    ('reinit_fraction', 'uniform(0, 2)', 'reinit_fraction = 2; give a value'),
     ('batch_size', (64, 0), 'batch_size = 0; give a value'),
+    ('batch_size', 'uniform(0, 64)', 'batch_size = 0; give a value'),
+    ('num_epochs', 'uniform(1.2, 1.7)', 'num_epochs = 1.2; give a whole'),
+    ('num_epochs', 'log(0.5, 3)', 'num_epochs = 0.5; give a whole number'),
     ('num_epochs', 1.5, 'num_epochs = 1.5; give a whole number'),
   ],
 )
@@ -106,6 +111,32 @@ def test_a_wrong_space_is_refused_in_one_line(name, value, words):
   with pytest.raises(ValueError) as error:
     _space('msg', changes={name: value})
   assert words in str(error.value) and '\n' not in str(error.value)
+
+
+def test_a_grid_keeps_what_a_space_holds_fixed(tmp_path):
+  def of(**search):
+    settings = small_search.settings(tmp_path, **search)
+    return opening.method_space(settings, *settings.unlearners)
+
+  changes = {'batch_size': 32, 'momentum': 'uniform(0, 0.5)'}
+  space = of(space=changes, grid={'learning_rate': (0.1, 0.2)})
+  assert list(space.searched) == ['learning_rate']
+  assert space.fixed['batch_size'] == 32 and space.fixed['momentum'] == 0.9
+  assert (
+    of(space=changes, grid={'batch_size': 16}).combinations()[0]['batch_size']
+    == 16
+  )
+  with pytest.raises(ValueError, match='space.batch_size = -1; give a value'):
+    of(space={'batch_size': -1}, grid={'learning_rate': 0.1})
+
+
+def test_arrays_and_ranges_are_lists(tmp_path):
+  rates = np.array([0.1, 0.2])
+  settings = small_search.settings(
+    tmp_path, space={'num_epochs': range(1, 3)}, grid={'ft': {'rate': rates}}
+  )
+  assert settings.search_space == {'num_epochs': (1, 2)}
+  assert settings.search_grid == {'ft': {'rate': (0.1, 0.2)}}
 
 
 def test_a_setting_has_every_hyper_parameter():
