@@ -84,9 +84,10 @@ def read(argv: Sequence[str]) -> Request:
   given = list(arguments.split(argv))
   named = [one.value() for one in given if one.name == 'config']
   if len(named) != 1:
+    both = ' and '.join(map(repr, named))
     raise ValueError(
-      f'{len(named)} configurations; give one as --config={NAMED}:digits, or '
-      'as --config=FILE.py'
+      (f'two configurations, {both}; ' if named else 'no configuration; ')
+      + f'give one as --config={NAMED}:digits or --config=FILE.py'
     )
   config = design.complete(_load(named[0]))
   flags: dict[str, Any] = {}

@@ -78,7 +78,8 @@ def test_arguments_have_the_types_of_the_fields(tmp_path):
 
 
 MISTAKES = [
-  ([], ['0 configurations', '--config=deep_unlearn']),
+  ([], ['no configuration', '--config=deep_unlearn']),
+  (['deep_unlearn', 'x.py'], ["two configurations, 'deep_unlearn' and 'x.py'"]),
   (['--config=deep_unlern'], ["'deep_unlern'", "did you mean 'deep_unlearn'"]),
   (['--config=none.py'], ["'none.py'", 'looked in']),
   (['deep_unlearn:papr'], ["'papr'", "did you mean 'paper'"]),
