@@ -7,7 +7,7 @@ processes and to compute digests of them.
   read_npy_header                                     shape and dtype alone
   atomic_folder, publish_folder                       one folder
   sweep                                               remove temporaries
-  lock                                                between processes
+  lock, is_locked                                     between processes
   sha256, md5, sha256_of, digest            of files, of bytes, of JSON values
 
 A file or folder is always either the old one or the complete new one, even if
@@ -269,6 +269,18 @@ def lock(path: pathlib.Path, *, wait: bool = True) -> Iterator[None]:
         if _is_at(file.fileno(), path):
           path.unlink(missing_ok=True)
       return
+
+
+def is_locked(path: Path) -> bool:
+  """Return whether a process holds a lock; changes nothing on the disk."""
+  try:
+    with open(path, 'rb') as file:
+      fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+      return False
+  except BlockingIOError:
+    return True
+  except FileNotFoundError:
+    return False
 
 
 def _is_at(descriptor: int, path: pathlib.Path) -> bool:

@@ -40,6 +40,7 @@ def _group(item) -> str:
 # third shorter without.
 _OPTIMISED = {
   'study',
+  'sweeps',
   'tuning',
   'test_api.py',
   'test_docs.py',

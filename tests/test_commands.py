@@ -257,6 +257,9 @@ def test_bad_input_of_every_command_is_one_line(folder, capsys, monkeypatch):
     ('unlearn', [*request, '--data=none'], "unknown data set 'none'"),
     ('unlearn', [*request, '--data=cifar10', '--data_dir=.'], 'cifar10'),
     ('run', [], 'no configuration'),
+    ('sweep', [], 'no configuration'),
+    ('sweep', ['deep_unlearn', '--onlyy=x'], "did you mean '--only'"),
+    ('sweep', ['deep_unlearn', '--only=x'], "no unit 'x'"),
     (
       'run',
       ['--config=ft_resnet:cifar10', '--config.data.folder=.'],

@@ -180,6 +180,15 @@ def test_a_lock_that_is_held_raises_where_one_does_not_wait(tmp_path):
     pass
 
 
+def test_whether_a_lock_is_held_is_seen_without_a_change(tmp_path):
+  path = tmp_path / 'lock'
+  assert not files.is_locked(path) and not path.exists()
+  with files.lock(path):
+    assert files.is_locked(path)
+  path.write_text('')  # of a killed holder
+  assert not files.is_locked(path) and path.exists()
+
+
 def test_file_of_a_killed_holder_does_not_matter(tmp_path):
   (tmp_path / 'lock').write_text('')
   with files.lock(tmp_path / 'lock'):

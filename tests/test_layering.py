@@ -55,11 +55,13 @@ MAY_IMPORT = {
   },
   'study': None,  # everything but the commands
   'tuning': None,
+  'sweeps': None,
   'api': None,
   '__main__': {'cli'},
   'cli': {'cli', 'study', 'methods', *_BASE},
   'main': {'cli', 'study', 'files'},
   'search': {'main', 'cli', 'study', 'tuning', 'api'},
+  'sweep': {'main', 'cli', 'study', 'sweeps', 'terms', 'files'},
   'unlearn': {'cli', 'api', 'files'},
   'attack': {'cli', 'api', 'report', *_BASE},
   'prepare': {'cli', 'data', *_BASE},
@@ -67,16 +69,20 @@ MAY_IMPORT = {
 }
 COMMANDS = (
   *('__main__', 'cli', 'main', 'search', 'attack', 'prepare', 'rank'),
-  'unlearn',
+  *('unlearn', 'sweep'),
 )
 # What `jaxmu/__init__.py` names for type checkers.
 FRONT_DOOR = {'api', 'methods', 'models', 'attacks', 'metrics', 'data'}
 # The front door, which the rooms below it do not use.
-ABOVE = {'study': ('api', 'tuning'), 'tuning': ('api',)}
+ABOVE = {
+  'study': ('api', 'tuning', 'sweeps'),
+  'tuning': ('api', 'sweeps'),
+  'sweeps': ('api',),
+}
 
 # Outside packages and where alone they may be imported.
 OWNED = {
-  'absl': ('main.py',),
+  'absl': ('main.py', 'sweep.py'),
   'flax.linen': ('models/',),
   'hashlib': ('files.py',),
   'matplotlib': ('report/',),

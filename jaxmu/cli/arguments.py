@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from jaxmu import files, plugins, terms
 from jaxmu.study import recipes
 
+_SWITCHES = ('plan', 'status')  # never take the next word as a value
 FLAGS = ('config', 'workdir', 'compare', 'plan')
 _NAMES = (('data', 'name'), ('model', 'name'), ('unlearn', 'method'))
 _METHOD, _MODEL = 'config.unlearn.method', 'config.model.name'
@@ -39,7 +40,7 @@ class Request(NamedTuple):
   notes: list[str]
 
 
-class _Given(NamedTuple):
+class Given(NamedTuple):
   """One argument, --name=text; text is None where no value was given."""
 
   name: str
@@ -49,9 +50,22 @@ class _Given(NamedTuple):
     return f'--{self.name}' + ('' if self.text is None else f'={self.text}')
 
   def value(self) -> str:
+    """Return the text.
+
+    Raises:
+      ValueError: there is none.
+    """
     if not self.text:
       raise ValueError(f'--{self.name} needs a value, as --{self.name}=VALUE')
     return self.text
+
+  def switch(self) -> bool:
+    """Return whether a flag is on.
+
+    Raises:
+      ValueError: its value is neither true nor false.
+    """
+    return _boolean(self)
 
 
 def read(argv: Sequence[str]) -> Request:
@@ -64,7 +78,7 @@ def read(argv: Sequence[str]) -> Request:
     ValueError: a flag, configuration or field is unknown, or a value has the
       wrong type; the message names the argument and the remedy.
   """
-  given = list(_split(argv))
+  given = list(split(argv))
   spec = ''
   for one in given:
     if one.name == 'config':
@@ -94,7 +108,7 @@ def read(argv: Sequence[str]) -> Request:
     elif one.name.startswith('config.') and one.name not in (_METHOD, _MODEL):
       set_field(config, one.name, one.text)
   plan = [one for one in given if one.name == 'plan']
-  return Request(config, bool(plan) and _boolean(plan[-1]), notes)
+  return Request(config, bool(plan) and plan[-1].switch(), notes)
 
 
 def load(spec: str) -> dict[str, Any]:
@@ -113,7 +127,8 @@ def load(spec: str) -> dict[str, Any]:
     # configs/NAME.py also works where the file does not exist.
     known = path.parent.name == 'configs' and recipes.named(path.stem)
     if path.is_file() or not known:
-      return _from_file(place, (argument,) if colon else ())
+      given = (argument,) if colon else ()
+      return _complete(from_file(place, given), place)
     return known(argument)
   function = recipes.named(place)
   if function is None:
@@ -136,7 +151,7 @@ def set_field(config: dict[str, Any], flag: str, text: str | None) -> None:
   Raises:
     ValueError: there is no such field, or the text has another type.
   """
-  given = _Given(flag, text)
+  given = Given(flag, text)
   section, key = recipes.locate(config, flag, str(given))
   searched = ('config.search.space.', 'config.search.grid.')
   if key in section and not flag.startswith(searched):
@@ -145,23 +160,23 @@ def set_field(config: dict[str, Any], flag: str, text: str | None) -> None:
     section[key] = _literal(given.value())
 
 
-def _split(argv: Sequence[str]) -> Iterator[_Given]:
+def split(argv: Sequence[str]) -> Iterator[Given]:
   """Divide arguments into names and values, separated by '=' or a blank."""
   rest = list(argv)
   while rest:
     one = rest.pop(0)
     if not one.startswith('-'):
-      yield _Given('config', one)
+      yield Given('config', one)
       continue
     name, equals, text = one.lstrip('-').partition('=')
     if name.startswith(('noconfig.', 'noplan')) and not equals:
-      yield _Given(name.removeprefix('no'), 'false')
+      yield Given(name.removeprefix('no'), 'false')
     elif equals:
-      yield _Given(name, text)
-    elif rest and not rest[0].startswith('--') and name != 'plan':
-      yield _Given(name, rest.pop(0))
+      yield Given(name, text)
+    elif rest and not rest[0].startswith('--') and name not in _SWITCHES:
+      yield Given(name, rest.pop(0))
     else:
-      yield _Given(name, None)
+      yield Given(name, None)
 
 
 def _nearest_flag(name: str) -> str:
@@ -172,7 +187,7 @@ def _nearest_flag(name: str) -> str:
 
 
 def _replace(
-  config: dict[str, Any], given: Sequence[_Given], fidelity: str
+  config: dict[str, Any], given: Sequence[Given], fidelity: str
 ) -> list[str]:
   """Change the method and the model and add methods; return notes."""
   notes = []
@@ -196,7 +211,16 @@ def _replace(
   return notes
 
 
-def _from_file(place: str, arguments: tuple[str, ...]) -> dict[str, Any]:
+def from_file(place: str, arguments: tuple[str, ...]) -> dict[str, Any]:
+  """Return what the function `get_config` of a file returns, as plain values.
+
+  Args:
+    place: the file.
+    arguments: of the function.
+
+  Raises:
+    ValueError: there is no such file or function, or it fails.
+  """
   path = files.path(place)
   if not path.is_file():
     there = [str(other) for other in path.parent.glob('*.py')]
@@ -236,7 +260,7 @@ def _from_file(place: str, arguments: tuple[str, ...]) -> dict[str, Any]:
       f'{place}: get_config returns a {type(config).__name__}; return what '
       'jaxmu.study.recipes.job_config returns'
     )
-  return _complete(_plain(config), place)
+  return _plain(config)
 
 
 def _complete(config: dict[str, Any], place: str) -> dict[str, Any]:
@@ -267,7 +291,7 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
   }
 
 
-def _convert(old: Any, given: _Given) -> Any:
+def _convert(old: Any, given: Given) -> Any:
   """Return a value in the type of the field."""
   if isinstance(old, bool):
     return _boolean(given)
@@ -301,14 +325,14 @@ def _convert(old: Any, given: _Given) -> Any:
   return value
 
 
-def _takes_settings(given: _Given) -> bool:
+def _takes_settings(given: Given) -> bool:
   """Return whether a field takes 'tuned' or a settings file too."""
   return given.name in ('config.unlearn.hparams', 'config.train') or (
     given.name.startswith('config.compare.')
   )
 
 
-def _boolean(given: _Given) -> bool:
+def _boolean(given: Given) -> bool:
   text = 'true' if given.text is None else given.text.lower()
   if text not in (*_TRUE, *_FALSE):
     raise ValueError(f'{given}: give true or false')

@@ -1,7 +1,8 @@
 """The files of a report, including a self-contained HTML page.
 
-The page contains its style and pictures, has no scripts and fetches nothing,
-which a content security policy enforces. All text from outside is escaped.
+The page contains its style and pictures and fetches nothing, and the report of
+a job has no scripts. A content security policy enforces this. All text from
+outside is escaped.
 """
 
 import base64
@@ -160,7 +161,10 @@ def render(report: Report) -> str:
 
 
 def page(
-  title: str, lead: Sequence[str], sections: Sequence[tuple[str, str, str]]
+  title: str,
+  lead: Sequence[str],
+  sections: Sequence[tuple[str, str, str]],
+  script: str = '',
 ) -> str:
   """Return a self-contained HTML document.
 
@@ -168,7 +172,13 @@ def page(
     title: headline.
     lead: introductory paragraphs.
     sections: (identifier, headline, HTML) of each; empty ones are left out.
+    script: JavaScript of the page; the only one that its policy allows.
   """
+  policy, code = _POLICY, ''
+  if script:
+    allowed = base64.b64encode(bytes.fromhex(files.sha256_of(script.encode())))
+    policy += f"; script-src 'sha256-{allowed.decode()}'"
+    code = f'<script>{script}</script>\n'
   escape = html_tables.escape
   sections = [section for section in sections if section[2]]
   links = ''.join(f'<a href="#{key}">{name}</a>' for key, name, _ in sections)
@@ -181,7 +191,7 @@ def page(
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{escape(_POLICY)}">
+<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(title)}</title>
 <style>{CSS}</style>
@@ -194,7 +204,7 @@ def page(
 </header>
 {body}
 </main>
-</body>
+{code}</body>
 </html>
 """
 

@@ -233,7 +233,8 @@ def _load_probe(job: job_lib.Job, trainer: Trainer) -> tuple[Loaded, int]:
   return loaded, size * count
 
 
-_SCORE_BYTES = 6  # log-odds in float32, two flags
+SCORE_BYTES = 6  # of a prediction: log-odds in float32, two flags
+FORWARDS = 3  # forward passes of one image that a training step takes
 
 
 class Step(NamedTuple):
@@ -261,7 +262,7 @@ def plan_steps(job: job_lib.Job) -> list[Step]:
   steps = training_steps(job)
   for name, population in job.populations.items():
     left = population.count(population.scores.missing(verify=verify))
-    work, disk = left * examples, left * examples * _SCORE_BYTES
+    work, disk = left * examples, left * examples * SCORE_BYTES
     steps.append(
       Step(f'predict {name}', population.members.size, left, work, disk)
     )
@@ -377,7 +378,7 @@ def _step_lines(
   job: job_lib.Job, best: execution.Measured, budget: execution.Budget
 ) -> list[str]:
   """Describe the stages, one per line, and the totals."""
-  forwards = 3 * best.images
+  forwards = FORWARDS * best.images
   lines = [
     f'{"stage":<24}{"models":>8}{"cached":>8}{"to do":>8}{"time":>12}'
     f'{"disk":>12}'

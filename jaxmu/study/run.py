@@ -68,13 +68,8 @@ def train_and_predict(job: job_lib.Job, bars: progress.Progress) -> None:
     job: opened and checked; its work directory must be held.
     bars: where to show progress.
   """
-  for name, population in job.populations.items():
-    # Programs are compiled when needed, so existing models cost nothing here.
-    layout = stages.stage_layout(job, f'train {name}')
-    trainer = population_lib.Trainer(population.method, job.task, layout)
-    stages.train(job, name, trainer, bars)
-    curves.write(job)  # readable while the remaining stages run
-    stages.measure_time(job, name, trainer, bars)
+  for name in job.populations:
+    train(job, name, bars)
   for warning in curves.warnings(job):
     bars.line(warning)
   predictors: dict[population_lib.Layout, population_lib.Predictor] = {}
@@ -84,6 +79,23 @@ def train_and_predict(job: job_lib.Job, bars: progress.Progress) -> None:
     bars.line(stages.checkpoints_line(job))
 
 
+def train(job: job_lib.Job, name: str, bars: progress.Progress) -> None:
+  """Train and time one population; those it starts from are in the store.
+
+  Args:
+    job: opened and checked; its work directory must be held.
+    name: which of its populations.
+    bars: where to show progress.
+  """
+  # Programs are compiled when needed, so existing models cost nothing here.
+  layout = stages.stage_layout(job, f'train {name}')
+  method = job.populations[name].method
+  trainer = population_lib.Trainer(method, job.task, layout)
+  stages.train(job, name, trainer, bars)
+  curves.write(job)  # readable while the remaining stages run
+  stages.measure_time(job, name, trainer, bars)
+
+
 def check_job(job: job_lib.Job, steps: list[planner.Step]) -> None:
   """Check that a job can be completed.
 
@@ -91,12 +103,22 @@ def check_job(job: job_lib.Job, steps: list[planner.Step]) -> None:
     ValueError: a model does not fit a method, a checkpoint does not fit the
       model, or the disk is too small.
   """
-  for population in job.populations.values():
-    if population.checkpoints:
-      _read_first(job, population)
-    else:
-      _trace(job, population)
+  for name in job.populations:
+    check_population(job, name)
   store.check_space(job.folder, planner.bytes_to_write(steps))
+
+
+def check_population(job: job_lib.Job, name: str) -> None:
+  """Check that the models of a population can be trained or read.
+
+  Raises:
+    ValueError: a model does not fit the method, or a checkpoint the model.
+  """
+  population = job.populations[name]
+  if population.checkpoints:
+    _read_first(job, population)
+  else:
+    _trace(job, population)
 
 
 def _read_first(job: job_lib.Job, population: job_lib.Population) -> None:

@@ -8,7 +8,7 @@ smaller chunks, which are stored for later jobs on this machine.
 import dataclasses
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -29,7 +29,8 @@ from jaxmu.population import (
 from jaxmu.report import progress
 from jaxmu.study import curves, execution, originals, store
 from jaxmu.study import job as job_lib
-from jaxmu.types import Variables
+from jaxmu.study.settings import Settings
+from jaxmu.types import Transform, Variables
 
 
 def train(
@@ -460,29 +461,46 @@ def measurement_cache(job: job_lib.Job) -> execution.MeasurementCache:
 
   They are in the cache folder of data sets and shared by work directories.
   """
-  return execution.MeasurementCache(
-    datasets.default_cache_dir(), measurement_facts(job)
+  return open_measurements(
+    job.settings,
+    classes=job.source.num_classes,
+    image=job.task.dataset.image.shape[1:],
+    transform=job.task.transform,
   )
 
 
-def measurement_facts(job: job_lib.Job) -> dict[str, Any]:
-  """Return everything a measurement depends on."""
+def open_measurements(
+  settings: Settings,
+  *,
+  classes: int,
+  image: Sequence[int],
+  transform: Transform,
+) -> execution.MeasurementCache:
+  """Open the measurements of a model on this machine, without its data.
+
+  Args:
+    settings: of the job.
+    classes: of the data set.
+    image: height, width and channels.
+    transform: of the data set.
+  """
   machine = job_lib.hardware_facts()
   versions = job_lib.versions()
-  return {
-    'model': job.settings.model,
-    'model_code': models.fingerprint(job.settings.model),
-    'options': job.settings.all_model_options,
-    'precision': job.settings.precision,
-    'classes': job.source.num_classes,
-    'image': list(job.task.dataset.image.shape[1:]),
-    'transform': dataclasses.asdict(job.task.transform),
-    'batch_size': job.settings.train['batch_size'],
+  facts = {
+    'model': settings.model,
+    'model_code': models.fingerprint(settings.model),
+    'options': settings.all_model_options,
+    'precision': settings.precision,
+    'classes': classes,
+    'image': list(image),
+    'transform': dataclasses.asdict(transform),
+    'batch_size': settings.train['batch_size'],
     'hardware': {k: machine[k] for k in ('backend', 'device', 'processor')},
     'cores': execution.cores(),
     'jax': [versions['jax'], versions['jaxlib']],
     'jaxmu': __version__,
   }
+  return execution.MeasurementCache(datasets.default_cache_dir(), facts)
 
 
 def stage_layout(job: job_lib.Job, stage: str) -> Layout:

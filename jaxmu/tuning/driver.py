@@ -12,7 +12,7 @@ the outcomes in the store.
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -118,36 +118,74 @@ def run(settings: Settings) -> list[Searched]:
     progress.Progress(interval=pace_lib.INTERVAL) as bars,
   ):
     opened = opening.open_search(settings, bars.line)
-    job = opened.job
     records.recover_journal(folder / 'search' / records.JOURNAL)
-    for name, population in job.populations.items() if opened.steps else ():
-      layout = stages.stage_layout(job, f'train {name}')
-      trainer = population_lib.Trainer(population.method, job.task, layout)
-      stages.train(job, name, trainer, bars)
-    named = {
-      methods.get(one.method).name: (one, space)
-      for one, space in zip(
-        opening.targets(settings), opened.spaces, strict=True
-      )
-    }
-    sizes = {
-      name: opening.budget(settings, space).models
-      for name, (_, space) in named.items()
-    }
-    what = objectives.title(1 if settings.search.training else 4)
-    pace = pace_lib.Pace(bars, sizes, what)
-    found: list[Searched] = []
-    without: list[str] = []
-    for name, (one, space) in named.items():
-      try:
-        with pace.method(name):
-          found.append(_search_method(job, settings, one, space, bars, pace))
-        bars.line(found[-1].sentence())
-      except spaces.NoSetting as error:
-        without.append(f'search of {name}: {error}')
-    if without:  # after all other methods
-      raise ValueError('; '.join(without))
-    return found
+    for name in opened.job.populations if opened.steps else ():
+      train_baseline(opened.job, name, bars)
+    return search_methods(settings, opened, bars)
+
+
+def train_baseline(
+  job: job_lib.Job, name: str, bars: progress.Progress
+) -> None:
+  """Train the original or the retrained models of a search.
+
+  Args:
+    job: of the search; its work directory must be held.
+    name: 'original' or 'retrain'.
+    bars: where to show progress.
+  """
+  layout = stages.stage_layout(job, f'train {name}')
+  method = job.populations[name].method
+  trainer = population_lib.Trainer(method, job.task, layout)
+  stages.train(job, name, trainer, bars)
+
+
+def search_methods(
+  settings: Settings,
+  opened: opening.Opened,
+  bars: progress.Progress,
+  chosen: Collection[str] | None = None,
+) -> list[Searched]:
+  """Search the hyper-parameters of methods with trained originals.
+
+  Args:
+    settings: checked settings of the job, with those of the search.
+    opened: the search; its work directory must be held.
+    bars: where to show progress.
+    chosen: names of the methods; None for all.
+
+  Returns:
+    One result per method.
+
+  Raises:
+    ValueError: a method has no setting to choose; raised after all others are
+      searched.
+  """
+  named = {
+    methods.get(one.method).name: (one, space)
+    for one, space in zip(opening.targets(settings), opened.spaces, strict=True)
+    if chosen is None or methods.get(one.method).name in chosen
+  }
+  sizes = {
+    name: opening.budget(settings, space).models
+    for name, (_, space) in named.items()
+  }
+  what = objectives.title(1 if settings.search.training else 4)
+  pace = pace_lib.Pace(bars, sizes, what)
+  found: list[Searched] = []
+  without: list[str] = []
+  for name, (one, space) in named.items():
+    try:
+      with pace.method(name):
+        found.append(
+          _search_method(opened.job, settings, one, space, bars, pace)
+        )
+      bars.line(found[-1].sentence())
+    except spaces.NoSetting as error:
+      without.append(f'search of {name}: {error}')
+  if without:  # after all other methods
+    raise ValueError('; '.join(without))
+  return found
 
 
 def _search_method(

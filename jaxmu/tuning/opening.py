@@ -15,6 +15,7 @@ from jaxmu import files, methods
 from jaxmu import hparams as hp
 from jaxmu.attacks import single_model
 from jaxmu.data import datasets, splits
+from jaxmu.method import Method, Sizes
 from jaxmu.study import job as job_lib
 from jaxmu.study import planner
 from jaxmu.study.settings import MOST_MEMBERS, Settings, Unlearner
@@ -90,7 +91,7 @@ def open_search(settings: Settings, tell: Tell) -> Opened:
     )
   steps = [] if recipe else planner.training_steps(job)
   work = planner.training_work(steps) + sum(
-    planned_work(job, settings, one, space)
+    planned_work(job.sizes, settings, one, space)
     for one, space in zip(wanted, found, strict=True)
   )
   return Opened(planner.choose_plan(job, work, tell), found, steps, work)
@@ -266,9 +267,9 @@ def budget(settings: Settings, space: spaces.Space) -> Budget:
 
 
 def planned_work(
-  job: job_lib.Job, settings: Settings, one: Unlearner, space: spaces.Space
+  sizes: Sizes, settings: Settings, one: Unlearner, space: spaces.Space
 ) -> float:
-  """Return the work of the search of one method.
+  """Return the work of the search of one method on sets of these sizes.
 
   Returns:
     Forward passes of one example: training, and the measurement of each model.
@@ -276,30 +277,39 @@ def planned_work(
     as what they are. Stored trials are counted too.
   """
   method, planned = methods.get(one.method), budget(settings, space)
-  middle = {**one.hparams, **space.fixed, **_middle_epochs(method, space)}
-  typical = job_lib.counted_cost(method, middle, job.sizes)
+  middle = typical(method, one.hparams, space)
+  usual = job_lib.counted_cost(method, middle, sizes)
   if space.is_grid:
     each = [
-      job_lib.counted_cost(method, setting, job.sizes)
+      job_lib.counted_cost(method, setting, sizes)
       for setting in space.combinations()
     ]
     trained = sum(each) * settings.search.initialisations
   else:
-    trained = typical * planned.trials
-  measured = job.sizes.retain + job.sizes.forget + job.sizes.val
-  return trained + typical * planned.judged + measured * planned.models
+    trained = usual * planned.trials
+  measured = sizes.retain + sizes.forget + sizes.val
+  return trained + usual * planned.judged + measured * planned.models
 
 
-def _middle_epochs(method: Any, space: spaces.Space) -> Mapping[str, float]:
-  """Return the means of all searched numbers of epochs."""
+def typical(
+  method: Method, usual: Mapping[str, Any], space: spaces.Space
+) -> dict[str, Any]:
+  """Return a setting of a space that costs as much as settings do on average.
+
+  Args:
+    method: the method.
+    usual: values of what is not searched.
+    space: its space.
+  """
   epochs = {
     field.name
     for field in hp.declared(method.Hparams)
     if isinstance(hp.meta(field)['search'], hp.EpochBudget)
     or field.name == 'num_epochs'
   }
-  return {
+  middle = {
     name: spaces.mean(kind)
     for name, kind in space.searched.items()
     if name in epochs
   }
+  return {**usual, **space.fixed, **middle}

@@ -1,0 +1,358 @@
+"""The configuration of a sweep, its cells, and one job per cell and study.
+
+A cell is a data set and a model. Each cell has up to four studies, with a job
+in WORKDIR/CELL/STUDY each:
+
+  search         the search of hyper-parameters for `main`
+  main           the benchmark's main table
+  ulira_search   the search for `ulira`
+  ulira          the study of U-LiRA
+
+`deep_unlearn` returns the configuration of the benchmark (arXiv 2410.01276). A
+configuration is a dictionary:
+
+  workdir        the folder of the sweep
+  data, models   names; all combinations are cells
+  methods        names or plug-ins
+  studies        of 'search', 'main' and 'ulira'
+  ulira_data, ulira_models, ulira_methods
+                 those of the above that the study of U-LiRA has
+  all, search, main, ulira, ulira_search
+                 fields of jobs by dotted name: for all jobs, or for those of a
+                 study. A search has also the fields of the study it is for.
+"""
+
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from jaxmu import files, methods, terms
+from jaxmu.study import recipes, tuned
+from jaxmu.study import settings as settings_lib
+from jaxmu.study.settings import Settings
+
+STUDIES = ('search', 'main', 'ulira')
+SCALES = ('digits', 'paper', 'reference')
+
+# The study that a search is for.
+BASE = {'search': 'main', 'ulira_search': 'ulira'}
+SECTIONS = ('all', *BASE, 'main', 'ulira')
+_LISTS = (
+  *('data', 'models', 'methods', 'studies'),
+  *('ulira_data', 'ulira_models', 'ulira_methods'),
+)
+FIELDS = ('workdir', *_LISTS, *SECTIONS)
+
+_MODELS = ('resnet18', 'vit11m')
+_ULIRA_METHODS = ('msg', 'cfw', 'prmq', 'ct', 'kde', 'ft')
+
+# A single table takes five initialisations to be ranked.
+_DIGITS_MAIN = {
+  'splits.design': 'main',
+  'splits.seeds': 5,
+  'splits.num_splits': 1,
+  'splits.forget_sets': 1,
+  'run.shard': 5,
+}
+_DIGITS_SEARCH = {
+  'search.trials': 20,
+  'search.initialisations': 2,
+  'search.finalists': 5,
+  'search.judges': 2,
+}
+_ULIRA_SEARCH = {'search.initialisations': 32, 'search.trials': 200}
+_REFERENCE = {
+  'seed_mode': 'reference',
+  'search.sampler': 'reference',
+  'search.judges': 0,
+}
+
+
+def deep_unlearn(scale: str = '') -> dict[str, Any]:
+  """Return the configuration of the benchmark as a sweep.
+
+  Args:
+    scale: 'digits' (the default) is small and needs no download. 'paper' has
+      the benchmark's cells and budgets. 'reference' has its rules too: its
+      sampler, no second judgement, its splits and its seeds.
+
+  Raises:
+    ValueError: the scale is unknown.
+
+  Example:
+    >>> config = deep_unlearn('paper')
+    >>> len(config['data']), len(config['models']), len(config['methods'])
+    (5, 2, 18)
+  """
+  scale = scale or 'digits'
+  if scale not in SCALES:
+    raise ValueError(
+      f'unknown scale {scale!r} of deep_unlearn; '
+      f'{terms.nearest(scale, SCALES)}choose one of {", ".join(SCALES)}'
+    )
+  small, reference = scale == 'digits', scale == 'reference'
+  data = tuple(n for n in recipes.DATA if (n == 'digits') == small)
+  return {
+    'workdir': f'workdir/deep_unlearn_{scale}',
+    'data': data,
+    'models': _MODELS,
+    'methods': _ULIRA_METHODS if small else recipes.PAPER_METHODS,
+    'studies': STUDIES,
+    'ulira_data': data if small else ('cifar10',),
+    'ulira_models': ('resnet18',),
+    'ulira_methods': _ULIRA_METHODS,
+    'all': dict(_REFERENCE) if reference else {},
+    'search': dict(_DIGITS_SEARCH) if small else {},
+    'main': dict(_DIGITS_MAIN) if small else {},
+    'ulira_search': dict(_DIGITS_SEARCH if small else _ULIRA_SEARCH),
+    'ulira': {'splits.design': 'reference'} if reference else {},
+  }
+
+
+class Cell(NamedTuple):
+  """A data set and a model."""
+
+  data: str
+  model: str
+
+  @property
+  def name(self) -> str:
+    """The name of the cell's folder."""
+    return f'{self.data}_{re.sub(r"[^0-9A-Za-z_-]+", "_", self.model)}'
+
+
+class Study(NamedTuple):
+  """One study of a cell.
+
+  Attributes:
+    cell: the cell.
+    kind: 'search', 'main', 'ulira_search' or 'ulira'.
+    config: fields of its job, with default hyper-parameters.
+    settings: the same, checked.
+    search: folder of the job that searches its hyper-parameters; None for
+      default ones.
+  """
+
+  cell: Cell
+  kind: str
+  config: dict[str, Any]
+  settings: Settings
+  search: pathlib.Path | None
+
+  @property
+  def name(self) -> str:
+    """CELL/STUDY."""
+    return f'{self.cell.name}/{self.kind}'
+
+  @property
+  def searches(self) -> bool:
+    """Whether its job is a search."""
+    return self.kind in BASE
+
+  @property
+  def methods(self) -> tuple[str, ...]:
+    """The names of its methods."""
+    return tuple(methods.get(u.method).name for u in self.settings.unlearners)
+
+  def settings_file(self, method: str) -> pathlib.Path | None:
+    """Return the file with a method's searched setting; None without search."""
+    if self.search is None:
+      return None
+    return tuned.folder(self.search, method) / tuned.NAME
+
+  def ready(self, chosen: Sequence[str]) -> Settings:
+    """Return the settings of some methods, with the setting of the search.
+
+    Args:
+      chosen: names of methods, at least one; of each, the search is finished.
+
+    Raises:
+      ValueError: the setting of a method cannot be read.
+    """
+    given = []
+    for one in self.settings.unlearners:
+      name = methods.get(one.method).name
+      path = self.settings_file(name)
+      if name in chosen:
+        given.append((one.method, str(path) if path else dict(one.hparams)))
+    (method, hparams), *others = given
+    return settings_lib.from_config(
+      {
+        **self.config,
+        'unlearn': {'method': method, 'hparams': hparams},
+        'compare': dict(others),
+      }
+    )
+
+
+class Sweep(NamedTuple):
+  """A checked sweep: its folder and its studies, a cell at a time."""
+
+  workdir: pathlib.Path
+  studies: tuple[Study, ...]
+
+  @property
+  def cells(self) -> list[Cell]:
+    """The cells, in order."""
+    return list(dict.fromkeys(study.cell for study in self.studies))
+
+
+def from_config(config: Mapping[str, Any]) -> Sweep:
+  """Check a configuration and return the sweep; opens no data set.
+
+  Args:
+    config: as `deep_unlearn` returns it; fields may be missing.
+
+  Raises:
+    ValueError: a name is unknown, a field of a job is wrong, or nothing is
+      left to do; the message names the value and the remedy.
+  """
+  config = complete(config)
+  workdir = files.path(str(config['workdir']))
+  tables = [kind for kind in ('main', 'ulira') if kind in config['studies']]
+  searched = 'search' in config['studies']
+  kinds = [
+    kind
+    for own, base in BASE.items()
+    for kind in (own, base)
+    if (base in tables if kind == base else searched)
+    and base in (tables or ['main'])
+  ]
+  studies = [
+    _study(config, workdir, Cell(data, model), kind)
+    for data in config['data']
+    for model in config['models']
+    for kind in kinds
+    if _included(config, data, model, kind)
+  ]
+  if not studies:
+    raise ValueError(
+      f'the sweep has no study: the study of U-LiRA has the data '
+      f'{", ".join(config["ulira_data"])}, the models '
+      f'{", ".join(config["ulira_models"])} and the methods '
+      f'{", ".join(config["ulira_methods"])}; choose some of these, or '
+      '--config.studies=search,main'
+    )
+  return Sweep(workdir, tuple(studies))
+
+
+def complete(config: Mapping[str, Any]) -> dict[str, Any]:
+  """Return a configuration with all fields, its lists as tuples.
+
+  Raises:
+    ValueError: a field, a study, a data set, a method or a model is unknown.
+  """
+  if not isinstance(config, Mapping):
+    raise ValueError(
+      f'a sweep is a {type(config).__name__}; return a dictionary as '
+      'jaxmu.sweeps.design.deep_unlearn does'
+    )
+  for name in config:
+    if name not in FIELDS:
+      raise ValueError(
+        f'config.{name} is no field of a sweep; {terms.choices(name, FIELDS)}'
+      )
+  full = {**deep_unlearn(), **dict.fromkeys(SECTIONS, {}), **config}
+  for name in _LISTS:
+    full[name] = _names(name, full[name])
+  for name in SECTIONS:
+    if not isinstance(full[name], Mapping):
+      raise ValueError(
+        f'config.{name} = {full[name]!r}; give fields of jobs by name, as '
+        f'--config.{name}.splits.seeds=5'
+      )
+    full[name] = dict(full[name])
+  _check(full, 'studies', STUDIES)
+  _check(full, 'data', recipes.DATA)
+  _check(full, 'ulira_data', recipes.DATA)
+  if not full['workdir']:
+    raise ValueError('config.workdir is empty; name a folder to write to')
+  return full
+
+
+def _names(field: str, value: Any) -> tuple[str, ...]:
+  if isinstance(value, str):
+    value = [part.strip() for part in value.split(',') if part.strip()]
+  if not isinstance(value, list | tuple) or not all(
+    isinstance(one, str) for one in value
+  ):
+    raise ValueError(
+      f'config.{field} = {value!r}; give names, separated by commas'
+    )
+  if not value:
+    raise ValueError(f'config.{field} is empty; give at least one name')
+  twice = [one for one in value if list(value).count(one) > 1]
+  if twice:
+    raise ValueError(f'config.{field} has {twice[0]!r} twice; give it once')
+  return tuple(value)
+
+
+def _check(config: Mapping[str, Any], field: str, known: Sequence[str]) -> None:
+  for name in config[field]:
+    if name not in known:
+      raise ValueError(
+        f'config.{field}: unknown {name!r}; {terms.nearest(name, known)}'
+        f'choose from {", ".join(known)}'
+      )
+
+
+def _included(
+  config: Mapping[str, Any], data: str, model: str, kind: str
+) -> bool:
+  """Return whether a cell has a study; only some cells have U-LiRA's."""
+  if BASE.get(kind, kind) != 'ulira':
+    return True
+  return (
+    data in config['ulira_data']
+    and model in config['ulira_models']
+    and bool(_study_methods(config, kind))
+  )
+
+
+def _study_methods(config: Mapping[str, Any], kind: str) -> list[str]:
+  if BASE.get(kind, kind) != 'ulira':
+    return list(config['methods'])
+  return [n for n in config['methods'] if n in config['ulira_methods']]
+
+
+def job_config(config: Mapping[str, Any], cell: Cell, kind: str) -> dict:
+  """Return the fields of the job of a cell and study.
+
+  Args:
+    config: as `complete` returns it.
+    cell: the cell.
+    kind: of the study.
+
+  Raises:
+    ValueError: a name, or a field of the section of the study, is unknown.
+  """
+  base = BASE.get(kind, kind)
+  first, *others = _study_methods(config, kind)
+  job = recipes.job_config(
+    first,
+    model=cell.model,
+    scale=cell.data + ('-ulira' if base == 'ulira' else ''),
+    compare=others,
+  )
+  job['workdir'] = str(files.path(config['workdir']) / cell.name / kind)
+  for section in dict.fromkeys(('all', base, kind)):
+    for name, value in config[section].items():
+      place, key = recipes.locate(job, name, f'config.{section}.{name}')
+      place[key] = value
+  return job
+
+
+def _study(
+  config: Mapping[str, Any], workdir: pathlib.Path, cell: Cell, kind: str
+) -> Study:
+  job = job_config(config, cell, kind)
+  try:
+    settings = settings_lib.from_config(job)
+  except ValueError as error:
+    raise ValueError(f'{cell.name}/{kind}: {error}') from None
+  search = None
+  if kind not in BASE and 'search' in config['studies']:
+    (own,) = [name for name, base in BASE.items() if base == kind]
+    search = workdir / cell.name / own
+  return Study(cell, kind, job, settings, search)

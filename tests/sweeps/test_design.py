@@ -1,0 +1,122 @@
+"""The configuration of a sweep: cells, one job per study, mistakes."""
+
+import importlib
+
+import pytest
+
+from jaxmu import sweep as command
+from jaxmu.sweeps import design
+from tests.sweeps import small_sweep
+
+
+def test_the_file_gives_what_its_name_gives():
+  file = importlib.import_module('configs.deep_unlearn')
+  for scale in ('', *design.SCALES):
+    expected = design.complete(design.deep_unlearn(scale))
+    assert design.complete(file.get_config(scale)) == expected
+    for spec in ('deep_unlearn', 'configs/deep_unlearn.py'):
+      argv = [f'--config={spec}:{scale}' if scale else f'--config={spec}']
+      assert command.read(argv).config == expected
+
+
+def test_each_cell_and_study_has_a_job_in_a_folder_of_its_own(tmp_path):
+  config = small_sweep.config(tmp_path, models=('tiny', 'resnet18'))
+  sweep = design.from_config(config)
+  assert [study.name for study in sweep.studies] == [
+    'digits_tiny/search',
+    'digits_tiny/main',
+    'digits_tiny/ulira_search',
+    'digits_tiny/ulira',
+    'digits_resnet18/search',
+    'digits_resnet18/main',
+  ]
+  for study in sweep.studies:
+    assert study.settings.workdir == str(tmp_path / study.name)
+    assert study.settings.train['num_epochs'] == 2
+  search, main, ulira_search, ulira = sweep.studies[:4]
+  assert search.settings.splits == main.settings.splits
+  assert ulira_search.settings.splits == ulira.settings.splits
+  assert main.settings.splits.seeds == 5
+  assert ulira.settings.splits.num_splits == 8
+  assert main.methods == ('ft', 'ga') and ulira.methods == ('ft',)
+  assert main.settings_file('ga') == (
+    tmp_path / 'digits_tiny/search/search/ga/settings.json'
+  )
+
+
+@pytest.mark.parametrize(
+  'studies, kinds',
+  [
+    (('search',), ['search']),
+    (('main',), ['main']),
+    (('search', 'ulira'), ['ulira_search', 'ulira']),
+    (('ulira', 'main'), ['main', 'ulira']),
+  ],
+)
+def test_a_search_is_for_the_studies_that_are_chosen(tmp_path, studies, kinds):
+  config = small_sweep.config(tmp_path, studies=studies)
+  found = design.from_config(config).studies
+  assert [study.kind for study in found] == kinds
+  searched = {s.kind: s.search is not None for s in found if not s.searches}
+  assert all(has == ('search' in studies) for has in searched.values())
+
+
+def test_arguments_have_the_types_of_the_fields(tmp_path):
+  config = command.read(
+    [
+      *('--config=deep_unlearn', f'--workdir={tmp_path}'),
+      *('--config.methods=ft,ga', '--config.all.run.memory=2'),
+      *('--config.main.splits.seeds=7', '--config.search.search.trials=3'),
+      '--config.all.search.space.learning_rate=log(1e-4, 1e-1)',
+    ]
+  ).config
+  search, main = design.from_config(config).studies[:2]
+  assert main.settings.splits.seeds == 7 and main.settings.run.memory == 2.0
+  assert search.settings.search.trials == 3
+  assert main.settings.search.trials == 100
+  assert 'learning_rate' in search.settings.search_space
+
+
+MISTAKES = [
+  ([], ['no configuration', '--config=deep_unlearn']),
+  (['deep_unlearn', 'x.py'], ["two configurations, 'deep_unlearn' and 'x.py'"]),
+  (['--config=deep_unlern'], ["'deep_unlern'", "did you mean 'deep_unlearn'"]),
+  (['--config=none.py'], ["'none.py'", 'looked in']),
+  (['deep_unlearn:papr'], ["'papr'", "did you mean 'paper'"]),
+  (['deep_unlearn', '--config.data=cifar11'], ["'cifar11'", "'cifar10'"]),
+  (['deep_unlearn', '--config.models=resnet19'], ["'resnet19'", "'resnet18'"]),
+  (['deep_unlearn', '--config.methods=mgs'], ["'mgs'", "'msg'"]),
+  (['deep_unlearn', '--config.methods=ft,ft'], ["'ft' twice"]),
+  (['deep_unlearn', '--config.studies=serach'], ["'serach'", "'search'"]),
+  (['deep_unlearn', '--config.methods='], ['--config.methods', 'value']),
+  (
+    ['deep_unlearn', '--config.metods=ft'],
+    ['--config.metods=ft', "did you mean 'methods'"],
+  ),
+  (['deep_unlearn', '--config.seed=3'], ['--config.all.seed=VALUE']),
+  (['deep_unlearn', '--config.data.folder=x'], ['--config.all.folder']),
+  (
+    ['deep_unlearn', '--config.main.splits.seds=3'],
+    ['splits.seds', "did you mean 'seeds'"],
+  ),
+  (['deep_unlearn', '--config.main.splits.seeds=x'], ['whole number']),
+  (['deep_unlearn', '--config.main.splits.seeds=0'], ['digits', '= 0']),
+  (
+    ['deep_unlearn', '--config.studies=ulira', '--config.ulira_methods=ga'],
+    ['the sweep has no study', 'ga'],
+  ),
+  (['deep_unlearn', '--workdri=x'], ["did you mean '--workdir'"]),
+]
+
+
+def test_a_plan_of_a_part_is_refused():
+  with pytest.raises(SystemExit, match='drop --only'):
+    command.main(['deep_unlearn', '--plan', '--only=digits_resnet18'])
+
+
+@pytest.mark.parametrize('argv, words', MISTAKES)
+def test_a_mistake_names_the_value_and_the_remedy(argv, words):
+  with pytest.raises(ValueError) as error:
+    design.from_config(command.read(argv).config)
+  for word in words:
+    assert word in str(error.value)

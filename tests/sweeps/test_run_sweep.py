@@ -1,0 +1,170 @@
+"""A small sweep from search to leaderboard, again, and with failures."""
+
+import json
+
+import pytest
+
+from jaxmu import files, main
+from jaxmu import sweep as command
+from jaxmu.report import results
+from jaxmu.sweeps import design, graph, status, work
+from tests.sweeps import small_sweep
+
+pytestmark = pytest.mark.xdist_group('sweep')
+
+FILE = """
+from tests.sweeps import small_sweep
+
+def get_config(folder):
+  return small_sweep.config(folder{changes})
+"""
+
+BROKEN = """
+from jaxmu.methods import ft
+
+def init(hparams, draws, problem):
+  raise RuntimeError('out of luck')
+
+METHOD = ft.METHOD._replace(name='broken', init=init)
+"""
+
+
+@pytest.fixture(scope='module')
+def home(tmp_path_factory):
+  """A folder with a file of sweeps, for a process where JAX has started."""
+  folder = tmp_path_factory.mktemp('sweep')
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(main, 'set_up_jax', lambda config: None)
+    patch.setenv('JAXMU_CACHE_DIR', str(folder / 'cache'))
+    patch.setenv('JAXMU_DATA_DIR', str(folder / 'data'))
+    yield folder
+
+
+def _arguments(home, name, changes=''):
+  path = home / f'{name}.py'
+  path.write_text(FILE.format(changes=changes))
+  return [f'--config={path}:{home / name}']
+
+
+@pytest.fixture(scope='module')
+def swept(home):
+  argv = _arguments(home, 'whole')
+  command.main(argv)
+  return home / 'whole', argv
+
+
+def _sweep(argv):
+  sweep = design.from_config(command.read(argv).config)
+  return sweep, graph.build(sweep)
+
+
+def test_methods_have_the_settings_of_the_search_of_their_cell(swept):
+  folder, _ = swept
+  for search, study in (('search', 'main'), ('ulira_search', 'ulira')):
+    facts = json.loads(
+      (folder / f'digits_tiny/{study}/results.json').read_text()
+    )
+    for one in facts['provenance']['configuration']['unlearners']:
+      path = folder / f'digits_tiny/{search}/search/{one["method"]}'
+      chosen = json.loads((path / 'settings.json').read_text())['hparams']
+      assert {n: one['hparams'][n] for n in chosen} == chosen
+
+
+def test_a_sweep_that_is_started_again_trains_nothing(swept, capsys):
+  folder, argv = swept
+
+  def stored():
+    shards = (folder / 'digits_tiny').glob('*/store/*/*/shard_*/record.json')
+    return {path: path.stat().st_mtime_ns for path in shards}
+
+  before = stored()
+  assert before
+  command.main(argv)
+  assert stored() == before
+  out = capsys.readouterr().out
+  assert 'report: up to date' in out and 'setting in' in out
+  assert '24 of 24 units done' in out
+
+
+def test_the_state_of_a_finished_sweep(swept, capsys):
+  folder, argv = swept
+  before = {p: p.stat().st_mtime_ns for p in folder.rglob('*')}
+  command.main([*argv, '--status'])
+  out = capsys.readouterr().out
+  assert '24 of 24 units done; no sweep is running' in out
+  assert {p: p.stat().st_mtime_ns for p in folder.rglob('*')} == before
+  changed = _sweep([*argv, '--config.main.train.num_epochs=3'])
+  states = {n: r.state for n, r in status.states(*changed).items()}
+  assert states['digits_tiny/main/originals'] == 'missing'
+  assert states['digits_tiny/ulira/originals'] == 'done'
+  changed = _sweep([*argv, '--config.all.search.trials=3'])
+  states = {n: r.state for n, r in status.states(*changed).items()}
+  assert states['digits_tiny/main/originals'] == 'done'
+  assert states['digits_tiny/search/search/ft'] == 'missing'
+  assert states['digits_tiny/main/unlearned/ft'] == 'missing'
+
+
+def test_the_state_of_a_running_and_of_a_killed_sweep(tmp_path):
+  sweep = design.from_config(small_sweep.config(tmp_path))
+  units = graph.build(sweep)
+  unit = units.units['digits_tiny/main/originals']
+  studies = {study.name: study for study in sweep.studies}
+  record = status.Record('running', status.key(studies, unit))
+  status.write(tmp_path, unit, record)
+  assert status.states(sweep, units)[unit.name].state == 'missing'
+  with files.lock(tmp_path / status.LOCK):
+    assert status.states(sweep, units)[unit.name].state == 'running'
+    text = status.text(sweep, units)
+    assert 'a sweep is running' in text and f'running  {unit.name}' in text
+    with pytest.raises(ValueError, match='in use by another sweep'):
+      work.perform_all(sweep, units, '')
+  status.forget_running(tmp_path)
+  assert status.read(tmp_path, unit).state == 'missing'
+
+
+@pytest.fixture(scope='module')
+def failed(home):
+  """A sweep of which a data set is missing and a method cannot be traced."""
+  (home / 'broken.py').write_text(BROKEN)
+  methods = f"('ft', {str(home / 'broken.py')!r})"
+  changes = f", data=('mnist', 'digits'), methods={methods}, studies=('main',)"
+  argv = _arguments(home, 'failed', changes)
+  with pytest.raises(SystemExit) as end:
+    command.main(argv)
+  return home / 'failed', argv, end.value.code
+
+
+def test_a_failed_unit_does_not_stop_the_others(failed):
+  folder, argv, code = failed
+  assert code == 1
+  rows = results.read_csv(folder / 'digits_tiny/main/results.csv')
+  assert {row.method for row in rows} == {'original', 'retrain', 'ft'}
+  states = {n: r.state for n, r in status.states(*_sweep(argv)).items()}
+  assert [name for name, state in states.items() if state == 'failed'] == [
+    'mnist_tiny/main/originals',
+    'mnist_tiny/main/retrained',
+    'digits_tiny/main/unlearned/broken',
+  ]
+  assert states['digits_tiny/main/predictions/broken'] == 'missing'
+  assert states['leaderboard'] == 'done'
+  text = (folder / 'leaderboard.md').read_text()
+  assert 'Left out: mnist_tiny/main has no report' in text
+
+
+def test_failures_are_listed_with_the_command_that_repeats_them(failed, capsys):
+  folder, argv, _ = failed
+  command.main([*argv, '--status'])
+  listed = capsys.readouterr().out.splitlines()
+  at = [i for i, line in enumerate(listed) if line.startswith('failed ')]
+  assert len(at) == 2  # both units of MNIST have one reason
+  first, second = (listed[i : i + 3] for i in at)
+  assert 'mnist' in first[1] and first[2].endswith('--only=mnist_tiny/main')
+  assert 'out of luck' in second[1]
+  words = second[2].split()
+  assert words[:3] == ['python', '-m', 'jaxmu.sweep']
+  before = (folder / 'digits_tiny/main/results.csv').stat().st_mtime_ns
+  with pytest.raises(SystemExit):
+    command.main(words[3:])
+  out = capsys.readouterr().out
+  assert '1 of 2 units done' in out and 'out of luck' in out
+  assert (folder / 'digits_tiny/main/results.csv').stat().st_mtime_ns == before
