@@ -20,7 +20,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jaxmu import cli, files
+from jaxmu import cli
 
 
 def main(argv: Sequence[str]) -> None:
@@ -107,6 +107,7 @@ def set_up_jax(config: dict[str, Any]) -> None:
   """Choose the number of CPU devices and keep compiled programs."""
   import jax
 
+  from jaxmu import files
   from jaxmu.study import execution
 
   # Wrong values are reported later, with those of all other settings.

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jaxmu import cli, files
+from jaxmu import cli
 
 
 def _function() -> Callable[..., Any]:
@@ -86,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   """Run the command; see the module's docstring."""
   chosen, hparams = parse(sys.argv[1:] if argv is None else argv)
   with cli.one_line_errors():
+    from jaxmu import files
     from jaxmu.api import inputs, request
 
     # A folder that cannot be written must not cost the unlearned model.
