@@ -178,7 +178,7 @@ def search_table(rows: Sequence[Mapping[str, Any]]) -> str:
   labels = [results.label(row['method']) for row in rows]
   cells = [
     [
-      f'{value / 1e6:.2f} M' if name == 'forward_equivalents' else value
+      f'{float(value) / 1e6:.2f} M' if name == 'forward_equivalents' else value
       for name, value in ((name, row[name]) for name in SEARCH)
     ]
     for row in rows

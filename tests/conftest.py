@@ -39,6 +39,9 @@ def _group(item) -> str:
 # without any optimisation. In all others compilation takes longer, which is a
 # third shorter without.
 _OPTIMISED = {
+  'attacks',
+  'benchmarks',
+  'metrics',
   'study',
   'sweeps',
   'tuning',

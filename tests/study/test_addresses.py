@@ -69,7 +69,7 @@ CANNOT_MATTER = {
   'run__verify': 'says how well to look, not what to do',
   **{
     f'search__{name}': 'a job does not search; trials have other addresses'
-    for name in settings_lib.Search.__dataclass_fields__
+    for name in (*settings_lib.Search.__dataclass_fields__, 'space', 'grid')
   },
 }
 
@@ -101,6 +101,7 @@ def _names(config, prefix=''):
   for name, value in config.items():
     inner = isinstance(value, dict) and prefix + name not in (
       *('compare', 'model__options', 'unlearn__hparams'),
+      *('search__space', 'search__grid'),
     )
     if inner:
       yield from _names(value, f'{prefix}{name}__')
@@ -148,6 +149,8 @@ def test_what_cannot_matter_changes_nothing(tmp_path, monkeypatch):
     'search__judges': 1,
     'search__seed': 3,
     'search__training': True,
+    'search__space': {'learning_rate': 0.1},
+    'search__grid': {'learning_rate': (0.1, 0.2)},
   }
   assert set(values) == set(CANNOT_MATTER)
   for name, value in values.items():
