@@ -89,7 +89,7 @@ def smaller(block: str) -> str:
   return block
 
 
-SLOW = ('docs/python.md',)
+SLOW = ('docs/python.md', 'docs/search.md')
 
 
 def _marked(page: str):

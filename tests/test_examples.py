@@ -135,6 +135,7 @@ def test_an_installed_package_is_known_by_its_names(tmp_path, job_environment):
   _assert_one_table(folder)
 
 
+@pytest.mark.slow
 def test_files_work_without_an_installation(tmp_path):
   jaxmu.run(
     FILES['method'],

@@ -21,13 +21,13 @@ from jaxmu.methods import METHODS
 from jaxmu.methods.parts import training, weights
 from jaxmu.types import Array
 
-# 10 to 20 s each; the others cover the same parts.
-SLOW = {'bt', 'cfw', 'fcs', 'kde', 'prmq', 'rni', 'srl'}
+# The others, which cover the same parts, take 5 to 20 s each with `-m slow`.
+QUICK = {'ff', 'ft', 'msg', 'original', 'salun'}
 
 
 def _marks(name: str) -> list:
   group = pytest.mark.xdist_group(name)
-  return [group, pytest.mark.slow] if name in SLOW else [group]
+  return [group] if name in QUICK else [group, pytest.mark.slow]
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,7 @@ def test_only_streams_of_a_device_count(load):
   assert load('kernels').times(data) == {'gemm': 0.5}
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group('gpu')
 def test_side_of_jaxmu_takes_every_step(load, tmp_path):
   gpu, gpu_jax = load('gpu'), load('gpu_jax')

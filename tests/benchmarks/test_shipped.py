@@ -50,6 +50,7 @@ def sizes(searched):
   return job.sizes
 
 
+@pytest.mark.slow
 def test_finalists_are_judged_as_in_a_search_and_from_the_store(load, searched):
   compare = load('search_samplers')
   folder, settings, found = searched
@@ -65,6 +66,7 @@ def test_finalists_are_judged_as_in_a_search_and_from_the_store(load, searched):
   assert row['norm'] == means[:-1].min()
 
 
+@pytest.mark.slow
 def test_shipped_settings_are_found_by_jobs(
   load, searched, sizes, tmp_path, monkeypatch
 ):
@@ -80,6 +82,7 @@ def test_shipped_settings_are_found_by_jobs(
   assert setting == found.choice.setting
 
 
+@pytest.mark.slow
 def test_the_log_has_every_trial_and_the_same_bytes_each_time(
   load, searched, sizes, tmp_path
 ):
@@ -105,6 +108,7 @@ def test_the_log_has_every_trial_and_the_same_bytes_each_time(
   assert summary['epochs'] == str(epochs)
 
 
+@pytest.mark.slow
 def test_unfinished_and_unequal_searches_are_not_shipped(
   load, searched, tmp_path
 ):

@@ -44,6 +44,7 @@ def test_intervals_of_shares_stay_within_0_and_1():
       assert (low if share == 0 else high) == share and 0 <= low < high <= 1
 
 
+@pytest.mark.slow
 def test_forgetting_a_class_with_one_seed_gives_a_report(tmp_path, capsys):
   job = run.run(
     small_job.make(

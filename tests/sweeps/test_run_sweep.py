@@ -58,6 +58,7 @@ def _sweep(argv):
   return sweep, graph.build(sweep)
 
 
+@pytest.mark.slow
 def test_methods_have_the_settings_of_the_search_of_their_cell(swept):
   folder, _ = swept
   for search, study in (('search', 'main'), ('ulira_search', 'ulira')):
@@ -70,6 +71,7 @@ def test_methods_have_the_settings_of_the_search_of_their_cell(swept):
       assert {n: one['hparams'][n] for n in chosen} == chosen
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_started_again_trains_nothing(swept, capsys):
   folder, argv = swept
 
@@ -86,6 +88,7 @@ def test_a_sweep_that_is_started_again_trains_nothing(swept, capsys):
   assert '24 of 24 units done' in out
 
 
+@pytest.mark.slow
 def test_the_state_of_a_finished_sweep(swept, capsys):
   folder, argv = swept
   before = {p: p.stat().st_mtime_ns for p in folder.rglob('*')}

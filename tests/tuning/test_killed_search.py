@@ -163,6 +163,7 @@ def started(whole, tmp_path) -> pathlib.Path:
   return folder
 
 
+@pytest.mark.slow
 def test_a_search_killed_in_a_generation_ends_the_same(
   whole, started, job_environment
 ):
