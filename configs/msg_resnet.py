@@ -3,9 +3,9 @@
   python -m jaxmu.main --config=configs/msg_resnet.py
 
 On digits (16 original, 32 retrained and 32 unlearned networks of width 8; 75 to
-95 s on two CPU cores, compilation included) the AUC of U-LiRA is .581
+115 s on two CPU cores, compilation included) the AUC of U-LiRA is .581
 [.537, .626] for the originals, .493 [.456, .531] for the retrained models and
-.522 [.501, .542] for MSG, with RetDev .045. These numbers are for one machine
+.517 [.500, .534] for MSG, with RetDev .071. These numbers are for one machine
 and version: rounding alone has moved that of the originals from .568
 [.547, .590]. Without a leak, an interval contains chance in at most 19 of 20
 seeds.
