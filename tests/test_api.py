@@ -95,6 +95,7 @@ def test_import_is_light_and_names_are_known():
   assert found == ['[] set()', "module 'jaxmu' has no attribute 'trian'"]
 
 
+@pytest.mark.slow
 def test_unlearn_is_a_function_and_a_command_in_either_order():
   check = "assert callable(jaxmu.unlearn), 'not callable'\n"
   refused = (
@@ -296,6 +297,7 @@ def test_a_sweep_trains_every_model_with_every_value_in_one_program():
   assert table['learning_rate'].tolist() == np.repeat(values, 6).tolist()
 
 
+@pytest.mark.slow
 def test_a_value_per_model_and_groups_of_statics():
   original = _original()
   rates = np.array([1e-3, 1e-2, 1e-1, 0.5, 0.2, 0.3])

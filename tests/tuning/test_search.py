@@ -236,6 +236,7 @@ def test_an_interrupted_search_continues_with_the_same_trials(folder):
   assert without_seconds(table.read_text()) == without_seconds(whole)
 
 
+@pytest.mark.slow
 def test_more_trials_keep_those_that_are_there(folder):
   before = {p.name for p in (folder / 'store' / 'search').iterdir()}
   (found,) = driver.run(small_search.settings(folder, trials=29))
@@ -413,6 +414,7 @@ def no_oracle(tmp_path_factory):
   return results
 
 
+@pytest.mark.slow
 def test_without_retrained_models(no_oracle):
   _, found = no_oracle
   store_folder = found.folder.parents[1] / 'store'
