@@ -22,6 +22,9 @@ from typing import Any
 
 from jaxmu import cli
 
+# What SIGINT prints where finished work is kept.
+INTERRUPTED = 'interrupted; the same command continues and keeps finished work'
+
 
 def main(argv: Sequence[str]) -> None:
   """Run the job that the arguments describe.
@@ -67,15 +70,8 @@ def command(
   if {'-h', '--help', '--helpfull'} & set(argv):
     print(_help(description))
     return
-  try:
-    with cli.one_line_errors():
-      run(*start(argv))
-  except KeyboardInterrupt:
-    print(
-      'interrupted; the same command continues and keeps finished work',
-      file=sys.stderr,
-    )
-    sys.exit(130)  # as a shell reports SIGINT
+  with cli.one_line_errors(INTERRUPTED):
+    run(*start(argv))
 
 
 def start(argv: Sequence[str]) -> tuple[Any, bool]:

@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> None:
   if {'-h', '--help', '--helpfull'} & set(argv):
     print(__doc__)
     return
-  with cli.one_line_errors():
+  with cli.one_line_errors(job_command.INTERRUPTED):
     _run(argv)
 
 
@@ -154,7 +154,7 @@ def _typed(config: dict[str, Any], section: str, field: str, one: Any) -> Any:
   job = design.job_config(
     {**full, **dict.fromkeys(design.SECTIONS, {})}, cell, kind
   )
-  arguments.set_field(job, f'config.{field}', one.text)
+  arguments.set_field(job, f'config.{field}', one.text, shown=one.name)
   place, key = recipes.locate(job, field)
   return place[key]
 

@@ -13,7 +13,7 @@ import warnings
 import pytest
 
 import jaxmu
-from jaxmu import cli, main
+from jaxmu import cli, main, rank, sweep
 from jaxmu.cli import arguments
 from jaxmu.study import recipes, run
 
@@ -288,6 +288,23 @@ def test_an_interrupted_job_or_search_ends_with_one_line(monkeypatch, capsys):
   assert end.value.code == 130
   (line,) = capsys.readouterr().err.splitlines()
   assert line.startswith('interrupted; the same command continues')
+
+
+def test_every_other_command_ends_with_one_line_too(monkeypatch, capsys):
+  def interrupted(*args, **options):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(sweep, '_run', interrupted)
+  monkeypatch.setattr(rank, 'rank', interrupted)
+  for entry, argv, text in (
+    (sweep.main, ['--config=deep_unlearn'], 'interrupted; the same command'),
+    (rank.main, ['--jobs=a,b', '--out=c'], 'interrupted'),
+  ):
+    with pytest.raises(SystemExit) as end:
+      entry(argv)
+    assert end.value.code == 130
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(text)
 
 
 def test_warnings_of_commands_are_plain_lines(capsys):

@@ -166,11 +166,15 @@ def make_callable(
 
 
 @contextlib.contextmanager
-def one_line_errors() -> Iterator[None]:
+def one_line_errors(interrupted: str = 'interrupted') -> Iterator[None]:
   """End bad input with one line, and print each warning as one.
 
+  Args:
+    interrupted: what SIGINT prints.
+
   Raises:
-    SystemExit: with the message of a ValueError, OSError or ImportError.
+    SystemExit: with the message of a ValueError, OSError or ImportError; or
+      with 130, as a shell reports SIGINT.
   """
   with warnings.catch_warnings():
     warnings.showwarning = lambda message, *_: warn(str(message))
@@ -178,6 +182,9 @@ def one_line_errors() -> Iterator[None]:
       yield
     except (ValueError, OSError, ImportError) as error:
       sys.exit(f'error: {_line(error)}')
+    except KeyboardInterrupt:
+      print(interrupted, file=sys.stderr)
+      sys.exit(130)
 
 
 def warn(text: str) -> None:

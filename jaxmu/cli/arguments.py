@@ -140,22 +140,25 @@ def load(spec: str) -> dict[str, Any]:
   return function(argument)
 
 
-def set_field(config: dict[str, Any], flag: str, text: str | None) -> None:
+def set_field(
+  config: dict[str, Any], flag: str, text: str | None, *, shown: str = ''
+) -> None:
   """Set a field of a configuration from text, in the type of the field.
 
   Args:
     config: fields of a job; changed in place.
     flag: dotted name, 'config.train.num_epochs'.
     text: the value; None for a flag without one, which is true.
+    shown: what an error calls the flag; its name if empty.
 
   Raises:
     ValueError: there is no such field, or the text has another type.
   """
-  given = Given(flag, text)
+  given = Given(shown or flag, text)
   section, key = recipes.locate(config, flag, str(given))
   searched = ('config.search.space.', 'config.search.grid.')
   if key in section and not flag.startswith(searched):
-    section[key] = _convert(section[key], given)
+    section[key] = _convert(section[key], given, flag)
   else:  # an option of the model, or what to search
     section[key] = _literal(given.value())
 
@@ -291,7 +294,7 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
   }
 
 
-def _convert(old: Any, given: Given) -> Any:
+def _convert(old: Any, given: Given, field: str) -> Any:
   """Return a value in the type of the field."""
   if isinstance(old, bool):
     return _boolean(given)
@@ -309,7 +312,7 @@ def _convert(old: Any, given: Given) -> Any:
       raise ValueError(f'{given}: give a {wanted}') from None
   value = _literal(text)
   if isinstance(old, dict):
-    if isinstance(value, str) and _takes_settings(given):
+    if isinstance(value, str) and _takes_settings(field):
       return value
     if not isinstance(value, dict):
       fields = [f'--{given.name}.{key}=...' for key in old]
@@ -325,10 +328,10 @@ def _convert(old: Any, given: Given) -> Any:
   return value
 
 
-def _takes_settings(given: Given) -> bool:
+def _takes_settings(field: str) -> bool:
   """Return whether a field takes 'tuned' or a settings file too."""
-  return given.name in ('config.unlearn.hparams', 'config.train') or (
-    given.name.startswith('config.compare.')
+  return field in ('config.unlearn.hparams', 'config.train') or (
+    field.startswith('config.compare.')
   )
 
 

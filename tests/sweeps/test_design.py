@@ -99,7 +99,10 @@ MISTAKES = [
     ['deep_unlearn', '--config.main.splits.seds=3'],
     ['splits.seds', "did you mean 'seeds'"],
   ),
-  (['deep_unlearn', '--config.main.splits.seeds=x'], ['whole number']),
+  (
+    ['deep_unlearn', '--config.main.splits.seeds=x'],
+    ['--config.main.splits.seeds=x', 'whole number'],
+  ),
   (['deep_unlearn', '--config.main.splits.seeds=0'], ['digits', '= 0']),
   (
     ['deep_unlearn', '--config.studies=ulira', '--config.ulira_methods=ga'],
