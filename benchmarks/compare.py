@@ -178,8 +178,6 @@ def rows(
   ours, found = seconds.pop('jaxmu'), []
   for name, spent in {'jaxmu': ours, **seconds}.items():
     alone = name == 'jaxmu'
-    speed = take_turns.spread([images / s for s in spent])
-    times = take_turns.ratios(spent, ours)
     found.append(
       {
         'method': workload.method,
@@ -188,12 +186,7 @@ def rows(
         'population': workload.members,
         'batch': workload.batch,
         'backend': name + (' (counted)' if name == best else ''),
-        'images_per_s': f'{speed.median:.0f}',
-        'low': f'{speed.low:.0f}',
-        'high': f'{speed.high:.0f}',
-        'speed_up': '' if alone else f'{times.median:.2f}',
-        'ratio_low': '' if alone else f'{times.low:.2f}',
-        'ratio_high': '' if alone else f'{times.high:.2f}',
+        **take_turns.columns('images_per_s', images, spent, ours),
         'rounds': len(spent),
         'compile_s': f'{facts["compile_seconds"]:.1f}' if alone else '',
         'losses_apart': '' if alone else f'{apart:.0e}',

@@ -183,27 +183,14 @@ def search_table(rows: Sequence[Mapping[str, Any]]) -> str:
     ]
     for row in rows
   ]
-  return markdown(['Method', *SEARCH.values()], labels, cells)
+  body = [[name, *line] for name, line in zip(labels, cells, strict=True)]
+  return tables.markdown(['Method', *SEARCH.values()], body)
 
 
 def agreement_table(rows: Sequence[Mapping[str, Any]]) -> str:
   """Return the agreement of rankings in Markdown."""
-  cells = [[row[name] for name in AGREEMENT] for row in rows]
-  return markdown(
-    ['Ranking', *AGREEMENT.values()], [row['ranking'] for row in rows], cells
-  )
-
-
-def markdown(
-  titles: Sequence[str], labels: Sequence[str], cells: Sequence[Sequence[Any]]
-) -> str:
-  """Return a table whose first column is text and whose others are numbers."""
-  lines = [
-    titles,
-    ['---', *['---:'] * (len(titles) - 1)],
-    *([name, *line] for name, line in zip(labels, cells, strict=True)),
-  ]
-  return '\n'.join(f'| {" | ".join(map(str, line))} |' for line in lines)
+  body = [[row['ranking'], *(row[name] for name in AGREEMENT)] for row in rows]
+  return tables.markdown(['Ranking', *AGREEMENT.values()], body)
 
 
 def fill(page: str, content: str) -> str:

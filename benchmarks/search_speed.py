@@ -222,18 +222,13 @@ def _rows(
   found = []
   for name, spent in seconds.items():
     first = name == 'jaxmu'
-    speed = take_turns.spread([size / s for s in spent])
-    times = take_turns.ratios(spent, seconds['jaxmu'])
     found.append(
       {
         'method': method,
         'backend': name,
-        'trials_per_s': f'{speed.median:.2f}',
-        'low': f'{speed.low:.2f}',
-        'high': f'{speed.high:.2f}',
-        'speed_up': '' if first else f'{times.median:.2f}',
-        'ratio_low': '' if first else f'{times.low:.2f}',
-        'ratio_high': '' if first else f'{times.high:.2f}',
+        **take_turns.columns(
+          *('trials_per_s', size, spent, seconds['jaxmu']), decimals=2
+        ),
         'turns': len(spent),
         'trials_per_turn': size,
         'compile_s': f'{compiled[name]:.1f}' if name in compiled else '',

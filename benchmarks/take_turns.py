@@ -18,6 +18,38 @@ from typing import Any, NamedTuple
 PAUSE = 0.2  # seconds between turns, for threads that spin before they sleep
 
 
+def columns(
+  speed: str,
+  amount: float,
+  spent: Sequence[float],
+  ours: Sequence[float],
+  *,
+  decimals: int = 0,
+) -> dict[str, str]:
+  """Return the columns of a backend's speed, and of its ratio to ours.
+
+  Args:
+    speed: name of the column of the speed.
+    amount: what is done in a turn.
+    spent: seconds of the turns of the backend.
+    ours: seconds of the turns of jaxmu; the ratios are empty for these.
+    decimals: digits after the point of the speed.
+  """
+  found = spread([amount / s for s in spent])
+  times = ratios(spent, ours)
+  parts = {
+    'speed_up': times.median,
+    'ratio_low': times.low,
+    'ratio_high': times.high,
+  }
+  return {
+    speed: f'{found.median:.{decimals}f}',
+    'low': f'{found.low:.{decimals}f}',
+    'high': f'{found.high:.{decimals}f}',
+    **{n: '' if spent is ours else f'{x:.2f}' for n, x in parts.items()},
+  }
+
+
 class Backend:
   """One backend: a few processes, each with an object that `make` built there.
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from jaxmu import cli, files, terms
 from jaxmu.data import custom, datasets, formats, pictures
-from jaxmu.data.catalog import CATALOG
+from jaxmu.data.catalog import CATALOG, scale_of
 
 _OFFICIAL = tuple(sorted(set(CATALOG) - {'digits'}))
 _CUSTOM = {'image_size', 'test_fraction', 'flip', 'crop_padding', 'overwrite'}
@@ -66,13 +66,9 @@ def next_command(
     folder: the folder of data sets, if it is not the default one.
   """
   name = source.name
-  if name in CATALOG:
-    words = [f'--config=msg_resnet:{name}']
-  else:
-    # As in Python: sets of at most 10,000 images take the digits' settings.
-    small = source.num_dev <= 10_000
-    words = [
-      f'--config=msg_resnet:{"digits" if small else "cifar10"}',
+  words = [f'--config=msg_resnet:{scale_of(name, source.num_dev)}']
+  if name not in CATALOG:
+    words += [
       f'--config.data.name={name}',
       '--config.splits.pool=0',
       f'--workdir=workdir/{name}',

@@ -15,7 +15,6 @@ import shlex
 from collections.abc import Sequence
 
 from jaxmu import cli, files, terms
-from jaxmu.metrics import ranking
 from jaxmu.report import html, ranks, tables
 
 MIN_JOBS = 2
@@ -53,12 +52,7 @@ def rank(folders: Sequence[str], out: str = '') -> html.Report:
     number = f'{cells[0].seeds} initialisations (or pairs of splits)'
   elif len(jobs) < len(paths):
     number = f'{len(cells)} groups of jobs with the same retrained models'
-  shown = {
-    metric: (one.mean_rank, one.critical_difference, number)
-    for metric, one in overall.items()
-  }
-  titles = {**ranking.TITLES, 'rte': 'run time'}
-  drawn = html.draw_ranks(titles, methods, shown, problems)
+  drawn = ranks.pictures(methods, overall, number, problems)
   return html.Report(
     title=f'{terms.count(len(methods), "unlearning method")} over {number}',
     lead=[f'Ranked jobs: {", ".join(cell.name for cell in cells)}.'],

@@ -35,7 +35,7 @@ def _group(item) -> str:
   return str(mark.args[0]) if mark else ''
 
 
-# Tests that run jobs and searches, where training takes three times as long
+# Tests that run jobs, searches and attacks, which take three times as long
 # without any optimisation. In all others compilation takes longer, which is a
 # third shorter without.
 _OPTIMISED = {

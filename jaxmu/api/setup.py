@@ -16,6 +16,7 @@ from jaxmu import hparams as hp
 from jaxmu import models, population
 from jaxmu import precision as precision_lib
 from jaxmu.api import inputs
+from jaxmu.data import catalog
 from jaxmu.method import Method
 from jaxmu.study import execution, recipes, tuned
 from jaxmu.types import Dataset, Key, Task
@@ -196,21 +197,17 @@ def check_seed(name: str, value: Any, least: int = 0) -> int:
   return value
 
 
-# Up to this many training examples, the settings of the digits are used.
-SMALL = 10_000
 _NETWORKS = ('resnet18', 'vit11m')
 
 
 def is_small(data: inputs.Data) -> bool:
   """Return whether a data set takes the settings of the digits."""
-  return data.num_dev <= SMALL
+  return data.num_dev <= catalog.SMALL
 
 
 def scale_of(data: inputs.Data) -> str:
   """Return the name of the scale whose settings a data set takes."""
-  if data.name in recipes.DATA:
-    return data.name
-  return 'digits' if is_small(data) else 'cifar10'
+  return catalog.scale_of(data.name, data.num_dev)
 
 
 def training_defaults(

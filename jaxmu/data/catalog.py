@@ -226,3 +226,23 @@ def channel_moments(
       )
   mean, std = zip(*moments, strict=True)
   return mean, std
+
+
+# Up to this many training examples, the settings of the digits are used.
+SMALL = 10_000
+
+
+def scale_of(data: str, num_dev: int) -> str:
+  """Return the name of the scale whose settings a data set takes.
+
+  Args:
+    data: name of the data set.
+    num_dev: number of its training examples.
+
+  Example:
+    >>> scale_of('mnist', 60_000), scale_of('leaves', 320)
+    ('mnist', 'digits')
+  """
+  if data in CATALOG:
+    return data
+  return 'digits' if num_dev <= SMALL else 'cifar10'

@@ -61,7 +61,8 @@ class Evaluated:
     cluster: i64[P], the independent units; averages are over clusters.
     split: i64[P], the training set of each model.
     classes: number of classes.
-    failed: bool[P], models whose loss or weights are not finite.
+    failed: bool[P], models that are not finite in a loss, a weight or all
+      outputs.
     retrained: the retrained population, row by row for the same forget sets;
       itself for the retrained population; None where there is none.
   """

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats
 
 from jaxmu.metrics import ranking
-from jaxmu.report import results
+from jaxmu.report import html, results
 
 _PLACES = ('first', 'second', 'third')
 
@@ -151,6 +151,28 @@ def over_cells(cells: Sequence[Cell]) -> dict[str, ranking.OverallRanking]:
     unknown = np.full(len(ranks), np.nan)
     overall[metric] = ranking.OverallRanking(ranks, unknown, unknown, critical)
   return overall
+
+
+def pictures(
+  methods: Sequence[str],
+  overall: Mapping[str, ranking.OverallRanking],
+  number: str,
+  problems: list[str],
+) -> list[html.Picture]:
+  """Draw the mean ranks by each metric.
+
+  Args:
+    methods: the ranked methods.
+    overall: as `over_cells` returns it.
+    number: what was averaged over, such as '3 jobs'.
+    problems: gets a sentence for each picture that cannot be drawn.
+  """
+  shown = {
+    metric: (one.mean_rank, one.critical_difference, number)
+    for metric, one in overall.items()
+  }
+  titles = {**ranking.TITLES, 'rte': 'run time'}
+  return html.draw_ranks(titles, methods, shown, problems)
 
 
 def rows(

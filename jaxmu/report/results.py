@@ -363,6 +363,17 @@ def format_interval(
   return f'[{", ".join(ends)}]'
 
 
+def deviation(values: Sequence[float] | np.ndarray) -> float:
+  """Return the standard deviation of the finite values; NaN of fewer than two.
+
+  Example:
+    >>> deviation([1.0, 3.0, math.nan])
+    1.4142135623730951
+  """
+  finite = [value for value in values if math.isfinite(value)]
+  return float(np.std(finite, ddof=1)) if len(finite) > 1 else math.nan
+
+
 def format_spread(mean: float, deviation: float) -> str:
   """Return 'mean ± sd', without the sd where it is NaN."""
   if math.isnan(mean):

@@ -383,18 +383,27 @@ def paper_text(table: PaperTable, *, width: int = 120) -> str:
   return '\n'.join([*parts, *notes])
 
 
+def markdown(head: Sequence[str], body: Sequence[Sequence[object]]) -> str:
+  """Return a table in Markdown whose first column is text, others numbers.
+
+  Example:
+    >>> print(markdown(['Method', 'RA'], [['FT', 0.9]]), end='')
+    | Method | RA |
+    | --- | ---: |
+    | FT | 0.9 |
+  """
+  rule = ['---', *('---:' for _ in head[1:])]
+  return ''.join(
+    f'| {" | ".join(str(cell).replace("|", chr(92) + "|") for cell in row)} |\n'
+    for row in (head, rule, *body)
+  )
+
+
 def paper_markdown(table: PaperTable) -> str:
   """Return the table as Markdown."""
   methods, cells = _paper_cells(table)
-  lines = [
-    ['Method', *_paper_titles()],
-    ['---', *('---:' for _ in PAPER_COLUMNS)],
-    *(
-      [name.replace('|', r'\|'), *line]
-      for name, line in zip(methods, cells, strict=True)
-    ),
-  ]
-  rows = ''.join(f'| {" | ".join(line)} |\n' for line in lines)
+  body = [[name, *line] for name, line in zip(methods, cells, strict=True)]
+  rows = markdown(['Method', *_paper_titles()], body)
   notes = (textwrap.fill(note, 80) + '\n' for note in _paper_notes(table))
   return '\n'.join([rows, *notes])
 
@@ -412,8 +421,8 @@ def _paper_notes(table: PaperTable) -> list[str]:
     notes.append(_FLOOR_NOTE)
   if any(bad for bad, _ in table.failed.values()):
     notes.append(
-      "'failed' counts models whose loss or weights are not finite; their "
-      'predictions count as wrong.'
+      "'failed' counts models that are not finite in a loss, a weight or all "
+      'outputs; their predictions count as wrong.'
     )
   return notes
 
@@ -451,8 +460,7 @@ def _paper_cell(values: ArrayLike) -> str:
   finite = values[np.isfinite(values)]
   if not finite.size:
     return results.MISSING
-  deviation = finite.std(ddof=1) if finite.size > 1 else np.nan
-  cell = results.format_spread(finite.mean(), float(deviation))
+  cell = results.format_spread(finite.mean(), results.deviation(finite))
   if finite.size < values.size:
     cell += f' [{finite.size}/{values.size}]'
   return cell

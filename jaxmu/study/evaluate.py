@@ -140,7 +140,9 @@ def evaluate(job: job_lib.Job) -> Evaluation:
       measure(population, metric, collected)
     attacks.run(population, of)
     scores[name] = compared_log_odds(population)
-    bad = failed_models(job, name)
+    bad = failed_models(
+      job.populations[name], job.populations[name].scores.arrays('finite')
+    )
     failed[name] = (int(bad.sum()), bad.size)
   _measure_distances(job, collected)
   warnings += [*attacks.warnings, *collected.partial]
@@ -196,7 +198,7 @@ def read_population(
     position = job_lib.originals_of(everyone, population.members)
   examples = len(job.source.label)
   state = splits.membership(job.design, examples)
-  failed = failed_models(job, name)
+  failed = failed_models(population, predicted.finite)
   silent = int(np.sum(failed & ~_diverged(population)))
   if silent:
     warnings.append(
@@ -217,15 +219,19 @@ def read_population(
   )
 
 
-def failed_models(job: job_lib.Job, name: str) -> np.ndarray:
+def failed_models(
+  population: job_lib.Population, finite: np.ndarray
+) -> np.ndarray:
   """Return which models of a population failed, bool[P].
 
   Their loss or weights became non-finite in training, or none of their outputs
   is finite.
+
+  Args:
+    population: the population, P models.
+    finite: bool[P, N], which outputs are finite.
   """
-  population = job.populations[name]
-  predicted = stages.read_predictions(population)
-  return _diverged(population) | ~predicted.finite.any(axis=1)
+  return _diverged(population) | ~finite.any(axis=1)
 
 
 def _diverged(population: job_lib.Population) -> np.ndarray:

@@ -155,6 +155,10 @@ class Study(NamedTuple):
     """The names of its methods."""
     return tuple(methods.get(u.method).name for u in self.settings.unlearners)
 
+  def unlearner(self, method: str) -> settings_lib.Unlearner:
+    """Return a method with its hyper-parameters in the settings."""
+    return self.settings.unlearners[self.methods.index(method)]
+
   def settings_file(self, method: str) -> pathlib.Path | None:
     """Return the file with a method's searched setting; None without search."""
     if self.search is None:

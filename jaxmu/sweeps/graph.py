@@ -52,6 +52,11 @@ class Unit(NamedTuple):
   needs: tuple[str, ...] = ()
   uses: tuple[str, ...] = ()
 
+  @property
+  def owner(self) -> str:
+    """Name of the study it belongs to, CELL/STUDY."""
+    return f'{self.cell}/{self.study}'
+
 
 class Graph:
   """Units by name, each after those that it needs or uses."""

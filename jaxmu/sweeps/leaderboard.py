@@ -13,14 +13,13 @@ import csv
 import io
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
-
-import numpy as np
 
 from jaxmu import files, terms
 from jaxmu.metrics import ranking
 from jaxmu.report import glossary, html, html_tables, ranks, results
+from jaxmu.report import tables as tables_lib
 from jaxmu.study.publish import PER_CLUSTER_FILE
 from jaxmu.sweeps.design import Study, Sweep
 
@@ -116,15 +115,10 @@ def lines(study: Study) -> list[Line]:
       study.cell.model,
       study.kind,
       row,
-      _deviation(values.get((row.method, row.metric), [])),
+      results.deviation(values.get((row.method, row.metric), [])),
     )
     for row in rows
   ]
-
-
-def _deviation(values: Sequence[float]) -> float:
-  finite = [value for value in values if math.isfinite(value)]
-  return float(np.std(finite, ddof=1)) if len(finite) > 1 else math.nan
 
 
 def collect(sweep: Sweep) -> Board:
@@ -165,24 +159,11 @@ def collect(sweep: Sweep) -> Board:
       overall = ranks.rows(found, over, ranked)
       critical = {n: one.critical_difference for n, one in over.items()}
       cells = len(found)
-      pictures = _pictures(ranked, over, cells, warnings)
+      # Run times of a single cell have no critical difference.
+      drawn = {n: over[n] for n in over if math.isfinite(critical[n])}
+      number = terms.count(cells, 'cell')
+      pictures = ranks.pictures(ranked, drawn, number, warnings)
   return Board(every, reports, overall, critical, cells, warnings, pictures)
-
-
-def _pictures(
-  methods: Sequence[str],
-  over: Mapping[str, ranking.OverallRanking],
-  cells: int,
-  problems: list[str],
-) -> list[html.Picture]:
-  number = terms.count(cells, 'cell')
-  shown = {
-    metric: (one.mean_rank, one.critical_difference, number)
-    for metric, one in over.items()
-    if np.isfinite(one.critical_difference)
-  }
-  titles = {**ranking.TITLES, 'rte': 'run time'}
-  return html.draw_ranks(titles, methods, shown, problems)
 
 
 def write(sweep: Sweep, command: str = '') -> list[pathlib.Path]:
@@ -327,12 +308,7 @@ def _markdown(board: Board) -> str:
   parts = ['# Leaderboard\n']
   parts += [f'- {warning}\n' for warning in board.warnings]
   for table in _tables(board):
-    rule = ['---', *('---:' for _ in table.head[1:])]
-    rows = [table.head, rule, *table.body]
-    text = ''.join(
-      f'| {" | ".join(c.replace("|", chr(92) + "|") for c in row)} |\n'
-      for row in rows
-    )
+    text = tables_lib.markdown(table.head, table.body)
     parts.append(f'\n## {table.title}\n\n{text}\n{table.note}\n')
   return ''.join(parts)
 

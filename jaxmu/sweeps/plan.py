@@ -18,7 +18,7 @@ from jaxmu.data import catalog
 from jaxmu.method import Sizes
 from jaxmu.study import execution, planner, stages
 from jaxmu.study import job as job_lib
-from jaxmu.study.settings import Settings, Unlearner
+from jaxmu.study.settings import Settings
 from jaxmu.sweeps import graph as graph_lib
 from jaxmu.sweeps.design import BASE, Study, Sweep
 from jaxmu.sweeps.graph import BASELINES, Graph, Unit
@@ -191,9 +191,8 @@ def costs(sweep: Sweep, graph: Graph) -> dict[str, Cost]:
     if not unit.models:
       out[unit.name] = Cost()
       continue
-    name = f'{unit.cell}/{unit.study}'
-    scale = scales[name]
-    work, disk = _unit_cost(studies[name], unit, scale)
+    scale = scales[unit.owner]
+    work, disk = _unit_cost(studies[unit.owner], unit, scale)
     trained = 0 if unit.kind == 'predictions' else unit.models
     out[unit.name] = Cost(trained, work, disk, work * scale.hours)
   return out
@@ -206,12 +205,12 @@ def _unit_cost(study: Study, unit: Unit, scale: _Scale) -> tuple[float, float]:
     outputs = unit.models * scale.examples
     return outputs, outputs * planner.SCORE_BYTES
   if unit.kind == 'search':
-    one = _unlearner(study, unit.label)
+    one = study.unlearner(unit.label)
     space = opening.method_space(settings, one)
     work = opening.planned_work(scale.sizes, settings, one, space)
     return work, 0.0
   if unit.kind == 'unlearned':
-    one = _unlearner(study, unit.label)
+    one = study.unlearner(unit.label)
     method, hparams = methods.get(one.method), one.hparams
     if study.search is not None:
       space = opening.method_space(settings, one)
@@ -223,10 +222,6 @@ def _unit_cost(study: Study, unit: Unit, scale: _Scale) -> tuple[float, float]:
     runs += settings.timing.repeats + 1
   work = runs * job_lib.counted_cost(method, hparams, scale.sizes)
   return work, float(unit.models * scale.model)
-
-
-def _unlearner(study: Study, name: str) -> Unlearner:
-  return study.settings.unlearners[study.methods.index(name)]
 
 
 def text(sweep: Sweep, graph: Graph) -> str:
@@ -250,9 +245,7 @@ def text(sweep: Sweep, graph: Graph) -> str:
   lines += _table(
     'cell and study',
     [study.name for study in sweep.studies],
-    lambda name: [
-      every[u.name] for u in graph if f'{u.cell}/{u.study}' == name
-    ],
+    lambda name: [every[u.name] for u in graph if u.owner == name],
   )
   summed = total(every.values())
   return '\n'.join(

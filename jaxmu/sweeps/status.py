@@ -57,7 +57,7 @@ def key(studies: Mapping[str, Study], unit: Unit) -> str:
   """Return a digest of the settings that a unit depends on."""
   if unit.kind == 'table':
     return files.digest(__version__, unit.uses)
-  study = studies[f'{unit.cell}/{unit.study}']
+  study = studies[unit.owner]
   settings = dataclasses.asdict(study.settings)
   for name in ('workdir', 'run', 'search', 'search_space', 'search_grid'):
     settings.pop(name)
@@ -67,9 +67,9 @@ def key(studies: Mapping[str, Study], unit: Unit) -> str:
   if unit.kind == 'report':
     inputs += [shown, unlearners]
   if unit.label in study.methods:
-    inputs.append(unlearners[study.methods.index(unit.label)])
-    spec = study.settings.unlearners[study.methods.index(unit.label)].method
-    inputs.append(methods.METHODS.fingerprint(spec))
+    one = study.unlearner(unit.label)
+    inputs.append(dataclasses.asdict(one))
+    inputs.append(methods.METHODS.fingerprint(one.method))
   if unit.kind == 'report' or unit.label in study.methods:
     if study.searches or study.search is not None:
       chosen = study.settings
@@ -128,7 +128,7 @@ def text(sweep: Sweep, graph: Graph) -> str:
   runs = files.is_locked(sweep.workdir / LOCK)
   rows = []
   for study in sweep.studies:
-    own = [u for u in graph if f'{u.cell}/{u.study}' == study.name]
+    own = [u for u in graph if u.owner == study.name]
     cells = [
       _summary([known[u.name].state for u in own if u.kind == kind])
       for kind in _KINDS

@@ -20,7 +20,7 @@ from jaxmu.sweeps import engine, leaderboard, status
 from jaxmu.sweeps.design import Study, Sweep
 from jaxmu.sweeps.graph import BASELINES, Graph, Unit
 from jaxmu.sweeps.status import repeat
-from jaxmu.tuning import driver, opening, records
+from jaxmu.tuning import driver, opening
 
 
 def perform_all(
@@ -132,7 +132,7 @@ class Worker:
       for path in leaderboard.write(self._sweep, self._command):
         self._bars.line(f'{path} written')
     else:
-      self._open(self._studies[f'{unit.cell}/{unit.study}']).perform(unit)
+      self._open(self._studies[unit.owner]).perform(unit)
 
   def _open(self, study: Study) -> '_Search | _Table':
     if study.name in self._closed:
@@ -140,9 +140,11 @@ class Worker:
     if self._current is None or self._current.study is not study:
       self._close()
       self._bars.line(f'\n{study.name}')
-      work = _Search if study.searches else _Table
       try:
-        self._current = work(study, self._done, self._command, self._bars)
+        if study.searches:
+          self._current = _Search(study, self._bars)
+        else:
+          self._current = _Table(study, self._done, self._command, self._bars)
       except Exception as error:
         self._closed[study.name] = error
         raise
@@ -171,16 +173,12 @@ class _Open:
 class _Search(_Open):
   """The searches of a study."""
 
-  def __init__(
-    self, study: Study, done: set[str], command: str, bars: progress.Progress
-  ):
-    del done, command
+  def __init__(self, study: Study, bars: progress.Progress):
     super().__init__(study, bars)
     try:
       self._opened = opening.open_search(study.settings, bars.line)
       job = self._opened.job
       store.check_space(job.folder, planner.bytes_to_write(self._opened.steps))
-      records.recover_journal(job.folder / 'search' / records.JOURNAL)
     except BaseException:
       self.close()
       raise
@@ -206,7 +204,7 @@ class _Search(_Open):
     """Return the record of a finished search, and its settings file."""
     settings, job = self.study.settings, self._opened.job
     position = self.study.methods.index(method)
-    one = settings.unlearners[position]
+    one = self.study.unlearner(method)
     address = job_lib.address(
       'search',
       {name: p.digest for name, p in job.populations.items()},

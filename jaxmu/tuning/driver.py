@@ -111,14 +111,11 @@ def run(settings: Settings) -> list[Searched]:
       search, or the work directory is in use; raised before training. Or a
       method has no setting to choose; raised after all others are searched.
   """
-  folder = files.path(settings.workdir)
-  samplers.silence()
   with (
-    store.hold_workdir(folder),
+    store.hold_workdir(files.path(settings.workdir)),
     progress.Progress(interval=pace_lib.INTERVAL) as bars,
   ):
     opened = opening.open_search(settings, bars.line)
-    records.recover_journal(folder / 'search' / records.JOURNAL)
     for name in opened.job.populations if opened.steps else ():
       train_baseline(opened.job, name, bars)
     return search_methods(settings, opened, bars)
@@ -161,6 +158,8 @@ def search_methods(
     ValueError: a method has no setting to choose; raised after all others are
       searched.
   """
+  samplers.silence()
+  records.recover_journal(opened.job.folder / 'search' / records.JOURNAL)
   named = {
     methods.get(one.method).name: (one, space)
     for one, space in zip(opening.targets(settings), opened.spaces, strict=True)
@@ -217,7 +216,7 @@ def _search_method(
     reference = judge.reference_norms(trials, outcomes)
     rows += _rows(name, proposed, trials, outcomes, values, reference, why)
     keep(rows)
-  return _choose(job, settings, one, space, judge, rows)
+  return _choose(job, settings, one, space, problem, judge, rows)
 
 
 class _Proposed(NamedTuple):
@@ -342,6 +341,7 @@ def _choose(
   settings: Settings,
   one: Unlearner,
   space: spaces.Space,
+  problem: Problem,
   judge: judging.Judge,
   rows: list[records.TrialRow],
 ) -> Searched:
@@ -353,7 +353,7 @@ def _choose(
   # recipe is the recipe of the job.
   usual = one.hparams if search.training else hp.defaults(method.Hparams)
   default = space.nearest(usual)
-  acts = not inert(problem_shapes(job), method, default)
+  acts = not inert(problem, method, default)
   choice = selection.choose(
     judging.ranked(rows, norms),
     norms,
@@ -361,7 +361,7 @@ def _choose(
     initialisation=np.array([row.initialisation for row in rows]),
     default=default,
     default_may_win=acts,
-    finalists=search.finalists,
+    count=search.finalists,
     judge=on_judges if judges else None,
   )
   everyone = judges or range(search.initialisations)

@@ -173,9 +173,7 @@ def regret(
     return Regret(norms[choice.trial], norms[order[0]])
   settings = [row.setting for row in rows]
   study = np.array([row.initialisation for row in rows])
-  best = selection.distinct(
-    selection.alternate(order, study), settings, finalists
-  )
+  best = selection.finalists(order, settings, study, finalists)
   tried = [choice.setting, *(settings[p] for p in best)]
   if default is not None:
     tried.append(default)

@@ -22,12 +22,12 @@ def text(settings: Settings) -> str:
   for one, space in zip(wanted, opened.spaces, strict=True):
     lines += _method(settings, one, space)
   lines.append(f'work           {opened.work:.3g} forward passes of one image')
-  speed = planner.images_per_second(opened.job)
+  speed = planner.FORWARDS * planner.images_per_second(opened.job)
   if speed:
-    seconds = opened.work / (3 * speed)
+    seconds = opened.work / speed
     lines.append(
       f'time           about {planner.duration(seconds)} at '
-      f'{3 * speed:,.0f} forward passes/s, measured in training on this '
+      f'{speed:,.0f} forward passes/s, measured in training on this '
       'machine; without compilation'
     )
   else:

@@ -80,6 +80,23 @@ def alternate(order: np.ndarray, initialisation: np.ndarray) -> np.ndarray:
   return order[np.argsort(place, kind='stable')]
 
 
+def finalists(
+  order: np.ndarray,
+  settings: Sequence[Setting],
+  initialisation: np.ndarray,
+  count: int,
+) -> list[int]:
+  """Return the trials that are judged again, with different settings.
+
+  Args:
+    order: positions of trials as `ranked` returns them.
+    settings: of all trials.
+    initialisation: i64[T], the study of each trial.
+    count: at most so many.
+  """
+  return distinct(alternate(order, initialisation), settings, count)
+
+
 def distinct(
   order: np.ndarray, settings: Sequence[Setting], count: int
 ) -> list[int]:
@@ -101,7 +118,7 @@ def choose(
   initialisation: np.ndarray,
   default: Setting,
   default_may_win: bool = True,
-  finalists: int,
+  count: int,
   judge: Callable[[list[Setting]], np.ndarray] | None,
 ) -> Choice:
   """Choose the setting of a search.
@@ -114,7 +131,7 @@ def choose(
     default: a setting that is judged with the finalists.
     default_may_win: False where the method does not act as its name says at the
       default setting.
-    finalists: how many of the best are judged again.
+    count: how many of the best are judged again.
     judge: returns the mean norm of settings on further initialisations, f64[F];
       None to choose as the reference, which takes no default.
 
@@ -129,7 +146,7 @@ def choose(
   if judge is None:
     best = int(order[0])
     return Choice(settings[best], float(norms[best]), best, [], np.zeros(0))
-  positions = distinct(alternate(order, initialisation), settings, finalists)
+  positions = finalists(order, settings, initialisation, count)
   means = judge([*(settings[p] for p in positions), default])
   candidates = means if default_may_win else means[:-1]
   first = int(np.argmin(candidates))

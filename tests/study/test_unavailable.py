@@ -121,8 +121,13 @@ def test_models_without_a_finite_output_count_as_failed(finished, monkeypatch):
     return found._replace(finite=finite)
 
   monkeypatch.setattr(stages, 'read_predictions', read)
-  assert np.flatnonzero(evaluate.failed_models(job, 'msg')).tolist() == [3]
-  assert not evaluate.failed_models(job, 'retrain').any()
+
+  def failed(name):
+    one = job.populations[name]
+    return np.flatnonzero(evaluate.failed_models(one, read(one).finite))
+
+  assert failed('msg').tolist() == [3]
+  assert not failed('retrain').any()
   warnings = []
   population = evaluate.read_population(job, 'msg', warnings)
   assert np.flatnonzero(population.failed).tolist() == [3]

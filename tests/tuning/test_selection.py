@@ -50,7 +50,7 @@ def test_failed_and_inert_trials_cannot_win():
 
 def test_the_reference_takes_the_smallest_value():
   norms = np.array([0.3, 0.1, 0.2])
-  choice = _choose(norms, finalists=2, judge=None)
+  choice = _choose(norms, count=2, judge=None)
   assert (choice.trial, choice.norm) == (1, 0.1)
 
 
@@ -64,7 +64,7 @@ def test_finalists_are_judged_again():
       [{1: 0.5, 3: 0.4, 2: 0.2, 5: 0.3}[s['a']] for s in settings]
     )
 
-  choice = _choose(norms, finalists=3, judge=judge)
+  choice = _choose(norms, count=3, judge=judge)
   assert judged == [{'a': 1}, {'a': 3}, {'a': 2}, {'a': 5}]
   assert choice.setting == {'a': 2} and choice.norm == 0.2
   assert choice.finalists == [1, 3, 2]
@@ -73,9 +73,9 @@ def test_finalists_are_judged_again():
 def test_the_default_wins_if_it_is_best_and_acts():
   norms = np.array([0.30, 0.10])
   judge = lambda settings: np.array([0.5, 0.4, 0.3])  # noqa: E731
-  best = _choose(norms, finalists=2, judge=judge)
+  best = _choose(norms, count=2, judge=judge)
   assert (best.setting, best.norm, best.trial) == ({'a': 5}, 0.3, None)
-  inert = _choose(norms, finalists=2, judge=judge, default_may_win=False)
+  inert = _choose(norms, count=2, judge=judge, default_may_win=False)
   assert (inert.setting, inert.norm, inert.trial) == ({'a': 0}, 0.4, 0)
 
 
@@ -94,7 +94,7 @@ def test_equal_settings_are_judged_once():
 
 def test_nothing_usable_is_said():
   with pytest.raises(ValueError, match='every trial failed'):
-    _choose(np.array([np.inf]), finalists=1, judge=None)
+    _choose(np.array([np.inf]), count=1, judge=None)
 
 
 def _outcomes(**fields) -> Outcomes:
