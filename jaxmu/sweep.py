@@ -231,13 +231,13 @@ def _start_jax(config: dict[str, Any], cpu: bool, devices: int = 0) -> None:
   Args:
     config: of the sweep.
     cpu: leave other devices to the processes that use them.
-    devices: how many devices to use on a CPU; 0 for those of the sweep.
+    devices: how many to use on a CPU if the sweep does not say; 0 for all.
   """
   import jax
 
   if cpu:
     jax.config.update('jax_platforms', 'cpu')
-  devices = devices or config['all'].get('run.devices', 0)
+  devices = config['all'].get('run.devices', 0) or devices
   job_command.set_up_jax(
     {'workdir': config['workdir'], 'run': {'devices': devices}}
   )

@@ -109,7 +109,7 @@ class Cluster:
         why = self._ray.get(ready)
       except self._ray.exceptions.RayError as error:
         why = f'its process or machine was lost: {engine.reason(error)}'
-      if why:
+      if why and name not in failed:
         failed[name] = why
         work.tell(f'{name} failed: {why}')
       left[name].discard(part)
