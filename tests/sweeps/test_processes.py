@@ -32,7 +32,7 @@ def home(tmp_path_factory):
   return folder
 
 
-def _environment(home, **changes):
+def environment(home, **changes):
   return {
     **os.environ,
     'PYTHONPATH': str(ROOT),
@@ -49,7 +49,7 @@ def start(home, name, *flags, **changes):
   return subprocess.Popen(
     [sys.executable, '-m', 'jaxmu.sweep', *argv],
     cwd=home,
-    env=_environment(home, **changes),
+    env=environment(home, **changes),
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,

@@ -54,6 +54,8 @@ def cluster(monkeypatch):
     one.bind(('127.0.0.1', 0))
     port = one.getsockname()[1]
   address = f'127.0.0.1:{port}'
+  monkeypatch.setenv('RAY_AUTH_MODE', 'token')
+  monkeypatch.setenv('RAY_AUTH_TOKEN', 'of this test')
   one = ('--num-cpus=1', '--disable-usage-stats')
   _ray('start', '--head', f'--port={port}', '--include-dashboard=false', *one)
   _ray('start', f'--address={address}', *one)
