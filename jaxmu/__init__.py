@@ -40,6 +40,7 @@ __all__ = [
   'Models',
   'Predictions',
   'SearchResult',
+  'SweepResult',
   'audit',
   'load',
   'load_data',
@@ -48,6 +49,7 @@ __all__ = [
   'run',
   'search',
   'split',
+  'sweep',
   'train',
   'unlearn',
 ]

@@ -34,11 +34,21 @@ the command that repeats it, and the exit code is 1.
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from jaxmu import cli, terms
 from jaxmu import main as job_command
+
+
+def _function() -> Callable[..., Any]:
+  from jaxmu.api import sweep
+
+  return sweep
+
+
+# `jaxmu.sweep()` is `jaxmu.api.sweep` also after `import jaxmu.sweep`.
+cli.make_callable(__name__, _function)
 
 NAMED = 'deep_unlearn'
 FLAGS = (

@@ -13,7 +13,8 @@ import warnings
 import pytest
 
 import jaxmu
-from jaxmu import cli, main, rank, sweep
+import jaxmu.sweep as sweep
+from jaxmu import cli, main, rank
 from jaxmu.cli import arguments
 from jaxmu.study import recipes, run
 
@@ -206,13 +207,13 @@ def test_commands_are_known_without_importing_jax(folder):
 def test_modules_that_are_functions_are_one_class_and_import_no_jax(folder):
   """The modules of commands whose names `jaxmu` also has as functions."""
   code = (
-    'import inspect, sys, jaxmu, jaxmu.search, jaxmu.unlearn\n'
+    'import inspect, sys, jaxmu, jaxmu.search, jaxmu.sweep, jaxmu.unlearn\n'
     'from jaxmu import cli\n'
     'assert jaxmu.search is sys.modules["jaxmu.search"]\n'
     'assert type(jaxmu.search) is type(jaxmu.unlearn)\n'
     "assert not {'jax', 'numpy', 'absl'} & set(sys.modules)\n"
     'import jaxmu.api as api\n'
-    'for name in ("search", "unlearn"):\n'
+    'for name in ("search", "sweep", "unlearn"):\n'
     '  module, function = (getattr(m, name) for m in (jaxmu, api))\n'
     '  assert inspect.signature(module) == inspect.signature(function)\n'
     "for call, given in ((jaxmu.search, ['tf']), (jaxmu.unlearn, ['ft', 3])):\n"

@@ -131,7 +131,7 @@ def test_the_manifest_of_a_ray_job_runs_the_engine():
 
 
 def test_volumes_and_flags_of_manifests_are_those_of_the_command():
-  from jaxmu import sweep
+  import jaxmu.sweep as sweep
 
   for path in sorted(LAUNCH.glob('*.yaml')):
     words = path.read_text().replace('- --', '--').split()

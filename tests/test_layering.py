@@ -61,7 +61,7 @@ MAY_IMPORT = {
   'cli': {'cli', 'study', 'methods', *_BASE},
   'main': {'cli', 'study', 'files'},
   'search': {'main', 'cli', 'study', 'tuning', 'api'},
-  'sweep': {'main', 'cli', 'study', 'sweeps', 'terms', 'files'},
+  'sweep': {'main', 'cli', 'study', 'sweeps', 'api', 'terms', 'files'},
   'unlearn': {'cli', 'api', 'files'},
   'attack': {'cli', 'api', 'report', *_BASE},
   'prepare': {'cli', 'data', *_BASE},

@@ -11,11 +11,14 @@ The modules, in the order of use:
   audits       its result, and audits of stored scores
   jobs         run: a whole job in a folder
   searches     search: hyper-parameters
+  benchmark    sweep: the whole benchmark
   request      delete examples from one trained model
   printing     results as tables
 """
 
 from jaxmu.api.audits import Audit as Audit
+from jaxmu.api.benchmark import SweepResult as SweepResult
+from jaxmu.api.benchmark import sweep as sweep
 from jaxmu.api.evaluation import audit as audit
 from jaxmu.api.inputs import Data as Data
 from jaxmu.api.inputs import Design as Design

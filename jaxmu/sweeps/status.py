@@ -95,7 +95,7 @@ class State:
 
 
 def repeat(command: str, name: str) -> str:
-  """Return the command that performs one unit again.
+  """Return the command that performs one unit again; '' without a command.
 
   Example:
     >>> repeat('python -m jaxmu.sweep deep_unlearn', 'digits_tiny/main')
@@ -103,7 +103,7 @@ def repeat(command: str, name: str) -> str:
   """
   flags = ('--only=', '--share=')
   words = [w for w in shlex.split(command) if not w.startswith(flags)]
-  return shlex.join([*words, f'--only={name}'])
+  return shlex.join([*words, f'--only={name}']) if words else ''
 
 
 class Keys:
@@ -387,9 +387,7 @@ def failures(failed: Mapping[str, tuple[str, str]]) -> list[str]:
   for (study, reason), names in groups.items():
     one = names[0] if len(names) == 1 else study
     command = failed[names[0]][1]
-    lines += [
-      f'failed   {", ".join(names)}',
-      f'         {reason}',
-      f'         {repeat(command, one)}',
-    ]
+    lines += [f'failed   {", ".join(names)}', f'         {reason}']
+    if command:
+      lines.append(f'         {repeat(command, one)}')
   return lines

@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from jaxmu import sweep as command
+import jaxmu.sweep as command
 from jaxmu.sweeps import design
 from tests.sweeps import small_sweep
 

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from jaxmu import sweep as command
+import jaxmu.sweep as command
 from jaxmu.sweeps import design, graph
 
 PAGE = pathlib.Path(__file__).parents[2] / 'docs' / 'sweep.md'
