@@ -135,7 +135,11 @@ def _check(folder: str, given: Sequence[Any]) -> None:
 
 
 def _prune(folder: str, given: Sequence[Any]) -> None:
+  from jaxmu.study import shelves
+
+  delete = any(one.switch() for one in given if one.name == 'delete')
   chosen = _configurations(folder, given)
+  shelves.job_folders(files.path(folder))  # before data sets are opened
   _start_jax(chosen)
   # Imported late: the number of devices must be set before JAX starts.
   from jaxmu.report import progress
@@ -158,7 +162,7 @@ def _prune(folder: str, given: Sequence[Any]) -> None:
   kept = f'{terms.count(plan.kept, "shelf", "shelves")} kept'
   if not plan.paths:
     print(f'nothing to remove; {kept}')
-  elif any(one.name == 'delete' and one.switch() for one in given):
+  elif delete:
     pruning.remove(plan)
     print(f'removed: {summary}; {kept}')
   else:
