@@ -61,7 +61,7 @@ class Use:
 
   Attributes:
     name: of the configuration, as the user gave it.
-    workdir: its work directory.
+    workdir: its work directory, resolved, as all folders here.
     references: the shelves.
     units: names of the units of a sweep; None for a job.
     doubts: what is kept because its addresses are not known, and why.
@@ -80,17 +80,15 @@ class Use:
       shelf: the shelf.
       exactly: by its address, or as part of a job that cannot be opened.
     """
-    job = shelf.job.resolve()
-    kind = Reference(job, shelf.stage, shelf.label)
-    wanted = {Reference(job), kind._replace(address=shelf.address)}
+    kind = Reference(shelf.job, shelf.stage, shelf.label)
+    wanted = {Reference(shelf.job), kind._replace(address=shelf.address)}
     wanted |= set() if exactly else {kind}
     return not self.references.isdisjoint(wanted)
 
   def covers(self, job: pathlib.Path) -> bool:
     """Return whether a work directory is one of the configuration."""
-    job = job.resolve()
     if self.units is not None and job.name in SECTIONS:
-      return job.parent.parent == self.workdir.resolve()
+      return job.parent.parent == self.workdir
     return any(job == one.job for one in self.references)
 
 
@@ -104,7 +102,7 @@ def of_job(settings: Settings, name: str) -> Use:
   Raises:
     ValueError: the job cannot be opened, for example without its data set.
   """
-  use = Use(name, files.path(settings.workdir), _job(settings))
+  use = Use(name, _folder(settings), _job(settings))
   for training in (False, True):
     search = dataclasses.replace(settings.search, training=training)
     # Where it cannot be opened, it has never run.
@@ -122,7 +120,7 @@ def of_sweep(sweep: Sweep, name: str, bars: progress.Progress) -> Use:
     bars: where to show progress.
   """
   units = {unit.name for unit in graph.build(sweep)}
-  use = Use(name, sweep.workdir, set(), units)
+  use = Use(name, sweep.workdir.resolve(), set(), units)
   with bars.stage(f'open {name}', len(sweep.studies), unit='jobs') as stage:
     for study in sweep.studies:
       try:
@@ -224,9 +222,13 @@ class Plan:
   def summary(self) -> str:
     """Return the numbers and the size of what would be removed."""
     parts = [
-      terms.count(len(self.shelves), 'shelf', 'shelves'),
-      terms.count(len(self.states), 'state'),
-      terms.count(len(self.temporaries), 'temporary', 'temporaries'),
+      terms.count(len(found), *nouns)
+      for found, nouns in (
+        (self.shelves, ('shelf', 'shelves')),
+        (self.states, ('state',)),
+        (self.temporaries, ('temporary', 'temporaries')),
+      )
+      if found
     ]
     return f'{", ".join(parts)}, {_bytes(self.paths)}'
 
@@ -247,9 +249,9 @@ def plan(workdir: pathlib.Path, uses: Sequence[Use]) -> Plan:
     ValueError: a configuration is of another folder or refers to nothing in
       it, or a job, search or sweep runs there.
   """
+  workdir = workdir.resolve()
   for use in uses:
-    inside = [use.workdir.resolve(), *use.workdir.resolve().parents]
-    if workdir.resolve() not in inside:
+    if not use.workdir.is_relative_to(workdir):
       raise ValueError(
         f'the work directory {str(use.workdir)!r} of {use.name} is not in '
         f'{str(workdir)!r}; give the folder that holds it, or leave --workdir '
@@ -269,7 +271,7 @@ def plan(workdir: pathlib.Path, uses: Sequence[Use]) -> Plan:
         'run, --workdir=DIR among them, or leave it out'
       )
   kept = [any(use.keeps(shelf) for use in uses) for shelf in stored]
-  sweeps = sorted({u.workdir.resolve() for u in uses if u.units is not None})
+  sweeps = sorted({u.workdir for u in uses if u.units is not None})
   for folder in [*jobs, *sweeps]:
     _refuse_running(folder)
   return Plan(
@@ -288,10 +290,7 @@ def plan(workdir: pathlib.Path, uses: Sequence[Use]) -> Plan:
 def _states(folder: pathlib.Path, uses: Sequence[Use]) -> list[pathlib.Path]:
   """Return the files with states of units that no sweep has."""
   units = {
-    name
-    for use in uses
-    if use.workdir.resolve() == folder
-    for name in use.units or ()
+    name for use in uses if use.workdir == folder for name in use.units or ()
   }
   root = folder / _STATE
   return [
@@ -311,7 +310,7 @@ def _refuse_running(folder: pathlib.Path) -> None:
 
   The sweep of a cell's study is two folders above.
   """
-  above = folder.resolve().parent.parent
+  above = folder.parent.parent
   locks = [
     folder / store.LOCK,
     *(place / status.LOCK for place in (folder, above)),
@@ -336,25 +335,32 @@ def remove(planned: Plan) -> None:
   """
   locks = [job / store.LOCK for job in planned.jobs]
   locks += [sweep / status.LOCK for sweep in planned.sweeps]
-  with contextlib.ExitStack() as stack:
-    for lock in locks:
-      try:
-        stack.enter_context(files.lock(lock, wait=False))
-      except BlockingIOError:
-        raise ValueError(_in_use(lock.parent)) from None
-    for folder in [*planned.jobs, *planned.sweeps]:
-      files.sweep(folder)
-    try:
+  try:
+    with contextlib.ExitStack() as stack:
+      for lock in locks:
+        try:
+          stack.enter_context(files.lock(lock, wait=False))
+        except BlockingIOError:
+          raise ValueError(_in_use(lock.parent)) from None
+      for folder in [*planned.jobs, *planned.sweeps]:
+        files.sweep(folder)
       for shelf in planned.shelves:
-        for shard in shelf.shards:
-          shard.unlink() if shard.is_symlink() else shutil.rmtree(shard)
-        for folder in (shelf.folder, shelf.folder.parent):
-          with contextlib.suppress(OSError):  # it is not empty
-            folder.rmdir()
+        _remove_shelf(shelf)
       for path in planned.states:
         path.unlink()
-    except OSError as error:
-      raise ValueError(
-        f'{error.filename} cannot be removed ({error.strerror}); make its '
-        'folder writable, and start the same command again'
-      ) from error
+  except OSError as error:
+    raise ValueError(
+      f'{error.filename} cannot be removed or locked ({error.strerror}); make '
+      'its folder writable, and start the same command again'
+    ) from error
+
+
+def _remove_shelf(shelf: shelves.Stored) -> None:
+  for shard in shelf.shards:
+    if shard.is_symlink():
+      shard.unlink()
+    else:
+      shutil.rmtree(shard)
+  for folder in (shelf.folder, shelf.folder.parent):
+    with contextlib.suppress(OSError):  # it is not empty
+      folder.rmdir()
