@@ -28,7 +28,7 @@ import logging
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -80,14 +80,17 @@ class Shelf:
     """Return the folder of a shard."""
     return self.folder / f'shard_{number:03d}'
 
-  def missing(self, *, verify: bool = True) -> list[int]:
+  def missing(
+    self, *, verify: bool = True, among: Iterable[int] | None = None
+  ) -> list[int]:
     """Return the shards that are absent or damaged; the latter are logged.
 
     Args:
       verify: compare checksums, not only sizes.
+      among: which shards to look at; None for all.
     """
     missing = []
-    for number in range(self.size):
+    for number in range(self.size) if among is None else among:
       if not self.shard(number).exists():
         missing.append(number)
         continue
@@ -341,11 +344,14 @@ LOCK = '.lock'  # in a work directory, while a job or a search runs in it
 
 
 @contextlib.contextmanager
-def hold_workdir(folder: pathlib.Path) -> Iterator[None]:
+def hold_workdir(
+  folder: pathlib.Path, *, shared: bool = False
+) -> Iterator[None]:
   """Make and lock the work directory, and remove files of killed runs.
 
   Args:
     folder: the work directory.
+    shared: admit other processes that share it.
 
   Raises:
     ValueError: it cannot be written, or another run holds it.
@@ -353,7 +359,7 @@ def hold_workdir(folder: pathlib.Path) -> Iterator[None]:
   with contextlib.ExitStack() as stack:
     try:
       folder.mkdir(parents=True, exist_ok=True)
-      stack.enter_context(files.lock(folder / LOCK, wait=False))
+      stack.enter_context(files.lock(folder / LOCK, wait=False, shared=shared))
     except BlockingIOError:
       raise ValueError(
         f'config.workdir = {str(folder)!r} is in use by another run; wait for '

@@ -38,8 +38,6 @@ from jaxmu.sweeps import engine, graph, status
 from jaxmu.sweeps.design import SECTIONS, Study, Sweep
 from jaxmu.tuning import opening
 
-_STATE = 'state'  # the folder of the states of a sweep's units
-
 
 class Reference(NamedTuple):
   """Shelves to keep; an empty stage, label or address stands for all.
@@ -292,7 +290,7 @@ def _states(folder: pathlib.Path, uses: Sequence[Use]) -> list[pathlib.Path]:
   units = {
     name for use in uses if use.workdir == folder for name in use.units or ()
   }
-  root = folder / _STATE
+  root = folder / status.FOLDER
   return [
     path
     for path in sorted(root.rglob('*.json'))
