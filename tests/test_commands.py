@@ -10,6 +10,7 @@ import subprocess
 import sys
 import warnings
 
+import jax
 import pytest
 
 import jaxmu
@@ -323,6 +324,16 @@ def test_every_other_command_ends_with_one_line_too(monkeypatch, capsys):
     assert end.value.code == 130
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(text)
+
+
+def test_without_a_work_directory_no_compiled_programs_are_kept(monkeypatch):
+  """`jaxmu.store` changes nothing there."""
+  changed = {}
+  monkeypatch.setattr(jax.config, 'update', changed.__setitem__)
+  main.set_up_jax({'run': {'devices': 3}})
+  assert changed == {'jax_num_cpu_devices': 3}
+  main.set_up_jax({'workdir': 'a'})
+  assert changed['jax_compilation_cache_dir'] == 'a/cache/jax'
 
 
 def test_warnings_of_commands_are_plain_lines(capsys):
