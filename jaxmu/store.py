@@ -6,8 +6,8 @@
                    print the damaged ones; the exit code is 1 if there are any
     --quick        compare sizes only
   prune WORKDIR --config=NAME ...
-                   print the shards that no configuration refers to, with those
-                   states of a sweep and temporaries that are of no use
+                   print the shards that no configuration refers to, and states
+                   of a sweep and temporaries that are of no use
     --config=NAME  a configuration of jaxmu.main, jaxmu.search or jaxmu.sweep
                    with the arguments that follow it, as they were given there;
                    several times for several configurations

@@ -24,6 +24,7 @@ directories for which no configuration is given.
 
 import contextlib
 import dataclasses
+import json
 import pathlib
 import shutil
 from collections.abc import Iterable, Sequence
@@ -61,14 +62,15 @@ class Use:
     name: of the configuration, as the user gave it.
     workdir: its work directory, resolved, as all folders here.
     references: the shelves.
-    units: names of the units of a sweep; None for a job.
+    units: units of a sweep by name, with the key of their state; None for a
+      job.
     doubts: what is kept because its addresses are not known, and why.
   """
 
   name: str
   workdir: pathlib.Path
   references: set[Reference]
-  units: set[str] | None = None
+  units: dict[str, str] | None = None
   doubts: list[str] = dataclasses.field(default_factory=list)
 
   def keeps(self, shelf: shelves.Stored, *, exactly: bool = False) -> bool:
@@ -117,7 +119,8 @@ def of_sweep(sweep: Sweep, name: str, bars: progress.Progress) -> Use:
     name: of the configuration, for messages.
     bars: where to show progress.
   """
-  units = {unit.name for unit in graph.build(sweep)}
+  keys = status.Keys(sweep)
+  units = {unit.name: keys(unit) for unit in graph.build(sweep)}
   use = Use(name, sweep.workdir.resolve(), set(), units)
   with bars.stage(f'open {name}', len(sweep.studies), unit='jobs') as stage:
     for study in sweep.studies:
@@ -191,7 +194,8 @@ class Plan:
     others: further ones, for which no configuration is given.
     sweeps: folders of sweeps.
     shelves: to which no configuration refers.
-    states: files with the state of a unit that is in no sweep.
+    states: files with the state of a unit that no sweep has, or has with other
+      settings.
     temporaries: of killed writers.
     kept: number of shelves to which a configuration refers.
   """
@@ -286,21 +290,32 @@ def plan(workdir: pathlib.Path, uses: Sequence[Use]) -> Plan:
 
 
 def _states(folder: pathlib.Path, uses: Sequence[Use]) -> list[pathlib.Path]:
-  """Return the files with states of units that no sweep has."""
+  """Return the files with states that count for no sweep."""
   units = {
-    name for use in uses if use.workdir == folder for name in use.units or ()
+    item
+    for use in uses
+    if use.workdir == folder and use.units is not None
+    for item in use.units.items()
   }
   root = folder / status.FOLDER
   return [
     path
     for path in sorted(root.rglob('*.json'))
-    if _unit(path.relative_to(root)) not in units
+    if (_unit(path.relative_to(root)), _key(path)) not in units
   ]
 
 
 def _unit(path: pathlib.Path) -> str:
   """Return the unit of the file of its state, or of that of a part."""
   return path.as_posix().removesuffix('.json').partition('.part-')[0]
+
+
+def _key(path: pathlib.Path) -> str | None:
+  """Return the key of a state; None if it cannot be read."""
+  try:
+    return json.loads(path.read_text())['key']
+  except (OSError, ValueError, KeyError, TypeError):
+    return None
 
 
 def _refuse_running(folder: pathlib.Path) -> None:

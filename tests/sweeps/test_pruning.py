@@ -262,10 +262,9 @@ def _swept(folder: pathlib.Path, **changes) -> set[pathlib.Path]:
         tuned.write(path, content)
     else:
       made |= _make(job_lib.open_job(study.ready(study.methods)))
+  keys = status.Keys(sweep)
   for unit in graph.build(sweep):
-    record = {'state': 'done', 'key': ''}
-    path = folder / 'state' / f'{unit.name}.json'
-    files.write_text(path, json.dumps(record))
+    status.write(folder, unit, status.Record('done', keys(unit)))
   return made
 
 
@@ -297,9 +296,10 @@ def test_a_sweep_loses_what_it_no_longer_has(sweep, tmp_path, capsys):
   assert _there(folder) == {
     path for path in made if path.is_relative_to(folder / 'digits_tiny')
   }
-  states = {path.name for path in (folder / 'state').glob('*')}
-  assert states == {'digits_tiny', 'digits_resnet18', 'leaderboard.json'}
-  assert not [*(folder / 'state/digits_resnet18').rglob('*.json')]
+  states = {path.relative_to(folder / 'state') for path in _states(folder)}
+  # That of the leaderboard was of both models.
+  assert {path.parts[0] for path in states} == {'digits_tiny'}
+  assert len(states) == 15
   settings_file = folder / 'digits_resnet18/search/search/ft/settings.json'
   assert settings_file.is_file()  # it is no shard
 
@@ -343,12 +343,30 @@ def test_a_study_that_cannot_be_opened_is_kept(
 def test_states_of_parts_belong_to_their_unit(sweep, tmp_path):
   folder, _ = _copy(sweep, tmp_path)
   home = folder / 'state/digits_tiny/main'
-  for name in ('originals', 'gone'):
-    files.write_text(home / f'{name}.part-3.json', '{}')
+  known = (home / 'originals.json').read_text()
+  before = _states(folder)
+  for name, text in (
+    ('originals.part-1', known),
+    ('gone.part-1', known),
+    ('originals.part-2', known.replace('"key": "', '"key": "0')),
+    ('originals.part-3', 'damaged'),
+  ):
+    files.write_text(home / f'{name}.json', text)
   flag = _flag(folder, ", models=('tiny', 'resnet18')")
   command.main(['prune', str(folder), flag, '--delete'])
-  assert (home / 'originals.part-3.json').exists()
-  assert not (home / 'gone.part-3.json').exists()
+  assert _states(folder) - before == {home / 'originals.part-1.json'}
+
+
+def test_states_of_other_settings_go_with_their_shards(sweep, tmp_path):
+  folder, made = _copy(sweep, tmp_path)
+  flag = _flag(folder, ", models=('tiny', 'resnet18')")
+  changed = '--config.main.unlearn.hparams.num_epochs=7'
+  before = _states(folder)
+  command.main(['prune', str(folder), flag, changed, '--delete'])
+  assert _there(folder) == made  # settings of the search replace it
+  gone = {path.relative_to(folder / 'state') for path in before}
+  gone -= {path.relative_to(folder / 'state') for path in _states(folder)}
+  assert {path.parts[1] for path in gone} == {'main'}
 
 
 def test_a_running_sweep_is_not_pruned(sweep, tmp_path):
@@ -357,6 +375,10 @@ def test_a_running_sweep_is_not_pruned(sweep, tmp_path):
     text = _refused(['prune', str(folder), _flag(folder), '--delete'])
     assert 'in use by a running job, search or sweep' in text
   assert _there(folder) == made
+
+
+def _states(folder: pathlib.Path) -> set[pathlib.Path]:
+  return set((folder / 'state').rglob('*.json'))
 
 
 def _copy(sweep, tmp_path) -> tuple[pathlib.Path, set[pathlib.Path]]:
