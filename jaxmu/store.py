@@ -17,8 +17,8 @@
 WORKDIR is the work directory of a job, of a search or of a sweep, or a folder
 that holds several. `list`, `check` and `prune` without --delete change nothing;
 the first two also work while jobs run, from any machine that sees the folder.
-In doubt `prune` keeps: searched trials of the methods of a configuration, and
-all run times and reports, stay (see jaxmu/sweeps/pruning.py).
+What may still be of use stays: all trials of the methods that a configuration
+searches, all run times and records of reports (see jaxmu/sweeps/pruning.py).
 """
 
 import sys
