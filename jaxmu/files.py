@@ -6,7 +6,7 @@ processes and to compute digests of them.
   write_text, write_bytes, write_arrays, replacing    one file
   read_npy_header                                     shape and dtype alone
   atomic_folder, publish_folder                       one folder
-  sweep                                               remove temporaries
+  sweep, leftovers                                    temporaries
   lock, is_locked                                     between processes
   sha256, md5, sha256_of, digest            of files, of bytes, of JSON values
 
@@ -234,6 +234,27 @@ def sweep(folder: pathlib.Path) -> None:
   for parent in {path.parent for path in left}:
     with contextlib.suppress(OSError), lock(parent / _DRAFTS_LOCK):
       _sweep_drafts(parent)
+
+
+def leftovers(folder: pathlib.Path) -> list[pathlib.Path]:
+  """Return the temporaries of killed writers anywhere below a folder.
+
+  It changes nothing on the disk; `sweep` removes them.
+  """
+  found = []
+  for where, folders, names in os.walk(folder):
+    home = pathlib.Path(where)
+    drafts = [name for name in folders if name.startswith(_DRAFT)]
+    folders[:] = [name for name in folders if name not in drafts]
+    single = [n for n in names if n.startswith('.') and n.endswith(_SUFFIX)]
+    for path, held in (
+      *((home / name, home / name) for name in single),
+      *((home / name, home / name / 'lock') for name in drafts),
+    ):
+      with contextlib.suppress(OSError):
+        if not is_locked(held) and path.exists():
+          found.append(path)
+  return sorted(found)
 
 
 def _sweep_drafts(parent: pathlib.Path) -> None:

@@ -100,7 +100,11 @@ def start(argv: Sequence[str]) -> tuple[Any, bool]:
 
 
 def set_up_jax(config: dict[str, Any]) -> None:
-  """Choose the number of CPU devices and keep compiled programs."""
+  """Choose the number of CPU devices and keep compiled programs.
+
+  Args:
+    config: fields of a job; without a work directory, no programs are kept.
+  """
   import jax
 
   from jaxmu import files
@@ -112,7 +116,9 @@ def set_up_jax(config: dict[str, Any]) -> None:
   given = isinstance(wanted, int) and 0 < wanted <= execution.MOST_DEVICES
   devices = wanted if given else execution.cores()
   jax.config.update('jax_num_cpu_devices', devices)
-  workdir = files.path(str(config.get('workdir', '')))
+  if 'workdir' not in config:
+    return
+  workdir = files.path(str(config['workdir']))
   jax.config.update('jax_compilation_cache_dir', str(workdir / 'cache' / 'jax'))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
 

@@ -10,13 +10,14 @@ import subprocess
 import sys
 import warnings
 
+import jax
 import pytest
 
 import jaxmu
 import jaxmu.sweep as sweep
-from jaxmu import cli, main, rank
+from jaxmu import cli, main, rank, store
 from jaxmu.cli import arguments
-from jaxmu.study import recipes, run
+from jaxmu.study import recipes, run, shelves
 
 ROOT = pathlib.Path(jaxmu.__file__).parent.parent
 
@@ -261,6 +262,22 @@ def test_bad_input_of_every_command_is_one_line(folder, capsys, monkeypatch):
     ('sweep', [], 'no configuration'),
     ('sweep', ['deep_unlearn', '--onlyy=x'], "did you mean '--only'"),
     ('sweep', ['deep_unlearn', '--only=x'], "no unit 'x'"),
+    ('store', [], 'no action; give python -m jaxmu.store list|check|prune'),
+    ('store', ['lst', '.'], "did you mean 'list'"),
+    ('store', ['list'], 'no work directory'),
+    ('store', ['list', '--quick'], 'no work directory'),
+    ('store', ['list', 'none'], "'none' is not a folder"),
+    ('store', ['list', '.'], "'.' holds no stored work"),
+    ('store', ['list', '.', 'more'], "no argument 'more'"),
+    ('store', ['list', '.', '--quick'], 'no argument --quick'),
+    ('store', ['check', '.', '--quik'], "did you mean '--quick'"),
+    ('store', ['check', '.', '--quick=maybe'], '--quick=maybe'),
+    ('store', ['prune', '.'], 'no configuration'),
+    ('store', ['prune', '.', '--delte'], "did you mean '--delete'"),
+    ('store', ['prune', '.', '--config=x'], "no configuration 'x'"),
+    ('store', ['prune', '.', 'deep_unlern'], "no configuration 'deep_unlern'"),
+    ('store', ['prune', '.', '--config=ft_resnet'], 'holds no stored work'),
+    ('store', ['prune', '.', '--config=ft_resnet', '--delete=x'], '--delete=x'),
     (
       'run',
       ['--config=ft_resnet:cifar10', '--config.data.folder=.'],
@@ -296,16 +313,28 @@ def test_every_other_command_ends_with_one_line_too(monkeypatch, capsys):
     raise KeyboardInterrupt
 
   monkeypatch.setattr(sweep, '_run', interrupted)
+  monkeypatch.setattr(shelves, 'listing', interrupted)
   monkeypatch.setattr(rank, 'rank', interrupted)
   for entry, argv, text in (
     (sweep.main, ['--config=deep_unlearn'], 'interrupted; the same command'),
     (rank.main, ['--jobs=a,b', '--out=c'], 'interrupted'),
+    (store.main, ['list', '.'], 'interrupted'),
   ):
     with pytest.raises(SystemExit) as end:
       entry(argv)
     assert end.value.code == 130
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(text)
+
+
+def test_without_a_work_directory_no_compiled_programs_are_kept(monkeypatch):
+  """`jaxmu.store` changes nothing there."""
+  changed = {}
+  monkeypatch.setattr(jax.config, 'update', changed.__setitem__)
+  main.set_up_jax({'run': {'devices': 3}})
+  assert changed == {'jax_num_cpu_devices': 3}
+  main.set_up_jax({'workdir': 'a'})
+  assert changed['jax_compilation_cache_dir'] == 'a/cache/jax'
 
 
 def test_warnings_of_commands_are_plain_lines(capsys):

@@ -62,6 +62,9 @@ MAY_IMPORT = {
   'main': {'cli', 'study', 'files'},
   'search': {'main', 'cli', 'study', 'tuning', 'api'},
   'sweep': {'main', 'cli', 'study', 'sweeps', 'api', 'terms', 'files'},
+  'store': {
+    *('main', 'sweep', 'cli', 'report', 'study', 'sweeps', 'terms', 'files'),
+  },
   'unlearn': {'cli', 'api', 'files'},
   'attack': {'cli', 'api', 'report', *_BASE},
   'prepare': {'cli', 'data', *_BASE},
@@ -69,7 +72,7 @@ MAY_IMPORT = {
 }
 COMMANDS = (
   *('__main__', 'cli', 'main', 'search', 'attack', 'prepare', 'rank'),
-  *('unlearn', 'sweep'),
+  *('unlearn', 'sweep', 'store'),
 )
 # What `jaxmu/__init__.py` names for type checkers.
 FRONT_DOOR = {'api', 'methods', 'models', 'attacks', 'metrics', 'data'}

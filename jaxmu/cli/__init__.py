@@ -33,6 +33,7 @@ COMMANDS = {
   'run': Command('jaxmu.main', 'train, unlearn, attack and report'),
   'search': Command('jaxmu.search', 'search hyper-parameters of methods'),
   'sweep': Command('jaxmu.sweep', 'plan and run a whole benchmark'),
+  'store': Command('jaxmu.store', 'list, check or prune stored work'),
   'audit': Command('jaxmu.attack', 'attack stored scores from any framework'),
   'rank': Command('jaxmu.rank', 'rank the methods of several jobs'),
   'prepare': Command('jaxmu.prepare', 'prepare a data set'),

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 from jaxmu import files, plugins, terms
 from jaxmu.study import recipes
 
-_SWITCHES = ('plan', 'status')  # never take the next word as a value
+# These never take the next word as a value.
+_SWITCHES = ('plan', 'status', 'quick', 'delete', 'training')
 FLAGS = ('config', 'workdir', 'compare', 'plan')
 _NAMES = (('data', 'name'), ('model', 'name'), ('unlearn', 'method'))
 _METHOD, _MODEL = 'config.unlearn.method', 'config.model.name'

@@ -5,6 +5,7 @@ The modules, in the order of the work:
   settings   checks a configuration
   job        data, populations and the addresses of their results
   store      finished shards on disk
+  shelves    what work directories hold, and damaged shards
   originals  original models that come from files
   execution  memory, speed and devices of the machine
   stages     training, prediction and timing, shard by shard

@@ -108,20 +108,11 @@ class Shelf:
       number: which shard.
       verify: compare checksums, not only sizes.
     """
-    folder = self.shard(number)
     try:
       record = self._record(number)
     except DamagedShard as error:
       return str(error)
-    for name, (size, checksum) in record['files'].items():
-      path = folder / name
-      if not path.is_file():
-        return f'{name} is missing'
-      if path.stat().st_size != size:
-        return f'{name} has {path.stat().st_size} bytes instead of {size}'
-      if verify and files.sha256(path) != checksum:
-        return f'{name} has changed since it was written'
-    return ''
+    return _file_fault(self.shard(number), record, verify)
 
   def save(
     self,
@@ -251,18 +242,10 @@ class Shelf:
     Raises:
       DamagedShard: it does not belong here; the message says why.
     """
-    try:
-      record = json.loads((self.shard(number) / RECORD).read_text())
-      checksum = record.pop('sha256')
-    except (OSError, ValueError, RecursionError) as error:
-      raise DamagedShard(f'unreadable {RECORD}: {_first_line(error)}') from None
-    except (AttributeError, KeyError, TypeError, IndexError):
-      raise DamagedShard(f'{RECORD} is not the record of a shard') from None
-    if files.digest(record, digits=64) != checksum:
-      raise DamagedShard(f'{RECORD} has changed since it was written')
-    if record.get('place') != self._place(number):
-      raise DamagedShard(f'it belongs elsewhere: {record.get("place")}')
-    if record.get('members') != [list(name) for name in self.members[number]]:
+    record = read_record(self.shard(number))
+    if record['place'] != self._place(number):
+      raise DamagedShard(_elsewhere(record))
+    if record['members'] != [list(name) for name in self.members[number]]:
       raise DamagedShard('it holds other members')
     return record
 
@@ -277,6 +260,87 @@ class Shelf:
       f'{self.shard(number)} is damaged ({fault}); start the job again with '
       '--config.run.verify=True, which makes it again'
     ) from None
+
+
+def shard_number(folder: pathlib.Path) -> int | None:
+  """Return the number in the name of a shard's folder; None for other names.
+
+  Example:
+    >>> shard_number(pathlib.Path('ft-0123456789ab/shard_007'))
+    7
+  """
+  prefix, _, digits = folder.name.partition('_')
+  return int(digits) if prefix == 'shard' and digits.isdecimal() else None
+
+
+def read_record(folder: pathlib.Path) -> dict[str, Any]:
+  """Read the record of a shard, of any shelf, from the folder of the shard.
+
+  Raises:
+    DamagedShard: it cannot be read, was changed after it was written, or is
+      the record of another folder; the message says which.
+  """
+  try:
+    record = json.loads((folder / RECORD).read_text())
+    checksum = record.pop('sha256')
+  except (OSError, ValueError, RecursionError) as error:
+    raise DamagedShard(f'unreadable {RECORD}: {_first_line(error)}') from None
+  except (AttributeError, KeyError, TypeError, IndexError):
+    raise DamagedShard(f'{RECORD} is not the record of a shard') from None
+  if files.digest(record, digits=64) != checksum:
+    raise DamagedShard(f'{RECORD} has changed since it was written')
+  if not {'place', 'members', 'arrays', 'files', 'info'} <= set(record):
+    raise DamagedShard(f'{RECORD} is not the record of a shard')
+  place = record['place']
+  shelf = folder.parent
+  where = place['stage'], f'{place["label"]}-{place["address"]}', place['shard']
+  if where != (shelf.parent.name, shelf.name, shard_number(folder)):
+    raise DamagedShard(_elsewhere(record))
+  return record
+
+
+def fault_in(folder: pathlib.Path, *, verify: bool = True) -> str:
+  """Say what is wrong with the shard in a folder; '' if nothing is.
+
+  Unlike `Shelf.fault`, it does not know which members belong there.
+
+  Args:
+    folder: of the shard.
+    verify: compare checksums, not only sizes.
+  """
+  try:
+    record = read_record(folder)
+  except DamagedShard as error:
+    return str(error)
+  place, members = record['place'], len(record['members'])
+  if not place['shard'] < place['shards']:
+    return f'it is shard {place["shard"]} of {place["shards"]}'
+  for name, (_, shape) in record['arrays'].items():
+    if members and shape[:1] != [members]:
+      return f'array {name!r} has shape {shape} and the shard {members} members'
+  return _file_fault(folder, record, verify)
+
+
+def _elsewhere(record: Mapping[str, Any]) -> str:
+  return f'it belongs elsewhere: {record["place"]}'
+
+
+def _file_fault(
+  folder: pathlib.Path, record: Mapping[str, Any], verify: bool
+) -> str:
+  """Say which file of a shard is not that of its record; '' if all are."""
+  for name, (size, checksum) in record['files'].items():
+    path = folder / name
+    if not path.is_file():
+      return f'{name} is missing'
+    if path.stat().st_size != size:
+      return f'{name} has {path.stat().st_size} bytes instead of {size}'
+    if verify and files.sha256(path) != checksum:
+      return f'{name} has changed since it was written'
+  return ''
+
+
+LOCK = '.lock'  # in a work directory, while a job or a search runs in it
 
 
 @contextlib.contextmanager
@@ -295,9 +359,7 @@ def hold_workdir(
   with contextlib.ExitStack() as stack:
     try:
       folder.mkdir(parents=True, exist_ok=True)
-      stack.enter_context(
-        files.lock(folder / '.lock', wait=False, shared=shared)
-      )
+      stack.enter_context(files.lock(folder / LOCK, wait=False, shared=shared))
     except BlockingIOError:
       raise ValueError(
         f'config.workdir = {str(folder)!r} is in use by another run; wait for '

@@ -6,5 +6,6 @@ plan         models, work, time and disk, before anything runs
 engine       the order of the units, and what happens when one fails
 work         how a unit is made, by the stages of jobs and of searches
 status       what is done, running, failed and missing
+pruning      stored work that no configuration refers to
 leaderboard  the results of all cells
 """

@@ -11,6 +11,8 @@ import jax
 import numpy as np
 import pytest
 
+from jaxmu import main
+from jaxmu import store as command
 from jaxmu.methods.parts import weights
 from jaxmu.report import progress
 from jaxmu.report import results as results_lib
@@ -315,6 +317,33 @@ def test_lost_report_is_written_again(folder):
   (folder / 'report.html').unlink()
   run.run(small_job.make(folder))
   assert (folder / 'report.html').is_file()
+
+
+def test_pruning_keeps_what_the_job_needs(folder, capsys, monkeypatch):
+  monkeypatch.setattr(main, 'set_up_jax', lambda config: None)
+  config = folder.parent / 'pruned.py'
+  config.write_text(
+    'from tests.study import small_job\n'
+    'def get_config(folder):\n'
+    '  return small_job.config(folder)\n'
+  )
+  job = job_lib.open_job(small_job.make(folder, unlearn__hparams__num_epochs=2))
+  stale = job.populations['msg'].models
+  for number, members in enumerate(stale.members):
+    stale.save(number, arrays={'failed': np.full(len(members), -1)})
+  stages_of = ('models', 'scores', 'timing', 'report')
+  before = {stage: _stamps(folder, stage) for stage in stages_of}
+  argv = [str(folder), f'--config={config}:{folder}', '--delete']
+  command.main(['prune', *argv])
+  assert 'removed: 1 shelf' in capsys.readouterr().out
+  assert not stale.folder.exists()
+  run.run(small_job.make(folder))
+  assert 'nothing redone' in capsys.readouterr().out
+  for stage, stamps in before.items():
+    left = {p for p in stamps if stale.folder.name not in p}
+    assert _stamps(folder, stage) == {p: stamps[p] for p in left}
+  command.main(['check', str(folder)])
+  assert ' 0 of ' in f' {capsys.readouterr().out.splitlines()[-1]}'
 
 
 def test_plan_counts_what_is_cached(folder):

@@ -7,7 +7,9 @@ import pytest
 
 import jaxmu.sweep as command
 from jaxmu import files, main
+from jaxmu import store as store_command
 from jaxmu.report import results
+from jaxmu.study import store
 from jaxmu.sweeps import design, graph, status, work
 from tests.sweeps import small_sweep
 
@@ -206,3 +208,25 @@ def test_failures_are_listed_with_the_command_that_repeats_them(failed, capsys):
   out = capsys.readouterr().out
   assert '1 of 2 units done' in out and 'out of luck' in out
   assert (folder / 'digits_tiny/main/results.csv').stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_pruning_keeps_what_the_sweep_needs(swept, capsys):
+  folder, argv = swept
+
+  def stored():
+    return {p: p.stat().st_mtime_ns for p in folder.rglob('record.json')}
+
+  other = store.Shelf(
+    folder / 'digits_tiny/main/store', 'models', 'ft', '0' * 12
+  )
+  before = stored()
+  other.save(0)
+  gone = folder / 'mnist_tiny/main'  # a cell that the sweep does not have
+  store.Shelf(gone / 'store', 'models', 'ft', '0' * 12).save(0)
+  store_command.main(['prune', str(folder), *argv, '--delete'])
+  assert 'removed: 2 shelves' in capsys.readouterr().out
+  assert stored() == before
+  command.main(argv)
+  assert stored() == before
+  assert '24 of 24 units done' in capsys.readouterr().out
