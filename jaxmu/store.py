@@ -25,7 +25,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from jaxmu import cli, files, sweep, terms
+import jaxmu.sweep as sweep
+from jaxmu import cli, files, terms
 from jaxmu import main as job_command
 
 # The flags of each action.
