@@ -6,6 +6,7 @@ import json
 import pathlib
 import shutil
 import types
+import warnings
 
 import jax
 import numpy as np
@@ -98,6 +99,36 @@ def test_the_chosen_setting_is_read_by_a_job(finished):
   config['unlearn']['hparams'] = str(found.path)
   (one,) = settings_lib.from_config(config).unlearners
   assert one.hparams == found.choice.setting
+
+
+def test_tuned_settings_of_another_model_or_recipe_are_warned_of(
+  finished, tmp_path
+):
+  folder, found = finished
+  config = small_search.config(folder)
+  config['unlearn']['hparams'] = 'tuned'
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')
+    settings_lib.from_config(config)
+  content = json.loads(found.path.read_text())
+  content['model_options'] = {'width': 8}
+  content['train']['num_epochs'] = 12
+  config['unlearn']['hparams'] = str(tmp_path / 'other.json')
+  (tmp_path / 'other.json').write_text(json.dumps(content))
+  words = (
+    r'other.json was searched with config.model.options.width = 8 \(the job: '
+    r'unset\), config.train.num_epochs = 12 \(the job: 2\); search again'
+  )
+  with pytest.warns(UserWarning, match=words) as record:
+    (one,) = settings_lib.from_config(config).unlearners
+  assert one.hparams == found.choice.setting
+  assert [str(w.message).count('\n') for w in record] == [0]
+  for name in ('model_options', 'train'):  # a file that was written by hand
+    del content[name]
+  (tmp_path / 'other.json').write_text(json.dumps(content))
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')
+    settings_lib.from_config(config)
 
 
 def test_tuned_settings_of_something_else_are_refused(finished, tmp_path):
