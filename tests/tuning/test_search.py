@@ -19,7 +19,7 @@ from jaxmu.api import searches
 from jaxmu.data import splits
 from jaxmu.metrics.interface import Evaluated
 from jaxmu.report import progress
-from jaxmu.study import execution, stages, store, tuned
+from jaxmu.study import execution, recipes, stages, store, tuned
 from jaxmu.study import job as job_lib
 from jaxmu.study import settings as settings_lib
 from jaxmu.tuning import (
@@ -94,38 +94,38 @@ def test_the_chosen_setting_is_read_by_a_job(finished):
   folder, found = finished
   config = small_search.config(folder)
   config['unlearn']['hparams'] = 'tuned'
-  (one,) = settings_lib.from_config(config).unlearners
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')  # the search was that of this job
+    (one,) = settings_lib.from_config(config).unlearners
   assert one.hparams == found.choice.setting
   config['unlearn']['hparams'] = str(found.path)
   (one,) = settings_lib.from_config(config).unlearners
   assert one.hparams == found.choice.setting
 
 
-def test_tuned_settings_of_another_model_or_recipe_are_warned_of(
-  finished, tmp_path
-):
-  folder, found = finished
-  config = small_search.config(folder)
+def test_tuned_settings_of_another_model_or_recipe_are_warned_of(tmp_path):
+  config = recipes.job_config('ft')
+  config['workdir'] = str(tmp_path)
   config['unlearn']['hparams'] = 'tuned'
   with warnings.catch_warnings():
     warnings.simplefilter('error')
-    settings_lib.from_config(config)
-  content = json.loads(found.path.read_text())
-  content['model_options'] = {'width': 8}
-  content['train']['num_epochs'] = 12
-  config['unlearn']['hparams'] = str(tmp_path / 'other.json')
-  (tmp_path / 'other.json').write_text(json.dumps(content))
+    (searched,) = settings_lib.from_config(config).unlearners
+  config['model']['options'] = {'width': 16, 'conv': 'auto'}
+  config['train']['num_epochs'] = 24
   words = (
-    r'other.json was searched with config.model.options.width = 8 \(the job: '
-    r'unset\), config.train.num_epochs = 12 \(the job: 2\); search again'
+    r'ft.json was searched with config.model.options.conv = unset \(the job: '
+    r'auto\), config.model.options.width = 8 \(the job: 16\), '
+    r'config.train.num_epochs = 12 \(the job: 24\); search again'
   )
   with pytest.warns(UserWarning, match=words) as record:
     (one,) = settings_lib.from_config(config).unlearners
-  assert one.hparams == found.choice.setting
+  assert one.hparams == searched.hparams
   assert [str(w.message).count('\n') for w in record] == [0]
-  for name in ('model_options', 'train'):  # a file that was written by hand
-    del content[name]
-  (tmp_path / 'other.json').write_text(json.dumps(content))
+  # A file that was written by hand has neither.
+  content = json.loads((tuned.SHIPPED / tuned.DIGITS / 'ft.json').read_text())
+  del content['model_options'], content['train']
+  config['unlearn']['hparams'] = str(tmp_path / 'mine.json')
+  (tmp_path / 'mine.json').write_text(json.dumps(content))
   with warnings.catch_warnings():
     warnings.simplefilter('error')
     settings_lib.from_config(config)
