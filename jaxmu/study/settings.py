@@ -290,6 +290,7 @@ def from_config(config: Mapping[str, Any]) -> Settings:
     name: hp.from_config(cls, config.get(name, {}), f'config.{name}.')
     for name, cls in SECTIONS.items()
   }
+  train = _train(config)
   settings = Settings(
     workdir=str(config['workdir']),
     seed=_seed(config['seed']),
@@ -298,8 +299,8 @@ def from_config(config: Mapping[str, Any]) -> Settings:
     model=config['model']['name'],
     model_options=dict(config['model'].get('options', {})),
     precision=config['model'].get('precision', precision.DEFAULT),
-    train=_train(config),
-    unlearners=_unlearners(config),
+    train=train,
+    unlearners=_unlearners(config, train),
     metrics=tuple(config.get('metrics', ())),
     **_search(config.get('search', {})),
     **sections,
@@ -398,13 +399,15 @@ def _plain(value: Any) -> Any:
 def _train(config: Mapping[str, Any]) -> Mapping[str, Any]:
   values = config['train']
   if tuned.is_name(values):
-    values = _tuned(config, 'original', values, 'config.train')
+    values = _tuned(config, 'original', values, 'config.train', {})
   cls = methods.get('original').Hparams
   hp.from_config(cls, values, 'config.train.')
   return {**hp.defaults(cls), **values}
 
 
-def _unlearners(config: Mapping[str, Any]) -> tuple[Unlearner, ...]:
+def _unlearners(
+  config: Mapping[str, Any], train: Mapping[str, Any]
+) -> tuple[Unlearner, ...]:
   chosen = [(config['unlearn'], 'config.unlearn.')]
   for name, hparams in config.get('compare', {}).items():
     entry = {'method': name, 'hparams': hparams}
@@ -429,7 +432,8 @@ def _unlearners(config: Mapping[str, Any]) -> tuple[Unlearner, ...]:
       raise ValueError(f'{where} repeats the method {name!r}; {remedy}')
     given = entry['hparams']
     if tuned.is_name(given):
-      given = _tuned(config, method, given, f'{where}hparams')
+      expected = {'train': train}
+      given = _tuned(config, method, given, f'{where}hparams', expected)
     if not isinstance(given, Mapping):
       raise ValueError(
         f"{where}hparams = {given!r}; give names and values, 'tuned', or a "
@@ -442,15 +446,21 @@ def _unlearners(config: Mapping[str, Any]) -> tuple[Unlearner, ...]:
 
 
 def _tuned(
-  config: Mapping[str, Any], method: Any, text: str, where: str
+  config: Mapping[str, Any],
+  method: Any,
+  text: str,
+  where: str,
+  expected: Mapping[str, Mapping[str, Any]],
 ) -> Mapping[str, Any]:
+  model = config['model']
   try:
     return tuned.find(
       text,
       method=method,
       data=str(config['data'].get('name')),
-      model=str(config['model'].get('name')),
+      model=str(model.get('name')),
       workdir=str(config['workdir']),
+      expected={'model_options': model.get('options', {}), **expected},
     )
   except ValueError as error:
     raise ValueError(f'{where} = {text!r}: {error}') from None

@@ -14,6 +14,7 @@ of the original models that `python -m jaxmu.search --training` found.
 import functools
 import json
 import pathlib
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -108,9 +109,17 @@ def small_scale(method: str) -> Mapping[str, Any]:
 
 
 def find(
-  text: str, *, method: Any, data: str, model: str, workdir: files.Path
+  text: str,
+  *,
+  method: Any,
+  data: str,
+  model: str,
+  workdir: files.Path,
+  expected: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
   """Return the hyper-parameters that `hparams=text` stands for.
+
+  Warns if the search had other options of the model or another recipe.
 
   Args:
     text: 'tuned' or the path of a settings file.
@@ -118,6 +127,8 @@ def find(
     data: name of the data set.
     model: name of the model.
     workdir: of the job.
+    expected: what the search should have had too: 'model_options' and, for an
+      unlearning method, 'train', with their values by name.
 
   Raises:
     ValueError: there are none, or they are of another method.
@@ -144,7 +155,42 @@ def find(
       f'the job has {model} on {data}. Copy its numbers to config.unlearn to '
       'use them there'
     )
+  _warn_of_differences(path, content, expected)
   return content['hparams']
+
+
+# Sections of a settings file, and where a configuration has them.
+_FIELDS = {'model_options': 'config.model.options', 'train': 'config.train'}
+
+
+def _warn_of_differences(
+  path: pathlib.Path,
+  content: Mapping[str, Any],
+  expected: Mapping[str, Mapping[str, Any]],
+) -> None:
+  """Warn if a search was made with another model or recipe than a job."""
+  differences = []
+  for section, values in expected.items():
+    searched = content.get(section)
+    if not isinstance(searched, dict):  # a file that was written by hand
+      continue
+    own = {name: _as_json(value) for name, value in values.items()}
+    for name in sorted({*searched, *own}):
+      theirs, ours = (one.get(name, 'unset') for one in (searched, own))
+      if theirs != ours:
+        where = f'{_FIELDS[section]}.{name}'
+        differences.append(f'{where} = {theirs} (the job: {ours})')
+  if differences:
+    warnings.warn(
+      f'{path} was searched with {", ".join(differences)}; search again with '
+      'the configuration of the job for a setting that suits it',
+      stacklevel=3,
+    )
+
+
+def _as_json(value: Any) -> Any:
+  """Return a value as a settings file holds it, with lists for tuples."""
+  return json.loads(json.dumps(value, default=str))
 
 
 def origin(

@@ -219,22 +219,27 @@ def _given(
 
   Returns:
     None if nothing is given for what is searched.
+
+  Raises:
+    ValueError: a name is unknown, or belongs to the other kind of search.
   """
   where = f'config.search.{field}'
   every = {'space': settings.search_space, 'grid': settings.search_grid}[field]
-  others = {name: value for name, value in every.items() if name != RECIPE}
+  if method != RECIPE and RECIPE in every:
+    raise ValueError(
+      f'{where}.{RECIPE} is for the search of the training recipe; add '
+      f'--training, or in Python search {RECIPE!r}; or remove it'
+    )
   classes = {
     methods.get(one.method).name: methods.get(one.method).Hparams
     for one in targets(settings)
   }
   if method == RECIPE:
-    _refuse_plain(others, where)
-    given = {RECIPE: every[RECIPE]} if RECIPE in every else {}
-  else:
-    given = others
-  if not given:
+    _refuse_plain(every, where)
+    every = {name: every[name] for name in every if name == RECIPE}
+  if not every:
     return None
-  return spaces.for_method(given, method, classes, where)
+  return spaces.for_method(every, method, classes, where)
 
 
 def _refuse_plain(given: Mapping[str, Any], where: str) -> None:

@@ -16,7 +16,7 @@ a grid, only the values that are held fixed apply.
 import itertools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import optuna
@@ -231,7 +231,8 @@ def of_grid(
     grid: a list of values, or one value, by hyper-parameter.
 
   Raises:
-    ValueError: an unknown name, an empty list or a value out of range.
+    ValueError: an unknown name, an empty list, a value that is given twice or
+      is out of range.
   """
   where = 'config.search.grid'
   searched = {}
@@ -240,6 +241,7 @@ def of_grid(
     values = tuple(given) if isinstance(given, list | tuple) else (given,)
     if not values:
       raise ValueError(f'{where}.{name} = (); give at least one value')
+    _check_distinct(values, f'{where}.{name}')
     for value in values:
       hp.from_config(cls, {name: value}, f'{where}.')
     searched[name] = distributions.CategoricalDistribution(values)
@@ -346,7 +348,8 @@ def read(value: Any, where: str) -> Any:
     where: the field, for error messages.
 
   Raises:
-    ValueError: a text that is no space, an empty list or an empty interval.
+    ValueError: a text that is no space, an empty list or interval, or a value
+      that is listed twice.
 
   Example:
     >>> read('log(1e-4, 1e-1)', 'learning_rate')
@@ -355,6 +358,7 @@ def read(value: Any, where: str) -> Any:
   if isinstance(value, list | tuple):
     if not value:
       raise ValueError(f'{where} = {value!r}; {_HELP}')
+    _check_distinct(value, where)
     return hp.Choice(tuple(value))
   if not isinstance(value, str):
     return value
@@ -373,6 +377,14 @@ def read(value: Any, where: str) -> Any:
       + (', and positive' if form[1] == 'log' else '')
     )
   return (hp.LogUniform if form[1] == 'log' else hp.Uniform)(low, high)
+
+
+def _check_distinct(values: Sequence[Any], where: str) -> None:
+  for position, value in enumerate(values):
+    if value in values[:position]:
+      raise ValueError(
+        f'{where} = {values!r} repeats {value!r}; give every value once'
+      )
 
 
 def _number(text: str) -> int | float:

@@ -77,7 +77,12 @@ def test_shipped_settings_are_found_by_jobs(
   where = shipped.write(tuned.SHIPPED, read, sizes)
   assert where == tuned.SHIPPED / 'digits_tiny'
   setting = tuned.find(
-    'tuned', method='ft', data='digits', model='tiny', workdir=tmp_path
+    'tuned',
+    method='ft',
+    data='digits',
+    model='tiny',
+    workdir=tmp_path,
+    expected={},
   )
   assert setting == found.choice.setting
 

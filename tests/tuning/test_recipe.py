@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+import warnings
 
 import numpy as np
 import optuna
@@ -124,7 +125,10 @@ def test_a_trial_is_the_original_model_of_a_job_with_its_recipe(found):
 
 def test_a_job_reads_the_recipe(found, tmp_path):
   for name in ('tuned', str(found.folder / 'settings.json')):
-    settings = settings_lib.from_config(_config(found, train=name))
+    with warnings.catch_warnings():
+      # That the search had another recipe is no difference.
+      warnings.simplefilter('error')
+      settings = settings_lib.from_config(_config(found, train=name))
     assert settings.train == found.setting
   config = {**_config(found), 'workdir': str(tmp_path)}
   arguments.set_field(config, 'config.train', 'tuned')
@@ -179,7 +183,9 @@ def test_methods_and_the_recipe_have_their_own_spaces(tmp_path):
     'learning_rate',
     'weight_decay',
   ]
-  unlearning = _settings(tmp_path, search={'space': space, 'training': False})
+  unlearning = _settings(
+    tmp_path, search={'space': {'batch_size': 64}, 'training': False}
+  )
   (one,) = opening.targets(unlearning)
   assert one.method == 'ft'
   found = opening.method_space(unlearning, one)
@@ -187,6 +193,16 @@ def test_methods_and_the_recipe_have_their_own_spaces(tmp_path):
   grid = {'original': {'learning_rate': (0.1, 0.2), 'momentum': (0.8, 0.9)}}
   text = plan.text(_settings(tmp_path, search={'grid': grid}))
   assert '8 trials: 4 for each of 2 initialisations, all of a grid' in text
+
+
+@pytest.mark.parametrize('field', ['space', 'grid'])
+def test_a_search_of_methods_has_no_space_of_the_recipe(tmp_path, field):
+  given = {'original': {'no_such_name': (0.1, 0.2)}}
+  settings = _settings(tmp_path, search={field: given, 'training': False})
+  words = f'search.{field}.original is for .* recipe; add --training, or'
+  with pytest.raises(ValueError, match=words) as error:
+    plan.text(settings)
+  assert '\n' not in str(error.value)
 
 
 def test_the_command_plans_the_search_of_a_recipe(

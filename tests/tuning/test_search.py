@@ -6,6 +6,7 @@ import json
 import pathlib
 import shutil
 import types
+import warnings
 
 import jax
 import numpy as np
@@ -18,7 +19,7 @@ from jaxmu.api import searches
 from jaxmu.data import splits
 from jaxmu.metrics.interface import Evaluated
 from jaxmu.report import progress
-from jaxmu.study import execution, stages, store, tuned
+from jaxmu.study import execution, recipes, stages, store, tuned
 from jaxmu.study import job as job_lib
 from jaxmu.study import settings as settings_lib
 from jaxmu.tuning import (
@@ -93,11 +94,41 @@ def test_the_chosen_setting_is_read_by_a_job(finished):
   folder, found = finished
   config = small_search.config(folder)
   config['unlearn']['hparams'] = 'tuned'
-  (one,) = settings_lib.from_config(config).unlearners
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')  # the search was that of this job
+    (one,) = settings_lib.from_config(config).unlearners
   assert one.hparams == found.choice.setting
   config['unlearn']['hparams'] = str(found.path)
   (one,) = settings_lib.from_config(config).unlearners
   assert one.hparams == found.choice.setting
+
+
+def test_tuned_settings_of_another_model_or_recipe_are_warned_of(tmp_path):
+  config = recipes.job_config('ft')
+  config['workdir'] = str(tmp_path)
+  config['unlearn']['hparams'] = 'tuned'
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')
+    (searched,) = settings_lib.from_config(config).unlearners
+  config['model']['options'] = {'width': 16, 'conv': 'auto'}
+  config['train']['num_epochs'] = 24
+  words = (
+    r'ft.json was searched with config.model.options.conv = unset \(the job: '
+    r'auto\), config.model.options.width = 8 \(the job: 16\), '
+    r'config.train.num_epochs = 12 \(the job: 24\); search again'
+  )
+  with pytest.warns(UserWarning, match=words) as record:
+    (one,) = settings_lib.from_config(config).unlearners
+  assert one.hparams == searched.hparams
+  assert [str(w.message).count('\n') for w in record] == [0]
+  # A file that was written by hand has neither.
+  content = json.loads((tuned.SHIPPED / tuned.DIGITS / 'ft.json').read_text())
+  del content['model_options'], content['train']
+  config['unlearn']['hparams'] = str(tmp_path / 'mine.json')
+  (tmp_path / 'mine.json').write_text(json.dumps(content))
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')
+    settings_lib.from_config(config)
 
 
 def test_tuned_settings_of_something_else_are_refused(finished, tmp_path):

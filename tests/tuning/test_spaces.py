@@ -98,6 +98,7 @@ def test_a_user_replaces_spaces():
     ('learning_rate', 'uniform(a, 1)', "give 'log(LOW, HIGH)'"),
     ('learning_rate', 'normal(0, 1)', "give 'log(LOW, HIGH)'"),
     ('learning_rate', (), "give 'log(LOW, HIGH)'"),
+    ('learning_rate', (0.1, 0.2, 0.1), 'repeats 0.1; give every value once'),
     ('learning_rate', 'uniform(-1, 1)', 'learning_rate = -1; give a value'),
     ('reinit_fraction', 'uniform(0, 2)', 'reinit_fraction = 2; give a value'),
     ('batch_size', (64, 0), 'batch_size = 0; give a value'),
@@ -128,6 +129,16 @@ def test_a_grid_keeps_what_a_space_holds_fixed(tmp_path):
   )
   with pytest.raises(ValueError, match='space.batch_size = -1; give a value'):
     of(space={'batch_size': -1}, grid={'learning_rate': 0.1})
+
+
+def test_a_grid_has_every_value_once(tmp_path):
+  settings = small_search.settings(
+    tmp_path, grid={'num_epochs': (1, 2), 'learning_rate': (0.1, 0.2, 0.1)}
+  )
+  words = r'grid.learning_rate = \(0.1, 0.2, 0.1\) repeats 0.1; give every'
+  with pytest.raises(ValueError, match=words) as error:
+    opening.method_space(settings, *settings.unlearners)
+  assert '\n' not in str(error.value)
 
 
 def test_arrays_and_ranges_are_lists(tmp_path):
