@@ -112,7 +112,7 @@ def set_up_jax(config: dict[str, Any]) -> None:
   given = isinstance(wanted, int) and 0 < wanted <= execution.MOST_DEVICES
   devices = wanted if given else execution.cores()
   jax.config.update('jax_num_cpu_devices', devices)
-  workdir = files.path(str(config.get('workdir', '')))
+  workdir = files.workdir(str(config.get('workdir', '')))
   jax.config.update('jax_compilation_cache_dir', str(workdir / 'cache' / 'jax'))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
 

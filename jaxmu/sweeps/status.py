@@ -105,11 +105,12 @@ def forget_running(workdir: pathlib.Path) -> None:
   """Remove the records of units that ran when a process was killed."""
   for path in (workdir / 'state').rglob('*.json'):
     if _read(path).state == 'running':
-      path.unlink()
+      files.remove(path)
 
 
 def states(sweep: Sweep, graph: Graph) -> dict[str, Record]:
   """Return the state of each unit by its name; changes nothing."""
+  files.refresh(sweep.workdir)
   studies = {study.name: study for study in sweep.studies}
   runs = files.is_locked(sweep.workdir / LOCK)
   out = {}
@@ -148,7 +149,7 @@ def text(sweep: Sweep, graph: Graph) -> str:
     '',
     f'{len(count["done"])} of {len(graph)} units done; '
     + ('a sweep is running' if runs else 'no sweep is running')
-    + f' in {sweep.workdir}',
+    + f' in {files.shown(sweep.workdir)}',
     *(f'running  {name}' for name in count['running']),
   ]
   failed = {n: (known[n].reason, known[n].command) for n in count['failed']}

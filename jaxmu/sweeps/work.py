@@ -82,10 +82,11 @@ class Worker:
       )
     except BlockingIOError:
       raise ValueError(
-        f'config.workdir = {str(self._sweep.workdir)!r} is in use by another '
-        'sweep; wait for it to end (--status shows how far it is), or choose '
-        'another folder with --workdir=PATH'
+        f'config.workdir = {files.shown(self._sweep.workdir)!r} is in use by '
+        'another sweep; wait for it to end (--status shows how far it is), or '
+        'choose another folder with --workdir=PATH'
       ) from None
+    files.refresh(self._sweep.workdir, send=True)
     status.forget_running(self._sweep.workdir)
     return self
 
@@ -130,7 +131,7 @@ class Worker:
     if unit.kind == 'table':
       self._close()
       for path in leaderboard.write(self._sweep, self._command):
-        self._bars.line(f'{path} written')
+        self._bars.line(f'{files.shown(path)} written')
     else:
       self._open(self._studies[unit.owner]).perform(unit)
 
@@ -162,7 +163,7 @@ class _Open:
   def __init__(self, study: Study, bars: progress.Progress):
     self.study, self._bars = study, bars
     self._stack = contextlib.ExitStack()
-    folder = files.path(study.settings.workdir)
+    folder = files.workdir(study.settings.workdir)
     self._stack.enter_context(store.hold_workdir(folder))
 
   def close(self) -> None:
@@ -190,9 +191,10 @@ class _Search(_Open):
       driver.train_baseline(job, BASELINES[unit.kind], self._bars)
       return
     finished, path = self._finished(unit.label)
+    files.refresh(path.parent)
     if not finished.missing() and path.is_file():
       if finished.info()['sha256'] == files.sha256(path):
-        self._bars.line(f'{unit.label}: setting in {path}')
+        self._bars.line(f'{unit.label}: setting in {files.shown(path)}')
         return
     settings = self.study.settings
     (found,) = driver.search_methods(
