@@ -7,65 +7,20 @@ import shutil
 import fsspec
 import numpy as np
 import pytest
-from fsspec.implementations import dirfs, local
 
 from jaxmu import files, remote
 from jaxmu.study import store
+from tests import bucket as fake
 
 URL = 's3://bucket/work'
 NAMES = (((0, 0, -1), (0, 1, -1)), ((1, 0, -1), (1, 1, -1)))
 
 
-class Bucket(dirfs.DirFileSystem):
-  """A folder in place of a store; requests may be made to fail."""
-
-  cachable = False
-
-  def __init__(self, folder):
-    super().__init__(str(folder), local.LocalFileSystem(auto_mkdir=True))
-    self.requests: list[str] = []
-    self.written: list[str] = []
-    self.errors = []  # raised by the next requests, the first one first
-
-  def _request(self, name, *args, **kwargs):
-    self.requests.append(name)
-    if self.errors:
-      raise self.errors.pop(0)
-    return getattr(super(), name)(*args, **kwargs)
-
-  def ls(self, *args, **kwargs):
-    kwargs.pop('refresh', None)
-    return self._request('ls', *args, **kwargs)
-
-  def find(self, *args, **kwargs):
-    return self._request('find', *args, **kwargs)
-
-  def cat_file(self, *args, **kwargs):
-    return self._request('cat_file', *args, **kwargs)
-
-  def put(self, sources, keys):
-    self.written += keys
-    return self._request('put', sources, keys)
-
-  def get(self, *args, **kwargs):
-    return self._request('get', *args, **kwargs)
-
-  def pipe_file(self, *args, **kwargs):
-    return self._request('pipe_file', *args, **kwargs)
-
-  def rm_file(self, *args, **kwargs):
-    return self._request('rm_file', *args, **kwargs)
-
-
 @pytest.fixture
 def bucket(tmp_path, monkeypatch):
   """The store; its objects are in `tmp_path / 'store'`."""
-  one = Bucket(tmp_path / 'store')
-  monkeypatch.setattr(remote, '_filesystem', lambda scheme: one)
-  monkeypatch.setattr(remote, 'PAUSES', (0.0, 0.0))
-  monkeypatch.setattr(remote, '_given_up', set())
   monkeypatch.setenv('JAXMU_CACHE_DIR', str(tmp_path / 'a'))
-  return one
+  return fake.use(monkeypatch, tmp_path / 'store')
 
 
 def _move(monkeypatch, tmp_path, machine):

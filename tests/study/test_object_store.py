@@ -1,0 +1,314 @@
+"""A small job in an S3 store: from other machines, at once, in bad weather.
+
+The store is moto's server on this machine:
+
+    pip install -e '.[test]' && pytest -m slow tests/study/test_object_store.py
+"""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('object_store')]
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+ARGUMENTS = [
+  '--config=configs/msg_resnet.py',
+  '--config.model.name=tiny',
+  '--config.model.options={}',
+  '--config.splits.num_splits=8',
+  '--config.splits.pool=640',
+  '--config.train.num_epochs=2',
+  '--config.unlearn.hparams.num_epochs=1',
+  '--config.timing.repeats=1',
+  '--config.run.shard=4',
+  '--config.run.devices=2',
+  '--config.run.chunk=1',
+]
+
+# The child stops in front of its first upload of a retrained model until the
+# file `gone` is there, and goes on without the store.
+WITHOUT_STORE = """
+import pathlib, runpy, sys, time
+from jaxmu import remote
+
+folder = pathlib.Path(sys.argv.pop(1))
+remote.PAUSES = (0.2,) * 200
+put = remote.put
+
+def waiting(copies):
+  if any('/retrain-' in place for place in copies.values()):
+    (folder / 'stop').touch()
+    while not (folder / 'gone').exists():
+      time.sleep(0.01)
+  put(copies)
+
+remote.put = waiting
+runpy.run_module('jaxmu.main', run_name='__main__', alter_sys=True)
+"""
+
+
+class Gate:
+  """A port that leads to another one, and can be closed for a while."""
+
+  def __init__(self, target: int):
+    self._target = target
+    self.port = 0
+    self.open()
+
+  def open(self) -> None:
+    self._listener = socket.create_server(('127.0.0.1', self.port))
+    self.port = self._listener.getsockname()[1]
+    self._links: list[socket.socket] = []
+    threading.Thread(target=self._serve, daemon=True).start()
+
+  def close(self) -> None:
+    for one in (self._listener, *self._links):
+      with contextlib.suppress(OSError):
+        one.shutdown(socket.SHUT_RDWR)
+      one.close()
+
+  def _serve(self) -> None:
+    listener, links = self._listener, self._links
+    with contextlib.suppress(OSError):
+      while True:
+        near, _ = listener.accept()
+        far = socket.create_connection(('127.0.0.1', self._target))
+        links += [near, far]
+        for pair in ((near, far), (far, near)):
+          threading.Thread(target=self._copy, args=pair, daemon=True).start()
+
+  def _copy(self, source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+      while block := source.recv(1 << 16):
+        target.sendall(block)
+      target.shutdown(socket.SHUT_WR)
+
+
+def _free_port() -> int:
+  with socket.socket() as one:
+    one.bind(('127.0.0.1', 0))
+    return one.getsockname()[1]
+
+
+class Server:
+  """Moto's server with an empty bucket, behind a gate."""
+
+  def __init__(self) -> None:
+    self._port = _free_port()
+    self.start()
+    self.gate = Gate(self._port)
+    self.environment = {
+      'AWS_ENDPOINT_URL': f'http://127.0.0.1:{self.gate.port}',
+      'AWS_ACCESS_KEY_ID': 'test',
+      'AWS_SECRET_ACCESS_KEY': 'test',
+      'AWS_DEFAULT_REGION': 'us-east-1',
+      'AWS_MAX_ATTEMPTS': '1',
+    }
+
+  def start(self) -> None:
+    self._process = subprocess.Popen(
+      [sys.executable, '-m', 'moto.server', '-p', str(self._port)],
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.DEVNULL,
+    )
+    for _ in range(600):
+      with contextlib.suppress(OSError):
+        socket.create_connection(('127.0.0.1', self._port)).close()
+        break
+      time.sleep(0.1)
+    self.filesystem().mkdir('bucket')
+
+  def stop(self) -> None:
+    self._process.kill()
+    self._process.wait()
+
+  def filesystem(self):
+    import s3fs
+
+    return s3fs.S3FileSystem(
+      key='test',
+      secret='test',
+      endpoint_url=f'http://127.0.0.1:{self._port}',
+      use_listings_cache=False,
+      skip_instance_cache=True,
+    )
+
+
+@pytest.fixture(scope='module')
+def server():
+  for name in ('moto.server', 's3fs'):
+    reason = f"{name} is not installed: pip install -e '.[test]'"
+    pytest.importorskip(name, reason=reason)
+  one = Server()
+  yield one
+  one.gate.close()
+  one.stop()
+
+
+class Machine:
+  """A machine with a mirror of its own, which runs the job."""
+
+  def __init__(self, folder: pathlib.Path, environment: dict[str, str]):
+    self.folder = folder
+    self.environment = {**environment, 'JAXMU_CACHE_DIR': str(folder)}
+
+  def mirror(self, name: str) -> pathlib.Path:
+    return self.folder / 'mirror-of-s3' / 'bucket' / name
+
+  def start(self, workdir: str, *python: str) -> subprocess.Popen:
+    return subprocess.Popen(
+      [sys.executable, *(python or ('-m', 'jaxmu.main')), *ARGUMENTS]
+      + [f'--workdir={workdir}'],
+      cwd=ROOT,
+      env=self.environment,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+    )
+
+  def run(self, workdir: str, *python: str) -> str:
+    return _finished(self.start(workdir, *python))
+
+
+def _finished(process: subprocess.Popen) -> str:
+  output, _ = process.communicate()
+  assert process.returncode == 0, output
+  return output
+
+
+@pytest.fixture(scope='module')
+def plain(tmp_path_factory, job_environment):
+  """The same job in a local folder."""
+  folder = tmp_path_factory.mktemp('plain')
+  machine = Machine(folder / 'cache', job_environment)
+  machine.run(str(folder / 'work'))
+  return folder / 'work'
+
+
+@pytest.fixture
+def machine(tmp_path, server, plain, job_environment):
+  """Returns machines by name, which have compiled the programs."""
+
+  def get(name: str) -> Machine:
+    one = Machine(tmp_path / name, job_environment | server.environment)
+    for work in ('job', 'damaged', 'two', 'storm'):
+      programs = one.mirror(work) / 'cache'
+      if not programs.exists():
+        shutil.copytree(plain / 'cache', programs)
+    return one
+
+  return get
+
+
+def _files(folder: pathlib.Path) -> dict[str, bytes]:
+  """Content of all files but compiled programs and hidden ones."""
+  return {
+    path.relative_to(folder).as_posix(): path.read_bytes()
+    for path in folder.rglob('*')
+    if path.is_file()
+    and path.relative_to(folder).parts[0] != 'cache'
+    and path.name[0] != '.'
+  }
+
+
+def _same_results(folder: pathlib.Path, plain: pathlib.Path) -> None:
+  for name in ('results.csv', 'per_cluster.csv'):
+    assert (folder / name).read_bytes() == (plain / name).read_bytes()
+
+
+def test_another_machine_finds_everything(server, machine, plain):
+  one, other = machine('a'), machine('b')
+  output = one.run('s3://bucket/job')
+  assert 's3://bucket/job/report.html explains' in output
+  _same_results(one.mirror('job'), plain)
+  assert set(_files(one.mirror('job'))) >= set(_files(plain)) - {
+    name for name in _files(plain) if name.startswith('store/')
+  }
+  for again in (other, one):
+    shutil.rmtree(again.mirror('job') / 'store', ignore_errors=True)
+    assert 'report: up to date, nothing redone' in again.run('s3://bucket/job')
+    assert _files(again.mirror('job')) == _files(one.mirror('job'))
+  # The store has lost everything: the next start brings it back.
+  before = server.filesystem().find('bucket/job')
+  server.stop()
+  server.start()
+  assert server.filesystem().find('bucket') == []
+  assert 'nothing redone' in one.run('s3://bucket/job')
+  assert server.filesystem().find('bucket/job') == before
+
+
+def test_a_damaged_object_is_computed_again(server, machine, plain):
+  machine('a').run('s3://bucket/damaged')
+  store = server.filesystem()
+  path = next(
+    path
+    for path in store.find('bucket/damaged/store/scores')
+    if path.endswith('.npy')
+  )
+  content = store.cat_file(path)
+  store.pipe_file(path, content[:-1] + bytes([content[-1] ^ 1]))
+  output = machine('b').run('s3://bucket/damaged')
+  shard = path.rpartition('/')[0].rpartition('/')[0]
+  assert f's3://{shard} is damaged ({path.rpartition("/")[2]}' in output
+  _same_results(machine('b').mirror('damaged'), plain)
+  output = machine('c').run('s3://bucket/damaged')
+  assert 'nothing redone' in output and 'damaged (' not in output
+
+
+def test_two_machines_at_once(server, machine, plain):
+  pair = [machine('a'), machine('b')]
+  for process in [one.start('s3://bucket/two') for one in pair]:
+    _finished(process)
+  for one in pair:
+    _same_results(one.mirror('two'), plain)
+  assert 'nothing redone' in machine('c').run('s3://bucket/two')
+  _same_results(machine('c').mirror('two'), plain)
+
+
+def test_a_store_that_is_away_for_a_while(tmp_path, server, machine, plain):
+  one = machine('a')
+  process = one.start('s3://bucket/storm', '-c', WITHOUT_STORE, str(tmp_path))
+  while not (tmp_path / 'stop').exists():
+    assert process.poll() is None, process.communicate()[0]
+    time.sleep(0.1)
+  server.gate.close()
+  (tmp_path / 'gone').touch()
+  time.sleep(3)
+  server.gate.open()
+  output = _finished(process)
+  assert output.count('cannot be reached') == 1
+  _same_results(one.mirror('storm'), plain)
+  assert 'nothing redone' in machine('b').run('s3://bucket/storm')
+
+
+@pytest.mark.parametrize(
+  ('workdir', 'without', 'line'),
+  [
+    ('s3://nobucket/x', (), 's3://nobucket/x: no such bucket or object'),
+    (
+      's3://bucket/x',
+      ('AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY'),
+      's3://bucket/x: the store refuses access (Unable to locate credentials)',
+    ),
+    ('ftp://host/x', (), "'ftp://host/x': no object store 'ftp'"),
+  ],
+)
+def test_one_line_before_training(tmp_path, server, workdir, without, line):
+  environment = {**os.environ, **server.environment, 'HOME': str(tmp_path)}
+  environment['AWS_EC2_METADATA_DISABLED'] = 'true'
+  for name in without:
+    environment.pop(name)
+  process = Machine(tmp_path / 'a', environment).start(workdir)
+  output, _ = process.communicate()
+  assert process.returncode == 1
+  assert output.splitlines()[-1].startswith(f'error: {line}')
+  assert 'Traceback' not in output and 'training' not in output
