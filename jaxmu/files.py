@@ -31,6 +31,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from typing import IO, Any, BinaryIO
 
@@ -151,12 +152,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 def _replacing(path: pathlib.Path) -> Iterator[BinaryIO]:
   """Replace a file as `replacing` does, on this machine alone."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  handle, temporary = tempfile.mkstemp(
-    dir=path.parent, prefix=f'.{path.name[:60]}.', suffix=_SUFFIX
-  )
+  handle, temporary = _temporary(path)
   try:
     with os.fdopen(handle, 'wb') as file:
-      fcntl.flock(file, fcntl.LOCK_EX)
       yield file
       file.flush()
       os.fsync(file.fileno())
@@ -167,14 +165,28 @@ def _replacing(path: pathlib.Path) -> Iterator[BinaryIO]:
     raise
 
 
+def _temporary(path: pathlib.Path) -> tuple[int, str]:
+  """Make and lock a temporary file; return its descriptor and its path."""
+  while True:
+    handle, temporary = tempfile.mkstemp(
+      dir=path.parent, prefix=f'.{path.name[:60]}.', suffix=_SUFFIX
+    )
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    # Another process may have swept it before it was locked.
+    if _is_at(handle, pathlib.Path(temporary)):
+      return handle, temporary
+    os.close(handle)
+
+
 def write_bytes(path: Path, content: bytes) -> pathlib.Path:
   """Write a file atomically and return its path; see `replacing`.
 
-  Example:
-    >>> import tempfile
-    >>> folder = tempfile.mkdtemp()
-    >>> write_bytes(f'{folder}/new/file', b'content').read_bytes()
-    b'content'
+    Example:
+      >>> import tempfile
+  import time
+      >>> folder = tempfile.mkdtemp()
+      >>> write_bytes(f'{folder}/new/file', b'content').read_bytes()
+      b'content'
   """
   with replacing(path) as file:
     file.write(content)
@@ -359,39 +371,58 @@ def _remove_draft(home: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def lock(path: pathlib.Path, *, wait: bool = True) -> Iterator[None]:
+def lock(
+  path: pathlib.Path, *, wait: bool = True, shared: bool = False
+) -> Iterator[None]:
   """Keep other processes and threads out of a block.
 
   The system releases the lock when the process ends, in any way.
 
   Args:
-    path: the lock's file, whose folder must exist; removed at the end.
+    path: the lock's file, whose folder must exist; removed at the end, unless
+      it is shared.
     wait: wait for another holder to end, instead of raising.
+    shared: admit others that share the lock; only those that do not are kept
+      out.
 
   Raises:
     BlockingIOError: another holds the lock, and `wait` is False.
     OSError: the folder cannot be written.
   """
-  how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
+  how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
   while True:
     with path.open('w') as file:
-      fcntl.flock(file, how)
+      _flock(file, how, wait)
       # The previous holder may have removed the file; then lock the new one.
       if not _is_at(file.fileno(), path):
         continue
       try:
         yield
       finally:
-        if _is_at(file.fileno(), path):
+        if not shared and _is_at(file.fileno(), path):
           path.unlink(missing_ok=True)
       return
+
+
+def _flock(file: IO[str], how: int, wait: bool) -> None:
+  """Lock an open file; without waiting, try for the time of `is_locked`."""
+  if wait:
+    fcntl.flock(file, how)
+    return
+  for _ in range(4):
+    with contextlib.suppress(BlockingIOError):
+      fcntl.flock(file, how | fcntl.LOCK_NB)
+      return
+    time.sleep(0.02)
+  fcntl.flock(file, how | fcntl.LOCK_NB)
 
 
 def is_locked(path: Path) -> bool:
   """Return whether a process holds a lock; changes nothing on the disk."""
   try:
-    with open(path, 'rb') as file:
-      fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    # Network file systems lock only files that are open for writing.
+    with open(path, 'r+b' if os.access(path, os.W_OK) else 'rb') as file:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
       return False
   except BlockingIOError:
     return True

@@ -52,7 +52,7 @@ class Layout:
   chunk: int = 1
 
   def __post_init__(self) -> None:
-    available = len(jax.devices())
+    available = len(jax.local_devices())
     if not 1 <= self.devices <= available:
       raise ValueError(
         f'devices = {self.devices}; this process sees {available}. On a CPU '
@@ -76,7 +76,7 @@ class Layout:
       (self.devices,),
       ('members',),
       axis_types=(jax.sharding.AxisType.Auto,),
-      devices=jax.devices()[: self.devices],
+      devices=jax.local_devices()[: self.devices],
     )
 
 

@@ -18,6 +18,12 @@
                                    missing, also while a sweep runs
   --only=NAME                      run a cell, a study (CELL/STUDY) or a unit
                                    alone, with what it needs
+  --share=INDEX/COUNT              be one of several processes that divide the
+                                   work, on one machine or many; auto in a Slurm
+                                   array, an indexed job or a TPU slice
+  --engine=ray                     run on a Ray cluster: RAY_ADDRESS, or else
+                                   this machine
+  --resources=cpu=1,gpu=1          what Ray reserves for each process
 
 Each cell, a data set and a model, has one job per study, in
 WORKDIR/DATA_MODEL/STUDY. The methods of a table have the settings that the
@@ -35,7 +41,10 @@ from jaxmu import cli, terms
 from jaxmu import main as job_command
 
 NAMED = 'deep_unlearn'
-FLAGS = ('config', 'workdir', 'only', 'plan', 'status')
+FLAGS = (
+  *('config', 'workdir', 'only', 'plan', 'status'),
+  *('share', 'engine', 'resources'),
+)
 
 
 class Request(NamedTuple):
@@ -46,12 +55,18 @@ class Request(NamedTuple):
     plan: whether to only print the plan.
     status: whether to only print the state.
     only: which units, with what they need; '' for all.
+    share: which of several processes, '' if there are no others.
+    engine: 'local' or 'ray'.
+    resources: what Ray reserves for each process; '' to choose.
   """
 
   config: dict[str, Any]
   plan: bool
   status: bool
   only: str
+  share: str
+  engine: str
+  resources: str
 
 
 def main(argv: Sequence[str]) -> None:
@@ -121,6 +136,9 @@ def read(argv: Sequence[str]) -> Request:
     flags.get('plan', False),
     flags.get('status', False),
     flags.get('only', ''),
+    flags.get('share', ''),
+    flags.get('engine', 'local'),
+    flags.get('resources', ''),
   )
 
 
@@ -169,10 +187,21 @@ def _run(argv: Sequence[str]) -> None:
     raise ValueError(
       f'--only={only} --plan: a plan is that of the whole sweep; drop --only'
     )
-  _start_jax(config, request.status)
+  on_ray = request.engine == 'ray'
+  if request.engine not in ('local', 'ray'):
+    raise ValueError(f'--engine={request.engine}: choose local or ray')
+  if on_ray and request.share:
+    raise ValueError(
+      f'--engine=ray --share={request.share}: Ray divides the work by itself; '
+      'drop --share'
+    )
+  if request.resources and not on_ray:
+    raise ValueError(f'--resources={request.resources} needs --engine=ray')
+  _start_jax(config, request.status or on_ray)
   # Imported late: the number of devices must be set before JAX starts.
-  from jaxmu.sweeps import design, graph, plan, status, work
+  from jaxmu.sweeps import design, engine, graph, plan, share, status, work
 
+  one = share.parse(request.share) if request.share else None
   sweep = design.from_config(config)
   units = graph.build(sweep)
   if only:
@@ -183,16 +212,32 @@ def _run(argv: Sequence[str]) -> None:
     print(status.text(sweep, units))
   else:
     line = shlex.join(['python', '-m', 'jaxmu.sweep', *argv])
-    if work.perform_all(sweep, units, line):
+    run_units = engine.local
+    if one:
+      run_units = engine.Shared(one)
+    elif on_ray:
+      from jaxmu.sweeps import ray_engine
+
+      run_units = ray_engine.Cluster(
+        config, line, request.resources, _start_jax
+      )
+    if work.perform_all(sweep, units, line, run_units):
       sys.exit(1)
 
 
-def _start_jax(config: dict[str, Any], status: bool) -> None:
+def _start_jax(config: dict[str, Any], cpu: bool, devices: int = 0) -> None:
+  """Start JAX for a sweep.
+
+  Args:
+    config: of the sweep.
+    cpu: leave other devices to the processes that use them.
+    devices: how many to use on a CPU if the sweep does not say; 0 for all.
+  """
   import jax
 
-  if status:  # it must not take the memory of the devices of a running sweep
+  if cpu:
     jax.config.update('jax_platforms', 'cpu')
-  devices = config['all'].get('run.devices', 0)
+  devices = config['all'].get('run.devices', 0) or devices
   job_command.set_up_jax(
     {'workdir': config['workdir'], 'run': {'devices': devices}}
   )

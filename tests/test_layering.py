@@ -92,6 +92,7 @@ OWNED = {
   'ml_collections': (),
   'optuna': ('tuning/',),
   'orbax': ('study/store.py', 'models/checkpoint_files.py'),
+  'ray': ('sweeps/ray_engine.py',),
   'rich': ('report/',),
   'safetensors': (),
   'sklearn': ('data/catalog.py', 'attacks/single_model.py'),

@@ -144,7 +144,7 @@ def choose_layout(size: int) -> population.Layout:
     size: members at once; no more places than these need are made.
   """
   set_up_devices()
-  devices = min(len(jax.devices()), size)
+  devices = min(len(jax.local_devices()), size)
   if jax.default_backend() == 'cpu':
     return population.Layout(devices, 1)
   return population.Layout(devices, min(_CHUNK, -(-size // devices)))
@@ -154,7 +154,9 @@ def slices(size: int) -> list[np.ndarray]:
   """Divide `size` members into slices of nearly equal size, run one by one."""
   set_up_devices()
   on_cpu = jax.default_backend() == 'cpu'
-  most = max(MEMBERS_AT_ONCE, len(jax.devices()) * (1 if on_cpu else _CHUNK))
+  most = max(
+    MEMBERS_AT_ONCE, len(jax.local_devices()) * (1 if on_cpu else _CHUNK)
+  )
   return np.array_split(np.arange(size), -(-size // most))
 
 

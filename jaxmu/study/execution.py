@@ -52,7 +52,7 @@ def processor() -> str:
 
 def peak_memory() -> int:
   """Return the largest measured use of the first device, 0 if unreported."""
-  stats = jax.devices()[0].memory_stats() or {}
+  stats = jax.local_devices()[0].memory_stats() or {}
   return int(stats.get('peak_bytes_in_use', 0))
 
 
@@ -66,7 +66,7 @@ def memory_limit(devices: int, gigabytes: float = 0.0) -> float:
   """
   if jax.default_backend() == 'cpu':
     return (gigabytes * 1e9 or _USABLE * machine_bytes()) / devices
-  stats = jax.devices()[0].memory_stats() or {}
+  stats = jax.local_devices()[0].memory_stats() or {}
   return gigabytes * 1e9 or stats.get('bytes_limit', float('inf'))
 
 

@@ -333,7 +333,7 @@ def default_layout(settings: Settings) -> Layout:
   """Choose devices and chunk where the settings leave them open."""
   on_cpu = jax.default_backend() == 'cpu'
   return Layout(
-    devices=settings.run.devices or len(jax.devices()),
+    devices=settings.run.devices or len(jax.local_devices()),
     chunk=settings.run.chunk or (1 if on_cpu else 8),
   )
 
@@ -482,7 +482,7 @@ def versions() -> dict[str, str]:
 
 def hardware_facts() -> dict[str, Any]:
   """Describe the machine."""
-  devices = jax.devices()
+  devices = jax.local_devices()
   return {
     'backend': jax.default_backend(),
     'device': devices[0].device_kind,

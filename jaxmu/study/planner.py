@@ -104,7 +104,7 @@ def _next(
     known.measured,
     devices=job.settings.run.devices,
     chunk=job.settings.run.chunk,
-    visible=len(jax.devices()),
+    visible=len(jax.local_devices()),
     members=largest_shard(job),
     on_cpu=jax.default_backend() == 'cpu',
   )
@@ -118,7 +118,7 @@ def allowed_plans(
   return [
     one
     for one in measured
-    if one.plan.devices <= len(jax.devices())
+    if one.plan.devices <= len(jax.local_devices())
     and run.devices in (0, one.plan.devices)
     and run.chunk in (0, one.plan.chunk)
   ]
@@ -138,7 +138,7 @@ def memory_budget(job: job_lib.Job) -> execution.Budget:
 
 def _is_large(job: job_lib.Job, work: float) -> bool:
   platform = jax.default_backend()
-  count = len(jax.devices())
+  count = len(jax.local_devices())
   return execution.is_large(work * operations_per_image(job), count, platform)
 
 

@@ -87,10 +87,7 @@ def train(job: job_lib.Job, name: str, bars: progress.Progress) -> None:
     name: which of its populations.
     bars: where to show progress.
   """
-  # Programs are compiled when needed, so existing models cost nothing here.
-  layout = stages.stage_layout(job, f'train {name}')
-  method = job.populations[name].method
-  trainer = population_lib.Trainer(method, job.task, layout)
+  trainer = stages.trainer(job, name)
   stages.train(job, name, trainer, bars)
   curves.write(job)  # readable while the remaining stages run
   stages.measure_time(job, name, trainer, bars)

@@ -8,7 +8,7 @@ smaller chunks, which are stored for later jobs on this machine.
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
@@ -37,6 +37,7 @@ def train(
   name: str,
   trainer: Trainer,
   bars: progress.Progress,
+  shards: Collection[int] | None = None,
 ) -> None:
   """Train the missing shards of a population, or read them from checkpoints.
 
@@ -45,19 +46,42 @@ def train(
     name: which of its populations.
     trainer: for the population's method.
     bars: where to show progress.
+    shards: which of the missing shards; None for all.
   """
   population = job.populations[name]
-  missing = population.models.missing(verify=job.settings.run.verify)
+  missing = _missing(job, population.models, shards)
   if not missing:
-    stored = terms.count(population.members.size, 'model')
-    bars.line(f'{name}: {stored} in the store')
+    count = population.count(_chosen(population.models, shards))
+    bars.line(f'{name}: {terms.count(count, "model")} in the store')
   elif population.checkpoints:
     _read_checkpoints(job, population, missing, bars)
   else:
     _train_shards(job, population, missing, trainer, bars)
-  line = failure_line(name, failed_epochs(population.models))
+  failed = [
+    population.models.array(n, 'failed')
+    for n in _chosen(population.models, shards)
+  ]
+  line = failure_line(name, np.concatenate(failed))
   if line:
     bars.line(line)
+
+
+def trainer(job: job_lib.Job, name: str) -> Trainer:
+  """Return the trainer of a population; programs are compiled when needed."""
+  layout = stage_layout(job, f'train {name}')
+  return Trainer(job.populations[name].method, job.task, layout)
+
+
+def _chosen(shelf: store.Shelf, shards: Collection[int] | None) -> list[int]:
+  return [n for n in range(shelf.size) if shards is None or n in shards]
+
+
+def _missing(
+  job: job_lib.Job, shelf: store.Shelf, shards: Collection[int] | None
+) -> list[int]:
+  """Return the missing ones of some shards."""
+  verify = job.settings.run.verify
+  return shelf.missing(verify=verify, among=_chosen(shelf, shards))
 
 
 def _train_shards(
@@ -398,6 +422,7 @@ def predict(
   name: str,
   bars: progress.Progress,
   predictors: dict[Layout, Predictor] | None = None,
+  shards: Collection[int] | None = None,
 ) -> None:
   """Score all examples with the missing shards of a population.
 
@@ -406,9 +431,10 @@ def predict(
     name: which of its populations.
     bars: where to show progress.
     predictors: cache of compiled programs by layout, shared by populations.
+    shards: which of the missing shards; None for all.
   """
   population = job.populations[name]
-  missing = population.scores.missing(verify=job.settings.run.verify)
+  missing = _missing(job, population.scores, shards)
   if not missing:
     bars.line(f'{name}: predictions in the store')
     return

@@ -37,7 +37,7 @@ import logging
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -89,15 +89,19 @@ class Shelf:
     """Return the folder of a shard."""
     return self.folder / f'shard_{number:03d}'
 
-  def missing(self, *, verify: bool = True) -> list[int]:
+  def missing(
+    self, *, verify: bool = True, among: Iterable[int] | None = None
+  ) -> list[int]:
     """Return the shards that are absent or damaged; the latter are logged.
 
     Args:
       verify: compare checksums, not only sizes.
+      among: which shards to look at; None for all.
     """
     missing = []
-    self._fetch_all()
-    for number in range(self.size):
+    numbers = range(self.size) if among is None else [*among]
+    self._fetch_all(numbers)
+    for number in numbers:
       if not self.shard(number).exists():
         missing.append(number)
         continue
@@ -182,9 +186,9 @@ class Shelf:
       ) from error
     _upload(self.shard(number))
 
-  def _fetch_all(self) -> None:
-    """Copy all shards that this machine lacks from the object store."""
-    absent = [n for n in range(self.size) if not self.shard(n).exists()]
+  def _fetch_all(self, numbers: Iterable[int]) -> None:
+    """Copy those shards that this machine lacks from the object store."""
+    absent = [n for n in numbers if not self.shard(n).exists()]
     url = remote.url(self.folder)
     there = remote.entries(url) if url and absent else {}
     for number in absent:
@@ -333,7 +337,9 @@ class Shelf:
 
 
 @contextlib.contextmanager
-def hold_workdir(folder: pathlib.Path) -> Iterator[None]:
+def hold_workdir(
+  folder: pathlib.Path, *, shared: bool = False
+) -> Iterator[None]:
   """Make and lock the work directory, and remove files of killed runs.
 
   That of an object store is brought up to date, in the store and here. Its lock
@@ -341,6 +347,7 @@ def hold_workdir(folder: pathlib.Path) -> Iterator[None]:
 
   Args:
     folder: the work directory.
+    shared: admit other processes that share it.
 
   Raises:
     ValueError: it cannot be written, or another run holds it.
@@ -349,7 +356,9 @@ def hold_workdir(folder: pathlib.Path) -> Iterator[None]:
   with contextlib.ExitStack() as stack:
     try:
       folder.mkdir(parents=True, exist_ok=True)
-      stack.enter_context(files.lock(folder / '.lock', wait=False))
+      stack.enter_context(
+        files.lock(folder / '.lock', wait=False, shared=shared)
+      )
     except BlockingIOError:
       raise ValueError(
         f'config.workdir = {files.shown(folder)!r} is in use by another run; '

@@ -192,23 +192,49 @@ def costs(sweep: Sweep, graph: Graph) -> dict[str, Cost]:
       out[unit.name] = Cost()
       continue
     scale = scales[unit.owner]
-    work, disk = _unit_cost(studies[unit.owner], unit, scale)
+    done = _work(studies[unit.owner], unit, scale.sizes, scale.examples)
     trained = 0 if unit.kind == 'predictions' else unit.models
-    out[unit.name] = Cost(trained, work, disk, work * scale.hours)
+    disk = _disk(unit, scale)
+    out[unit.name] = Cost(trained, done, disk, done * scale.hours)
   return out
 
 
-def _unit_cost(study: Study, unit: Unit, scale: _Scale) -> tuple[float, float]:
-  """Return the forward passes and bytes of a unit."""
+def work(sweep: Sweep, graph: Graph) -> dict[str, float]:
+  """Return the forward passes of one example of each unit, by its name.
+
+  Raises:
+    ValueError: a design does not fit the data.
+  """
+  studies = {study.name: study for study in sweep.studies}
+  known: dict[str, Sizes] = {}
+  out = dict.fromkeys(graph.units, 0.0)
+  for unit in graph:
+    if unit.models:
+      study = studies[unit.owner]
+      if study.name not in known:
+        known[study.name] = set_sizes(study.settings)
+      entry = catalog.CATALOG[study.settings.data.name]
+      examples = entry.num_dev + entry.num_test
+      out[unit.name] = _work(study, unit, known[study.name], examples)
+  return out
+
+
+def _disk(unit: Unit, scale: _Scale) -> float:
+  """Return the bytes that a unit writes."""
+  if unit.kind == 'predictions':
+    return float(unit.models * scale.examples * planner.SCORE_BYTES)
+  return 0.0 if unit.kind == 'search' else float(unit.models * scale.model)
+
+
+def _work(study: Study, unit: Unit, sizes: Sizes, examples: int) -> float:
+  """Return the forward passes of a unit."""
   settings = study.settings
   if unit.kind == 'predictions':
-    outputs = unit.models * scale.examples
-    return outputs, outputs * planner.SCORE_BYTES
+    return float(unit.models * examples)
   if unit.kind == 'search':
     one = study.unlearner(unit.label)
     space = opening.method_space(settings, one)
-    work = opening.planned_work(scale.sizes, settings, one, space)
-    return work, 0.0
+    return opening.planned_work(sizes, settings, one, space)
   if unit.kind == 'unlearned':
     one = study.unlearner(unit.label)
     method, hparams = methods.get(one.method), one.hparams
@@ -220,8 +246,7 @@ def _unit_cost(study: Study, unit: Unit, scale: _Scale) -> tuple[float, float]:
   runs = unit.models
   if not study.searches:
     runs += settings.timing.repeats + 1
-  work = runs * job_lib.counted_cost(method, hparams, scale.sizes)
-  return work, float(unit.models * scale.model)
+  return runs * job_lib.counted_cost(method, hparams, sizes)
 
 
 def text(sweep: Sweep, graph: Graph) -> str:

@@ -1,34 +1,42 @@
 """The state of a sweep, also from another process while it runs.
 
-  WORKDIR/state/UNIT.json    the state of a unit, when it last changed
-  WORKDIR/.sweep.lock        held while a sweep runs
+  WORKDIR/state/UNIT.json          of a unit that a process performs as a whole
+  WORKDIR/state/UNIT.part-K.json   of a part, where processes share the sweep
+  WORKDIR/state/UNIT.part-K.lock   held while a process performs the part
+  WORKDIR/.sweep.lock              held while a sweep runs
 
 A record counts only for the settings it was written for: after a change of the
-configuration, a unit is missing until it was made, or found in the store. A
-unit that was running when its process was killed is missing.
+configuration, a unit is missing until it was made, or found in the store. What
+was running when its process was killed is missing; in an object store, it shows
+as running until the next start.
 """
 
+import contextlib
 import dataclasses
 import json
+import os
 import pathlib
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jaxmu import __version__, files, methods
+from jaxmu import __version__, files, methods, remote
+from jaxmu.report import results
+from jaxmu.sweeps import plan
 from jaxmu.sweeps.design import Study, Sweep
 from jaxmu.sweeps.graph import BASELINES, Graph, Unit
 
 LOCK = '.sweep.lock'
+FOLDER = 'state'
 STATES = ('done', 'running', 'failed', 'missing')
 _KINDS = (*BASELINES, 'search', 'unlearned', 'predictions', 'report')
 
 
 class Record(NamedTuple):
-  """The state of a unit.
+  """The state of a unit, or of a part of it.
 
   Attributes:
-    state: 'done', 'running', 'failed' or 'missing'.
+    state: 'done', 'running' or 'failed'.
     key: digest of the settings that it is the state of.
     reason: why it failed.
     command: the command that repeats it.
@@ -42,6 +50,48 @@ class Record(NamedTuple):
   seconds: float = 0.0
 
 
+@dataclasses.dataclass
+class State:
+  """The state of a unit, from the records of its parts.
+
+  Attributes:
+    parts: how many it has.
+    done, running: its parts.
+    failed: records of parts that failed.
+    seconds: time of what is done.
+  """
+
+  parts: int
+  done: set[int] = dataclasses.field(default_factory=set)
+  running: set[int] = dataclasses.field(default_factory=set)
+  failed: dict[int, Record] = dataclasses.field(default_factory=dict)
+  seconds: float = 0.0
+
+  @property
+  def name(self) -> str:
+    """'done', 'running', 'failed' or 'missing'."""
+    if len(self.done) == self.parts:
+      return 'done'
+    if self.running:
+      return 'running'
+    return 'failed' if self.failed else 'missing'
+
+  @property
+  def left(self) -> float:
+    """The share that is still to be done."""
+    return 1 - len(self.done) / self.parts
+
+  def add(self, parts: Iterable[int], record: Record, runs: bool) -> None:
+    """Add a record of some parts; `runs` says whether its process lives."""
+    if record.state == 'done':
+      self.done.update(parts)
+      self.seconds += record.seconds
+    elif record.state == 'running' and runs:
+      self.running.update(parts)
+    elif record.state == 'failed':
+      self.failed.update(dict.fromkeys(parts, record))
+
+
 def repeat(command: str, name: str) -> str:
   """Return the command that performs one unit again.
 
@@ -49,89 +99,188 @@ def repeat(command: str, name: str) -> str:
     >>> repeat('python -m jaxmu.sweep deep_unlearn', 'digits_tiny/main')
     'python -m jaxmu.sweep deep_unlearn --only=digits_tiny/main'
   """
-  words = [w for w in shlex.split(command) if not w.startswith('--only=')]
+  flags = ('--only=', '--share=')
+  words = [w for w in shlex.split(command) if not w.startswith(flags)]
   return shlex.join([*words, f'--only={name}'])
 
 
-def key(studies: Mapping[str, Study], unit: Unit) -> str:
-  """Return a digest of the settings that a unit depends on."""
-  if unit.kind == 'table':
-    return files.digest(__version__, unit.uses)
-  study = studies[unit.owner]
+class Keys:
+  """Digests of the settings that units depend on; see `Record.key`."""
+
+  def __init__(self, sweep: Sweep):
+    self._studies = {study.name: study for study in sweep.studies}
+    self._digests: dict[tuple[str, str], str] = {}
+
+  def __call__(self, unit: Unit) -> str:
+    """Return the digest of a unit."""
+    if unit.kind == 'table':
+      return files.digest(__version__, unit.uses)
+    study = self._studies[unit.owner]
+    whole = unit.kind == 'report'
+    inputs = [self._once(study, 'base', _base), unit.models]
+    if whole:
+      inputs.append(self._once(study, 'shown', _shown))
+    if unit.label in study.methods:
+      inputs.append(
+        self._once(study, f'method {unit.label}', _method, unit.label)
+      )
+    if whole or unit.label in study.methods:
+      if study.searches or study.search is not None:
+        inputs.append(self._once(study, 'search', _search))
+    return files.digest(__version__, unit.kind, *inputs)
+
+  def _once(self, study: Study, what: str, make: Any, *args: Any) -> str:
+    place = study.name, what
+    if place not in self._digests:
+      self._digests[place] = files.digest(make(study, *args))
+    return self._digests[place]
+
+
+_SHOWN = ('attack', 'metrics')
+
+
+def _base(study: Study) -> list[Any]:
   settings = dataclasses.asdict(study.settings)
   for name in ('workdir', 'run', 'search', 'search_space', 'search_grid'):
     settings.pop(name)
-  unlearners = settings.pop('unlearners')
-  shown = {name: settings.pop(name) for name in ('attack', 'metrics')}
-  inputs: list[Any] = [settings, study.settings.run.shard, unit.models]
-  if unit.kind == 'report':
-    inputs += [shown, unlearners]
-  if unit.label in study.methods:
-    one = study.unlearner(unit.label)
-    inputs.append(dataclasses.asdict(one))
-    inputs.append(methods.METHODS.fingerprint(one.method))
-  if unit.kind == 'report' or unit.label in study.methods:
-    if study.searches or study.search is not None:
-      chosen = study.settings
-      inputs.append(dataclasses.asdict(chosen.search))
-      inputs.append(repr((chosen.search_space, chosen.search_grid)))
-  return files.digest(__version__, unit.kind, *inputs)
+  for name in ('unlearners', *_SHOWN):
+    settings.pop(name)
+  return [settings, study.settings.run.shard]
 
 
-def _place(workdir: pathlib.Path, unit: Unit) -> pathlib.Path:
-  return workdir / 'state' / f'{unit.name}.json'
+def _shown(study: Study) -> list[Any]:
+  settings = dataclasses.asdict(study.settings)
+  return [settings[name] for name in (*_SHOWN, 'unlearners')]
 
 
-def write(workdir: pathlib.Path, unit: Unit, record: Record) -> None:
-  """Write the state of a unit."""
+def _method(study: Study, name: str) -> list[Any]:
+  one = study.unlearner(name)
+  code = methods.METHODS.fingerprint(one.method)
+  return [dataclasses.asdict(one), code]
+
+
+def _search(study: Study) -> list[Any]:
+  chosen = study.settings
+  spaces = repr((chosen.search_space, chosen.search_grid))
+  return [dataclasses.asdict(chosen.search), spaces]
+
+
+def _place(
+  workdir: pathlib.Path, name: str, part: int | None, suffix: str = 'json'
+) -> pathlib.Path:
+  number = '' if part is None else f'.part-{part}'
+  return workdir / FOLDER / f'{name}{number}.{suffix}'
+
+
+def write(
+  workdir: pathlib.Path, unit: Unit, record: Record, part: int | None = None
+) -> None:
+  """Write the state of a unit, or of a part of it."""
   text = json.dumps(record._asdict(), indent=1)
-  files.write_text(_place(workdir, unit), text + '\n')
+  files.write_text(_place(workdir, unit.name, part), text + '\n')
 
 
-def read(workdir: pathlib.Path, unit: Unit) -> Record:
-  """Read the state of a unit; 'missing' where there is none."""
-  return _read(_place(workdir, unit))
+def read(
+  workdir: pathlib.Path, unit: Unit, part: int | None = None
+) -> Record | None:
+  """Read the state of a unit, or of a part; None where there is none."""
+  return _read(_place(workdir, unit.name, part))
 
 
-def _read(path: pathlib.Path) -> Record:
+def _read(path: pathlib.Path) -> Record | None:
   try:
     record = Record(**json.loads(path.read_text()))
-    return record if record.state in STATES else Record('missing')
+    return record if record.state in STATES else None
   except (OSError, ValueError, TypeError):
-    return Record('missing')
+    return None
 
 
-def forget_running(workdir: pathlib.Path) -> None:
-  """Remove the records of units that ran when a process was killed."""
-  for path in (workdir / 'state').rglob('*.json'):
-    if _read(path).state == 'running':
+def forget(workdir: pathlib.Path, unit: Unit, parts: Iterable[int]) -> None:
+  """Remove the records of parts that are not in the store after all."""
+  for part in (None, *parts):
+    files.remove(_place(workdir, unit.name, part))
+
+
+def forget_running(workdir: pathlib.Path, shared: bool) -> None:
+  """Remove the records of what ran when a process was killed.
+
+  Args:
+    workdir: of the sweep, which this process holds.
+    shared: keep records of parts, which other processes may perform.
+  """
+  for path in (workdir / FOLDER).rglob('*.json'):
+    record = None if shared and '.part-' in path.name else _read(path)
+    if record is not None and record.state == 'running':
       files.remove(path)
 
 
-def states(sweep: Sweep, graph: Graph) -> dict[str, Record]:
+@contextlib.contextmanager
+def claimed(
+  workdir: pathlib.Path, unit: Unit, parts: Iterable[int]
+) -> Iterator[list[int]]:
+  """Keep other processes from performing parts of a unit.
+
+  Yields:
+    The parts that no other process performs.
+  """
+  with contextlib.ExitStack() as stack:
+    own = []
+    for part in parts:
+      path = _place(workdir, unit.name, part, 'lock')
+      path.parent.mkdir(parents=True, exist_ok=True)
+      with contextlib.suppress(BlockingIOError):
+        stack.enter_context(files.lock(path, wait=False))
+        own.append(part)
+    yield own
+
+
+def survey(sweep: Sweep, graph: Graph, keys: Keys) -> dict[str, State]:
   """Return the state of each unit by its name; changes nothing."""
-  files.refresh(sweep.workdir)
-  studies = {study.name: study for study in sweep.studies}
+  root = sweep.workdir / FOLDER
   runs = files.is_locked(sweep.workdir / LOCK)
+  # Locks of other machines are not visible in an object store.
+  anywhere = bool(remote.url(sweep.workdir))
+  there: dict[str, list[int | None]] = {}
+  for folder, _, names in os.walk(root):
+    parent = pathlib.Path(folder).relative_to(root)
+    for name in names:
+      if name.endswith('.json'):
+        stem, _, part = name.removesuffix('.json').partition('.part-')
+        number = int(part) if part.isdigit() else None
+        there.setdefault((parent / stem).as_posix(), []).append(number)
   out = {}
   for unit in graph:
-    record = read(sweep.workdir, unit)
-    stopped = record.state == 'running' and not runs
-    if stopped or record.key != key(studies, unit):
-      record = Record('missing')
-    out[unit.name] = record
+    out[unit.name] = state = State(unit.parts)
+    for part in there.get(unit.name, ()):
+      record = read(sweep.workdir, unit, part)
+      if record is None or record.key != keys(unit):
+        continue
+      parts = range(unit.parts) if part is None else [part]
+      lives = (
+        anywhere
+        or runs
+        and (
+          part is None
+          or record.state != 'running'
+          or files.is_locked(_place(sweep.workdir, unit.name, part, 'lock'))
+        )
+      )
+      state.add([p for p in parts if p < unit.parts], record, lives)
+    for part in state.done:
+      state.failed.pop(part, None)
   return out
 
 
 def text(sweep: Sweep, graph: Graph) -> str:
   """Describe the state of a sweep: cells and studies × stages, and failures."""
-  known = states(sweep, graph)
+  files.refresh(sweep.workdir / FOLDER)
+  known = survey(sweep, graph, Keys(sweep))
   runs = files.is_locked(sweep.workdir / LOCK)
   rows = []
   for study in sweep.studies:
     own = [u for u in graph if u.owner == study.name]
     cells = [
-      _summary([known[u.name].state for u in own if u.kind == kind])
+      _summary([known[u.name] for u in own if u.kind == kind])
       for kind in _KINDS
     ]
     if own:
@@ -144,26 +293,54 @@ def text(sweep: Sweep, graph: Graph) -> str:
     ).rstrip()
     for row in (head, *rows)
   ]
-  count = {s: [n for n in known if known[n].state == s] for s in STATES}
+  named = {s: [n for n in known if known[n].name == s] for s in STATES}
   lines += [
     '',
-    f'{len(count["done"])} of {len(graph)} units done; '
+    f'{len(named["done"])} of {len(graph)} units done; '
     + ('a sweep is running' if runs else 'no sweep is running')
-    + f' in {files.shown(sweep.workdir)}',
-    *(f'running  {name}' for name in count['running']),
+    + f' in {files.shown(sweep.workdir)}'
+    + (' on this machine' if remote.url(sweep.workdir) else ''),
+    *_left(sweep, graph, known),
+    *(f'running  {name}{_parts(known[name])}' for name in named['running']),
   ]
-  failed = {n: (known[n].reason, known[n].command) for n in count['failed']}
-  return '\n'.join([*lines, *failures(failed)])
+  failed = {
+    n: next(iter(s.failed.values())) for n, s in known.items() if s.failed
+  }
+  reasons = {n: (r.reason, r.command) for n, r in failed.items()}
+  return '\n'.join([*lines, *failures(reasons)])
 
 
-def _summary(found: Sequence[str]) -> str:
+def _left(sweep: Sweep, graph: Graph, known: Mapping[str, State]) -> list[str]:
+  """Return a line with the time left, if a speed is known."""
+  work = plan.work(sweep, graph)
+  done = {n for n, s in known.items() if s.name == 'done' and work[n]}
+  seconds = sum(known[name].seconds for name in done)
+  left = sum(work[name] * state.left for name, state in known.items())
+  if not seconds or not left:
+    return []
+  rate = seconds / sum(work[name] for name in done)
+  time = results.format_duration(left * rate)
+  return [f'about {time} left for one process at the speed so far']
+
+
+def _parts(state: State) -> str:
+  if state.parts == 1 or not state.done:
+    return ''
+  return f', {len(state.done)} of {state.parts} parts done'
+
+
+def _summary(found: Sequence[State]) -> str:
   """Return the states of the units of one stage in a few words."""
   if not found:
     return '-'
-  first = [state for state in STATES if state in found]
-  if len(first) == 1:
+  counts = {s: sum(one.name == s for one in found) for s in STATES}
+  first = [state for state in STATES if counts[state]]
+  if len(first) > 1:
+    return ', '.join(f'{counts[state]} {state}' for state in first)
+  done = sum(len(one.done) for one in found)
+  if first[0] == 'done' or not done:
     return first[0]
-  return ', '.join(f'{found.count(state)} {state}' for state in first)
+  return f'{first[0]}, {done}/{sum(one.parts for one in found)}'
 
 
 def failures(failed: Mapping[str, tuple[str, str]]) -> list[str]:

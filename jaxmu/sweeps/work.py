@@ -9,13 +9,14 @@ import contextlib
 import dataclasses
 import pathlib
 import time
+from collections.abc import Collection, Iterator, Sequence
 from types import TracebackType
 
 from jaxmu import files, methods, terms
-from jaxmu.population import Layout, Predictor
+from jaxmu.population import Layout, Predictor, Trainer
 from jaxmu.report import progress
+from jaxmu.study import curves, planner, publish, run, stages, store, tuned
 from jaxmu.study import job as job_lib
-from jaxmu.study import planner, publish, run, stages, store, tuned
 from jaxmu.sweeps import engine, leaderboard, status
 from jaxmu.sweeps.design import Study, Sweep
 from jaxmu.sweeps.graph import BASELINES, Graph, Unit
@@ -35,7 +36,7 @@ def perform_all(
     sweep: the sweep.
     graph: its units, or some of them with what they need.
     command: the command line of the user.
-    run_units: the engine.
+    run_units: the engine; all but `engine.local` admit other processes.
 
   Returns:
     Reason and repeating command of each unit that failed, by name.
@@ -43,7 +44,11 @@ def perform_all(
   Raises:
     ValueError: the folder cannot be written, or another sweep runs in it.
   """
-  with progress.Progress() as bars, Worker(sweep, command, bars) as work:
+  shared = run_units is not engine.local
+  with (
+    progress.Progress() as bars,
+    Worker(sweep, graph, command, bars, shared=shared) as work,
+  ):
     failed, blocked = run_units(graph, work)
     done = len(graph) - len(failed) - len(blocked)
     bars.line(f'\n{done} of {terms.count(len(graph), "unit")} done')
@@ -56,38 +61,58 @@ def perform_all(
   return commands
 
 
+_REFRESH = 10.0  # seconds between reads of the state from an object store
+
+
 class Worker:
   """Performs units; a context manager, which holds the sweep's folder.
 
   Args:
     sweep: the sweep.
+    graph: its units.
     command: the command line of the user.
     bars: where to show progress.
+    shared: admit other processes, which perform other parts.
   """
 
-  def __init__(self, sweep: Sweep, command: str, bars: progress.Progress):
-    self._sweep, self._command, self._bars = sweep, command, bars
+  def __init__(
+    self,
+    sweep: Sweep,
+    graph: Graph,
+    command: str,
+    bars: progress.Progress,
+    *,
+    shared: bool = False,
+  ):
+    self._sweep, self._graph = sweep, graph
+    self._command, self._bars = command, bars
+    self._shared = shared
     self._studies = {study.name: study for study in sweep.studies}
+    self._keys = status.Keys(sweep)
     self._lock = contextlib.ExitStack()
     self._current: _Search | _Table | None = None
     self._done: set[str] = set()
     self._closed: dict[str, Exception] = {}
+    self._refreshed = -float('inf')
 
   def __enter__(self) -> 'Worker':
     store.check_workdir(self._sweep.workdir)
     self._sweep.workdir.mkdir(parents=True, exist_ok=True)
     try:
       self._lock.enter_context(
-        files.lock(self._sweep.workdir / status.LOCK, wait=False)
+        files.lock(
+          self._sweep.workdir / status.LOCK, wait=False, shared=self._shared
+        )
       )
     except BlockingIOError:
       raise ValueError(
         f'config.workdir = {files.shown(self._sweep.workdir)!r} is in use by '
-        'another sweep; wait for it to end (--status shows how far it is), or '
-        'choose another folder with --workdir=PATH'
+        'another sweep; wait for it to end (--status shows how far it is), '
+        'choose another folder with --workdir=PATH, or start all processes '
+        'with --share=INDEX/COUNT'
       ) from None
     files.refresh(self._sweep.workdir, send=True)
-    status.forget_running(self._sweep.workdir)
+    status.forget_running(self._sweep.workdir, self._shared)
     return self
 
   def __exit__(
@@ -99,17 +124,45 @@ class Worker:
     self._close()
     self._lock.close()
 
-  def __call__(self, unit: Unit) -> None:
-    """Perform a unit, and record its state for `--status`.
+  def tell(self, line: str) -> None:
+    """Print a line."""
+    self._bars.line(line)
+
+  def survey(self) -> dict[str, status.State]:
+    """Return the state of every unit by its name."""
+    if time.monotonic() > self._refreshed + _REFRESH:
+      files.refresh(self._sweep.workdir / status.FOLDER)
+      self._refreshed = time.monotonic()
+    states = status.survey(self._sweep, self._graph, self._keys)
+    self._done = {name for name, state in states.items() if not state.left}
+    return states
+
+  def claimed(
+    self, unit: Unit, parts: Sequence[int]
+  ) -> contextlib.AbstractContextManager[list[int]]:
+    """Keep other processes from parts; gives those that none performs."""
+    return status.claimed(self._sweep.workdir, unit, parts)
+
+  def __call__(self, unit: Unit, parts: Sequence[int] | None = None) -> None:
+    """Perform a unit or some parts, and record the state for `--status`.
 
     Raises:
       Exception: whatever makes it impossible.
     """
     begin = time.time()
-    record = status.Record('running', status.key(self._studies, unit))
-    self._write(unit, record)
+    record = status.Record('running', self._keys(unit))
+    looks_up = all(
+      known == ('done', record.key)
+      for part in ([None] if parts is None else parts)
+      for known in [self._known(unit, part)]
+    )
+    if not looks_up:
+      self._write(unit, parts, record)
     try:
-      self._perform(unit)
+      self._perform(unit, parts)
+    except engine.NotReady:
+      status.forget(self._sweep.workdir, unit, parts or ())
+      raise
     except Exception as error:
       failed = record._replace(
         state='failed',
@@ -118,37 +171,58 @@ class Worker:
       )
       self._bars.line(f'{unit.name} failed: {failed.reason}')
       with contextlib.suppress(OSError):  # the reason may be a full disk
-        self._write(unit, failed)
+        self._write(unit, parts, failed)
       raise
-    seconds = round(time.time() - begin, 3)
-    self._write(unit, record._replace(state='done', seconds=seconds))
-    self._done.add(unit.name)
+    if not looks_up:  # the time of a look into the store says nothing
+      count = 1 if parts is None else len(parts)
+      seconds = round((time.time() - begin) / count, 3)
+      self._write(unit, parts, record._replace(state='done', seconds=seconds))
+    if parts is None:
+      self._done.add(unit.name)
 
-  def _write(self, unit: Unit, record: status.Record) -> None:
-    status.write(self._sweep.workdir, unit, record)
+  def _known(self, unit: Unit, part: int | None) -> tuple[str, str]:
+    """Return the recorded state and key of a unit or part."""
+    record = status.read(self._sweep.workdir, unit, part)
+    return (record.state, record.key) if record else ('missing', '')
 
-  def _perform(self, unit: Unit) -> None:
+  def _write(
+    self, unit: Unit, parts: Sequence[int] | None, record: status.Record
+  ) -> None:
+    for part in [None] if parts is None else parts:
+      status.write(self._sweep.workdir, unit, record, part)
+
+  def _perform(self, unit: Unit, parts: Sequence[int] | None) -> None:
     if unit.kind == 'table':
       self._close()
       for path in leaderboard.write(self._sweep, self._command):
         self._bars.line(f'{files.shown(path)} written')
-    else:
-      self._open(self._studies[unit.owner]).perform(unit)
+      return
+    try:
+      self._open(self._studies[unit.owner]).perform(unit, parts)
+    except Incomplete as error:
+      for name in error.units:
+        one = self._graph.units[name]
+        status.forget(self._sweep.workdir, one, range(one.parts))
+      raise engine.NotReady from None
 
   def _open(self, study: Study) -> '_Search | _Table':
     if study.name in self._closed:
       raise self._closed[study.name]
-    if self._current is None or self._current.study is not study:
+    current = self._current
+    if current is None or not current.serves(study, self._done):
       self._close()
       self._bars.line(f'\n{study.name}')
       try:
         if study.searches:
-          self._current = _Search(study, self._bars)
+          self._current = _Search(study, self._bars, self._shared)
         else:
-          self._current = _Table(study, self._done, self._command, self._bars)
+          self._current = _Table(
+            study, self._done, self._command, self._bars, self._shared
+          )
       except Exception as error:
         self._closed[study.name] = error
         raise
+    assert self._current is not None
     return self._current
 
   def _close(self) -> None:
@@ -157,14 +231,56 @@ class Worker:
       self._current = None
 
 
+class Incomplete(Exception):
+  """Models that a unit starts from are not in the store."""
+
+  def __init__(self, units: Sequence[str]):
+    super().__init__(', '.join(units))
+    self.units = units
+
+
 class _Open:
   """A study that is being worked on; its work directory is held."""
 
-  def __init__(self, study: Study, bars: progress.Progress):
-    self.study, self._bars = study, bars
+  def __init__(self, study: Study, bars: progress.Progress, shared: bool):
+    self.study, self._bars, self._shared = study, bars, shared
     self._stack = contextlib.ExitStack()
     folder = files.workdir(study.settings.workdir)
-    self._stack.enter_context(store.hold_workdir(folder))
+    self._stack.enter_context(store.hold_workdir(folder, shared=shared))
+
+  def serves(self, study: Study, done: Collection[str]) -> bool:
+    """Return whether it can perform units of a study, as it was opened."""
+    del done
+    return self.study is study
+
+  @contextlib.contextmanager
+  def _probing(self) -> Iterator[None]:
+    """Let one process at a time measure the machine, if several share it."""
+    if not self._shared:
+      yield
+      return
+    folder = files.cache_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    with files.lock(folder / '.probing.lock'):
+      yield
+
+  def _check_stored(self, job: job_lib.Job, unit: Unit) -> None:
+    """Check that the models and predictions a unit needs are in the store.
+
+    Raises:
+      Incomplete: some are not, although a record says so.
+    """
+    lost = []
+    for name in unit.needs:
+      _, _, kind, *label = name.split('/')
+      if kind == 'search':  # of another job; its settings file is read
+        continue
+      population = job.populations[BASELINES.get(kind) or label[0]]
+      both = population.scores, population.models
+      if both[kind != 'predictions'].missing(verify=False):
+        lost.append(name)
+    if lost:
+      raise Incomplete(lost)
 
   def close(self) -> None:
     """Release the work directory."""
@@ -174,22 +290,24 @@ class _Open:
 class _Search(_Open):
   """The searches of a study."""
 
-  def __init__(self, study: Study, bars: progress.Progress):
-    super().__init__(study, bars)
+  def __init__(self, study: Study, bars: progress.Progress, shared: bool):
+    super().__init__(study, bars, shared)
     try:
-      self._opened = opening.open_search(study.settings, bars.line)
+      with self._probing():
+        self._opened = opening.open_search(study.settings, bars.line)
       job = self._opened.job
       store.check_space(job.folder, planner.bytes_to_write(self._opened.steps))
     except BaseException:
       self.close()
       raise
 
-  def perform(self, unit: Unit) -> None:
+  def perform(self, unit: Unit, parts: Sequence[int] | None) -> None:
     """Train a baseline, or search a method."""
     job = self._opened.job
     if unit.kind in BASELINES:
-      driver.train_baseline(job, BASELINES[unit.kind], self._bars)
+      driver.train_baseline(job, BASELINES[unit.kind], self._bars, parts)
       return
+    self._check_stored(job, unit)
     finished, path = self._finished(unit.label)
     files.refresh(path.parent)
     if not finished.missing() and path.is_file():
@@ -223,56 +341,87 @@ class _Table(_Open):
   """The job of a table."""
 
   def __init__(
-    self, study: Study, done: set[str], command: str, bars: progress.Progress
+    self,
+    study: Study,
+    done: Collection[str],
+    command: str,
+    bars: progress.Progress,
+    shared: bool,
   ):
-    super().__init__(study, bars)
-    self._done, self._command = done, command
+    super().__init__(study, bars, shared)
+    self._command = command
     self._predictors: dict[Layout, Predictor] = {}
-    self._faults: dict[str, Exception] = {}
+    self._trainers: dict[str, Trainer] = {}
+    self._checked: dict[str, Exception | None] = {}
+    self._ready = ready = _ready(study, done)
     try:
-      ready = [name for name in study.methods if self._is_ready(name)]
       # Without a searched method, the originals are trained all the same.
       settings = study.ready(ready) if ready else study.settings
       self._job = job_lib.open_job(settings)
       steps = planner.plan_steps(self._job)
       store.check_space(self._job.folder, planner.bytes_to_write(steps))
-      for name in self._job.populations:
-        try:
-          run.check_population(self._job, name)
-        except Exception as error:
-          self._faults[name] = error
-      work = planner.training_work(steps)
-      self._job = planner.choose_plan(self._job, work, bars.line)
+      # By all of the work, so that each process and restart chooses the same.
+      work = sum(
+        population.members.size * self._job.counted_cost(name)
+        for name, population in self._job.populations.items()
+      )
+      with self._probing():
+        self._job = planner.choose_plan(self._job, work, bars.line)
     except BaseException:
       self.close()
       raise
 
-  def _is_ready(self, method: str) -> bool:
-    """Return whether the search of a method, if there is one, succeeded."""
-    if self.study.search is None:
-      return True
-    name = f'{self.study.cell.name}/{self.study.search.name}/search/{method}'
-    return name in self._done
+  def serves(self, study: Study, done: Collection[str]) -> bool:
+    """Return whether it can perform units of a study, as it was opened."""
+    return self.study is study and self._ready == _ready(study, done)
 
-  def perform(self, unit: Unit) -> None:
+  def perform(self, unit: Unit, parts: Sequence[int] | None) -> None:
     """Train a population, predict with it, or write the report."""
-    name = BASELINES.get(unit.kind, unit.label)
+    name, job, bars = (
+      BASELINES.get(unit.kind, unit.label),
+      self._job,
+      self._bars,
+    )
     if unit.kind == 'report':
-      self._report(unit)
-    elif name in self._faults:
-      raise self._faults[name]
-    elif unit.kind == 'predictions':
-      stages.predict(self._job, name, self._bars, self._predictors)
-    else:
-      run.train(self._job, name, self._bars)
+      self._check_stored(job, unit)
+      self._report()
+      return
+    self._check(name)
+    self._check_stored(job, unit)
+    if unit.kind == 'predictions':
+      stages.predict(job, name, bars, self._predictors, parts)
+      return
+    trainer = self._trainer(name)
+    stages.train(job, name, trainer, bars, parts)
+    curves.write(job)  # readable while the remaining units run
+    if not self._shared:
+      stages.measure_time(job, name, trainer, bars)
 
-  def _report(self, unit: Unit) -> None:
-    there = [
-      name.rpartition('/')[2]
-      for name in (*unit.needs, *unit.uses)
-      if name in self._done
-    ]
+  def _trainer(self, name: str) -> Trainer:
+    if name not in self._trainers:
+      self._trainers = {name: stages.trainer(self._job, name)}
+    return self._trainers[name]
+
+  def _check(self, name: str) -> None:
+    """Check that a population can be trained, once."""
+    if name not in self._checked:
+      try:
+        run.check_population(self._job, name)
+        self._checked[name] = None
+      except Exception as error:
+        self._checked[name] = error
+    fault = self._checked[name]
+    if fault is not None:
+      raise fault
+
+  def _report(self) -> None:
     job = self._job
+    there = [
+      name
+      for name, population in job.populations.items()
+      if name in (*methods.BASELINES, *self._ready)
+      and not population.scores.missing(verify=False)
+    ]
     populations = {n: p for n, p in job.populations.items() if n in there}
     unlearners = tuple(
       one
@@ -283,8 +432,21 @@ class _Table(_Open):
       raise ValueError('no method has predictions, so there is no report')
     settings = dataclasses.replace(job.settings, unlearners=unlearners)
     job = dataclasses.replace(job, settings=settings, populations=populations)
+    for name in populations:  # in one process, if several have trained them
+      if (
+        stages.is_timed(job, name) and stages.timing_shelf(job, name).missing()
+      ):
+        stages.measure_time(job, name, self._trainer(name), self._bars)
     if publish.is_current(job):
       self._bars.line('report: up to date')
       return
     self._bars.line('report: evaluating and drawing')
     publish.publish(job, self._command)
+
+
+def _ready(study: Study, done: Collection[str]) -> tuple[str, ...]:
+  """Return the methods whose search, if there is one, succeeded."""
+  if study.search is None:
+    return study.methods
+  place = f'{study.cell.name}/{study.search.name}/search'
+  return tuple(n for n in study.methods if f'{place}/{n}' in done)

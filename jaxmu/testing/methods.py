@@ -39,7 +39,9 @@ class _Trial:
       f for f in hp.declared(method.Hparams) if not hp.is_static(f)
     ]
     self.narrow = population.Layout(devices=1, chunk=1)
-    self.wide = population.Layout(devices=min(2, len(jax.devices())), chunk=8)
+    self.wide = population.Layout(
+      devices=min(2, len(jax.local_devices())), chunk=8
+    )
     self._trainers: dict[population.Layout, population.Trainer] = {}
     self._runs: dict[tuple, population.Trained] = {}
 

@@ -19,7 +19,6 @@ import numpy as np
 
 from jaxmu import files, methods
 from jaxmu import hparams as hp
-from jaxmu import population as population_lib
 from jaxmu.method import Method
 from jaxmu.report import progress
 from jaxmu.study import job as job_lib
@@ -123,7 +122,10 @@ def run(settings: Settings) -> list[Searched]:
 
 
 def train_baseline(
-  job: job_lib.Job, name: str, bars: progress.Progress
+  job: job_lib.Job,
+  name: str,
+  bars: progress.Progress,
+  shards: Collection[int] | None = None,
 ) -> None:
   """Train the original or the retrained models of a search.
 
@@ -131,11 +133,9 @@ def train_baseline(
     job: of the search; its work directory must be held.
     name: 'original' or 'retrain'.
     bars: where to show progress.
+    shards: which of the missing shards; None for all.
   """
-  layout = stages.stage_layout(job, f'train {name}')
-  method = job.populations[name].method
-  trainer = population_lib.Trainer(method, job.task, layout)
-  stages.train(job, name, trainer, bars)
+  stages.train(job, name, stages.trainer(job, name), bars, shards)
 
 
 def search_methods(
@@ -160,7 +160,6 @@ def search_methods(
       searched.
   """
   samplers.silence()
-  records.recover_journal(opened.job.folder / 'search' / records.JOURNAL)
   named = {
     methods.get(one.method).name: (one, space)
     for one, space in zip(opening.targets(settings), opened.spaces, strict=True)

@@ -99,11 +99,10 @@ def write_csv(path: files.Path, rows: Sequence[TrialRow]) -> pathlib.Path:
   return files.write_text(path, text.getvalue())
 
 
-def recover_journal(path: pathlib.Path) -> None:
+def _recover(path: pathlib.Path) -> None:
   """Remove what a killed search left of a journal: half a line, and a lock.
 
-  Optuna would wait for the lock, in a relative folder forever. Only one process
-  at a time writes a journal, the one that holds the work directory.
+  Optuna would wait for the lock, in a relative folder forever.
   """
   path.with_name(f'{path.name}.lock').unlink(missing_ok=True)
   if path.exists():
@@ -121,20 +120,23 @@ def update_journal(
   A study that holds other trials is replaced; a damaged journal is made again.
 
   Args:
-    path: of the journal; only one process may write it.
+    path: of the journal.
     rows: all trials of one method so far.
     space: the space they were drawn from.
   """
-  try:
-    _append(path, rows, space)
-  except Exception:  # whatever a damaged journal makes Optuna raise
-    path.unlink(missing_ok=True)
-    _append(path, rows, space)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  # Processes that share a sweep search several methods of a study at once.
+  with files.lock(path.with_name(f'.{path.name}.lock')):
+    _recover(path)
+    try:
+      _append(path, rows, space)
+    except Exception:  # whatever a damaged journal makes Optuna raise
+      path.unlink(missing_ok=True)
+      _append(path, rows, space)
   files.upload(path)
 
 
 def _append(path: pathlib.Path, rows: Sequence[TrialRow], space: Space) -> None:
-  path.parent.mkdir(parents=True, exist_ok=True)
   minimised = _minimised(rows)
   storage = optuna.storages.JournalStorage(
     journal.JournalFileBackend(str(path))

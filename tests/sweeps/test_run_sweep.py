@@ -58,6 +58,12 @@ def _sweep(argv):
   return sweep, graph.build(sweep)
 
 
+def _states(swept):
+  sweep, units = swept
+  found = status.survey(sweep, units, status.Keys(sweep))
+  return {name: state.name for name, state in found.items()}
+
+
 @pytest.mark.slow
 def test_methods_have_the_settings_of_the_search_of_their_cell(swept):
   folder, _ = swept
@@ -97,11 +103,11 @@ def test_the_state_of_a_finished_sweep(swept, capsys):
   assert '24 of 24 units done; no sweep is running' in out
   assert {p: p.stat().st_mtime_ns for p in folder.rglob('*')} == before
   changed = _sweep([*argv, '--config.main.train.num_epochs=3'])
-  states = {n: r.state for n, r in status.states(*changed).items()}
+  states = _states(changed)
   assert states['digits_tiny/main/originals'] == 'missing'
   assert states['digits_tiny/ulira/originals'] == 'done'
   changed = _sweep([*argv, '--config.all.search.trials=3'])
-  states = {n: r.state for n, r in status.states(*changed).items()}
+  states = _states(changed)
   assert states['digits_tiny/main/originals'] == 'done'
   assert states['digits_tiny/search/search/ft'] == 'missing'
   assert states['digits_tiny/main/unlearned/ft'] == 'missing'
@@ -111,18 +117,22 @@ def test_the_state_of_a_running_and_of_a_killed_sweep(tmp_path):
   sweep = design.from_config(small_sweep.config(tmp_path))
   units = graph.build(sweep)
   unit = units.units['digits_tiny/main/originals']
-  studies = {study.name: study for study in sweep.studies}
-  record = status.Record('running', status.key(studies, unit))
+  keys = status.Keys(sweep)
+
+  def state():
+    return status.survey(sweep, units, keys)[unit.name].name
+
+  record = status.Record('running', keys(unit))
   status.write(tmp_path, unit, record)
-  assert status.states(sweep, units)[unit.name].state == 'missing'
+  assert state() == 'missing'
   with files.lock(tmp_path / status.LOCK):
-    assert status.states(sweep, units)[unit.name].state == 'running'
+    assert state() == 'running'
     text = status.text(sweep, units)
     assert 'a sweep is running' in text and f'running  {unit.name}' in text
     with pytest.raises(ValueError, match='in use by another sweep'):
       work.perform_all(sweep, units, '')
-  status.forget_running(tmp_path)
-  assert status.read(tmp_path, unit).state == 'missing'
+  status.forget_running(tmp_path, shared=False)
+  assert status.read(tmp_path, unit) is None
 
 
 @pytest.fixture(scope='module')
@@ -142,7 +152,7 @@ def test_a_failed_unit_does_not_stop_the_others(failed):
   assert code == 1
   rows = results.read_csv(folder / 'digits_tiny/main/results.csv')
   assert {row.method for row in rows} == {'original', 'retrain', 'ft'}
-  states = {n: r.state for n, r in status.states(*_sweep(argv)).items()}
+  states = _states(_sweep(argv))
   assert [name for name, state in states.items() if state == 'failed'] == [
     'mnist_tiny/main/originals',
     'mnist_tiny/main/retrained',
