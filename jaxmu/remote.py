@@ -227,6 +227,8 @@ def _filesystem(scheme: str) -> Any:
   """Return fsspec's file system, which remembers no listing."""
   import fsspec
 
+  # gcsfs warns at each request if it may not ask what kind a bucket is of.
+  logging.getLogger(SCHEMES[scheme][0]).setLevel(logging.ERROR)
   return fsspec.filesystem(scheme, use_listings_cache=False)
 
 
@@ -260,7 +262,9 @@ def _reach(
     except FileNotFoundError as error:
       if absent is not _RAISE:
         return absent
-      raise FileNotFoundError(f'{place}: no such bucket or object') from error
+      raise FileNotFoundError(
+        f'{place}: no such bucket or object; check its name'
+      ) from error
     except Exception as error:  # botocore, aiohttp and google have their own
       if isinstance(error, OSError) and error.errno in _LOCAL:
         raise

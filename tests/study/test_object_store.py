@@ -1,11 +1,13 @@
 """A small job in an S3 store: from other machines, at once, in bad weather.
 
-The store is moto's server on this machine:
+The store is moto's server on this machine; Google's is an emulator, of which
+single requests are tested:
 
     pip install -e '.[test]' && pytest -m slow tests/study/test_object_store.py
 """
 
 import contextlib
+import hashlib
 import os
 import pathlib
 import shutil
@@ -16,6 +18,9 @@ import threading
 import time
 
 import pytest
+
+from jaxmu import remote
+from jaxmu.study import store
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('object_store')]
 
@@ -93,6 +98,21 @@ class Gate:
       target.shutdown(socket.SHUT_WR)
 
 
+def _needs(*packages: str) -> None:
+  for name in packages:
+    reason = f"{name} is not installed: pip install -e '.[test]'"
+    pytest.importorskip(name, reason=reason)
+
+
+def _wait_for(port: int) -> None:
+  for _ in range(600):
+    with contextlib.suppress(OSError):
+      socket.create_connection(('127.0.0.1', port)).close()
+      return
+    time.sleep(0.1)
+  raise AssertionError(f'no server at port {port} after a minute')
+
+
 def _free_port() -> int:
   with socket.socket() as one:
     one.bind(('127.0.0.1', 0))
@@ -120,11 +140,7 @@ class Server:
       stdout=subprocess.DEVNULL,
       stderr=subprocess.DEVNULL,
     )
-    for _ in range(600):
-      with contextlib.suppress(OSError):
-        socket.create_connection(('127.0.0.1', self._port)).close()
-        break
-      time.sleep(0.1)
+    _wait_for(self._port)
     self.filesystem().mkdir('bucket')
 
   def stop(self) -> None:
@@ -145,9 +161,7 @@ class Server:
 
 @pytest.fixture(scope='module')
 def server():
-  for name in ('moto.server', 's3fs'):
-    reason = f"{name} is not installed: pip install -e '.[test]'"
-    pytest.importorskip(name, reason=reason)
+  _needs('moto.server', 's3fs')
   one = Server()
   yield one
   one.gate.close()
@@ -312,3 +326,48 @@ def test_one_line_before_training(tmp_path, server, workdir, without, line):
   assert process.returncode == 1
   assert output.splitlines()[-1].startswith(f'error: {line}')
   assert 'Traceback' not in output and 'training' not in output
+
+
+@pytest.fixture
+def google(monkeypatch):
+  """An emulator of Google's store with one bucket."""
+  _needs('gcp_storage_emulator', 'gcsfs')
+  port = _free_port()
+  process = subprocess.Popen(
+    [sys.executable, '-m', 'gcp_storage_emulator', 'start', '--in-memory']
+    + ['--host=127.0.0.1', f'--port={port}', '--default-bucket=bucket'],
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+  )
+  _wait_for(port)
+  monkeypatch.setenv('STORAGE_EMULATOR_HOST', f'http://127.0.0.1:{port}')
+  yield
+  process.kill()
+  process.wait()
+
+
+def test_requests_to_google_cloud_storage(tmp_path, google):
+  url = 'gs://bucket/work'
+  assert remote.entries(url) == remote.sizes(url) == {}
+  assert remote.read(url) is None
+  store.check_workdir(url)
+  with pytest.raises(OSError, match='gs://nobucket/work: no such bucket'):
+    store.check_workdir('gs://nobucket/work')
+  (tmp_path / 'full').write_bytes(b'content')
+  (tmp_path / 'empty').write_bytes(b'')
+  names = ('full', 'empty')
+  remote.put({tmp_path / name: f'{url}/a/{name}' for name in names})
+  remote.put({tmp_path / 'full': 'gs://bucket/work2/full'})
+  children = remote.entries(url)
+  assert children['a'].folder and not children['.jaxmu'].folder
+  known = {n: (e.size, e.md5) for n, e in remote.entries(f'{url}/a').items()}
+  assert known == {
+    name: (len(content), hashlib.md5(content).hexdigest())
+    for name, content in (('full', b'content'), ('empty', b''))
+  }
+  assert remote.sizes(f'{url}/a') == {'full': 7, 'empty': 0}
+  remote.get({f'{url}/a/{name}': tmp_path / 'back' / name for name in names})
+  assert (tmp_path / 'back' / 'full').read_bytes() == b'content'
+  for _ in range(2):
+    remote.remove(f'{url}/a/full')
+  assert remote.read(f'{url}/a/full') is None
