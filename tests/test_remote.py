@@ -186,6 +186,33 @@ def test_damaged_objects_count_as_missing(
   assert _shelf().missing() == []
 
 
+def test_models_are_fetched_when_they_are_read(
+  bucket, tmp_path, monkeypatch, caplog
+):
+  tree = {'kernel': np.arange(6, dtype=np.float32).reshape(2, 3)}
+  shelf = _shelf()
+  for number in range(2):
+    shelf.save(number, models=tree, arrays={'failed': np.zeros(2)})
+  _move(monkeypatch, tmp_path, 'b')
+  shelf = _shelf()
+  assert shelf.missing() == [] == shelf.missing()
+  np.testing.assert_array_equal(shelf.arrays('failed'), np.zeros(4))
+  assert not (shelf.shard(0) / store.MODELS).exists()
+  # What a machine does not have whole, it does not upload.
+  with store.hold_workdir(files.workdir(URL)):
+    pass
+  back = shelf.models(0, tree)
+  np.testing.assert_array_equal(back['kernel'], tree['kernel'])
+  assert (shelf.shard(0) / store.MODELS).exists() and shelf.missing() == []
+  # Damage that sizes do not show is detected when the models are read.
+  damaged = next((tmp_path / 'store').glob('**/shard_001/*/models/_METADATA'))
+  _change(damaged)
+  with pytest.raises(store.DamagedShard, match='start the job again'):
+    shelf.models(1, tree)
+  assert 'models/_METADATA has changed' in caplog.text
+  assert shelf.missing() == [1]
+
+
 def test_a_shard_damaged_here_is_fetched_again(bucket, caplog):
   shelf = _shelf()
   _fill(shelf)

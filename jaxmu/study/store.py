@@ -20,7 +20,8 @@ Opening a shelf changes nothing on the disk. `hold_workdir` removes the
 temporary files of killed writers and locks the folder.
 
 Where the root is the mirror of an object store (see `jaxmu.remote`), a shard is
-copied there when it is saved, and from there when it is first needed:
+copied there when it is saved, and from there when it is first needed. Models
+are left in the store until they are read.
 
   …/shard_003/<start of the record's hash>/{models/, *.npy}
   …/shard_003/record.json
@@ -125,7 +126,11 @@ class Shelf:
       record = self._record(number)
     except DamagedShard as error:
       return str(error)
-    return _fault(self.shard(number), record['files'], verify=verify)
+    folder = self.shard(number)
+    manifest = record['files']
+    if remote.url(folder) and not (folder / MODELS).exists():
+      manifest = _without_models(manifest)
+    return _fault(folder, manifest, verify=verify)
 
   def save(
     self,
@@ -195,8 +200,12 @@ class Shelf:
       if self.shard(number).name in there:
         self._fetch(number)
 
-  def _fetch(self, number: int) -> bool:
+  def _fetch(self, number: int, *, models: bool = False) -> bool:
     """Copy a shard from the object store; a damaged one is logged.
+
+    Args:
+      number: which shard.
+      models: copy its models too, and not only compare their sizes.
 
     Returns:
       Whether the store has it whole.
@@ -211,6 +220,8 @@ class Shelf:
       fault = _remote_fault(source, manifest)
       if fault:
         raise DamagedShard(fault)
+      if not models:
+        manifest = _without_models(manifest)
       with files.atomic_folder(self.folder) as draft:
         remote.get({f'{source}/{name}': draft / name for name in manifest})
         fault = _fault(draft, manifest, verify=True)
@@ -220,6 +231,7 @@ class Shelf:
         files.publish_folder(draft, self.shard(number))
     except (DamagedShard, FileNotFoundError) as error:
       _warn(url, str(error), 0)
+      remote.remove(f'{url}/{RECORD}')  # or it would be looked at again
       return False
     return True
 
@@ -234,6 +246,11 @@ class Shelf:
       DamagedShard: they cannot be read as such.
     """
     self._known(number)
+    folder = self.shard(number)
+    if remote.url(folder) and not (folder / MODELS).exists():
+      if not self._fetch(number, models=True):
+        shutil.rmtree(folder, ignore_errors=True)
+        self._refuse(number, 'its models in the object store')
     try:
       return _restore_models(self.shard(number) / MODELS, like)
     except Exception as error:  # Orbax raises many types
@@ -477,6 +494,10 @@ def _fault(
     if verify and files.sha256(path) != checksum:
       return f'{name} has changed since it was written'
   return ''
+
+
+def _without_models(manifest: Mapping[str, Any]) -> dict[str, Any]:
+  return {n: m for n, m in manifest.items() if not n.startswith(f'{MODELS}/')}
 
 
 def _remote_fault(url: str, manifest: Mapping[str, Any]) -> str:
