@@ -3,8 +3,8 @@
 #
 #   launch/tpu_vm.sh NAME ZONE msg_resnet:cifar10 [FLAG ...]
 #
-# Copies this checkout, installs it with JAX for TPU and starts the job. One host:
-# a slice of several hosts is not supported yet.
+# Copies this checkout, installs it with JAX for TPU and starts the job. Sweeps on
+# a slice of several hosts: tpu_pod.sh.
 set -euo pipefail
 name=${1:?name of the TPU VM} zone=${2:?its zone} config=${3:?configuration}
 gcloud compute tpus tpu-vm scp --recurse --zone "$zone" . "$name:jaxmu"

@@ -33,7 +33,15 @@ class Outcome(NamedTuple):
 
 
 class NotReady(Exception):
-  """What a unit needs is not in the store, although a record says so."""
+  """What a unit needs is not in the store, although a record said so.
+
+  Args:
+    units: names of the units to make again.
+  """
+
+  def __init__(self, units: Collection[str]):
+    super().__init__(', '.join(units))
+    self.units = units
 
 
 class Work(Protocol):
@@ -74,16 +82,27 @@ def local(graph: Graph, work: Work) -> Outcome:
     work: makes one of them, or raises.
   """
   failed: dict[str, str] = {}
-  blocked: dict[str, None] = {}
-  for unit in graph:
-    if any(name in failed or name in blocked for name in unit.needs):
-      blocked[unit.name] = None
-      continue
-    try:
-      work(unit)
-    except Exception as error:  # whatever a plug-in or the machine raises
-      failed[unit.name] = reason(error)
-  return Outcome(failed, list(blocked))
+  blocked: list[str] = []
+  again = True
+  while again:
+    again = False
+    blocked.clear()
+    made = {name for name, state in work.survey().items() if not state.left}
+    for unit in graph:
+      if unit.name in made or unit.name in failed:
+        continue
+      if not made.issuperset(unit.needs):
+        blocked.append(unit.name)
+        continue
+      try:
+        work(unit)
+        made.add(unit.name)
+      except NotReady:  # the next pass makes what is not there
+        again = True
+        break
+      except Exception as error:  # whatever a plug-in or the machine raises
+        failed[unit.name] = reason(error)
+  return Outcome(failed, blocked)
 
 
 def reason(error: Exception) -> str:
@@ -151,7 +170,6 @@ class Shared:
     """Return what failed, once all units are made or have failed."""
     position = {unit.name: number for number, unit in enumerate(graph)}
     failed: dict[str, str] = {}
-    made: set[tuple[str, int]] = set()
     told = -float('inf')
     while True:
       states = work.survey()
@@ -162,17 +180,23 @@ class Shared:
         for unit in graph
         if unit.name not in verdict.lost and verdict.is_ready(unit)
       ]
+      left = [
+        (unit, sorted(set(range(unit.parts)) - states[unit.name].done))
+        for unit in ready
+        if unit.name not in complete
+      ]
       own = [
         (unit, parts)
-        for unit in ready
-        if (parts := self._own(unit, position[unit.name], states, made))
+        for unit, every in left
+        if (
+          parts := [
+            p for p in every if self._share.owns(position[unit.name], p)
+          ]
+        )
       ]
-      others = [
-        (unit, [max(parts)])
-        for unit in ready
-        if (parts := set(range(unit.parts)) - states[unit.name].done)
-      ]
-      if self._perform([*own, *others], work, made, failed):
+      # From the end, since the process that owns them begins at the front.
+      others = [(unit, every[-1:]) for unit, every in left]
+      if self._perform([*own, *others], work, failed):
         continue
       waiting = [
         u.name for u in graph if not any(u.name in names for names in verdict)
@@ -185,27 +209,10 @@ class Shared:
         work.tell(f'waiting for other processes: {count}, {waiting[0]} first')
       time.sleep(self._pause)
 
-  def _own(
-    self,
-    unit: Unit,
-    position: int,
-    states: Mapping[str, State],
-    made: set[tuple[str, int]],
-  ) -> list[int]:
-    """Return its own parts of a unit that it has not made or looked up."""
-    done = states[unit.name].done
-    return [
-      part
-      for part in range(unit.parts)
-      if self._share.owns(position, part)
-      and not ((unit.name, part) in made and part in done)
-    ]
-
   def _perform(
     self,
     candidates: Sequence[tuple[Unit, list[int]]],
     work: Work,
-    made: set[tuple[str, int]],
     failed: dict[str, str],
   ) -> bool:
     """Perform the first of some parts that no other process performs."""
@@ -215,9 +222,8 @@ class Shared:
           continue
         try:
           work(unit, free)
-          made.update((unit.name, part) for part in free)
         except NotReady:
-          continue
+          pass
         except Exception as error:  # whatever a plug-in or the machine raises
           failed[unit.name] = reason(error)
         return True

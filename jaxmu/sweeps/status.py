@@ -17,6 +17,7 @@ import json
 import os
 import pathlib
 import shlex
+import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -41,6 +42,7 @@ class Record(NamedTuple):
     reason: why it failed.
     command: the command that repeats it.
     seconds: how long it took.
+    outputs: SHA-256 of the files that it has written for users.
   """
 
   state: str
@@ -48,6 +50,7 @@ class Record(NamedTuple):
   reason: str = ''
   command: str = ''
   seconds: float = 0.0
+  outputs: Mapping[str, str] = types.MappingProxyType({})
 
 
 @dataclasses.dataclass
@@ -176,7 +179,8 @@ def write(
   workdir: pathlib.Path, unit: Unit, record: Record, part: int | None = None
 ) -> None:
   """Write the state of a unit, or of a part of it."""
-  text = json.dumps(record._asdict(), indent=1)
+  content = {**record._asdict(), 'outputs': dict(record.outputs)}
+  text = json.dumps(content, indent=1)
   files.write_text(_place(workdir, unit.name, part), text + '\n')
 
 
@@ -195,10 +199,21 @@ def _read(path: pathlib.Path) -> Record | None:
     return None
 
 
-def forget(workdir: pathlib.Path, unit: Unit, parts: Iterable[int]) -> None:
-  """Remove the records of parts that are not in the store after all."""
-  for part in (None, *parts):
-    files.remove(_place(workdir, unit.name, part))
+def forget(workdir: pathlib.Path, unit: Unit) -> None:
+  """Remove the records of a unit that is not in the store after all."""
+  for part in (None, *range(unit.parts)):
+    path = _place(workdir, unit.name, part)
+    if path.exists():
+      files.remove(path)
+
+
+def checksums(
+  workdir: pathlib.Path, paths: Iterable[pathlib.Path]
+) -> dict[str, str]:
+  """Return the SHA-256 of files by their place in the folder of a sweep."""
+  return {
+    path.relative_to(workdir).as_posix(): files.sha256(path) for path in paths
+  }
 
 
 def forget_running(workdir: pathlib.Path, shared: bool) -> None:
@@ -234,8 +249,20 @@ def claimed(
     yield own
 
 
-def survey(sweep: Sweep, graph: Graph, keys: Keys) -> dict[str, State]:
-  """Return the state of each unit by its name; changes nothing."""
+def survey(
+  sweep: Sweep,
+  graph: Graph,
+  keys: Keys,
+  known: Mapping[str, State] = types.MappingProxyType({}),
+) -> dict[str, State]:
+  """Return the state of each unit by its name; changes nothing.
+
+  Args:
+    sweep: the sweep.
+    graph: its units.
+    keys: of this sweep.
+    known: an earlier survey, whose finished units are taken as they are.
+  """
   root = sweep.workdir / FOLDER
   runs = files.is_locked(sweep.workdir / LOCK)
   # Locks of other machines are not visible in an object store.
@@ -250,15 +277,21 @@ def survey(sweep: Sweep, graph: Graph, keys: Keys) -> dict[str, State]:
         there.setdefault((parent / stem).as_posix(), []).append(number)
   out = {}
   for unit in graph:
+    there_now = there.get(unit.name, [])
+    if there_now and unit.name in known and not known[unit.name].left:
+      out[unit.name] = known[unit.name]
+      continue
     out[unit.name] = state = State(unit.parts)
-    for part in there.get(unit.name, ()):
+    key = keys(unit) if there_now else ''
+    for part in there_now:
       record = read(sweep.workdir, unit, part)
-      if record is None or record.key != keys(unit):
+      if record is None or record.key != key:
+        continue
+      if not _are_there(sweep.workdir, record.outputs):
         continue
       parts = range(unit.parts) if part is None else [part]
-      lives = (
-        anywhere
-        or runs
+      lives = anywhere or (
+        runs
         and (
           part is None
           or record.state != 'running'
@@ -271,9 +304,16 @@ def survey(sweep: Sweep, graph: Graph, keys: Keys) -> dict[str, State]:
   return out
 
 
+def _are_there(workdir: pathlib.Path, outputs: Mapping[str, str]) -> bool:
+  return all(
+    (workdir / name).is_file() and files.sha256(workdir / name) == checksum
+    for name, checksum in outputs.items()
+  )
+
+
 def text(sweep: Sweep, graph: Graph) -> str:
   """Describe the state of a sweep: cells and studies × stages, and failures."""
-  files.refresh(sweep.workdir / FOLDER)
+  files.refresh(sweep.workdir)
   known = survey(sweep, graph, Keys(sweep))
   runs = files.is_locked(sweep.workdir / LOCK)
   rows = []

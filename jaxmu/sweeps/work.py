@@ -91,6 +91,7 @@ class Worker:
     self._keys = status.Keys(sweep)
     self._lock = contextlib.ExitStack()
     self._current: _Search | _Table | None = None
+    self._states: dict[str, status.State] = {}
     self._done: set[str] = set()
     self._closed: dict[str, Exception] = {}
     self._refreshed = -float('inf')
@@ -131,11 +132,13 @@ class Worker:
   def survey(self) -> dict[str, status.State]:
     """Return the state of every unit by its name."""
     if time.monotonic() > self._refreshed + _REFRESH:
-      files.refresh(self._sweep.workdir / status.FOLDER)
+      files.refresh(self._sweep.workdir)
       self._refreshed = time.monotonic()
-    states = status.survey(self._sweep, self._graph, self._keys)
-    self._done = {name for name, state in states.items() if not state.left}
-    return states
+    self._states = status.survey(
+      self._sweep, self._graph, self._keys, self._states
+    )
+    self._done = {n for n, state in self._states.items() if not state.left}
+    return self._states
 
   def claimed(
     self, unit: Unit, parts: Sequence[int]
@@ -151,17 +154,12 @@ class Worker:
     """
     begin = time.time()
     record = status.Record('running', self._keys(unit))
-    looks_up = all(
-      known == ('done', record.key)
-      for part in ([None] if parts is None else parts)
-      for known in [self._known(unit, part)]
-    )
-    if not looks_up:
-      self._write(unit, parts, record)
+    self._write(unit, parts, record)
     try:
-      self._perform(unit, parts)
-    except engine.NotReady:
-      status.forget(self._sweep.workdir, unit, parts or ())
+      outputs = self._perform(unit, parts)
+    except engine.NotReady as error:
+      for name in (unit.name, *error.units):
+        status.forget(self._sweep.workdir, self._graph.units[name])
       raise
     except Exception as error:
       failed = record._replace(
@@ -173,17 +171,14 @@ class Worker:
       with contextlib.suppress(OSError):  # the reason may be a full disk
         self._write(unit, parts, failed)
       raise
-    if not looks_up:  # the time of a look into the store says nothing
-      count = 1 if parts is None else len(parts)
-      seconds = round((time.time() - begin) / count, 3)
-      self._write(unit, parts, record._replace(state='done', seconds=seconds))
+    done = record._replace(
+      state='done',
+      seconds=round((time.time() - begin) / len(parts or [0]), 3),
+      outputs=status.checksums(self._sweep.workdir, outputs),
+    )
+    self._write(unit, parts, done)
     if parts is None:
       self._done.add(unit.name)
-
-  def _known(self, unit: Unit, part: int | None) -> tuple[str, str]:
-    """Return the recorded state and key of a unit or part."""
-    record = status.read(self._sweep.workdir, unit, part)
-    return (record.state, record.key) if record else ('missing', '')
 
   def _write(
     self, unit: Unit, parts: Sequence[int] | None, record: status.Record
@@ -191,19 +186,17 @@ class Worker:
     for part in [None] if parts is None else parts:
       status.write(self._sweep.workdir, unit, record, part)
 
-  def _perform(self, unit: Unit, parts: Sequence[int] | None) -> None:
-    if unit.kind == 'table':
-      self._close()
-      for path in leaderboard.write(self._sweep, self._command):
-        self._bars.line(f'{files.shown(path)} written')
-      return
-    try:
-      self._open(self._studies[unit.owner]).perform(unit, parts)
-    except Incomplete as error:
-      for name in error.units:
-        one = self._graph.units[name]
-        status.forget(self._sweep.workdir, one, range(one.parts))
-      raise engine.NotReady from None
+  def _perform(
+    self, unit: Unit, parts: Sequence[int] | None
+  ) -> list[pathlib.Path]:
+    """Perform a unit; return the files that it has written for users."""
+    if unit.kind != 'table':
+      return self._open(self._studies[unit.owner]).perform(unit, parts)
+    self._close()
+    paths = leaderboard.write(self._sweep, self._command)
+    for path in paths:
+      self._bars.line(f'{files.shown(path)} written')
+    return paths
 
   def _open(self, study: Study) -> '_Search | _Table':
     if study.name in self._closed:
@@ -231,19 +224,12 @@ class Worker:
       self._current = None
 
 
-class Incomplete(Exception):
-  """Models that a unit starts from are not in the store."""
-
-  def __init__(self, units: Sequence[str]):
-    super().__init__(', '.join(units))
-    self.units = units
-
-
 class _Open:
   """A study that is being worked on; its work directory is held."""
 
   def __init__(self, study: Study, bars: progress.Progress, shared: bool):
     self.study, self._bars, self._shared = study, bars, shared
+    self._verified: set[str] = set()
     self._stack = contextlib.ExitStack()
     folder = files.workdir(study.settings.workdir)
     self._stack.enter_context(store.hold_workdir(folder, shared=shared))
@@ -267,20 +253,24 @@ class _Open:
   def _check_stored(self, job: job_lib.Job, unit: Unit) -> None:
     """Check that the models and predictions a unit needs are in the store.
 
+    Checksums are compared once, then sizes.
+
     Raises:
-      Incomplete: some are not, although a record says so.
+      engine.NotReady: some are not, although a record says so.
     """
     lost = []
     for name in unit.needs:
       _, _, kind, *label = name.split('/')
-      if kind == 'search':  # of another job; its settings file is read
+      if kind == 'search':  # of another job; see `_ready`
         continue
       population = job.populations[BASELINES.get(kind) or label[0]]
       both = population.scores, population.models
-      if both[kind != 'predictions'].missing(verify=False):
+      verify = job.settings.run.verify and name not in self._verified
+      if both[kind != 'predictions'].missing(verify=verify):
         lost.append(name)
+      self._verified.add(name)
     if lost:
-      raise Incomplete(lost)
+      raise engine.NotReady(lost)
 
   def close(self) -> None:
     """Release the work directory."""
@@ -301,24 +291,27 @@ class _Search(_Open):
       self.close()
       raise
 
-  def perform(self, unit: Unit, parts: Sequence[int] | None) -> None:
+  def perform(
+    self, unit: Unit, parts: Sequence[int] | None
+  ) -> list[pathlib.Path]:
     """Train a baseline, or search a method."""
     job = self._opened.job
     if unit.kind in BASELINES:
       driver.train_baseline(job, BASELINES[unit.kind], self._bars, parts)
-      return
+      return []
     self._check_stored(job, unit)
     finished, path = self._finished(unit.label)
     files.refresh(path.parent)
     if not finished.missing() and path.is_file():
       if finished.info()['sha256'] == files.sha256(path):
         self._bars.line(f'{unit.label}: setting in {files.shown(path)}')
-        return
+        return [path]
     settings = self.study.settings
     (found,) = driver.search_methods(
       settings, self._opened, self._bars, [unit.label]
     )
     finished.save(0, info={'sha256': files.sha256(found.path)})
+    return [found.path]
 
   def _finished(self, method: str) -> tuple[store.Shelf, pathlib.Path]:
     """Return the record of a finished search, and its settings file."""
@@ -375,7 +368,9 @@ class _Table(_Open):
     """Return whether it can perform units of a study, as it was opened."""
     return self.study is study and self._ready == _ready(study, done)
 
-  def perform(self, unit: Unit, parts: Sequence[int] | None) -> None:
+  def perform(
+    self, unit: Unit, parts: Sequence[int] | None
+  ) -> list[pathlib.Path]:
     """Train a population, predict with it, or write the report."""
     name, job, bars = (
       BASELINES.get(unit.kind, unit.label),
@@ -384,18 +379,18 @@ class _Table(_Open):
     )
     if unit.kind == 'report':
       self._check_stored(job, unit)
-      self._report()
-      return
+      return self._report()
     self._check(name)
     self._check_stored(job, unit)
     if unit.kind == 'predictions':
       stages.predict(job, name, bars, self._predictors, parts)
-      return
+      return []
     trainer = self._trainer(name)
     stages.train(job, name, trainer, bars, parts)
     curves.write(job)  # readable while the remaining units run
     if not self._shared:
       stages.measure_time(job, name, trainer, bars)
+    return []
 
   def _trainer(self, name: str) -> Trainer:
     if name not in self._trainers:
@@ -414,7 +409,7 @@ class _Table(_Open):
     if fault is not None:
       raise fault
 
-  def _report(self) -> None:
+  def _report(self) -> list[pathlib.Path]:
     job = self._job
     there = [
       name
@@ -439,14 +434,21 @@ class _Table(_Open):
         stages.measure_time(job, name, self._trainer(name), self._bars)
     if publish.is_current(job):
       self._bars.line('report: up to date')
-      return
-    self._bars.line('report: evaluating and drawing')
-    publish.publish(job, self._command)
+    else:
+      self._bars.line('report: evaluating and drawing')
+      publish.publish(job, self._command)
+    written = publish.report_shelf(job).info()['files']
+    return [job.folder / name for name in written]
 
 
 def _ready(study: Study, done: Collection[str]) -> tuple[str, ...]:
   """Return the methods whose search, if there is one, succeeded."""
   if study.search is None:
     return study.methods
-  place = f'{study.cell.name}/{study.search.name}/search'
-  return tuple(n for n in study.methods if f'{place}/{n}' in done)
+  return tuple(n for n in study.methods if _search_unit(study, n) in done)
+
+
+def _search_unit(study: Study, method: str) -> str:
+  """Return the name of the unit that searches a method for a table."""
+  assert study.search is not None
+  return f'{study.cell.name}/{study.search.name}/search/{method}'

@@ -1,6 +1,6 @@
 """The local engine: order, and what happens when a unit fails."""
 
-from jaxmu.sweeps import engine
+from jaxmu.sweeps import engine, status
 from jaxmu.sweeps.graph import Graph, Unit
 
 UNITS = [
@@ -14,15 +14,35 @@ UNITS = [
 ]
 
 
-def _run(broken=()):
-  done = []
+class Work:
+  """Performs units by noting their names."""
 
-  def perform(unit):
-    if unit.name in broken:
+  def __init__(self, broken, done):
+    self.broken, self.done, self.performed = broken, list(done), []
+    self.gone = set()  # recorded as done and not in the store
+
+  def __call__(self, unit, parts=None):
+    if self.gone.intersection(unit.needs):
+      self.done = [name for name in self.done if name not in self.gone]
+      raise engine.NotReady(self.gone)
+    if unit.name in self.broken:
       raise ValueError(f'{unit.name} cannot\nbe made')
-    done.append(unit.name)
+    self.performed.append(unit.name)
+    self.done.append(unit.name)
+    self.gone.discard(unit.name)
 
-  return done, engine.local(Graph(UNITS), perform)
+  def survey(self):
+    return {
+      unit.name: status.State(1, {0} if unit.name in self.done else set())
+      for unit in UNITS
+    }
+
+
+def _run(broken=(), done=(), gone=()):
+  work = Work(broken, done)
+  work.gone = set(gone)
+  outcome = engine.local(Graph(UNITS), work)
+  return work.performed, outcome
 
 
 def test_units_are_performed_in_order():
@@ -42,3 +62,15 @@ def test_a_failure_stops_only_what_needs_it():
 def test_the_reason_of_any_exception_is_one_line():
   assert engine.reason(KeyError('x')).startswith('KeyError')
   assert engine.reason(ValueError()) != ''
+
+
+def test_finished_units_are_not_performed_again():
+  done, outcome = _run(done='abg')
+  assert done == list('cdef')
+  assert outcome == engine.Outcome({}, [])
+
+
+def test_what_is_not_in_the_store_after_all_is_made_again():
+  done, outcome = _run(done='abc', gone='a')
+  assert done == list('adefg')
+  assert outcome == engine.Outcome({}, [])

@@ -32,7 +32,7 @@ def home(tmp_path_factory):
   return folder
 
 
-def _environment(home, **changes):
+def environment(home, **changes):
   return {
     **os.environ,
     'PYTHONPATH': str(ROOT),
@@ -49,7 +49,7 @@ def start(home, name, *flags, **changes):
   return subprocess.Popen(
     [sys.executable, '-m', 'jaxmu.sweep', *argv],
     cwd=home,
-    env=_environment(home, **changes),
+    env=environment(home, **changes),
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,
@@ -97,7 +97,7 @@ def alone(home):
   return home / 'alone'
 
 
-def _equals(folder, alone):
+def assert_equal(folder, alone):
   assert models(folder) == models(alone) and models(alone)
   assert repr(numbers(folder)) == repr(numbers(alone)) and numbers(alone)
   assert (folder / 'leaderboard.html').is_file()
@@ -109,13 +109,13 @@ def test_processes_make_the_same_bits_as_one(home, alone, count):
   shares = [f'--share={k + 1}/{count}' for k in range(count)]
   for out in map(finish, [start(home, name, share) for share in shares]):
     assert '24 of 24 units done' in out
-  _equals(home / name, alone)
+  assert_equal(home / name, alone)
   assert '24 of 24 units done' in finish(start(home, name, '--status'))
 
 
 def test_one_of_the_processes_does_all_if_the_others_never_start(home, alone):
   finish(start(home, 'single', '--share=2/3'))
-  _equals(home / 'single', alone)
+  assert_equal(home / 'single', alone)
 
 
 def test_killed_processes_lose_nothing(home, alone):
@@ -130,7 +130,7 @@ def test_killed_processes_lose_nothing(home, alone):
   shares = [f'--share={k}/3' for k in (1, 2, 3)]
   for process in [start(home, name, share) for share in shares]:
     finish(process)
-  _equals(home / name, alone)
+  assert_equal(home / name, alone)
 
 
 def test_a_plain_sweep_is_refused_beside_a_share(home):

@@ -1,6 +1,7 @@
 """A small sweep from search to leaderboard, again, and with failures."""
 
 import json
+import shutil
 
 import pytest
 
@@ -89,9 +90,32 @@ def test_a_sweep_that_is_started_again_trains_nothing(swept, capsys):
   assert before
   command.main(argv)
   assert stored() == before
+  assert capsys.readouterr().out.split() == '24 of 24 units done'.split()
+  # Without records, or if a file was changed, the store is looked into.
+  shutil.rmtree(folder / 'state')
+  (folder / 'digits_tiny/main/results.csv').write_text('')
+  command.main(argv)
+  assert stored() == before
   out = capsys.readouterr().out
   assert 'report: up to date' in out and 'setting in' in out
-  assert '24 of 24 units done' in out
+  assert 'report: evaluating' in out and '24 of 24 units done' in out
+
+
+@pytest.mark.slow
+def test_what_was_deleted_is_made_again(swept, capsys):
+  folder, argv = swept
+  shard = next(
+    (folder / 'digits_tiny/main/store/models').glob('original-*/shard_000')
+  )
+  shutil.rmtree(shard)
+  for name in ('main/report.html', 'search/search/ft/settings.json'):
+    (folder / 'digits_tiny' / name).unlink()
+  (folder / 'state/digits_tiny/main/unlearned/ft.json').unlink()
+  command.main(argv)
+  assert '24 of 24 units done' in capsys.readouterr().out
+  assert (shard / 'record.json').is_file()
+  assert (folder / 'digits_tiny/main/report.html').is_file()
+  assert (folder / 'digits_tiny/search/search/ft/settings.json').is_file()
 
 
 @pytest.mark.slow

@@ -41,12 +41,11 @@ class Table:
   def __call__(self, unit, parts=None):
     with self.lock:
       for name in unit.needs:
-        lost = {part for owner, part in self.gone if owner == name}
-        self.done[name] -= lost
+        self.done[name] -= {part for one, part in self.gone if one == name}
         whole = set(range(next(u.parts for u in UNITS if u.name == name)))
         if self.done[name] != whole:
           assert self.gone, f'{unit.name} before {name}'
-          raise engine.NotReady
+          raise engine.NotReady([name])
     for part in parts:
       if (unit.name, part) in self.broken:
         raise ValueError(f'{unit.name} cannot be made')
