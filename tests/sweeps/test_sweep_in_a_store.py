@@ -5,6 +5,8 @@ import pytest
 from jaxmu import files, main
 from jaxmu import sweep as command
 from tests import bucket as fake
+from tests import servers
+from tests.sweeps import test_processes as processes
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('sweep_in_a_store')]
 
@@ -63,3 +65,42 @@ def test_another_machine_goes_on_where_one_stopped(
   for name, content in _files(folders['c']).items():
     if '/store/' not in name:
       assert stored[name] == content, name
+
+
+def test_two_machines_share_a_sweep(tmp_path):
+  servers.needs('moto.server', 's3fs')
+  server = servers.Server()
+  (tmp_path / 'sweep.py').write_text(FILE.replace('()', '(folder)'))
+
+  def start(machine, flag):
+    cache = {'JAXMU_CACHE_DIR': str(tmp_path / machine)}
+    where = '--workdir=s3://bucket/sweep'
+    return processes.start(
+      *(tmp_path, 'sweep', flag, where), **server.environment, **cache
+    )
+
+  try:
+    both = [start('a', '--share=1/2'), start('b', '--share=2/2')]
+    for out in map(processes.finish, both):
+      assert '24 of 24 units done' in out
+    out = processes.finish(start('c', '--status'))
+    assert '24 of 24 units done' in out
+  finally:
+    server.gate.close()
+    server.stop()
+  folders = [
+    tmp_path / machine / 'mirror-of-s3' / 'bucket' / 'sweep'
+    for machine in ('a', 'b', 'c')
+  ]
+  for folder in folders[1:]:
+    assert repr(processes.numbers(folder)) == repr(
+      processes.numbers(folders[0])
+    )
+  assert len(processes.numbers(folders[2])) > 50
+  assert (folders[2] / 'leaderboard.html').is_file()
+  # Each has trained models that the other has not read.
+  one, other = (
+    {p.relative_to(f) for p in f.glob('*/*/store/models/*/*/models')}
+    for f in folders[:2]
+  )
+  assert one - other and other - one
