@@ -7,14 +7,13 @@ Jobs, searches and sweeps write to a local folder, the mirror of the store,
 in which renames are atomic and locks exist; what other machines may need is
 copied from there to the store. `mirror` and `url` translate between the two.
 
-The functions below use fsspec, as etils.epath does, which Orbax and
-tensorflow-datasets use. Unlike epath, they remember no listing, since other
-machines write to the store too, and copy several files at a time.
-
-They copy whole files. Each object appears whole or not at all,
-as every object store guarantees for one PUT. A store that does not answer is
-asked again for several minutes. No other module imports fsspec, and only the
-extras `jaxmu[s3]` and `jaxmu[gcs]` install its packages for the stores.
+The functions use fsspec, as etils.epath does, which Orbax and tensorflow-
+datasets use. Unlike epath, they remember no listing, since other machines
+write to the store too, and copy several files at a time. They copy whole
+files: each object appears whole or not at all, as stores guarantee for one
+PUT. A store that does not answer is asked again for several minutes. No other
+module imports fsspec, and only the extras `jaxmu[s3]` and `jaxmu[gcs]` install
+its packages for stores.
 """
 
 import base64
@@ -45,7 +44,7 @@ _MARKER = '.jaxmu'
 
 log = logging.getLogger(__name__)
 
-_given_up: set[str] = set()  # buckets for which no further time is spent
+_given_up: set[str] = set()  # buckets that did not answer; they are not awaited
 
 
 class StoreError(OSError):
