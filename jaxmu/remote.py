@@ -7,8 +7,8 @@ Jobs, searches and sweeps write to a local folder, the mirror of the store,
 in which renames are atomic and locks exist; what other machines may need is
 copied from there to the store. `mirror` and `url` translate between the two.
 
-The functions use fsspec, as etils.epath does, which Orbax and tensorflow-
-datasets use. Unlike epath, they remember no listing, since other machines
+The functions use fsspec, as etils.epath does, which Orbax uses for its paths
+and tensorflow-datasets too. Unlike epath, they remember no listing, since other machines
 write to the store too, and copy several files at a time. They copy whole
 files: each object appears whole or not at all, as stores guarantee for one
 PUT. A store that does not answer is asked again for several minutes. No other
