@@ -8,12 +8,12 @@ in which renames are atomic and locks exist; what other machines may need is
 copied from there to the store. `mirror` and `url` translate between the two.
 
 The functions use fsspec, as etils.epath does, which Orbax uses for its paths
-and tensorflow-datasets too. Unlike epath, they remember no listing, since other machines
-write to the store too, and copy several files at a time. They copy whole
-files: each object appears whole or not at all, as stores guarantee for one
-PUT. A store that does not answer is asked again for several minutes. No other
-module imports fsspec, and only the extras `jaxmu[s3]` and `jaxmu[gcs]` install
-its packages for stores.
+and tensorflow-datasets too. Unlike epath, they remember no listing, since
+other machines write to the store too, and copy several files at a time. They
+copy whole files: each object appears whole or not at all, as stores guarantee
+for one PUT. A store that does not answer is asked again for several minutes.
+No other module imports fsspec, and only the extras `jaxmu[s3]` and
+`jaxmu[gcs]` install its packages for stores.
 """
 
 import base64
