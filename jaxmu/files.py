@@ -8,6 +8,7 @@ processes and to compute digests of them.
   atomic_folder, publish_folder                       one folder
   sweep, leftovers                                    temporaries
   lock, is_locked                                     between processes
+  workdir, shown, upload, refresh, remove   work directories in object stores
   sha256, md5, sha256_of, digest            of files, of bytes, of JSON values
 
 A file or folder is always either the old one or the complete new one, even if
@@ -36,6 +37,8 @@ from typing import IO, Any, BinaryIO
 
 import numpy as np
 
+from jaxmu import remote
+
 Path = str | os.PathLike[str]
 
 _SUFFIX = '.tmp'
@@ -52,9 +55,14 @@ def path(text: Path) -> pathlib.Path:
 
   Raises:
     ValueError: the home folder of `~name` is not known, or the text holds a
-      null character.
+      null character or is a URL.
   """
   expanded = os.path.expandvars(os.fspath(text))
+  if remote.is_url(expanded):
+    raise ValueError(
+      f'{expanded!r} is a URL, and only work directories may be in an object '
+      'store; copy it, and give the path of the copy'
+    )
   try:
     if '\0' in expanded:
       raise ValueError('null character')
@@ -63,6 +71,36 @@ def path(text: Path) -> pathlib.Path:
     raise ValueError(
       f'{os.fspath(text)!r} is not a usable path ({error}): write it in full'
     ) from None
+
+
+def cache_dir() -> pathlib.Path:
+  """Return $JAXMU_CACHE_DIR, or `jaxmu` in the user's cache folder."""
+  chosen = os.environ.get('JAXMU_CACHE_DIR')
+  if chosen:
+    return path(chosen)
+  return path(os.environ.get('XDG_CACHE_HOME') or '~/.cache') / 'jaxmu'
+
+
+def workdir(text: Path) -> pathlib.Path:
+  """Return the path of a work directory, or the mirror of one in a store.
+
+  What `replacing` writes below a mirror is copied to the store; see `remote`.
+
+  Args:
+    text: a path as for `path`, or a URL as s3://bucket/path.
+
+  Raises:
+    ValueError: it is no usable path, or a URL of an unknown kind.
+  """
+  expanded = os.path.expandvars(os.fspath(text))
+  if remote.is_url(expanded):
+    return remote.mirror(expanded, cache_dir())
+  return path(text)
+
+
+def shown(path: pathlib.Path) -> str:
+  """Return a path as the user gave it: its URL if it is in a mirror."""
+  return remote.url(path) or str(path)
 
 
 def writable_folder(text: Path, flag: str) -> pathlib.Path:
@@ -91,7 +129,8 @@ def writable_folder(text: Path, flag: str) -> pathlib.Path:
 def replacing(path: Path) -> Iterator[BinaryIO]:
   """Open a file whose content replaces `path` when the block succeeds.
 
-  Readers see the old file or the complete new one. Missing folders are made.
+  Readers see the old file or the complete new one. Missing folders are made. A
+  file in the mirror of an object store is copied there.
 
   Args:
     path: the file to write.
@@ -101,9 +140,17 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
   Raises:
     OSError: the folder cannot be written or the disk is full; `path` is then
-      unchanged.
+      unchanged. Or the object store cannot be written.
   """
   path = pathlib.Path(path)
+  with _replacing(path) as file:
+    yield file
+  upload(path)
+
+
+@contextlib.contextmanager
+def _replacing(path: pathlib.Path) -> Iterator[BinaryIO]:
+  """Replace a file as `replacing` does, on this machine alone."""
   path.parent.mkdir(parents=True, exist_ok=True)
   handle, temporary = _temporary(path)
   try:
@@ -156,6 +203,75 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> pathlib.Path:
   with replacing(path) as file:
     np.savez(file, **arrays)  # type: ignore[arg-type]
   return pathlib.Path(path)
+
+
+def upload(path: pathlib.Path) -> None:
+  """Copy a small file in the mirror of an object store to the store.
+
+  Nothing is done for other files, nor for a draft or a lock.
+
+  Raises:
+    OSError: the store cannot be written.
+  """
+  url = remote.url(path)
+  in_draft = any(part.startswith(_DRAFT) for part in path.parts)
+  if url and not in_draft and _is_copied(path.name):
+    remote.put({path: url})
+
+
+def remove(path: pathlib.Path) -> None:
+  """Remove a file if there is one, also from the object store of its mirror.
+
+  Raises:
+    OSError: it cannot be removed.
+  """
+  path.unlink(missing_ok=True)
+  url = remote.url(path)
+  if url:
+    remote.remove(url)
+
+
+def refresh(folder: pathlib.Path, *, send: bool = False) -> None:
+  """Bring the small files in the mirror of an object store up to date.
+
+  They are reports, tables, states and settings: all files of work directories
+  but those of `store` and `cache`. Nothing is done for other folders.
+
+  Args:
+    folder: a work directory, or a folder that contains or is part of one.
+    send: also copy files to the store that it lacks.
+
+  Raises:
+    OSError: the store cannot be read, or the mirror cannot be written.
+  """
+  url = remote.url(folder)
+  if not url:
+    return
+  there = remote.entries(url)
+  for name, entry in there.items():
+    path, place = folder / name, f'{url}/{name}'
+    if not _is_copied(name):
+      continue
+    if entry.folder:
+      refresh(path, send=send)
+    elif not path.is_file() or not entry.md5 or md5(path) != entry.md5:
+      content = remote.read(place)
+      if content is not None:  # None: removed since it was listed
+        with _replacing(path) as file:
+          file.write(content)
+  for path in sorted(folder.iterdir()) if send and folder.is_dir() else ():
+    if path.name in there or not _is_copied(path.name):
+      continue
+    if path.is_dir():
+      refresh(path, send=True)
+    else:
+      upload(path)
+
+
+def _is_copied(name: str) -> bool:
+  """Return whether a child of a work directory is of use to other machines."""
+  hidden = name.startswith('.') or name.endswith('.lock')
+  return not hidden and name not in ('store', 'cache')
 
 
 def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:

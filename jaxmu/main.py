@@ -118,7 +118,7 @@ def set_up_jax(config: dict[str, Any]) -> None:
   jax.config.update('jax_num_cpu_devices', devices)
   if 'workdir' not in config:
     return
-  workdir = files.path(str(config['workdir']))
+  workdir = files.workdir(str(config['workdir']))
   jax.config.update('jax_compilation_cache_dir', str(workdir / 'cache' / 'jax'))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
 

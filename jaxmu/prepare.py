@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     warnings.simplefilter('always')
     source = datasets.load(args.name, data_dir=data_dir)
     _print_warnings(source)
-  cache_dir = datasets.default_cache_dir()
+  cache_dir = files.cache_dir()
   print(f'{source!r}\ndata set: {data_dir}\ncache: {cache_dir}')
   folder = data_dir if args.data_dir else None
   print(f'next: {next_command(source, folder)}')

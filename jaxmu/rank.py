@@ -37,12 +37,14 @@ def rank(folders: Sequence[str], out: str = '') -> html.Report:
     ValueError: fewer than two jobs, one without a report, or nothing that can
       be ranked.
   """
-  paths = [files.path(folder) for folder in folders]
+  paths = [files.workdir(folder) for folder in folders]
   if len(set(paths)) < max(MIN_JOBS, len(paths)):
     raise ValueError(
       f'--jobs={",".join(folders)}: give at least {MIN_JOBS} jobs, each once '
       f'(the report.html of a job ranks its methods)'
     )
+  for path in paths:
+    files.refresh(path)
   jobs = ranks.join([ranks.read(path) for path in paths])
   methods, cells, warnings = ranks.rank_all(jobs)
   overall = ranks.over_cells(cells)

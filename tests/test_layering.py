@@ -23,13 +23,15 @@ _BASE = {
   'plugins',
   'terms',
   'files',
+  'remote',
 }
 MAY_IMPORT = {
   'types': set(),
   'states': set(),
   'plugins': {'files', 'terms'},
   'terms': set(),
-  'files': set(),
+  'files': {'remote'},
+  'remote': set(),
   'hparams': set(),
   'precision': set(),
   'draws': {'types'},
@@ -87,6 +89,7 @@ ABOVE = {
 OWNED = {
   'absl': ('main.py', 'sweep.py'),
   'flax.linen': ('models/',),
+  'fsspec': ('remote.py',),
   'hashlib': ('files.py',),
   'matplotlib': ('report/',),
   'ml_collections': (),

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxmu import files, methods, terms
+from jaxmu import files, methods, remote, terms
 from jaxmu.api import inputs, printing
 from jaxmu.api import setup as setup_lib
 from jaxmu.api.populations import Models
@@ -154,7 +154,8 @@ class JobResult(printing.Numbers):
 
 def is_workdir(folder: pathlib.Path) -> bool:
   """Whether a folder holds a finished job."""
-  return (folder / _RECORD).is_file() and (folder / 'store').is_dir()
+  there = (folder / 'store').is_dir() or bool(remote.url(folder))
+  return (folder / _RECORD).is_file() and there
 
 
 def _read_population(
@@ -272,7 +273,7 @@ def run(
   )
   settings = settings_lib.from_config(config)
   setup_lib.set_up_devices()
-  with compile_cache(files.path(settings.workdir)):
+  with compile_cache(files.workdir(settings.workdir)):
     job = run_lib.run(settings, command=_command(method, config))
   return JobResult(job.folder)
 

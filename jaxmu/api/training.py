@@ -346,7 +346,8 @@ def load(
   from jaxmu.api import jobs
 
   if isinstance(path, str | os.PathLike):
-    folder = files.path(path)
+    folder = files.workdir(path)
+    files.refresh(folder)
     if folder.is_dir() and populations.is_saved(folder):
       return populations.read(folder, data=data, model=model)
     if folder.is_dir() and jobs.is_workdir(folder):

@@ -296,14 +296,6 @@ def find_data_dir(data_dir: PathLike | None = None) -> pathlib.Path:
   return files.path(chosen)
 
 
-def default_cache_dir() -> pathlib.Path:
-  """Return $JAXMU_CACHE_DIR, or `jaxmu` in the user's cache folder."""
-  chosen = os.environ.get('JAXMU_CACHE_DIR')
-  if chosen:
-    return files.path(chosen)
-  return files.path(os.environ.get('XDG_CACHE_HOME') or '~/.cache') / 'jaxmu'
-
-
 def available(data_dir: PathLike | None = None) -> list[str]:
   """Return the names of all sets that `load` can open now, ascending."""
   folder = find_data_dir(data_dir)
@@ -524,7 +516,7 @@ def _convert_once(
     for key in ('size', 'num_classes', 'class_names')
     if key in meta
   }
-  root = files.path(cache_dir) if cache_dir else default_cache_dir()
+  root = files.path(cache_dir) if cache_dir else files.cache_dir()
   key = cache.key(stamps, shaping)
   target = root / f'{name.replace("/", "-")}-{key}'
   arrays = cache.load(target)

@@ -140,7 +140,7 @@ def write(job: job_lib.Job) -> list[pathlib.Path]:
   text = _csv(job)
   if text:
     return [files.write_text(path, text)]
-  path.unlink(missing_ok=True)
+  files.remove(path)
   return []
 
 

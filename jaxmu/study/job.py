@@ -272,7 +272,7 @@ def open_job(
     settings.data.name, data_dir=settings.data.folder or None
   )
   divided = (design or make_design)(settings, source)
-  folder = files.path(settings.workdir)
+  folder = files.workdir(settings.workdir)
   split_digest = files.digest('splits', dataclasses.asdict(divided))
   return Job(
     settings=settings,

@@ -22,8 +22,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from jaxmu import files, methods, terms
 from jaxmu import hparams as hp
-from jaxmu import methods, terms
 from jaxmu.population import Layout, Loaded, Trainer
 from jaxmu.study import execution, stages
 from jaxmu.study import job as job_lib
@@ -404,7 +404,7 @@ def _step_lines(
     f'memory  about {execution.readable_bytes(needed)} for a shard of '
     f'{budget.members} models and the data',
     f'disk    {execution.readable_bytes(bytes_to_write(steps))} to write in '
-    f'{job.folder}',
+    f'{files.shown(job.folder)}',
   ]
 
 

@@ -33,7 +33,7 @@ def run(settings: Settings, command: str = '') -> job_lib.Job:
   Raises:
     ValueError: the job cannot be completed; raised before training.
   """
-  folder = files.path(settings.workdir)
+  folder = files.workdir(settings.workdir)
   with store.hold_workdir(folder), progress.Progress() as bars:
     job = job_lib.open_job(settings)
     steps = planner.plan_steps(job)
@@ -55,8 +55,8 @@ def run(settings: Settings, command: str = '') -> job_lib.Job:
       missing=publish.report_missing(job),
     )
   print(
-    f'\n{job.folder / "report.html"} explains these and all other numbers; '
-    'they are in results.csv beside it.'
+    f'\n{files.shown(job.folder / "report.html")} explains these and all other '
+    'numbers; they are in results.csv beside it.'
   )
   return job
 

@@ -14,8 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxmu import __version__, methods, models, terms
-from jaxmu.data import datasets
+from jaxmu import __version__, files, methods, models, terms
 from jaxmu.population import (
   Layout,
   Loaded,
@@ -526,7 +525,7 @@ def open_measurements(
     'jax': [versions['jax'], versions['jaxlib']],
     'jaxmu': __version__,
   }
-  return execution.MeasurementCache(datasets.default_cache_dir(), facts)
+  return execution.MeasurementCache(files.cache_dir(), facts)
 
 
 def stage_layout(job: job_lib.Job, stage: str) -> Layout:

@@ -18,6 +18,16 @@ imports Orbax.
 
 Opening a shelf changes nothing on the disk. `hold_workdir` removes the
 temporary files of killed writers and locks the folder.
+
+Where the root is the mirror of an object store (see `jaxmu.remote`), a shard is
+copied there when it is saved, and from there when it is first needed. Models
+are left in the store until they are read.
+
+  …/shard_003/<start of the record's hash>/{models/, *.npy}
+  …/shard_003/record.json
+
+The record is written last and names the folder by its hash. So a reader sees
+the whole shard or none, and two writers of a shard do not mix their files.
 """
 
 import contextlib
@@ -33,7 +43,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from jaxmu import files
+from jaxmu import files, remote
 
 RECORD = 'record.json'
 MODELS = 'models'
@@ -90,7 +100,9 @@ class Shelf:
       among: which shards to look at; None for all.
     """
     missing = []
-    for number in range(self.size) if among is None else among:
+    numbers = range(self.size) if among is None else [*among]
+    self._fetch_all(numbers)
+    for number in numbers:
       if not self.shard(number).exists():
         missing.append(number)
         continue
@@ -98,6 +110,8 @@ class Shelf:
       if fault:
         folder = self.shard(number)
         _warn(folder, fault, folder.stat().st_mtime_ns)
+        if self._fetch(number):
+          continue
         missing.append(number)
     return missing
 
@@ -112,7 +126,8 @@ class Shelf:
       record = self._record(number)
     except DamagedShard as error:
       return str(error)
-    return _file_fault(self.shard(number), record, verify)
+    folder = self.shard(number)
+    return _fault(folder, _local_files(folder, record), verify=verify)
 
   def save(
     self,
@@ -133,6 +148,7 @@ class Shelf:
     Raises:
       ValueError: the disk is full or the folder cannot be written; or an array
         has not one row per member.
+      OSError: the shard is written, and cannot be copied to the object store.
     """
     arrays = {name: np.asarray(array) for name, array in (arrays or {}).items()}
     members = self.members[number]
@@ -170,6 +186,51 @@ class Shelf:
         'the folder writable, and start the same command again: finished work '
         'is kept'
       ) from error
+    _upload(self.shard(number))
+
+  def _fetch_all(self, numbers: Iterable[int]) -> None:
+    """Copy those shards that this machine lacks from the object store."""
+    absent = [n for n in numbers if not self.shard(n).exists()]
+    url = remote.url(self.folder)
+    there = remote.entries(url) if url and absent else {}
+    for number in absent:
+      if self.shard(number).name in there:
+        self._fetch(number)
+
+  def _fetch(self, number: int, *, models: bool = False) -> bool:
+    """Copy a shard from the object store; a damaged one is logged.
+
+    Args:
+      number: which shard.
+      models: copy its models too, and not only compare their sizes.
+
+    Returns:
+      Whether the store has it whole.
+    """
+    url = remote.url(self.shard(number))
+    text = remote.read(f'{url}/{RECORD}') if url else None
+    if text is None:
+      return False
+    try:
+      manifest = self._checked(text, number)['files']
+      source = f'{url}/{_prefix(text)}'
+      fault = _remote_fault(source, manifest)
+      if fault:
+        raise DamagedShard(fault)
+      if not models:
+        manifest = _without_models(manifest)
+      with files.atomic_folder(self.folder) as draft:
+        remote.get({f'{source}/{name}': draft / name for name in manifest})
+        fault = _fault(draft, manifest, verify=True)
+        if fault:
+          raise DamagedShard(fault)
+        files.write_bytes(draft / RECORD, text)
+        files.publish_folder(draft, self.shard(number))
+    except (DamagedShard, FileNotFoundError) as error:
+      _warn(url, str(error), 0)
+      remote.remove(f'{url}/{RECORD}')  # or it would be looked at again
+      return False
+    return True
 
   def models(self, number: int, like: Any) -> Any:
     """Read the models of a shard as host arrays.
@@ -182,6 +243,11 @@ class Shelf:
       DamagedShard: they cannot be read as such.
     """
     self._known(number)
+    folder = self.shard(number)
+    if remote.url(folder) and not (folder / MODELS).exists():
+      if not self._fetch(number, models=True):
+        shutil.rmtree(folder, ignore_errors=True)
+        self._refuse(number, 'its models in the object store')
     try:
       return _restore_models(self.shard(number) / MODELS, like)
     except Exception as error:  # Orbax raises many types
@@ -242,7 +308,17 @@ class Shelf:
     Raises:
       DamagedShard: it does not belong here; the message says why.
     """
-    record = read_record(self.shard(number))
+    if not self.shard(number).exists():
+      self._fetch(number)
+    return self._checked(_read(self.shard(number)), number)
+
+  def _checked(self, text: bytes, number: int) -> dict[str, Any]:
+    """Parse the record of a shard and check that it belongs here.
+
+    Raises:
+      DamagedShard: it does not belong here; the message says why.
+    """
+    record = _parse(text, self.shard(number))
     if record['place'] != self._place(number):
       raise DamagedShard(_elsewhere(record))
     if record['members'] != [list(name) for name in self.members[number]]:
@@ -280,10 +356,22 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
     DamagedShard: it cannot be read, was changed after it was written, or is
       the record of another folder; the message says which.
   """
+  return _parse(_read(folder), folder)
+
+
+def _read(folder: pathlib.Path) -> bytes:
   try:
-    record = json.loads((folder / RECORD).read_text())
+    return (folder / RECORD).read_bytes()
+  except OSError as error:
+    raise DamagedShard(f'unreadable {RECORD}: {_first_line(error)}') from None
+
+
+def _parse(text: bytes, folder: pathlib.Path) -> dict[str, Any]:
+  """Parse the record of the shard in a folder; see `read_record`."""
+  try:
+    record = json.loads(text)
     checksum = record.pop('sha256')
-  except (OSError, ValueError, RecursionError) as error:
+  except (ValueError, RecursionError) as error:
     raise DamagedShard(f'unreadable {RECORD}: {_first_line(error)}') from None
   except (AttributeError, KeyError, TypeError, IndexError):
     raise DamagedShard(f'{RECORD} is not the record of a shard') from None
@@ -318,26 +406,11 @@ def fault_in(folder: pathlib.Path, *, verify: bool = True) -> str:
   for name, (_, shape) in record['arrays'].items():
     if members and shape[:1] != [members]:
       return f'array {name!r} has shape {shape} and the shard {members} members'
-  return _file_fault(folder, record, verify)
+  return _fault(folder, _local_files(folder, record), verify=verify)
 
 
 def _elsewhere(record: Mapping[str, Any]) -> str:
   return f'it belongs elsewhere: {record["place"]}'
-
-
-def _file_fault(
-  folder: pathlib.Path, record: Mapping[str, Any], verify: bool
-) -> str:
-  """Say which file of a shard is not that of its record; '' if all are."""
-  for name, (size, checksum) in record['files'].items():
-    path = folder / name
-    if not path.is_file():
-      return f'{name} is missing'
-    if path.stat().st_size != size:
-      return f'{name} has {path.stat().st_size} bytes instead of {size}'
-    if verify and files.sha256(path) != checksum:
-      return f'{name} has changed since it was written'
-  return ''
 
 
 LOCK = '.lock'  # in a work directory, while a job or a search runs in it
@@ -349,12 +422,16 @@ def hold_workdir(
 ) -> Iterator[None]:
   """Make and lock the work directory, and remove files of killed runs.
 
+  That of an object store is brought up to date, in the store and here. Its lock
+  keeps out processes of this machine; two machines do each other no harm.
+
   Args:
     folder: the work directory.
     shared: admit other processes that share it.
 
   Raises:
     ValueError: it cannot be written, or another run holds it.
+    OSError: its object store cannot be used.
   """
   with contextlib.ExitStack() as stack:
     try:
@@ -362,12 +439,17 @@ def hold_workdir(
       stack.enter_context(files.lock(folder / LOCK, wait=False, shared=shared))
     except BlockingIOError:
       raise ValueError(
-        f'config.workdir = {str(folder)!r} is in use by another run; wait for '
-        'it to end, or choose another folder with --config.workdir=PATH'
+        f'config.workdir = {files.shown(folder)!r} is in use by another run; '
+        'wait for it to end, or choose another folder with '
+        '--config.workdir=PATH'
       ) from None
     except OSError as error:
       raise ValueError(_not_writable(folder, error.strerror)) from None
     files.sweep(folder)
+    if remote.url(folder):
+      remote.check(remote.url(folder))
+      files.refresh(folder, send=True)
+      _upload_all(folder / 'store')
     yield
 
 
@@ -386,11 +468,13 @@ def check_space(folder: pathlib.Path, needed: int) -> None:
   """
   free = free_bytes(folder)
   if needed * _SAFETY > free:
+    other = 'choose another disk with --config.workdir=PATH'
+    if remote.url(folder):
+      other = f'set JAXMU_CACHE_DIR (it writes to {folder} first)'
     raise ValueError(
-      f'config.workdir = {str(folder)!r} has {free / 1e6:,.1f} MB free and the '
-      f'job needs about {needed * _SAFETY / 1e6:,.1f} MB more; free some, '
-      'choose another disk with --config.workdir=PATH, or train fewer models '
-      '(config.splits)'
+      f'config.workdir = {files.shown(folder)!r} has {free / 1e6:,.1f} MB free '
+      f'and the job needs about {needed * _SAFETY / 1e6:,.1f} MB more; free '
+      f'some, {other}, or train fewer models (config.splits)'
     )
 
 
@@ -400,13 +484,16 @@ def check_workdir(workdir: files.Path) -> None:
   Raises:
     ValueError: it, or the folder that would contain it, is not a folder or
       cannot be written.
+    OSError: its object store cannot be used.
   """
-  folder = files.path(workdir)
+  folder = files.workdir(workdir)
   existing = _existing(folder)
   if not existing.is_dir():
     raise ValueError(_not_writable(folder, f'{existing} is not a folder'))
   if not os.access(existing, os.W_OK | os.X_OK):
     raise ValueError(_not_writable(folder, f'no permission in {existing}'))
+  if remote.url(folder):
+    remote.check(remote.url(folder))
 
 
 def _not_writable(folder: pathlib.Path, reason: str | None) -> str:
@@ -441,7 +528,7 @@ def shards(names: Sequence[Name], size: int) -> tuple[tuple[Name, ...], ...]:
 
 
 @functools.lru_cache
-def _warn(folder: pathlib.Path, fault: str, written: int) -> None:
+def _warn(folder: pathlib.Path | str, fault: str, written: int) -> None:
   """Log a damaged shard, once per change."""
   del written
   log.warning('%s is damaged (%s); it is computed again', folder, fault)
@@ -453,6 +540,76 @@ def _manifest(folder: pathlib.Path) -> dict[str, tuple[int, str]]:
     str(p.relative_to(folder)): (p.stat().st_size, files.sha256(p))
     for p in paths
   }
+
+
+def _fault(
+  folder: pathlib.Path, manifest: Mapping[str, Any], *, verify: bool
+) -> str:
+  """Say what differs from the manifest of a shard; '' if nothing does."""
+  for name, (size, checksum) in manifest.items():
+    path = folder / name
+    if not path.is_file():
+      return f'{name} is missing'
+    if path.stat().st_size != size:
+      return f'{name} has {path.stat().st_size} bytes instead of {size}'
+    if verify and files.sha256(path) != checksum:
+      return f'{name} has changed since it was written'
+  return ''
+
+
+def _local_files(
+  folder: pathlib.Path, record: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Return the manifest of a shard, without models left in an object store."""
+  manifest = record['files']
+  if remote.url(folder) and not (folder / MODELS).exists():
+    return _without_models(manifest)
+  return manifest
+
+
+def _without_models(manifest: Mapping[str, Any]) -> dict[str, Any]:
+  return {n: m for n, m in manifest.items() if not n.startswith(f'{MODELS}/')}
+
+
+def _remote_fault(url: str, manifest: Mapping[str, Any]) -> str:
+  """Say which object's size differs from the manifest; '' if none does."""
+  there = remote.sizes(url)
+  for name, (size, _) in manifest.items():
+    if name not in there:
+      return f'{name} is missing'
+    if there[name] != size:
+      return f'{name} has {there[name]} bytes instead of {size}'
+  return ''
+
+
+def _prefix(record: bytes) -> str:
+  """Return the folder of a shard's files in an object store."""
+  return json.loads(record)['sha256'][:12]
+
+
+def _upload(shard: pathlib.Path) -> None:
+  """Copy a shard to the object store, if it is in the mirror of one."""
+  url = remote.url(shard)
+  if not url:
+    return
+  text = (shard / RECORD).read_bytes()
+  target = f'{url}/{_prefix(text)}'
+  names = json.loads(text)['files']
+  remote.put({shard / name: f'{target}/{name}' for name in names})
+  remote.put({shard / RECORD: f'{url}/{RECORD}'})
+
+
+def _upload_all(root: pathlib.Path) -> None:
+  """Copy all intact shards that the object store lacks."""
+  shards = sorted(path.parent for path in root.glob(f'*/*/shard_*/{RECORD}'))
+  there = remote.sizes(remote.url(root)) if shards else {}
+  for shard in shards:
+    if f'{shard.relative_to(root).as_posix()}/{RECORD}' in there:
+      continue
+    with contextlib.suppress(ValueError, KeyError, TypeError):  # damaged
+      manifest = json.loads((shard / RECORD).read_bytes())['files']
+      if not _fault(shard, manifest, verify=True):
+        _upload(shard)
 
 
 def _first_line(error: Exception) -> str:

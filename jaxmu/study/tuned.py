@@ -31,7 +31,7 @@ _NEEDED = ('method', 'data', 'model', 'hparams')
 
 def folder(workdir: files.Path, method: str) -> pathlib.Path:
   """Return the folder of a search's files."""
-  return files.path(workdir) / 'search' / method
+  return files.workdir(workdir) / 'search' / method
 
 
 def is_name(value: Any) -> bool:
@@ -139,6 +139,7 @@ def find(
       folder(workdir, name) / NAME,
       SHIPPED / f'{data}_{model}' / f'{name}.json',
     ]
+    files.refresh(places[0].parent)
     found = [place for place in places if place.is_file()]
     if not found:
       raise ValueError(
@@ -148,6 +149,7 @@ def find(
     path = found[0]
   else:
     path = files.path(text)
+    files.refresh(path.parent)
   content = read(path, method)
   if content['data'] != data or content['model'] != model:
     raise ValueError(

@@ -213,7 +213,7 @@ def from_config(config: Mapping[str, Any]) -> Sweep:
       left to do; the message names the value and the remedy.
   """
   config = complete(config)
-  workdir = files.path(str(config['workdir']))
+  workdir = files.workdir(str(config['workdir']))
   tables = [kind for kind in ('main', 'ulira') if kind in config['studies']]
   searched = 'search' in config['studies']
   kinds = [
@@ -339,7 +339,8 @@ def job_config(config: Mapping[str, Any], cell: Cell, kind: str) -> dict:
     scale=cell.data + ('-ulira' if base == 'ulira' else ''),
     compare=others,
   )
-  job['workdir'] = str(files.path(config['workdir']) / cell.name / kind)
+  folder = files.workdir(config['workdir']) / cell.name / kind
+  job['workdir'] = files.shown(folder)
   for section in dict.fromkeys(('all', base, kind)):
     for name, value in config[section].items():
       place, key = recipes.locate(job, name, f'config.{section}.{name}')

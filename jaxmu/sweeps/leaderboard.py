@@ -91,7 +91,7 @@ class Board(NamedTuple):
 
 
 def _folder(study: Study) -> pathlib.Path:
-  return files.path(study.settings.workdir)
+  return files.workdir(study.settings.workdir)
 
 
 def lines(study: Study) -> list[Line]:
@@ -127,6 +127,7 @@ def collect(sweep: Sweep) -> Board:
   Raises:
     ValueError: no cell has a report.
   """
+  files.refresh(sweep.workdir)
   every: list[Line] = []
   reports, warnings = [], []
   for study in sweep.studies:
@@ -140,7 +141,8 @@ def collect(sweep: Sweep) -> Board:
       warnings.append(f'Left out: {study.name} has no report ({why}).')
   if not reports:
     raise ValueError(
-      f'no cell in {sweep.workdir} has a report yet, so there is no leaderboard'
+      f'no cell in {files.shown(sweep.workdir)} has a report yet, so there is '
+      'no leaderboard'
     )
   overall, critical, cells, pictures = [], {}, 0, []
   main = [study for study in reports if study.kind == 'main']

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 import jax
 import numpy as np
 
-from jaxmu import methods, models
+from jaxmu import files, methods, models
 from jaxmu.data import catalog
 from jaxmu.method import Sizes
 from jaxmu.study import execution, planner, stages
@@ -281,7 +281,7 @@ def text(sweep: Sweep, graph: Graph) -> str:
       f'work    {summed.work:.3g} forward passes of one image',
       f'time    {_time(every)}; without compilation',
       f'disk    {execution.readable_bytes(summed.disk)} of models and '
-      f'predictions in {sweep.workdir}',
+      f'predictions in {files.shown(sweep.workdir)}',
     ]
   )
 

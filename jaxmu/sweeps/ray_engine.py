@@ -60,7 +60,7 @@ class Cluster:
       ) from None
     self._ray: Any = ray
     self._wanted = parse(resources)
-    where = str(files.path(str(config['workdir'])).absolute())
+    where = files.shown(files.workdir(str(config['workdir'])).absolute())
     self._sent = {**config, 'workdir': where}
     self._command, self._start = command, start
 

@@ -7,7 +7,8 @@
 
 A record counts only for the settings it was written for: after a change of the
 configuration, a unit is missing until it was made, or found in the store. What
-was running when its process was killed is missing.
+was running when its process was killed is missing; in an object store, it shows
+as running until the next start.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jaxmu import __version__, files, methods
+from jaxmu import __version__, files, methods, remote
 from jaxmu.report import results
 from jaxmu.sweeps import plan
 from jaxmu.sweeps.design import Study, Sweep
@@ -201,7 +202,9 @@ def _read(path: pathlib.Path) -> Record | None:
 def forget(workdir: pathlib.Path, unit: Unit) -> None:
   """Remove the records of a unit that is not in the store after all."""
   for part in (None, *range(unit.parts)):
-    _place(workdir, unit.name, part).unlink(missing_ok=True)
+    path = _place(workdir, unit.name, part)
+    if path.exists():
+      files.remove(path)
 
 
 def checksums(
@@ -223,7 +226,7 @@ def forget_running(workdir: pathlib.Path, shared: bool) -> None:
   for path in (workdir / FOLDER).rglob('*.json'):
     record = None if shared and '.part-' in path.name else _read(path)
     if record is not None and record.state == 'running':
-      path.unlink(missing_ok=True)
+      files.remove(path)
 
 
 @contextlib.contextmanager
@@ -262,6 +265,8 @@ def survey(
   """
   root = sweep.workdir / FOLDER
   runs = files.is_locked(sweep.workdir / LOCK)
+  # Locks of other machines are not visible in an object store.
+  anywhere = bool(remote.url(sweep.workdir))
   there: dict[str, list[int | None]] = {}
   for folder, _, names in os.walk(root):
     parent = pathlib.Path(folder).relative_to(root)
@@ -285,10 +290,13 @@ def survey(
       if not _are_there(sweep.workdir, record.outputs):
         continue
       parts = range(unit.parts) if part is None else [part]
-      lives = runs and (
-        part is None
-        or record.state != 'running'
-        or files.is_locked(_place(sweep.workdir, unit.name, part, 'lock'))
+      lives = anywhere or (
+        runs
+        and (
+          part is None
+          or record.state != 'running'
+          or files.is_locked(_place(sweep.workdir, unit.name, part, 'lock'))
+        )
       )
       state.add([p for p in parts if p < unit.parts], record, lives)
     for part in state.done:
@@ -305,6 +313,7 @@ def _are_there(workdir: pathlib.Path, outputs: Mapping[str, str]) -> bool:
 
 def text(sweep: Sweep, graph: Graph) -> str:
   """Describe the state of a sweep: cells and studies × stages, and failures."""
+  files.refresh(sweep.workdir)
   known = survey(sweep, graph, Keys(sweep))
   runs = files.is_locked(sweep.workdir / LOCK)
   rows = []
@@ -329,7 +338,8 @@ def text(sweep: Sweep, graph: Graph) -> str:
     '',
     f'{len(named["done"])} of {len(graph)} units done; '
     + ('a sweep is running' if runs else 'no sweep is running')
-    + f' in {sweep.workdir}',
+    + f' in {files.shown(sweep.workdir)}'
+    + (' on this machine' if remote.url(sweep.workdir) else ''),
     *_left(sweep, graph, known),
     *(f'running  {name}{_parts(known[name])}' for name in named['running']),
   ]

@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterator, Sequence
 from types import TracebackType
 
 from jaxmu import files, methods, terms
-from jaxmu.data import datasets
 from jaxmu.population import Layout, Predictor, Trainer
 from jaxmu.report import progress
 from jaxmu.study import curves, planner, publish, run, stages, store, tuned
@@ -62,6 +61,9 @@ def perform_all(
   return commands
 
 
+_REFRESH = 10.0  # seconds between reads of the state from an object store
+
+
 class Worker:
   """Performs units; a context manager, which holds the sweep's folder.
 
@@ -92,6 +94,7 @@ class Worker:
     self._states: dict[str, status.State] = {}
     self._done: set[str] = set()
     self._closed: dict[str, Exception] = {}
+    self._refreshed = -float('inf')
 
   def __enter__(self) -> 'Worker':
     store.check_workdir(self._sweep.workdir)
@@ -104,11 +107,12 @@ class Worker:
       )
     except BlockingIOError:
       raise ValueError(
-        f'config.workdir = {str(self._sweep.workdir)!r} is in use by another '
-        'sweep; wait for it to end (--status shows how far it is), choose '
-        'another folder with --workdir=PATH, or start all processes with '
-        '--share=INDEX/COUNT'
+        f'config.workdir = {files.shown(self._sweep.workdir)!r} is in use by '
+        'another sweep; wait for it to end (--status shows how far it is), '
+        'choose another folder with --workdir=PATH, or start all processes '
+        'with --share=INDEX/COUNT'
       ) from None
+    files.refresh(self._sweep.workdir, send=True)
     status.forget_running(self._sweep.workdir, self._shared)
     return self
 
@@ -127,6 +131,9 @@ class Worker:
 
   def survey(self) -> dict[str, status.State]:
     """Return the state of every unit by its name."""
+    if time.monotonic() > self._refreshed + _REFRESH:
+      files.refresh(self._sweep.workdir)
+      self._refreshed = time.monotonic()
     self._states = status.survey(
       self._sweep, self._graph, self._keys, self._states
     )
@@ -188,7 +195,7 @@ class Worker:
     self._close()
     paths = leaderboard.write(self._sweep, self._command)
     for path in paths:
-      self._bars.line(f'{path} written')
+      self._bars.line(f'{files.shown(path)} written')
     return paths
 
   def _open(self, study: Study) -> '_Search | _Table':
@@ -224,7 +231,7 @@ class _Open:
     self.study, self._bars, self._shared = study, bars, shared
     self._verified: set[str] = set()
     self._stack = contextlib.ExitStack()
-    folder = files.path(study.settings.workdir)
+    folder = files.workdir(study.settings.workdir)
     self._stack.enter_context(store.hold_workdir(folder, shared=shared))
 
   def serves(self, study: Study, done: Collection[str]) -> bool:
@@ -238,7 +245,7 @@ class _Open:
     if not self._shared:
       yield
       return
-    folder = datasets.default_cache_dir()
+    folder = files.cache_dir()
     folder.mkdir(parents=True, exist_ok=True)
     with files.lock(folder / '.probing.lock'):
       yield
@@ -294,9 +301,10 @@ class _Search(_Open):
       return []
     self._check_stored(job, unit)
     finished, path = self._finished(unit.label)
+    files.refresh(path.parent)
     if not finished.missing() and path.is_file():
       if finished.info()['sha256'] == files.sha256(path):
-        self._bars.line(f'{unit.label}: setting in {path}')
+        self._bars.line(f'{unit.label}: setting in {files.shown(path)}')
         return [path]
     settings = self.study.settings
     (found,) = driver.search_methods(

@@ -92,7 +92,8 @@ class Searched(NamedTuple):
     )
     what = objectives.title(len(self.rows[0].objectives))
     return (
-      f'{self.method}: {what} {values}{self._regret()}; written to {self.path}'
+      f'{self.method}: {what} {values}{self._regret()}; written to '
+      f'{files.shown(self.path)}'
     )
 
 
@@ -111,7 +112,7 @@ def run(settings: Settings) -> list[Searched]:
       method has no setting to choose; raised after all others are searched.
   """
   with (
-    store.hold_workdir(files.path(settings.workdir)),
+    store.hold_workdir(files.workdir(settings.workdir)),
     progress.Progress(interval=pace_lib.INTERVAL) as bars,
   ):
     opened = opening.open_search(settings, bars.line)

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from jaxmu import files, methods
 from jaxmu import hparams as hp
-from jaxmu import methods
 from jaxmu.study import planner
 from jaxmu.study.settings import Settings, Unlearner
 from jaxmu.tuning import opening, spaces
@@ -37,7 +37,7 @@ def text(settings: Settings) -> str:
     )
   lines.append(
     f'disk           {planner.bytes_to_write(opened.steps):,} bytes of models '
-    f'and a few kB per generation in {opened.job.folder}'
+    f'and a few kB per generation in {files.shown(opened.job.folder)}'
   )
   return '\n'.join(lines)
 

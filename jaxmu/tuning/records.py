@@ -133,6 +133,7 @@ def update_journal(
     except Exception:  # whatever a damaged journal makes Optuna raise
       path.unlink(missing_ok=True)
       _append(path, rows, space)
+  files.upload(path)
 
 
 def _append(path: pathlib.Path, rows: Sequence[TrialRow], space: Space) -> None:

@@ -196,7 +196,7 @@ def test_home_and_variables_are_expanded_at_every_door(tmp_path, monkeypatch):
     monkeypatch.setenv('JAXMU_CACHE_DIR', text)
     assert datasets.find_data_dir() == tmp_path / 'data'
     assert datasets.find_data_dir(text) == tmp_path / 'data'
-    assert datasets.default_cache_dir() == tmp_path / 'data'
+    assert files.cache_dir() == tmp_path / 'data'
   assert files.path(tmp_path) == tmp_path
   assert files.path('$UNKNOWN_NAME/x') == pathlib.Path('$UNKNOWN_NAME/x')
   for text in ('~no_such_user_here/x', 'a\0b'):
