@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> None:
     print(__doc__)
     return
   with cli.one_line_errors():
-    action, folder, rest = _words(argv)
+    action, folder, rest = read(argv)
     if action == 'prune':
       _prune(folder, rest)
     elif action == 'check':
@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> None:
       _list(folder, rest)
 
 
-def _words(argv: Sequence[str]) -> tuple[str, str, list[Any]]:
+def read(argv: Sequence[str]) -> tuple[str, str, list[Any]]:
   """Return the action, the folder and the other arguments, checked."""
   from jaxmu.cli import arguments
 

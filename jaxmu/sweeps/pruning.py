@@ -137,7 +137,7 @@ def of_sweep(sweep: Sweep, name: str, bars: progress.Progress) -> Use:
 
 
 def _folder(settings: Settings) -> pathlib.Path:
-  return files.path(settings.workdir).resolve()
+  return files.workdir(settings.workdir).resolve()
 
 
 def _populations(job: job_lib.Job) -> set[Reference]:

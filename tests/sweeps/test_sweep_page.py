@@ -7,6 +7,7 @@ import shlex
 import pytest
 
 import jaxmu.sweep as command
+from jaxmu import store
 from jaxmu.sweeps import design, graph
 
 PAGE = pathlib.Path(__file__).parents[2] / 'docs' / 'sweep.md'
@@ -17,6 +18,10 @@ LINES = re.findall(r'^    (\S.*)$', TEXT, re.M)
 @pytest.mark.parametrize('line', LINES)
 def test_commands_of_the_page_are_accepted(line):
   words = shlex.split(line, comments=True)
+  if words[:3] == ['python', '-m', 'jaxmu.store']:
+    action, folder, _ = store.read(words[3:])
+    assert action in store.ACTIONS and folder == 'WORKDIR'
+    return
   assert words[:3] == ['python', '-m', 'jaxmu.sweep']
   sweep = design.from_config(command.read(words[3:]).config)
   assert len(graph.build(sweep))
