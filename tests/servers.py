@@ -13,7 +13,7 @@ import pytest
 def needs(*packages: str) -> None:
   """Skip a test whose packages are not installed."""
   for name in packages:
-    reason = f"{name} is not installed: pip install -e '.[test]'"
+    reason = f"{name} is not installed: pip install -e '.[test,servers]'"
     pytest.importorskip(name, reason=reason)
 
 

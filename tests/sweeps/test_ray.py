@@ -11,10 +11,7 @@ import time
 import pytest
 
 from jaxmu.sweeps import ray_engine
-from tests.sweeps import test_processes
-from tests.sweeps.test_processes import alone, finish, home, start
-
-__all__ = ('alone', 'home')  # fixtures
+from tests.sweeps.processes import KILLS, assert_equal, finish, start
 
 
 def test_what_a_process_reserves():
@@ -75,14 +72,14 @@ def test_a_cluster_makes_the_same_bits(home, alone, machines, request):
   address = request.getfixturevalue('cluster') if machines == 2 else ''
   out = finish(_ray_sweep(home, f'ray_{machines}', address))
   assert '24 of 24 units done' in out
-  test_processes.assert_equal(home / f'ray_{machines}', alone)
+  assert_equal(home / f'ray_{machines}', alone)
 
 
 @pytest.mark.slow
 @pytest.mark.xdist_group('processes')
 def test_a_lost_machine_and_a_killed_driver_lose_nothing(home, alone, cluster):
   draws = random.Random(1)
-  for _ in range(3):
+  for _ in range(KILLS):
     driver = _ray_sweep(home, 'ray_lost', cluster)
     time.sleep(draws.uniform(15, 40))
     if driver.poll() is None:
@@ -92,4 +89,4 @@ def test_a_lost_machine_and_a_killed_driver_lose_nothing(home, alone, cluster):
   time.sleep(20)
   os.kill(_raylets()[-1], signal.SIGKILL)
   finish(driver)
-  test_processes.assert_equal(home / 'ray_lost', alone)
+  assert_equal(home / 'ray_lost', alone)

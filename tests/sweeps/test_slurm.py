@@ -8,10 +8,7 @@ import sys
 
 import pytest
 
-from tests.sweeps import test_processes
-from tests.sweeps.test_processes import ROOT, alone, home
-
-__all__ = ('alone', 'home')  # fixtures
+from tests.sweeps import processes
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('processes')]
 
@@ -39,18 +36,18 @@ def test_the_tasks_of_an_array_share_a_sweep(home, alone):
     )
   folder = home / 'slurm'
   text = SCRIPT.format(
-    launch=ROOT / 'launch' / 'slurm_array.sbatch',
+    launch=processes.ROOT / 'launch' / 'slurm_array.sbatch',
     config=f'{home / "sweep.py"}:{folder}',
     folder=folder,
   )
   (home / 'submit.sh').write_text(text)
-  environment = test_processes.environment(home)
+  environment = processes.environment(home)
   environment['PATH'] = (
     f'{pathlib.Path(sys.executable).parent}:' + (environment['PATH'])
   )
   done = subprocess.run(
     [
-      *('bash', str(ROOT / 'tests' / 'sweeps' / 'slurm_cluster.sh')),
+      *('bash', str(processes.ROOT / 'tests' / 'sweeps' / 'slurm_cluster.sh')),
       *(str(home / 'cluster'), 'bash', str(home / 'submit.sh')),
     ],
     cwd=home,
@@ -63,4 +60,4 @@ def test_the_tasks_of_an_array_share_a_sweep(home, alone):
   logs = [(home / f'task_{k}.log').read_text() for k in (0, 1)]
   assert done.returncode == 0, done.stdout
   assert all('24 of 24 units done' in log for log in logs), logs
-  test_processes.assert_equal(folder, alone)
+  processes.assert_equal(folder, alone)

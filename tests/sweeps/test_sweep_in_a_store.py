@@ -2,11 +2,11 @@
 
 import pytest
 
+import jaxmu.sweep as command
 from jaxmu import files, main
-from jaxmu import sweep as command
 from tests import bucket as fake
 from tests import servers
-from tests.sweeps import test_processes as processes
+from tests.sweeps import processes
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('sweep_in_a_store')]
 
