@@ -3,7 +3,8 @@
 The store is moto's server on this machine; Google's is an emulator, of which
 single requests are tested:
 
-    pip install -e '.[test,servers]' && pytest -m slow tests/study/test_object_store.py
+    pip install -e '.[test,servers]'
+    pytest -m slow tests/study/test_object_store.py
 """
 
 import hashlib

@@ -16,5 +16,6 @@ def home(tmp_path_factory):
 @pytest.fixture(scope='session')
 def alone(home):
   """The small sweep by one process."""
-  processes.finish(processes.start(home, 'alone'))
+  out = processes.finish(processes.start(home, 'alone'))
+  (home / 'alone.log').write_text(out)
   return home / 'alone'
