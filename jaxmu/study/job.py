@@ -265,9 +265,16 @@ def open_job(
     design: divides the data; `make_design` by default.
 
   Raises:
-    ValueError: the settings do not fit the data, or checkpoints of originals
-      are missing; nothing has been trained.
+    ValueError: the settings do not fit the data, checkpoints of originals are
+      missing, or `jax.distributed` joins this process to others; nothing has
+      been trained.
   """
+  if jax.process_count() > 1:  # Orbax would wait for the others
+    raise ValueError(
+      f'jax.distributed joins {jax.process_count()} processes, and jaxmu works '
+      'in each alone: leave out jax.distributed.initialize, and divide a sweep '
+      'with --share=INDEX/COUNT'
+    )
   source = datasets.load(
     settings.data.name, data_dir=settings.data.folder or None
   )

@@ -108,7 +108,8 @@ class Cluster:
       try:
         why = self._ray.get(ready)
       except self._ray.exceptions.RayError as error:
-        why = f'its process or machine was lost: {engine.reason(error)}'
+        *_, last = str(error).strip().splitlines() or [type(error).__name__]
+        why = f'Ray could not run it: {last.strip()}'
       if why and name not in failed:
         failed[name] = why
         work.tell(f'{name} failed: {why}')

@@ -32,26 +32,11 @@ def environment(home, **changes):
   }
 
 
-def start(home, name, *flags, before='', **changes):
-  """Start a sweep in a process, in a session of its own.
-
-  Args:
-    home: folder with the file of sweeps.
-    name: of the folder to write to.
-    *flags: further arguments.
-    before: code to run first in the process.
-    **changes: environment variables.
-  """
+def start(home, name, *flags, **changes):
+  """Start a sweep in a process, in a session of its own."""
   argv = [f'--config={home / "sweep.py"}:{home / name}', *flags]
-  code = (
-    f"{before}import runpy; runpy.run_module('jaxmu.sweep', None, '__main__')"
-  )
   return subprocess.Popen(
-    [
-      sys.executable,
-      *(['-c', code] if before else ['-m', 'jaxmu.sweep']),
-      *argv,
-    ],
+    [sys.executable, '-m', 'jaxmu.sweep', *argv],
     cwd=home,
     env=environment(home, **changes),
     stdout=subprocess.PIPE,

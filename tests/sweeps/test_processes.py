@@ -11,7 +11,6 @@ import time
 
 import pytest
 
-from tests.servers import free_port
 from tests.sweeps.processes import KILLS, assert_equal, finish, start
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('processes')]
@@ -59,27 +58,6 @@ def test_a_plain_sweep_is_refused_beside_a_share(home):
   share.communicate()
   assert plain.returncode == 1 and 'in use by another sweep' in out
   assert 'Traceback' not in out
-
-
-DISTRIBUTED = """
-import jax
-jax.distributed.initialize('127.0.0.1:{port}', 2, {number})
-"""
-
-
-def test_processes_under_jax_distributed_use_their_own_devices(home, alone):
-  """As launchers of TPU slices start programs."""
-  port = free_port()
-  both = [
-    start(
-      *(home, 'distributed', f'--share={number + 1}/2'),
-      before=DISTRIBUTED.format(port=port, number=number),
-    )
-    for number in (0, 1)
-  ]
-  for out in map(finish, both):
-    assert '24 of 24 units done' in out
-  assert_equal(home / 'distributed', alone)
 
 
 def _epochs(text):

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from jaxmu.sweeps import ray_engine
+from tests.sweeps import processes
 from tests.sweeps.processes import KILLS, assert_equal, finish, start
 
 
@@ -51,6 +52,7 @@ def cluster(monkeypatch):
     one.bind(('127.0.0.1', 0))
     port = one.getsockname()[1]
   address = f'127.0.0.1:{port}'
+  monkeypatch.setenv('PYTHONPATH', str(processes.ROOT))
   monkeypatch.setenv('RAY_AUTH_MODE', 'token')
   monkeypatch.setenv('RAY_AUTH_TOKEN', 'of this test')
   one = ('--num-cpus=1', '--disable-usage-stats')

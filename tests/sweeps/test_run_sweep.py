@@ -3,13 +3,14 @@
 import json
 import shutil
 
+import jax
 import pytest
 
 import jaxmu.sweep as command
 from jaxmu import files, main
 from jaxmu import store as store_command
 from jaxmu.report import results
-from jaxmu.study import store
+from jaxmu.study import job, recipes, settings, store
 from jaxmu.sweeps import design, graph, status, work
 from tests.sweeps import small_sweep
 
@@ -230,3 +231,10 @@ def test_pruning_keeps_what_the_sweep_needs(swept, capsys):
   command.main(argv)
   assert stored() == before
   assert '24 of 24 units done' in capsys.readouterr().out
+
+
+def test_processes_that_jax_distributed_joins_are_refused(monkeypatch):
+  """Orbax would wait in each of them for all others."""
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  with pytest.raises(ValueError, match='leave out jax.distributed.initialize'):
+    job.open_job(settings.from_config(recipes.job_config('ft')))
