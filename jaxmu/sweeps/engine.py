@@ -181,7 +181,7 @@ class Shared:
         if unit.name not in verdict.lost and verdict.is_ready(unit)
       ]
       left = [
-        (unit, sorted(set(range(unit.parts)) - states[unit.name].done))
+        (unit, sorted(set(range(unit.tasks)) - states[unit.name].done))
         for unit in ready
         if unit.name not in complete
       ]

@@ -53,6 +53,11 @@ class Unit(NamedTuple):
   uses: tuple[str, ...] = ()
 
   @property
+  def tasks(self) -> int:
+    """How many parts can be made apart; a search is made as a whole."""
+    return 1 if self.kind == 'search' else self.parts
+
+  @property
   def owner(self) -> str:
     """Name of the study it belongs to, CELL/STUDY."""
     return f'{self.cell}/{self.study}'

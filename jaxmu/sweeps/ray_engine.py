@@ -87,7 +87,7 @@ class Cluster:
     self, graph: Graph, work: engine.Work, submit: Callable[..., Any]
   ) -> engine.Outcome:
     failed: dict[str, str] = {}
-    left = {unit.name: set(range(unit.parts)) for unit in graph}
+    left = {unit.name: set(range(unit.tasks)) for unit in graph}
     flying: dict[Any, tuple[str, int]] = {}
     submitted: set[str] = set()
     while True:
@@ -97,7 +97,7 @@ class Cluster:
         settled = unit.name in submitted or unit.name in verdict.blocked
         if not settled and verdict.is_ready(unit):
           submitted.add(unit.name)
-          for part in range(unit.parts):
+          for part in range(unit.tasks):
             flying[submit(unit.name, part)] = unit.name, part
       if not flying:
         return engine.Outcome(

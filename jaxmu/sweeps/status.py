@@ -201,7 +201,7 @@ def _read(path: pathlib.Path) -> Record | None:
 
 def forget(workdir: pathlib.Path, unit: Unit) -> None:
   """Remove the records of a unit that is not in the store after all."""
-  for part in (None, *range(unit.parts)):
+  for part in (None, *range(unit.tasks)):
     path = _place(workdir, unit.name, part)
     if path.exists():
       files.remove(path)
@@ -281,7 +281,7 @@ def survey(
     if there_now and unit.name in known and not known[unit.name].left:
       out[unit.name] = known[unit.name]
       continue
-    out[unit.name] = state = State(unit.parts)
+    out[unit.name] = state = State(unit.tasks)
     key = keys(unit) if there_now else ''
     for part in there_now:
       record = read(sweep.workdir, unit, part)
@@ -289,7 +289,7 @@ def survey(
         continue
       if not _are_there(sweep.workdir, record.outputs):
         continue
-      parts = range(unit.parts) if part is None else [part]
+      parts = range(unit.tasks) if part is None else [part]
       lives = anywhere or (
         runs
         and (
@@ -298,7 +298,7 @@ def survey(
           or files.is_locked(_place(sweep.workdir, unit.name, part, 'lock'))
         )
       )
-      state.add([p for p in parts if p < unit.parts], record, lives)
+      state.add([p for p in parts if p < unit.tasks], record, lives)
     for part in state.done:
       state.failed.pop(part, None)
   return out

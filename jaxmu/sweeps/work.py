@@ -380,6 +380,8 @@ class _Table(_Open):
     if unit.kind == 'report':
       self._check_stored(job, unit)
       return self._report()
+    if name not in (*methods.BASELINES, *self._ready):
+      raise engine.NotReady([_search_unit(self.study, name)])
     self._check(name)
     self._check_stored(job, unit)
     if unit.kind == 'predictions':

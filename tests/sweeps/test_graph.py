@@ -58,7 +58,11 @@ def test_models_of_units_are_those_of_the_stages(tmp_path):
     'U-LiRA unlearned': 8 * 2,
     'U-LiRA originals and retrained': 8 + 16,
   }
-  assert units.units['digits_tiny/main/originals'].parts == 2
+  originals = units.units['digits_tiny/main/originals']
+  assert originals.parts == originals.tasks == 2
+  # Two processes that search the same method would write the same files.
+  search = units.units['digits_tiny/search/search/ft']
+  assert search.parts == 2 and search.tasks == 1
 
 
 def test_units_come_after_what_they_need(tmp_path):
