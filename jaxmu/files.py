@@ -181,12 +181,11 @@ def _temporary(path: pathlib.Path) -> tuple[int, str]:
 def write_bytes(path: Path, content: bytes) -> pathlib.Path:
   """Write a file atomically and return its path; see `replacing`.
 
-    Example:
-      >>> import tempfile
-  import time
-      >>> folder = tempfile.mkdtemp()
-      >>> write_bytes(f'{folder}/new/file', b'content').read_bytes()
-      b'content'
+  Example:
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> write_bytes(f'{folder}/new/file', b'content').read_bytes()
+    b'content'
   """
   with replacing(path) as file:
     file.write(content)

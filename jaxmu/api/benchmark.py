@@ -12,7 +12,9 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from jaxmu.api import printing
+from jaxmu import files
+from jaxmu.api import jobs, printing
+from jaxmu.api import setup as setup_lib
 
 _SHOWN = ('ret_dev', 'indisc_test', 'ulira_auc', 'excess_ulira_auc', 'rte')
 
@@ -37,7 +39,8 @@ class SweepResult(printing.Tabular):
 
   def __repr__(self) -> str:
     shown = [line for line in self.lines if line.row.metric in _SHOWN]
-    lines = [printing.grid(_columns(shown)), f'{self.folder}/leaderboard.html']
+    page = files.shown(self.folder / 'leaderboard.html')
+    lines = [printing.grid(_columns(shown)), page]
     lines += [f'{name} failed: {why}' for name, why in self.failed.items()]
     return '\n'.join(lines)
 
@@ -98,7 +101,9 @@ def sweep(
   if workdir is not None:
     config['workdir'] = str(workdir)
   chosen = design.from_config(config)
-  failed = work.perform_all(chosen, graph.build(chosen), '')
+  setup_lib.set_up_devices()
+  with jobs.compile_cache(chosen.workdir):
+    failed = work.perform_all(chosen, graph.build(chosen), '')
   board = leaderboard.collect(chosen)
   reasons = {name: why for name, (why, _) in failed.items()}
   return SweepResult(chosen.workdir, board.lines, reasons)

@@ -16,7 +16,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxmu import files, terms
 from jaxmu.report import progress
@@ -61,7 +61,7 @@ class Cluster:
     self._ray: Any = ray
     self._wanted = parse(resources)
     where = files.shown(files.workdir(str(config['workdir'])).absolute())
-    self._sent = {**config, 'workdir': where}
+    self._config = {**config, 'workdir': where}
     self._command, self._start = command, start
 
   def __call__(self, graph: Graph, work: engine.Work) -> engine.Outcome:
@@ -78,8 +78,10 @@ class Cluster:
         resources={'TPU': wanted['tpu']} if 'tpu' in wanted else None,
         max_retries=_RETRIES,
       )
-      args = (self._sent, self._command, self._start, wanted, os.getcwd())
-      return self._run(graph, work, lambda *part: task.remote(*args, *part))
+      sent = _Sent(
+        *(self._config, self._command, self._start, wanted, os.getcwd())
+      )
+      return self._run(graph, work, lambda *part: task.remote(sent, *part))
     finally:
       ray.shutdown()
 
@@ -87,7 +89,8 @@ class Cluster:
     self, graph: Graph, work: engine.Work, submit: Callable[..., Any]
   ) -> engine.Outcome:
     failed: dict[str, str] = {}
-    left = {unit.name: set(range(unit.tasks)) for unit in graph}
+    states = work.survey()
+    left = {u.name: set(range(u.tasks)) - states[u.name].done for u in graph}
     flying: dict[Any, tuple[str, int]] = {}
     submitted: set[str] = set()
     while True:
@@ -97,7 +100,7 @@ class Cluster:
         settled = unit.name in submitted or unit.name in verdict.blocked
         if not settled and verdict.is_ready(unit):
           submitted.add(unit.name)
-          for part in range(unit.tasks):
+          for part in sorted(left[unit.name]):
             flying[submit(unit.name, part)] = unit.name, part
       if not flying:
         return engine.Outcome(
@@ -170,22 +173,32 @@ def _described(wanted: Mapping[str, float]) -> str:
 _workers: dict[str, tuple[work.Worker, Graph]] = {}
 
 
-def _perform(
-  config: dict[str, Any],
-  command: str,
-  start: Start,
-  wanted: Mapping[str, float],
-  folder: str,
-  name: str,
-  part: int,
-) -> str:
+class _Sent(NamedTuple):
+  """What a process of the cluster needs to perform units.
+
+  Attributes:
+    config: of the sweep.
+    command: the command line of the user.
+    start: starts JAX.
+    wanted: what the process reserves.
+    folder: the folder of the driver.
+  """
+
+  config: dict[str, Any]
+  command: str
+  start: Start
+  wanted: Mapping[str, float]
+  folder: str
+
+
+def _perform(sent: _Sent, name: str, part: int) -> str:
   """Perform a part in a process of the cluster.
 
   Returns:
     Why it failed, '' if it did not.
   """
   try:
-    worker, units = _worker(config, command, start, wanted, folder)
+    worker, units = _worker(sent)
   except Exception as error:  # whatever a configuration makes impossible
     return engine.reason(error)
   unit = units.units[name]
@@ -205,23 +218,17 @@ def _perform(
     time.sleep(_PAUSE)
 
 
-def _worker(
-  config: dict[str, Any],
-  command: str,
-  start: Start,
-  wanted: Mapping[str, float],
-  folder: str,
-) -> tuple[work.Worker, Graph]:
-  key = files.digest(repr(config))
+def _worker(sent: _Sent) -> tuple[work.Worker, Graph]:
+  key = files.digest(repr(sent.config))
   if key not in _workers:
-    if pathlib.Path(folder).is_dir():
-      os.chdir(folder)  # plug-ins may be named by relative paths
-      sys.path.insert(0, folder)
-    on_cpu = 'gpu' not in wanted and 'tpu' not in wanted
-    start(config, on_cpu, max(1, int(wanted.get('cpu', 1))))
-    sweep = design.from_config(config)
+    if pathlib.Path(sent.folder).is_dir():
+      os.chdir(sent.folder)  # plug-ins may be named by relative paths
+      sys.path.insert(0, sent.folder)
+    on_cpu = not {'gpu', 'tpu'}.intersection(sent.wanted)
+    sent.start(sent.config, on_cpu, max(1, int(sent.wanted.get('cpu', 1))))
+    sweep = design.from_config(sent.config)
     units = graph.build(sweep)
     bars = progress.Progress()
-    worker = work.Worker(sweep, units, command, bars, shared=True)
+    worker = work.Worker(sweep, units, sent.command, bars, shared=True)
     _workers[key] = worker.__enter__(), units  # held until the process ends
   return _workers[key]

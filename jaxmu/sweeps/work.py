@@ -372,11 +372,8 @@ class _Table(_Open):
     self, unit: Unit, parts: Sequence[int] | None
   ) -> list[pathlib.Path]:
     """Train a population, predict with it, or write the report."""
-    name, job, bars = (
-      BASELINES.get(unit.kind, unit.label),
-      self._job,
-      self._bars,
-    )
+    name = BASELINES.get(unit.kind, unit.label)
+    job, bars = self._job, self._bars
     if unit.kind == 'report':
       self._check_stored(job, unit)
       return self._report()
@@ -430,9 +427,7 @@ class _Table(_Open):
     settings = dataclasses.replace(job.settings, unlearners=unlearners)
     job = dataclasses.replace(job, settings=settings, populations=populations)
     for name in populations:  # in one process, if several have trained them
-      if (
-        stages.is_timed(job, name) and stages.timing_shelf(job, name).missing()
-      ):
+      if stages.timing_shelf(job, name).missing():
         stages.measure_time(job, name, self._trainer(name), self._bars)
     if publish.is_current(job):
       self._bars.line('report: up to date')

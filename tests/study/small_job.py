@@ -6,6 +6,19 @@ from typing import Any
 from configs import msg_resnet
 from jaxmu.study import settings
 
+# The same job on the command line, but for its devices.
+ARGUMENTS = [
+  '--config=configs/msg_resnet.py',
+  '--config.model.name=tiny',
+  '--config.model.options={}',
+  '--config.splits.num_splits=8',
+  '--config.splits.pool=640',
+  '--config.train.num_epochs=2',
+  '--config.unlearn.hparams.num_epochs=1',
+  '--config.timing.repeats=1',
+  '--config.run.shard=4',
+]
+
 
 def config(workdir: pathlib.Path, **changes: Any):
   """Return a small configuration; changes are by dotted name."""

@@ -7,19 +7,10 @@ import sys
 
 import pytest
 
+from tests.study import small_job
+
 ROOT = pathlib.Path(__file__).parent.parent.parent
 
-ARGUMENTS = [
-  '--config=configs/msg_resnet.py',
-  '--config.model.name=tiny',
-  '--config.model.options={}',
-  '--config.splits.num_splits=8',
-  '--config.splits.pool=640',
-  '--config.train.num_epochs=2',
-  '--config.unlearn.hparams.num_epochs=1',
-  '--config.timing.repeats=1',
-  '--config.run.shard=4',
-]
 
 # The child kills itself when `jaxmu.files` is to write a path, or has just
 # written it: polling from outside would miss what lives for milliseconds.
@@ -60,7 +51,12 @@ def _run(
 ) -> tuple[int, str]:
   """Run the job with Python's arguments; return its code and its output."""
   done = subprocess.run(
-    [sys.executable, *python, *ARGUMENTS, f'--config.workdir={workdir}'],
+    [
+      sys.executable,
+      *python,
+      *small_job.ARGUMENTS,
+      f'--config.workdir={workdir}',
+    ],
     cwd=ROOT,
     env=environment,
     stdout=subprocess.PIPE,

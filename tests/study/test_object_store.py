@@ -21,20 +21,13 @@ import pytest
 from jaxmu import remote
 from jaxmu.study import store
 from tests import servers
+from tests.study import small_job
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('object_store')]
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 ARGUMENTS = [
-  '--config=configs/msg_resnet.py',
-  '--config.model.name=tiny',
-  '--config.model.options={}',
-  '--config.splits.num_splits=8',
-  '--config.splits.pool=640',
-  '--config.train.num_epochs=2',
-  '--config.unlearn.hparams.num_epochs=1',
-  '--config.timing.repeats=1',
-  '--config.run.shard=4',
+  *small_job.ARGUMENTS,
   '--config.run.devices=2',
   '--config.run.chunk=1',
 ]
