@@ -297,17 +297,11 @@ def _states(folder: pathlib.Path, uses: Sequence[Use]) -> list[pathlib.Path]:
     if use.workdir == folder and use.units is not None
     for item in use.units.items()
   }
-  root = folder / status.FOLDER
-  return [
+  return sorted(
     path
-    for path in sorted(root.rglob('*.json'))
-    if (_unit(path.relative_to(root)), _key(path)) not in units
-  ]
-
-
-def _unit(path: pathlib.Path) -> str:
-  """Return the unit of the file of its state, or of that of a part."""
-  return path.as_posix().removesuffix('.json').partition('.part-')[0]
+    for unit, _, path in status.stored(folder)
+    if (unit, _key(path)) not in units
+  )
 
 
 def _key(path: pathlib.Path) -> str | None:

@@ -184,6 +184,21 @@ def write(
   files.write_text(_place(workdir, unit.name, part), text + '\n')
 
 
+def stored(
+  workdir: pathlib.Path,
+) -> Iterator[tuple[str, int | None, pathlib.Path]]:
+  """Yield unit, part (None for a whole unit) and file of each record."""
+  root = workdir / FOLDER
+  for folder, _, names in os.walk(root):
+    parent = pathlib.Path(folder)
+    for name in names:
+      if name.endswith('.json'):
+        stem, _, part = name.removesuffix('.json').partition('.part-')
+        number = int(part) if part.isdigit() else None
+        unit = (parent / stem).relative_to(root).as_posix()
+        yield unit, number, parent / name
+
+
 def read(
   workdir: pathlib.Path, unit: Unit, part: int | None = None
 ) -> Record | None:
@@ -223,8 +238,8 @@ def forget_running(workdir: pathlib.Path, shared: bool) -> None:
     workdir: of the sweep, which this process holds.
     shared: keep records of parts, which other processes may perform.
   """
-  for path in (workdir / FOLDER).rglob('*.json'):
-    record = None if shared and '.part-' in path.name else _read(path)
+  for _, part, path in stored(workdir):
+    record = None if shared and part is not None else _read(path)
     if record is not None and record.state == 'running':
       files.remove(path)
 
@@ -263,19 +278,13 @@ def survey(
     keys: of this sweep.
     known: an earlier survey, whose finished units are taken as they are.
   """
-  root = sweep.workdir / FOLDER
   runs = files.is_locked(sweep.workdir / LOCK)
+  there: dict[str, list[int | None]] = {}
+  for name, part, _ in stored(sweep.workdir):
+    there.setdefault(name, []).append(part)
+  out = {}
   # Locks of other machines are not visible in an object store.
   anywhere = bool(remote.url(sweep.workdir))
-  there: dict[str, list[int | None]] = {}
-  for folder, _, names in os.walk(root):
-    parent = pathlib.Path(folder).relative_to(root)
-    for name in names:
-      if name.endswith('.json'):
-        stem, _, part = name.removesuffix('.json').partition('.part-')
-        number = int(part) if part.isdigit() else None
-        there.setdefault((parent / stem).as_posix(), []).append(number)
-  out = {}
   for unit in graph:
     there_now = there.get(unit.name, [])
     if there_now and unit.name in known and not known[unit.name].left:
