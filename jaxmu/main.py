@@ -8,6 +8,9 @@
   --compare=METHOD,METHOD          further methods to compare
   --plan                           print stages, models, time, memory and disk;
                                    train nothing
+  --plan --for=v5e:2x2             compile the programs for TPUs or GPUs that
+                                   need not be there, and print the estimates
+                                   of the compiler
 
 A scale is digits (the default), mnist, fashion_mnist, cifar10, cifar100 or
 utkface; the suffix -ulira selects 64 splits and 10 forget sets, and the suffix
@@ -35,12 +38,15 @@ def main(argv: Sequence[str]) -> None:
   Raises:
     SystemExit: with a line that says what is wrong and what to do.
   """
+  machine = ''
 
   def run_job(chosen: Any, plan: bool) -> None:
     # Imported late: the number of devices must be set before JAX starts.
     from jaxmu.study import job, planner, run, store
 
-    if plan:
+    if machine:
+      _plan_for(machine, chosen, plan)
+    elif plan:
       store.check_workdir(chosen.workdir)
       opened = job.open_job(chosen)
       run.check_job(opened, planner.plan_steps(opened))
@@ -49,7 +55,48 @@ def main(argv: Sequence[str]) -> None:
       line = shlex.join(['python', '-m', 'jaxmu.main', *argv])
       run.run(chosen, command=line)
 
-  command(argv, __doc__ or '', run_job)
+  with cli.one_line_errors():
+    machine, rest = _machine(argv)
+  command(rest, __doc__ or '', run_job)
+
+
+def _machine(argv: Sequence[str]) -> tuple[str, list[str]]:
+  """Return the value of --for, '' without it, and the other arguments."""
+  if not any(one.lstrip('-').partition('=')[0] == 'for' for one in argv):
+    return '', list(argv)
+  # Imported late: help needs no JAX.
+  from jaxmu.cli import arguments
+
+  machine, rest = '', []
+  for one in arguments.split(argv):
+    if one.name == 'for':
+      machine = one.value()
+    else:
+      rest.append(str(one))
+  return machine, rest
+
+
+def _plan_for(name: str, chosen: Any, plan: bool) -> None:
+  """Print the plan of a job for a machine that need not be there.
+
+  Raises:
+    ValueError: there is no such machine, or --plan is missing.
+    ImportError: the machine's compiler is not installed.
+  """
+  import jax
+
+  from jaxmu import platforms
+  from jaxmu.study import forecast, job, planner, run, store
+
+  if not plan:
+    raise ValueError(f'--for={name} describes a plan; add --plan')
+  # The compiler of a TPU must not look for one.
+  jax.config.update('jax_platforms', 'cpu')
+  machine = platforms.machine(name)
+  store.check_workdir(chosen.workdir)
+  opened = job.open_job(chosen)
+  run.check_job(opened, planner.plan_steps(opened))
+  print(forecast.plan_text(opened, machine, tell=print))
 
 
 def command(

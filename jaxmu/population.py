@@ -17,6 +17,7 @@ until the rest are done.
 `Predictor` gives the log-odds of every model on examples.
 """
 
+import contextlib
 import dataclasses
 import functools
 import time
@@ -29,7 +30,7 @@ import numpy as np
 
 from jaxmu import hparams as hp
 from jaxmu import method as method_lib
-from jaxmu import models, precision
+from jaxmu import models, platforms, precision
 from jaxmu.data import batches
 from jaxmu.draws import Draws
 from jaxmu.method import Method
@@ -46,17 +47,25 @@ class Layout:
   Attributes:
     devices: number of devices that share the members.
     chunk: members that run as one vmapped batch on a device.
+    given: the devices to choose from, if not those of this process. Programs
+      can be lowered for devices that are not there, see `Trainer.lower`.
   """
 
   devices: int = 1
   chunk: int = 1
+  given: tuple[jax.Device, ...] = ()
 
   def __post_init__(self) -> None:
-    available = len(jax.local_devices())
+    available = len(self._available())
     if not 1 <= self.devices <= available:
       raise ValueError(
-        f'devices = {self.devices}; this process sees {available}. On a CPU '
-        'set jax_num_cpu_devices before the first computation'
+        f'devices = {self.devices}; '
+        + (
+          f'{available} are given'
+          if self.given
+          else f'this process sees {available}. On a CPU set '
+          'jax_num_cpu_devices before the first computation'
+        )
       )
     if self.chunk < 1:
       raise ValueError(f'chunk = {self.chunk}; give at least 1')
@@ -76,8 +85,17 @@ class Layout:
       (self.devices,),
       ('members',),
       axis_types=(jax.sharding.AxisType.Auto,),
-      devices=jax.local_devices()[: self.devices],
+      devices=self._available()[: self.devices],
     )
+
+  def tracing(self) -> contextlib.AbstractContextManager[Any]:
+    """Return the context in which to trace programs for the devices."""
+    if not self.given:
+      return contextlib.nullcontext()
+    return platforms.target(platforms.of(self.given[0]))
+
+  def _available(self) -> Sequence[jax.Device]:
+    return self.given or platforms.local_devices()
 
 
 def map_members(
@@ -119,7 +137,8 @@ def map_members(
   )
   if active is None:
     active = jnp.ones(_size(stacked), bool)
-  return mapped(shared, stacked, active)
+  with layout.tracing():
+    return mapped(shared, stacked, active)
 
 
 def _map_chunks(
@@ -192,9 +211,34 @@ def put(stacked: Any, layout: Layout) -> Any:
 
 
 def replicate(shared: Any, layout: Layout) -> Any:
-  """Copy what all members share to every device of the layout."""
+  """Copy what all members share to every device of the layout.
+
+  Shapes stay shapes, and name the devices.
+  """
   sharding = jax.NamedSharding(layout.mesh(), jax.sharding.PartitionSpec())
+  if any(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(shared)):
+    return jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+      shared,
+    )
   return jax.device_put(shared, sharding)
+
+
+def shapes(stacked: Any, layout: Layout) -> Any:
+  """Return the shapes of a population, padded and laid out on the devices.
+
+  Args:
+    stacked: arrays or shapes of members stacked along leading axes [P].
+    layout: devices and chunk.
+  """
+  place = sharding(layout)
+  size = -(-_size(stacked) // layout.width) * layout.width
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(
+      (size, *x.shape[1:]), x.dtype, sharding=place
+    ),
+    jax.eval_shape(lambda x: x, stacked),  # in dtypes of JAX
+  )
 
 
 def initial_variables(task: Task, keys: Key) -> Variables:
@@ -204,18 +248,18 @@ def initial_variables(task: Task, keys: Key) -> Variables:
     task: gives the model and the size of its images.
     keys: one key per member, [P].
   """
-  draw = _initialiser(task.model, task.dataset.image.shape[1:])
+  shape = task.dataset.image.shape[1:]
+  draw = _initialiser(task.model, shape, platforms.is_cpu())
   variables = [jax.tree.map(np.asarray, draw(key)) for key in keys]
   return jax.tree.map(lambda *leaves: np.stack(leaves), *variables)
 
 
 @functools.cache
-def _initialiser(model: Any, shape: Any) -> Callable[[Key], Any]:
+def _initialiser(model: Any, shape: Any, on_cpu: bool) -> Callable[[Key], Any]:
   draw = jax.jit(lambda key: models.init(model, key, shape))
   # Optimising a program of dozens of random generators takes ten times longer
   # than running it.
   fast: Any = {'xla_backend_optimization_level': 0}
-  on_cpu = jax.default_backend() == 'cpu'
   lowered = draw.lower(jax.random.key(0))
   return lowered.compile(compiler_options=fast if on_cpu else None)
 
@@ -361,34 +405,65 @@ class Trainer:
     Raises:
       ValueError: members differ in a static hyper-parameter.
     """
-    hparams = prepare_hparams(self.method, hparams, self.task, splits, starts)
-    epochs = np.array([int(self.method.num_epochs(h)) for h in hparams])
-    members = MemberInputs(hp.stack(hparams), keys, splits, starts)
+    members, epochs = self._members(hparams, keys, splits, starts)
     members = put(pad(members, self.layout), self.layout)
-    shapes = [(x.shape, x.dtype) for x in jax.tree.leaves(members)]
-    kind = (jax.tree.structure(members), tuple(shapes), bool(epochs.any()))
+    leaves = [(x.shape, x.dtype) for x in jax.tree.leaves(members)]
+    kind = (jax.tree.structure(members), tuple(leaves), bool(epochs.any()))
     if kind not in self._programs:
-      self._programs[kind] = self._compile(members, epochs)
+      begin = time.perf_counter()
+      lowered = self._lower(members, epochs)
+      compiled = [program.compile() for program in lowered.programs]
+      self._programs[kind] = (*compiled, None)[:2]
+      self.compile_seconds += time.perf_counter() - begin
     return Loaded(members, epochs, *self._programs[kind])
 
-  def _compile(self, members: MemberInputs[Array], epochs: np.ndarray) -> Any:
-    begin = time.perf_counter()
-    active = np.ones(len(pad(epochs, self.layout)), bool)
+  def lower(
+    self,
+    hparams: Sequence[Any],
+    keys: Key,
+    splits: Split[np.ndarray],
+    starts: Variables,
+  ) -> 'Loaded':
+    """Lower the programs that `load` compiles, from shapes alone.
+
+    The devices of the layout need not be there, and the arguments and the data
+    set of the task may be shapes.
+
+    Args:
+      hparams: hyper-parameters of each member, equal in their statics.
+      keys: key of each member's draws, [P].
+      splits: index sets of each member, leaves [P, ...].
+      starts: starting models, leaves [P, ...].
+
+    Returns:
+      Shapes in place of the members, and programs that are not compiled yet.
+
+    Raises:
+      ValueError: members differ in a static hyper-parameter.
+    """
+    members, epochs = self._members(hparams, keys, splits, starts)
+    return self._lower(shapes(members, self.layout), epochs)
+
+  def _members(
+    self,
+    hparams: Sequence[Any],
+    keys: Key,
+    splits: Split[np.ndarray],
+    starts: Variables,
+  ) -> tuple[MemberInputs[Any], np.ndarray]:
+    """Return the members, and the number of epochs of each."""
+    hparams = prepare_hparams(self.method, hparams, self.task, splits, starts)
+    epochs = np.array([int(self.method.num_epochs(h)) for h in hparams])
+    return MemberInputs(hp.stack(hparams), keys, splits, starts), epochs
+
+  def _lower(self, members: MemberInputs[Any], epochs: np.ndarray) -> 'Loaded':
+    active = np.ones(_size(members), bool)
     init = self._init.lower(self.task, members, active)
-    state = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(
-        x.shape, x.dtype, sharding=sharding(self.layout)
-      ),
-      init.out_info,
-    )
-    lowered = [init]
-    if epochs.any():
-      lowered.append(
-        self._epoch.lower(self.task, members, state, jnp.int32(0), active)
-      )
-    compiled = [program.compile() for program in lowered]
-    self.compile_seconds += time.perf_counter() - begin
-    return compiled[0], compiled[1] if epochs.any() else None
+    if not epochs.any():
+      return Loaded(members, epochs, init, None)
+    state = shapes(init.out_info, self.layout)
+    epoch = self._epoch.lower(self.task, members, state, jnp.int32(0), active)
+    return Loaded(members, epochs, init, epoch)
 
   def run(
     self,
@@ -483,7 +558,7 @@ class Loaded(NamedTuple):
   """A population on the devices with its compiled programs.
 
   Attributes:
-    members: with padding.
+    members: with padding; shapes where the programs were only lowered.
     epochs: number of epochs of each member, i64[P] without padding.
     init: makes the first states.
     epoch: trains for an epoch; None if no member has any.
@@ -496,7 +571,7 @@ class Loaded(NamedTuple):
 
   @property
   def programs(self) -> list[Any]:
-    """All compiled programs."""
+    """All programs."""
     return [p for p in (self.init, self.epoch) if p is not None]
 
 
@@ -588,6 +663,18 @@ class Predictor:
         _score_chosen, task, stacked, layout=layout
       )
     )
+
+  def lower(
+    self, variables: Variables, index: np.ndarray | None = None
+  ) -> jax.stages.Lowered:
+    """Lower the program from shapes alone; see `Trainer.lower`.
+
+    Args:
+      variables: models stacked along [P], or their shapes.
+      index: as in `run`.
+    """
+    padded = shapes((variables, index), self.layout)
+    return self._program.lower(self._task, padded)
 
   def run(
     self, variables: Variables, index: np.ndarray | None = None

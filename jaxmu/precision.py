@@ -15,6 +15,8 @@ from typing import Any
 
 import jax
 
+from jaxmu import platforms
+
 DEFAULT = 'float32'
 PRECISIONS = (DEFAULT, 'tf32', 'bfloat16')
 
@@ -40,7 +42,7 @@ def products(name: str) -> contextlib.AbstractContextManager:
   float32 is requested explicitly.
   """
   check(name)
-  if jax.default_backend() == 'cpu':
+  if platforms.is_cpu():
     return contextlib.nullcontext()
   chosen = 'tensorfloat32' if name == 'tf32' else 'float32'
   return jax.default_matmul_precision(chosen)

@@ -46,6 +46,7 @@ _OPTIMISED = {
   'sweeps',
   'tuning',
   'test_api.py',
+  'test_compiled_ahead.py',
   'test_docs.py',
   'test_examples.py',
   'test_notebook.py',

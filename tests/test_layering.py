@@ -24,6 +24,7 @@ _BASE = {
   'terms',
   'files',
   'remote',
+  'platforms',
 }
 MAY_IMPORT = {
   'types': set(),
@@ -33,7 +34,8 @@ MAY_IMPORT = {
   'files': {'remote'},
   'remote': set(),
   'hparams': set(),
-  'precision': set(),
+  'platforms': {'terms'},
+  'precision': {'platforms'},
   'draws': {'types'},
   'method': {'types', 'draws', 'precision', 'hparams'},
   'attacks': {'attacks', *_BASE},
@@ -61,7 +63,7 @@ MAY_IMPORT = {
   'api': None,
   '__main__': {'cli'},
   'cli': {'cli', 'study', 'methods', *_BASE},
-  'main': {'cli', 'study', 'files'},
+  'main': {'cli', 'study', 'files', 'platforms'},
   'search': {'main', 'cli', 'study', 'tuning', 'api'},
   'sweep': {'main', 'cli', 'study', 'sweeps', 'api', 'terms', 'files'},
   'store': {
@@ -201,6 +203,30 @@ def test_paths_of_users_are_expanded_in_one_place():
     _name(path)
     for path in FILES
     if _name(path) != 'files.py' and 'expanduser' in path.read_text()
+  ]
+  assert not others
+
+
+# What a program needs to know of the platform, `platforms` says.
+_QUESTIONS = (
+  *('jax.default_backend', 'jax.device_count', 'jax.devices'),
+  *('jax.local_device_count', 'jax.local_devices'),
+)
+
+
+def test_the_platform_is_asked_in_one_place():
+  """So that it can be another one than this machine's."""
+  others = [
+    f'{_name(path)}: {ast.unparse(node)}'
+    for path in FILES
+    if _name(path) != 'platforms.py'
+    for node in ast.walk(_tree(path))
+    if isinstance(node, ast.Attribute)
+    and (
+      ast.unparse(node) in _QUESTIONS
+      or node.attr == 'memory_stats'
+      and ast.unparse(node.value) != 'platforms'
+    )
   ]
   assert not others
 

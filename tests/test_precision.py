@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxmu import hparams as hp
-from jaxmu import models, population, precision
+from jaxmu import models, platforms, population, precision
 from jaxmu.methods import METHODS
 from jaxmu.testing import tiny_problem
 
@@ -89,9 +89,8 @@ def test_tf32_is_float32_on_a_cpu(trained):
   ('name', 'asked'),
   [('float32', 'HIGHEST'), ('tf32', 'HIGH'), ('bfloat16', 'HIGHEST')],
 )
-def test_an_accelerator_is_told_how_to_multiply(monkeypatch, name, asked):
-  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
-  with precision.products(name):
+def test_an_accelerator_is_told_how_to_multiply(name, asked):
+  with platforms.target('gpu'), precision.products(name):
     (dot,) = jax.make_jaxpr(lambda x: jnp.dot(x, x))(jnp.ones((2, 2))).eqns
   assert {found.name for found in dot.params['precision']} == {asked}
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmu import hparams as hp
-from jaxmu import models, population
+from jaxmu import models, platforms, population
 from jaxmu import precision as precision_lib
 from jaxmu.api import inputs
 from jaxmu.data import catalog
@@ -144,8 +144,8 @@ def choose_layout(size: int) -> population.Layout:
     size: members at once; no more places than these need are made.
   """
   set_up_devices()
-  devices = min(len(jax.local_devices()), size)
-  if jax.default_backend() == 'cpu':
+  devices = min(len(platforms.local_devices()), size)
+  if platforms.is_cpu():
     return population.Layout(devices, 1)
   return population.Layout(devices, min(_CHUNK, -(-size // devices)))
 
@@ -153,9 +153,9 @@ def choose_layout(size: int) -> population.Layout:
 def slices(size: int) -> list[np.ndarray]:
   """Divide `size` members into slices of nearly equal size, run one by one."""
   set_up_devices()
-  on_cpu = jax.default_backend() == 'cpu'
+  on_cpu = platforms.is_cpu()
   most = max(
-    MEMBERS_AT_ONCE, len(jax.local_devices()) * (1 if on_cpu else _CHUNK)
+    MEMBERS_AT_ONCE, len(platforms.local_devices()) * (1 if on_cpu else _CHUNK)
   )
   return np.array_split(np.arange(size), -(-size // most))
 

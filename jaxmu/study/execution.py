@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 
-from jaxmu import files, terms
+from jaxmu import files, platforms, terms
 from jaxmu.population import Layout
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def processor() -> str:
 
 def peak_memory() -> int:
   """Return the largest measured use of the first device, 0 if unreported."""
-  stats = jax.local_devices()[0].memory_stats() or {}
+  stats = platforms.memory_stats()
   return int(stats.get('peak_bytes_in_use', 0))
 
 
@@ -64,9 +64,9 @@ def memory_limit(devices: int, gigabytes: float = 0.0) -> float:
     gigabytes: what the user allows: of each accelerator, or of the machine
       where devices are its cores; 0 for 90% of what there is.
   """
-  if jax.default_backend() == 'cpu':
+  if platforms.is_cpu():
     return (gigabytes * 1e9 or _USABLE * machine_bytes()) / devices
-  stats = jax.local_devices()[0].memory_stats() or {}
+  stats = platforms.memory_stats()
   return gigabytes * 1e9 or stats.get('bytes_limit', float('inf'))
 
 
@@ -146,7 +146,7 @@ def check_memory(
     DoesNotFit: the prediction of XLA times the margin exceeds the allowance.
   """
   needed = max(total_bytes(program, resident, shared) for program in programs)
-  needed *= memory_margin(jax.default_backend())
+  needed *= memory_margin(platforms.name())
   if needed > allowance:
     raise DoesNotFit(
       f'{readable_bytes(needed)} needed and {readable_bytes(allowance)} '

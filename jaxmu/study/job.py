@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxmu import __version__, files, methods, models, plugins
+from jaxmu import __version__, files, methods, models, platforms, plugins
 from jaxmu import hparams as hp
 from jaxmu.data import datasets, splits
 from jaxmu.draws import derive
@@ -336,12 +336,20 @@ def make_design(settings: Settings, source: datasets.Source) -> splits.Design:
   )
 
 
-def default_layout(settings: Settings) -> Layout:
-  """Choose devices and chunk where the settings leave them open."""
-  on_cpu = jax.default_backend() == 'cpu'
+def default_layout(
+  settings: Settings, given: tuple[jax.Device, ...] = ()
+) -> Layout:
+  """Choose devices and chunk where the settings leave them open.
+
+  Args:
+    settings: of the job.
+    given: devices to choose from; empty for those of this process.
+  """
+  on_cpu = platforms.is_cpu()
   return Layout(
-    devices=settings.run.devices or len(jax.local_devices()),
+    devices=settings.run.devices or len(given or platforms.local_devices()),
     chunk=settings.run.chunk or (1 if on_cpu else 8),
+    given=given,
   )
 
 
@@ -476,7 +484,7 @@ def provenance(job: Job) -> dict[str, Any]:
       )
       for population in job.unlearned
     },
-    'layout': dataclasses.asdict(job.layout),
+    'layout': {'devices': job.layout.devices, 'chunk': job.layout.chunk},
     'results': {n: p.digest for n, p in job.populations.items()},
   }
 
@@ -489,9 +497,9 @@ def versions() -> dict[str, str]:
 
 def hardware_facts() -> dict[str, Any]:
   """Describe the machine."""
-  devices = jax.local_devices()
+  devices = platforms.local_devices()
   return {
-    'backend': jax.default_backend(),
+    'backend': platforms.name(),
     'device': devices[0].device_kind,
     'devices': len(devices),
     'processor': execution.processor(),

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxmu import files, methods, terms
+from jaxmu import files, methods, platforms, terms
 from jaxmu import hparams as hp
 from jaxmu.population import Layout, Loaded, Trainer
 from jaxmu.study import execution, stages
@@ -104,9 +104,9 @@ def _next(
     known.measured,
     devices=job.settings.run.devices,
     chunk=job.settings.run.chunk,
-    visible=len(jax.local_devices()),
+    visible=len(platforms.local_devices()),
     members=largest_shard(job),
-    on_cpu=jax.default_backend() == 'cpu',
+    on_cpu=platforms.is_cpu(),
   )
 
 
@@ -118,7 +118,7 @@ def allowed_plans(
   return [
     one
     for one in measured
-    if one.plan.devices <= len(jax.local_devices())
+    if one.plan.devices <= len(platforms.local_devices())
     and run.devices in (0, one.plan.devices)
     and run.chunk in (0, one.plan.chunk)
   ]
@@ -132,13 +132,13 @@ def memory_budget(job: job_lib.Job) -> execution.Budget:
     limit=functools.partial(
       execution.memory_limit, gigabytes=job.settings.run.memory
     ),
-    margin=execution.memory_margin(jax.default_backend()),
+    margin=execution.memory_margin(platforms.name()),
   )
 
 
 def _is_large(job: job_lib.Job, work: float) -> bool:
-  platform = jax.default_backend()
-  count = len(jax.local_devices())
+  platform = platforms.name()
+  count = len(platforms.local_devices())
   return execution.is_large(work * operations_per_image(job), count, platform)
 
 
@@ -216,7 +216,7 @@ def _load_probe(job: job_lib.Job, trainer: Trainer) -> tuple[Loaded, int]:
   width = trainer.layout.width
   size = width * min(2, -(-largest_shard(job) // width))
   batch = job.settings.train['batch_size']
-  count = batch * _STEPS.get(jax.default_backend(), _MORE_STEPS)
+  count = batch * _STEPS.get(platforms.name(), _MORE_STEPS)
   seeds = job.settings.splits.seeds
   everyone = job_lib.members_per_forget_set(job.design, seeds)
   members = stages.select_members(everyone, np.zeros(size, np.int32))

@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxmu import hparams as hp
 from jaxmu import method as method_lib
-from jaxmu import methods, population
+from jaxmu import methods, platforms, population
 from jaxmu.draws import Draws
 from jaxmu.testing import Findings, Rule, enforce, tiny_problem
 from jaxmu.types import Split
@@ -40,7 +40,7 @@ class _Trial:
     ]
     self.narrow = population.Layout(devices=1, chunk=1)
     self.wide = population.Layout(
-      devices=min(2, len(jax.local_devices())), chunk=8
+      devices=min(2, len(platforms.local_devices())), chunk=8
     )
     self._trainers: dict[population.Layout, population.Trainer] = {}
     self._runs: dict[tuple, population.Trained] = {}

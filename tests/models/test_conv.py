@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from jaxmu import platforms
 from jaxmu.models.conv import choose, parts, winograd
 
 WIDTH, BATCH = 3, 4
@@ -90,8 +91,7 @@ def test_what_runs_on_a_gpu_equals_the_plain_convolution(x64, monkeypatch):
     theirs = _member_by_member(
       lambda x, k, o=options: _plain(x, k, **o), x, kernel, dy
     )
-    with monkeypatch.context() as patch:
-      patch.setattr(jax, 'default_backend', lambda: 'gpu')
+    with platforms.target('gpu'):
       function = lambda x, k, o=options: choose.conv(x, k, **o)  # noqa: E731
       one = lambda *member, f=function: _all(f, *member)  # noqa: E731
       ours = jax.vmap(one)(x, kernel, dy)
@@ -105,9 +105,20 @@ def _member_by_member(function, *arrays):
   return [jnp.stack(part) for part in zip(*results, strict=True)]
 
 
-def test_on_a_gpu_small_maps_are_products(monkeypatch):
+@pytest.fixture
+def on_cpu():
+  with platforms.target('cpu'):
+    yield
+
+
+@pytest.fixture
+def on_gpu():
+  with platforms.target('gpu'):
+    yield
+
+
+def test_on_a_gpu_small_maps_are_products(on_gpu):
   # Under vmap the library's convolution is a grouped one.
-  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
   chosen = {
     (side, taps): choose.choose(
       (256, side, side, 64), (taps, taps, 64, 64), 1, taps // 2, jnp.bfloat16
@@ -176,8 +187,7 @@ def test_slices_of_the_batch_add_up(x64, monkeypatch, name, impl):
   ('batch', 'most', 'slices'),
   [(48, 16, 3), (106, 16, 1), (7, 16, 1), (64, 1, 64)],
 )
-def test_slices_are_large_or_whole(monkeypatch, batch, most, slices):
-  monkeypatch.setattr(jax, 'default_backend', lambda: 'cpu')
+def test_slices_are_large_or_whole(on_cpu, batch, most, slices):
   x = jnp.arange(batch * 3).reshape(batch, 3)
   cut = parts.split_batch(x, most)
   assert cut.shape == (slices, batch // slices, 3)
@@ -216,8 +226,7 @@ def test_dead_taps_have_exactly_zero_gradient(impl, name, dead):
   assert np.sum(np.all(taps == 0, axis=1)) == dead
 
 
-def test_auto_multiplies_less_in_single_precision_only(monkeypatch):
-  monkeypatch.setattr(jax, 'default_backend', lambda: 'cpu')
+def test_auto_multiplies_less_in_single_precision_only(on_cpu):
   wide = (256, 8, 8, 64), (3, 3, 64, 64), 1, 1
   assert choose.choose(*wide, jnp.float32) == 'winograd'
   assert choose.choose(*wide, jnp.float64) == 'library'

@@ -10,10 +10,10 @@ gradient, because XLA's gradients are slow inside compiled loops.
 
 import math
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxmu import platforms
 from jaxmu.models.conv import blocks, dense, library, parts, patches, winograd
 from jaxmu.types import Array
 
@@ -116,7 +116,7 @@ def choose(
     return 'dense'
   if x_shape[3] < 8:
     return 'blocks'
-  if jax.default_backend() != 'cpu':
+  if not platforms.is_cpu():
     return 'library' if pixels > 64 else 'patches'
   if (
     dtype == jnp.float32

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxmu import platforms
 from jaxmu.types import Array
 
 # x f[B, H, W, C], kernel f[h, w, C, K], stride, padding, input_grad
@@ -106,7 +107,7 @@ def split_batch(x: Array, most: int) -> Array:
   """
   batch = x.shape[0]
   size = max(n for n in range(1, batch + 1) if batch % n == 0 and n <= most)
-  if jax.default_backend() != 'cpu' or 4 * size < most:
+  if not platforms.is_cpu() or 4 * size < most:
     size = batch
   return x.reshape(batch // size, size, *x.shape[1:])
 
@@ -144,7 +145,7 @@ def weight_gradient(
 ) -> Array:  # f[C, K]
   """Sum the outer products of inputs and output gradients over all examples."""
   over = tuple(range(x.ndim - 1))
-  if x.shape[-1] <= dy.shape[-1] or jax.default_backend() != 'cpu':
+  if x.shape[-1] <= dy.shape[-1] or not platforms.is_cpu():
     return lax.dot_general(x, dy, ((over, over), ((), ())))
   slopes = lax.optimization_barrier(dy.reshape(-1, dy.shape[-1]).T)
   x = x.reshape(-1, x.shape[-1])

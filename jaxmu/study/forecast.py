@@ -1,0 +1,230 @@
+"""The plan of a job for a machine that one does not have.
+
+The programs of the job are compiled for a description of the machine's devices
+(`jaxmu.platforms.machine`), without data and without weights. Whether they fit
+into its memory, and in which chunk, is what the compiler says. Times are
+estimates of the compiler's cost model, and nothing was run: compare programs by
+them, and measure before you rely on them.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxmu import platforms, terms
+from jaxmu.population import Predictor, Trainer
+from jaxmu.study import compiled, execution, planner, stages
+from jaxmu.study import job as job_lib
+
+# Without its devices, NVIDIA's compiler cannot try kernels.
+_OPTIONS = {'gpu': {'xla_gpu_autotune_level': 0}}
+
+
+class Forecast(NamedTuple):
+  """What the compiler says of one stage.
+
+  Attributes:
+    step: the stage, with the number of its models that are still to be done.
+    chunk: models that run together on each device.
+    memory: bytes that each device needs.
+    flops: of the last program, each of its loops counted once, so of one
+      training step of one chunk.
+    bytes: read and written, counted likewise.
+    cycles: of a shard, each device's; 0 if the compiler estimates none.
+    shards: how many shards are to be done.
+    fault: why the stage cannot run; '' if it can.
+  """
+
+  step: planner.Step
+  chunk: int
+  memory: float = 0.0
+  flops: float = 0.0
+  bytes: float = 0.0
+  cycles: float = 0.0
+  shards: int = 0
+  fault: str = ''
+
+
+def plan_text(
+  job: job_lib.Job,
+  machine: platforms.Machine,
+  tell: planner.Tell = lambda line: None,
+) -> str:
+  """Compile the programs of a job for a machine, and describe its plan.
+
+  Args:
+    job: as opened; its data set is not used, only its shape.
+    machine: the machine.
+    tell: receives a line about each program.
+
+  Raises:
+    ValueError: the settings ask for more devices than the machine has.
+  """
+  job = _moved(job, machine)
+  with platforms.target(machine.platform):
+    found = [
+      _forecast(job, machine, step, tell)
+      for step in planner.plan_steps(job)
+      if step.missing and step.stage.startswith(('train ', 'predict '))
+    ]
+  return '\n'.join(_lines(job, machine, found))
+
+
+def _moved(job: job_lib.Job, machine: platforms.Machine) -> job_lib.Job:
+  """Return the job on the machine, with shapes in place of its data."""
+  shapes = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), job.task.dataset
+  )
+  with platforms.target(machine.platform):
+    layout = job_lib.default_layout(job.settings, machine.devices)
+  return dataclasses.replace(
+    job, task=job.task.replace(dataset=shapes), layout=layout
+  )
+
+
+def _forecast(
+  job: job_lib.Job,
+  machine: platforms.Machine,
+  step: planner.Step,
+  tell: planner.Tell,
+) -> Forecast:
+  action, name = step.stage.split(' ', 1)
+  size = min(job.settings.run.shard, step.models)
+  program: Trainer | Predictor
+  if action == 'train':
+    program = Trainer(job.populations[name].method, job.task, job.layout)
+    lower = _lowered_training(job, name, size, program)
+  else:
+    program = Predictor(job.task, job.layout)
+    lower = _lowered_prediction(job, size, program)
+
+  def work() -> tuple[list[Any], float, int]:
+    tell(f'compiling {step.stage} in chunks of {program.layout.chunk}')
+    lowered, resident, epochs = lower()
+    programs = [
+      one.compile(compiler_options=_OPTIONS.get(machine.platform))
+      for one in lowered
+    ]
+    shared = execution.bytes_of(job.task.dataset)
+    resident /= job.layout.devices
+    allowed = job.settings.run.memory * 1e9 or machine.memory
+    execution.check_memory(programs, resident, shared, allowed)
+    need = max(execution.total_bytes(p, resident, shared) for p in programs)
+    return programs, need, epochs
+
+  try:
+    programs, need, epochs = execution.retry_smaller(work, program)
+  except ValueError as error:
+    return Forecast(step, 1, fault=str(error))
+  costs = [compiled.cost(one) for one in programs]
+  rounds = [1, epochs][: len(costs)] if action == 'train' else [1]
+  return Forecast(
+    step,
+    program.layout.chunk,
+    need,
+    costs[-1].flops,
+    costs[-1].bytes,
+    sum(n * one.cycles for n, one in zip(rounds, costs, strict=True)),
+    math.ceil(step.missing / size),
+  )
+
+
+def _lowered_training(
+  job: job_lib.Job, name: str, size: int, trainer: Trainer
+) -> Callable[[], tuple[list[Any], float, int]]:
+  """Return a function that lowers the programs of a shard.
+
+  It returns them, the bytes of the loaded members, and the number of epochs.
+  """
+  population = job.populations[name]
+  members = stages.select_members(population.members, np.arange(size))
+
+  def lower() -> tuple[list[Any], float, int]:
+    loaded = trainer.lower(
+      [job_lib.hyper_parameters(population)] * size,
+      job_lib.draw_keys(job.root, name, members, False),
+      job_lib.index_sets(job.design, members),
+      stages.model_shapes(job, size),
+    )
+    resident = execution.bytes_of(loaded.members)
+    return loaded.programs, resident, int(max(loaded.epochs))
+
+  return lower
+
+
+def _lowered_prediction(
+  job: job_lib.Job, size: int, predictor: Predictor
+) -> Callable[[], tuple[list[Any], float, int]]:
+  """Return what `_lowered_training` does, for the predictions of a shard."""
+  models = stages.model_shapes(job, size)
+  return lambda: (
+    [predictor.lower(models)],
+    execution.bytes_of(models),
+    1,
+  )
+
+
+def _lines(
+  job: job_lib.Job, machine: platforms.Machine, found: list[Forecast]
+) -> list[str]:
+  devices = terms.count(job.layout.devices, 'device')
+  shard = f'shards of {terms.count(planner.largest_shard(job), "model")}'
+  allowed = job.settings.run.memory * 1e9 or machine.memory
+  lines = [
+    '',
+    f'{machine.name}: {devices}, {execution.readable_bytes(allowed)} on each, '
+    f'{shard}',
+    "Estimates of the compiler's cost model; nothing ran."
+    if machine.clock
+    else 'Compiled without its devices (experimental); the compiler estimates '
+    'no time, and nothing ran.',
+    '',
+    f'{"stage":<24}{"to do":>7}{"chunk":>7}{"memory":>10}{"flops":>9}'
+    f'{"bytes":>10}{"Gcycles":>9}{"images/s":>10}{"models/h":>10}'
+    f'{"device h":>10}',
+  ]
+  seconds = 0.0
+  for one in found:
+    spent = one.shards * one.cycles / machine.clock if machine.clock else 0.0
+    seconds += spent
+    lines.append(_line(one, spent, job.layout.devices))
+  lines += [f'{one.step.stage}: {one.fault}' for one in found if one.fault]
+  if seconds:
+    hours = seconds * job.layout.devices / 3600
+    lines += [
+      '',
+      f'time    about {planner.duration(seconds)} on {devices}, {hours:.2f} '
+      'device hours, without compilation, timing runs and the report',
+    ]
+  return [
+    *lines,
+    '',
+    'memory: of each device, for a shard and the data. flops, bytes: of one '
+    'device, each loop counted once,',
+    'so of one step of one chunk. Gcycles: of each device for a shard. '
+    'images/s: one image takes three forward passes.',
+  ]
+
+
+def _line(one: Forecast, seconds: float, devices: int) -> str:
+  start = f'{one.step.stage:<24}{one.step.missing:>7}'
+  if one.fault:
+    return f'{start}{"does not fit":>17}'
+  texts = ['-'] * 4
+  if seconds:
+    texts = [
+      f'{one.cycles / 1e9:.2f}',
+      f'{one.step.work / planner.FORWARDS / seconds:,.0f}',
+      f'{one.step.missing / seconds * 3600:,.0f}',
+      f'{seconds * devices / 3600:.2f}',
+    ]
+  cycles, images, models, hours = texts
+  return (
+    f'{start}{one.chunk:>7}{execution.readable_bytes(one.memory):>10}'
+    f'{one.flops:>9.1e}{execution.readable_bytes(one.bytes):>10}{cycles:>9}'
+    f'{images:>10}{models:>10}{hours:>10}'
+  )

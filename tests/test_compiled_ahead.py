@@ -1,0 +1,125 @@
+"""The programs of every method, compiled for a TPU that is not there.
+
+Nothing runs, so these tests say nothing of numbers; those of a CPU do. They
+need `pip install 'jaxmu[aot]'`, see `.ci/aot`.
+"""
+
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxmu import hparams as hp
+from jaxmu import methods, models, platforms, population
+from jaxmu.study import compiled, forecast
+from jaxmu.study import job as job_lib
+from jaxmu.types import Dataset, Split, Task, Transform
+from tests.study import small_job
+
+pytestmark = [pytest.mark.aot, pytest.mark.xdist_group('aot')]
+
+IMAGES, BATCH, MEMBERS = 10_000, 64, 4
+QUICK = ('scrub',)  # the plan below compiles those of three more
+
+
+def _machine(name):
+  try:
+    return platforms.machine(name)
+  except ImportError as error:
+    pytest.skip(str(error))
+
+
+@pytest.fixture(scope='module')
+def v5e():
+  return _machine('v5e')
+
+
+def _lower(name, machine, model='tiny', side=8, **options):
+  """Lower the programs of a method; all inputs are shapes."""
+  array = jax.ShapeDtypeStruct
+  method = methods.get(name)
+  network = models.build(
+    model, num_classes=10, image_shape=(side, side, 3), options=options
+  )
+  task = Task(
+    Dataset(
+      array((IMAGES, side, side, 3), jnp.uint8), array((IMAGES,), jnp.int32)
+    ),
+    network,
+    Transform((0.5,) * 3, (0.3,) * 3, flip=True, crop_padding=2),
+  )
+  layout = population.Layout(len(machine.devices), 1, machine.devices)
+  values = hp.defaults(method.Hparams)
+  sizes = {key: BATCH for key in values if 'batch_size' in key}
+  hparams = hp.from_config(method.Hparams, {**values, **sizes})
+  start = jax.eval_shape(
+    lambda key: models.init(network, key, (side, side, 3)), jax.random.key(0)
+  )
+  return population.Trainer(method, task, layout).lower(
+    [hparams] * MEMBERS,
+    jax.eval_shape(lambda: jax.random.split(jax.random.key(0), MEMBERS)),
+    Split(*(array((MEMBERS, n), jnp.int32) for n in (8 * BATCH, 128, 128))),
+    jax.tree.map(lambda x: array((MEMBERS, *x.shape), x.dtype), start),
+  )
+
+
+def _check(lowered, most):
+  """Compile, and check what must hold of every program."""
+  for one in lowered.programs:
+    program = one.compile()
+    text = program.as_text()
+    assert not compiled.collectives(text)
+    assert not compiled.host_contacts(text)
+    assert compiled.cycles(text) > 0
+    assert program.memory_analysis().temp_size_in_bytes < most
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow])
+    for name in methods.METHODS
+  ],
+)
+def test_programs_of_every_method(v5e, name):
+  _check(_lower(name, v5e), 100e6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['original', 'msg'])
+@pytest.mark.parametrize(
+  ('model', 'options'),
+  [('resnet18', {'width': 16}), ('vit11m', {})],
+)
+def test_programs_of_larger_networks(v5e, name, model, options):
+  _check(_lower(name, v5e, model, 32, **options), 1e9)
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason='the gather wants another layout')
+def test_the_data_set_is_not_copied(v5e):
+  program = _lower('original', v5e, side=32).epoch.compile()
+  shape = f'u8[{IMAGES},32,32,3]'
+  assert shape in program.as_text()
+  assert not compiled.copies(program.as_text(), shape)
+
+
+def test_devices_do_not_communicate():
+  _check(_lower('original', _machine('v5e:2x2')), 100e6)
+
+
+def test_plan_for_a_tpu(v5e, tmp_path):
+  before = dict(os.environ)
+  job = job_lib.open_job(
+    small_job.make(tmp_path / 'job', run__devices=1, run__chunk=1)
+  )
+  text = forecast.plan_text(job, v5e)
+  assert dict(os.environ) == before
+  row = text.split('train msg')[1].split('\n')[0].split()
+  assert row[:2] == ['16', '1']
+  numbers = np.array([float(one.replace(',', '')) for one in row[-4:]])
+  assert (numbers[:3] > 0).all()
+  assert 'does not fit' not in text
+  assert jax.default_backend() == 'cpu'

@@ -1,0 +1,166 @@
+"""The platform can be another one than this machine's."""
+
+import importlib.util
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxmu.search as search_command
+from jaxmu import hparams as hp
+from jaxmu import main, methods, platforms, population, precision
+from jaxmu.models.conv import choose
+from jaxmu.testing import tiny_problem
+
+
+def test_the_platform_is_this_machines_unless_another_is_the_target():
+  names = [platforms.name()]
+  with platforms.target('tpu'):
+    names.append(platforms.name())
+    with platforms.target('gpu'):
+      names.append(platforms.name())
+    names.append(platforms.name())
+  names.append(platforms.name())
+  here = jax.default_backend()
+  assert names == [here, 'tpu', 'gpu', 'tpu', here]
+
+
+def test_the_target_decides_formulation_and_precision():
+  layer = (256, 8, 8, 64), (3, 3, 64, 64), 1, 1, jnp.dtype('bfloat16')
+  found = {}
+  for target in ('cpu', 'tpu'):
+    with platforms.target(target), precision.products('float32'):
+      (dot,) = jax.make_jaxpr(jnp.dot)(jnp.ones((2, 2)), jnp.ones((2, 2))).eqns
+      found[target] = choose.choose(*layer), str(dot.params['precision'])
+  assert found['cpu'] == ('library', 'None')
+  assert found['tpu'][0] == 'patches' and 'HIGHEST' in found['tpu'][1]
+
+
+def test_caches_keep_platforms_apart():
+  traced = []
+
+  @jax.jit
+  def program(x):
+    traced.append(platforms.name())
+    return x + (0 if platforms.is_cpu() else 1)
+
+  for target, expected in [('cpu', 0), ('tpu', 1), ('cpu', 0), ('tpu', 1)]:
+    with platforms.target(target):
+      assert program(0) == expected
+  assert traced == ['cpu', 'tpu']
+
+
+def _shapes(tree):
+  return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+
+
+def _population(size):
+  method = methods.get('ft')
+  values = {**hp.defaults(method.Hparams), 'num_epochs': 1, 'batch_size': 8}
+  return method, (
+    [hp.from_config(method.Hparams, values)] * size,
+    tiny_problem.keys(size),
+    tiny_problem.splits(size),
+    tiny_problem.originals(size),
+  )
+
+
+def test_programs_lowered_from_shapes_are_those_that_run():
+  layout = population.Layout(2, 1)
+  method, (hparams, *arrays) = _population(3)
+  task = tiny_problem.task()
+  trainer = population.Trainer(method, task, layout)
+  loaded = trainer.load(hparams, *arrays)
+  bare = task.replace(dataset=_shapes(task.dataset))
+  lowered = population.Trainer(method, bare, layout).lower(
+    hparams, *_shapes(arrays)
+  )
+  assert lowered.members == _laid_out(loaded.members)
+  init, epoch = (one.compile() for one in lowered.programs)
+  active = np.ones(4, bool)
+  for programs in [(loaded.init, loaded.epoch), (init, epoch)]:
+    state = programs[0](trainer.task, loaded.members, active)
+    result = programs[1](
+      trainer.task, loaded.members, state, jnp.int32(0), active
+    )
+    if programs[0] is loaded.init:
+      expected = result
+  jax.tree.map(np.testing.assert_array_equal, result, expected)
+
+
+def _laid_out(tree):
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree
+  )
+
+
+def test_predictions_are_lowered_from_shapes():
+  layout = population.Layout(2, 1)
+  task, models = tiny_problem.task(), tiny_problem.originals(3)
+  bare = task.replace(dataset=_shapes(task.dataset))
+  lowered = population.Predictor(bare, layout).lower(_shapes(models))
+  padded = population.put(population.pad((models, None), layout), layout)
+  scores = lowered.compile()(population.replicate(task, layout), padded)
+  expected = population.Predictor(task, layout).run(models)
+  np.testing.assert_array_equal(scores.log_odds[:3], expected.log_odds)
+
+
+def test_a_layout_takes_given_devices():
+  given = tuple(platforms.local_devices()[4:7])
+  layout = population.Layout(2, 1, given)
+  assert list(layout.mesh().devices) == list(given[:2])
+  assert layout.halved().given == given
+  with pytest.raises(ValueError, match='devices = 4; 3 are given'):
+    population.Layout(4, 1, given)
+
+
+def test_members_are_traced_for_the_given_devices():
+  class Described:  # of a device that is not there
+    platform = 'cuda'
+
+  with population.Layout(1, 1, (Described(),)).tracing():  # type: ignore
+    assert platforms.name() == 'gpu'
+  here = population.Layout(1, 1)
+  with platforms.target('tpu'), here.tracing():
+    assert platforms.name() == 'tpu'
+
+
+def test_an_unknown_machine_is_refused_with_those_there_are():
+  with pytest.raises(ValueError, match="'v5f:2x2'.*'v5e:2x2'.*v4:2x2x1, h100"):
+    platforms.machine('v5f:2x2')
+  with pytest.raises(ValueError, match="no machine 'v5e:3x3'"):
+    platforms.machine('v5e:3x3')
+
+
+@pytest.mark.parametrize(
+  ('name', 'extra'), [('v5e', 'jaxmu[aot]'), ('h100:8', 'jaxmu[aot_cuda]')]
+)
+def test_a_missing_compiler_is_named(monkeypatch, name, extra):
+  monkeypatch.setattr(importlib.util, 'find_spec', lambda package: None)
+  with pytest.raises(ImportError) as raised:
+    platforms.machine(name)
+  assert str(raised.value).endswith(f"not installed; pip install '{extra}'")
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'line'),
+  [
+    (['--for=v5e'], '--for=v5e describes a plan; add --plan'),
+    (['--plan', '--for=v7e'], "no machine 'v7e'; choose from v5e:1x1, v5e:2x2"),
+    (['--plan', '--for'], '--for needs a value, as --for=VALUE'),
+  ],
+)
+def test_the_command_says_what_is_wrong(monkeypatch, tmp_path, arguments, line):
+  monkeypatch.setattr(main, 'set_up_jax', lambda config: None)
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(SystemExit) as raised:
+    main.main(['--config=ft_resnet', *arguments])
+  assert str(raised.value).startswith(f'error: {line}')
+  assert '\n' not in str(raised.value)
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_search_has_no_other_machines():
+  with pytest.raises(SystemExit, match='unknown flag --for'):
+    search_command.main(['--config=ft_resnet', '--plan', '--for=v5e'])
