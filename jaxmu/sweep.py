@@ -209,9 +209,9 @@ def _run(argv: Sequence[str]) -> None:
     raise ValueError(f'--resources={request.resources} needs --engine=ray')
   _start_jax(config, request.status or on_ray)
   # Imported late: the number of devices must be set before JAX starts.
-  from jaxmu.sweeps import design, engine, graph, plan, share, status, work
+  from jaxmu.sweeps import design, engine, graph, plan, status, work
 
-  one = share.parse(request.share) if request.share else None
+  one = engine.parse_share(request.share) if request.share else None
   sweep = design.from_config(config)
   units = graph.build(sweep)
   if only:

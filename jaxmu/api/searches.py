@@ -116,9 +116,9 @@ class SearchResult(printing.Tabular):
 
   def __repr__(self) -> str:
     first = {k: values[:_SHOWN] for k, values in self.columns().items()}
-    from jaxmu.tuning import objectives
+    from jaxmu.tuning import records
 
-    what = objectives.title(len(self.trials[0].objectives))
+    what = records.title(len(self.trials[0].objectives))
     norms = ', '.join(
       f'{name} {value:.4f}' for name, value in self.norms.items()
     )

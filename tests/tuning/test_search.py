@@ -25,11 +25,9 @@ from jaxmu.study import settings as settings_lib
 from jaxmu.tuning import (
   driver,
   judging,
-  objectives,
   opening,
   plan,
   records,
-  selection,
   spaces,
   trials,
 )
@@ -213,9 +211,9 @@ def test_a_method_whose_trials_all_fail_stops_no_other(folder):
 
 def test_the_default_is_that_of_the_method(folder, monkeypatch):
   judged = []
-  choose = selection.choose
+  choose = judging.choose
   monkeypatch.setattr(
-    selection,
+    judging,
     'choose',
     lambda *args, **options: (
       judged.append(options['default']) or choose(*args, **options)
@@ -498,7 +496,7 @@ def test_the_regret_without_judges_is_that_of_the_trials():
       ]
     )
   ]
-  choice = selection.Choice({'a': 0}, 0.1, 0, [], np.zeros(0))
+  choice = judging.Choice({'a': 0}, 0.1, 0, [], np.zeros(0))
   judge = types.SimpleNamespace(measures_regret=True)
   lost = judging.regret(
     judge, rows, choice, default=None, finalists=2, judges=()
@@ -608,13 +606,6 @@ def test_settings_at_which_a_method_is_inert_are_no_trials(finished):
     ]
     # The benchmark's sampler proposes them, as the benchmark does.
     assert any(reasons) == (sampler == 'reference'), sampler
-
-
-def test_names_of_objectives_agree():
-  fields = settings_lib.Search.__dataclass_fields__
-  assert (
-    fields['objective'].metadata['hparam']['valid'] == objectives.OBJECTIVES
-  )
 
 
 def test_shards_hold_equal_statics_and_the_longest_first():
