@@ -10,7 +10,7 @@ import numpy as np
 import optuna
 
 from jaxmu import files, terms
-from jaxmu.report import html, html_tables, plots
+from jaxmu.report import html, plots
 from jaxmu.tuning import judging, records
 from jaxmu.tuning.spaces import Space
 
@@ -63,7 +63,7 @@ def write(
     ),
     ('pictures', 'Pictures', html.figures(pictures)),
     ('trials', 'The best trials', _best(rows, space)),
-    ('made', 'How it was made', html_tables.facts(dict(provenance))),
+    ('made', 'How it was made', html.facts(dict(provenance))),
   ]
   count = len({row.initialisation for row in rows})
   lead = [
@@ -198,8 +198,8 @@ def _choice(
   regret: Mapping[str, float] | None,
   problems: Sequence[str],
 ) -> str:
-  setting = html_tables.facts(dict(choice.setting))
-  table = html_tables.plain(
+  setting = html.facts(dict(choice.setting))
+  table = html.plain(
     ['models', f'mean {_what(rows)}'], [[k, v] for k, v in norms.items()]
   )
   states = collections.Counter(row.state for row in rows if not row.usable)
@@ -234,7 +234,7 @@ def _best(rows: Sequence[records.TrialRow], space: Space) -> str:
   best = sorted(rows, key=lambda row: row.norm)[:_SHOWN]
   names = [name for name in space.searched if name in rows[0].setting]
   facts = ('initialisation', 'number', 'norm', 'retain', 'forget', 'val')
-  table = html_tables.plain(
+  table = html.plain(
     [*facts, 'indisc', 'state', *names],
     [
       [
