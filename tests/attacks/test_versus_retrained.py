@@ -1,4 +1,4 @@
-"""The competition score and KLoM: worked example, naive twins, floors, bounds."""
+"""The competition score and KLoM: examples, naive twins, floors, bounds."""
 
 import math
 

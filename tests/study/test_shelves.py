@@ -114,7 +114,7 @@ def test_a_listing_says_where_a_job_runs(workdir, capsys):
 def test_leftovers_are_what_a_sweep_of_the_folder_removes(workdir):
   left = files.leftovers(workdir)
   assert [path.name for path in left] == ['.results.csv.abc.tmp', '.draft-x']
-  files.sweep(workdir)
+  files.remove_leftovers(workdir)
   assert not any(path.exists() for path in left)
   assert files.leftovers(workdir) == []
 

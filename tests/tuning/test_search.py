@@ -15,7 +15,7 @@ import pytest
 
 from jaxmu import hparams as hp
 from jaxmu import methods, metrics, population
-from jaxmu.api import searches
+from jaxmu.api import jobs
 from jaxmu.data import splits
 from jaxmu.metrics.interface import Evaluated
 from jaxmu.report import progress
@@ -243,7 +243,7 @@ def test_a_seed_without_room_for_all_samplers_is_refused(tmp_path):
 )
 def test_python_refuses_what_is_not_by_name(tmp_path, fields, words):
   with pytest.raises(ValueError, match=words):
-    searches.search('ga', model='tiny', workdir=tmp_path, **fields)
+    jobs.search('ga', model='tiny', workdir=tmp_path, **fields)
 
 
 def test_an_interrupted_search_continues_with_the_same_trials(folder):
@@ -627,7 +627,7 @@ def test_a_search_prints_few_lines(tmp_path, capsys):
 
 def test_a_result_draws_prints_converts_and_saves(finished, tmp_path):
   folder, searched = finished
-  result = searches.SearchResult(searched)
+  result = jobs.SearchResult(searched)
   assert result.method == 'ft' and result.setting == searched.choice.setting
   for what in ('history', 'front', 'parallel'):
     assert result.plot(what).axes
