@@ -199,7 +199,8 @@ def unlearn(
       digits. A list as long as there are models gives each its own value; any
       other list unlearns all models with every value, as `every_value=True`
       always does. All values of a real-valued hyper-parameter run in one
-      compiled program; each value of a batch size or an option compiles another.
+      compiled program; each value of a batch size or an option compiles
+      another.
 
   Returns:
     The models, P = seeds x forget sets of the design (x values).
