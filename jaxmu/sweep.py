@@ -175,8 +175,9 @@ def _typed(config: dict[str, Any], section: str, field: str, one: Any) -> Any:
   from jaxmu.study import recipes
   from jaxmu.sweeps import design
 
-  # A job without the sweep's own fields, which are checked later.
-  full = design.complete(config)
+  # A job without the sweep's own fields, which are checked later. Types do not
+  # depend on the data.
+  full = design.complete({**config, 'data': 'digits', 'ulira_data': 'digits'})
   cell = design.Cell(full['data'][0], full['models'][0])
   kind = 'main' if section == 'all' else section
   job = design.job_config(

@@ -352,6 +352,38 @@ def available(data_dir: PathLike | None = None) -> list[str]:
   return sorted({'digits', *here})
 
 
+def entry(name: str, data_dir: PathLike | None = None) -> catalog.Entry:
+  """Return the constants of a data set.
+
+  Those of the catalogue need no data; a set of the user's is loaded.
+
+  Args:
+    name: of the set.
+    data_dir: folder of data sets, as in `load`.
+
+  Raises:
+    FileNotFoundError: it is neither in the catalogue nor in the folder.
+    ValueError: it cannot be read.
+
+  Example:
+    >>> entry('mnist').num_dev
+    60000
+  """
+  if name in CATALOG:
+    return CATALOG[name]
+  source = load(name, data_dir=data_dir)
+  size = int(source.image.shape[1])
+  return catalog.Entry(
+    title=name,
+    num_classes=source.num_classes,
+    native_shape=(size, size, 3),
+    size=size,
+    num_dev=source.num_dev,
+    num_test=len(source.label) - source.num_dev,
+    transform=source.transform,
+  )
+
+
 class _Datasets(Mapping[str, catalog.Entry | None]):
   """The names that `load` accepts: the catalogue and the sets in the folder.
 
