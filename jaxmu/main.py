@@ -103,11 +103,10 @@ def set_up_jax(config: dict[str, Any]) -> None:
   """Choose the number of CPU devices and keep compiled programs.
 
   Args:
-    config: fields of a job; without a work directory, no programs are kept.
+    config: fields of a job.
   """
   import jax
 
-  from jaxmu import files
   from jaxmu.study import execution
 
   # Wrong values are reported later, with those of all other settings.
@@ -116,11 +115,8 @@ def set_up_jax(config: dict[str, Any]) -> None:
   given = isinstance(wanted, int) and 0 < wanted <= execution.MOST_DEVICES
   devices = wanted if given else execution.cores()
   jax.config.update('jax_num_cpu_devices', devices)
-  if 'workdir' not in config:
-    return
-  workdir = files.workdir(str(config['workdir']))
-  jax.config.update('jax_compilation_cache_dir', str(workdir / 'cache' / 'jax'))
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+  for name, value in execution.program_cache().items():
+    jax.config.update(name, value)
 
 
 def _help(description: str) -> str:

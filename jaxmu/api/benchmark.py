@@ -102,7 +102,7 @@ def sweep(
     config['workdir'] = str(workdir)
   chosen = design.from_config(config)
   setup_lib.set_up_devices()
-  with jobs.compile_cache(chosen.workdir):
+  with jobs.compile_cache():
     failed = work.perform_all(chosen, graph.build(chosen), '')
   board = leaderboard.collect(chosen)
   reasons = {name: why for name, (why, _) in failed.items()}

@@ -209,6 +209,6 @@ def search(
       config['search'][name].update({method: given} if recipe else given)
   settings = settings_lib.from_config(config)
   setup_lib.set_up_devices()
-  with jobs.compile_cache(files.workdir(settings.workdir)):
+  with jobs.compile_cache():
     (found,) = driver.run(settings)
   return SearchResult(found)
