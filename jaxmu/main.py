@@ -14,6 +14,7 @@ utkface; the suffix -ulira selects 64 splits and 10 forget sets, and the suffix
 ,paper selects methods as in their original papers.
 """
 
+import pathlib
 import shlex
 import sys
 import textwrap
@@ -120,10 +121,21 @@ def set_up_jax(config: dict[str, Any]) -> None:
 
 
 def _help(description: str) -> str:
-  from jaxmu.study import recipes
-
-  names = textwrap.fill(', '.join(recipes.names()), 78)
+  names = textwrap.fill(', '.join(configuration_names()), 78)
   return f'{description}\nThe names:\n\n{names}'
+
+
+def configuration_names() -> list[str]:
+  """Return `jaxmu.study.recipes.names()`, without an import of JAX."""
+  folder = pathlib.Path(__file__).parent / 'methods'
+  known = sorted(path.stem for path in folder.glob('[!_]*.py'))
+  pairs = [
+    f'{method}_{model}'
+    for method in known
+    if method != 'baselines'
+    for model in ('resnet', 'tinyvit')
+  ]
+  return ['benchmark', 'unlearn', *pairs]
 
 
 if __name__ == '__main__':

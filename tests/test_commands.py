@@ -327,6 +327,21 @@ def test_every_other_command_ends_with_one_line_too(monkeypatch, capsys):
     assert line.startswith(text)
 
 
+def test_help_names_all_configurations_without_jax():
+  assert main.configuration_names() == recipes.names()
+  code = """
+import sys
+from jaxmu import attack, main, search, store, sweep, unlearn
+for command in (attack, main, search, store, sweep, unlearn):
+  try:
+    command.main(['--help'])
+  except SystemExit:
+    pass
+assert not {'jax', 'scipy', 'sklearn', 'matplotlib'} & set(sys.modules)
+"""
+  subprocess.run([sys.executable, '-c', code], check=True)
+
+
 def test_work_directories_share_compiled_programs(monkeypatch, tmp_path):
   """Old ones are deleted; a folder that the user has chosen stays."""
   changed = {}
