@@ -45,6 +45,7 @@ _SUFFIX = '.tmp'
 _DRAFT = '.draft-'
 _DRAFTS_LOCK = '.drafts.lock'
 _BLOCK = 1 << 24  # bytes hashed at a time
+_PROGRAMS_KEPT = 90 * 86400  # seconds
 
 
 def path(text: Path) -> pathlib.Path:
@@ -79,6 +80,20 @@ def cache_dir() -> pathlib.Path:
   if chosen:
     return path(chosen)
   return path(os.environ.get('XDG_CACHE_HOME') or '~/.cache') / 'jaxmu'
+
+
+def programs_dir() -> pathlib.Path:
+  """Return the folder of compiled programs, which all work directories share.
+
+  Programs that were compiled more than three months ago are deleted from it.
+  """
+  folder = cache_dir() / 'programs'
+  oldest = time.time() - _PROGRAMS_KEPT
+  for file in folder.glob('*'):
+    with contextlib.suppress(OSError):  # another process may delete it
+      if file.stat().st_mtime < oldest:
+        file.unlink()
+  return folder
 
 
 def workdir(text: Path) -> pathlib.Path:

@@ -249,9 +249,7 @@ def _start_jax(config: dict[str, Any], cpu: bool, devices: int = 0) -> None:
   if cpu:
     jax.config.update('jax_platforms', 'cpu')
   devices = config['all'].get('run.devices', 0) or devices
-  job_command.set_up_jax(
-    {'workdir': config['workdir'], 'run': {'devices': devices}}
-  )
+  job_command.set_up_jax({'run': {'devices': devices}})
 
 
 if __name__ == '__main__':

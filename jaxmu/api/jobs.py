@@ -33,8 +33,8 @@ from jaxmu.api import setup as setup_lib
 from jaxmu.api.populations import Models
 from jaxmu.report import results
 from jaxmu.report.results import Row
+from jaxmu.study import execution, recipes, stages
 from jaxmu.study import job as job_lib
-from jaxmu.study import recipes, stages
 from jaxmu.study import run as run_lib
 from jaxmu.study import settings as settings_lib
 
@@ -291,7 +291,7 @@ def run(
   )
   settings = settings_lib.from_config(config)
   setup_lib.set_up_devices()
-  with compile_cache(files.workdir(settings.workdir)):
+  with compile_cache():
     job = run_lib.run(settings, command=_command(method, config))
   return JobResult(job.folder)
 
@@ -369,16 +369,12 @@ def _command(method: str, config: Mapping[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def compile_cache(workdir: pathlib.Path) -> Any:
-  """Keep compiled programs in the work directory, as the command does."""
-  names = (
-    'jax_compilation_cache_dir',
-    'jax_persistent_cache_min_compile_time_secs',
-  )
-  before = {name: getattr(jax.config, name) for name in names}
-  if before[names[0]] is None:
-    jax.config.update(names[0], str(workdir / 'cache' / 'jax'))
-    jax.config.update(names[1], 0.5)
+def compile_cache() -> Any:
+  """Keep compiled programs, as the commands do."""
+  changes = execution.program_cache()
+  before = {name: getattr(jax.config, name) for name in changes}
+  for name, value in changes.items():
+    jax.config.update(name, value)
   try:
     yield
   finally:
@@ -575,7 +571,7 @@ def search(
       config['search'][name].update({method: given} if recipe else given)
   settings = settings_lib.from_config(config)
   setup_lib.set_up_devices()
-  with compile_cache(files.workdir(settings.workdir)):
+  with compile_cache():
     (found,) = driver.run(settings)
   return SearchResult(found)
 
@@ -663,7 +659,7 @@ def sweep(
     config['workdir'] = str(workdir)
   chosen = design.from_config(config)
   setup_lib.set_up_devices()
-  with compile_cache(chosen.workdir):
+  with compile_cache():
     failed = work.perform_all(chosen, graph.build(chosen), '')
   board = leaderboard.collect(chosen)
   reasons = {name: why for name, (why, _) in failed.items()}

@@ -434,19 +434,21 @@ def measure_time(
     bars.line(f'{name}: run time in the store')
     return
   repeats = job.settings.timing.repeats
-  with bars.stage(f'time {name}', repeats + 1, unit='runs') as stage:
+  # A first run warms caches and is not counted. It is not needed where the same
+  # program has just trained the population.
+  extra = 0 if trainer.num_programs and trainer.layout.chunk == 1 else 1
+  with bars.stage(f'time {name}', repeats + extra, unit='runs') as stage:
     trainer, loaded, first = _load_one(job, name, trainer)
     seconds = []
-    for _ in range(repeats + 1):
+    for _ in range(repeats + extra):
       begin = time.perf_counter()
       jax.block_until_ready(trainer.train(loaded, takes_part=first).variables)
       seconds.append(time.perf_counter() - begin)
       stage.advance(1)
-  # The first run warms caches; it is not counted.
   place.save(
     0,
     info={
-      'warm_seconds': seconds[1:],
+      'warm_seconds': seconds[extra:],
       'compile_seconds': trainer.compile_seconds,
     },
   )
