@@ -18,7 +18,6 @@ from jaxmu.report import progress, results
 from jaxmu.study import execution, store, tuned
 
 STORE = 'store'
-_PROGRAMS = pathlib.PurePath('cache', 'jax')
 _REPORT = 'report.html'
 # Folders of a work directory in which there is no other work directory.
 _INSIDE = (STORE, 'cache', 'plots', 'scores', 'state')
@@ -146,21 +145,10 @@ def listing(workdir: pathlib.Path) -> str:
     lines += [f'  {line}' for line in columns(rows)]
     lines += [f'  {line}' for line in _results(job)]
     lines.append('')
-  programs = [
-    size
-    for folder, _, _ in os.walk(workdir)
-    if pathlib.Path(folder).parts[-2:] == _PROGRAMS.parts
-    for size in sizes(pathlib.Path(folder))
-  ]
   left = files.leftovers(workdir)
   lost = [size for path in left for size in sizes(path)]
   lines += columns(
     [
-      [
-        'compiled programs',
-        terms.count(len(programs), 'file'),
-        _bytes(programs),
-      ],
       ['temporaries of killed writers', str(len(left)), _bytes(lost)],
       ['total', *_total(sizes(workdir))],
     ]

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from jaxmu import files, terms
 from jaxmu.metrics import ranking
-from jaxmu.report import glossary, html, html_tables, ranks, results
+from jaxmu.report import glossary, html, ranks, results
 from jaxmu.report import tables as tables_lib
 from jaxmu.study.publish import PER_CLUSTER_FILE
 from jaxmu.sweeps.design import Study, Sweep
@@ -355,7 +355,7 @@ def _html(sweep: Sweep, board: Board, command: str) -> str:
     (
       'command',
       'Command',
-      f'<pre>{html_tables.escape(command)}</pre>' if command else '',
+      f'<pre>{html.escape(command)}</pre>' if command else '',
     ),
   ]
   cells = {study.cell for study in board.reports}
@@ -371,17 +371,17 @@ def _ranks_section(board: Board) -> str:
   if not board.overall:
     return ''
   table = _overall(board)
-  head = ''.join(f'<th>{html_tables.escape(t)}</th>' for t in table.head)
+  head = ''.join(f'<th>{html.escape(t)}</th>' for t in table.head)
   body = ''.join(
     '<tr>'
-    + ''.join(f'<td>{html_tables.escape(cell)}</td>' for cell in row)
+    + ''.join(f'<td>{html.escape(cell)}</td>' for cell in row)
     + '</tr>\n'
     for row in table.body
   )
   return (
     f'<div class="scroll"><table class="sortable"><thead><tr>{head}</tr>'
     f'</thead>\n<tbody>\n{body}</tbody></table></div>\n'
-    f'<p class="soft">{html_tables.escape(table.note)}</p>\n'
+    f'<p class="soft">{html.escape(table.note)}</p>\n'
     + html.figures(board.pictures)
   )
 
@@ -397,7 +397,7 @@ def _big_table(board: Board, kind: str) -> str:
   }
   if not columns:
     return ''
-  escape = html_tables.escape
+  escape = html.escape
   titles = [
     ('data', 'Data'),
     ('model', 'Model'),
@@ -452,14 +452,13 @@ def _td(line: Line | None) -> str:
   title = f' title="95% interval {span}"' if span else ''
   return (
     f'<td{mark}{title} data-value="{line.row.value!r}">'
-    f'{html_tables.escape(_cell_text(line))}</td>'
+    f'{html.escape(_cell_text(line))}</td>'
   )
 
 
 def _filter(kind: str, field: str, choices: Mapping[str, str]) -> str:
   options = ''.join(
-    f'<option value="{html_tables.escape(value)}">{html_tables.escape(label)}'
-    '</option>'
+    f'<option value="{html.escape(value)}">{html.escape(label)}</option>'
     for value, label in choices.items()
   )
   title = {'data': 'Data', 'model': 'Model', 'method': 'Method'}[field]

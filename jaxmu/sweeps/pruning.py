@@ -350,7 +350,7 @@ def remove(planned: Plan) -> None:
         except BlockingIOError:
           raise ValueError(_in_use(lock.parent)) from None
       for folder in [*planned.jobs, *planned.sweeps]:
-        files.sweep(folder)
+        files.remove_leftovers(folder)
       for shelf in planned.shelves:
         _remove_shelf(shelf)
       for path in planned.states:

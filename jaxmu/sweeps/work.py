@@ -15,8 +15,8 @@ from types import TracebackType
 from jaxmu import files, methods, terms
 from jaxmu.population import Layout, Predictor, Trainer
 from jaxmu.report import progress
-from jaxmu.study import curves, planner, publish, run, stages, store, tuned
 from jaxmu.study import job as job_lib
+from jaxmu.study import planner, publish, run, stages, store, tuned
 from jaxmu.sweeps import engine, leaderboard, status
 from jaxmu.sweeps.design import Study, Sweep
 from jaxmu.sweeps.graph import BASELINES, Graph, Unit
@@ -386,7 +386,7 @@ class _Table(_Open):
       return []
     trainer = self._trainer(name)
     stages.train(job, name, trainer, bars, parts)
-    curves.write(job)  # readable while the remaining units run
+    stages.write_curves(job)  # readable while the remaining units run
     if not self._shared:
       stages.measure_time(job, name, trainer, bars)
     return []
