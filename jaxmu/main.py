@@ -91,8 +91,9 @@ def _plan_for(name: str, chosen: Any, plan: bool) -> None:
 
   if not plan:
     raise ValueError(f'--for={name} describes a plan; add --plan')
-  # The compiler of a TPU must not look for one.
+  # The compiler of a TPU must not look for one, and cannot read programs again.
   jax.config.update('jax_platforms', 'cpu')
+  jax.config.update('jax_enable_compilation_cache', False)
   machine = platforms.machine(name)
   store.check_workdir(chosen.workdir)
   opened = job.open_job(chosen)

@@ -153,6 +153,7 @@ def test_a_missing_compiler_is_named(monkeypatch, name, extra):
 )
 def test_the_command_says_what_is_wrong(monkeypatch, tmp_path, arguments, line):
   monkeypatch.setattr(main, 'set_up_jax', lambda config: None)
+  monkeypatch.setattr(jax.config, 'update', lambda name, value: None)
   monkeypatch.chdir(tmp_path)
   with pytest.raises(SystemExit) as raised:
     main.main(['--config=ft_resnet', *arguments])

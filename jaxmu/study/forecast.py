@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxmu import platforms, terms
-from jaxmu.population import Predictor, Trainer
+from jaxmu import files, platforms, terms
+from jaxmu.population import Predictor, Trainer, shapes
 from jaxmu.study import compiled, execution, planner, stages
 from jaxmu.study import job as job_lib
 
@@ -65,35 +65,57 @@ def plan_text(
     ValueError: the settings ask for more devices than the machine has.
   """
   job = _moved(job, machine)
+  known: dict[tuple[str, int], Forecast] = {}
+  found, compiler = [], _Compiler(machine)
   with platforms.target(machine.platform):
-    found = [
-      _forecast(job, machine, step, tell)
-      for step in planner.plan_steps(job)
-      if step.missing and step.stage.startswith(('train ', 'predict '))
-    ]
+    for step in planner.plan_steps(job):
+      action, name = step.stage.split(' ', 1)
+      if not step.missing or action not in ('train', 'predict'):
+        continue
+      size = min(job.settings.run.shard, step.models)
+      # One program predicts for all populations.
+      kind = (name if action == 'train' else '', size)
+      if kind not in known:
+        known[kind] = _forecast(job, compiler, step, size, tell)
+      shards = math.ceil(step.missing / size)
+      found.append(known[kind]._replace(step=step, shards=shards))
   return '\n'.join(_lines(job, machine, found))
 
 
 def _moved(job: job_lib.Job, machine: platforms.Machine) -> job_lib.Job:
   """Return the job on the machine, with shapes in place of its data."""
-  shapes = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), job.task.dataset
-  )
+  dataset = jax.eval_shape(lambda x: x, job.task.dataset)
   with platforms.target(machine.platform):
     layout = job_lib.default_layout(job.settings, machine.devices)
   return dataclasses.replace(
-    job, task=job.task.replace(dataset=shapes), layout=layout
+    job, task=job.task.replace(dataset=dataset), layout=layout
   )
+
+
+class _Compiler:
+  """Compiles for a machine; equal programs, as of O and R, only once."""
+
+  def __init__(self, machine: platforms.Machine):
+    self.machine = machine
+    self._made: dict[str, Any] = {}
+
+  def __call__(self, lowered: Any) -> Any:
+    key = files.digest(lowered.as_text())
+    if key not in self._made:
+      options = _OPTIONS.get(self.machine.platform)
+      self._made[key] = lowered.compile(compiler_options=options)
+    return self._made[key]
 
 
 def _forecast(
   job: job_lib.Job,
-  machine: platforms.Machine,
+  compiler: _Compiler,
   step: planner.Step,
+  size: int,
   tell: planner.Tell,
 ) -> Forecast:
+  """Compile the programs of a stage for shards of `size` models."""
   action, name = step.stage.split(' ', 1)
-  size = min(job.settings.run.shard, step.models)
   program: Trainer | Predictor
   if action == 'train':
     program = Trainer(job.populations[name].method, job.task, job.layout)
@@ -105,13 +127,10 @@ def _forecast(
   def work() -> tuple[list[Any], float, int]:
     tell(f'compiling {step.stage} in chunks of {program.layout.chunk}')
     lowered, resident, epochs = lower()
-    programs = [
-      one.compile(compiler_options=_OPTIONS.get(machine.platform))
-      for one in lowered
-    ]
+    programs = list(map(compiler, lowered))
     shared = execution.bytes_of(job.task.dataset)
     resident /= job.layout.devices
-    allowed = job.settings.run.memory * 1e9 or machine.memory
+    allowed = job.settings.run.memory * 1e9 or compiler.machine.memory
     execution.check_memory(programs, resident, shared, allowed)
     need = max(execution.total_bytes(p, resident, shared) for p in programs)
     return programs, need, epochs
@@ -119,6 +138,8 @@ def _forecast(
   try:
     programs, need, epochs = execution.retry_smaller(work, program)
   except ValueError as error:
+    if not (error.__cause__ and execution.ran_out(error.__cause__)):
+      raise
     return Forecast(step, 1, fault=str(error))
   costs = [compiled.cost(one) for one in programs]
   rounds = [1, epochs][: len(costs)] if action == 'train' else [1]
@@ -129,7 +150,6 @@ def _forecast(
     costs[-1].flops,
     costs[-1].bytes,
     sum(n * one.cycles for n, one in zip(rounds, costs, strict=True)),
-    math.ceil(step.missing / size),
   )
 
 
@@ -163,7 +183,7 @@ def _lowered_prediction(
   models = stages.model_shapes(job, size)
   return lambda: (
     [predictor.lower(models)],
-    execution.bytes_of(models),
+    execution.bytes_of(shapes(models, predictor.layout)),
     1,
   )
 
@@ -225,6 +245,7 @@ def _line(one: Forecast, seconds: float, devices: int) -> str:
   cycles, images, models, hours = texts
   return (
     f'{start}{one.chunk:>7}{execution.readable_bytes(one.memory):>10}'
-    f'{one.flops:>9.1e}{execution.readable_bytes(one.bytes):>10}{cycles:>9}'
-    f'{images:>10}{models:>10}{hours:>10}'
+    f'{f"{one.flops:.1e}" if one.flops else "-":>9}'
+    f'{execution.readable_bytes(one.bytes) if one.bytes else "-":>10}'
+    f'{cycles:>9}{images:>10}{models:>10}{hours:>10}'
   )

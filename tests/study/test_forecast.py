@@ -42,7 +42,8 @@ def _rows(text):
 def test_every_stage_is_compiled_and_nothing_runs(tmp_path):
   job, told = _job(tmp_path, run__chunk=2), []
   text = forecast.plan_text(job, _machine(), tell=told.append)
-  assert told == [f'compiling {stage} in chunks of 2' for stage in STAGES]
+  # One program predicts for all populations.
+  assert told == [f'compiling {stage} in chunks of 2' for stage in STAGES[:4]]
   for stage, row in _rows(text).items():
     models = '8' if stage.endswith('original') else '16'
     assert row[:2] == [models, '2'], stage
