@@ -103,7 +103,7 @@ def test_a_store_that_is_away_for_a_while(home, alone, server, start, tmp_path):
   time.sleep(float(os.environ.get('JAXMU_TEST_OUTAGE', '5')))
   server.gate.open()
   out = processes.finish(process)
-  assert '24 of 24 units done' in out and 'failed' not in out
+  assert '24 of 24 units done' in out and ' failed: ' not in out
   assert 'cannot be reached' in out
   here = tmp_path / 'a' / 'mirror-of-s3' / 'bucket' / 'sweep'
   processes.assert_equal(here, alone)
