@@ -32,6 +32,7 @@ the whole shard or none, and two writers of a shard do not mix their files.
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import json
 import logging
@@ -159,7 +160,12 @@ class Shelf:
           f'array {name!r} has shape {array.shape} and the shard '
           f'{len(members)} members'
         )
+    needed = sum(one.nbytes for one in arrays.values())
+    if models is not None:
+      needed += _bytes_of_models(models)
     try:
+      if needed > free_bytes(self.folder):  # Orbax would print pages
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
       with files.atomic_folder(self.folder) as draft:
         if models is not None:
           _save_models(draft / MODELS, models)
@@ -182,7 +188,6 @@ class Shelf:
         files.write_text(draft / RECORD, text)
         files.publish_folder(draft, self.shard(number))
     except OSError as error:
-      needed = _nbytes(models) + sum(one.nbytes for one in arrays.values())
       room = (
         f'make room for {needed / 1e6:,.1f} MB'
         if files.is_full(error)
@@ -673,11 +678,12 @@ def _checkpointer() -> Any:
   return ocp.StandardCheckpointer()
 
 
-def _nbytes(tree: Any) -> int:
-  """Return the bytes of all arrays of a pytree."""
+def _bytes_of_models(tree: Any) -> int:
+  """Return the bytes that Orbax writes for a pytree of arrays, or more."""
   import jax
 
-  return sum(int(leaf.nbytes) for leaf in jax.tree.leaves(tree))
+  arrays = sum(int(leaf.nbytes) for leaf in jax.tree.leaves(tree))
+  return int(arrays * _SAFETY) + (1 << 20)
 
 
 def _save_models(path: pathlib.Path, tree: Any) -> None:
