@@ -26,12 +26,12 @@ import table
 from scipy import stats
 
 from jaxmu.attacks import (
-  competition,
   density,
   likelihood,
   per_example,
   rmia,
   roc,
+  versus_retrained,
 )
 
 SPLITS = 64
@@ -85,7 +85,7 @@ def tasks(models: int, examples: int) -> dict[str, tuple[int, Callable]]:
       del c, g
       rng = np.random.default_rng(1)
       u, r = rng.standard_normal((2, 512, log_odds.shape[1]))
-      competition.epsilon_per_example(u, r, rule=rule)
+      versus_retrained.epsilon_per_example(u, r, rule=rule)
 
     return run
 

@@ -43,7 +43,7 @@ from jaxmu import main as command
 from jaxmu.report import progress
 from jaxmu.study import recipes, store
 from jaxmu.study import settings as settings_lib
-from jaxmu.tuning import driver, objectives, opening, records, selection
+from jaxmu.tuning import driver, judging, opening, records
 from jaxmu.tuning.trials import Evaluator, Trial
 
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
@@ -88,17 +88,17 @@ class Judge:
     self.retrained = self.evaluator.retrained()
     self.originals = self.evaluator.originals()
 
-  def norms(self, settings: Sequence[selection.Setting]) -> np.ndarray:
+  def norms(self, settings: Sequence[judging.Setting]) -> np.ndarray:
     """Return the mean norm of each setting over the judges, f64[S]."""
     trials = [Trial(one, place) for one in settings for place in self.places]
     outcomes = self.evaluator.evaluate(trials, lambda *_: None)
-    values = objectives.values(
+    values = judging.objectives(
       outcomes,
       np.array([trial.initialisation for trial in trials]),
       retrained=self.retrained,
       originals=self.originals,
     )
-    each = objectives.norm(values)
+    each = judging.norm(values)
     return each.reshape(len(settings), len(self.places)).mean(axis=1)
 
 
@@ -117,14 +117,14 @@ def search_row(
   """
   norms = np.array([row.norm for row in rows])
   usable = np.array([row.usable for row in rows])
-  order = selection.ranked(
+  order = judging.ranked(
     norms,
     np.array([row.initialisation for row in rows]),
     np.array([row.number for row in rows]),
     usable,
   )
   settings = [row.setting for row in rows]
-  positions = selection.distinct(order, settings, finalists)
+  positions = judging.distinct(order, settings, finalists)
   judged = judge.norms([settings[p] for p in positions]) if positions else []
   counted = np.where(usable, norms, np.inf)
   return {

@@ -17,7 +17,7 @@ import time
 
 import table
 
-from jaxmu.sweeps import design, engine, graph, plan, share, status
+from jaxmu.sweeps import design, engine, graph, plan, status
 
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
 
@@ -54,7 +54,7 @@ def timed(function, *args):
 
 def resume(sweep: design.Sweep, units: graph.Graph) -> None:
   try:
-    engine.Shared(share.Share(0, 1))(units, Work(sweep, units))
+    engine.Shared(engine.Share(0, 1))(units, Work(sweep, units))
   except Found:
     return
   raise AssertionError('nothing was missing')

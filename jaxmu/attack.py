@@ -20,8 +20,6 @@ import time
 from collections.abc import Sequence
 
 from jaxmu import cli, files
-from jaxmu.api import audits
-from jaxmu.report import progress, tables
 
 FPRS = '0.001,0.01,0.1'
 
@@ -53,6 +51,10 @@ def main(argv: Sequence[str] | None = None) -> None:
   """
   chosen = _parser().parse_args(argv)
   started = time.monotonic()
+  # Imported late: help needs no JAX.
+  from jaxmu.api import audits
+  from jaxmu.report import progress, tables
+
   with cli.one_line_errors(), progress.Progress() as bars:
     fprs = parse_fprs(_words(chosen.fprs))
     arrays = audits.read_scores(chosen.scores)

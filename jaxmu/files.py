@@ -6,7 +6,7 @@ processes and to compute digests of them.
   write_text, write_bytes, write_arrays, replacing    one file
   read_npy_header                                     shape and dtype alone
   atomic_folder, publish_folder                       one folder
-  sweep, leftovers                                    temporaries
+  remove_leftovers, leftovers                         temporaries
   lock, is_locked                                     between processes
   workdir, shown, upload, refresh, remove   work directories in object stores
   sha256, md5, sha256_of, digest            of files, of bytes, of JSON values
@@ -20,7 +20,7 @@ its writer is killed. It is written under a temporary name beside its place,
                   /lock
 
 and then moved there. Temporaries are locked while their writer runs, so that
-`sweep` removes only those of killed writers.
+`remove_leftovers` removes only those of killed writers.
 """
 
 import contextlib
@@ -47,6 +47,7 @@ _DRAFT = '.draft-'
 _DRAFTS_LOCK = '.drafts.lock'
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _BLOCK = 1 << 24  # bytes hashed at a time
+_PROGRAMS_KEPT = 90 * 86400  # seconds
 
 
 def path(text: Path) -> pathlib.Path:
@@ -81,6 +82,20 @@ def cache_dir() -> pathlib.Path:
   if chosen:
     return path(chosen)
   return path(os.environ.get('XDG_CACHE_HOME') or '~/.cache') / 'jaxmu'
+
+
+def programs_dir() -> pathlib.Path:
+  """Return the folder of compiled programs, which all work directories share.
+
+  Programs that were compiled more than three months ago are deleted from it.
+  """
+  folder = cache_dir() / 'programs'
+  oldest = time.time() - _PROGRAMS_KEPT
+  for file in folder.glob('*'):
+    with contextlib.suppress(OSError):  # another process may delete it
+      if file.stat().st_mtime < oldest:
+        file.unlink()
+  return folder
 
 
 def workdir(text: Path) -> pathlib.Path:
@@ -176,7 +191,7 @@ def _temporary(path: pathlib.Path) -> tuple[int, str]:
       dir=path.parent, prefix=f'.{path.name[:60]}.', suffix=_SUFFIX
     )
     fcntl.flock(handle, fcntl.LOCK_EX)
-    # Another process may have swept it before it was locked.
+    # Another process may have removed it before it was locked.
     if _is_at(handle, pathlib.Path(temporary)):
       return handle, temporary
     os.close(handle)
@@ -340,7 +355,7 @@ def atomic_folder(parent: pathlib.Path) -> Iterator[pathlib.Path]:
   parent.mkdir(parents=True, exist_ok=True)
   with contextlib.ExitStack() as stack:
     with lock(parent / _DRAFTS_LOCK):
-      _sweep_drafts(parent)
+      _remove_drafts(parent)
       home = pathlib.Path(tempfile.mkdtemp(prefix=_DRAFT, dir=parent))
       stack.callback(_remove_draft, home)
       file = stack.enter_context((home / 'lock').open('w'))
@@ -364,7 +379,7 @@ def publish_folder(folder: pathlib.Path, target: pathlib.Path) -> None:
   (home / 'target').unlink()
 
 
-def sweep(folder: pathlib.Path) -> None:
+def remove_leftovers(folder: pathlib.Path) -> None:
   """Remove the temporaries of killed writers anywhere below a folder.
 
   Temporaries of running processes stay, and so do those that cannot be removed.
@@ -376,13 +391,13 @@ def sweep(folder: pathlib.Path) -> None:
   left = [*folder.rglob(f'{_DRAFT}*'), *folder.rglob(_DRAFTS_LOCK)]
   for parent in {path.parent for path in left}:
     with contextlib.suppress(OSError), lock(parent / _DRAFTS_LOCK):
-      _sweep_drafts(parent)
+      _remove_drafts(parent)
 
 
 def leftovers(folder: pathlib.Path) -> list[pathlib.Path]:
   """Return the temporaries of killed writers anywhere below a folder.
 
-  It changes nothing on the disk; `sweep` removes them.
+  It changes nothing on the disk; `remove_leftovers` removes them.
   """
   found = []
   for where, folders, names in os.walk(folder):
@@ -400,7 +415,7 @@ def leftovers(folder: pathlib.Path) -> list[pathlib.Path]:
   return sorted(found)
 
 
-def _sweep_drafts(parent: pathlib.Path) -> None:
+def _remove_drafts(parent: pathlib.Path) -> None:
   """Remove the drafts of killed writers in a folder."""
   for home in parent.glob(f'{_DRAFT}*'):
     with contextlib.suppress(OSError), (home / 'lock').open('a') as file:

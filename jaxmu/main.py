@@ -14,6 +14,7 @@ utkface; the suffix -ulira selects 64 splits and 10 forget sets, and the suffix
 ,paper selects methods as in their original papers.
 """
 
+import pathlib
 import shlex
 import sys
 import textwrap
@@ -103,11 +104,10 @@ def set_up_jax(config: dict[str, Any]) -> None:
   """Choose the number of CPU devices and keep compiled programs.
 
   Args:
-    config: fields of a job; without a work directory, no programs are kept.
+    config: fields of a job.
   """
   import jax
 
-  from jaxmu import files
   from jaxmu.study import execution
 
   # Wrong values are reported later, with those of all other settings.
@@ -116,18 +116,26 @@ def set_up_jax(config: dict[str, Any]) -> None:
   given = isinstance(wanted, int) and 0 < wanted <= execution.MOST_DEVICES
   devices = wanted if given else execution.cores()
   jax.config.update('jax_num_cpu_devices', devices)
-  if 'workdir' not in config:
-    return
-  workdir = files.workdir(str(config['workdir']))
-  jax.config.update('jax_compilation_cache_dir', str(workdir / 'cache' / 'jax'))
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+  for name, value in execution.program_cache().items():
+    jax.config.update(name, value)
 
 
 def _help(description: str) -> str:
-  from jaxmu.study import recipes
-
-  names = textwrap.fill(', '.join(recipes.names()), 78)
+  names = textwrap.fill(', '.join(configuration_names()), 78)
   return f'{description}\nThe names:\n\n{names}'
+
+
+def configuration_names() -> list[str]:
+  """Return `jaxmu.study.recipes.names()`, without an import of JAX."""
+  folder = pathlib.Path(__file__).parent / 'methods'
+  known = sorted(path.stem for path in folder.glob('[!_]*.py'))
+  pairs = [
+    f'{method}_{model}'
+    for method in known
+    if method != 'baselines'
+    for model in ('resnet', 'tinyvit')
+  ]
+  return ['benchmark', 'unlearn', *pairs]
 
 
 if __name__ == '__main__':

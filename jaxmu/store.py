@@ -1,7 +1,7 @@
 """Look into work directories: `python -m jaxmu.store ACTION WORKDIR`.
 
   list WORKDIR     print what is stored: stages and labels with shards, models,
-                   size and age; reports, compiled programs and temporaries
+                   size and age; reports and temporaries
   check WORKDIR    compare every shard with its record and its checksums, and
                    print the damaged ones; the exit code is 1 if there are any
     --quick        compare sizes only

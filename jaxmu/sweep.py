@@ -175,8 +175,9 @@ def _typed(config: dict[str, Any], section: str, field: str, one: Any) -> Any:
   from jaxmu.study import recipes
   from jaxmu.sweeps import design
 
-  # A job without the sweep's own fields, which are checked later.
-  full = design.complete(config)
+  # A job without the sweep's own fields, which are checked later. Types do not
+  # depend on the data.
+  full = design.complete({**config, 'data': 'digits', 'ulira_data': 'digits'})
   cell = design.Cell(full['data'][0], full['models'][0])
   kind = 'main' if section == 'all' else section
   job = design.job_config(
@@ -209,9 +210,9 @@ def _run(argv: Sequence[str]) -> None:
     raise ValueError(f'--resources={request.resources} needs --engine=ray')
   _start_jax(config, request.status or on_ray)
   # Imported late: the number of devices must be set before JAX starts.
-  from jaxmu.sweeps import design, engine, graph, plan, share, status, work
+  from jaxmu.sweeps import design, engine, graph, plan, status, work
 
-  one = share.parse(request.share) if request.share else None
+  one = engine.parse_share(request.share) if request.share else None
   sweep = design.from_config(config)
   units = graph.build(sweep)
   if only:
@@ -248,9 +249,7 @@ def _start_jax(config: dict[str, Any], cpu: bool, devices: int = 0) -> None:
   if cpu:
     jax.config.update('jax_platforms', 'cpu')
   devices = config['all'].get('run.devices', 0) or devices
-  job_command.set_up_jax(
-    {'workdir': config['workdir'], 'run': {'devices': devices}}
-  )
+  job_command.set_up_jax({'run': {'devices': devices}})
 
 
 if __name__ == '__main__':

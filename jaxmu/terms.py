@@ -1,4 +1,4 @@
-"""Terms of reports and words of messages: meanings, counts, hints."""
+"""Terms of reports, roles of examples, and words of messages."""
 
 import dataclasses
 import difflib
@@ -9,6 +9,13 @@ PROJECT = 'this project'
 
 UNITS = ('', 'fraction', 'ratio', 'times', 'seconds', 'count', 'nats')
 DIRECTIONS = ('higher', 'lower', 'retrained', 'half', 'one', 'zero', 'none')
+
+# The role of an example in the training of a model: the codes of every `state`
+# array [P, N]. They are written into files of scores, so they never change.
+RETAINED = 0  # trained on, and kept
+FORGOTTEN = 1  # trained on, and to be unlearned
+NEVER_SEEN = 2  # in the pool, but not in this model's training set
+EXCLUDED = 3  # in no set: validation, test
 
 
 @dataclasses.dataclass(frozen=True)

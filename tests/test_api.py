@@ -18,7 +18,7 @@ from PIL import Image
 import jaxmu
 from jaxmu import method as method_lib
 from jaxmu import methods, models
-from jaxmu.api import jobs, request, sweeps
+from jaxmu.api import jobs, members, request
 from jaxmu.draws import Draws
 from jaxmu.study import job as job_lib
 from jaxmu.study import stages
@@ -278,22 +278,22 @@ def test_a_job_and_the_functions_train_the_same_bits(tmp_path, capsys):
   assert 'nothing redone' in capsys.readouterr().out
 
 
-def test_a_sweep_trains_every_model_with_every_value_in_one_program():
+def test_a_list_trains_every_model_with_every_value_in_one_program():
   original, method = _original(), methods.get('ft')
   values = [1e-3, 1e-2, 1e-1]
   _unlearned()
   trainer = original.setup.trainer(method, 6)
   compiled = list(trainer._programs)
-  swept = jaxmu.unlearn('ft', original, learning_rate=values, num_epochs=1)
+  tried = jaxmu.unlearn('ft', original, learning_rate=values, num_epochs=1)
   assert original.setup.trainer(method, 6) is trainer
   assert list(trainer._programs) == compiled  # that of a single value
-  assert len(swept) == 18 and len(swept.variants) == 3
+  assert len(tried) == 18 and len(tried.variants) == 3
   for k, value in enumerate(values):
     one = jaxmu.unlearn('ft', original, learning_rate=value, num_epochs=1)
-    part = swept.select(slice(6 * k, 6 * k + 6))
+    part = tried.select(slice(6 * k, 6 * k + 6))
     assert _same(one.variables, part.variables)
     assert part.variants == [f'learning_rate={value:g}']
-  table = swept.to_pandas()
+  table = tried.to_pandas()
   assert table['learning_rate'].tolist() == np.repeat(values, 6).tolist()
 
 
@@ -315,14 +315,14 @@ def test_a_value_per_model_and_groups_of_statics():
   assert np.isfinite(mixed.losses[6:]).all()
   assert _same(mixed.select(slice(0, 6)).variables, _unlearned().variables)
   forced = jaxmu.unlearn(
-    'ft', original, learning_rate=rates, num_epochs=0, sweep=True
+    'ft', original, learning_rate=rates, num_epochs=0, every_value=True
   )
   assert len(forced) == 36
 
 
 def test_what_lists_mean():
   Hparams = methods.get('ga').Hparams
-  expand = functools.partial(sweeps.expand, Hparams, {})
+  expand = functools.partial(members.expand, Hparams, {})
   found = expand({'learning_rate': [0.1, 0.2], 'num_epochs': (1, 2)}, 3)
   naive = [
     {'learning_rate': rate, 'num_epochs': epochs}
@@ -471,7 +471,7 @@ def test_wrong_calls_are_refused_before_training():
       (('no file',), unlearn, ('ft', 'none.safetensors'), single),
       (('val',), unlearn, ('kde', one), single),
       (
-        ('sweep over the originals',),
+        ('train the originals with several',),
         jaxmu.retrain,
         (original,),
         {'num_epochs': [1, 2]},
@@ -580,17 +580,17 @@ def test_predictions_agree_with_the_network():
 
 def test_audits_give_rows_tables_frames_pictures_and_reports(tmp_path):
   unlearned, retrained = _unlearned(), _retrained()
-  swept = jaxmu.unlearn(
+  tried = jaxmu.unlearn(
     'ft', _original(), learning_rate=[1e-3, 1e-2, 1e-1], num_epochs=1
   )
   found = jaxmu.audit(
-    [unlearned, swept], against=retrained, attacks=['loss', 'ulira']
+    [unlearned, tried], against=retrained, attacks=['loss', 'ulira']
   )
   assert {row.method for row in found.rows} == {
     'retrain',
     'original',
     'ft',
-    *(f'ft {variant}' for variant in swept.variants),
+    *(f'ft {variant}' for variant in tried.variants),
   }
   # A naive twin: accuracy on the test set, averaged over pairs of splits.
   correct = jaxmu.predict(unlearned).correct[:, _data().num_dev :]

@@ -15,7 +15,7 @@ import pytest
 
 import jaxmu
 import jaxmu.sweep as sweep
-from jaxmu import cli, main, rank, store
+from jaxmu import cli, files, main, rank, store
 from jaxmu.cli import arguments
 from jaxmu.study import recipes, run, shelves
 
@@ -328,14 +328,36 @@ def test_every_other_command_ends_with_one_line_too(monkeypatch, capsys):
     assert line.startswith(text)
 
 
-def test_without_a_work_directory_no_compiled_programs_are_kept(monkeypatch):
-  """`jaxmu.store` changes nothing there."""
+def test_help_names_all_configurations_without_jax():
+  assert main.configuration_names() == recipes.names()
+  code = """
+import importlib, sys
+for name in ('attack', 'main', 'search', 'store', 'sweep', 'unlearn'):
+  try:
+    importlib.import_module(f'jaxmu.{name}').main(['--help'])
+  except SystemExit:
+    pass
+assert not {'jax', 'scipy', 'sklearn', 'matplotlib'} & set(sys.modules)
+"""
+  subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_work_directories_share_compiled_programs(monkeypatch, tmp_path):
+  """Old ones are deleted; a folder that the user has chosen stays."""
   changed = {}
   monkeypatch.setattr(jax.config, 'update', changed.__setitem__)
+  monkeypatch.setenv('JAXMU_CACHE_DIR', str(tmp_path))
   main.set_up_jax({'run': {'devices': 3}})
   assert changed == {'jax_num_cpu_devices': 3}
-  main.set_up_jax({'workdir': 'a'})
-  assert changed['jax_compilation_cache_dir'] == 'a/cache/jax'
+  new, old = (tmp_path / 'programs' / name for name in ('new', 'old'))
+  files.write_text(new, 'program')
+  files.write_text(old, 'program')
+  os.utime(old, (0, 0))
+  chosen = jax.config.jax_compilation_cache_dir
+  monkeypatch.setattr(type(jax.config), 'jax_compilation_cache_dir', None)
+  main.set_up_jax({})
+  assert chosen and new.exists() and not old.exists()
+  assert changed['jax_compilation_cache_dir'] == str(tmp_path / 'programs')
 
 
 def test_warnings_of_commands_are_plain_lines(capsys):

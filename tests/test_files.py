@@ -145,10 +145,10 @@ def test_sweeping_removes_what_killed_writers_left_and_nothing_else(tmp_path):
     )
   assert len([*deep.iterdir()]) > 2
   with files.replacing(deep / 'open') as file, files.atomic_folder(deep) as new:
-    files.sweep(tmp_path)
+    files.remove_leftovers(tmp_path)
     file.write(b'x')
     assert new.exists()
-  files.sweep(tmp_path)
+  files.remove_leftovers(tmp_path)
   assert {p.name for p in deep.iterdir()} == {'kept', '.hidden', 'open'}
 
 

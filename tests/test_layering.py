@@ -15,7 +15,6 @@ ROOT = pathlib.Path(jaxmu.__file__).parent
 # What a part of the package may import from the package itself.
 _BASE = {
   'types',
-  'states',
   'draws',
   'hparams',
   'method',
@@ -27,7 +26,6 @@ _BASE = {
 }
 MAY_IMPORT = {
   'types': set(),
-  'states': set(),
   'plugins': {'files', 'terms'},
   'terms': set(),
   'files': {'remote'},

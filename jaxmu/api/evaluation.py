@@ -283,7 +283,7 @@ def _work(part: _Part) -> float:
 def _by_variant(
   populations: Sequence[Models],
 ) -> Iterator[tuple[str, Models]]:
-  """Divide populations by the values of a sweep; keys are unique."""
+  """Divide populations by the values that were tried; keys are unique."""
   seen: dict[str, int] = {}
   for one in populations:
     for variant in one.variants:
@@ -343,9 +343,9 @@ def _forget_sets(models: Models) -> tuple[Any, np.ndarray]:
 def _match(models: Models, against: Models) -> np.ndarray:
   """Return the position of each member's retrained model, i64[P]."""
   members, index = _forget_sets(models)
-  swept = len(against.variants) > 1
+  several = len(against.variants) > 1
   position = {
-    (*name, variant if swept else ''): k
+    (*name, variant if several else ''): k
     for k, (name, variant) in enumerate(
       zip(against.members.names, against.variant, strict=True)
     )
@@ -355,7 +355,7 @@ def _match(models: Models, against: Models) -> np.ndarray:
     variant = models.variant[k]
     if models.original is not None and models.source is not None:
       variant = models.original.variant[models.source[k]]
-    wanted = (*name, variant if swept else '')
+    wanted = (*name, variant if several else '')
     if wanted not in position:
       raise ValueError(
         f'no model was retrained for seed {name[0]}, split {name[1]}, forget '

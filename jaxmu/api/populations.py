@@ -30,8 +30,9 @@ import numpy as np
 from flax import traverse_util
 
 from jaxmu import files, methods, population, precision, terms
-from jaxmu.api import inputs, printing, sweeps
+from jaxmu.api import inputs, printing
 from jaxmu.api import setup as setup_lib
+from jaxmu.api.members import in_order
 from jaxmu.api.setup import Setup
 from jaxmu.data import catalog, datasets, formats, splits
 from jaxmu.method import Method
@@ -54,8 +55,8 @@ class Models(printing.Tabular):
     members: initialisation, split and forget set of each model, i64[P] each;
       the forget set is -1 where a model serves all of its split.
     hparams: hyper-parameters of each model as plain numbers, P dicts.
-    variant: the values in which a sweep over hyper-parameters differs, such as
-      'learning_rate=0.01', P texts; '' without a sweep.
+    variant: the values that were tried on all models, such as
+      'learning_rate=0.01', P texts; '' where there was one.
     variables: `{'params', 'batch_stats'}`, float32 leaves [P, ...] on the host.
     infos: reports of the method per epoch, f64[P, E] by name, including
       'loss'; NaN for epochs that a model does not train.
@@ -513,7 +514,7 @@ def _read(
     method = None  # a plug-in that was given as an object
   hparams = record['hparams']
   if method is not None:
-    hparams = [sweeps.in_order(method.Hparams, h) for h in hparams]
+    hparams = [in_order(method.Hparams, h) for h in hparams]
   return Models(
     name=record['name'],
     method=method,

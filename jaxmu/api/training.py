@@ -24,8 +24,9 @@ import numpy as np
 from jaxmu import files, methods, models, population, terms
 from jaxmu import hparams as hp
 from jaxmu import precision as precision_lib
-from jaxmu.api import inputs, populations, sweeps
+from jaxmu.api import inputs, populations
 from jaxmu.api import setup as setup_lib
+from jaxmu.api.members import MemberHparams, expand
 from jaxmu.api.populations import Models, Predictions, score
 from jaxmu.api.setup import Setup
 from jaxmu.method import Method
@@ -47,7 +48,7 @@ def train(
   seed_mode: str = 'independent',
   precision: str = precision_lib.DEFAULT,
   model_options: Mapping[str, Any] | None = None,
-  sweep: bool = False,
+  every_value: bool = False,
   progress: bool | None = None,
   **options: Any,
 ) -> Models:
@@ -65,14 +66,15 @@ def train(
       the benchmark does.
     precision: 'float32', 'tf32' or 'bfloat16'; see `jaxmu.precision`.
     model_options: options of the model.
-    sweep: see `options`.
+    every_value: see `options`.
     progress: show progress on the terminal; by default if there is one.
     **options: hyper-parameters `learning_rate`, `momentum`, `weight_decay`,
       `num_epochs` and `batch_size`, and options of the model such as `width`.
       What is not given suits the data set: the benchmark's values, or those of
       the digits, with a smaller network, for at most 10,000 training images.
       A list as long as there are models gives each its own value; any other
-      list trains all models with every value, as `sweep=True` always does.
+      list trains all models with every value, as `every_value=True` always
+      does.
 
   Returns:
     The models, P = seeds x training sets (x values).
@@ -104,8 +106,8 @@ def train(
   method = methods.get('original')
   members = job_lib.members_per_split(setup.design, setup.seeds)
   suited, _ = setup_lib.training_defaults(setup.data, setup.model_name)
-  chosen = sweeps.expand(
-    method.Hparams, suited, hparams, members.size, sweep=sweep
+  chosen = expand(
+    method.Hparams, suited, hparams, members.size, every_value=every_value
   )
   members = stages.select_members(members, chosen.base)
   start = _fresh(setup, members)
@@ -125,8 +127,8 @@ def retrain(
     **hparams: hyper-parameters to change; see `train`.
 
   Returns:
-    The models, P = seeds x forget sets of the design (x values of a sweep over
-    the originals).
+    The models, P = seeds x forget sets of the design (x values of the
+    originals).
 
   Raises:
     ValueError: `original` is not a population of originals, or a
@@ -148,12 +150,12 @@ def retrain(
   for name, value in hparams.items():
     if np.ndim(value):
       raise ValueError(
-        f'{name} = {value!r}; give one value, or sweep over the originals with '
-        f'train(..., {name}=[...])'
+        f'{name} = {value!r}; give one value, or train the originals with '
+        f'several: train(..., {name}=[...])'
       )
-  sweeps.expand(method.Hparams, {}, hparams, 1)
+  expand(method.Hparams, {}, hparams, 1)
   variant = [original.variant[k] for k in source]
-  chosen = sweeps.Sweep(
+  chosen = MemberHparams(
     [{**h, **hparams} for h in inherited], np.arange(len(source)), variant
   )
   start = _fresh(setup, members)
@@ -171,7 +173,7 @@ def unlearn(
   model_options: Mapping[str, Any] | None = None,
   val: Any = None,
   seed: int = 0,
-  sweep: bool = False,
+  every_value: bool = False,
   progress: bool | None = None,
   **hparams: Any,
 ) -> Models:
@@ -190,14 +192,15 @@ def unlearn(
     model_options: its options, such as {'width': 16}.
     val: examples it was not trained on, as for `split`.
     seed: root of the random draws for one trained model.
-    sweep: see `hparams`.
+    every_value: see `hparams`.
     progress: show progress on the terminal; by default if there is one.
     **hparams: hyper-parameters of the method. What is not given is the
       reference's default or, for at most 10,000 training images, suits the
       digits. A list as long as there are models gives each its own value; any
-      other list unlearns all models with every value, as `sweep=True` always
-      does. All values of a real-valued hyper-parameter run in one compiled
-      program; each value of a batch size or an option compiles another.
+      other list unlearns all models with every value, as `every_value=True`
+      always does. All values of a real-valued hyper-parameter run in one
+      compiled program; each value of a batch size or an option compiles
+      another.
 
   Returns:
     The models, P = seeds x forget sets of the design (x values).
@@ -211,9 +214,9 @@ def unlearn(
     >>> data = jaxmu.load_data('digits')
     >>> design = jaxmu.split(data, splits=2, pool=400)
     >>> original = jaxmu.train(data, design, model='tiny', num_epochs=2)
-    >>> swept = jaxmu.unlearn(
+    >>> tried = jaxmu.unlearn(
     ...   'ga', original, learning_rate=[1e-3, 1e-2, 1e-1], num_epochs=1)
-    >>> len(swept), swept.variants[0]
+    >>> len(tried), tried.variants[0]
     (6, 'learning_rate=0.001')
     >>> one = jaxmu.unlearn(
     ...   'ga', original.model(0), data=data, forget=[3, 14], model='tiny',
@@ -230,14 +233,14 @@ def unlearn(
       'data, forget and val belong to one trained model; originals from train '
       'have theirs, so leave them out'
     )
-  return _unlearn(method, original, hparams, sweep, progress)
+  return _unlearn(method, original, hparams, every_value, progress)
 
 
 def _unlearn(
   spec: Any,
   original: Models,
   hparams: Mapping[str, Any],
-  sweep: bool,
+  every_value: bool,
   progress: bool | None,
 ) -> Models:
   _check_originals(original)
@@ -250,16 +253,16 @@ def _unlearn(
   setup = original.setup
   members, source = per_forget_set(original)
   suited = setup_lib.method_defaults(method, setup.data)
-  chosen = sweeps.expand(
-    method.Hparams, suited, hparams, members.size, sweep=sweep
+  chosen = expand(
+    method.Hparams, suited, hparams, members.size, every_value=every_value
   )
   members, source = (
     stages.select_members(members, chosen.base),
     source[chosen.base],
   )
   variant = [
-    ' '.join(filter(None, [original.variant[k], swept]))
-    for k, swept in zip(source, chosen.variant, strict=True)
+    ' '.join(filter(None, [original.variant[k], own]))
+    for k, own in zip(source, chosen.variant, strict=True)
   ]
   chosen = chosen._replace(variant=variant)
   start = jax.tree.map(lambda x: x[source], original.variables)
@@ -581,7 +584,7 @@ def _fit(
   method: Method,
   setup: Setup,
   members: Members,
-  chosen: sweeps.Sweep,
+  chosen: MemberHparams,
   start: Variables,
   progress: bool | None,
 ) -> Models:

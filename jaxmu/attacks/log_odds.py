@@ -29,7 +29,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, Int8, Integer
 from scipy import special
 
-from jaxmu.states import EXCLUDED, FORGOTTEN, NEVER_SEEN, RETAINED
+from jaxmu.terms import EXCLUDED, FORGOTTEN, NEVER_SEEN, RETAINED
 
 Statistic = Literal['log_odds', 'loss', 'margin', 'correctness']
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)

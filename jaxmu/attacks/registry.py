@@ -19,15 +19,14 @@ from jaxtyping import Float64
 
 from jaxmu import plugins
 from jaxmu.attacks import (
-  competition,
   density,
   intervals,
-  klom,
   likelihood,
   per_example,
   rmia,
   roc,
   single_model,
+  versus_retrained,
 )
 from jaxmu.attacks.interface import Attack, Options, Report, checked
 from jaxmu.attacks.scores import PopulationScores, Scores
@@ -49,8 +48,8 @@ _BUILTIN = (
   single_model.COMBINED,
   likelihood.ULIRA_REFERENCE,
   likelihood.LIRA_FORGET,
-  competition.COMPETITION,
-  klom.KLOM,
+  versus_retrained.COMPETITION,
+  versus_retrained.KLOM,
   density.HISTOGRAM,
   density.KDE,
 )

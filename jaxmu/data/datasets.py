@@ -8,13 +8,28 @@
 `data_dir` or `$JAXMU_DATA_DIR`, in the form that tensorflow-datasets or `python
 -m jaxmu.prepare` writes. Nothing is downloaded here: an error names the command
 that supplies a missing set.
+
+The cache holds the fast local form of a data set, two arrays ready for the
+device:
+
+  <cache_dir>/<name>-<key>/image.npy    u8[N, S, S, 3]
+                           label.npy    i32[N]
+                           record.json  fingerprint and constants, with a hash
+
+A set is converted once, in a draft folder that is moved to its place when it is
+complete. The key covers what the conversion depends on, so that a changed
+source is converted again. On every opening the arrays are compared with their
+fingerprint and the record with its own hash; after any mismatch the set is
+converted again.
 """
 
 import dataclasses
 import functools
+import json
 import math
 import os
 import pathlib
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -22,11 +37,15 @@ from typing import Any
 import numpy as np
 
 from jaxmu import files, terms
-from jaxmu.data import cache, catalog, custom, formats, pictures
+from jaxmu.data import catalog, custom, formats, pictures
 from jaxmu.data.catalog import CATALOG
 from jaxmu.types import Transform
 
 PathLike = str | os.PathLike[str]
+
+# Raise it when the conversion or the record changes, so that sets are converted
+# again.
+CACHE_VERSION = 3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -79,6 +98,29 @@ class Source:
       f'{self.image.shape[1]} x {self.image.shape[2]}, {self.num_classes} '
       f'classes, fingerprint {self.fingerprint[:16]}'
     )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CachedArrays:
+  """What a cache folder holds.
+
+  Attributes:
+    image: u8[N, S, S, 3], memory-mapped and read-only.
+    label: i32[N], read-only.
+    num_dev: how many come first as the development part.
+    num_classes: number of labels, C.
+    fingerprint: sha256 over the bytes of both arrays, in hex.
+    mean: per-channel mean of the development images in [0, 1].
+    std: per-channel standard deviation of the same.
+  """
+
+  image: np.ndarray
+  label: np.ndarray
+  num_dev: int
+  num_classes: int
+  fingerprint: str
+  mean: tuple[float, ...]
+  std: tuple[float, ...]
 
 
 def load(
@@ -310,6 +352,38 @@ def available(data_dir: PathLike | None = None) -> list[str]:
   return sorted({'digits', *here})
 
 
+def entry(name: str, data_dir: PathLike | None = None) -> catalog.Entry:
+  """Return the constants of a data set.
+
+  Those of the catalogue need no data; a set of the user's is loaded.
+
+  Args:
+    name: of the set.
+    data_dir: folder of data sets, as in `load`.
+
+  Raises:
+    FileNotFoundError: it is neither in the catalogue nor in the folder.
+    ValueError: it cannot be read.
+
+  Example:
+    >>> entry('mnist').num_dev
+    60000
+  """
+  if name in CATALOG:
+    return CATALOG[name]
+  source = load(name, data_dir=data_dir)
+  size = int(source.image.shape[1])
+  return catalog.Entry(
+    title=name,
+    num_classes=source.num_classes,
+    native_shape=(size, size, 3),
+    size=size,
+    num_dev=source.num_dev,
+    num_test=len(source.label) - source.num_dev,
+    transform=source.transform,
+  )
+
+
 class _Datasets(Mapping[str, catalog.Entry | None]):
   """The names that `load` accepts: the catalogue and the sets in the folder.
 
@@ -386,7 +460,7 @@ def _source(
     num_dev=num_dev,
     num_classes=num_classes,
     transform=transform,
-    fingerprint=cache.fingerprint(image, label),
+    fingerprint=fingerprint(image, label),
   )
 
 
@@ -504,7 +578,7 @@ def _convert_once(
   meta: dict[str, Any],
   read: Callable[[], formats.Raw],
   cache_dir: PathLike | None,
-) -> cache.CachedArrays:
+) -> CachedArrays:
   """Open the cached form of a set, converting it if there is none."""
   stamps = [
     (str(path), path.stat().st_size, path.stat().st_mtime_ns)
@@ -517,10 +591,10 @@ def _convert_once(
     if key in meta
   }
   root = files.path(cache_dir) if cache_dir else files.cache_dir()
-  key = cache.key(stamps, shaping)
+  key = cache_key(stamps, shaping)
   target = root / f'{name.replace("/", "-")}-{key}'
-  arrays = cache.load(target)
-  return cache.convert(target, read()) if arrays is None else arrays
+  arrays = open_cached(target)
+  return convert(target, read()) if arrays is None else arrays
 
 
 def _warn_if_not_official(name: str, label: np.ndarray, ours: bool) -> None:
@@ -571,3 +645,150 @@ def _not_there(name: str, folder: pathlib.Path) -> str:
     'set of tensorflow-datasets, arrays or a folder of pictures are added with '
     '`python -m jaxmu.prepare`'
   )
+
+
+def fingerprint(image: np.ndarray, label: np.ndarray) -> str:
+  """Return the sha256 over image bytes, then label bytes (i32), in hex."""
+  return files.sha256_of(image, label.astype('<i4'))
+
+
+def cache_key(*depends_on: Any) -> str:
+  """Return 16 hex digits that change with any of the given JSON values."""
+  return files.digest(CACHE_VERSION, *depends_on, digits=16)
+
+
+def open_cached(folder: pathlib.Path) -> CachedArrays | None:
+  """Open a cache folder.
+
+  Returns:
+    None if there is no such folder, or if a file in it is damaged; a warning
+    then names the folder and what is wrong.
+  """
+  if not folder.exists():
+    return None
+  try:
+    return _open_cached(folder)
+  # NumPy's and JSON's readers raise many kinds of exceptions on damaged files;
+  # the remedy is always the same.
+  except Exception as error:
+    warnings.warn(
+      f'the cached data set {folder} is damaged ({error or repr(error)}); it '
+      'is converted again',
+      stacklevel=2,
+    )
+    return None
+
+
+def convert(folder: pathlib.Path, source: formats.Raw) -> CachedArrays:
+  """Convert `source` to model input, store it in `folder` and open it.
+
+  Raises:
+    ValueError: the images or labels of the source are not of the right form,
+      or the folder cannot be written.
+  """
+  try:
+    with files.atomic_folder(folder.parent) as draft:
+      _write(draft, source, name=folder.name)
+      finished = open_cached(folder)  # another process may have been faster
+      if finished is not None:
+        return finished
+      files.publish_folder(draft, folder)
+  except OSError as error:
+    raise ValueError(
+      f'the cache folder {folder.parent} cannot be written ({error}): choose '
+      'another one with the environment variable JAXMU_CACHE_DIR'
+    ) from error
+  arrays = open_cached(folder)
+  if arrays is None:
+    raise ValueError(f'{folder} could not be read back: is the disk full?')
+  return arrays
+
+
+def _open_cached(folder: pathlib.Path) -> CachedArrays:
+  """Open a cache folder; raise any kind of exception if something is wrong."""
+  record = _read_record(folder)
+  image = np.load(folder / 'image.npy', mmap_mode='r', allow_pickle=False)
+  label = np.load(folder / 'label.npy', allow_pickle=False)
+  for name, array, dtype, shape in (
+    ('image', image, np.uint8, record['shape']),
+    ('label', label, np.int32, record['shape'][:1]),
+  ):
+    if array.dtype != dtype or list(array.shape) != shape:
+      raise ValueError(f'{name}.npy holds {array.dtype}{list(array.shape)}')
+  if fingerprint(image, label) != record['fingerprint']:
+    raise ValueError('the arrays differ from their fingerprint')
+  label.setflags(write=False)
+  return CachedArrays(
+    image=np.asarray(image),
+    label=label,
+    num_dev=record['num_dev'],
+    num_classes=record['num_classes'],
+    fingerprint=record['fingerprint'],
+    mean=tuple(record['mean']),
+    std=tuple(record['std']),
+  )
+
+
+def _read_record(folder: pathlib.Path) -> dict[str, Any]:
+  """Return the record of a folder if it belongs to it and is unchanged."""
+  record = json.loads((folder / 'record.json').read_text())
+  if not isinstance(record, dict):
+    raise ValueError(
+      f'record.json holds {type(record).__name__}, not an object'
+    )
+  digest = record.pop('sha256', None)
+  if digest != files.digest(record, digits=64):
+    raise ValueError('record.json differs from its own hash')
+  if record['folder'] != folder.name:
+    raise ValueError(f'record.json belongs to {record["folder"]}')
+  return record
+
+
+def _write(draft: pathlib.Path, source: formats.Raw, *, name: str) -> None:
+  """Fill a draft folder block by block, so that memory stays bounded."""
+  shape = (source.num_examples, source.size, source.size, 3)
+  # A memory-mapped file on a full disk ends the process without a message.
+  needed, free = math.prod(shape), shutil.disk_usage(draft).free
+  if free < 1.01 * needed:
+    raise OSError(
+      f'{needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free on the disk'
+    )
+  image = np.lib.format.open_memmap(
+    draft / 'image.npy', mode='w+', dtype=np.uint8, shape=shape
+  )
+  label = np.zeros(source.num_examples, np.int32)
+  _fill(image, label, source)
+  image.flush()
+  np.save(draft / 'label.npy', label)
+  mean, std = catalog.channel_moments(image[: source.num_dev])
+  record = {
+    'folder': name,
+    'shape': shape,
+    'num_dev': source.num_dev,
+    'num_classes': source.num_classes,
+    'fingerprint': fingerprint(image, label),
+    'mean': mean,
+    'std': std,
+    'origin': source.origin,
+  }
+  record['sha256'] = files.digest(record, digits=64)
+  (draft / 'record.json').write_text(json.dumps(record, indent=2) + '\n')
+
+
+def _fill(image: np.ndarray, label: np.ndarray, source: formats.Raw) -> None:
+  """Copy all blocks of a source, brought to model input, into arrays."""
+  filled = 0
+  for block_image, block_label in source.blocks():
+    formats.check_labels(
+      block_label, num_classes=source.num_classes, origin=source.origin
+    )
+    for start in range(0, len(block_image), 4096):
+      part = block_image[start : start + 4096]
+      stop = filled + len(part)
+      image[filled:stop] = catalog.to_model_input(part, size=source.size)
+      label[filled:stop] = block_label[start : start + 4096]
+      filled = stop
+  if filled != source.num_examples:
+    raise ValueError(
+      f'{source.origin}: read {filled} examples, expected {source.num_examples}'
+    )

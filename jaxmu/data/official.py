@@ -216,7 +216,7 @@ def _exclusive(name: str, data_dir: pathlib.Path) -> Iterator[None]:
   """Keep other processes from preparing a set; clean up before and after."""
   downloads = data_dir / 'downloads' / re.split('[/:]', name)[0]
 
-  def sweep() -> None:
+  def clean_up() -> None:
     for stale in downloads.glob('*.tmp.*'):
       shutil.rmtree(stale, ignore_errors=True)
     for folder in (downloads, downloads.parent):
@@ -225,11 +225,11 @@ def _exclusive(name: str, data_dir: pathlib.Path) -> Iterator[None]:
 
   data_dir.mkdir(parents=True, exist_ok=True)
   with files.lock(data_dir / f'.{re.sub(r"[^a-z0-9_]", "-", name)}.lock'):
-    sweep()
+    clean_up()
     try:
       yield
     finally:
-      sweep()
+      clean_up()
 
 
 class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):

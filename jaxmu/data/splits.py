@@ -28,7 +28,7 @@ from jaxtyping import Bool, Float, Float64, Int8, Int32, Int64, Integer
 
 from jaxmu import files, terms
 from jaxmu.data import formats
-from jaxmu.states import EXCLUDED, FORGOTTEN, NEVER_SEEN, RETAINED
+from jaxmu.terms import EXCLUDED, FORGOTTEN, NEVER_SEEN, RETAINED
 
 FORGET_CHOICES = ('random', 'class', 'file', 'most', 'least')
 

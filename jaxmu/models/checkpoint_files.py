@@ -23,7 +23,7 @@ import numpy as np
 
 from jaxmu import files
 from jaxmu.models import pytorch
-from jaxmu.models.arrays import Stored, Tree, Unreadable, stored
+from jaxmu.models.pytorch import Stored, Tree, Unreadable, stored
 
 # The form written for each ending; reading depends on the content alone.
 ENDINGS = {
@@ -68,7 +68,7 @@ class Contents(NamedTuple):
 
   Attributes:
     form: one of the kinds of the module's docstring.
-    tree: nested dicts and lists; see `jaxmu.models.arrays`.
+    tree: nested dicts and lists; see `jaxmu.models.pytorch`.
     note: what the form keeps besides its arrays, to be passed to `write`.
   """
 

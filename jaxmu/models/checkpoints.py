@@ -26,7 +26,7 @@ import numpy as np
 
 from jaxmu import files, terms
 from jaxmu.models import checkpoint_files, custom, interface, pytorch_names
-from jaxmu.models.arrays import Stored, Tree, Unreadable
+from jaxmu.models.pytorch import Stored, Tree, Unreadable
 from jaxmu.types import Variables
 
 Path = str | os.PathLike[str]

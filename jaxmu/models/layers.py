@@ -3,6 +3,12 @@
 Conv, ConvNorm, Linear    products; `conv` holds their formulations
 BatchNorm, LayerNorm      normalisation, with PyTorch's running variance
 max_pool, gelu            functions whose gradients are cheap on CPU
+live_taps                 kernel taps that influence an output
+
+A 3x3 kernel on a 1x1 map uses only its centre; the other eight taps multiply
+zeros. Such taps are dead: their gradient is exactly zero, and only weight
+decay, noise and re-initialisation change them. In ResNet-18 on 32x32 images
+they are 62% of all weights.
 """
 
 import functools
@@ -13,8 +19,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
+from jaxmu.models import interface
 from jaxmu.models.conv import choose, parts
 from jaxmu.models.conv import depthwise as depthwise_lib
 from jaxmu.types import Array, Key
@@ -412,3 +420,45 @@ def _gelu_backward(x, dy):
 
 
 gelu.defvjp(_gelu_forward, _gelu_backward)
+
+
+@functools.cache
+def live_taps(
+  model: interface.Model, image_shape: tuple[int, int, int]
+) -> dict[str, np.ndarray]:
+  """Return for each kernel which taps meet a pixel for some output.
+
+  Args:
+    model: the architecture; convolutions other than `Conv`
+      are left out.
+    image_shape: (H, W, 3).
+
+  Returns:
+    bool[h, w] by path in `params`; the result is cached, do not change it.
+  """
+  live = {}
+
+  def watch(call, args, kwargs, context):
+    module = context.module
+    if isinstance(module, Conv) and context.method_name == '__call__':
+      height, width = args[0].shape[1:3]
+      window = module.size, module.stride, module.padding
+      rows, columns = _live_taps(height, *window), _live_taps(width, *window)
+      path = '/'.join((*module.path, 'kernel'))
+      live[path] = rows[:, None] & columns[None, :]
+    return call(*args, **kwargs)
+
+  def forward(key):
+    return model.init(
+      {'params': key}, jnp.zeros((1, *image_shape)), train=False
+    )
+
+  with nn.intercept_methods(watch):
+    jax.eval_shape(forward, jax.random.key(0))
+  return live
+
+
+def _live_taps(length: int, size: int, stride: int, padding: int) -> np.ndarray:
+  """Return for each tap of one axis whether it is live, bool[size]."""
+  taps = parts.live_taps(length, size, stride, padding)
+  return np.isin(np.arange(size), taps)

@@ -10,6 +10,11 @@ and optimisers of classes that are not installed, and none of their code runs.
   archive/byteorder    'little' or 'big'
 
 Files from before PyTorch 1.6 are five pickles in a row, then the storages.
+
+Arrays inside a checkpoint file are read when they are needed: weights are often
+a small part of a file, which may also hold momentum and averages. Every reader
+returns a tree (nested dicts and lists) whose leaves are `Stored`, `Unreadable`,
+or other contents of the file.
 """
 
 import collections
@@ -20,13 +25,43 @@ import pathlib
 import pickle
 import struct
 import zipfile
-from collections.abc import Mapping
-from typing import Any, BinaryIO
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmu.models.arrays import Stored, Tree, Unreadable
+Tree = Any  # nested dicts and lists
+
+
+class Stored(NamedTuple):
+  """An array in a file.
+
+  Attributes:
+    shape: its shape.
+    dtype: its dtype; bfloat16 is from `ml_dtypes`.
+    load: reads it.
+  """
+
+  shape: tuple[int, ...]
+  dtype: np.dtype
+  load: Callable[[], np.ndarray]
+
+
+class Unreadable(NamedTuple):
+  """An array that cannot become a plain one.
+
+  Attributes:
+    reason: why, e.g. 'sparse'.
+  """
+
+  reason: str
+
+
+def stored(array: np.ndarray) -> Stored:
+  """Describe an array that is already in memory."""
+  return Stored(array.shape, array.dtype, lambda: array)
+
 
 # By the storage class that a pickle names.
 _DTYPES = {

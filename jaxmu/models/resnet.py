@@ -2,7 +2,7 @@
 
 Images of every size go through the ImageNet stem, as in the benchmark. At 32x32
 the maps are 8, 4, 2 and 1 pixels wide, and 62% of the weights (kernel taps of
-the last stage) only meet padding; see `jaxmu.models.dead_weights`.
+the last stage) only meet padding; see `jaxmu.models.layers`.
 """
 
 import flax.linen as nn

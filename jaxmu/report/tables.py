@@ -4,7 +4,7 @@ There is one block per number; its first line is the reference, the retrained
 models. A star marks numbers whose paired difference from the reference has an
 interval that excludes 0. Attacks on stored scores have a table with one row per
 attack, and the benchmark's table one row per method, also as Markdown. The
-tables of the HTML report are in `html_tables`.
+tables of the HTML report are in `html`.
 """
 
 import dataclasses

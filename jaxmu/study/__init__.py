@@ -8,8 +8,7 @@ The modules, in the order of the work:
   shelves    what work directories hold, and damaged shards
   originals  original models that come from files
   execution  memory, speed and devices of the machine
-  stages     training, prediction and timing, shard by shard
-  curves     accuracy while models are trained
+  stages     training, learning curves, prediction and timing, shard by shard
   evaluate   from predictions to numbers
   planner    the cost of a job, and its devices and chunks
   publish    tables, plots and pages in the work directory

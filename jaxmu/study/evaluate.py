@@ -27,7 +27,7 @@ from jaxmu.methods.parts import weights
 from jaxmu.metrics import METRICS, Evaluated, Metric, cost, distances, interface
 from jaxmu.report import glossary, results, summary
 from jaxmu.study import job as job_lib
-from jaxmu.study import model_warnings, stages
+from jaxmu.study import stages
 from jaxmu.study.settings import Settings
 from jaxmu.types import Params
 
@@ -110,7 +110,7 @@ class Collected:
 
 def evaluate(job: job_lib.Job) -> Evaluation:
   """Compute all numbers of a job from its stored predictions."""
-  warnings = model_warnings.of_training(job)
+  warnings: list[str] = []
   collected = Collected()
   chosen = chosen_metrics(job.settings)
   scores, failed = {}, {}

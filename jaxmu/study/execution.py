@@ -50,6 +50,20 @@ def processor() -> str:
   return names[0].split(':', 1)[1].strip() if names else platform.machine()
 
 
+def program_cache() -> dict[str, Any]:
+  """Return the settings of JAX with which compiled programs are kept.
+
+  Empty if the user has chosen a folder, as with JAX_COMPILATION_CACHE_DIR.
+  """
+  config: Any = jax.config  # its attributes are made at run time
+  if config.jax_compilation_cache_dir is not None:
+    return {}
+  return {
+    'jax_compilation_cache_dir': str(files.programs_dir()),
+    'jax_persistent_cache_min_compile_time_secs': 0.2,
+  }
+
+
 def peak_memory() -> int:
   """Return the largest measured use of the first device, 0 if unreported."""
   stats = jax.local_devices()[0].memory_stats() or {}

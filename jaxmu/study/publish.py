@@ -11,16 +11,20 @@ import math
 import pathlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+import jax
 import numpy as np
 
-from jaxmu import files, terms
+from jaxmu import files, method, terms
+from jaxmu.methods.parts import weights
 from jaxmu.metrics import METRICS, cost, ranking, retention
 from jaxmu.report import html, plots, ranks, results, tables
-from jaxmu.study import curves, evaluate, stages, store
+from jaxmu.study import evaluate, stages, store
 from jaxmu.study import job as job_lib
 
 ACCURACIES = ('ra', 'fa', 'va', 'ta')
 PAPER_TABLE_FILE = 'paper_table.md'
+
+_LISTED = 5  # failed members that are named
 
 Rankings = dict[str, ranking.CellRanking]
 
@@ -36,7 +40,7 @@ def report_shelf(job: job_lib.Job) -> store.Shelf:
     {
       n: (
         p.digest,
-        curves.recorded_shards(p),
+        stages.shards_with_curves(p),
         stages.timing_shelf(job, n).address,
       )
       for n, p in job.populations.items()
@@ -75,12 +79,12 @@ def publish(job: job_lib.Job, command: str) -> None:
     pictures=drawn,
     provenance=job_lib.provenance(job),
     command=command,
-    warnings=evaluation.warnings + problems,
+    warnings=[*training_warnings(job), *evaluation.warnings, *problems],
     failed={n: f for n, f in evaluation.failed.items() if f[0]},
     missing=evaluation.missing,
   )
   paths = html.write_report(job.folder, report)
-  paths += curves.write(job)
+  paths += stages.write_curves(job)
   paths.append(
     results.write_csv(
       job.folder / ranks.PER_CLUSTER_FILE,
@@ -211,6 +215,98 @@ def _lead(job: job_lib.Job) -> list[str]:
   ]
 
 
+def training_warnings(job: job_lib.Job) -> list[str]:
+  """Return which members failed, and which chosen weights have no effect."""
+  one = stages.one_model_shapes(job)['params']
+  total = sum(math.prod(x.shape) for x in jax.tree.leaves(one))
+  dead = sum(weights.count_dead(job.task, one).values())
+  sentences = []
+  for name, population in job.populations.items():
+    sentences += failure_warnings(
+      name, stages.failed_epochs(population.models), population.members
+    )
+    chosen = population.method.card.chosen
+    if not dead or chosen is None:
+      continue
+    counts = np.full((1, 1), dead)
+    if chosen.info:
+      counts = population.models.arrays(chosen.info)
+    if np.isfinite(counts).any():
+      sentences.append(dead_weights_warning(name, chosen, counts, dead, total))
+  return sentences
+
+
+def failure_warnings(
+  name: str, failed: np.ndarray, members: job_lib.Members
+) -> list[str]:
+  """Say which members failed, and when.
+
+  Args:
+    name: of the population.
+    failed: epoch of the first loss that was not finite, the number of epochs if
+      the result alone is not finite, -1 for members that did not fail; i64[P].
+    members: their names.
+  """
+  bad = np.flatnonzero(failed >= 0)
+  if not bad.size:
+    return []
+  if bad.size == len(failed):
+    first, last = int(failed.min()), int(failed.max())
+    when = f'epoch {first}' if first == last else f'epochs {first} to {last}'
+    which = f'all {bad.size} models' if bad.size > 1 else 'the only model'
+    return [
+      f'{name}: {which} failed, at {when}: losses or weights became non-finite.'
+      ' Nothing can be concluded from these numbers'
+    ]
+  named = [
+    f'epoch {failed[p]} (initialisation {members.seed[p]}, split '
+    f'{members.split[p]}'
+    + (f', forget set {members.forget_set[p]}' if name != 'original' else '')
+    + ')'
+    for p in bad[:_LISTED]
+  ]
+  more = bad.size - len(named)
+  tail = f' and {more} more' if more else ''
+  return [
+    f'{name}: {bad.size} of {len(failed)} models became non-finite, at '
+    f'{"; ".join(named)}{tail}; the others were not affected'
+  ]
+
+
+_DONE_TO_WEIGHTS = {
+  'replaced': 'replaced',
+  'selected': 'selected for training',
+  'pruned': 'pruned',
+  'noised': 'added noise to',
+}
+
+
+def dead_weights_warning(
+  name: str,
+  chosen: method.Chosen,
+  counts: np.ndarray,
+  dead: int,
+  total: int,
+) -> str:
+  """Say how many of the weights that a method chose are dead.
+
+  Args:
+    name: of the method.
+    chosen: the weights, and what it does to them.
+    counts: dead weights among those of each epoch, f64[P, E]; NaN where a
+      member was done.
+    dead: dead weights of the network.
+    total: all weights of the network.
+  """
+  over = np.nansum if chosen.every_epoch else np.nanmax
+  return (
+    f'{name}: of the weights that it {_DONE_TO_WEIGHTS[chosen.action]}, '
+    f'{over(counts, axis=1).mean():,.0f} (the mean over models) only multiply '
+    f'padding and have no effect, as do {dead:,} of the {total:,} weights '
+    'of this network at this image size'
+  )
+
+
 def pictures(
   evaluation: evaluate.Evaluation, problems: list[str]
 ) -> list[html.Picture]:
@@ -280,7 +376,7 @@ def _accuracy_bars(rows: list[results.Row]) -> plots.Figure:
 def _learning_curves(
   job: job_lib.Job, problems: list[str]
 ) -> list[html.Picture]:
-  read = {n: curves.read(p) for n, p in job.populations.items()}
+  read = {n: stages.read_curves(p) for n, p in job.populations.items()}
   recorded = {name: curve for name, curve in read.items() if curve}
   titles = {'test': 'Test images', 'retain': 'Retained images'}
   panels = {

@@ -16,8 +16,8 @@ from jaxmu import files, methods
 from jaxmu import population as population_lib
 from jaxmu.draws import Draws
 from jaxmu.report import progress, tables
-from jaxmu.study import curves, originals, planner, publish, stages, store
 from jaxmu.study import job as job_lib
+from jaxmu.study import originals, planner, publish, stages, store
 from jaxmu.study.settings import Settings
 from jaxmu.types import Problem, Split
 
@@ -72,7 +72,7 @@ def train_and_predict(job: job_lib.Job, bars: progress.Progress) -> None:
   """
   for name in job.populations:
     train(job, name, stages.trainer(job, name), bars)
-  for warning in curves.warnings(job):
+  for warning in stages.curve_warnings(job):
     bars.line(warning)
   predictors: dict[population_lib.Layout, population_lib.Predictor] = {}
   for name in job.populations:
@@ -101,7 +101,7 @@ def train(
     timed: whether to measure the run time.
   """
   stages.train(job, name, trainer, bars, shards)
-  curves.write(job)  # readable while the remaining stages run
+  stages.write_curves(job)  # readable while the remaining stages run
   if timed:
     stages.measure_time(job, name, trainer, bars)
 

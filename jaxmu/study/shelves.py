@@ -3,7 +3,7 @@
 A folder may be the work directory of a job, of a search or of a sweep, or hold
 several of them. It is on a disk, `Disk`, or in an object store, `Objects`,
 whose paths are those of its mirror on this machine. Nothing but `remove` and
-`sweep` changes anything, and everything works while jobs run there: what
+`remove_leftovers` changes anything. Everything works while jobs run there: what
 disappears meanwhile is left out.
 """
 
@@ -23,7 +23,6 @@ from jaxmu.report import progress, results
 from jaxmu.study import execution, store, tuned
 
 STORE = 'store'
-_PROGRAMS = pathlib.PurePath('cache', 'jax')
 _REPORT = 'report.html'
 # Folders of a work directory in which there is no other work directory.
 _INSIDE = (STORE, 'cache', 'plots', 'scores', 'state')
@@ -183,9 +182,9 @@ class Disk:
         shutil.rmtree(shard)
     files.remove_empty(shelf.folder, shelf.folder.parent)
 
-  def sweep(self, folder: pathlib.Path) -> None:
+  def remove_leftovers(self, folder: pathlib.Path) -> None:
     """Remove what killed writers have left at or below a folder."""
-    files.sweep(folder)
+    files.remove_leftovers(folder)
 
 
 class Objects(Disk):
@@ -342,11 +341,11 @@ class Objects(Disk):
       if copy.folder == shelf.folder:
         Disk.remove(self, copy)
 
-  def sweep(self, folder: pathlib.Path) -> None:
+  def remove_leftovers(self, folder: pathlib.Path) -> None:
     """Remove what no record names, and what is left over in the mirror."""
     for path in self.leftovers(folder):
       self._remove(self._below(path))
-    files.sweep(folder)
+    files.remove_leftovers(folder)
 
   def _remove(self, paths: Sequence[pathlib.Path]) -> None:
     there = [path for path in paths if self._found.pop(path, None)]
@@ -401,21 +400,10 @@ def listing(view: Disk) -> str:
     lines += [f'  {line}' for line in columns(rows)]
     lines += [f'  {line}' for line in _results(view, job)]
     lines.append('')
-  programs = [
-    size
-    for folder, _ in view.folders()
-    if folder.parts[-2:] == _PROGRAMS.parts
-    for size in view.sizes(folder)
-  ]
   left = view.leftovers(view.workdir)
   lost = [size for path in left for size in view.sizes(path)]
   lines += columns(
     [
-      [
-        'compiled programs',
-        terms.count(len(programs), 'file'),
-        _bytes(programs),
-      ],
       [view.LEFT, str(len(left)), _bytes(lost)],
       ['total', *_total(view.sizes(view.workdir))],
     ]

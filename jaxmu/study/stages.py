@@ -3,10 +3,18 @@
 Each stage computes only what is missing in the store. `stage_layout` gives the
 number of members that run at once; when memory runs out, a stage continues in
 smaller chunks, which are stored for later jobs on this machine.
+
+Learning curves give the accuracy while originals and retrained models are
+trained. Models are scored between epochs, outside the methods, on the test set
+and on the same number of retained examples. A curve is stored with the shard of
+its models and does not change their address.
 """
 
+import csv
 import dataclasses
 import functools
+import io
+import pathlib
 import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -22,14 +30,19 @@ from jaxmu.population import (
   Predictor,
   Trained,
   Trainer,
+  Watch,
   initial_variables,
   prepare_hparams,
 )
 from jaxmu.report import progress
-from jaxmu.study import curves, execution, originals, store
+from jaxmu.study import execution, originals, store
 from jaxmu.study import job as job_lib
 from jaxmu.study.settings import Settings
 from jaxmu.types import Transform, Variables
+
+CURVE_SETS = ('test', 'retain')
+CURVES_FILE = 'curves.csv'
+Curves = dict[str, np.ndarray]  # by set, f64[P, E], NaN where not scored
 
 
 def train(
@@ -84,6 +97,65 @@ def _missing(
   return shelf.missing(verify=verify, among=_chosen(shelf, shards))
 
 
+class CurveRecorder:
+  """Scores the models of each shard while they are trained."""
+
+  def __init__(self, job: job_lib.Job, population: job_lib.Population):
+    self._design = job.design
+    self._every = job.settings.curve.every
+    self._epochs = int(population.hparams['num_epochs'])
+    self._test = np.arange(
+      job.source.num_dev, len(job.source.label), dtype=np.int32
+    )
+    self._predictor = Predictor(job.task, job.layout)
+    self._index = np.zeros((0, 0), np.int32)
+    self._curves: Curves = {}
+
+  def start(self, members: job_lib.Members) -> Watch:
+    """Begin a shard; give the result to `Trainer.train`."""
+    retain = evenly(self._design.retain[members.row], len(self._test))
+    test = np.tile(self._test, (members.size, 1))
+    self._index = np.concatenate([test, retain], axis=1)
+    empty = np.full((members.size, self._epochs), np.nan)
+    self._curves = {name: empty.copy() for name in CURVE_SETS}
+    return self._watch
+
+  def _watch(self, epoch: int, models: Callable[[], Variables]) -> None:
+    done = epoch + 1
+    if done % self._every and done < self._epochs:
+      return
+    correct = self._predictor.run(models(), self._index).correct
+    parts = np.split(correct, [len(self._test)], axis=1)
+    for name, part in zip(CURVE_SETS, parts, strict=True):
+      self._curves[name][:, epoch] = part.mean(axis=1)
+
+  def narrow(self) -> None:
+    """Score in smaller chunks, after memory ran out."""
+    self._predictor.narrow()
+
+  def arrays(self) -> dict[str, np.ndarray]:
+    """Return the curves of the shard under the names they are stored by."""
+    return {_curve_name(name): curve for name, curve in self._curves.items()}
+
+
+def curve_recorder(
+  job: job_lib.Job, population: job_lib.Population
+) -> CurveRecorder | None:
+  """Return a recorder where the settings ask for curves, else None."""
+  wanted = job.settings.curve.every and population.name in methods.BASELINES
+  return CurveRecorder(job, population) if wanted else None
+
+
+def evenly(index: np.ndarray, count: int) -> np.ndarray:
+  """Take `count` of [P, n] columns at even distances, or all if n is less.
+
+  The columns are spread evenly, since examples may be sorted by class.
+  """
+  size = index.shape[1]
+  count = min(count, size)
+  return index[:, np.arange(count) * size // count].astype(np.int32)
+
+
 def _train_shards(
   job: job_lib.Job,
   population: job_lib.Population,
@@ -96,7 +168,7 @@ def _train_shards(
   counted = counted_hparams(job, population, hparams)
   epochs = int(population.method.num_epochs(counted))
   count = population.count(missing)
-  recorder = curves.recorder(job, population)
+  recorder = curve_recorder(job, population)
   with bars.stage(
     f'train {name}', count * max(epochs, 1), unit='epochs'
   ) as stage:
@@ -136,7 +208,7 @@ def _train_shard(
   trainer: Trainer,
   hparams: Any,
   shard: int,
-  recorder: curves.Recorder | None,
+  recorder: CurveRecorder | None,
   counter: _Counter,
 ) -> None:
   members = select_members(population.members, population.positions(shard))
@@ -362,19 +434,21 @@ def measure_time(
     bars.line(f'{name}: run time in the store')
     return
   repeats = job.settings.timing.repeats
-  with bars.stage(f'time {name}', repeats + 1, unit='runs') as stage:
+  # A first run warms caches and is not counted. It is not needed where the same
+  # program has just trained the population.
+  extra = 0 if trainer.num_programs and trainer.layout.chunk == 1 else 1
+  with bars.stage(f'time {name}', repeats + extra, unit='runs') as stage:
     trainer, loaded, first = _load_one(job, name, trainer)
     seconds = []
-    for _ in range(repeats + 1):
+    for _ in range(repeats + extra):
       begin = time.perf_counter()
       jax.block_until_ready(trainer.train(loaded, takes_part=first).variables)
       seconds.append(time.perf_counter() - begin)
       stage.advance(1)
-  # The first run warms caches; it is not counted.
   place.save(
     0,
     info={
-      'warm_seconds': seconds[1:],
+      'warm_seconds': seconds[extra:],
       'compile_seconds': trainer.compile_seconds,
     },
   )
@@ -554,3 +628,94 @@ def on_smaller_chunk(
     measurement_cache(job).ran_out(stage, chunk)
 
   return act
+
+
+def shards_with_curves(population: job_lib.Population) -> list[int]:
+  """Return the shards that hold curves."""
+  shards = range(population.models.size)
+  return [
+    n for n in shards if population.models.has(n, _curve_name(CURVE_SETS[0]))
+  ]
+
+
+def read_curves(population: job_lib.Population) -> Curves | None:
+  """Return the curves of all members, NaN for shards without curves.
+
+  Returns:
+    The curves by set, or None if no shard has any.
+  """
+  with_curves = shards_with_curves(population)
+  if not with_curves:
+    return None
+  epochs = int(population.hparams['num_epochs'])
+
+  def of(shard: int, name: str) -> np.ndarray:
+    if shard in with_curves:
+      return population.models.array(shard, _curve_name(name))
+    return np.full((population.count([shard]), epochs), np.nan)
+
+  shards = range(population.models.size)
+  return {
+    name: np.concatenate([of(n, name) for n in shards]) for name in CURVE_SETS
+  }
+
+
+def curve_warnings(job: job_lib.Job) -> list[str]:
+  """Say which models have no curve although the settings ask for them."""
+  if not job.settings.curve.every:
+    return []
+  sentences = []
+  for name in methods.BASELINES:
+    population = job.populations.get(name)
+    if population is None or population.checkpoints:
+      continue
+    shards = set(range(population.models.size)) - set(
+      shards_with_curves(population)
+    )
+    without = population.count(shards)
+    if without:
+      sentences.append(
+        f'{name}: no learning curve of {without} of {population.members.size} '
+        'models, which were trained before curves were requested; they are not '
+        'trained again (choose another config.workdir to do so)'
+      )
+  return sentences
+
+
+def write_curves(job: job_lib.Job) -> list[pathlib.Path]:
+  """Write all curves as CSV, one row per member and scored epoch.
+
+  Returns:
+    The path, or nothing where no curves are recorded; a file of an earlier job
+    is then removed.
+  """
+  path = job.folder / CURVES_FILE
+  text = _curves_csv(job)
+  if text:
+    return [files.write_text(path, text)]
+  files.remove(path)
+  return []
+
+
+def _curves_csv(job: job_lib.Job) -> str:
+  out = io.StringIO()
+  writer = csv.writer(out, lineterminator='\n')
+  writer.writerow(
+    ['method', 'seed', 'split', 'forget_set', 'epoch', *CURVE_SETS]
+  )
+  rows = 0
+  for name, population in job.populations.items():
+    curves = read_curves(population)
+    if curves is None:
+      continue
+    member = population.members
+    for p, e in np.argwhere(np.isfinite(curves['test'])):
+      names = (member.seed[p], member.split[p], member.forget_set[p])
+      values = [f'{curves[k][p, e]:.6g}' for k in CURVE_SETS]
+      writer.writerow([name, *names, e + 1, *values])
+      rows += 1
+  return out.getvalue() if rows else ''
+
+
+def _curve_name(name: str) -> str:
+  return f'curve_{name}'

@@ -498,7 +498,7 @@ def hold_workdir(
       ) from None
     except OSError as error:
       raise ValueError(_not_writable(folder, error.strerror)) from None
-    files.sweep(folder)
+    files.remove_leftovers(folder)
     if remote.url(folder):
       remote.check(remote.url(folder))
       files.refresh(folder, send=True)

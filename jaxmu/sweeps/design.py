@@ -12,7 +12,8 @@ in WORKDIR/CELL/STUDY each:
 configuration is a dictionary:
 
   workdir        the folder of the sweep
-  data, models   names; all combinations are cells
+  data, models   names; all combinations are cells. A prepared set of the user's
+                 own takes the settings of `digits` or of `cifar10`, by its size
   methods        names or plug-ins
   studies        of 'search', 'main' and 'ulira'
   ulira_data, ulira_models, ulira_methods
@@ -28,6 +29,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxmu import files, methods, terms
+from jaxmu.data import catalog, datasets
 from jaxmu.study import recipes, tuned
 from jaxmu.study import settings as settings_lib
 from jaxmu.study.settings import Settings
@@ -203,7 +205,9 @@ class Sweep(NamedTuple):
 
 
 def from_config(config: Mapping[str, Any]) -> Sweep:
-  """Check a configuration and return the sweep; opens no data set.
+  """Check a configuration and return the sweep.
+
+  Only data sets that are not in the catalogue are opened.
 
   Args:
     config: as `deep_unlearn` returns it; fields may be missing.
@@ -268,11 +272,31 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
       )
     full[name] = dict(full[name])
   _check(full, 'studies', STUDIES)
-  _check(full, 'data', recipes.DATA)
-  _check(full, 'ulira_data', recipes.DATA)
+  for name in (*full['data'], *full['ulira_data']):
+    _scale(full, name)
   if not full['workdir']:
     raise ValueError('config.workdir is empty; name a folder to write to')
   return full
+
+
+def _scale(config: Mapping[str, Any], data: str) -> str:
+  """Return the scale whose settings the jobs of a data set take.
+
+  Raises:
+    ValueError: there is no such data set.
+  """
+  if data in recipes.DATA:
+    return data
+  folder = config['all'].get('data.folder') or None
+  known = sorted({*recipes.DATA, *datasets.available(folder)})
+  if data not in known:
+    raise ValueError(
+      f'config.data: unknown {data!r}; {terms.nearest(data, known)}choose from '
+      f'{", ".join(known)}, or prepare it: python -m jaxmu.prepare {data} '
+      '--from_images=DIR'
+    )
+  entry = datasets.entry(data, folder)
+  return catalog.scale_of(data, entry.num_dev)
 
 
 def _names(field: str, value: Any) -> tuple[str, ...]:
@@ -336,9 +360,12 @@ def job_config(config: Mapping[str, Any], cell: Cell, kind: str) -> dict:
   job = recipes.job_config(
     first,
     model=cell.model,
-    scale=cell.data + ('-ulira' if base == 'ulira' else ''),
+    scale=_scale(config, cell.data) + ('-ulira' if base == 'ulira' else ''),
     compare=others,
   )
+  if cell.data not in recipes.DATA:  # their sizes are not those of the scale
+    job['data']['name'] = cell.data
+    job['splits']['pool'] = 0
   folder = files.workdir(config['workdir']) / cell.name / kind
   job['workdir'] = files.shown(folder)
   for section in dict.fromkeys(('all', base, kind)):

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from jaxmu import files, terms
-from jaxmu.report import glossary, html, html_tables, ranks, results
+from jaxmu.report import glossary, html, ranks, results
 from jaxmu.report import tables as tables_lib
 from jaxmu.sweeps.design import Study, Sweep
 
@@ -293,7 +293,7 @@ def _html(sweep: Sweep, board: Board, command: str) -> str:
     (
       'command',
       'Command',
-      f'<pre>{html_tables.escape(command)}</pre>' if command else '',
+      f'<pre>{html.escape(command)}</pre>' if command else '',
     ),
   ]
   cells = {study.cell for study in board.reports}
@@ -316,7 +316,7 @@ def _ranks_section(board: Board) -> str:
 
 def _ranks_table(study: str, ranked: ranks.Ranking) -> str:
   table = ranks.table(ranked, study)
-  escape = html_tables.escape
+  escape = html.escape
   head = ''.join(f'<th>{escape(title)}</th>' for title in table.head)
   body = ''.join(
     f'<tr>{"".join(f"<td>{escape(cell)}</td>" for cell in row)}</tr>\n'
@@ -341,7 +341,7 @@ def _big_table(board: Board, kind: str) -> str:
   }
   if not columns:
     return ''
-  escape = html_tables.escape
+  escape = html.escape
   titles = [
     ('data', 'Data'),
     ('model', 'Model'),
@@ -396,14 +396,13 @@ def _td(line: Line | None) -> str:
   title = f' title="95% interval {span}"' if span else ''
   return (
     f'<td{mark}{title} data-value="{line.row.value!r}">'
-    f'{html_tables.escape(_cell_text(line))}</td>'
+    f'{html.escape(_cell_text(line))}</td>'
   )
 
 
 def _filter(kind: str, field: str, choices: Mapping[str, str]) -> str:
   options = ''.join(
-    f'<option value="{html_tables.escape(value)}">{html_tables.escape(label)}'
-    '</option>'
+    f'<option value="{html.escape(value)}">{html.escape(label)}</option>'
     for value, label in choices.items()
   )
   title = {'data': 'Data', 'model': 'Model', 'method': 'Method'}[field]

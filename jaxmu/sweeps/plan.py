@@ -1,8 +1,9 @@
 """Describe a sweep before it runs: models, work, device hours and disk.
 
-Nothing is opened or trained: sizes of data sets are those of the catalogue, and
-a speed is known where `python -m jaxmu.main --plan` or a job has measured it on
-this machine. What is already stored is not subtracted.
+Nothing is trained. Sizes of data sets are those of the catalogue; data sets of
+the user's own are opened. A speed is known where `python -m jaxmu.main --plan`
+or a job has measured it on this machine. What is already stored is not
+subtracted.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ import jax
 import numpy as np
 
 from jaxmu import files, methods, models
-from jaxmu.data import catalog
+from jaxmu.data import catalog, datasets
 from jaxmu.method import Sizes
 from jaxmu.study import execution, planner, stages
 from jaxmu.study import job as job_lib
@@ -103,12 +104,16 @@ class _Scale(NamedTuple):
   hours: float
 
 
+def _entry(settings: Settings) -> catalog.Entry:
+  return datasets.entry(settings.data.name, settings.data.folder or None)
+
+
 def set_sizes(settings: Settings) -> Sizes:
   """Return the sizes of the sets of one member, without opening the data.
 
   The forget set of a class or of a file counts as `forget_fraction`.
   """
-  entry = catalog.CATALOG[settings.data.name]
+  entry = _entry(settings)
   chosen = settings.splits
   few = dataclasses.replace(
     chosen, num_splits=min(2, chosen.num_splits), forget='random'
@@ -122,7 +127,7 @@ def set_sizes(settings: Settings) -> Sizes:
 
 
 def _scale(settings: Settings) -> _Scale:
-  entry = catalog.CATALOG[settings.data.name]
+  entry = _entry(settings)
   shape = (entry.size, entry.size, 3)
   return _Scale(
     set_sizes(settings),
@@ -213,7 +218,7 @@ def work(sweep: Sweep, graph: Graph) -> dict[str, float]:
       study = studies[unit.owner]
       if study.name not in known:
         known[study.name] = set_sizes(study.settings)
-      entry = catalog.CATALOG[study.settings.data.name]
+      entry = _entry(study.settings)
       examples = entry.num_dev + entry.num_test
       out[unit.name] = _work(study, unit, known[study.name], examples)
   return out

@@ -34,6 +34,7 @@ from jaxmu.report import progress
 from jaxmu.study import execution, shelves, store
 from jaxmu.study import job as job_lib
 from jaxmu.study.settings import Settings
+from jaxmu.study.shelves import Disk
 from jaxmu.sweeps import engine, graph, status
 from jaxmu.sweeps.design import SECTIONS, Study, Sweep
 from jaxmu.tuning import opening
@@ -207,7 +208,7 @@ class Plan:
   states: list[pathlib.Path]
   temporaries: list[pathlib.Path]
   kept: int
-  view: shelves.Disk
+  view: Disk
 
   @property
   def paths(self) -> list[pathlib.Path]:
@@ -243,7 +244,7 @@ class Plan:
     return execution.readable_bytes(size)
 
 
-def plan(view: shelves.Disk, uses: Sequence[Use]) -> Plan:
+def plan(view: Disk, uses: Sequence[Use]) -> Plan:
   """Find what no configuration refers to; changes nothing.
 
   Args:
@@ -293,7 +294,7 @@ def plan(view: shelves.Disk, uses: Sequence[Use]) -> Plan:
   )
 
 
-def _stored(view: shelves.Disk, job: pathlib.Path) -> list[shelves.Stored]:
+def _stored(view: Disk, job: pathlib.Path) -> list[shelves.Stored]:
   """Return the shelves of a job, also those in the mirror of a store alone."""
   found = {shelf.folder: shelf for shelf in shelves.shelves(job)}
   return list({**found, **{s.folder: s for s in view.shelves(job)}}.values())
@@ -361,7 +362,7 @@ def remove(planned: Plan) -> None:
         except BlockingIOError:
           raise ValueError(_in_use(lock.parent)) from None
       for folder in [*planned.jobs, *planned.sweeps]:
-        planned.view.sweep(folder)
+        planned.view.remove_leftovers(folder)
       for shelf in planned.shelves:
         planned.view.remove(shelf)
       for path in planned.states:

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxmu.attacks import interface, registry, scores, simulation
 from jaxmu.attacks.interface import Attack
-from jaxmu.states import EXCLUDED, RETAINED
+from jaxmu.terms import EXCLUDED, RETAINED
 from jaxmu.testing import Findings, Rule, enforce
 
 _FPR = 0.2

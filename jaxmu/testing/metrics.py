@@ -14,7 +14,7 @@ import numpy as np
 from jaxmu.attacks import intervals
 from jaxmu.metrics import METRICS, interface
 from jaxmu.metrics.interface import Evaluated, Metric, Number
-from jaxmu.states import EXCLUDED, FORGOTTEN
+from jaxmu.terms import EXCLUDED, FORGOTTEN
 from jaxmu.testing import Findings, Rule, enforce
 
 MODELS, EXAMPLES, TRAINING, FORGET = 6, 60, 36, 12

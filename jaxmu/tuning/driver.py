@@ -3,7 +3,7 @@
 For every method: each initialisation has a study, which proposes a generation
 of trials; the trials of all studies are trained as one population
 (`jaxmu.tuning.trials`), and each study is told its values. The best trials are
-judged again (`jaxmu.tuning.selection`), and the chosen setting is written where
+judged again (`jaxmu.tuning.judging`), and the chosen setting is written where
 jobs read it (`jaxmu.study.tuned`).
 
 An interrupted search continues with the same trials: studies are replayed from
@@ -26,15 +26,13 @@ from jaxmu.study import stages, store, tuned
 from jaxmu.study.settings import Settings, Unlearner
 from jaxmu.tuning import (
   judging,
-  objectives,
   opening,
   page,
+  plan,
   records,
   samplers,
-  selection,
   spaces,
 )
-from jaxmu.tuning import pace as pace_lib
 from jaxmu.tuning.trials import Evaluator, Outcomes, Trial
 from jaxmu.types import Problem
 
@@ -47,7 +45,7 @@ class Searched(NamedTuple):
     rows: all trials, by initialisation and number within each generation.
     choice: the chosen setting.
     judged: mean norms over the judges of the choice, the default setting and
-      the unchanged originals, by name; see `selection`.
+      the unchanged originals, by name; see `judging`.
     space: what was searched.
     programs: training programs compiled in this process.
     content: of the settings file.
@@ -56,7 +54,7 @@ class Searched(NamedTuple):
 
   method: str
   rows: list[records.TrialRow]
-  choice: selection.Choice
+  choice: judging.Choice
   judged: dict[str, float]
   space: spaces.Space
   programs: int
@@ -90,7 +88,7 @@ class Searched(NamedTuple):
     values = ', '.join(
       f'{value:.4f} of {whose[name]}' for name, value in self.judged.items()
     )
-    what = objectives.title(len(self.rows[0].objectives))
+    what = records.title(len(self.rows[0].objectives))
     return (
       f'{self.method}: {what} {values}{self._regret()}; written to '
       f'{files.shown(self.path)}'
@@ -113,7 +111,7 @@ def run(settings: Settings) -> list[Searched]:
   """
   with (
     store.hold_workdir(files.workdir(settings.workdir)),
-    progress.Progress(interval=pace_lib.INTERVAL) as bars,
+    progress.Progress(interval=plan.INTERVAL) as bars,
   ):
     opened = opening.open_search(settings, bars.line)
     for name in opened.job.populations if opened.steps else ():
@@ -169,8 +167,8 @@ def search_methods(
     name: opening.budget(settings, space).models
     for name, (_, space) in named.items()
   }
-  what = objectives.title(1 if settings.search.training else 4)
-  pace = pace_lib.Pace(bars, sizes, what)
+  what = records.title(1 if settings.search.training else 4)
+  pace = plan.Pace(bars, sizes, what)
   found: list[Searched] = []
   without: list[str] = []
   for name, (one, space) in named.items():
@@ -193,7 +191,7 @@ def _search_method(
   one: Unlearner,
   space: spaces.Space,
   bars: progress.Progress,
-  pace: pace_lib.Pace,
+  pace: plan.Pace,
 ) -> Searched:
   search = settings.search
   evaluator = Evaluator(job, one.method, bars)
@@ -255,7 +253,7 @@ def _generations(
     samplers.Replay(
       *(search.sampler, search.seed + k, space, pruned),
       objectives=len(
-        objectives.OF_RECIPE if search.training else objectives.COMPONENTS
+        records.OF_RECIPE if search.training else records.COMPONENTS
       ),
     )
     for k in range(count)
@@ -309,7 +307,7 @@ def _rows(
   reference: np.ndarray,
   why: Sequence[str],
 ) -> list[records.TrialRow]:
-  norms = objectives.norm(values)
+  norms = judging.norm(values)
   rows = []
   for t, ((study, one), trial) in enumerate(
     zip(proposed.asked, trials, strict=True)
@@ -354,8 +352,8 @@ def _choose(
   usual = one.hparams if search.training else hp.defaults(method.Hparams)
   default = space.nearest(usual)
   acts = not inert(problem, method, default)
-  choice = selection.choose(
-    judging.ranked(rows, norms),
+  choice = judging.choose(
+    judging.ranked_rows(rows, norms),
     norms,
     [row.setting for row in rows],
     initialisation=np.array([row.initialisation for row in rows]),
@@ -404,7 +402,7 @@ def settings_file(
   job: job_lib.Job,
   settings: Settings,
   one: Unlearner,
-  choice: selection.Choice,
+  choice: judging.Choice,
   judged: Mapping[str, float],
   lost: judging.Regret | None,
   rows: Sequence[records.TrialRow],

@@ -10,8 +10,8 @@ import numpy as np
 import optuna
 
 from jaxmu import files, terms
-from jaxmu.report import html, html_tables, plots
-from jaxmu.tuning import objectives, records, selection
+from jaxmu.report import html, plots
+from jaxmu.tuning import judging, records
 from jaxmu.tuning.spaces import Space
 
 _SHOWN = 20
@@ -37,7 +37,7 @@ _LINES = {
 def write(
   folder: pathlib.Path,
   rows: Sequence[records.TrialRow],
-  choice: selection.Choice,
+  choice: judging.Choice,
   space: Space,
   norms: Mapping[str, float],
   provenance: Mapping[str, Any],
@@ -63,7 +63,7 @@ def write(
     ),
     ('pictures', 'Pictures', html.figures(pictures)),
     ('trials', 'The best trials', _best(rows, space)),
-    ('made', 'How it was made', html_tables.facts(dict(provenance))),
+    ('made', 'How it was made', html.facts(dict(provenance))),
   ]
   count = len({row.initialisation for row in rows})
   lead = [
@@ -78,7 +78,7 @@ def write(
 
 def draw(
   rows: Sequence[records.TrialRow],
-  choice: selection.Choice,
+  choice: judging.Choice,
   space: Space,
   norms: Mapping[str, float],
   problems: list[str],
@@ -98,7 +98,7 @@ def draw(
 
 def drawings(
   rows: Sequence[records.TrialRow],
-  choice: selection.Choice,
+  choice: judging.Choice,
   space: Space,
   norms: Mapping[str, float],
 ) -> dict[str, Callable[[], plots.Figure]]:
@@ -126,7 +126,7 @@ def drawings(
   }
   if len(fine) > 1 and values.shape[1] > 1:
     functions['front'] = functools.partial(
-      plots.front, values, [_NAMES[c] for c in objectives.COMPONENTS], chosen
+      plots.front, values, [_NAMES[c] for c in records.COMPONENTS], chosen
     )
   if len(fine) > 1 and axes:
     functions['parallel'] = functools.partial(
@@ -139,7 +139,7 @@ def drawings(
 
 
 def _what(rows: Sequence[records.TrialRow]) -> str:
-  return objectives.title(len(rows[0].objectives))
+  return records.title(len(rows[0].objectives))
 
 
 def importances(
@@ -193,13 +193,13 @@ def _is_log(space: Space, name: str) -> bool:
 
 def _choice(
   rows: Sequence[records.TrialRow],
-  choice: selection.Choice,
+  choice: judging.Choice,
   norms: Mapping[str, float],
   regret: Mapping[str, float] | None,
   problems: Sequence[str],
 ) -> str:
-  setting = html_tables.facts(dict(choice.setting))
-  table = html_tables.plain(
+  setting = html.facts(dict(choice.setting))
+  table = html.plain(
     ['models', f'mean {_what(rows)}'], [[k, v] for k, v in norms.items()]
   )
   states = collections.Counter(row.state for row in rows if not row.usable)
@@ -234,7 +234,7 @@ def _best(rows: Sequence[records.TrialRow], space: Space) -> str:
   best = sorted(rows, key=lambda row: row.norm)[:_SHOWN]
   names = [name for name in space.searched if name in rows[0].setting]
   facts = ('initialisation', 'number', 'norm', 'retain', 'forget', 'val')
-  table = html_tables.plain(
+  table = html.plain(
     [*facts, 'indisc', 'state', *names],
     [
       [

@@ -23,11 +23,13 @@ import optuna
 from optuna.storages import journal
 
 from jaxmu import files
-from jaxmu.tuning import objectives
 from jaxmu.tuning.spaces import Space
 
 JOURNAL = 'optuna.journal'
 TABLE = 'trials.csv'
+# Names of the numbers that are minimised: of a method and of a recipe.
+COMPONENTS = ('retain', 'forget', 'val', 'indisc')
+OF_RECIPE = ('error',)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,9 +165,14 @@ def _append(path: pathlib.Path, rows: Sequence[TrialRow], space: Space) -> None:
   return None
 
 
+def title(count: int) -> str:
+  """Return what the norm of four objectives or of one is called."""
+  return 'validation error' if count == len(OF_RECIPE) else 'norm'
+
+
 def _minimised(rows: Sequence[TrialRow]) -> list[str]:
   """Return the names of the objectives of some trials."""
-  return list(objectives.names(len(rows[0].objectives)))
+  return list(OF_RECIPE if len(rows[0].objectives) == 1 else COMPONENTS)
 
 
 def _name_metrics(study: optuna.Study, names: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""KDE, histogram and KLoM against loops over models and examples."""
+"""KDE and histogram against loops over models and examples."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from jaxmu.attacks import density, klom, leave_out, roc
+from jaxmu.attacks import density, leave_out, roc
 from tests.attacks import populations
 
 
@@ -148,40 +148,3 @@ def test_bad_options_are_named(small):
     density.kde(*small, bandwidth=-1.0)
   with pytest.raises(ValueError, match='bins is 1'):
     density.histogram(*small, bins=1)
-
-
-def test_klom_equals_loop():
-  rng = np.random.default_rng(4)
-  u, r = rng.normal(0.5, 1, (30, 6)), rng.normal(0, 1, (25, 6))
-  u[0, 0] = 1e6  # clipped
-  in_u, in_r = rng.random(u.shape) < 0.6, rng.random(r.shape) < 0.6
-  in_u[0, 0] = True
-  got = klom.klom(u, r, where=in_u, where_retrained=in_r, bins=7, clip=5.0)
-  for n in range(6):
-    a = np.clip(u[in_u[:, n], n], -5, 5)
-    b = np.clip(r[in_r[:, n], n], -5, 5)
-    both = np.concatenate([a, b])
-    edges = np.linspace(both.min(), both.max(), 8)
-    p = (np.histogram(b, edges)[0] + 0.5) / (len(b) + 3.5)
-    q = (np.histogram(a, edges)[0] + 0.5) / (len(a) + 3.5)
-    assert got[n] == pytest.approx(stats.entropy(p, q))
-
-
-def test_klom_of_equal_models_is_its_noise_and_of_others_more():
-  rng = np.random.default_rng(5)
-  first, second = rng.normal(size=(2, 40, 50))
-  null = klom.summarise(klom.klom(first, second))
-  leak = klom.summarise(klom.klom(first + 2, second))
-  assert klom.klom(first, first).max() == 0.0
-  assert 0 < null.mean < leak.mean
-  assert (np.diff(null.quantiles) >= 0).all() and null.unscored == 0
-
-
-def test_klom_without_models_is_unscored():
-  where = np.ones((4, 3), bool)
-  where[1:, 0] = False
-  got = klom.klom(np.zeros((4, 3)), np.ones((4, 3)), where=where)
-  np.testing.assert_array_equal(np.isnan(got), [True, False, False])
-  assert klom.summarise(got).unscored == 1
-  with pytest.raises(ValueError, match='do not fit'):
-    klom.klom(np.zeros((4, 3)), np.ones((5, 3)), where=where)

@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from jaxmu.data import archives, cache, formats
+from jaxmu.data import archives, datasets, formats
 from tests.data import standins
 
 FLIPS = 150
@@ -190,7 +190,7 @@ def _cached(folder):
     num_classes=2,
     origin='here',
   )
-  return cache.convert(folder / 'mine-0', source), folder / 'mine-0'
+  return datasets.convert(folder / 'mine-0', source), folder / 'mine-0'
 
 
 def _read_cached(folder):
@@ -198,7 +198,7 @@ def _read_cached(folder):
   with warnings.catch_warnings():
     warnings.simplefilter('error', UserWarning)
     try:
-      arrays = cache.load(folder)
+      arrays = datasets.open_cached(folder)
     except UserWarning as warning:
       raise ValueError(str(warning)) from None
   return [*vars(arrays).values()]
@@ -245,7 +245,7 @@ def test_no_other_record_of_the_cache_is_used(tmp_path):
     path.write_text(text)
     with warnings.catch_warnings(record=True) as caught:
       warnings.simplefilter('always')
-      if cache.load(folder) is not None or str(folder) not in str(
+      if datasets.open_cached(folder) is not None or str(folder) not in str(
         caught[0].message
       ):
         silent.append(text[:60])
@@ -260,4 +260,4 @@ def test_cache_of_another_set_in_this_place_is_damage(tmp_path):
   _, folder = _cached(tmp_path)
   folder.rename(tmp_path / 'mine-1')
   with pytest.warns(UserWarning, match='belongs to mine-0'):
-    assert cache.load(tmp_path / 'mine-1') is None
+    assert datasets.open_cached(tmp_path / 'mine-1') is None

@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from jaxmu.data import cache, datasets, formats
+from jaxmu.data import datasets, formats
 from jaxmu.types import Transform
 
 
@@ -23,7 +23,7 @@ def _source(**changes) -> datasets.Source:
     **changes,
   }
   fields.setdefault(
-    'fingerprint', cache.fingerprint(fields['image'], fields['label'])
+    'fingerprint', datasets.fingerprint(fields['image'], fields['label'])
   )
   return datasets.Source(**fields)
 

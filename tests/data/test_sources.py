@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxmu.data import cache, catalog, datasets, formats
+from jaxmu.data import catalog, datasets, formats
 from jaxmu.data.catalog import CATALOG
 from tests.data import refusals
 
@@ -34,7 +34,7 @@ def test_digits_are_those_of_scikit_learn(load):
   assert source.image.dtype == np.uint8
   assert source.label.dtype == np.int32
   assert (source.num_dev, source.num_classes) == (1437, 10)
-  assert source.fingerprint == cache.fingerprint(source.image, source.label)
+  assert source.fingerprint == datasets.fingerprint(source.image, source.label)
   # Splits made from this order would mean other digits if it changed.
   assert source.fingerprint.startswith('66a4656fd8a4')
   image, label = catalog.read_digits()
@@ -249,7 +249,7 @@ def test_failed_conversion_leaves_no_cache(tmp_path, load):
     **{**vars(source), 'blocks': lambda: iter([(image, label)])}
   )
   with pytest.raises(ValueError, match='read 20 examples, expected 40'):
-    cache.convert(tmp_path / 'cache' / 'mine-x', broken)
+    datasets.convert(tmp_path / 'cache' / 'mine-x', broken)
   assert not list((tmp_path / 'cache').iterdir())
 
 

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from jaxmu.attacks import competition, likelihood, log_odds, single_model
+from jaxmu.attacks import likelihood, log_odds, single_model, versus_retrained
 from jaxmu.metrics import cost, distances, indiscernibility, retention
 from tests.golden import replay, rules
 
@@ -130,8 +130,8 @@ def test_ulira_as_released(recorded):
 
 def test_competition(recorded, competed):
   unlearned, retrained = (recorded[f'{competed}_{k}'] for k in ('U', 'R'))
-  found = competition.epsilon_per_example(unlearned, retrained)
+  found = versus_retrained.epsilon_per_example(unlearned, retrained)
   # Recorded in float32.
   np.testing.assert_allclose(found, recorded[f'{competed}_eps'], 1e-6)
-  score = competition.forget_score(found, len(unlearned))
+  score = versus_retrained.forget_score(found, len(unlearned))
   np.testing.assert_allclose(score, recorded[f'{competed}_score'], 1e-12)

@@ -8,7 +8,7 @@ import pytest
 from jaxmu import methods, models
 from jaxmu.methods import msg, prmq, salun
 from jaxmu.methods.parts import weights
-from jaxmu.models import dead_weights
+from jaxmu.models import layers
 from jaxmu.testing import tiny_problem
 from jaxmu.types import Problem
 from tests.methods import small
@@ -82,7 +82,7 @@ def test_a_report_finds_the_count_in_the_info(name):
 
 def test_a_three_by_three_kernel_on_one_pixel_uses_its_centre():
   model = models.build('resnet18', num_classes=10)
-  alive = dead_weights.live_taps(model, (32, 32, 3))['layer4_1/conv2/kernel']
+  alive = layers.live_taps(model, (32, 32, 3))['layer4_1/conv2/kernel']
   assert alive.sum() == 1 and alive[1, 1]
 
 

@@ -2,7 +2,7 @@
 
 from jaxmu import metrics
 from jaxmu.attacks import registry
-from jaxmu.report import glossary, html_tables, tables
+from jaxmu.report import glossary, html, tables
 from jaxmu.terms import DIRECTIONS, Term
 from tests.report import results
 
@@ -23,7 +23,7 @@ def test_every_name_in_use_has_an_entry():
   used = {
     *NAMES,
     *tables.PAPER_COLUMNS,
-    *(key for key, _ in html_tables.OVERVIEW),
+    *(key for key, _ in html.OVERVIEW),
     *(row.metric for row in results.rows()),
   }
   assert glossary.missing(used) == []

@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 
-from jaxmu.report import glossary, html_tables, plots
+from jaxmu.report import glossary, plots
 from jaxmu.report import html as html_lib
 from jaxmu.report import results as results_lib
 from tests.report import results
@@ -164,7 +164,7 @@ def test_missing_one_and_many(rows):
 
 
 def test_the_overview_has_no_empty_cell_for_the_reference():
-  overview = html_tables.overview(results.rows(('ft',)), {})
+  overview = html_lib.overview(results.rows(('ft',)), {})
   assert overview.count('<td') == 2 * 9  # a name and eight metrics each
   assert '<td></td>' not in overview
 
@@ -235,7 +235,7 @@ def test_every_attack_has_one_row_in_the_overview():
     results_lib.Row('retrain', 'rmia_auc', 0.5, 0.45, 0.55, n=8),
     results_lib.Row('unlearned', 'klom_mean', 0.3, retrained=0.2, n=80),
   ]
-  table = html_tables.attack_overview(rows)
+  table = html_lib.attack_overview(rows)
   assert table.count('<tr>') == 1 + 2
   assert '+0.1000' in table and '[0.0200, 0.1800]' in table
-  assert html_tables.attack_overview(results.rows(('retrain',))) == ''
+  assert html_lib.attack_overview(results.rows(('retrain',))) == ''

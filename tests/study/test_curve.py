@@ -9,8 +9,8 @@ import pytest
 
 from jaxmu import population
 from jaxmu.report import progress
-from jaxmu.study import curves, stages
 from jaxmu.study import job as job_lib
+from jaxmu.study import stages
 from tests.study import small_job
 
 pytestmark = pytest.mark.xdist_group('job')
@@ -41,27 +41,29 @@ def test_curves_are_added_without_training_again(tmp_path):
   job, trainer = _originals(tmp_path)
   shelf = job.populations['original'].models
   stamps = [shelf.shard(n).stat().st_mtime_ns for n in range(2)]
-  assert curves.warnings(job) == []
+  assert stages.curve_warnings(job) == []
 
   asked, _ = _originals(tmp_path, trainer, curve__every=2)
   assert asked.populations['original'].digest == shelf.folder.name[9:]
   assert [shelf.shard(n).stat().st_mtime_ns for n in range(2)] == stamps
   assert (
-    'original: no learning curve of 2 of 2 models' in curves.warnings(asked)[0]
+    'original: no learning curve of 2 of 2 models'
+    in stages.curve_warnings(asked)[0]
   )
-  assert curves.write(asked) == []
+  assert stages.write_curves(asked) == []
 
   like = stages.model_shapes(job, 1)
   before = shelf.models(0, like)
   shutil.rmtree(shelf.shard(0))
   _originals(tmp_path, trainer, curve__every=2)
   assert (
-    'original: no learning curve of 1 of 2 models' in curves.warnings(asked)[0]
+    'original: no learning curve of 1 of 2 models'
+    in stages.curve_warnings(asked)[0]
   )
   jax.tree.map(np.testing.assert_array_equal, before, shelf.models(0, like))
 
   # Epoch 2, and the last one; of the member that was trained now.
-  (path,) = curves.write(asked)
+  (path,) = stages.write_curves(asked)
   with path.open() as file:
     rows = list(csv.DictReader(file))
   assert [(r['method'], r['seed'], r['epoch']) for r in rows] == [
@@ -80,12 +82,12 @@ def test_curves_are_added_without_training_again(tmp_path):
 
 def test_even_choice_has_no_repeats_and_takes_all_of_a_small_set():
   index = np.arange(20).reshape(2, 10)
-  assert curves.evenly(index, 4).tolist() == [[0, 2, 5, 7], [10, 12, 15, 17]]
-  assert curves.evenly(index, 30).tolist() == index.tolist()
+  assert stages.evenly(index, 4).tolist() == [[0, 2, 5, 7], [10, 12, 15, 17]]
+  assert stages.evenly(index, 30).tolist() == index.tolist()
 
 
 def test_a_curve_of_an_earlier_job_does_not_stay(tmp_path):
   job = job_lib.open_job(small_job.make(tmp_path, **SMALL))
-  (tmp_path / curves.FILE).write_text('old\n')
-  assert curves.write(job) == []
-  assert not (tmp_path / curves.FILE).exists()
+  (tmp_path / stages.CURVES_FILE).write_text('old\n')
+  assert stages.write_curves(job) == []
+  assert not (tmp_path / stages.CURVES_FILE).exists()

@@ -11,7 +11,6 @@ import hashlib
 import os
 import pathlib
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -121,27 +120,21 @@ def plain(tmp_path_factory, job_environment):
 
 
 @pytest.fixture
-def machine(tmp_path, server, plain, job_environment):
-  """Returns machines by name, which have compiled the programs."""
+def machine(tmp_path, server, job_environment):
+  """Returns machines by name."""
 
   def get(name: str) -> Machine:
-    one = Machine(tmp_path / name, job_environment | server.environment)
-    for work in ('job', 'damaged', 'two', 'storm'):
-      programs = one.mirror(work) / 'cache'
-      if not programs.exists():
-        shutil.copytree(plain / 'cache', programs)
-    return one
+    return Machine(tmp_path / name, job_environment | server.environment)
 
   return get
 
 
 def _files(folder: pathlib.Path) -> dict[str, bytes]:
-  """Content of all files but programs, models and hidden ones."""
+  """Content of all files but models and hidden ones."""
   return {
     path.relative_to(folder).as_posix(): path.read_bytes()
     for path in folder.rglob('*')
     if path.is_file()
-    and path.relative_to(folder).parts[0] != 'cache'
     and 'models' not in path.relative_to(folder).parts[2:]
     and path.name[0] != '.'
   }
@@ -217,7 +210,7 @@ def test_stored_work_is_listed_checked_and_pruned(server, machine):
   left = set(store.find('bucket/job'))
   assert left < set(before)
   assert 'nothing to remove' in other.store(*argv)
-  assert 'training' not in machine('c').run(url)
+  assert not re.search('^train ', machine('c').run(url), re.M)
   assert left <= set(store.find('bucket/job'))
   path = next(p for p in sorted(left) if p.endswith('.npy'))
   content = store.cat_file(path)

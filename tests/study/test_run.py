@@ -278,7 +278,7 @@ def test_planning_changes_nothing_on_the_disk(folder, monkeypatch, tmp_path):
     run.check_job(job, planner.plan_steps(job))
     publish.is_current(job)
   assert seen() == before
-  # The next run sweeps both.
+  # The next run removes both.
   run.run(small_job.make(folder))
   assert not left.exists() and not (folder / '.results.json.x.tmp').exists()
 

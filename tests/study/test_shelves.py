@@ -40,10 +40,9 @@ def make(folder: pathlib.Path) -> None:
 
 @pytest.fixture(name='workdir')
 def _workdir(tmp_path) -> pathlib.Path:
-  """A sweep with programs and a killed writer."""
+  """A sweep with a killed writer."""
   make(tmp_path)
   main = tmp_path / 'digits_tiny/main'
-  files.write_text(tmp_path / 'cache/jax/program', 'x' * 1500)
   (main / 'store/models/.draft-x/new').mkdir(parents=True)
   (main / '.results.csv.abc.tmp').write_text('half')
   return tmp_path
@@ -72,7 +71,6 @@ def test_a_listing_has_shards_models_and_sizes(workdir, capsys):
   }
   text = '\n'.join('  '.join(line) for line in lines)
   assert 'report.html: 6 B, ' in text and 'searched settings: ft' in text
-  assert ['compiled programs', '1 file', '1.5 kB'] in lines
   assert ['temporaries of killed writers', '2', '4 B'] in lines
   every = [path for path in workdir.rglob('*') if path.is_file()]
   assert ['total', f'{len(every)} files'] in [line[:2] for line in lines]
@@ -121,7 +119,7 @@ def test_a_listing_says_where_a_job_runs(workdir, capsys):
 def test_leftovers_are_what_a_sweep_of_the_folder_removes(workdir):
   left = files.leftovers(workdir)
   assert [path.name for path in left] == ['.results.csv.abc.tmp', '.draft-x']
-  files.sweep(workdir)
+  files.remove_leftovers(workdir)
   assert not any(path.exists() for path in left)
   assert files.leftovers(workdir) == []
 

@@ -253,7 +253,7 @@ def test_a_full_disk_is_said_in_one_line(tmp_path, monkeypatch):
   assert len([*shelf.folder.iterdir()]) == 2
 
 
-def test_the_work_directory_is_swept_by_who_holds_it(tmp_path):
+def test_the_work_directory_is_cleaned_by_who_holds_it(tmp_path):
   shelf = _filled(tmp_path)
   left = shelf.folder / '.draft-x' / 'new'
   left.mkdir(parents=True)

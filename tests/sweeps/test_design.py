@@ -2,10 +2,11 @@
 
 import importlib
 
+import numpy as np
 import pytest
 
 import jaxmu.sweep as command
-from jaxmu.sweeps import design
+from jaxmu.sweeps import design, plan
 from tests.sweeps import small_sweep
 
 
@@ -123,3 +124,32 @@ def test_a_mistake_names_the_value_and_the_remedy(argv, words):
     design.from_config(command.read(argv).config)
   for word in words:
     assert word in str(error.value)
+
+
+def test_a_prepared_set_takes_the_settings_of_its_size(tmp_path):
+  """Its jobs are planned with its own sizes."""
+  rng = np.random.default_rng(0)
+  folder = tmp_path / 'data' / 'leaves'
+  folder.mkdir(parents=True)
+  for part, count in (('train', 320), ('test', 80)):
+    image = rng.integers(0, 256, (count, 16, 16, 3), np.uint8)
+    label = rng.integers(0, 4, count)
+    np.savez(folder / f'{part}.npz', image=image, label=label)
+  (folder / 'meta.json').write_text('{"size": 16}')
+  changes = {'data.folder': str(tmp_path / 'data'), 'run.chunk': 1}
+  config = small_sweep.config(
+    *(tmp_path / 'sweep',),
+    data=('digits', 'leaves'),
+    ulira_data=('leaves',),
+    all={**changes, 'run.devices': 1},
+    ulira={},
+  )
+  sweep = design.from_config(config)
+  main, ulira = (s for s in sweep.studies[2:] if not s.searches)
+  for study in (main, ulira):
+    assert study.settings.data.name == 'leaves'
+    assert study.settings.train == sweep.studies[0].settings.train
+    assert study.settings.splits.pool == 0
+  assert plan.set_sizes(main.settings).classes == 4
+  with pytest.raises(ValueError, match="did you mean 'leaves'"):
+    design.from_config({**config, 'data': 'leafs'})

@@ -14,7 +14,6 @@ from jaxmu import files
 from jaxmu.report import progress
 from jaxmu.study import shelves, store
 from jaxmu.sweeps import design, engine, graph, status, work
-from jaxmu.sweeps.share import Share
 from tests.sweeps import small_sweep
 from tests.sweeps.processes import assert_equal, finish, start
 
@@ -69,7 +68,8 @@ FULL = {
   '-main-retrained.txt': ['digits_tiny/main/retrained'],
   'state/digits_tiny/ulira/originals': ['digits_tiny/ulira/originals'],
 }
-ENGINES = {'local': engine.local, 'shared': engine.Shared(Share(0, 1), 0.01)}
+SHARED = engine.Shared(engine.Share(0, 1), pause=0.01)
+ENGINES = {'local': engine.local, 'shared': SHARED}
 
 
 @pytest.mark.parametrize('word', FULL)

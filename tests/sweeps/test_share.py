@@ -11,9 +11,9 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from jaxmu.sweeps import engine, share, status
+from jaxmu.sweeps import engine, status
+from jaxmu.sweeps.engine import Share
 from jaxmu.sweeps.graph import Graph, Unit
-from jaxmu.sweeps.share import Share
 
 UNITS = [
   Unit('a', 'originals', parts=4),
@@ -161,7 +161,7 @@ def test_what_is_not_in_the_store_after_all_is_made_again():
   ],
 )
 def test_share_of_a_process(text, environment, expected):
-  assert share.parse(text, environment) == expected
+  assert engine.parse_share(text, environment) == expected
 
 
 @pytest.mark.parametrize(
@@ -191,5 +191,5 @@ def test_share_of_a_process(text, environment, expected):
 )
 def test_a_share_that_is_none_is_refused_in_one_line(text, environment, part):
   with pytest.raises(ValueError, match='--share=') as caught:
-    share.parse(text, environment)
+    engine.parse_share(text, environment)
   assert part in str(caught.value) and '\n' not in str(caught.value)

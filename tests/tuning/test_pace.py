@@ -5,14 +5,14 @@ import io
 import pytest
 
 from jaxmu.report import progress
-from jaxmu.tuning import pace as pace_lib
+from jaxmu.tuning import plan
 from tests.report.test_progress import Clock
 
 
 def _pace(**trials: int):
   stream, clock = io.StringIO(), Clock()
   bars = progress.Progress(stream, interval=10, clock=clock)
-  return stream, clock, pace_lib.Pace(bars, trials, clock=clock)
+  return stream, clock, plan.Pace(bars, trials, clock=clock)
 
 
 def test_the_line_of_a_search_shows_method_and_whole():

@@ -15,7 +15,7 @@ import pytest
 
 from jaxmu import hparams as hp
 from jaxmu import methods, metrics, population
-from jaxmu.api import searches
+from jaxmu.api import jobs
 from jaxmu.data import splits
 from jaxmu.metrics.interface import Evaluated
 from jaxmu.report import progress
@@ -25,11 +25,9 @@ from jaxmu.study import settings as settings_lib
 from jaxmu.tuning import (
   driver,
   judging,
-  objectives,
   opening,
   plan,
   records,
-  selection,
   spaces,
   trials,
 )
@@ -213,9 +211,9 @@ def test_a_method_whose_trials_all_fail_stops_no_other(folder):
 
 def test_the_default_is_that_of_the_method(folder, monkeypatch):
   judged = []
-  choose = selection.choose
+  choose = judging.choose
   monkeypatch.setattr(
-    selection,
+    judging,
     'choose',
     lambda *args, **options: (
       judged.append(options['default']) or choose(*args, **options)
@@ -245,7 +243,7 @@ def test_a_seed_without_room_for_all_samplers_is_refused(tmp_path):
 )
 def test_python_refuses_what_is_not_by_name(tmp_path, fields, words):
   with pytest.raises(ValueError, match=words):
-    searches.search('ga', model='tiny', workdir=tmp_path, **fields)
+    jobs.search('ga', model='tiny', workdir=tmp_path, **fields)
 
 
 def test_an_interrupted_search_continues_with_the_same_trials(folder):
@@ -498,7 +496,7 @@ def test_the_regret_without_judges_is_that_of_the_trials():
       ]
     )
   ]
-  choice = selection.Choice({'a': 0}, 0.1, 0, [], np.zeros(0))
+  choice = judging.Choice({'a': 0}, 0.1, 0, [], np.zeros(0))
   judge = types.SimpleNamespace(measures_regret=True)
   lost = judging.regret(
     judge, rows, choice, default=None, finalists=2, judges=()
@@ -610,13 +608,6 @@ def test_settings_at_which_a_method_is_inert_are_no_trials(finished):
     assert any(reasons) == (sampler == 'reference'), sampler
 
 
-def test_names_of_objectives_agree():
-  fields = settings_lib.Search.__dataclass_fields__
-  assert (
-    fields['objective'].metadata['hparam']['valid'] == objectives.OBJECTIVES
-  )
-
-
 def test_shards_hold_equal_statics_and_the_longest_first():
   order = trials.shard_order(
     epochs=np.array([1, 5, 3, 2, 4]), groups=[[0, 2, 4], [1, 3]], size=2
@@ -636,7 +627,7 @@ def test_a_search_prints_few_lines(tmp_path, capsys):
 
 def test_a_result_draws_prints_converts_and_saves(finished, tmp_path):
   folder, searched = finished
-  result = searches.SearchResult(searched)
+  result = jobs.SearchResult(searched)
   assert result.method == 'ft' and result.setting == searched.choice.setting
   for what in ('history', 'front', 'parallel'):
     assert result.plot(what).axes

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from jaxmu.attacks import interface
-from jaxmu.states import EXCLUDED
+from jaxmu.terms import EXCLUDED
 
 
 def score(population, data, options):

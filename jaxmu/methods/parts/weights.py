@@ -2,7 +2,7 @@
 
 A path names a tensor, such as 'layer1_0/conv1/kernel'. Lists of tensors are in
 torch's order and layout, which breaks ties. Dead weights only multiply padding;
-see `jaxmu.models.dead_weights`.
+see `jaxmu.models.layers`.
 """
 
 import math
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmu.draws import Draws
-from jaxmu.models import Model, dead_weights, pytorch_names
+from jaxmu.models import Model, layers, pytorch_names
 from jaxmu.types import Array, Params, Task
 
 
@@ -89,7 +89,7 @@ def live_weights(task: Task, params: Params) -> Params:
   Kernels of convolutions give bool[h, w, 1, 1], all others a single True of
   their rank.
   """
-  kernels = dead_weights.live_taps(task.model, task.dataset.image.shape[1:])
+  kernels = layers.live_taps(task.model, task.dataset.image.shape[1:])
 
   def mark(path, leaf):
     if path in kernels:
@@ -101,7 +101,7 @@ def live_weights(task: Task, params: Params) -> Params:
 
 def count_dead(task: Task, params: Params) -> dict[str, int]:
   """Count the weights that only multiply padding, for each such kernel."""
-  kernels = dead_weights.live_taps(task.model, task.dataset.image.shape[1:])
+  kernels = layers.live_taps(task.model, task.dataset.image.shape[1:])
   shapes = {k: leaf.shape for k, leaf in by_path(params).items()}
   return {
     path: int(np.sum(~alive)) * shapes[path][2] * shapes[path][3]

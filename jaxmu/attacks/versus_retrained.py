@@ -1,8 +1,9 @@
-"""The score of the NeurIPS 2023 unlearning competition.
+"""Attacks that compare unlearned with retrained models, example by example.
 
-A method is (epsilon, delta)-unlearning if no test distinguishes its models from
-retrained ones better than epsilon allows. Per forgotten example, attacks on the
-log-odds of M unlearned and M retrained models give (FPR, FNR) and
+The score of the NeurIPS 2023 unlearning competition. A method is (epsilon,
+delta)-unlearning if no test distinguishes its models from retrained ones better
+than epsilon allows. Per forgotten example, attacks on the log-odds of M
+unlearned and M retrained models give (FPR, FNR) and
 
     epsilon = max(log(1 - delta - FPR) - log FNR,
                   log(1 - delta - FNR) - log FPR)
@@ -17,18 +18,33 @@ thresholds are chosen on one half of the models and evaluated on the other.
 
 Unlike the released scorer, this code accepts more than one threshold and does
 not modify the logits.
+
+KLoM, the KL divergence of margins. It is computed per example: KL(R || U)
+between the histograms of its margin over retrained and over unlearned models,
+on common bins (Georgiev et al. 2024). The example must have the same role in
+all models that count; a mask selects them.
+
+The paper does not fully specify its bins. This code uses 20 equal bins over
+the pooled range after clipping, and adds one half to every count.
 """
 
 import functools
 import math
+from collections.abc import Sequence
 from concurrent import futures
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64
 
 from jaxmu.attacks import intervals, log_odds
-from jaxmu.attacks.interface import Attack, Card, Options, Report
+from jaxmu.attacks.interface import (
+  Attack,
+  Card,
+  Options,
+  Report,
+  quantile_term,
+)
 from jaxmu.attacks.scores import (
   MIN_MODELS,
   PopulationScores,
@@ -48,6 +64,11 @@ BIN_WIDTH = 0.5
 _PEAKY = 0.01  # ratio of ranges below which one sample is a spike
 _GRID = 100  # thresholds per unit of log-odds
 _MARGIN = 2.0  # the interval attack searches this far around the narrow sample
+
+
+def _unscored(keys: Sequence[str]) -> Report:
+  note = f'no example is forgotten by {MIN_MODELS} models'
+  return {key: intervals.point(np.nan, 0, note) for key in keys}
 
 
 def epsilon_per_example(
@@ -269,7 +290,7 @@ def _interval_rates(u, r):
     yield q[i + 1 :] - q[i], 1 - (p[i + 1 :] - p[i])
 
 
-def _report(
+def _competition_report(
   population: PopulationScores, data: Scores, options: Options
 ) -> Report:
   """Score a population against the retrained models.
@@ -281,9 +302,9 @@ def _report(
   assert data.retrained is not None, 'the card says that it is needed'
   unlearned, retrained = observations(population, data.retrained)
   if not unlearned.size:
-    note = f'no example is forgotten by {MIN_MODELS} models'
-    keys = ('forget_score', 'relative_score', 'epsilon', 'lower_bound')
-    report = {key: intervals.point(np.nan, 0, note) for key in keys}
+    report = _unscored(
+      ('forget_score', 'relative_score', 'epsilon', 'lower_bound')
+    )
   else:
     report = _scores(unlearned, retrained)
   return report | _final_score(
@@ -347,7 +368,7 @@ def _accuracy(one: PopulationScores, seen: bool) -> float:
 _SOURCE = 'Triantafillou et al. 2024'
 COMPETITION = Attack(
   'competition',
-  _report,
+  _competition_report,
   Card(
     title='Competition',
     subject='the metric of the NeurIPS 2023 unlearning competition',
@@ -398,6 +419,146 @@ COMPETITION = Attack(
     needs=('retrained',),
     cost='costly',
     populations=('unlearned',),
+    exempt={
+      'model_order': 'models are halved by their position in the population',
+    },
+  ),
+)
+
+
+QUANTILES = (0.5, 0.95, 0.99)
+
+
+class KlomSummary(NamedTuple):
+  """Mean and quantiles of a per-example divergence over examples.
+
+  Attributes:
+    mean: in nats.
+    quantiles: f64[3] at `QUANTILES`.
+    unscored: examples with fewer than two models of a kind.
+  """
+
+  mean: float
+  quantiles: np.ndarray
+  unscored: int
+
+
+def klom(
+  unlearned: Float[np.ndarray, 'P N'],
+  retrained: Float[np.ndarray, 'Q N'],
+  *,
+  where: Bool[np.ndarray, 'P N'] | None = None,
+  where_retrained: Bool[np.ndarray, 'Q N'] | None = None,
+  bins: int = 20,
+  clip: float = 100.0,
+) -> Float64[np.ndarray, ' N']:
+  """Compute KL(R || U) of the margins of each example.
+
+  It is positive even without any difference: compare it with `klom(R', R)` of
+  two retrained populations of the same sizes.
+
+  Args:
+    unlearned: float[P, N] margins (`log_odds.statistic`), finite.
+    retrained: float[Q, N].
+    where: bool[P, N], the models that forgot the example; all if None.
+    where_retrained: bool[Q, N]; `where` if None.
+    bins: number of bins.
+    clip: margins are clipped to +-clip.
+
+  Returns:
+    f64[N] in nats, NaN for examples with fewer than two models of a kind.
+  """
+  u, r = (
+    np.clip(np.asarray(margins, np.float64), -clip, clip)
+    for margins in (unlearned, retrained)
+  )
+  in_u = np.ones(u.shape, bool) if where is None else where
+  if where_retrained is not None:
+    in_r = where_retrained
+  else:
+    in_r = np.ones(r.shape, bool) if where is None else where
+  if in_u.shape != u.shape or in_r.shape != r.shape:
+    raise ValueError(
+      f'masks of shapes {in_u.shape} and {in_r.shape} do not fit margins of '
+      f'shapes {u.shape} and {r.shape}'
+    )
+  both, inside = np.concatenate([u, r]), np.concatenate([in_u, in_r])
+  low = np.where(inside, both, np.inf).min(axis=0)
+  high = np.where(inside, both, -np.inf).max(axis=0)
+  with np.errstate(invalid='ignore', divide='ignore'):
+    p = _frequencies(r, in_r, low, high, bins)
+    q = _frequencies(u, in_u, low, high, bins)
+    divergence = (p * np.log(p / q)).sum(axis=0)
+  enough = (in_u.sum(axis=0) >= 2) & (in_r.sum(axis=0) >= 2)
+  return np.where(enough, divergence, np.nan)
+
+
+def klom_summary(divergence: Float64[np.ndarray, ' N']) -> KlomSummary:
+  """Return mean and quantiles over the scored examples."""
+  known = divergence[np.isfinite(divergence)]
+  unscored = len(divergence) - len(known)
+  if not len(known):
+    return KlomSummary(np.nan, np.full(len(QUANTILES), np.nan), unscored)
+  return KlomSummary(
+    float(known.mean()), np.quantile(known, QUANTILES), unscored
+  )
+
+
+def _frequencies(x, inside, low, high, bins) -> np.ndarray:
+  """Smoothed bin frequencies f64[bins, N]."""
+  width = np.maximum((high - low) / bins, 1e-300)
+  index = np.clip(np.nan_to_num((x - low) / width), 0, bins - 1).astype(int)
+  counts = np.full((bins, x.shape[1]), 0.5)
+  model, example = np.nonzero(inside)
+  np.add.at(counts, (index[model, example], example), 1.0)
+  return counts / counts.sum(axis=0)
+
+
+def _klom_report(
+  population: PopulationScores, data: Scores, options: Options
+) -> Report:
+  """Compare half of a population with the other half of the retrained models.
+
+  The null compares the two halves of the retrained models, so unlearned models
+  are compared on the same number of models.
+  """
+  del options
+  assert data.retrained is not None, 'the card says that it is needed'
+  keys = ('mean', *(f'quantile_{q:g}' for q in QUANTILES))
+  margins, retrained = observations(population, data.retrained)
+  if not margins.size:
+    return _unscored(keys)
+  half = (len(margins) // 2) * 2
+  summary = klom_summary(klom(margins[:half:2], retrained[1:half:2]))
+  values = (summary.mean, *summary.quantiles)
+  return {
+    key: intervals.point(value, margins.shape[1])
+    for key, value in zip(keys, values, strict=True)
+  }
+
+
+KLOM = Attack(
+  'klom',
+  _klom_report,
+  Card(
+    title='KLoM',
+    subject='the divergence of margins between unlearned and retrained models',
+    source='Georgiev et al. 2024',
+    question='unlearned_or_retrained',
+    terms={
+      'mean': Term(
+        'mean',
+        'How far the margins of unlearned models are from those of retrained '
+        'ones, as a Kullback-Leibler divergence per example, mean over '
+        'examples.',
+        'nats',
+        'lower',
+        source='',
+      ),
+      'quantile_{}': quantile_term('nats'),
+    },
+    needs=('retrained',),
+    populations=('retrained', 'unlearned'),
     exempt={
       'model_order': 'models are halved by their position in the population',
     },

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxmu.report.plots import search as plots
-from jaxmu.tuning import objectives, selection
+from jaxmu.tuning import judging
 from jaxmu.tuning.trials import Outcomes
 
 SETTINGS = [{'a': k} for k in range(6)]
@@ -12,7 +12,7 @@ SETTINGS = [{'a': k} for k in range(6)]
 
 def _ranked(norms, initialisation=None, number=None, usable=None):
   size = len(norms)
-  return selection.ranked(
+  return judging.ranked(
     np.array(norms, float),
     np.zeros(size, int) if initialisation is None else initialisation,
     np.arange(size) if number is None else number,
@@ -22,7 +22,7 @@ def _ranked(norms, initialisation=None, number=None, usable=None):
 
 def _choose(norms, **options):
   size = len(norms)
-  return selection.choose(
+  return judging.choose(
     _ranked(norms),
     norms,
     SETTINGS[:size],
@@ -84,12 +84,12 @@ def test_finalists_come_from_all_initialisations_alike():
   study = np.array([0, 0, 0, 1, 1, 1])
   norms = np.array([0.3, 0.2, 0.4, 0.03, 0.01, 0.02])
   order = _ranked(norms, initialisation=study)
-  assert selection.alternate(order, study).tolist() == [4, 1, 5, 0, 3, 2]
+  assert judging.alternate(order, study).tolist() == [4, 1, 5, 0, 3, 2]
 
 
 def test_equal_settings_are_judged_once():
   settings = [{'a': 0}, {'a': 0}, {'a': 1}]
-  assert selection.distinct(np.arange(3), settings, 2) == [0, 2]
+  assert judging.distinct(np.arange(3), settings, 2) == [0, 2]
 
 
 def test_nothing_usable_is_said():
@@ -126,13 +126,13 @@ def test_objectives_are_those_of_the_specification():
       for t, k in enumerate(which)
     ]
   )
-  given = objectives.values(
+  given = judging.objectives(
     trials, which, retrained=retrained, originals=originals
   )
   np.testing.assert_allclose(given, naive, rtol=1e-15)
   norms = [np.sqrt(sum(x * x for x in row)) for row in naive]
-  np.testing.assert_allclose(objectives.norm(given), norms, rtol=1e-15)
-  alone = objectives.values(trials, which, retrained=None, originals=originals)
+  np.testing.assert_allclose(judging.norm(given), norms, rtol=1e-15)
+  alone = judging.objectives(trials, which, retrained=None, originals=originals)
   np.testing.assert_allclose(
     alone[0], [0.1 / 3, 0.2 / 3, 0.1 / 3, 0.05], rtol=1e-12
   )
@@ -149,7 +149,7 @@ def test_non_dominated_trials_are_those_of_a_plain_loop():
 
 def test_failures_are_infinite_in_every_place():
   trials = _outcomes(indisc=[0.9, np.nan, 0.9], failed=[2, -1, -1])
-  given = objectives.values(
+  given = judging.objectives(
     trials, np.zeros(3, int), retrained=trials, originals=trials
   )
   assert np.isinf(given[:2]).all() and np.isfinite(given[2]).all()

@@ -1,4 +1,4 @@
-"""The competition score: worked example, naive twins, floors, valid bounds."""
+"""The competition score and KLoM: examples, naive twins, floors, bounds."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxmu.attacks import competition, roc
+from jaxmu.attacks import roc, versus_retrained
 
 
 def naive_best(u, r, intervals, delta=1e-5):
@@ -46,7 +46,7 @@ def test_exact_rules_equal_naive_search(rule):
   u[:, 0] = np.round(u[:, 0])  # ties, also between the samples
   r[:, 0] = np.round(r[:, 0])
   r[:, 1] = u[:, 1] + 50  # separated
-  got = competition.epsilon_per_example(u, r, rule=rule)
+  got = versus_retrained.epsilon_per_example(u, r, rule=rule)
   expected = [
     naive_best(u[:, s], r[:, s], rule == 'exact_interval') for s in range(6)
   ]
@@ -56,18 +56,18 @@ def test_exact_rules_equal_naive_search(rule):
 
 def test_worked_example():
   r, u = np.array([0.0, 0, 0, 1]), np.array([0.0, 1, 1, 1])
-  got = competition.epsilon_per_example(
+  got = versus_retrained.epsilon_per_example(
     u[:, None], r[:, None], rule='exact_single'
   )
   assert got[0] == pytest.approx(math.log(2.99996))
-  grid = competition.epsilon_per_example(u[:, None], r[:, None])
+  grid = versus_retrained.epsilon_per_example(u[:, None], r[:, None])
   assert grid[0] == pytest.approx(1.098599, abs=1e-6)
-  assert competition.forget_score(grid, 4) == 0.25
+  assert versus_retrained.forget_score(grid, 4) == 0.25
 
 
 def test_rates_of_zero_count_for_nothing_alone_and_everything_together():
   fpr, fnr = np.array([0.0, 0.0, 0.2, 0.5]), np.array([0.0, 0.3, 0.0, 0.5])
-  got = competition.epsilon(fpr, fnr)
+  got = versus_retrained.epsilon(fpr, fnr)
   np.testing.assert_array_equal(got, [math.inf, 0.0, 0.0, 0.0])
 
 
@@ -75,35 +75,37 @@ def test_peaky_rule_is_the_competitions_own():
   rng = np.random.default_rng(1)
   wide, spike = rng.normal(size=(30, 1)), np.full((30, 1), 0.001)
   spike[0] = 0.002
-  assert competition.epsilon_per_example(spike, wide)[0] == 50.0
-  exact = competition.epsilon_per_example(spike, wide, rule='exact_single')
+  assert versus_retrained.epsilon_per_example(spike, wide)[0] == 50.0
+  exact = versus_retrained.epsilon_per_example(spike, wide, rule='exact_single')
   assert exact[0] < 50.0
 
 
 def test_bins_and_their_disagreement():
   epsilons = np.array([0.0, 0.49, 0.5, 1.2, 6.4, 6.9, 7.0, 50.0])
   expected = [1, 1, 0.5, 0.25, 2**-12, 2**-13, 0, 0]
-  got = competition.forget_score(epsilons, 512)  # 14 bins in the code
+  got = versus_retrained.forget_score(epsilons, 512)  # 14 bins in the code
   assert got == pytest.approx(np.mean(expected))
-  document = competition.forget_score(epsilons, 512, bins=13)
+  document = versus_retrained.forget_score(epsilons, 512, bins=13)
   assert got - document == pytest.approx(2**-13 / 8)
-  assert competition.final_score(0.5, 0.9, 0.8) == pytest.approx(0.36)
+  assert versus_retrained.final_score(0.5, 0.9, 0.8) == pytest.approx(0.36)
 
 
 def test_identical_distributions_do_not_score_one():
   rng = np.random.default_rng(2)
   u, r, other = rng.normal(size=(3, 64, 80))
   scores = {
-    rule: competition.forget_score(
-      competition.epsilon_per_example(u, r, rule=rule), 64
+    rule: versus_retrained.forget_score(
+      versus_retrained.epsilon_per_example(u, r, rule=rule), 64
     )
-    for rule in competition.RULES
+    for rule in versus_retrained.RULES
   }
   assert scores['competition_grid'] == pytest.approx(0.18, abs=0.04)
   assert scores['exact_single'] == pytest.approx(0.33, abs=0.06)
   assert scores['exact_interval'] == pytest.approx(0.084, abs=0.02)
-  null = competition.forget_score(competition.epsilon_per_example(other, r), 64)
-  relative = competition.relative_score(scores['competition_grid'], null)
+  null = versus_retrained.forget_score(
+    versus_retrained.epsilon_per_example(other, r), 64
+  )
+  relative = versus_retrained.relative_score(scores['competition_grid'], null)
   assert relative == pytest.approx(1.0, abs=0.25)
 
 
@@ -112,12 +114,12 @@ def test_lower_bound_is_valid_where_the_plain_estimate_is_not():
   # Randomised response: the true epsilon is log 3, the values do not matter.
   u = (rng.random((200, 300)) < 0.75) + 1e-3 * rng.random((200, 300))
   r = (rng.random((200, 300)) < 0.25) + 1e-3 * rng.random((200, 300))
-  bound = competition.lower_bound(u, r)
+  bound = versus_retrained.lower_bound(u, r)
   assert (bound > math.log(3)).mean() < 0.05
   assert np.median(bound) > 0.3
-  plain = competition.epsilon_per_example(u, r, rule='exact_single')
+  plain = versus_retrained.epsilon_per_example(u, r, rule='exact_single')
   assert (plain > math.log(3)).mean() > 0.5
-  null = competition.lower_bound(u, rng.permuted(u, axis=0))
+  null = versus_retrained.lower_bound(u, rng.permuted(u, axis=0))
   assert (null > 0).mean() < 0.05
 
 
@@ -125,8 +127,8 @@ def test_lower_bound_sees_both_sides():
   rng = np.random.default_rng(4)
   u, r = rng.normal(2, 1, (100, 5)), rng.normal(0, 1, (100, 5))
   above, below = (
-    competition.lower_bound(u, r),
-    competition.lower_bound(-u, -r),
+    versus_retrained.lower_bound(u, r),
+    versus_retrained.lower_bound(-u, -r),
   )
   assert above.min() > 0.3 and below.min() > 0.3
 
@@ -139,9 +141,9 @@ def test_refusals_say_what_was_expected():
     (good * np.nan, good, 'replace_non_finite'),
   ):
     with pytest.raises(ValueError, match=message):
-      competition.epsilon_per_example(u, r)
+      versus_retrained.epsilon_per_example(u, r)
   with pytest.raises(ValueError, match='grid'):
-    competition.epsilon_per_example(good, good, rule='grid')  # pyright: ignore
+    versus_retrained.epsilon_per_example(good, good, rule='grid')  # pyright: ignore
 
 
 def test_trade_off_is_the_lower_hull():
@@ -165,3 +167,42 @@ def test_gaussian_trade_off_has_its_distance_as_mu():
   )
   assert roc.gaussian_mu(*roc.trade_off(x, x)) == pytest.approx(0)
   assert roc.gaussian_mu(*roc.trade_off(x + 99, x)) == math.inf
+
+
+def test_klom_equals_loop():
+  rng = np.random.default_rng(4)
+  u, r = rng.normal(0.5, 1, (30, 6)), rng.normal(0, 1, (25, 6))
+  u[0, 0] = 1e6  # clipped
+  in_u, in_r = rng.random(u.shape) < 0.6, rng.random(r.shape) < 0.6
+  in_u[0, 0] = True
+  got = versus_retrained.klom(
+    u, r, where=in_u, where_retrained=in_r, bins=7, clip=5.0
+  )
+  for n in range(6):
+    a = np.clip(u[in_u[:, n], n], -5, 5)
+    b = np.clip(r[in_r[:, n], n], -5, 5)
+    both = np.concatenate([a, b])
+    edges = np.linspace(both.min(), both.max(), 8)
+    p = (np.histogram(b, edges)[0] + 0.5) / (len(b) + 3.5)
+    q = (np.histogram(a, edges)[0] + 0.5) / (len(a) + 3.5)
+    assert got[n] == pytest.approx(stats.entropy(p, q))
+
+
+def test_klom_of_equal_models_is_its_noise_and_of_others_more():
+  rng = np.random.default_rng(5)
+  first, second = rng.normal(size=(2, 40, 50))
+  null = versus_retrained.klom_summary(versus_retrained.klom(first, second))
+  leak = versus_retrained.klom_summary(versus_retrained.klom(first + 2, second))
+  assert versus_retrained.klom(first, first).max() == 0.0
+  assert 0 < null.mean < leak.mean
+  assert (np.diff(null.quantiles) >= 0).all() and null.unscored == 0
+
+
+def test_klom_without_models_is_unscored():
+  where = np.ones((4, 3), bool)
+  where[1:, 0] = False
+  got = versus_retrained.klom(np.zeros((4, 3)), np.ones((4, 3)), where=where)
+  np.testing.assert_array_equal(np.isnan(got), [True, False, False])
+  assert versus_retrained.klom_summary(got).unscored == 1
+  with pytest.raises(ValueError, match='do not fit'):
+    versus_retrained.klom(np.zeros((4, 3)), np.ones((5, 3)), where=where)

@@ -1,9 +1,8 @@
 """Hyper-parameters of each member of a population.
 
 A number applies to all members. A list with one value per member applies value
-by value; any other list is a sweep, which trains all members with every value.
-Leaves differ within one compiled program; each value of a static needs another
-program.
+by value; with any other list, all members are trained with every value. Leaves
+differ within one compiled program; each value of a static needs another.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,13 +17,14 @@ from jaxmu.terms import choices
 Values = dict[str, Any]
 
 
-class Sweep(NamedTuple):
+class MemberHparams(NamedTuple):
   """Hyper-parameters of P members.
 
   Attributes:
     hparams: plain values of each, P dicts.
-    base: i64[P], the member of the population without the sweep.
-    variant: the swept values of each as text, P strings; '' without a sweep.
+    base: i64[P], the member of the population before each was repeated.
+    variant: the values that are tried on all members as text, P strings; '' if
+      members have one value each.
   """
 
   hparams: list[Values]
@@ -38,17 +38,17 @@ def expand(
   given: Mapping[str, Any],
   size: int,
   *,
-  sweep: bool = False,
-) -> Sweep:
+  every_value: bool = False,
+) -> MemberHparams:
   """Return the hyper-parameters of each member.
 
   Args:
     cls: class of the hyper-parameters.
     defaults: a value for each of them.
     given: values of the user, single ones or lists of equal length.
-    size: number of members without a sweep.
-    sweep: train all members with every value, also where there are as many
-      values as members.
+    size: number of members before they are repeated.
+    every_value: train all members with every value, also where there are as
+      many values as members.
 
   Raises:
     ValueError: an unknown name, a value out of range, an empty list or lists of
@@ -78,18 +78,18 @@ def expand(
   _check_lengths(lists)
   common = in_order(cls, {**defaults, **single, **lists})
   count = len(next(iter(lists.values()), [None]))
-  if not lists or (count == size and not sweep):
+  if not lists or (count == size and not every_value):
     chosen = [
       {**common, **{k: values[p] for k, values in lists.items()}}
       for p in range(size)
     ]
     _check(cls, chosen)
-    return Sweep(chosen, np.arange(size), [''] * size)
+    return MemberHparams(chosen, np.arange(size), [''] * size)
   each = [
     {name: values[v] for name, values in lists.items()} for v in range(count)
   ]
   _check(cls, [{**common, **values} for values in each])
-  return Sweep(
+  return MemberHparams(
     [{**common, **values} for values in each for _ in range(size)],
     np.tile(np.arange(size), count),
     [settings(values) for values in each for _ in range(size)],
@@ -120,7 +120,7 @@ def _check_lengths(lists: Mapping[str, Sequence[Any]]) -> None:
 
 
 def _is_list(value: Any, default: Any) -> bool:
-  """Return whether a value is a list over members or over a sweep."""
+  """Return whether a value is a list of several values."""
   if isinstance(value, np.ndarray) or hasattr(value, '__jax_array__'):
     return np.ndim(value) > isinstance(default, tuple)
   if not isinstance(value, list | tuple | range):
