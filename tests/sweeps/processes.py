@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -51,6 +52,11 @@ def finish(process, timeout=560):
   out, _ = process.communicate(timeout=timeout)
   assert process.returncode == 0, out
   return out
+
+
+def epochs(text):
+  """Return how many epochs of models processes have trained."""
+  return sum(map(int, re.findall(r'train \w+: (\d+) epochs in', text)))
 
 
 def models(folder):
