@@ -10,8 +10,8 @@ import sys
 
 from jaxmu.report import results
 
-# Times that a test kills what it tests; more on demand.
-KILLS = int(os.environ.get('JAXMU_TEST_KILLS', '2'))
+# Times that a test kills what it tests; more on demand, see .ci/servers.
+KILLS = int(os.environ.get('JAXMU_TEST_KILLS', '1'))
 
 ROOT = pathlib.Path(__file__).parents[2]
 FILE = """
