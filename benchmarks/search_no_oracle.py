@@ -14,7 +14,6 @@ Trials that are in the store of the work directory are not trained again. The
 table is printed and written to benchmarks/search_no_oracle.csv.
 """
 
-import argparse
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -60,21 +59,10 @@ def row(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument('--workdir', default='workdir/benchmark_digits')
-  parser.add_argument('--methods', default=','.join(METHODS))
-  parser.add_argument('--trials', type=int, default=50)
-  parser.add_argument('--initialisations', type=int, default=3)
-  parser.add_argument('--finalists', type=int, default=10)
-  options = parser.parse_args()
-  command.set_up_jax({'workdir': options.workdir})
-  rows = run(
-    options.workdir,
-    options.methods.split(','),
-    trials=options.trials,
-    initialisations=options.initialisations,
-    finalists=options.finalists,
-  )
+  one = search_samplers.parser(__doc__, METHODS, trials=50, finalists=10)
+  options = vars(one.parse_args())
+  command.set_up_jax({'workdir': options['workdir']})
+  rows = run(**options)
   table.save(TABLE, rows)
 
 

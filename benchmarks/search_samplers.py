@@ -310,26 +310,32 @@ def summary(rows: Sequence[dict[str, Any]]) -> str:
   return '\n'.join([*lines, verdict(names, regret)])
 
 
+def names(text: str) -> list[str]:
+  """Return names that commas separate."""
+  return text.split(',')
+
+
+def parser(
+  description: str | None, methods: Sequence[str], trials: int, finalists: int
+) -> argparse.ArgumentParser:
+  """Return a parser of the options of searches."""
+  one = argparse.ArgumentParser(description=description)
+  one.add_argument('--workdir', default='workdir/benchmark_digits')
+  one.add_argument('--methods', type=names, default=list(methods))
+  one.add_argument('--trials', type=int, default=trials)
+  one.add_argument('--initialisations', type=int, default=3)
+  one.add_argument('--finalists', type=int, default=finalists)
+  return one
+
+
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument('--workdir', default='workdir/benchmark_digits')
-  parser.add_argument('--methods', default=','.join(METHODS))
-  parser.add_argument('--samplers', default=','.join(SAMPLERS))
-  parser.add_argument('--trials', type=int, default=100)
-  parser.add_argument('--initialisations', type=int, default=3)
-  parser.add_argument('--finalists', type=int, default=7)
-  options = parser.parse_args()
-  command.set_up_jax({'workdir': options.workdir})
-  rows = run(
-    options.workdir,
-    options.methods.split(','),
-    options.samplers.split(','),
-    finalists=options.finalists,
-    trials=options.trials,
-    initialisations=options.initialisations,
-  )
-  names = list(dict.fromkeys(name for row in rows for name in row))
-  table.save(TABLE, [{n: _text(row.get(n, '')) for n in names} for row in rows])
+  one = parser(__doc__, METHODS, trials=100, finalists=7)
+  one.add_argument('--samplers', type=names, default=list(SAMPLERS))
+  options = vars(one.parse_args())
+  command.set_up_jax({'workdir': options['workdir']})
+  rows = run(**options)
+  keys = list(dict.fromkeys(key for row in rows for key in row))
+  table.save(TABLE, [{k: _text(row.get(k, '')) for k in keys} for row in rows])
   print(summary(rows))
 
 

@@ -24,6 +24,7 @@ and then moved there. Temporaries are locked while their writer runs, so that
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -44,6 +45,7 @@ Path = str | os.PathLike[str]
 _SUFFIX = '.tmp'
 _DRAFT = '.draft-'
 _DRAFTS_LOCK = '.drafts.lock'
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _BLOCK = 1 << 24  # bytes hashed at a time
 _PROGRAMS_KEPT = 90 * 86400  # seconds
 
@@ -175,8 +177,10 @@ def _replacing(path: pathlib.Path) -> Iterator[BinaryIO]:
       os.fsync(file.fileno())
       os.chmod(temporary, 0o644)  # mkstemp makes files private to their owner
       os.replace(temporary, path)
-  except BaseException:
+  except BaseException as error:
     pathlib.Path(temporary).unlink(missing_ok=True)
+    if isinstance(error, OSError) and error.filename is None and error.errno:
+      error.filename = str(path)  # a full disk does not say which file
     raise
 
 
@@ -219,6 +223,23 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> pathlib.Path:
   return pathlib.Path(path)
 
 
+def is_full(error: BaseException | None) -> bool:
+  """Return whether a full disk, or a used-up quota, is the cause of an error.
+
+  Example:
+    >>> is_full(OSError(errno.ENOSPC, 'No space left on device'))
+    True
+  """
+  while error is not None:
+    # Orbax and TensorStore give the text alone.
+    if getattr(error, 'errno', None) in _FULL or any(
+      os.strerror(number) in str(error) for number in _FULL
+    ):
+      return True
+    error = error.__cause__
+  return False
+
+
 def upload(path: pathlib.Path) -> None:
   """Copy a small file in the mirror of an object store to the store.
 
@@ -243,6 +264,13 @@ def remove(path: pathlib.Path) -> None:
   url = remote.url(path)
   if url:
     remote.remove(url)
+
+
+def remove_empty(*folders: pathlib.Path) -> None:
+  """Remove folders in which nothing is; others stay."""
+  for folder in folders:
+    with contextlib.suppress(OSError):
+      folder.rmdir()
 
 
 def refresh(folder: pathlib.Path, *, send: bool = False) -> None:

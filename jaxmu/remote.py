@@ -18,13 +18,14 @@ No other module imports fsspec, and only the extras `jaxmu[s3]` and
 
 import base64
 import binascii
+import datetime
 import errno
 import functools
 import logging
 import pathlib
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 # Scheme of a URL -> package that fsspec needs for it, and our extra with it.
@@ -58,11 +59,14 @@ class Entry(NamedTuple):
     folder: whether it is a folder.
     size: in bytes.
     md5: of the content, as hex digits; '' if the store does not tell.
+    written: when, in seconds since the epoch by the clock of the store; 0 if it
+      does not tell.
   """
 
   folder: bool
   size: int
   md5: str
+  written: float
 
 
 def is_url(text: str) -> bool:
@@ -171,14 +175,12 @@ def entries(place: str) -> dict[str, Entry]:
   for one in found:
     key = one['name'].strip('/')
     if key != _key(place):
-      children[key.rpartition('/')[2]] = Entry(
-        one['type'] == 'directory', one['size'] or 0, _md5(one)
-      )
+      children[key.rpartition('/')[2]] = _entry(one)
   return children
 
 
-def sizes(place: str) -> dict[str, int]:
-  """Return the size of every object below a folder, by its path from there.
+def objects(place: str) -> dict[str, Entry]:
+  """Return every object below a folder, by its path from there.
 
   Raises:
     StoreError: it cannot be read.
@@ -186,10 +188,22 @@ def sizes(place: str) -> dict[str, int]:
   found = _reach(place, lambda fs, key: fs.find(key, detail=True), absent={})
   start = f'{_key(place)}/'
   return {
-    key.removeprefix(start): one['size']
+    key.removeprefix(start): _entry(one)
     for key, one in found.items()
     if key.startswith(start)
   }
+
+
+def _entry(one: Mapping[str, Any]) -> Entry:
+  """Return an entry of a listing by fsspec."""
+  written = one.get('LastModified') or one.get('updated') or one.get('mtime')
+  if isinstance(written, str):
+    written = datetime.datetime.fromisoformat(written)
+  if isinstance(written, datetime.datetime):
+    written = written.timestamp()
+  return Entry(
+    one['type'] == 'directory', one['size'] or 0, _md5(one), written or 0.0
+  )
 
 
 def remove(place: str) -> None:
@@ -199,6 +213,17 @@ def remove(place: str) -> None:
     StoreError: it cannot be removed.
   """
   _reach(place, lambda fs, key: fs.rm_file(key), absent=None)
+
+
+def remove_all(places: Sequence[str]) -> None:
+  """Remove objects of one bucket, many at a time.
+
+  Raises:
+    StoreError: they cannot be removed.
+  """
+  if places:
+    keys = [_key(place) for place in places]
+    _reach(places[0], lambda fs, _: fs.rm(keys), absent=None)
 
 
 def _key(place: str) -> str:

@@ -15,8 +15,9 @@
     --delete       remove what is printed
 
 WORKDIR is the work directory of a job, of a search or of a sweep, or a folder
-that holds several. `list`, `check` and `prune` without --delete change nothing;
-the first two also work while jobs run, from any machine that sees the folder.
+that holds several, also in an object store: s3://... or gs://... `list`,
+`check` and `prune` without --delete change nothing; the first two also work
+while jobs run, from any machine that sees the folder.
 What may still be of use stays: all trials of the methods that a configuration
 searches, all run times and records of reports (see jaxmu/sweeps/pruning.py).
 """
@@ -114,7 +115,7 @@ def _list(folder: str, given: Sequence[Any]) -> None:
   from jaxmu.study import shelves
 
   del given
-  print(shelves.listing(files.path(folder)))
+  print(shelves.listing(shelves.look(files.workdir(folder))))
 
 
 def _check(folder: str, given: Sequence[Any]) -> None:
@@ -123,7 +124,8 @@ def _check(folder: str, given: Sequence[Any]) -> None:
 
   quick = any(one.switch() for one in given)
   with progress.Progress() as bars:
-    count, damaged = shelves.check(files.path(folder), bars, verify=not quick)
+    view = shelves.look(files.workdir(folder))
+    count, damaged = shelves.check(view, bars, verify=not quick)
     number = f'{len(damaged)} of {terms.count(count, "shard")} damaged'
     bars.line(
       f'{number}; the job that made a damaged one makes it again with '
@@ -140,7 +142,9 @@ def _prune(folder: str, given: Sequence[Any]) -> None:
 
   delete = any(one.switch() for one in given if one.name == 'delete')
   chosen = _configurations(folder, given)
-  shelves.job_folders(files.path(folder))  # before data sets are opened
+  view = shelves.look(files.workdir(folder).resolve())
+  shelves.job_folders(view)  # before data sets are opened
+  files.refresh(view.workdir)
   _start_jax(chosen)
   # Imported late: the number of devices must be set before JAX starts.
   from jaxmu.report import progress
@@ -154,7 +158,7 @@ def _prune(folder: str, given: Sequence[Any]) -> None:
       else pruning.of_job(settings.from_config(one.fields), one.name)
       for one in chosen
     ]
-  plan = pruning.plan(files.path(folder), uses)
+  plan = pruning.plan(view, uses)
   for line in plan.lines():
     print(line)
   for doubt in (doubt for use in uses for doubt in use.doubts):

@@ -45,6 +45,9 @@ class Bucket(dirfs.DirFileSystem):
   def pipe_file(self, *args, **kwargs):
     return self._request('pipe_file', *args, **kwargs)
 
+  def rm(self, keys):
+    return self._request('rm', keys)
+
   def rm_file(self, *args, **kwargs):
     return self._request('rm_file', *args, **kwargs)
 

@@ -35,7 +35,9 @@ COMMANDS = {
   'sweep': Command('jaxmu.sweep', 'plan and run a whole benchmark'),
   'store': Command('jaxmu.store', 'list, check or prune stored work'),
   'audit': Command('jaxmu.attack', 'attack stored scores from any framework'),
-  'rank': Command('jaxmu.rank', 'rank the methods of several jobs'),
+  'rank': Command(
+    'jaxmu.rank', 'rank the methods of several jobs, or of a sweep'
+  ),
   'prepare': Command('jaxmu.prepare', 'prepare a data set'),
   'unlearn': Command('jaxmu.unlearn', 'delete examples from one trained model'),
 }

@@ -15,7 +15,6 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib import figure
 
 from jaxmu import files
@@ -95,40 +94,6 @@ def draw(
       f'({type(error).__name__}: {error}).'
     )
     return []
-
-
-def draw_ranks(
-  titles: Mapping[str, str],
-  methods: Sequence[str],
-  ranks: Mapping[str, tuple[np.ndarray, float, str]],
-  problems: list[str],
-) -> list[Picture]:
-  """Draw one diagram of ranks per metric.
-
-  Args:
-    titles: of the metrics.
-    methods: the ranked methods, K.
-    ranks: by metric the mean ranks f64[K], the critical difference, and what
-      was averaged over, such as '3 jobs'.
-    problems: as for `draw`.
-  """
-  return [
-    picture
-    for metric, (mean, critical, number) in ranks.items()
-    for picture in draw(
-      f'rank_{metric}',
-      functools.partial(
-        plots.critical_difference,
-        methods,
-        mean,
-        critical,
-        title=f'Mean rank by {titles[metric]} (1 is best)',
-      ),
-      problems,
-      metric=titles[metric],
-      number=number,
-    )
-  ]
 
 
 @dataclasses.dataclass(frozen=True)

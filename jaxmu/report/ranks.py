@@ -1,10 +1,13 @@
-"""Ranks of methods over initialisations and over jobs, from their files.
+"""Ranks of methods over initialisations and over cells, from files of reports.
 
-A job is read from what its report wrote. Within a job, methods are ranked over
-initialisations by RetDev and Disc and sorted into groups, and ranked by run
-time; ranks are then averaged over jobs. See `jaxmu.metrics.ranking`.
+A cell is a job, or several with the same retrained models. Within a cell,
+methods are ranked over initialisations by RetDev and Disc and sorted into
+groups, and ranked by run time; ranks are then averaged over cells. See
+`jaxmu.metrics.ranking`. A job's report, `jaxmu.rank` and the leaderboard of a
+sweep use these functions.
 """
 
+import functools
 import json
 import math
 import pathlib
@@ -14,10 +17,26 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from jaxmu import files, terms
 from jaxmu.metrics import ranking
-from jaxmu.report import html, results
+from jaxmu.report import html, plots, results, tables
+
+PER_CLUSTER_FILE = 'per_cluster.csv'
+
+# Studies of a sweep that make reports, with their titles.
+STUDIES = {'main': 'Main table', 'ulira': 'U-LiRA'}
 
 _PLACES = ('first', 'second', 'third')
+_TITLES = {**ranking.TITLES, 'rte': 'run time'}
+# Columns of the table of ranks.
+_COLUMNS = {
+  'rank_ret_dev': 'rank (RetDev)',
+  'first_ret_dev': 'in group 1',
+  'rank_disc_test': 'rank (Disc)',
+  'first_disc_test': 'in group 1',
+  'rank_rte': 'rank (RTE)',
+  'rank_combined': 'combined',
+}
 
 
 class Job(NamedTuple):
@@ -49,13 +68,54 @@ class Cell(NamedTuple):
   seeds: int
 
 
+class Ranking(NamedTuple):
+  """Ranks of methods over cells.
+
+  Attributes:
+    methods: the ranked methods, K: those that all cells have.
+    cells: the ranked cells.
+    overall: ranks over cells by metric. Those of a single cell are means over
+      initialisations, without intervals.
+    warnings: sentences about what is left out.
+    joined: whether a cell is several jobs.
+  """
+
+  methods: list[str]
+  cells: list[Cell]
+  overall: dict[str, ranking.OverallRanking]
+  warnings: list[str]
+  joined: bool
+
+
+def find(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
+  """Return the work directories with a report by study.
+
+  Args:
+    folder: of a job, whose study is '', or of a sweep: CELL/STUDY.
+
+  Raises:
+    ValueError: there is no report.
+  """
+  if (folder / PER_CLUSTER_FILE).is_file():
+    return {'': [folder]}
+  found: dict[str, list[pathlib.Path]] = {}
+  for path in sorted(folder.glob(f'*/*/{PER_CLUSTER_FILE}')):
+    found.setdefault(path.parent.name, []).append(path.parent)
+  if not found:
+    raise ValueError(
+      f'{files.shown(folder)} has no {PER_CLUSTER_FILE}, nor has a folder '
+      'CELL/STUDY in it; give the workdir of a finished job or of a sweep'
+    )
+  return found
+
+
 def read(folder: pathlib.Path) -> Job:
   """Read what a job wrote.
 
   Raises:
     ValueError: the folder holds no finished report.
   """
-  path = folder / 'per_cluster.csv'
+  path = folder / PER_CLUSTER_FILE
   if not path.is_file():
     raise ValueError(
       f'{folder} has no {path.name}; give the workdir of a finished job'
@@ -89,7 +149,7 @@ def read(folder: pathlib.Path) -> Job:
   )
 
 
-def join(jobs: Sequence[Job]) -> list[Job]:
+def _join(jobs: Sequence[Job]) -> list[Job]:
   """Join jobs with the same retrained models.
 
   Jobs that have a method with different settings are not joined.
@@ -112,7 +172,7 @@ def join(jobs: Sequence[Job]) -> list[Job]:
   return joined
 
 
-def rank_job(job: Job, methods: Sequence[str]) -> Cell | None:
+def _rank_job(job: Job, methods: Sequence[str]) -> Cell | None:
   """Rank some methods of a job; None with too few of them or of seeds."""
   rankings = ranking.rank_methods(
     {
@@ -132,7 +192,7 @@ def rank_job(job: Job, methods: Sequence[str]) -> Cell | None:
   )
 
 
-def over_cells(cells: Sequence[Cell]) -> dict[str, ranking.OverallRanking]:
+def _over_cells(cells: Sequence[Cell]) -> dict[str, ranking.OverallRanking]:
   """Return the ranks over cells by each metric.
 
   Those of a single cell are means over initialisations, without intervals.
@@ -153,34 +213,48 @@ def over_cells(cells: Sequence[Cell]) -> dict[str, ranking.OverallRanking]:
   return overall
 
 
-def pictures(
-  methods: Sequence[str],
-  overall: Mapping[str, ranking.OverallRanking],
-  number: str,
-  problems: list[str],
-) -> list[html.Picture]:
-  """Draw the mean ranks by each metric.
+def rank(jobs: Sequence[Job]) -> Ranking:
+  """Rank the methods that all cells with several methods have.
 
   Args:
-    methods: the ranked methods.
-    overall: as `over_cells` returns it.
-    number: what was averaged over, such as '3 jobs'.
-    problems: gets a sentence for each picture that cannot be drawn.
+    jobs: those with the same retrained models form one cell.
+
+  Raises:
+    ValueError: nothing can be ranked; the message says why.
   """
-  shown = {
-    metric: (one.mean_rank, one.critical_difference, number)
-    for metric, one in overall.items()
-  }
-  titles = {**ranking.TITLES, 'rte': 'run time'}
-  return html.draw_ranks(titles, methods, shown, problems)
+  given, jobs = jobs, _join(jobs)
+  several = [job for job in jobs if len(job.per_seed) > 1]
+  warnings = [
+    f'Left out: {job.name} has a single method, '
+    f'{", ".join(map(results.label, job.per_seed))}, and no other job has the '
+    'same retrained models'
+    for job in jobs
+    if job not in several
+  ]
+  every = {name: None for job in several for name in job.per_seed}
+  methods = [n for n in every if all(n in job.per_seed for job in several)]
+  omitted = [n for n in sorted(every) if n not in methods]
+  if omitted:
+    listed = ', '.join(map(results.label, omitted))
+    warnings.append(f'Left out because some job lacks them: {listed}')
+  ranked = [(job, _rank_job(job, methods)) for job in several]
+  cells = [cell for _, cell in ranked if cell]
+  warnings += [
+    f'Left out: {job.name} cannot be ranked; it takes two methods that do '
+    f'better than guessing and {ranking.MIN_SEEDS} initialisations or pairs of '
+    "splits (config.splits.seeds for design 'main')"
+    for job, cell in ranked
+    if not cell
+  ]
+  if not cells:
+    raise ValueError(f'nothing can be ranked. {". ".join(warnings)}')
+  joined = len(jobs) < len(given)
+  return Ranking(methods, cells, _over_cells(cells), warnings, joined)
 
 
-def rows(
-  cells: Sequence[Cell],
-  overall: Mapping[str, ranking.OverallRanking],
-  methods: Sequence[str],
-) -> list[results.Row]:
+def rows(ranked: Ranking) -> list[results.Row]:
   """Return ranks over cells, counts of groups and the combined rank."""
+  methods, cells, overall = ranked[:3]
   table = [
     results.Row(
       name,
@@ -213,43 +287,123 @@ def rows(
   return table
 
 
-def rank_all(
-  jobs: Sequence[Job],
-) -> tuple[list[str], list[Cell], list[str]]:
-  """Rank the methods that all jobs with several methods have.
+def table(ranked: Ranking, study: str = '') -> tables.Table:
+  """Return the table of ranks over cells, the best combined rank first.
 
   Args:
-    jobs: as `read` and `join` return them.
-
-  Returns:
-    The ranked methods, the cells, and sentences about what is left out.
-
-  Raises:
-    ValueError: nothing can be ranked; the message says why.
+    ranked: the ranks.
+    study: that of the cells in a sweep; one of `STUDIES`, or '' for jobs.
   """
-  several = [job for job in jobs if len(job.per_seed) > 1]
-  warnings = [
-    f'Left out: {job.name} has a single method, '
-    f'{", ".join(map(results.label, job.per_seed))}, and no other job has the '
-    'same retrained models'
-    for job in jobs
-    if job not in several
+  value = {(row.method, row.metric): row for row in rows(ranked)}
+  methods = sorted(
+    ranked.methods, key=lambda name: value[name, 'rank_combined'].value
+  )
+  body = []
+  for name in methods:
+    line = [results.label(name)]
+    for metric in _COLUMNS:
+      row = value[name, metric]
+      number = f'{row.value:.0f}' if 'first' in metric else f'{row.value:.2f}'
+      span = results.format_interval(row.low, row.high, decimals=2)
+      line.append(f'{number} {span}'.strip())
+    body.append(line)
+  several = len(ranked.cells) > 1
+  note = (
+    'Mean ranks, 1 is best, with 95% intervals over cells.'
+    if several
+    else 'Mean ranks over initialisations (or pairs of splits), 1 is best.'
+  )
+  critical = ', '.join(
+    f'{one.critical_difference:.2f} ({ranking.TITLES.get(metric, "RTE")})'
+    for metric, one in ranked.overall.items()
+    if math.isfinite(one.critical_difference)
+  )
+  if critical:
+    note += f' Critical difference of mean ranks: {critical}.'
+  title = f'Ranks over {terms.count(len(ranked.cells), "cell")}'
+  if study not in ('', 'main'):
+    title = f'{STUDIES.get(study, study)}: {title[0].lower()}{title[1:]}'
+  return tables.Table(
+    title,
+    ['Method', *_COLUMNS.values()],
+    body,
+    note,
+  )
+
+
+def pictures(
+  ranked: Ranking, number: str, problems: list[str]
+) -> list[html.Picture]:
+  """Draw the mean ranks over cells by each metric; see `diagrams`."""
+  shown = {
+    metric: (one.mean_rank, one.critical_difference)
+    for metric, one in ranked.overall.items()
+  }
+  return diagrams(ranked.methods, shown, number, problems)
+
+
+def diagrams(
+  methods: Sequence[str],
+  ranks: Mapping[str, tuple[np.ndarray, float]],
+  number: str,
+  problems: list[str],
+) -> list[html.Picture]:
+  """Draw one diagram of ranks per metric.
+
+  Args:
+    methods: the ranked methods, K.
+    ranks: by metric the mean ranks f64[K] and the critical difference.
+    number: what was averaged over, such as '3 jobs'.
+    problems: gets a sentence for each picture that cannot be drawn.
+  """
+  return [
+    picture
+    for metric, (mean, critical) in ranks.items()
+    for picture in html.draw(
+      f'rank_{metric}',
+      functools.partial(
+        plots.critical_difference,
+        methods,
+        mean,
+        critical,
+        title=f'Mean rank by {_TITLES[metric]} (1 is best)',
+      ),
+      problems,
+      metric=_TITLES[metric],
+      number=number,
+    )
   ]
-  every = {name: None for job in several for name in job.per_seed}
-  methods = [n for n in every if all(n in job.per_seed for job in several)]
-  omitted = [n for n in sorted(every) if n not in methods]
-  if omitted:
-    listed = ', '.join(map(results.label, omitted))
-    warnings.append(f'Left out because some job lacks them: {listed}')
-  ranked = [(job, rank_job(job, methods)) for job in several]
-  cells = [cell for _, cell in ranked if cell]
-  warnings += [
-    f'Left out: {job.name} cannot be ranked; it takes two methods that do '
-    f'better than guessing and {ranking.MIN_SEEDS} initialisations or pairs of '
-    "splits (config.splits.seeds for design 'main')"
-    for job, cell in ranked
-    if not cell
+
+
+def job_rows(
+  methods: Sequence[str], rankings: Mapping[str, ranking.CellRanking]
+) -> list[results.Row]:
+  """Return mean rank and group of each method of one job."""
+  return [
+    results.Row(name, f'{kind}_{metric}', float(values[i]), n=cell.seeds)
+    for metric, cell in rankings.items()
+    for kind, values in (('rank', cell.mean_rank), ('group', cell.placement()))
+    for i, name in enumerate(methods)
   ]
-  if not cells:
-    raise ValueError(f'nothing can be ranked. {". ".join(warnings)}')
-  return methods, cells, warnings
+
+
+def job_pictures(
+  methods: Sequence[str],
+  rankings: Mapping[str, ranking.CellRanking],
+  problems: list[str],
+) -> list[html.Picture]:
+  """Draw the mean ranks of one job over initialisations."""
+  shown = {
+    metric: (
+      cell.mean_rank,
+      ranking.critical_difference(len(cell.mean_rank), cell.seeds),
+    )
+    for metric, cell in rankings.items()
+  }
+  seeds = max((cell.seeds for cell in rankings.values()), default=0)
+  return diagrams(methods, shown, over_seeds(seeds), problems)
+
+
+def over_seeds(seeds: int) -> str:
+  """Return what the ranks of a single cell are averaged over, in words."""
+  return f'{seeds} initialisations (or pairs of splits)'

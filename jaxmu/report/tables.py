@@ -12,6 +12,7 @@ import io
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import rich.console
@@ -344,11 +345,7 @@ def show_paper_table(
   table: PaperTable, *, console: rich.console.Console | None = None
 ) -> None:
   """Print the table in the width of the terminal, in one part elsewhere."""
-  console = console or rich.console.Console()
-  whole = paper_text(table, width=console.width if console.is_terminal else 200)
-  if console.options.ascii_only:
-    whole = whole.translate(ASCII)
-  print(whole, file=console.file)
+  _show(lambda width: paper_text(table, width=width), console)
 
 
 def paper_text(table: PaperTable, *, width: int = 120) -> str:
@@ -362,24 +359,68 @@ def paper_text(table: PaperTable, *, width: int = 120) -> str:
     Text that ends with a newline.
   """
   methods, cells = _paper_cells(table)
-  titles = _paper_titles()
-  label = max(map(len, ['Method', *methods])) + 2
+  body = [[name, *line] for name, line in zip(methods, cells, strict=True)]
+  return _wide_text(
+    ['Method', *_paper_titles()], body, _paper_notes(table), width
+  )
+
+
+class Table(NamedTuple):
+  """A table of texts, one line per method.
+
+  Attributes:
+    title: its headline.
+    head: titles of the columns, the first one that of the methods.
+    body: the cells.
+    note: a sentence below it.
+  """
+
+  title: str
+  head: list[str]
+  body: list[list[str]]
+  note: str
+
+  def text(self, width: int = 200) -> str:
+    """Return it as plain text, in several parts where it is too wide."""
+    body = _wide_text(self.head, self.body, [self.note], width)
+    return f'{self.title}\n\n{body}'
+
+  def show(self) -> None:
+    """Print it in the width of the terminal, in one part elsewhere."""
+    _show(self.text, None)
+
+
+def _show(
+  text: Callable[[int], str], console: rich.console.Console | None
+) -> None:
+  console = console or rich.console.Console()
+  whole = text(console.width if console.is_terminal else 200)
+  if console.options.ascii_only:
+    whole = whole.translate(ASCII)
+  print(whole, file=console.file)
+
+
+def _wide_text(
+  head: Sequence[str],
+  body: Sequence[Sequence[str]],
+  notes: Sequence[str],
+  width: int,
+) -> str:
+  """Return a table as plain text, in several parts where it is too wide."""
+  label = max(len(line[0]) for line in [head, *body]) + 2
   widths = [
-    max(len(title), *(len(line[i]) for line in cells)) + 2
-    for i, title in enumerate(titles)
+    max(len(line[i]) for line in [head, *body]) + 2 for i in range(1, len(head))
   ]
   parts = []
   for part in _parts(widths, width - label):
     grid = rich.table.Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    grid.add_column('Method', no_wrap=True)
+    grid.add_column(head[0], no_wrap=True)
     for i in part:
-      grid.add_column(titles[i], justify='right', no_wrap=True)
-    for method, line in zip(methods, cells, strict=True):
-      grid.add_row(method, *(line[i] for i in part))
+      grid.add_column(head[i + 1], justify='right', no_wrap=True)
+    for line in body:
+      grid.add_row(line[0], *(line[i + 1] for i in part))
     parts.append(plain_text(lambda c, g=grid: c.print(g), width))
-  notes = (
-    textwrap.fill(note, min(width, 100)) + '\n' for note in _paper_notes(table)
-  )
+  notes = [textwrap.fill(note, min(width, 100)) + '\n' for note in notes]
   return '\n'.join([*parts, *notes])
 
 

@@ -17,12 +17,11 @@ import numpy as np
 from jaxmu import files, method, terms
 from jaxmu.methods.parts import weights
 from jaxmu.metrics import METRICS, cost, ranking, retention
-from jaxmu.report import html, plots, results, tables
+from jaxmu.report import html, plots, ranks, results, tables
 from jaxmu.study import evaluate, stages, store
 from jaxmu.study import job as job_lib
 
 ACCURACIES = ('ra', 'fa', 'va', 'ta')
-PER_CLUSTER_FILE = 'per_cluster.csv'
 PAPER_TABLE_FILE = 'paper_table.md'
 
 _LISTED = 5  # failed members that are named
@@ -66,6 +65,7 @@ def publish(job: job_lib.Job, command: str) -> None:
   clock = clock_rows(
     job, [n for n, f in evaluation.failed.items() if f[0] == f[1]]
   )
+  ranked = ranks.job_rows([p.name for p in job.unlearned], rankings)
   problems: list[str] = []
   drawn = [
     *pictures(evaluation, problems),
@@ -75,7 +75,7 @@ def publish(job: job_lib.Job, command: str) -> None:
   report = html.Report(
     title=_title(job),
     lead=_lead(job),
-    rows=evaluation.rows + clock + ranking_rows(job, rankings),
+    rows=evaluation.rows + clock + ranked,
     pictures=drawn,
     provenance=job_lib.provenance(job),
     command=command,
@@ -87,7 +87,7 @@ def publish(job: job_lib.Job, command: str) -> None:
   paths += stages.write_curves(job)
   paths.append(
     results.write_csv(
-      job.folder / PER_CLUSTER_FILE,
+      job.folder / ranks.PER_CLUSTER_FILE,
       observations(evaluation),
       results.Observation,
     )
@@ -416,18 +416,6 @@ def rank_methods(job: job_lib.Job, evaluation: evaluate.Evaluation) -> Rankings:
   )
 
 
-def ranking_rows(job: job_lib.Job, rankings: Rankings) -> list[results.Row]:
-  """Return mean rank and group of each method."""
-  return [
-    results.Row(
-      population.name, f'{kind}_{metric}', float(values[i]), n=cell.seeds
-    )
-    for metric, cell in rankings.items()
-    for kind, values in (('rank', cell.mean_rank), ('group', cell.placement()))
-    for i, population in enumerate(job.unlearned)
-  ]
-
-
 def ranking_pictures(
   job: job_lib.Job,
   rankings: Rankings,
@@ -439,15 +427,7 @@ def ranking_pictures(
     return []
   drawn = html.draw('front', functools.partial(_front, rows), problems)
   names = [population.name for population in job.unlearned]
-  ranks = {
-    metric: (
-      cell.mean_rank,
-      ranking.critical_difference(len(cell.mean_rank), cell.seeds),
-      f'{cell.seeds} initialisations (or pairs of splits)',
-    )
-    for metric, cell in rankings.items()
-  }
-  return drawn + html.draw_ranks(ranking.TITLES, names, ranks, problems)
+  return drawn + ranks.job_pictures(names, rankings, problems)
 
 
 def _front(rows: list[results.Row]) -> plots.Figure | None:

@@ -6,6 +6,8 @@ memory; the first file of the originals is read; and the free space on the disk
 is compared with the expected output.
 """
 
+from collections.abc import Collection
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -69,7 +71,7 @@ def train_and_predict(job: job_lib.Job, bars: progress.Progress) -> None:
     bars: where to show progress.
   """
   for name in job.populations:
-    train(job, name, bars)
+    train(job, name, stages.trainer(job, name), bars)
   for warning in stages.curve_warnings(job):
     bars.line(warning)
   predictors: dict[population_lib.Layout, population_lib.Predictor] = {}
@@ -79,18 +81,29 @@ def train_and_predict(job: job_lib.Job, bars: progress.Progress) -> None:
     bars.line(stages.checkpoints_line(job))
 
 
-def train(job: job_lib.Job, name: str, bars: progress.Progress) -> None:
+def train(
+  job: job_lib.Job,
+  name: str,
+  trainer: population_lib.Trainer,
+  bars: progress.Progress,
+  shards: Collection[int] | None = None,
+  *,
+  timed: bool = True,
+) -> None:
   """Train and time one population; those it starts from are in the store.
 
   Args:
     job: opened and checked; its work directory must be held.
     name: which of its populations.
+    trainer: for the population's method.
     bars: where to show progress.
+    shards: which of the missing shards; None for all.
+    timed: whether to measure the run time.
   """
-  trainer = stages.trainer(job, name)
-  stages.train(job, name, trainer, bars)
+  stages.train(job, name, trainer, bars, shards)
   stages.write_curves(job)  # readable while the remaining stages run
-  stages.measure_time(job, name, trainer, bars)
+  if timed:
+    stages.measure_time(job, name, trainer, bars)
 
 
 def check_job(job: job_lib.Job, steps: list[planner.Step]) -> None:

@@ -32,12 +32,14 @@ the whole shard or none, and two writers of a shard do not mix their files.
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import json
 import logging
 import os
 import pathlib
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -158,7 +160,12 @@ class Shelf:
           f'array {name!r} has shape {array.shape} and the shard '
           f'{len(members)} members'
         )
+    needed = sum(one.nbytes for one in arrays.values())
+    if models is not None:
+      needed += _bytes_of_models(models)
     try:
+      if needed > free_bytes(self.folder):  # Orbax would print pages
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
       with files.atomic_folder(self.folder) as draft:
         if models is not None:
           _save_models(draft / MODELS, models)
@@ -181,10 +188,14 @@ class Shelf:
         files.write_text(draft / RECORD, text)
         files.publish_folder(draft, self.shard(number))
     except OSError as error:
+      room = (
+        f'make room for {needed / 1e6:,.1f} MB'
+        if files.is_full(error)
+        else 'make room or make the folder writable'
+      )
       raise ValueError(
-        f'{self.shard(number)} cannot be written ({error}); make room or make '
-        'the folder writable, and start the same command again: finished work '
-        'is kept'
+        f'{self.shard(number)} cannot be written ({error}); {room}, and start '
+        'the same command again: finished work is kept'
       ) from error
     _upload(self.shard(number))
 
@@ -213,7 +224,7 @@ class Shelf:
       return False
     try:
       manifest = self._checked(text, number)['files']
-      source = f'{url}/{_prefix(text)}'
+      source = f'{url}/{prefix(text)}'
       fault = _remote_fault(source, manifest)
       if fault:
         raise DamagedShard(fault)
@@ -318,7 +329,7 @@ class Shelf:
     Raises:
       DamagedShard: it does not belong here; the message says why.
     """
-    record = _parse(text, self.shard(number))
+    record = parse_record(text, self.shard(number))
     if record['place'] != self._place(number):
       raise DamagedShard(_elsewhere(record))
     if record['members'] != [list(name) for name in self.members[number]]:
@@ -356,7 +367,7 @@ def read_record(folder: pathlib.Path) -> dict[str, Any]:
     DamagedShard: it cannot be read, was changed after it was written, or is
       the record of another folder; the message says which.
   """
-  return _parse(_read(folder), folder)
+  return parse_record(_read(folder), folder)
 
 
 def _read(folder: pathlib.Path) -> bytes:
@@ -366,8 +377,12 @@ def _read(folder: pathlib.Path) -> bytes:
     raise DamagedShard(f'unreadable {RECORD}: {_first_line(error)}') from None
 
 
-def _parse(text: bytes, folder: pathlib.Path) -> dict[str, Any]:
-  """Parse the record of the shard in a folder; see `read_record`."""
+def parse_record(text: bytes, folder: pathlib.Path) -> dict[str, Any]:
+  """Parse the record of the shard in a folder; see `read_record`.
+
+  Raises:
+    DamagedShard: it was changed, or is the record of another folder.
+  """
   try:
     record = json.loads(text)
     checksum = record.pop('sha256')
@@ -400,13 +415,51 @@ def fault_in(folder: pathlib.Path, *, verify: bool = True) -> str:
     record = read_record(folder)
   except DamagedShard as error:
     return str(error)
+  return _misfit(record) or _fault(
+    folder, _local_files(folder, record), verify=verify
+  )
+
+
+def fault_in_store(folder: pathlib.Path, *, verify: bool = True) -> str:
+  """Say what is wrong with a shard in the object store; '' if nothing is.
+
+  Args:
+    folder: of the shard in the mirror.
+    verify: copy its objects here and compare checksums, not only sizes.
+
+  Raises:
+    OSError: the store cannot be read.
+  """
+  url = remote.url(folder)
+  text = remote.read(f'{url}/{RECORD}')
+  if text is None:
+    return f'{RECORD} is missing'
+  try:
+    record = parse_record(text, folder)
+  except DamagedShard as error:
+    return str(error)
+  source, manifest = f'{url}/{prefix(text)}', record['files']
+  fault = _misfit(record) or _remote_fault(source, manifest)
+  if fault or not verify:
+    return fault
+  with tempfile.TemporaryDirectory() as place:
+    copies = {f'{source}/{n}': pathlib.Path(place, n) for n in manifest}
+    try:
+      remote.get(copies)
+    except FileNotFoundError as error:
+      return str(error)
+    return _fault(pathlib.Path(place), manifest, verify=True)
+
+
+def _misfit(record: Mapping[str, Any]) -> str:
+  """Say what in a record does not fit the rest of it; '' if nothing."""
   place, members = record['place'], len(record['members'])
   if not place['shard'] < place['shards']:
     return f'it is shard {place["shard"]} of {place["shards"]}'
   for name, (_, shape) in record['arrays'].items():
     if members and shape[:1] != [members]:
       return f'array {name!r} has shape {shape} and the shard {members} members'
-  return _fault(folder, _local_files(folder, record), verify=verify)
+  return ''
 
 
 def _elsewhere(record: Mapping[str, Any]) -> str:
@@ -573,16 +626,16 @@ def _without_models(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 def _remote_fault(url: str, manifest: Mapping[str, Any]) -> str:
   """Say which object's size differs from the manifest; '' if none does."""
-  there = remote.sizes(url)
+  there = remote.objects(url)
   for name, (size, _) in manifest.items():
     if name not in there:
       return f'{name} is missing'
-    if there[name] != size:
-      return f'{name} has {there[name]} bytes instead of {size}'
+    if there[name].size != size:
+      return f'{name} has {there[name].size} bytes instead of {size}'
   return ''
 
 
-def _prefix(record: bytes) -> str:
+def prefix(record: bytes) -> str:
   """Return the folder of a shard's files in an object store."""
   return json.loads(record)['sha256'][:12]
 
@@ -593,7 +646,7 @@ def _upload(shard: pathlib.Path) -> None:
   if not url:
     return
   text = (shard / RECORD).read_bytes()
-  target = f'{url}/{_prefix(text)}'
+  target = f'{url}/{prefix(text)}'
   names = json.loads(text)['files']
   remote.put({shard / name: f'{target}/{name}' for name in names})
   remote.put({shard / RECORD: f'{url}/{RECORD}'})
@@ -602,7 +655,7 @@ def _upload(shard: pathlib.Path) -> None:
 def _upload_all(root: pathlib.Path) -> None:
   """Copy all intact shards that the object store lacks."""
   shards = sorted(path.parent for path in root.glob(f'*/*/shard_*/{RECORD}'))
-  there = remote.sizes(remote.url(root)) if shards else {}
+  there = remote.objects(remote.url(root)) if shards else {}
   for shard in shards:
     if f'{shard.relative_to(root).as_posix()}/{RECORD}' in there:
       continue
@@ -623,6 +676,14 @@ def _checkpointer() -> Any:
 
   logging.getLogger('absl').setLevel(logging.WARNING)
   return ocp.StandardCheckpointer()
+
+
+def _bytes_of_models(tree: Any) -> int:
+  """Return the bytes that Orbax writes for a pytree of arrays, or more."""
+  import jax
+
+  arrays = sum(int(leaf.nbytes) for leaf in jax.tree.leaves(tree))
+  return int(arrays * _SAFETY) + (1 << 20)
 
 
 def _save_models(path: pathlib.Path, tree: Any) -> None:

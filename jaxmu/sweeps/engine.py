@@ -22,9 +22,11 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from jaxmu import plugins, terms
+from jaxmu import files, plugins, terms
 from jaxmu.sweeps.graph import Graph, Unit
 from jaxmu.sweeps.status import State
+
+KEPT = 'make room, and start the same command again: finished work is kept'
 
 AUTO = 'auto'
 
@@ -123,7 +125,10 @@ def local(graph: Graph, work: Work) -> Outcome:
 def reason(error: Exception) -> str:
   """Return why a unit failed, in one line."""
   text = str(error) if isinstance(error, ValueError | OSError) else ''
-  return ' '.join(text.split()) or plugins.reason(error)
+  text = ' '.join(text.split()) or plugins.reason(error)
+  if files.is_full(error) and not isinstance(error, ValueError):
+    text += f'; {KEPT}'
+  return text
 
 
 class Verdict(NamedTuple):
@@ -256,16 +261,16 @@ class Shared:
   ) -> bool:
     """Perform the first of some parts that no other process performs."""
     for unit, parts in candidates:
-      with work.claimed(unit, parts) as free:
-        if not free:
-          continue
-        try:
+      try:
+        with work.claimed(unit, parts) as free:
+          if not free:
+            continue
           work(unit, free)
-        except NotReady:
-          pass
-        except Exception as error:  # whatever a plug-in or the machine raises
-          failed[unit.name] = reason(error)
-        return True
+      except NotReady:
+        pass
+      except Exception as error:  # whatever a plug-in or the machine raises
+        failed[unit.name] = reason(error)
+      return True
     return False
 
 

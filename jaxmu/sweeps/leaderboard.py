@@ -17,10 +17,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from jaxmu import files, terms
-from jaxmu.metrics import ranking
 from jaxmu.report import glossary, html, ranks, results
 from jaxmu.report import tables as tables_lib
-from jaxmu.study.publish import PER_CLUSTER_FILE
 from jaxmu.sweeps.design import Study, Sweep
 
 NAME = 'leaderboard'
@@ -47,7 +45,6 @@ COLUMNS = {
     'rte': 'RTE',
   },
 }
-TITLES = {'main': 'Main table', 'ulira': 'U-LiRA'}
 
 
 class Line(NamedTuple):
@@ -73,19 +70,15 @@ class Board(NamedTuple):
   Attributes:
     lines: all numbers.
     reports: studies with a report.
-    overall: rows of ranks over cells, as in `jaxmu.rank`; empty if nothing can
-      be ranked.
-    critical: critical difference of the mean ranks, by metric.
-    cells: number of ranked cells.
+    ranked: ranks over the cells of each study whose cells can be ranked, as in
+      `jaxmu.rank`.
     warnings: what is left out, and why.
     pictures: diagrams of the ranks.
   """
 
   lines: list[Line]
   reports: list[Study]
-  overall: list[results.Row]
-  critical: dict[str, float]
-  cells: int
+  ranked: dict[str, ranks.Ranking]
   warnings: list[str]
   pictures: list[html.Picture]
 
@@ -106,7 +99,7 @@ def lines(study: Study) -> list[Line]:
   if (folder / 'timing.csv').is_file():
     rows += results.read_csv(folder / 'timing.csv')
   values: dict[tuple[str, str], list[float]] = {}
-  path = folder / PER_CLUSTER_FILE
+  path = folder / ranks.PER_CLUSTER_FILE
   for one in results.read_csv(path, results.Observation):
     values.setdefault((one.method, one.metric), []).append(one.value)
   return [
@@ -144,28 +137,24 @@ def collect(sweep: Sweep) -> Board:
       f'no cell in {files.shown(sweep.workdir)} has a report yet, so there is '
       'no leaderboard'
     )
-  overall, critical, cells, pictures = [], {}, 0, []
-  main = [study for study in reports if study.kind == 'main']
-  if main:
+  ranked = {}
+  pictures: list[html.Picture] = []
+  for kind in ranks.STUDIES:
+    own = [study for study in reports if study.kind == kind]
     try:
       jobs = [
-        ranks.read(_folder(study))._replace(name=study.cell.name)
-        for study in main
+        ranks.read(_folder(study))._replace(name=study.name) for study in own
       ]
-      ranked, found, left_out = ranks.rank_all(jobs)
+      ranked[kind] = found = ranks.rank(jobs)
     except ValueError as error:
-      warnings.append(f'No ranks over cells: {error}')
-    else:
-      warnings += left_out
-      over = ranks.over_cells(found)
-      overall = ranks.rows(found, over, ranked)
-      critical = {n: one.critical_difference for n, one in over.items()}
-      cells = len(found)
-      # Run times of a single cell have no critical difference.
-      drawn = {n: over[n] for n in over if math.isfinite(critical[n])}
-      number = terms.count(cells, 'cell')
-      pictures = ranks.pictures(ranked, drawn, number, warnings)
-  return Board(every, reports, overall, critical, cells, warnings, pictures)
+      if own:
+        warnings.append(f'No ranks over cells, {kind}: {error}')
+      continue
+    warnings += found.warnings
+    if kind == 'main':
+      number = terms.count(len(found.cells), 'cell')
+      pictures = ranks.pictures(found, number, warnings)
+  return Board(every, reports, ranked, warnings, pictures)
 
 
 def write(sweep: Sweep, command: str = '') -> list[pathlib.Path]:
@@ -201,28 +190,13 @@ def _csv(board: Board) -> str:
     row = line.row
     numbers = row.value, line.deviation, *(getattr(row, f) for f in fields)
     writer.writerow((*line[:3], row.method, row.metric, *map(repr, numbers)))
-  for row in board.overall:
-    numbers = row.value, math.nan, *(getattr(row, f) for f in fields)
-    writer.writerow(
-      ('', '', 'cells', row.method, row.metric, *map(repr, numbers))
-    )
+  for study, ranked in board.ranked.items():
+    place = 'cells' if study == 'main' else f'{study} cells'
+    for row in ranks.rows(ranked):
+      numbers = row.value, math.nan, *(getattr(row, f) for f in fields)
+      head = '', '', place, row.method, row.metric
+      writer.writerow((*head, *map(repr, numbers)))
   return text.getvalue()
-
-
-class _Table(NamedTuple):
-  """One table as text.
-
-  Attributes:
-    title: its headline.
-    head: titles of the columns, the first one that of the methods.
-    body: the cells.
-    note: a sentence below it.
-  """
-
-  title: str
-  head: list[str]
-  body: list[list[str]]
-  note: str
 
 
 def _cell_text(line: Line | None) -> str:
@@ -237,9 +211,9 @@ def _cell_text(line: Line | None) -> str:
   return text
 
 
-def _tables(board: Board) -> list[_Table]:
+def _tables(board: Board) -> list[tables_lib.Table]:
   """Return the table of each cell and study, and that of the ranks."""
-  tables = [_overall(board)] if board.overall else []
+  tables = [ranks.table(one, study) for study, one in board.ranked.items()]
   for study in board.reports:
     own = {
       (line.row.method, line.row.metric): line
@@ -257,8 +231,8 @@ def _tables(board: Board) -> list[_Table]:
       for m in methods
     ]
     tables.append(
-      _Table(
-        f'{study.cell.data}, {study.cell.model}: {TITLES[study.kind]}',
+      tables_lib.Table(
+        f'{study.cell.data}, {study.cell.model}: {ranks.STUDIES[study.kind]}',
         ['Method', *columns.values()],
         body,
         'Mean ± standard deviation over initialisations, or 95% interval.'
@@ -268,42 +242,6 @@ def _tables(board: Board) -> list[_Table]:
       )
     )
   return tables
-
-
-def _overall(board: Board) -> _Table:
-  value = {(row.method, row.metric): row for row in board.overall}
-  methods = list(dict.fromkeys(row.method for row in board.overall))
-  methods.sort(key=lambda name: value[name, 'rank_combined'].value)
-  kinds = {
-    'rank_ret_dev': 'rank (RetDev)',
-    'first_ret_dev': 'in group 1',
-    'rank_disc_test': 'rank (Disc)',
-    'first_disc_test': 'in group 1',
-    'rank_rte': 'rank (RTE)',
-    'rank_combined': 'combined',
-  }
-  body = []
-  for name in methods:
-    cells = [results.label(name)]
-    for metric in kinds:
-      row = value[name, metric]
-      number = f'{row.value:.0f}' if 'first' in metric else f'{row.value:.2f}'
-      span = results.format_interval(row.low, row.high, decimals=2)
-      cells.append(f'{number} {span}'.strip())
-    body.append(cells)
-  known = {k: v for k, v in board.critical.items() if math.isfinite(v)}
-  note = 'Mean ranks, 1 is best, with 95% intervals over cells.'
-  if known:
-    differ = ', '.join(
-      f'{v:.2f} ({ranking.TITLES.get(k, "RTE")})' for k, v in known.items()
-    )
-    note += f' Critical difference of mean ranks: {differ}.'
-  return _Table(
-    f'Ranks over {terms.count(board.cells, "cell")}',
-    ['Method', *kinds.values()],
-    body,
-    note,
-  )
 
 
 def _markdown(board: Board) -> str:
@@ -351,7 +289,7 @@ def _html(sweep: Sweep, board: Board, command: str) -> str:
       f'<ul>{html.bullets(board.warnings)}</ul>' if board.warnings else '',
     ),
     ('ranks', 'Ranks over cells', _ranks_section(board)),
-    *((kind, TITLES[kind], _big_table(board, kind)) for kind in COLUMNS),
+    *((kind, ranks.STUDIES[kind], _big_table(board, kind)) for kind in COLUMNS),
     (
       'command',
       'Command',
@@ -368,21 +306,27 @@ def _html(sweep: Sweep, board: Board, command: str) -> str:
 
 
 def _ranks_section(board: Board) -> str:
-  if not board.overall:
-    return ''
-  table = _overall(board)
-  head = ''.join(f'<th>{html.escape(t)}</th>' for t in table.head)
+  return '\n'.join(
+    [
+      *(_ranks_table(study, one) for study, one in board.ranked.items()),
+      html.figures(board.pictures),
+    ]
+  ).strip()
+
+
+def _ranks_table(study: str, ranked: ranks.Ranking) -> str:
+  table = ranks.table(ranked, study)
+  escape = html.escape
+  head = ''.join(f'<th>{escape(title)}</th>' for title in table.head)
   body = ''.join(
-    '<tr>'
-    + ''.join(f'<td>{html.escape(cell)}</td>' for cell in row)
-    + '</tr>\n'
+    f'<tr>{"".join(f"<td>{escape(cell)}</td>" for cell in row)}</tr>\n'
     for row in table.body
   )
   return (
+    f'<h3>{escape(table.title)}</h3>\n'
     f'<div class="scroll"><table class="sortable"><thead><tr>{head}</tr>'
     f'</thead>\n<tbody>\n{body}</tbody></table></div>\n'
-    f'<p class="soft">{html.escape(table.note)}</p>\n'
-    + html.figures(board.pictures)
+    f'<p class="soft">{escape(table.note)}</p>'
   )
 
 

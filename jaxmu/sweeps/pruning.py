@@ -26,15 +26,15 @@ import contextlib
 import dataclasses
 import json
 import pathlib
-import shutil
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from jaxmu import files, methods, terms
+from jaxmu import files, methods, remote, terms
 from jaxmu.report import progress
 from jaxmu.study import execution, shelves, store
 from jaxmu.study import job as job_lib
 from jaxmu.study.settings import Settings
+from jaxmu.study.shelves import Disk
 from jaxmu.sweeps import engine, graph, status
 from jaxmu.sweeps.design import SECTIONS, Study, Sweep
 from jaxmu.tuning import opening
@@ -198,6 +198,7 @@ class Plan:
       settings.
     temporaries: of killed writers.
     kept: number of shelves to which a configuration refers.
+    view: where all this is.
   """
 
   jobs: list[pathlib.Path]
@@ -207,6 +208,7 @@ class Plan:
   states: list[pathlib.Path]
   temporaries: list[pathlib.Path]
   kept: int
+  view: Disk
 
   @property
   def paths(self) -> list[pathlib.Path]:
@@ -216,9 +218,12 @@ class Plan:
 
   def lines(self) -> list[str]:
     """Return a line with size and path for each thing to remove."""
-    rows = [[_bytes([path]), str(path)] for path in self.paths]
+    rows = [[self._bytes([path]), files.shown(path)] for path in self.paths]
     lines = shelves.columns(rows) if rows else []
-    alone = [f'left alone, without a configuration: {p}' for p in self.others]
+    alone = [
+      f'left alone, without a configuration: {files.shown(p)}'
+      for p in self.others
+    ]
     return lines + alone
 
   def summary(self) -> str:
@@ -232,45 +237,44 @@ class Plan:
       )
       if found
     ]
-    return f'{", ".join(parts)}, {_bytes(self.paths)}'
+    return f'{", ".join(parts)}, {self._bytes(self.paths)}'
+
+  def _bytes(self, paths: Sequence[pathlib.Path]) -> str:
+    size = sum(sum(self.view.sizes(path)) for path in paths)
+    return execution.readable_bytes(size)
 
 
-def _bytes(paths: Sequence[pathlib.Path]) -> str:
-  size = sum(sum(shelves.sizes(path)) for path in paths)
-  return execution.readable_bytes(size)
-
-
-def plan(workdir: pathlib.Path, uses: Sequence[Use]) -> Plan:
+def plan(view: Disk, uses: Sequence[Use]) -> Plan:
   """Find what no configuration refers to; changes nothing.
 
   Args:
-    workdir: the folder that was given, at or above those of the uses.
+    view: of the folder that was given, at or above those of the uses.
     uses: what the configurations refer to.
 
   Raises:
     ValueError: a configuration is of another folder or refers to nothing in
       it, or a job, search or sweep runs there.
   """
-  workdir = workdir.resolve()
+  workdir = view.workdir.resolve()
   for use in uses:
     if not use.workdir.is_relative_to(workdir):
       raise ValueError(
-        f'the work directory {str(use.workdir)!r} of {use.name} is not in '
-        f'{str(workdir)!r}; give the folder that holds it, or leave --workdir '
-        'out'
+        f'the work directory {files.shown(use.workdir)!r} of {use.name} is not '
+        f'in {files.shown(workdir)!r}; give the folder that holds it, or leave '
+        '--workdir out'
       )
-  folders = shelves.job_folders(workdir)
+  folders = shelves.job_folders(view)
   jobs = [job for job in folders if any(use.covers(job) for use in uses)]
-  stored = [shelf for job in jobs for shelf in shelves.shelves(job)]
+  stored = [shelf for job in jobs for shelf in _stored(view, job)]
   for use in uses:
     models = [shelf for shelf in stored if shelf.stage == 'models']
     models = [shelf for shelf in models if use.covers(shelf.job)]
     # Labels say nothing about the arguments.
     if not any(use.keeps(s, exactly=bool(models)) for s in models or stored):
       raise ValueError(
-        f'{use.name} refers to nothing in {str(use.workdir)!r}, as if it had '
-        'never run there with this version; give it with the arguments of its '
-        'run, --workdir=DIR among them, or leave it out'
+        f'{use.name} refers to nothing in {files.shown(use.workdir)!r}, as if '
+        'it had never run there with this version; give it with the arguments '
+        'of its run, --workdir=DIR among them, or leave it out'
       )
   kept = [any(use.keeps(shelf) for use in uses) for shelf in stored]
   sweeps = sorted({u.workdir for u in uses if u.units is not None})
@@ -283,10 +287,17 @@ def plan(workdir: pathlib.Path, uses: Sequence[Use]) -> Plan:
     shelves=[s for s, keep in zip(stored, kept, strict=True) if not keep],
     states=[path for folder in sweeps for path in _states(folder, uses)],
     temporaries=sorted(
-      {path for folder in [*jobs, *sweeps] for path in files.leftovers(folder)}
+      {path for folder in [*jobs, *sweeps] for path in view.leftovers(folder)}
     ),
     kept=sum(kept),
+    view=view,
   )
+
+
+def _stored(view: Disk, job: pathlib.Path) -> list[shelves.Stored]:
+  """Return the shelves of a job, also those in the mirror of a store alone."""
+  found = {shelf.folder: shelf for shelf in shelves.shelves(job)}
+  return list({**found, **{s.folder: s for s in view.shelves(job)}}.values())
 
 
 def _states(folder: pathlib.Path, uses: Sequence[Use]) -> list[pathlib.Path]:
@@ -328,8 +339,8 @@ def _refuse_running(folder: pathlib.Path) -> None:
 
 def _in_use(folder: pathlib.Path) -> str:
   return (
-    f'{str(folder)!r} is in use by a running job, search or sweep; wait for it '
-    'to end'
+    f'{files.shown(folder)!r} is in use by a running job, search or sweep; '
+    'wait for it to end'
   )
 
 
@@ -345,29 +356,21 @@ def remove(planned: Plan) -> None:
   try:
     with contextlib.ExitStack() as stack:
       for lock in locks:
+        lock.parent.mkdir(parents=True, exist_ok=True)  # of a mirror
         try:
           stack.enter_context(files.lock(lock, wait=False))
         except BlockingIOError:
           raise ValueError(_in_use(lock.parent)) from None
       for folder in [*planned.jobs, *planned.sweeps]:
-        files.remove_leftovers(folder)
+        planned.view.remove_leftovers(folder)
       for shelf in planned.shelves:
-        _remove_shelf(shelf)
+        planned.view.remove(shelf)
       for path in planned.states:
-        path.unlink()
+        files.remove(path)
+  except remote.StoreError:
+    raise
   except OSError as error:
     raise ValueError(
       f'{error.filename} cannot be removed or locked ({error.strerror}); make '
       'its folder writable, and start the same command again'
     ) from error
-
-
-def _remove_shelf(shelf: shelves.Stored) -> None:
-  for shard in shelf.shards:
-    if shard.is_symlink():
-      shard.unlink()
-    else:
-      shutil.rmtree(shard)
-  for folder in (shelf.folder, shelf.folder.parent):
-    with contextlib.suppress(OSError):  # it is not empty
-      folder.rmdir()

@@ -203,18 +203,16 @@ def _perform(sent: _Sent, name: str, part: int) -> str:
     return engine.reason(error)
   unit = units.units[name]
   while True:
-    worker.survey()
-    with worker.claimed(unit, [part]) as free:
-      if free:
-        try:
+    try:
+      worker.survey()
+      with worker.claimed(unit, [part]) as free:
+        if free:
           worker(unit, free)
           return ''
-        except engine.NotReady:
-          return (
-            'what it needs is no longer in the store; start the sweep again'
-          )
-        except Exception as error:  # whatever a plug-in or the machine raises
-          return engine.reason(error)
+    except engine.NotReady:
+      return 'what it needs is no longer in the store; start the sweep again'
+    except Exception as error:  # whatever a plug-in or the machine raises
+      return engine.reason(error)
     time.sleep(_PAUSE)
 
 

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from jaxmu import __version__, files, methods, remote
 from jaxmu.report import results
+from jaxmu.study import shelves
 from jaxmu.sweeps import plan
 from jaxmu.sweeps.design import Study, Sweep
 from jaxmu.sweeps.graph import BASELINES, Graph, Unit
@@ -335,13 +336,7 @@ def text(sweep: Sweep, graph: Graph) -> str:
     if own:
       rows.append([study.name, *cells])
   head = ['cell and study', *_KINDS]
-  widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-  lines = [
-    '  '.join(
-      cell.ljust(width) for cell, width in zip(row, widths, strict=True)
-    ).rstrip()
-    for row in (head, *rows)
-  ]
+  lines = shelves.columns([head, *rows])
   named = {s: [n for n in known if known[n].name == s] for s in STATES}
   lines += [
     '',

@@ -152,11 +152,18 @@ class Worker:
     Raises:
       Exception: whatever makes it impossible.
     """
-    begin = time.time()
+    begin = time.monotonic()
     record = status.Record('running', self._keys(unit))
-    self._write(unit, parts, record)
     try:
+      self._write(unit, parts, record)
       outputs = self._perform(unit, parts)
+      seconds = (time.monotonic() - begin) / len(parts or [0])
+      done = record._replace(
+        state='done',
+        seconds=round(seconds, 3),
+        outputs=status.checksums(self._sweep.workdir, outputs),
+      )
+      self._write(unit, parts, done)
     except engine.NotReady as error:
       for name in (unit.name, *error.units):
         status.forget(self._sweep.workdir, self._graph.units[name])
@@ -171,12 +178,6 @@ class Worker:
       with contextlib.suppress(OSError):  # the reason may be a full disk
         self._write(unit, parts, failed)
       raise
-    done = record._replace(
-      state='done',
-      seconds=round((time.time() - begin) / len(parts or [0]), 3),
-      outputs=status.checksums(self._sweep.workdir, outputs),
-    )
-    self._write(unit, parts, done)
     if parts is None:
       self._done.add(unit.name)
 
@@ -381,15 +382,33 @@ class _Table(_Open):
       raise engine.NotReady([_search_unit(self.study, name)])
     self._check(name)
     self._check_stored(job, unit)
+    self._check_space(unit, job.populations[name], parts)
     if unit.kind == 'predictions':
       stages.predict(job, name, bars, self._predictors, parts)
-      return []
-    trainer = self._trainer(name)
-    stages.train(job, name, trainer, bars, parts)
-    stages.write_curves(job)  # readable while the remaining units run
-    if not self._shared:
-      stages.measure_time(job, name, trainer, bars)
+    else:
+      trainer = self._trainer(name)
+      run.train(job, name, trainer, bars, parts, timed=not self._shared)
     return []
+
+  def _check_space(
+    self,
+    unit: Unit,
+    population: job_lib.Population,
+    parts: Sequence[int] | None,
+  ) -> None:
+    """Check that the disk has room for a unit before it is computed.
+
+    Raises:
+      ValueError: it has not; others may have written to it meanwhile.
+    """
+    job = self._job
+    if unit.kind == 'predictions':
+      shelf = population.scores
+      each = len(job.source.label) * planner.SCORE_BYTES
+    else:
+      shelf, each = population.models, stages.bytes_per_model(job)
+    missing = shelf.missing(verify=False, among=parts)
+    store.check_space(job.folder, population.count(missing) * each)
 
   def _trainer(self, name: str) -> Trainer:
     if name not in self._trainers:

@@ -10,6 +10,7 @@ single requests are tested:
 import hashlib
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -84,6 +85,20 @@ class Machine:
       stderr=subprocess.STDOUT,
       text=True,
     )
+
+  def store(self, *words: str, fails: bool = False) -> str:
+    """Run `python -m jaxmu.store`."""
+    done = subprocess.run(
+      [sys.executable, '-m', 'jaxmu.store', *words],
+      cwd=ROOT,
+      env=self.environment,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+      check=False,
+    )
+    assert done.returncode == int(fails), done.stdout
+    return done.stdout
 
   def run(self, workdir: str, *python: str, flags: Sequence[str] = ()) -> str:
     return _finished(self.start(workdir, *python, flags=flags))
@@ -172,6 +187,38 @@ def test_a_damaged_object_is_computed_again(server, machine, plain):
   assert 'nothing redone' in output and 'damaged (' not in output
 
 
+def test_stored_work_is_listed_checked_and_pruned(server, machine):
+  url = 's3://bucket/job'
+  machine('a').run(url)
+  machine('a').run(url, flags=['--config.unlearn.hparams.num_epochs=2'])
+  store, other = server.filesystem(), machine('b')
+  before = store.find('bucket/job')
+  text = other.store('list', url)
+  assert url in text and 'report.html: ' in text
+  assert 'damaged' not in text and re.search(r'total +\d+ files', text)
+  assert f'  {len(before)} files' in text
+  assert ' 0 of ' in other.store('check', url)
+  lost = next(p for p in before if p.endswith('/record.json'))
+  lost = lost.replace('record.json', '0123456789ab/failed.npy')
+  store.pipe_file(lost, b'of another writer')
+  argv = ['prune', url, *ARGUMENTS]
+  text = other.store(*argv)
+  assert 'to remove with --delete: ' in text and '1 temporary' in text
+  assert set(store.find('bucket/job')) == {*before, lost}
+  text = machine('a').store(*argv, '--delete')
+  assert 'removed: ' in text and 'shelves' in text
+  left = set(store.find('bucket/job'))
+  assert left < set(before)
+  assert 'nothing to remove' in other.store(*argv)
+  assert not re.search('^train ', machine('c').run(url), re.M)
+  assert left <= set(store.find('bucket/job'))
+  path = next(p for p in sorted(left) if p.endswith('.npy'))
+  content = store.cat_file(path)
+  store.pipe_file(path, content[:-1] + bytes([content[-1] ^ 1]))
+  assert 'has changed since' in other.store('check', url, fails=True)
+  other.store('check', url, '--quick')
+
+
 def test_two_machines_at_once(server, machine, plain):
   pair = [machine('a'), machine('b')]
   for process in [one.start('s3://bucket/two') for one in pair]:
@@ -242,7 +289,7 @@ def google(monkeypatch):
 
 def test_requests_to_google_cloud_storage(tmp_path, google):
   url = 'gs://bucket/work'
-  assert remote.entries(url) == remote.sizes(url) == {}
+  assert remote.entries(url) == remote.objects(url) == {}
   assert remote.read(url) is None
   store.check_workdir(url)
   with pytest.raises(OSError, match='gs://nobucket/work: no such bucket'):
@@ -259,7 +306,9 @@ def test_requests_to_google_cloud_storage(tmp_path, google):
     name: (len(content), hashlib.md5(content).hexdigest())
     for name, content in (('full', b'content'), ('empty', b''))
   }
-  assert remote.sizes(f'{url}/a') == {'full': 7, 'empty': 0}
+  found = remote.objects(f'{url}/a')
+  assert {n: one.size for n, one in found.items()} == {'full': 7, 'empty': 0}
+  assert all(abs(one.written - time.time()) < 3600 for one in found.values())
   remote.get({f'{url}/a/{name}': tmp_path / 'back' / name for name in names})
   assert (tmp_path / 'back' / 'full').read_bytes() == b'content'
   for _ in range(2):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxmu.report import glossary, html, results
+from jaxmu.report import glossary, html, ranks, results
 from jaxmu.report.plots import style
 from jaxmu.study import evaluate, publish
 
@@ -40,9 +40,8 @@ def make_evaluation(seeds=10, guessing='', strong=False):
 
 def test_rows_are_mean_ranks_and_groups():
   found = make_evaluation(guessing='ct')
-  rows = publish.ranking_rows(
-    make_job(), publish.rank_methods(make_job(), found)
-  )
+  rankings = publish.rank_methods(make_job(), found)
+  rows = ranks.job_rows(METHODS, rankings)
   assert glossary.missing(row.metric for row in rows) == []
   value = {(r.method, r.metric): r.value for r in rows}
   # FT is always better than MSG, and CT does not do better than twice chance.
@@ -115,7 +114,7 @@ def test_without_the_numbers_to_rank_by_there_is_no_ranking():
 
 def test_observations_are_read_again(tmp_path):
   found = make_evaluation(seeds=3)
-  path = tmp_path / publish.PER_CLUSTER_FILE
+  path = tmp_path / ranks.PER_CLUSTER_FILE
   results.write_csv(path, publish.observations(found), results.Observation)
   again = results.read_csv(path, results.Observation)
   for row in again:

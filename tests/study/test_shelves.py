@@ -10,6 +10,7 @@ import pytest
 from jaxmu import files
 from jaxmu import store as command
 from jaxmu.study import shelves, store
+from tests import bucket as fake
 
 NAMES = (((0, 0, -1), (0, 1, -1)), ((1, 0, -1),))
 
@@ -25,10 +26,9 @@ def fill(
   return shelf
 
 
-@pytest.fixture(name='workdir')
-def _workdir(tmp_path) -> pathlib.Path:
-  """A sweep with a table and a search, and a killed writer."""
-  main, search = tmp_path / 'digits_tiny/main', tmp_path / 'digits_tiny/search'
+def make(folder: pathlib.Path) -> None:
+  """Make a sweep with a table and a search."""
+  main, search = folder / 'digits_tiny/main', folder / 'digits_tiny/search'
   fill(main)
   fill(main, label='kde-x', address='0123456789ab', shards=(1,))
   record = store.Shelf(main / 'store', 'timing', 'ft', 'b' * 12)
@@ -36,6 +36,13 @@ def _workdir(tmp_path) -> pathlib.Path:
   fill(search, stage='search')
   files.write_text(main / 'report.html', 'report')
   files.write_text(search / 'search/ft/settings.json', '{}')
+
+
+@pytest.fixture(name='workdir')
+def _workdir(tmp_path) -> pathlib.Path:
+  """A sweep with a killed writer."""
+  make(tmp_path)
+  main = tmp_path / 'digits_tiny/main'
   (main / 'store/models/.draft-x/new').mkdir(parents=True)
   (main / '.results.csv.abc.tmp').write_text('half')
   return tmp_path
@@ -199,14 +206,92 @@ def test_only_shelves_are_listed(workdir):
   (job / 'store/models/ln-0123456789ab').symlink_to(before[0].folder)
   (before[0].folder / 'notes.txt').write_text('')
   assert shelves.shelves(job) == before
-  assert [p.name for p in shelves.job_folders(workdir)] == ['main', 'search']
+  assert [p.name for p in shelves.job_folders(shelves.look(workdir))] == [
+    'main',
+    'search',
+  ]
 
 
-def test_a_folder_without_stored_work_is_refused(tmp_path):
+URL = 's3://bucket/sweep'
+
+
+@pytest.fixture(name='bucket')
+def _bucket(tmp_path, monkeypatch) -> pathlib.Path:
+  """The same sweep in an object store, seen from another machine."""
+  monkeypatch.setenv('JAXMU_CACHE_DIR', str(tmp_path / 'a'))
+  fake.use(monkeypatch, tmp_path / 'store')
+  make(files.workdir(URL))
+  monkeypatch.setenv('JAXMU_CACHE_DIR', str(tmp_path / 'b'))
+  return tmp_path / 'store/bucket/sweep'
+
+
+def test_a_listing_of_an_object_store_is_that_of_a_folder(
+  bucket, tmp_path, capsys
+):
+  make(tmp_path / 'here')
+  files.write_text(
+    bucket / MODELS / 'shard_000/0123456789ab/failed.npy', 'lost'
+  )
+  files.write_text(
+    bucket / MODELS / 'shard_005/0123456789ab/failed.npy', 'half'
+  )
+  before = stamps(bucket)
+  command.main(['list', URL])
+  out = capsys.readouterr().out
+  command.main(['list', str(tmp_path / 'here')])
+  local = capsys.readouterr().out.replace(str(tmp_path / 'here'), URL)
+
+  def table(text):
+    return [line.split()[:-2] for line in text.splitlines()[:-3]]
+
+  assert table(out) == table(local) and len(table(out)) > 8
+  assert 'files that no record names' in out
+  assert re.search(r'no record names +2 +8 B', out)
+  assert stamps(bucket) == before
+  assert not (tmp_path / 'b').exists()
+
+
+MODELS = 'digits_tiny/main/store/models/ft-' + 'a' * 12
+
+
+@pytest.mark.parametrize('damage', ['changed', 'cut', 'gone', 'other record'])
+def test_damaged_objects_are_named_with_the_reason(
+  bucket, tmp_path, capsys, damage
+):
+  name, act, reason, by_size = DAMAGE[damage]
+  command.main(['check', URL])
+  assert '0 of 6 shards damaged' in capsys.readouterr().out
+  (path,) = (bucket / MODELS / 'shard_000').rglob(name)
+  act(path)
+  before = stamps(bucket)
+  for flags in ([], ['--quick']) if by_size else ([],):
+    with pytest.raises(SystemExit) as end:
+      command.main(['check', URL, *flags])
+    assert end.value.code == 1
+    out = capsys.readouterr().out
+    assert f'{URL}/{MODELS}/shard_000: ' in out and reason in out
+    assert '1 of 6 shards damaged' in out
+  if not by_size:
+    command.main(['check', URL, '--quick'])
+  assert stamps(bucket) == before and not (tmp_path / 'b').exists()
+
+
+def test_a_store_that_does_not_answer_is_no_damage(
+  bucket, tmp_path, monkeypatch
+):
+  one = fake.use(monkeypatch, tmp_path / 'store')
+  one.errors = [ConnectionError('refused')] * 3
+  with pytest.raises(SystemExit, match='cannot be reached'):
+    command.main(['check', URL])
+
+
+def test_a_folder_without_stored_work_is_refused(tmp_path, monkeypatch):
+  fake.use(monkeypatch, tmp_path / 'store')
   (tmp_path / 'store').mkdir()
   for folder, wanted in (
     (tmp_path, 'holds no stored work; give the work directory'),
     (tmp_path / 'none', 'is not a folder; give the work directory'),
+    ('s3://bucket/none', "'s3://bucket/none' holds no stored work"),
   ):
     with pytest.raises(SystemExit, match=wanted):
       command.main(['list', str(folder)])

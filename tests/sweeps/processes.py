@@ -4,13 +4,14 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
 from jaxmu.report import results
 
-# Times that a test kills what it tests; more on demand.
-KILLS = int(os.environ.get('JAXMU_TEST_KILLS', '2'))
+# Times that a test kills what it tests; more on demand, see .ci/servers.
+KILLS = int(os.environ.get('JAXMU_TEST_KILLS', '1'))
 
 ROOT = pathlib.Path(__file__).parents[2]
 FILE = """
@@ -51,6 +52,11 @@ def finish(process, timeout=560):
   out, _ = process.communicate(timeout=timeout)
   assert process.returncode == 0, out
   return out
+
+
+def epochs(text):
+  """Return how many epochs of models processes have trained."""
+  return sum(map(int, re.findall(r'train \w+: (\d+) epochs in', text)))
 
 
 def models(folder):

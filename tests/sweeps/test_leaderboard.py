@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from jaxmu import rank
 from jaxmu.report import results
 from jaxmu.sweeps import design, leaderboard
 from tests.sweeps import small_sweep
@@ -145,6 +146,52 @@ def test_ranks_are_means_over_cells(board):
   text = (folder / 'leaderboard.md').read_text()
   assert '## Ranks over 3 cells' in text
   assert 'Critical difference of mean ranks: ' in text
+
+
+def test_the_ranks_of_a_sweep_and_of_its_jobs_are_those_of_the_leaderboard(
+  board, tmp_path, capsys
+):
+  folder, _, cells = board
+  wanted = {
+    (row['method'], row['metric']): float(row['mean'])
+    for row in _rows(folder)
+    if row['study'] == 'cells'
+  }
+  jobs = [str(folder / cell / 'main') for cell in cells]
+  texts = []
+  for folders, study in (([str(folder)], 'main'), (jobs, '')):
+    rank.main([*folders, f'--out={tmp_path}'])
+    out, err = capsys.readouterr()
+    texts.append(out.partition(str(tmp_path))[0])
+    rows = results.read_csv(tmp_path / study / 'results.csv')
+    assert {(r.method, r.metric): r.value for r in rows} == wanted
+    assert ('ulira: ' in err) == bool(study)  # it has no initialisations
+  assert texts[0] == texts[1]
+  title, *lines = filter(None, texts[0].splitlines())
+  assert title == 'Ranks over 3 cells'
+  part = (folder / 'leaderboard.md').read_text().partition(title)[2]
+  table = [line for line in part.splitlines() if line.startswith('| ')]
+  for method, line in zip(METHODS, table[2:], strict=False):
+    printed = ' '.join(lines[1 + METHODS.index(method)].split())
+    assert printed == ' '.join(line.replace('|', ' ').split())
+  with pytest.raises(SystemExit, match='jobs or sweeps, not both'):
+    rank.main([str(folder), jobs[0]])
+  with pytest.raises(SystemExit, match='give the workdir of a finished job'):
+    rank.main([str(tmp_path / 'none')])
+
+
+def test_cells_of_u_lira_are_ranked_among_themselves(tmp_path):
+  sweep = design.from_config(
+    small_sweep.config(tmp_path, methods=METHODS, ulira_methods=METHODS)
+  )
+  _write_main(tmp_path / 'digits_tiny/main', 0)
+  _write_main(tmp_path / 'digits_tiny/ulira', 1)
+  leaderboard.write(sweep)
+  text = (tmp_path / 'leaderboard.md').read_text()
+  assert '## Ranks over 1 cell' in text
+  assert '## U-LiRA: ranks over 1 cell' in text
+  studies = {row['study'] for row in _rows(tmp_path)}
+  assert {'cells', 'ulira cells'} <= studies
 
 
 def test_cells_without_a_report_are_named(board):

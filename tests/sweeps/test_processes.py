@@ -5,13 +5,12 @@ JAXMU_TEST_KILLS=10 kills them more often than by default.
 
 import os
 import random
-import re
 import signal
 import time
 
 import pytest
 
-from tests.sweeps.processes import KILLS, assert_equal, finish, start
+from tests.sweeps.processes import KILLS, assert_equal, epochs, finish, start
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('processes')]
 
@@ -60,15 +59,10 @@ def test_a_plain_sweep_is_refused_beside_a_share(home):
   assert 'Traceback' not in out
 
 
-def _epochs(text):
-  """Return how many epochs of models processes have trained."""
-  return sum(map(int, re.findall(r'train \w+: (\d+) epochs in', text)))
-
-
 def test_two_drivers_train_no_part_twice(home, alone):
   """Both have the same share; parts are kept apart all the same."""
   both = [start(home, 'drivers', '--share=1/1') for _ in range(2)]
   outs = [finish(process) for process in both]
   assert all('24 of 24 units done' in out for out in outs)
-  assert _epochs(''.join(outs)) == _epochs((home / 'alone.log').read_text())
+  assert epochs(''.join(outs)) == epochs((home / 'alone.log').read_text())
   assert_equal(home / 'drivers', alone)

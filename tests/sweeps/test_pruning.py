@@ -16,6 +16,7 @@ from jaxmu.study import job as job_lib
 from jaxmu.study import settings, shelves, store, tuned
 from jaxmu.sweeps import design, graph, pruning, status
 from jaxmu.tuning import opening
+from tests import bucket as fake
 from tests.study import small_job
 from tests.study.test_shelves import stamps
 from tests.sweeps import small_sweep
@@ -43,7 +44,7 @@ def _file(folder: pathlib.Path, call: str) -> str:
   """Write a configuration file; return the flag that names it."""
   path = folder.parent / f'{files.digest(call)}.py'
   path.write_text(FILE.format(call=call))
-  return f'--config={path}:{folder}'
+  return f'--config={path}:{files.shown(folder)}'
 
 
 def _fill(shelf: store.Shelf) -> store.Shelf:
@@ -71,15 +72,20 @@ def _trials(job: job_lib.Job, *labels: str) -> set[pathlib.Path]:
 
 
 def _there(folder: pathlib.Path) -> set[pathlib.Path]:
-  found = shelves.job_folders(folder)
-  return {shelf.folder for job in found for shelf in shelves.shelves(job)}
+  view = shelves.look(folder)
+  found = shelves.job_folders(view)
+  return {shelf.folder for job in found for shelf in view.shelves(job)}
 
 
 @pytest.fixture(name='jobs')
 def _jobs(tmp_path):
   """The work directory of a job, its search, and the job with another seed."""
-  folder = tmp_path / 'job'
-  chosen = settings.from_config(small_search.config(folder))
+  return _jobs_in(tmp_path / 'job')
+
+
+def _jobs_in(folder: pathlib.Path):
+  place = files.shown(folder)
+  chosen = settings.from_config(small_search.config(place))
   search = opening.search_settings(chosen)
   job = job_lib.open_job(chosen)
   kept = _make(job) | _trials(job, 'ft')
@@ -87,7 +93,7 @@ def _jobs(tmp_path):
   for population in searched.populations.values():
     kept.add(_fill(population.models).folder)
   other = job_lib.open_job(
-    settings.from_config(small_search.config(folder, seed=5))
+    settings.from_config(small_search.config(place, seed=5))
   )
   stale = {_fill(p.models).folder for p in other.populations.values()}
   stale |= _trials(job, 'ga')
@@ -147,6 +153,53 @@ def test_temporaries_of_killed_writers_are_removed(jobs, capsys):
   assert files.leftovers(folder) == [] and _there(folder) == kept
 
 
+def test_objects_of_a_store_are_removed(tmp_path, monkeypatch, capsys):
+  """Also those that a second writer of a shard has left."""
+  fake.use(monkeypatch, tmp_path / 'store')
+  monkeypatch.setenv('JAXMU_CACHE_DIR', str(tmp_path / 'a'))
+  url = 's3://bucket/job'
+  mirror = files.workdir(url)
+  folder, kept, stale = _jobs_in(mirror)
+  there = tmp_path / 'store/bucket/job'
+  monkeypatch.setenv('JAXMU_CACHE_DIR', str(tmp_path / 'b'))
+  assert _there(files.workdir(url)) == {
+    _moved(p, tmp_path) for p in kept | stale
+  }
+  kept_shard = there / sorted(kept)[0].relative_to(folder) / 'shard_000'
+  for shard in (kept_shard, kept_shard.with_name('shard_900')):
+    files.write_text(shard / '0123456789ab/failed.npy', 'of another writer')
+  files.write_text(there / 'notes.txt', 'mine')
+  argv = ['prune', url, _file(mirror, CALL)]
+  before = stamps(there)
+  command.main(argv)
+  assert stamps(there) == before
+  *lines, last = capsys.readouterr().out.splitlines()
+  gone = {f'{url}/{p.relative_to(folder)}' for p in stale}
+  lost = f'{url}/{sorted(kept)[0].relative_to(folder)}'
+  gone |= {f'{lost}/shard_000/0123456789ab', f'{lost}/shard_900'}
+  assert {line.split('  ')[-1].strip() for line in lines} == gone
+  assert f'{len(stale)} shelves, 2 temporaries, ' in last
+  intact = {p: p.read_bytes() for p in there.rglob('*') if p.is_file()}
+  monkeypatch.setenv('JAXMU_CACHE_DIR', str(tmp_path / 'a'))
+  command.main([*argv, '--delete'])
+  assert _there(mirror) == kept
+  assert {s.folder for s in shelves.shelves(mirror)} == kept
+  left = {p for p in there.rglob('*') if p.is_file()}
+  assert all(p.read_bytes() == intact[p] for p in left)
+  assert there / 'notes.txt' in left
+  assert not [p for p in left if '0123456789ab' in p.parts]
+  with store.hold_workdir(mirror):  # uploads what the store lacks
+    pass
+  assert _there(mirror) == kept
+  command.main([*argv, '--delete'])
+  assert 'nothing to remove' in capsys.readouterr().out
+
+
+def _moved(path: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
+  """Return a path in the mirror of the other machine."""
+  return tmp_path / 'b' / path.relative_to(tmp_path / 'a')
+
+
 def test_a_link_is_not_followed(jobs, tmp_path):
   folder, kept, stale = jobs
   elsewhere = tmp_path / 'elsewhere'
@@ -183,7 +236,9 @@ def test_a_folder_in_use_is_refused(jobs):
 def test_a_job_that_starts_meanwhile_is_not_disturbed(jobs):
   folder, kept, stale = jobs
   chosen = settings.from_config(small_search.config(folder))
-  plan = pruning.plan(folder, [pruning.of_job(chosen, '--config=x')])
+  plan = pruning.plan(
+    shelves.look(folder), [pruning.of_job(chosen, '--config=x')]
+  )
   with files.lock(folder / store.LOCK):
     with pytest.raises(ValueError, match='in use by a running job'):
       pruning.remove(plan)
@@ -229,7 +284,7 @@ def test_an_unreadable_folder_is_said_in_one_line(jobs, monkeypatch):
   def refuse(path):
     raise PermissionError(13, 'Permission denied', str(path))
 
-  monkeypatch.setattr(pruning.shutil, 'rmtree', refuse)
+  monkeypatch.setattr(shelves.shutil, 'rmtree', refuse)
   text = _refused(['prune', str(folder), _file(folder, CALL), '--delete'])
   assert (
     'cannot be removed or locked (Permission denied); make its folder' in text

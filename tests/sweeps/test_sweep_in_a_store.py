@@ -1,5 +1,8 @@
 """A small sweep in an object store, seen from several machines."""
 
+import os
+import time
+
 import pytest
 
 import jaxmu.sweep as command
@@ -66,27 +69,53 @@ def test_another_machine_goes_on_where_one_stopped(
       assert stored[name] == content, name
 
 
-def test_two_machines_share_a_sweep(tmp_path):
+@pytest.fixture
+def server():
   servers.needs('moto.server', 's3fs')
-  server = servers.Server()
+  one = servers.Server()
+  yield one
+  one.gate.close()
+  one.stop()
+
+
+@pytest.fixture
+def start(server, tmp_path):
+  """Starts a sweep in the store on a machine."""
   (tmp_path / 'sweep.py').write_text(FILE.replace('()', '(folder)'))
 
-  def start(machine, flag):
+  def go(machine, *flags):
     cache = {'JAXMU_CACHE_DIR': str(tmp_path / machine)}
     where = '--workdir=s3://bucket/sweep'
     return processes.start(
-      *(tmp_path, 'sweep', flag, where), **server.environment, **cache
+      *(tmp_path, 'sweep', where, *flags), **server.environment, **cache
     )
 
-  try:
-    both = [start('a', '--share=1/2'), start('b', '--share=2/2')]
-    for out in map(processes.finish, both):
-      assert '24 of 24 units done' in out
-    out = processes.finish(start('c', '--status'))
+  return go
+
+
+def test_a_store_that_is_away_for_a_while(home, alone, server, start, tmp_path):
+  """For as many seconds as JAXMU_TEST_OUTAGE says, from the first model on."""
+  process = start('a')
+  while not server.filesystem().glob('bucket/sweep/**/models/*/*/record.json'):
+    assert process.poll() is None, process.communicate()[0]
+    time.sleep(0.2)
+  server.gate.close()
+  time.sleep(float(os.environ.get('JAXMU_TEST_OUTAGE', '5')))
+  server.gate.open()
+  out = processes.finish(process)
+  assert '24 of 24 units done' in out and ' failed: ' not in out
+  assert 'cannot be reached' in out
+  here = tmp_path / 'a' / 'mirror-of-s3' / 'bucket' / 'sweep'
+  processes.assert_equal(here, alone)
+  assert '24 of 24 units done' in processes.finish(start('b'))
+
+
+def test_two_machines_share_a_sweep(tmp_path, start):
+  both = [start('a', '--share=1/2'), start('b', '--share=2/2')]
+  for out in map(processes.finish, both):
     assert '24 of 24 units done' in out
-  finally:
-    server.gate.close()
-    server.stop()
+  out = processes.finish(start('c', '--status'))
+  assert '24 of 24 units done' in out
   folders = [
     tmp_path / machine / 'mirror-of-s3' / 'bucket' / 'sweep'
     for machine in ('a', 'b', 'c')

@@ -22,6 +22,9 @@ def test_commands_of_the_page_are_accepted(line):
     action, folder, _ = store.read(words[3:])
     assert action in store.ACTIONS and folder == 'WORKDIR'
     return
+  if words[:3] == ['python', '-m', 'jaxmu.rank']:
+    assert words[3:] == ['WORKDIR']
+    return
   assert words[:3] == ['python', '-m', 'jaxmu.sweep']
   sweep = design.from_config(command.read(words[3:]).config)
   assert len(graph.build(sweep))
