@@ -20,6 +20,8 @@ import jax
 
 from jaxmu import terms
 
+Device = Any  # a jax.Device, which is no type in JAX's annotations
+
 # None for the platform of this process.
 _target = jax.make_user_context()
 
@@ -48,12 +50,12 @@ def target(platform: str) -> contextlib.AbstractContextManager[Any]:
   return _target(platform)
 
 
-def of(device: jax.Device) -> str:
+def of(device: Device) -> str:
   """Return the platform of a device, by the name that `name` returns."""
   return 'gpu' if device.platform in ('cuda', 'rocm') else device.platform
 
 
-def local_devices() -> list[jax.Device]:
+def local_devices() -> list[Device]:
   """Return the devices of this process."""
   return jax.local_devices()
 
@@ -76,7 +78,7 @@ class Machine(NamedTuple):
 
   name: str
   platform: str
-  devices: tuple[jax.Device, ...]
+  devices: tuple[Device, ...]
   memory: float
   clock: float
 
@@ -148,7 +150,7 @@ def _check_compiler(name: str, package: str, remedy: str) -> None:
     )
 
 
-def _tpus(kind: str, arrangement: str) -> tuple[jax.Device, ...]:
+def _tpus(kind: str, arrangement: str) -> tuple[Device, ...]:
   # Imported late: few processes need it.
   from jax.experimental import topologies
 
@@ -179,7 +181,7 @@ _FOR_LIBTPU = {
 }
 
 
-def _gpus(kind: _Kind, count: int) -> tuple[jax.Device, ...]:
+def _gpus(kind: _Kind, count: int) -> tuple[Device, ...]:
   from jax.experimental import topologies
 
   limits = ' '.join(f'{name}: {value}' for name, value in _HOPPER.items())

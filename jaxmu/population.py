@@ -53,7 +53,7 @@ class Layout:
 
   devices: int = 1
   chunk: int = 1
-  given: tuple[jax.Device, ...] = ()
+  given: tuple[platforms.Device, ...] = ()
 
   def __post_init__(self) -> None:
     available = len(self._available())
@@ -94,7 +94,7 @@ class Layout:
       return contextlib.nullcontext()
     return platforms.target(platforms.of(self.given[0]))
 
-  def _available(self) -> Sequence[jax.Device]:
+  def _available(self) -> Sequence[platforms.Device]:
     return self.given or platforms.local_devices()
 
 

@@ -87,9 +87,8 @@ def _moved(job: job_lib.Job, machine: platforms.Machine) -> job_lib.Job:
   dataset = jax.eval_shape(lambda x: x, job.task.dataset)
   with platforms.target(machine.platform):
     layout = job_lib.default_layout(job.settings, machine.devices)
-  return dataclasses.replace(
-    job, task=job.task.replace(dataset=dataset), layout=layout
-  )
+  task = dataclasses.replace(job.task, dataset=dataset)
+  return dataclasses.replace(job, task=task, layout=layout)
 
 
 class _Compiler:

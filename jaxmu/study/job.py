@@ -337,7 +337,7 @@ def make_design(settings: Settings, source: datasets.Source) -> splits.Design:
 
 
 def default_layout(
-  settings: Settings, given: tuple[jax.Device, ...] = ()
+  settings: Settings, given: tuple[platforms.Device, ...] = ()
 ) -> Layout:
   """Choose devices and chunk where the settings leave them open.
 
