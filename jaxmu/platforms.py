@@ -20,7 +20,7 @@ import jax
 
 from jaxmu import terms
 
-Device = Any  # a `jax.Device`, which is no type for a checker
+Device = Any  # a jax.Device, which is no type in JAX's annotations
 
 # None for the platform of this process.
 _target = jax.make_user_context()
