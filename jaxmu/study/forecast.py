@@ -31,8 +31,8 @@ class Forecast(NamedTuple):
     step: the stage, with the number of its models that are still to be done.
     chunk: models that run together on each device.
     memory: bytes that each device needs.
-    flops: of the last program, each of its loops counted once, so of one
-      training step of one chunk.
+    flops: of the last program, each of its loops counted once: of one chunk,
+      a full batch and the remainder.
     bytes: read and written, counted likewise.
     cycles: of a shard, each device's; 0 if the compiler estimates none.
     shards: how many shards are to be done.
@@ -223,8 +223,9 @@ def _lines(
     *lines,
     '',
     'memory: of each device, for a shard and the data. flops, bytes: of one '
-    'device, each loop counted once,',
-    'so of one step of one chunk. Gcycles: of each device for a shard. '
+    'device, each loop counted once:',
+    'one chunk, a full batch and the remainder. Gcycles: of each device for a '
+    'shard, all epochs.',
     'images/s: one image takes three forward passes.',
   ]
 
