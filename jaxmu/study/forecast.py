@@ -35,7 +35,7 @@ class Forecast(NamedTuple):
       a full batch and the remainder.
     bytes: read and written, counted likewise.
     cycles: of a shard, each device's; 0 if the compiler estimates none.
-    shards: how many shards are to be done.
+    shards: how many shards are to be done; the last one counts by its size.
     fault: why the stage cannot run; '' if it can.
   """
 
@@ -45,7 +45,7 @@ class Forecast(NamedTuple):
   flops: float = 0.0
   bytes: float = 0.0
   cycles: float = 0.0
-  shards: int = 0
+  shards: float = 0.0
   fault: str = ''
 
 
@@ -77,9 +77,26 @@ def plan_text(
       kind = (name if action == 'train' else '', size)
       if kind not in known:
         known[kind] = _forecast(job, compiler, step, size, tell)
-      shards = math.ceil(step.missing / size)
+      width = job.layout.devices * known[kind].chunk
+      shards = _shards(step.missing, size, width)
       found.append(known[kind]._replace(step=step, shards=shards))
   return '\n'.join(_lines(job, machine, found))
+
+
+def _shards(models: int, size: int, width: int) -> float:
+  """Return how many shards of `size` models take as long as all `models`.
+
+  Args:
+    models: how many there are.
+    size: of a shard.
+    width: models that run at once.
+
+  Example:
+    >>> _shards(10, 8, 4)  # twice four models, then two
+    1.5
+  """
+  full, rest = divmod(models, size)
+  return full + math.ceil(rest / width) / math.ceil(size / width)
 
 
 def _moved(job: job_lib.Job, machine: platforms.Machine) -> job_lib.Job:

@@ -76,6 +76,19 @@ def test_times_follow_from_cycles(tmp_path, monkeypatch):
   assert "Estimates of the compiler's cost model; nothing ran." in text
 
 
+def test_the_last_shard_counts_by_its_size():
+  for models, size, width, shards in [
+    *(
+      (16, 8, 4, 2),
+      (10, 8, 4, 1.5),
+      (9, 8, 1, 1.125),
+      (3, 3, 2, 1),
+      (9, 8, 8, 2),
+    ),
+  ]:
+    assert forecast._shards(models, size, width) == shards
+
+
 def test_chunks_shrink_until_they_fit(tmp_path):
   job = _job(tmp_path, run__chunk=2)
   job = dataclasses.replace(
