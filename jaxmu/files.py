@@ -267,7 +267,7 @@ def remove(path: pathlib.Path) -> None:
 
 
 def remove_empty(*folders: pathlib.Path) -> None:
-  """Remove folders in which nothing is; others stay."""
+  """Remove those of the folders that are empty."""
   for folder in folders:
     with contextlib.suppress(OSError):
       folder.rmdir()

@@ -13,7 +13,7 @@
                                    ulira, search (for main) or ulira_search
   --workdir=DIR                    the folder to write to
   --plan                           print models, work, device hours and disk;
-                                   open no data set and train nothing
+                                   train nothing
   --status                         print what is done, running, failed and
                                    missing, also while a sweep runs
   --only=NAME                      run a cell, a study (CELL/STUDY) or a unit

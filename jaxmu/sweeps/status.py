@@ -82,7 +82,7 @@ class State:
 
   @property
   def left(self) -> float:
-    """The share that is still to be done."""
+    """The fraction that is still to be done."""
     return 1 - len(self.done) / self.parts
 
   def add(self, parts: Iterable[int], record: Record, runs: bool) -> None:

@@ -399,7 +399,7 @@ class _Table(_Open):
     """Check that the disk has room for a unit before it is computed.
 
     Raises:
-      ValueError: it has not; others may have written to it meanwhile.
+      ValueError: there is not enough; other programs may have written to it.
     """
     job = self._job
     if unit.kind == 'predictions':
