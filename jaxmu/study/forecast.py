@@ -216,7 +216,7 @@ def _lines(
     hours = seconds * job.layout.devices / 3600
     lines += [
       '',
-      f'time    about {planner.duration(seconds)} on {devices}, {hours:.2f} '
+      f'time    about {planner.duration(seconds)} on {devices}, {hours:.2g} '
       'device hours, without compilation, timing runs and the report',
     ]
   return [
@@ -239,7 +239,7 @@ def _line(one: Forecast, seconds: float, devices: int) -> str:
       f'{one.cycles / 1e9:.2f}',
       f'{one.step.work / planner.FORWARDS / seconds:,.0f}',
       f'{one.step.missing / seconds * 3600:,.0f}',
-      f'{seconds * devices / 3600:.2f}',
+      f'{seconds * devices / 3600:.2g}',
     ]
   cycles, images, models, hours = texts
   return (
