@@ -60,7 +60,7 @@ os.replace = shifted
 """
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.xdist_group('processes')
 def test_processes_whose_clocks_differ_by_two_hours(home, alone):
   (home / 'shift').mkdir()

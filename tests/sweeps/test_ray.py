@@ -72,8 +72,13 @@ def _environment(monkeypatch):
   monkeypatch.setenv('RAY_AUTH_TOKEN', 'of this test')
 
 
-@pytest.mark.parametrize('machines', [1, 2])
-@pytest.mark.slow
+@pytest.mark.parametrize(
+  'machines',
+  [
+    pytest.param(1, marks=pytest.mark.slow),
+    pytest.param(2, marks=pytest.mark.cluster),
+  ],
+)
 @pytest.mark.xdist_group('processes')
 def test_a_cluster_makes_the_same_bits(home, alone, machines):
   with contextlib.nullcontext() if machines == 1 else _cluster() as address:
@@ -100,7 +105,7 @@ VICTIMS = {
 
 
 @pytest.mark.parametrize('what', VICTIMS)
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.xdist_group('processes')
 def test_kills_lose_nothing(home, alone, what):
   """Kill it at a random moment of a sweep, and go on with a new cluster.
@@ -108,8 +113,6 @@ def test_kills_lose_nothing(home, alone, what):
   Ray starts the tasks of a lost worker or machine again, so the first sweep may
   succeed. Without a head or driver it ends, without a traceback.
   """
-  if what != 'worker' and 'JAXMU_TEST_KILLS' not in os.environ:
-    pytest.skip('takes minutes; set JAXMU_TEST_KILLS, as .ci/servers does')
   draws = random.Random(what)
   for number in range(KILLS):
     name = f'ray_{what}_{number}'

@@ -1,7 +1,7 @@
 """Processes that share a sweep: who performs which part, and what if one dies.
 
 The engine is run by several threads on a table of records; processes on a real
-sweep are slow tests.
+sweep are tests marked `cluster`.
 """
 
 import contextlib
