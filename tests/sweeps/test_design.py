@@ -210,5 +210,5 @@ def test_a_prepared_set_takes_the_settings_of_its_size(tmp_path):
     assert study.settings.train == sweep.studies[0].settings.train
     assert study.settings.splits.pool == 0
   assert plan.set_sizes(main.settings).classes == 4
-  with pytest.raises(ValueError, match="did you mean 'leaves'"):
+  with pytest.raises(ValueError, match="did you mean 'leaves'.*/data"):
     design.from_config({**config, 'data': 'leafs'})
