@@ -312,8 +312,8 @@ def _scale(config: Mapping[str, Any], data: str) -> str:
     raise ValueError(
       f'config.data: unknown {data!r}; {terms.nearest(data, known)}choose from '
       f'{", ".join(known)} (looked in '
-      f'{datasets.find_data_dir(folder)}; see --config.all.data.folder), or prepare it: python -m '
-      f'jaxmu.prepare {data} --from_images=DIR'
+      f'{datasets.find_data_dir(folder)}; see --config.all.data.folder), or '
+      f'prepare it: python -m jaxmu.prepare {data} --from_images=DIR'
     )
   entry = datasets.entry(data, folder)
   return catalog.scale_of(data, entry.num_dev)
