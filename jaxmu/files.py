@@ -130,6 +130,8 @@ def writable_folder(text: Path, flag: str) -> pathlib.Path:
   Raises:
     ValueError: it cannot be made or written.
   """
+  if remote.is_url(os.fspath(text)):
+    raise ValueError(f'{flag}={text} is a URL; choose a folder of this machine')
   folder = path(text)
   try:
     folder.mkdir(parents=True, exist_ok=True)

@@ -109,6 +109,21 @@ def find(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
   return found
 
 
+def report_folder(folder: files.Path) -> pathlib.Path:
+  """Make the folder of a report for `--out`, and return its path.
+
+  Raises:
+    ValueError: it cannot be made or written, or a job has its report there.
+  """
+  made = files.writable_folder(folder, '--out')
+  if (made / PER_CLUSTER_FILE).exists():
+    raise ValueError(
+      f'--out={folder} is the work directory of a job, whose report would be '
+      'replaced; choose another folder'
+    )
+  return made
+
+
 def read(folder: pathlib.Path) -> Job:
   """Read the numbers to rank from the report of a job.
 

@@ -98,7 +98,7 @@ class Worker:
 
   def __enter__(self) -> 'Worker':
     store.check_workdir(self._sweep.workdir)
-    self._sweep.workdir.mkdir(parents=True, exist_ok=True)
+    store.make_workdir(self._sweep.workdir)
     try:
       self._lock.enter_context(
         files.lock(
