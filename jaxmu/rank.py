@@ -124,10 +124,9 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser = cli.Parser('jaxmu.rank', __doc__ or '')
   add = parser.add_argument
   add('folders', nargs='*', metavar='WORKDIR', help='of a job or a sweep')
-  add('--jobs', default='', help='work directories, separated by commas')
   add('--out', default='', help='directory for results.csv and report.html')
   chosen = parser.parse_args(argv)
-  folders = [*chosen.folders, *filter(None, chosen.jobs.split(','))]
+  folders = chosen.folders
   with cli.one_line_errors():
     ranked = rank(folders, chosen.out)
     places = {}

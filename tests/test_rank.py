@@ -132,7 +132,7 @@ def test_the_printed_command_makes_the_report_again(tmp_path, monkeypatch):
   monkeypatch.setenv('HOME', str(tmp_path))
   write(tmp_path / 'a b', 'msg', seed=0)
   write(tmp_path / 'c', 'msg', seed=1)
-  rank.main(['--jobs=~/a b,~/c', '--out=~/out {1}'])
+  rank.main(['~/a b', '~/c', '--out=~/out {1}'])
   out = tmp_path / 'out {1}'
   first = (out / 'results.csv').read_bytes()
   facts = json.loads((out / 'results.json').read_text())
@@ -183,7 +183,7 @@ def test_what_cannot_be_ranked_is_named(tmp_path, capsys):
   with pytest.raises(ValueError, match='give at least 2 jobs'):
     rank.rank([one, one])
   out = tmp_path / 'out'
-  rank.main([f'--jobs={one},{few},{lone}', f'--out={out}'])
+  rank.main([str(one), str(few), str(lone), f'--out={out}'])
   told = capsys.readouterr().err.splitlines()
   assert len(told) == 2
   assert 'c has a single method, MSG, and no other job' in told[0]
