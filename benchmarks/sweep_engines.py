@@ -2,12 +2,12 @@
 
     python benchmarks/sweep_engines.py [--rounds=3]
 
-The units are those of the study of U-LiRA of a sweep on digits, with one network,
-three methods and default hyper-parameters. `local` uses all cores in one process,
-`ray` in one process that Ray starts. A first run, which is not counted, compiles
-the programs. The overhead is the time of the command over that of `local` in the
-same round, less 1; it holds the start of Ray and of its processes. The table is
-printed and written to benchmarks/sweep_engines.csv.
+The units are those of the study of U-LiRA of a sweep on digits, with one
+network, three methods and default hyper-parameters. `local` uses all cores in
+one process, `ray` in one process that Ray starts. A first run, which is not
+counted, compiles the programs. The overhead is the time of the command over
+that of `local` in the same round, less 1; it holds the start of Ray and of its
+processes. The table is printed and written to benchmarks/sweep_engines.csv.
 """
 
 import argparse
