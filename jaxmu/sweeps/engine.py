@@ -298,7 +298,7 @@ def parse_share(
   """
   if text == AUTO:
     return _detect(environment)
-  found = re.fullmatch(r'(\d{1,6})/(\d{1,6})', text)
+  found = re.fullmatch(r'([0-9]{1,6})/([0-9]{1,6})', text)
   index, count = map(int, found.groups()) if found else (0, 0)
   if not 1 <= index <= count:
     raise ValueError(

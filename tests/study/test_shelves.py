@@ -272,7 +272,7 @@ def test_damaged_objects_are_named_with_the_reason(
     assert f'{URL}/{MODELS}/shard_000: ' in out and reason in out
     assert '1 of 6 shards damaged' in out
   if not by_size:
-    command.main(['check', URL, '--quick'])
+    command.main(['check', '--quick', URL])
   assert stamps(bucket) == before and not (tmp_path / 'b').exists()
 
 

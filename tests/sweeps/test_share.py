@@ -169,6 +169,7 @@ def test_share_of_a_process(text, environment, expected):
   [
     ('0/4', {}, '--share=1/4 to --share=4/4'),
     ('5/4', {}, '--share=5/4'),
+    ('١/٤', {}, '--share=1/4'),
     ('two', {}, 'INDEX/COUNT'),
     ('auto', {}, 'SLURM_ARRAY_TASK_ID'),
     (
