@@ -2,13 +2,12 @@
 
     python benchmarks/sweep_engines.py [--rounds=3]
 
-The units are the table and the study of U-LiRA of a sweep on digits, with
-default hyper-parameters and one network. `local` uses both cores in one
-process, `ray` in one process that Ray starts, and `ray, cpu=1` in one process
-per core. A first run, which is not counted, compiles the programs of each. The
-overhead is the time of the command over that of `local` in the same round,
-less 1; it holds the start of Ray and of its processes. The table is printed and
-written to benchmarks/sweep_engines.csv.
+The units are those of the study of U-LiRA of a sweep on digits, with one
+network, three methods and default hyper-parameters. `local` uses all cores in
+one process, `ray` in one process that Ray starts. A first run, which is not
+counted, compiles the programs. The overhead is the time of the command over
+that of `local` in the same round, less 1; it holds the start of Ray and of its
+processes. The table is printed and written to benchmarks/sweep_engines.csv.
 """
 
 import argparse
@@ -28,12 +27,12 @@ TABLE = pathlib.Path(__file__).with_suffix('.csv')
 ARGUMENTS = (
   '--config=deep_unlearn',
   '--config.models=resnet18',
-  '--config.studies=main,ulira',
+  '--config.studies=ulira',
+  '--config.methods=ft,ct,msg',
 )
 ENGINES = {
   'local': (),
   'ray': ('--engine=ray', f'--resources=cpu={execution.cores()}'),
-  'ray, cpu=1': ('--engine=ray', '--resources=cpu=1'),
 }
 
 

@@ -5,9 +5,9 @@
 The data sets need no download: `digits`, and `photographs`, small patches of
 the two photographs that come with scikit-learn. Six methods have a search of 20
 trials and a table of 4 initialisations; the study of U-LiRA has 16 splits of
-`digits`. Nothing is compiled before. The seconds of every study, and of the
-whole command, are printed and written to benchmarks/sweep_scale.csv. A sweep
-that was interrupted continues with the same --workdir; its table says so.
+`digits`. The sweep compiles all of its programs. The seconds of every study and
+of the whole command are printed and written to benchmarks/sweep_scale.csv. A
+sweep that was interrupted continues with the same --workdir; its table says so.
 """
 
 import argparse
@@ -60,11 +60,11 @@ def patches() -> tuple[np.ndarray, np.ndarray]:
 
 
 def prepare(folder: pathlib.Path) -> None:
-  """Prepare the patches as a data set, unless that is done."""
+  """Prepare the patches as a data set, unless it exists already."""
   try:
     datasets.load(NAME, data_dir=folder)
     return
-  except (FileNotFoundError, ValueError):
+  except ValueError:
     folder.mkdir(parents=True, exist_ok=True)
   files = [folder / 'images.npy', folder / 'labels.npy']
   for path, array in zip(files, patches(), strict=True):

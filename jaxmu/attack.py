@@ -19,7 +19,7 @@ import shlex
 import time
 from collections.abc import Sequence
 
-from jaxmu import cli, files
+from jaxmu import cli
 
 FPRS = '0.001,0.01,0.1'
 
@@ -53,12 +53,12 @@ def main(argv: Sequence[str] | None = None) -> None:
   started = time.monotonic()
   # Imported late: help needs no JAX.
   from jaxmu.api import audits
-  from jaxmu.report import progress, tables
+  from jaxmu.report import progress, ranks, tables
 
   with cli.one_line_errors(), progress.Progress() as bars:
     fprs = parse_fprs(_words(chosen.fprs))
     arrays = audits.read_scores(chosen.scores)
-    folder = files.writable_folder(chosen.out, '--out')
+    folder = ranks.report_folder(chosen.out)
     audit = audits.of_scores(
       arrays,
       f'--scores={chosen.scores}',

@@ -130,6 +130,8 @@ def writable_folder(text: Path, flag: str) -> pathlib.Path:
   Raises:
     ValueError: it cannot be made or written.
   """
+  if remote.is_url(os.fspath(text)):
+    raise ValueError(f'{flag}={text} is a URL; choose a folder of this machine')
   folder = path(text)
   try:
     folder.mkdir(parents=True, exist_ok=True)
@@ -267,7 +269,7 @@ def remove(path: pathlib.Path) -> None:
 
 
 def remove_empty(*folders: pathlib.Path) -> None:
-  """Remove folders in which nothing is; others stay."""
+  """Remove those of the folders that are empty."""
   for folder in folders:
     with contextlib.suppress(OSError):
       folder.rmdir()

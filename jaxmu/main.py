@@ -9,8 +9,8 @@
   --plan                           print stages, models, time, memory and disk;
                                    train nothing
   --plan --for=v5e:2x2             compile the programs for TPUs or GPUs that
-                                   need not be there, and print the estimates
-                                   of the compiler
+                                   this machine need not have, and print the
+                                   estimates of the compiler
 
 A scale is digits (the default), mnist, fashion_mnist, cifar10, cifar100 or
 utkface; the suffix -ulira selects 64 splits and 10 forget sets, and the suffix
@@ -78,10 +78,10 @@ def _machine(argv: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _plan_for(name: str, chosen: Any, plan: bool) -> None:
-  """Print the plan of a job for a machine that need not be there.
+  """Print the plan of a job for a machine that need not be available.
 
   Raises:
-    ValueError: there is no such machine, or --plan is missing.
+    ValueError: the machine is unknown, or --plan is missing.
     ImportError: the machine's compiler is not installed.
   """
   import jax
@@ -91,7 +91,8 @@ def _plan_for(name: str, chosen: Any, plan: bool) -> None:
 
   if not plan:
     raise ValueError(f'--for={name} describes a plan; add --plan')
-  # The compiler of a TPU must not look for one, and cannot read programs again.
+  # libtpu must not look for a TPU, and programs for it cannot be read from the
+  # cache.
   jax.config.update('jax_platforms', 'cpu')
   jax.config.update('jax_enable_compilation_cache', False)
   machine = platforms.machine(name)

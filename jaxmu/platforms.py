@@ -1,13 +1,13 @@
-"""The platform that programs are made for: this machine's, or another one.
+"""The platform that programs are compiled for: this machine's, or another one.
 
-Every question to the platform is here: its name, devices and memory. Programs
-differ between platforms (`jaxmu.models.conv.choose`, `jaxmu.precision`), so
-what traces a program asks `name`, and may be told another platform with
-`target`. JAX's caches keep the programs of different platforms apart.
+All code gets the name, the devices and the memory of the platform from here.
+Programs differ between platforms (`jaxmu.models.conv.choose`,
+`jaxmu.precision`), so code that is traced calls `name`, and `target` sets
+another platform. JAX's caches keep the programs of different platforms apart.
 
-`machine` describes accelerators that programs can be compiled for although they
-are not there: a compiler needs only a description of the devices. The TPU
-compiler is the package libtpu, NVIDIA's is in JAX's plug-in for CUDA.
+`machine` describes accelerators that this machine need not have: a compiler
+needs only a description of the devices. The TPU compiler is the package libtpu;
+NVIDIA's is in JAX's plug-in for CUDA.
 """
 
 import contextlib
@@ -61,7 +61,7 @@ def local_devices() -> list[Device]:
 
 
 def memory_stats() -> dict[str, int]:
-  """Return what the first device reports of its memory; a CPU nothing."""
+  """Return the memory statistics of the first device; empty on a CPU."""
   return local_devices()[0].memory_stats() or {}
 
 
@@ -106,24 +106,24 @@ _GPUS = {
   'h100': _Kind(84_942_979_072, 0.0, ('1', '2', '4', '8'), 3.35e12),
   'h200': _Kind(151_397_597_184, 0.0, ('1', '2', '4', '8'), 4.8e12),
 }
-# JAX takes this share of a GPU's memory unless it is told otherwise.
+# The share of a GPU's memory that JAX takes by default.
 _JAX_SHARE = 0.75
 
 
 def machine_names() -> list[str]:
-  """Return the names that `machine` knows; a kind alone is its first one."""
+  """Return the names that `machine` knows; a kind alone means the first."""
   kinds = {**_TPUS, **_GPUS}
   return [f'{kind}:{one}' for kind in kinds for one in kinds[kind].arrangements]
 
 
 def machine(name: str) -> Machine:
-  """Return accelerators to compile for, which need not be there.
+  """Return accelerators to compile for, which this machine need not have.
 
   Args:
     name: one of `machine_names`, or a kind alone, as in 'v5e'.
 
   Raises:
-    ValueError: there is no such name.
+    ValueError: the name is unknown.
     ImportError: their compiler is not installed.
   """
   kind, _, arrangement = name.partition(':')
@@ -168,7 +168,7 @@ def _tpus(kind: str, arrangement: str) -> tuple[Device, ...]:
   return tuple(described.devices)
 
 
-# libtpu would ask the network what machine this is, and write a log.
+# Without these, libtpu queries the network for its machine and writes a log.
 _FOR_LIBTPU = {
   'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
   'TPU_ACCELERATOR_TYPE': 'v5litepod-1',
@@ -203,7 +203,7 @@ def _gpus(kind: _Kind, count: int) -> tuple[Device, ...]:
   return tuple(described.devices)
 
 
-# Of one GPU, by NVIDIA's tables of compute capability 9.0.
+# Limits of a GPU of compute capability 9.0, from NVIDIA's tables.
 _HOPPER = {
   'block_dim_limit_x': 2**31 - 1,
   'block_dim_limit_y': 2**16 - 1,

@@ -47,8 +47,8 @@ class Layout:
   Attributes:
     devices: number of devices that share the members.
     chunk: members that run as one vmapped batch on a device.
-    given: the devices to choose from, if not those of this process. Programs
-      can be lowered for devices that are not there, see `Trainer.lower`.
+    given: the devices to choose from, if not those of this process. They may
+      be descriptions of devices, see `Trainer.lower`.
   """
 
   devices: int = 1
@@ -213,7 +213,7 @@ def put(stacked: Any, layout: Layout) -> Any:
 def replicate(shared: Any, layout: Layout) -> Any:
   """Copy what all members share to every device of the layout.
 
-  Shapes stay shapes, and name the devices.
+  Shapes stay shapes; they get the sharding.
   """
   sharding = jax.NamedSharding(layout.mesh(), jax.sharding.PartitionSpec())
   if any(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(shared)):
@@ -237,7 +237,7 @@ def shapes(stacked: Any, layout: Layout) -> Any:
     lambda x: jax.ShapeDtypeStruct(
       (size, *x.shape[1:]), x.dtype, sharding=place
     ),
-    jax.eval_shape(lambda x: x, stacked),  # in dtypes of JAX
+    jax.eval_shape(lambda x: x, stacked),  # with JAX's dtypes
   )
 
 
@@ -426,8 +426,8 @@ class Trainer:
   ) -> 'Loaded':
     """Lower the programs that `load` compiles, from shapes alone.
 
-    The devices of the layout need not be there, and the arguments and the data
-    set of the task may be shapes.
+    The devices of the layout may be descriptions, and the arguments and the
+    data set of the task may be shapes.
 
     Args:
       hparams: hyper-parameters of each member, equal in their statics.
@@ -555,10 +555,11 @@ class Trainer:
 
 
 class Loaded(NamedTuple):
-  """A population on the devices with its compiled programs.
+  """A population on the devices with its programs.
 
   Attributes:
-    members: with padding; shapes where the programs were only lowered.
+    members: with padding. `Trainer.lower` gives shapes in their place, and
+      programs that are not compiled.
     epochs: number of epochs of each member, i64[P] without padding.
     init: makes the first states.
     epoch: trains for an epoch; None if no member has any.

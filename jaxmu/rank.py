@@ -15,6 +15,7 @@ rule; docs/attacks.md describes the one used here.
 """
 
 import dataclasses
+import os
 import pathlib
 import shlex
 from collections.abc import Sequence
@@ -77,8 +78,9 @@ def _find(folders: Sequence[str]) -> dict[str, dict[str, pathlib.Path]]:
     files.refresh(path)
   found = [(path, ranks.find(path)) for path in paths]
   studies = {study for _, own in found for study in own}
-  several = len(set(paths)) >= (MIN_JOBS if '' in studies else 1)
-  if not several or len(set(paths)) < len(paths):
+  places = {path.resolve() for path in paths}
+  several = len(places) >= (MIN_JOBS if '' in studies else 1)
+  if not several or len(places) < len(paths):
     raise ValueError(
       f'{" ".join(folders) or "no work directory"}: give at least {MIN_JOBS} '
       'jobs, each once (the report.html of a job ranks its methods), or a sweep'
@@ -122,16 +124,17 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser = cli.Parser('jaxmu.rank', __doc__ or '')
   add = parser.add_argument
   add('folders', nargs='*', metavar='WORKDIR', help='of a job or a sweep')
-  add('--jobs', default='', help='work directories, separated by commas')
   add('--out', default='', help='directory for results.csv and report.html')
   chosen = parser.parse_args(argv)
-  folders = [*chosen.folders, *filter(None, chosen.jobs.split(','))]
+  folders = chosen.folders
   with cli.one_line_errors():
     ranked = rank(folders, chosen.out)
     places = {}
     if chosen.out:
       for study, one in ranked.items():
-        directory = files.writable_folder(chosen.out, '--out') / study
+        directory = ranks.report_folder(
+          os.path.join(*filter(None, (chosen.out, study)))
+        )
         html.write_report(directory, one.report)
         places[study] = directory / 'report.html'
   for one in ranked.values():

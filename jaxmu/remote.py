@@ -59,8 +59,8 @@ class Entry(NamedTuple):
     folder: whether it is a folder.
     size: in bytes.
     md5: of the content, as hex digits; '' if the store does not tell.
-    written: when, in seconds since the epoch by the clock of the store; 0 if it
-      does not tell.
+    written: when, in seconds since the epoch by the clock of the store; 0 if
+      that is not known.
   """
 
   folder: bool

@@ -86,6 +86,8 @@ def read(argv: Sequence[str]) -> tuple[str, str, list[Any]]:
       f'{said}; {terms.nearest(action, ACTIONS)}give '
       f'python -m jaxmu.store {"|".join(ACTIONS)} WORKDIR'
     )
+  if folder.startswith('-') and action == 'check' and len(rest) == 1:
+    folder, rest = rest[0], [folder]  # the flag comes first
   if not folder or folder.startswith('-'):
     raise ValueError(
       f'no work directory; give it after {action}: '

@@ -13,7 +13,7 @@
                                    ulira, search (for main) or ulira_search
   --workdir=DIR                    the folder to write to
   --plan                           print models, work, device hours and disk;
-                                   open no data set and train nothing
+                                   train nothing
   --status                         print what is done, running, failed and
                                    missing, also while a sweep runs
   --only=NAME                      run a cell, a study (CELL/STUDY) or a unit
@@ -132,7 +132,12 @@ def read(argv: Sequence[str]) -> Request:
       )
     elif section in design.SECTIONS and field:
       config[section][field] = _typed(config, section, field, one)
-    elif field or section in design.SECTIONS or section not in design.FIELDS:
+    elif section in design.SECTIONS:
+      raise ValueError(
+        f'{one}: config.{section} has fields of jobs; give one, as '
+        f'--config.{section}.seed=VALUE'
+      )
+    elif field or section not in design.FIELDS:
       raise ValueError(
         f'{one}: no field {one.name.removeprefix("config.")!r}; '
         f'{terms.choices(section, design.FIELDS)}, and give fields of jobs as '
@@ -155,12 +160,18 @@ def read(argv: Sequence[str]) -> Request:
 def _load(spec: str) -> dict[str, Any]:
   from jaxmu import files
   from jaxmu.cli import arguments
+  from jaxmu.study import recipes
   from jaxmu.sweeps import design
 
   place, colon, argument = spec.partition(':')
   known = (NAMED, f'configs/{NAMED}.py')
   if place == NAMED or place == known[1] and not files.path(place).is_file():
     return design.deep_unlearn(argument)
+  if recipes.named(place):
+    raise ValueError(
+      f'{spec!r} is the configuration of a job, not of a sweep; run it with '
+      'python -m jaxmu.main'
+    )
   if not place.endswith('.py'):
     raise ValueError(
       f'no sweep {place!r}; {terms.nearest(place, [NAMED])}give {NAMED}:SCALE '
@@ -198,6 +209,8 @@ def _run(argv: Sequence[str]) -> None:
     raise ValueError(
       f'--only={only} --plan: a plan is that of the whole sweep; drop --only'
     )
+  if request.plan and request.status:
+    raise ValueError('--plan --status: give one of them')
   on_ray = request.engine == 'ray'
   if request.engine not in ('local', 'ray'):
     raise ValueError(f'--engine={request.engine}: choose local or ray')

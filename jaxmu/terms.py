@@ -61,7 +61,7 @@ def count(number: int, noun: str, plural: str = '') -> str:
   return f'{number:,} {noun if number == 1 else plural or noun + "s"}'
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: object, known: Iterable[str]) -> str:
   """Return 'did you mean ...? ' for the known name nearest to a wrong one.
 
   Besides similar spellings in any case, it suggests names that contain the
@@ -75,7 +75,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     >>> nearest('FT', ['ct', 'ft'])
     "did you mean 'ft'? "
   """
-  name, by_case = name.lower(), {one.lower(): one for one in known}
+  name, by_case = str(name).lower(), {one.lower(): one for one in known}
   initials = [
     one for one in by_case if name == ''.join(w[:1] for w in one.split('_'))
   ]

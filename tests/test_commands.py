@@ -249,7 +249,7 @@ def test_bad_input_of_every_command_is_one_line(folder, capsys, monkeypatch):
     ('audit', files, 'none.npz'),
     ('rank', [], 'no work directory: give at least 2 jobs'),
     ('rank', ['a', 'b', '--more'], "'--more'"),
-    ('rank', ['--jobs=a,b', '--out=out'], 'a has no per_cluster.csv'),
+    ('rank', ['a', 'b', '--out=out'], 'a has no per_cluster.csv'),
     ('rank', ['a', 'b'], 'a has no per_cluster.csv'),
     ('prepare', [], 'name'),
     ('prepare', ['pets', '--from_imges=x'], "did you mean '--from_images'"),
@@ -318,7 +318,7 @@ def test_every_other_command_ends_with_one_line_too(monkeypatch, capsys):
   monkeypatch.setattr(rank, 'rank', interrupted)
   for entry, argv, text in (
     (sweep.main, ['--config=deep_unlearn'], 'interrupted; the same command'),
-    (rank.main, ['--jobs=a,b', '--out=c'], 'interrupted'),
+    (rank.main, ['a', 'b', '--out=c'], 'interrupted'),
     (store.main, ['list', '.'], 'interrupted'),
   ):
     with pytest.raises(SystemExit) as end:

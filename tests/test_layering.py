@@ -205,7 +205,7 @@ def test_paths_of_users_are_expanded_in_one_place():
   assert not others
 
 
-# What a program needs to know of the platform, `platforms` says.
+# Only `platforms` calls these.
 _QUESTIONS = (
   *('jax.default_backend', 'jax.device_count', 'jax.devices'),
   *('jax.local_device_count', 'jax.local_devices'),
@@ -213,7 +213,7 @@ _QUESTIONS = (
 
 
 def test_the_platform_is_asked_in_one_place():
-  """So that it can be another one than this machine's."""
+  """So that programs can be traced for another platform than this machine's."""
   others = [
     f'{_name(path)}: {ast.unparse(node)}'
     for path in FILES

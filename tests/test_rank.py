@@ -28,7 +28,7 @@ def write(
         'ta': 0.1 if method == 'ga' and worse == 'guessing' else 0.9,
       }
       found += [results.Observation(method, k, s, v) for k, v in values.items()]
-  folder.mkdir()
+  folder.mkdir(parents=True)
   results.write_csv(folder / 'per_cluster.csv', found, results.Observation)
   clock = [results.Row(name, 'rte', SPEED[name]) for name in methods]
   results.write_csv(folder / 'timing.csv', clock)
@@ -132,7 +132,7 @@ def test_the_printed_command_makes_the_report_again(tmp_path, monkeypatch):
   monkeypatch.setenv('HOME', str(tmp_path))
   write(tmp_path / 'a b', 'msg', seed=0)
   write(tmp_path / 'c', 'msg', seed=1)
-  rank.main(['--jobs=~/a b,~/c', '--out=~/out {1}'])
+  rank.main(['~/a b', '~/c', '--out=~/out {1}'])
   out = tmp_path / 'out {1}'
   first = (out / 'results.csv').read_bytes()
   facts = json.loads((out / 'results.json').read_text())
@@ -143,6 +143,39 @@ def test_the_printed_command_makes_the_report_again(tmp_path, monkeypatch):
   assert (out / 'results.csv').read_bytes() == first
 
 
+def test_a_report_replaces_none_of_a_job(tmp_path):
+  one, two = (write(tmp_path / 'cell' / n, 'msg') for n in ('main', 'ulira'))
+  before = {path: path.read_bytes() for path in tmp_path.rglob('*.*')}
+  for argv in (
+    [one, two, f'--out={one}'],
+    [str(tmp_path), f'--out={tmp_path / "cell"}'],
+  ):
+    with pytest.raises(SystemExit, match='main is the work directory of a job'):
+      rank.main(argv)
+  assert before == {path: path.read_bytes() for path in tmp_path.rglob('*.*')}
+
+
+def test_a_report_that_cannot_be_written_is_one_line(tmp_path):
+  write(tmp_path / 'cell' / 'main', 'msg')
+  (tmp_path / 'out').mkdir()
+  (tmp_path / 'out' / 'main').write_text('a file of the user')
+  for out, expected in (
+    (tmp_path / 'out', 'main cannot be made.*choose another folder'),
+    ('s3://bucket/x', 's3://bucket/x/main is a URL; choose a folder'),
+  ):
+    with pytest.raises(SystemExit, match=f'--out=.*{expected}'):
+      rank.main([str(tmp_path), f'--out={out}'])
+  assert (tmp_path / 'out' / 'main').read_text() == 'a file of the user'
+
+
+def test_a_job_counts_once_by_whatever_path(tmp_path):
+  one = write(tmp_path / 'a', 'msg')
+  (tmp_path / 'link').symlink_to(one)
+  for other in (tmp_path / 'link', f'{tmp_path}/a/../a'):
+    with pytest.raises(ValueError, match='each once'):
+      rank.rank([one, str(other)])
+
+
 def test_what_cannot_be_ranked_is_named(tmp_path, capsys):
   one, few = write(tmp_path / 'a', 'msg'), write(tmp_path / 'b', 'msg', seeds=4)
   lone = write(tmp_path / 'c', 'msg', methods=('msg',), retrained='f00')
@@ -150,7 +183,7 @@ def test_what_cannot_be_ranked_is_named(tmp_path, capsys):
   with pytest.raises(ValueError, match='give at least 2 jobs'):
     rank.rank([one, one])
   out = tmp_path / 'out'
-  rank.main([f'--jobs={one},{few},{lone}', f'--out={out}'])
+  rank.main([str(one), str(few), str(lone), f'--out={out}'])
   told = capsys.readouterr().err.splitlines()
   assert len(told) == 2
   assert 'c has a single method, MSG, and no other job' in told[0]

@@ -21,7 +21,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -171,7 +171,7 @@ class JobResult(printing.Numbers):
 
 
 def is_workdir(folder: pathlib.Path) -> bool:
-  """Whether a folder holds a finished job."""
+  """Return whether a folder holds a finished job."""
   there = (folder / 'store').is_dir() or bool(remote.url(folder))
   return (folder / _RECORD).is_file() and there
 
@@ -369,7 +369,7 @@ def _command(method: str, config: Mapping[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def compile_cache() -> Any:
+def compile_cache() -> Iterator[None]:
   """Keep compiled programs, as the commands do."""
   changes = execution.program_cache()
   before = {name: getattr(jax.config, name) for name in changes}

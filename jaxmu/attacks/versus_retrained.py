@@ -1,9 +1,9 @@
 """Attacks that compare unlearned with retrained models, example by example.
 
-The score of the NeurIPS 2023 unlearning competition. A method is (epsilon,
-delta)-unlearning if no test distinguishes its models from retrained ones better
-than epsilon allows. Per forgotten example, attacks on the log-odds of M
-unlearned and M retrained models give (FPR, FNR) and
+`COMPETITION` is the score of the NeurIPS 2023 unlearning competition. A method
+is (epsilon, delta)-unlearning if no test distinguishes its models from
+retrained ones better than epsilon allows. Per forgotten example, attacks on the
+log-odds of M unlearned and M retrained models give (FPR, FNR) and
 
     epsilon = max(log(1 - delta - FPR) - log FNR,
                   log(1 - delta - FNR) - log FPR)
@@ -19,13 +19,13 @@ thresholds are chosen on one half of the models and evaluated on the other.
 Unlike the released scorer, this code accepts more than one threshold and does
 not modify the logits.
 
-KLoM, the KL divergence of margins. It is computed per example: KL(R || U)
-between the histograms of its margin over retrained and over unlearned models,
-on common bins (Georgiev et al. 2024). The example must have the same role in
-all models that count; a mask selects them.
+`KLOM` is the KL divergence of margins per example: KL(R || U) between the
+histograms of its margin over retrained and over unlearned models, on common
+bins (Georgiev et al. 2024). The example must have the same role in all models
+that count; a mask selects them.
 
-The paper does not fully specify its bins. This code uses 20 equal bins over
-the pooled range after clipping, and adds one half to every count.
+The paper of KLoM does not fully specify its bins. This code uses 20 equal bins
+over the pooled range after clipping, and adds one half to every count.
 """
 
 import functools

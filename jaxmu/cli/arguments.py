@@ -230,8 +230,7 @@ def from_file(place: str, arguments: tuple[str, ...]) -> dict[str, Any]:
     there = [str(other) for other in path.parent.glob('*.py')]
     raise ValueError(
       f'no file {place!r} (looked in {pathlib.Path.cwd()}); '
-      f'{terms.nearest(place, there)}a configuration is also known by name, '
-      'such as --config=msg_resnet'
+      f'{terms.nearest(place, there)}--help has the configurations with a name'
     )
   module = plugins.load_file(place)
   if hasattr(module, 'METHOD') and not hasattr(module, 'get_config'):

@@ -1,4 +1,6 @@
-"""From a name, arrays or a folder to a `Source`: images ready for the device.
+"""Data sets by name, from arrays or from a folder, ready for the device.
+
+Each function returns a `Source`:
 
   load('cifar10')                      by name, see `DATASETS`
   from_arrays(images, labels)          in memory
@@ -102,7 +104,7 @@ class Source:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CachedArrays:
-  """What a cache folder holds.
+  """The contents of a cache folder.
 
   Attributes:
     image: u8[N, S, S, 3], memory-mapped and read-only.
@@ -362,8 +364,8 @@ def entry(name: str, data_dir: PathLike | None = None) -> catalog.Entry:
     data_dir: folder of data sets, as in `load`.
 
   Raises:
-    FileNotFoundError: it is neither in the catalogue nor in the folder.
-    ValueError: it cannot be read.
+    ValueError: it is neither in the catalogue nor in the folder, or cannot be
+      read.
 
   Example:
     >>> entry('mnist').num_dev

@@ -429,8 +429,7 @@ def live_taps(
   """Return for each kernel which taps meet a pixel for some output.
 
   Args:
-    model: the architecture; convolutions other than `Conv`
-      are left out.
+    model: the architecture; convolutions other than `Conv` are left out.
     image_shape: (H, W, 3).
 
   Returns:

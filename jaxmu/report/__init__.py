@@ -8,6 +8,7 @@ attacks or reads a model.
   summary    results in sentences
   tables     results on the terminal, and the benchmark's table
   plots      figures
+  ranks      ranks of methods over initialisations and over cells
   html       all files of a report, among them a self-contained page
   progress   progress bars with an estimate of the time left
 """

@@ -23,8 +23,8 @@ from jaxmu.report import html, plots, results, tables
 
 PER_CLUSTER_FILE = 'per_cluster.csv'
 
-# Studies of a sweep that make reports, with their titles.
-STUDIES = {'main': 'Main table', 'ulira': 'U-LiRA'}
+# Titles of the studies of a sweep that write reports.
+STUDY_TITLES = {'main': 'Main table', 'ulira': 'U-LiRA'}
 
 _PLACES = ('first', 'second', 'third')
 _TITLES = {**ranking.TITLES, 'rte': 'run time'}
@@ -40,7 +40,7 @@ _COLUMNS = {
 
 
 class Job(NamedTuple):
-  """What is ranked of one or more jobs with the same retrained models.
+  """The numbers to rank, of one or more jobs with the same retrained models.
 
   Attributes:
     name: of the work directories.
@@ -88,7 +88,7 @@ class Ranking(NamedTuple):
 
 
 def find(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
-  """Return the work directories with a report by study.
+  """Return the work directories with a report, by study.
 
   Args:
     folder: of a job, whose study is '', or of a sweep: CELL/STUDY.
@@ -109,8 +109,23 @@ def find(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
   return found
 
 
+def report_folder(folder: files.Path) -> pathlib.Path:
+  """Make the folder of a report for `--out`, and return its path.
+
+  Raises:
+    ValueError: it cannot be made or written, or a job has its report there.
+  """
+  made = files.writable_folder(folder, '--out')
+  if (made / PER_CLUSTER_FILE).exists():
+    raise ValueError(
+      f'--out={folder} is the work directory of a job, whose report would be '
+      'replaced; choose another folder'
+    )
+  return made
+
+
 def read(folder: pathlib.Path) -> Job:
-  """Read what a job wrote.
+  """Read the numbers to rank from the report of a job.
 
   Raises:
     ValueError: the folder holds no finished report.
@@ -292,7 +307,7 @@ def table(ranked: Ranking, study: str = '') -> tables.Table:
 
   Args:
     ranked: the ranks.
-    study: that of the cells in a sweep; one of `STUDIES`, or '' for jobs.
+    study: that of the cells in a sweep; one of `STUDY_TITLES`, or '' for jobs.
   """
   value = {(row.method, row.metric): row for row in rows(ranked)}
   methods = sorted(
@@ -322,7 +337,7 @@ def table(ranked: Ranking, study: str = '') -> tables.Table:
     note += f' Critical difference of mean ranks: {critical}.'
   title = f'Ranks over {terms.count(len(ranked.cells), "cell")}'
   if study not in ('', 'main'):
-    title = f'{STUDIES.get(study, study)}: {title[0].lower()}{title[1:]}'
+    title = f'{STUDY_TITLES.get(study, study)}: {title[0].lower()}{title[1:]}'
   return tables.Table(
     title,
     ['Method', *_COLUMNS.values()],

@@ -11,6 +11,8 @@ The modules, in the order of the work:
   stages     training, learning curves, prediction and timing, shard by shard
   evaluate   from predictions to numbers
   planner    the cost of a job, and its devices and chunks
+  forecast   the same for a machine that is not available
+  compiled   the cost of a compiled program
   publish    tables, plots and pages in the work directory
   run        all stages in order
 """

@@ -1,7 +1,7 @@
-"""What a compiler says of a program: operations, bytes, cycles, and its text.
+"""The cost of a compiled program, and the operations in its text.
 
-Nothing runs. Cycles are those that the TPU compiler writes beside each of its
-instructions, from its model of the hardware; other compilers write none.
+Nothing runs. Cycles are estimates that the TPU compiler writes beside each
+instruction, from its model of the hardware; other compilers write none.
 """
 
 import re
@@ -42,12 +42,12 @@ _HOST = ('infeed', 'outfeed', 'recv', 'send')
 
 
 def collectives(text: str) -> set[str]:
-  """Return which operations of a compiled program link its devices."""
+  """Return the operations by which devices of a program communicate."""
   return _operations(text) & set(_COLLECTIVES)
 
 
 def host_contacts(text: str) -> set[str]:
-  """Return which operations of a compiled program wait for the host."""
+  """Return the operations of a compiled program that wait for the host."""
   calls = re.findall(r'custom_call_target="([^"]*callback[^"]*)"', text)
   return _operations(text) & set(_HOST) | set(calls)
 
@@ -74,7 +74,7 @@ def copies(text: str, shape: str) -> list[str]:
   return found
 
 
-# These hand an array on.
+# Operations that pass an array on without copying it.
 _NO_COPY = ('bitcast', 'get-tuple-element', 'parameter')
 
 _INSTRUCTION = re.compile(
@@ -93,7 +93,7 @@ def cycles(text: str) -> float:
   """Return the estimated cycles of a compiled program, 0 without estimates.
 
   Raises:
-    ValueError: the compiler does not say how often a loop runs.
+    ValueError: the number of rounds of a loop is not known.
   """
   entry, computations = _computations(text)
   known: dict[str, float] = {}

@@ -1,10 +1,10 @@
-"""The plan of a job for a machine that one does not have.
+"""The plan of a job for a machine that is not available.
 
 The programs of the job are compiled for a description of the machine's devices
-(`jaxmu.platforms.machine`), without data and without weights. Whether they fit
-into its memory, and in which chunk, is what the compiler says. Times are
-estimates of the compiler's cost model, and nothing was run: compare programs by
-them, and measure before you rely on them.
+(`jaxmu.platforms.machine`), without data and without weights. The compiler says
+how much memory they need, from which the largest chunk that fits follows. Times
+are estimates of its cost model, and nothing runs: use them to compare programs,
+and measure before you rely on them.
 """
 
 import dataclasses
@@ -20,22 +20,22 @@ from jaxmu.population import Predictor, Trainer, shapes
 from jaxmu.study import compiled, execution, planner, stages
 from jaxmu.study import job as job_lib
 
-# Without its devices, NVIDIA's compiler cannot try kernels.
+# Without a GPU, NVIDIA's compiler cannot try its kernels.
 _OPTIONS = {'gpu': {'xla_gpu_autotune_level': 0}}
 
 
 class Forecast(NamedTuple):
-  """What the compiler says of one stage.
+  """The compiler's estimates for one stage.
 
   Attributes:
-    step: the stage, with the number of its models that are still to be done.
+    step: the stage, with the number of models that are still missing.
     chunk: models that run together on each device.
     memory: bytes that each device needs.
-    flops: of the last program, each of its loops counted once: of one chunk,
-      a full batch and the remainder.
-    bytes: read and written, counted likewise.
-    cycles: of a shard, each device's; 0 if the compiler estimates none.
-    shards: how many shards are to be done; the last one counts by its size.
+    flops: floating-point operations of the last program on each device, with
+      each loop counted once: one chunk, a full batch and the remainder.
+    bytes: memory read and written, counted in the same way.
+    cycles: of each device for one shard; 0 if the compiler estimates none.
+    shards: how many shards are still missing; the last counts by its size.
     fault: why the stage cannot run; '' if it can.
   """
 
@@ -57,7 +57,7 @@ def plan_text(
   """Compile the programs of a job for a machine, and describe its plan.
 
   Args:
-    job: as opened; its data set is not used, only its shape.
+    job: an opened job; only the shape of its data set is used.
     machine: the machine.
     tell: receives a line about each program.
 
@@ -109,7 +109,7 @@ def _moved(job: job_lib.Job, machine: platforms.Machine) -> job_lib.Job:
 
 
 class _Compiler:
-  """Compiles for a machine; equal programs, as of O and R, only once."""
+  """Compiles for a machine; programs that are equal only once."""
 
   def __init__(self, machine: platforms.Machine):
     self.machine = machine

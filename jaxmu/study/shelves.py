@@ -2,9 +2,9 @@
 
 A folder may be the work directory of a job, of a search or of a sweep, or hold
 several of them. It is on a disk, `Disk`, or in an object store, `Objects`,
-whose paths are those of its mirror on this machine. Nothing but `remove` and
-`remove_leftovers` changes anything. Everything works while jobs run there: what
-disappears meanwhile is left out.
+whose paths are those of its mirror on this machine. Only `remove` and
+`remove_leftovers` change anything. All functions work while jobs run there, and
+leave out files that disappear meanwhile.
 """
 
 import collections
@@ -58,7 +58,7 @@ class _Contents(NamedTuple):
 
   Attributes:
     total: number of shards of the complete shelf; 0 if no record is readable.
-    models: number of models in its shards, or that they are about.
+    models: number of models that its shards hold or describe.
     damaged: how many records are not readable.
     written: when the last shard was written, in seconds since the epoch.
   """
@@ -69,7 +69,7 @@ class _Contents(NamedTuple):
   written: float
 
 
-def shelves(job: pathlib.Path) -> list[Stored]:
+def on_disk(job: pathlib.Path) -> list[Stored]:
   """Return the shelves in a work directory, by stage, label and address."""
   found = []
   for folder in sorted((job / STORE).glob('*/*-*')):
@@ -131,7 +131,7 @@ class Disk:
 
   def shelves(self, job: pathlib.Path) -> list[Stored]:
     """Return the shelves in a work directory, by stage, label and address."""
-    return shelves(job)
+    return on_disk(job)
 
   def sizes(self, path: pathlib.Path) -> list[int]:
     """Return the bytes of each file in a folder and below, or of one file."""
@@ -337,7 +337,7 @@ class Objects(Disk):
     every = [p for s in shelf.shards for p in self._below(s)]
     self._remove(records)
     self._remove(every)
-    for copy in shelves(shelf.job):
+    for copy in on_disk(shelf.job):
       if copy.folder == shelf.folder:
         Disk.remove(self, copy)
 
@@ -388,7 +388,7 @@ def listing(view: Disk) -> str:
     view: of the work directory of a job, of a search or of a sweep.
 
   Raises:
-    ValueError: it is none of these.
+    ValueError: the folder holds no stored work.
   """
   lines = []
   for job in job_folders(view):
@@ -502,7 +502,7 @@ def check(
     The number of shards, and what is wrong with each damaged one.
 
   Raises:
-    ValueError: it is no such folder.
+    ValueError: the folder holds no stored work.
   """
   found = [
     shard

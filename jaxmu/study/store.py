@@ -540,13 +540,35 @@ def check_workdir(workdir: files.Path) -> None:
     OSError: its object store cannot be used.
   """
   folder = files.workdir(workdir)
-  existing = _existing(folder)
-  if not existing.is_dir():
-    raise ValueError(_not_writable(folder, f'{existing} is not a folder'))
+  existing = check_folder(folder)
   if not os.access(existing, os.W_OK | os.X_OK):
     raise ValueError(_not_writable(folder, f'no permission in {existing}'))
   if remote.url(folder):
     remote.check(remote.url(folder))
+
+
+def check_folder(folder: pathlib.Path) -> pathlib.Path:
+  """Return a work directory, or the nearest folder above it that exists.
+
+  Raises:
+    ValueError: it is not a folder.
+  """
+  existing = _existing(folder)
+  if not existing.is_dir():
+    raise ValueError(_not_writable(folder, f'{existing} is not a folder'))
+  return existing
+
+
+def make_workdir(folder: pathlib.Path) -> None:
+  """Make a work directory.
+
+  Raises:
+    ValueError: it cannot be made.
+  """
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise ValueError(_not_writable(folder, error.strerror)) from None
 
 
 def _not_writable(folder: pathlib.Path, reason: str | None) -> str:

@@ -28,7 +28,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jaxmu import files, methods, terms
+from jaxmu import files, methods, models, terms
 from jaxmu.data import catalog, datasets
 from jaxmu.study import recipes, tuned
 from jaxmu.study import settings as settings_lib
@@ -45,6 +45,14 @@ _LISTS = (
   *('ulira_data', 'ulira_models', 'ulira_methods'),
 )
 FIELDS = ('workdir', *_LISTS, *SECTIONS)
+# Fields of jobs that the sweep sets, and what to set in their place.
+_SET_BY_SWEEP = {
+  'workdir': '--workdir=DIR',
+  'data.name': '--config.data=NAME,NAME',
+  'model.name': '--config.models=NAME,NAME',
+  'unlearn.method': '--config.methods=NAME,NAME',
+  'compare': '--config.methods=NAME,NAME',
+}
 
 _MODELS = ('resnet18', 'vit11m')
 _ULIRA_METHODS = ('msg', 'cfw', 'prmq', 'ct', 'kde', 'ft')
@@ -256,6 +264,11 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
       f'a sweep is a {type(config).__name__}; return a dictionary as '
       'jaxmu.sweeps.design.deep_unlearn does'
     )
+  if 'unlearn' in config:
+    raise ValueError(
+      'this is the configuration of a job, not of a sweep; run it with '
+      'python -m jaxmu.main'
+    )
   for name in config:
     if name not in FIELDS:
       raise ValueError(
@@ -271,7 +284,13 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
         f'--config.{name}.splits.seeds=5'
       )
     full[name] = dict(full[name])
+    _check_fields(name, full[name])
   _check(full, 'studies', STUDIES)
+  # Those of the cells are checked with the settings of their jobs.
+  for name in {*full['ulira_methods']} - {*full['methods']}:
+    methods.get(name)
+  for name in {*full['ulira_models']} - {*full['models']}:
+    models.MODELS.resolve(name)
   for name in (*full['data'], *full['ulira_data']):
     _scale(full, name)
   if not full['workdir']:
@@ -292,8 +311,9 @@ def _scale(config: Mapping[str, Any], data: str) -> str:
   if data not in known:
     raise ValueError(
       f'config.data: unknown {data!r}; {terms.nearest(data, known)}choose from '
-      f'{", ".join(known)}, or prepare it: python -m jaxmu.prepare {data} '
-      '--from_images=DIR'
+      f'{", ".join(known)} (looked in '
+      f'{datasets.find_data_dir(folder)}; see --config.all.data.folder), or '
+      f'prepare it: python -m jaxmu.prepare {data} --from_images=DIR'
     )
   entry = datasets.entry(data, folder)
   return catalog.scale_of(data, entry.num_dev)
@@ -314,6 +334,21 @@ def _names(field: str, value: Any) -> tuple[str, ...]:
   if twice:
     raise ValueError(f'config.{field} has {twice[0]!r} twice; give it once')
   return tuple(value)
+
+
+def _check_fields(section: str, fields: Mapping[str, Any]) -> None:
+  for name in fields:
+    if not isinstance(name, str):
+      raise ValueError(
+        f'config.{section}: {name!r} is no field of a job; give dotted names, '
+        "such as 'splits.seeds'"
+      )
+    instead = _SET_BY_SWEEP.get(name.removeprefix('config.'))
+    if instead:
+      raise ValueError(
+        f'config.{section}.{name} is set by the sweep for each job; give '
+        f'{instead}'
+      )
 
 
 def _check(config: Mapping[str, Any], field: str, known: Sequence[str]) -> None:

@@ -1,8 +1,8 @@
 """Engines: functions that run the units of a graph.
 
-An engine takes the graph and what performs its units. It performs each unit
-after those that it needs or uses. A unit that fails does not stop those that do
-not need it.
+An engine takes the graph and an object that performs units, `Work`. It starts
+each unit after those that the unit needs or uses. A unit that fails does not
+stop those that do not need it.
 
   local    in this process, one after the other
   shared   in this process and others that are started like it
@@ -30,8 +30,8 @@ KEPT = 'make room, and start the same command again: finished work is kept'
 
 AUTO = 'auto'
 
-# Variables with the index from 0 and the number of processes; the second of
-# JobSet is set in launch/jobset.yaml.
+# Variables with the index of a process and the number of processes.
+# JOB_COMPLETIONS is set in launch/kubernetes_jobset.yaml.
 _SLURM = ('SLURM_ARRAY_TASK_ID', 'SLURM_ARRAY_TASK_MIN', 'SLURM_ARRAY_TASK_MAX')
 _JOBSET = ('JOB_COMPLETION_INDEX', 'JOB_COMPLETIONS')
 _TPU = ('TPU_WORKER_ID', 'TPU_WORKER_HOSTNAMES')
@@ -42,7 +42,7 @@ class Outcome(NamedTuple):
 
   Attributes:
     failed: why units failed, by name.
-    blocked: units that were not tried, because they need one of these.
+    blocked: units that were not tried, because they need a failed unit.
   """
 
   failed: dict[str, str]
@@ -137,7 +137,7 @@ class Verdict(NamedTuple):
   Attributes:
     done: all parts are made.
     lost: a part failed.
-    blocked: it needs a unit of these two kinds.
+    blocked: it needs a lost or a blocked unit.
   """
 
   done: set[str]
@@ -199,8 +199,8 @@ class Shared:
   """Performs parts of units beside other processes that do the same.
 
   A process performs its own parts first, in order. When none is ready, it
-  performs one of another process, unless that is being performed. What another
-  process failed to make is tried once more.
+  performs one of another process, unless that process is at work on it. A part
+  that failed in another process is tried once more.
 
   Args:
     share: which of the processes this is.
@@ -246,7 +246,9 @@ class Shared:
         u.name for u in graph if not any(u.name in names for names in verdict)
       ]
       if not waiting:
-        return Outcome(failed, [u.name for u in graph if u.name in verdict[2]])
+        return Outcome(
+          failed, [u.name for u in graph if u.name in verdict.blocked]
+        )
       if time.monotonic() > told + 60:
         told = time.monotonic()
         count = terms.count(len(waiting), 'unit')
@@ -296,7 +298,7 @@ def parse_share(
   """
   if text == AUTO:
     return _detect(environment)
-  found = re.fullmatch(r'(\d{1,6})/(\d{1,6})', text)
+  found = re.fullmatch(r'([0-9]{1,6})/([0-9]{1,6})', text)
   index, count = map(int, found.groups()) if found else (0, 0)
   if not 1 <= index <= count:
     raise ValueError(

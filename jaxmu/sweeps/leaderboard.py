@@ -65,7 +65,7 @@ class Line(NamedTuple):
 
 
 class Board(NamedTuple):
-  """Everything the files show.
+  """The content of the files.
 
   Attributes:
     lines: all numbers.
@@ -139,7 +139,7 @@ def collect(sweep: Sweep) -> Board:
     )
   ranked = {}
   pictures: list[html.Picture] = []
-  for kind in ranks.STUDIES:
+  for kind in ranks.STUDY_TITLES:
     own = [study for study in reports if study.kind == kind]
     try:
       jobs = [
@@ -226,13 +226,14 @@ def _tables(board: Board) -> list[tables_lib.Table]:
       if any(key == metric for _, key in own)
     }
     methods = results.ordered(method for method, _ in own)
+    title = ranks.STUDY_TITLES[study.kind]
     body = [
       [results.label(m), *(_cell_text(own.get((m, key))) for key in columns)]
       for m in methods
     ]
     tables.append(
       tables_lib.Table(
-        f'{study.cell.data}, {study.cell.model}: {ranks.STUDIES[study.kind]}',
+        f'{study.cell.data}, {study.cell.model}: {title}',
         ['Method', *columns.values()],
         body,
         'Mean ± standard deviation over initialisations, or 95% interval.'
@@ -289,7 +290,10 @@ def _html(sweep: Sweep, board: Board, command: str) -> str:
       f'<ul>{html.bullets(board.warnings)}</ul>' if board.warnings else '',
     ),
     ('ranks', 'Ranks over cells', _ranks_section(board)),
-    *((kind, ranks.STUDIES[kind], _big_table(board, kind)) for kind in COLUMNS),
+    *(
+      (kind, ranks.STUDY_TITLES[kind], _big_table(board, kind))
+      for kind in COLUMNS
+    ),
     (
       'command',
       'Command',

@@ -298,7 +298,7 @@ def _time(every: Mapping[str, Cost]) -> str:
     {
       '/'.join(name.split('/')[:2])
       for name, c in every.items()
-      if c.hours != c.hours
+      if np.isnan(c.hours)
     }
   )
   if not unknown:

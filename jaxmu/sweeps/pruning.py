@@ -1,6 +1,6 @@
-"""Which stored work no configuration refers to, and its removal.
+"""Find and remove stored work that no configuration refers to.
 
-What a configuration refers to is computed from addresses; nothing is trained.
+The references of a configuration are computed addresses; nothing is trained.
 The configuration of a job refers also to the searches with the same arguments,
 of its methods and of its training recipe. In the work directory of a job or
 search that a configuration has, these are kept:
@@ -191,7 +191,7 @@ class Plan:
 
   Attributes:
     jobs: work directories of jobs and searches that configurations cover.
-    others: further ones, for which no configuration is given.
+    others: work directories without a configuration.
     sweeps: folders of sweeps.
     shelves: to which no configuration refers.
     states: files with the state of a unit that no sweep has, or has with other
@@ -296,7 +296,7 @@ def plan(view: Disk, uses: Sequence[Use]) -> Plan:
 
 def _stored(view: Disk, job: pathlib.Path) -> list[shelves.Stored]:
   """Return the shelves of a job, also those in the mirror of a store alone."""
-  found = {shelf.folder: shelf for shelf in shelves.shelves(job)}
+  found = {shelf.folder: shelf for shelf in shelves.on_disk(job)}
   return list({**found, **{s.folder: s for s in view.shelves(job)}}.values())
 
 

@@ -68,10 +68,27 @@ class Cluster:
     """Return what failed, once all units are made or have failed."""
     ray = self._ray
     address = os.environ.get('RAY_ADDRESS')
-    ray.init(address=address, log_to_driver=False, configure_logging=False)
+    try:
+      ray.init(address=address, log_to_driver=False, configure_logging=False)
+    except (ValueError, OSError, RuntimeError) as error:
+      if not address:
+        raise
+      raise ValueError(
+        f'RAY_ADDRESS={address}: there is no Ray cluster '
+        f'({engine.reason(error)}); start one there, or unset RAY_ADDRESS to '
+        'use this machine'
+      ) from error
     try:
       wanted = self._wanted or choose(ray.cluster_resources())
       work.tell(f'Ray: {_described(wanted)} per process')
+      lacking = exceeding(wanted, ray.cluster_resources())
+      if lacking and address:
+        work.tell(f'Ray: waiting for a machine with {_described(lacking)}')
+      elif lacking:
+        raise ValueError(
+          f'--resources={_described(lacking)} is more than this machine has; '
+          'reserve less, or give the address of a cluster in RAY_ADDRESS'
+        )
       task = ray.remote(_perform).options(
         num_cpus=wanted.get('cpu', 0),
         num_gpus=wanted.get('gpu', 0),
@@ -137,13 +154,15 @@ def parse(text: str) -> dict[str, float]:
   for word in filter(None, text.split(',')):
     name, _, number = word.partition('=')
     try:
+      if name in found:
+        raise ValueError
       found[name] = float(number)
       if name not in ('cpu', 'gpu', 'tpu') or not 0 < found[name] < 1e6:
         raise ValueError
     except ValueError:
       raise ValueError(
         f'--resources={text}: {word!r} is not one of cpu=NUMBER, gpu=NUMBER '
-        'and tpu=NUMBER'
+        'and tpu=NUMBER, each at most once'
       ) from None
   return found
 
@@ -163,6 +182,22 @@ def choose(cluster: Mapping[str, float]) -> dict[str, float]:
   if cluster.get('TPU'):
     return {'cpu': 1, 'tpu': _CHIPS_PER_HOST}
   return {'cpu': 1}
+
+
+def exceeding(
+  wanted: Mapping[str, float], cluster: Mapping[str, float]
+) -> dict[str, float]:
+  """Return what a process reserves and a whole cluster does not have.
+
+  Example:
+    >>> exceeding({'cpu': 2.0, 'gpu': 1.0}, {'CPU': 4.0})
+    {'gpu': 1.0}
+  """
+  return {
+    name: number
+    for name, number in wanted.items()
+    if number > cluster.get(name.upper(), 0)
+  }
 
 
 def _described(wanted: Mapping[str, float]) -> str:

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from jaxmu import __version__, files, methods, remote
 from jaxmu.report import results
-from jaxmu.study import shelves
+from jaxmu.study import shelves, store
 from jaxmu.sweeps import plan
 from jaxmu.sweeps.design import Study, Sweep
 from jaxmu.sweeps.graph import BASELINES, Graph, Unit
@@ -82,7 +82,7 @@ class State:
 
   @property
   def left(self) -> float:
-    """The share that is still to be done."""
+    """The fraction that is still to be done."""
     return 1 - len(self.done) / self.parts
 
   def add(self, parts: Iterable[int], record: Record, runs: bool) -> None:
@@ -323,6 +323,7 @@ def _are_there(workdir: pathlib.Path, outputs: Mapping[str, str]) -> bool:
 
 def text(sweep: Sweep, graph: Graph) -> str:
   """Describe the state of a sweep: cells and studies × stages, and failures."""
+  store.check_folder(sweep.workdir)
   files.refresh(sweep.workdir)
   known = survey(sweep, graph, Keys(sweep))
   runs = files.is_locked(sweep.workdir / LOCK)

@@ -98,7 +98,7 @@ class Worker:
 
   def __enter__(self) -> 'Worker':
     store.check_workdir(self._sweep.workdir)
-    self._sweep.workdir.mkdir(parents=True, exist_ok=True)
+    store.make_workdir(self._sweep.workdir)
     try:
       self._lock.enter_context(
         files.lock(
@@ -399,7 +399,7 @@ class _Table(_Open):
     """Check that the disk has room for a unit before it is computed.
 
     Raises:
-      ValueError: it has not; others may have written to it meanwhile.
+      ValueError: there is not enough; other programs may have written to it.
     """
     job = self._job
     if unit.kind == 'predictions':

@@ -372,7 +372,7 @@ def _choose(
     rows,
     choice,
     default=default if acts else None,
-    finalists=search.finalists,
+    count=search.finalists,
     judges=judges,
   )
   content = settings_file(job, settings, one, choice, judged, lost, rows)

@@ -90,13 +90,14 @@ def objectives(
 
   Args:
     outcomes: of the trials.
-    initialisation: i64[T], position of each trial in the next two.
+    initialisation: i64[T], the position of each trial's initialisation in
+      `retrained` and `originals`.
     retrained: outcomes of the retrained models; None for 'no_oracle'.
-    originals: of the original models.
+    originals: outcomes of the original models.
 
   Returns:
-    Infinity in all four places for trials that failed or whose attack cannot be
-    computed.
+    The objectives; infinity in all four places for trials that failed or whose
+    attack cannot be computed.
   """
   target = originals if retrained is None else retrained
   aims = [field[initialisation] for field in target[:3]]
@@ -352,7 +353,7 @@ def regret(
   choice: Choice,
   *,
   default: Setting | None,
-  finalists: int,
+  count: int,
   judges: Sequence[int],
 ) -> Regret | None:
   """Measure what a search loses by its objectives; None if it cannot.
@@ -367,7 +368,7 @@ def regret(
     choice: what the search chose.
     default: a setting that is judged with the finalists; None if it may not
       win.
-    finalists: how many settings are judged.
+    count: how many settings are judged.
     judges: initialisations to judge on; none to take the values of the trials.
   """
   if not judge.measures_regret:
@@ -379,7 +380,7 @@ def regret(
     return Regret(norms[choice.trial], norms[order[0]])
   settings = [row.setting for row in rows]
   study = np.array([row.initialisation for row in rows])
-  best = distinct(alternate(order, study), settings, finalists)
+  best = finalists(order, settings, study, count)
   tried = [choice.setting, *(settings[p] for p in best)]
   if default is not None:
     tried.append(default)

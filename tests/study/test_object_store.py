@@ -4,7 +4,7 @@ The store is moto's server on this machine; Google's is an emulator, of which
 single requests are tested:
 
     pip install -e '.[test,servers]'
-    pytest -m slow tests/study/test_object_store.py
+    pytest -m cluster tests/study/test_object_store.py
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from jaxmu.study import store
 from tests import servers
 from tests.study import small_job
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('object_store')]
+pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group('object_store')]
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 ARGUMENTS = [

@@ -77,7 +77,7 @@ def test_a_listing_has_shards_models_and_sizes(workdir, capsys):
 
 
 def test_sizes_are_those_of_the_disk(workdir):
-  (first, *_) = shelves.shelves(workdir / 'digits_tiny/main')
+  (first, *_) = shelves.on_disk(workdir / 'digits_tiny/main')
   sizes = [p.stat().st_size for p in first.folder.rglob('*') if p.is_file()]
   assert sorted(shelves.sizes(first.folder)) == sorted(sizes)
   assert shelves.sizes(first.shards[0] / store.RECORD)[0] in sizes
@@ -199,13 +199,13 @@ def test_what_a_shelf_refuses_a_check_refuses_too(tmp_path):
 
 def test_only_shelves_are_listed(workdir):
   job = workdir / 'digits_tiny/main'
-  before = shelves.shelves(job)
+  before = shelves.on_disk(job)
   (job / 'store/models/notes').mkdir()
   (job / 'store/models/ft-short').mkdir()
   (job / 'store/readme-0123456789ab').write_text('')
   (job / 'store/models/ln-0123456789ab').symlink_to(before[0].folder)
   (before[0].folder / 'notes.txt').write_text('')
-  assert shelves.shelves(job) == before
+  assert shelves.on_disk(job) == before
   assert [p.name for p in shelves.job_folders(shelves.look(workdir))] == [
     'main',
     'search',
@@ -272,7 +272,7 @@ def test_damaged_objects_are_named_with_the_reason(
     assert f'{URL}/{MODELS}/shard_000: ' in out and reason in out
     assert '1 of 6 shards damaged' in out
   if not by_size:
-    command.main(['check', URL, '--quick'])
+    command.main(['check', '--quick', URL])
   assert stamps(bucket) == before and not (tmp_path / 'b').exists()
 
 

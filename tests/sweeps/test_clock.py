@@ -17,8 +17,8 @@ from tests.sweeps.processes import assert_equal, epochs, finish, start
 
 ROOT = pathlib.Path(jaxmu.__file__).parent
 
-# Where the time of day is read: to remove compiled programs that were not used
-# for months, and to show the age of stored work.
+# Where the time of day is read: to remove programs that were compiled months
+# ago, and to show the age of stored work.
 READ = {'files.py', 'study/shelves.py'}
 WALL_CLOCK = re.compile(r'time\.time(_ns)?\(|datetime\.(now|utcnow|today)\(')
 
@@ -37,7 +37,7 @@ def test_no_age_is_negative():
   assert shelves._age(time.time() - 3600).startswith('1 h')
 
 
-def test_the_time_left_is_not_negative():
+def test_a_state_adds_up_measured_seconds():
   state = status.State(4)
   state.add([0], status.Record('done', seconds=2.0), runs=False)
   assert state.left == 0.75 and state.seconds == 2.0
@@ -60,7 +60,7 @@ os.replace = shifted
 """
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.xdist_group('processes')
 def test_processes_whose_clocks_differ_by_two_hours(home, alone):
   (home / 'shift').mkdir()

@@ -5,6 +5,7 @@ import importlib
 import numpy as np
 import pytest
 
+import jaxmu
 import jaxmu.sweep as command
 from jaxmu.sweeps import design, plan
 from tests.sweeps import small_sweep
@@ -109,6 +110,36 @@ MISTAKES = [
     ['deep_unlearn', '--config.studies=ulira', '--config.ulira_methods=ga'],
     ['the sweep has no study', 'ga'],
   ),
+  (
+    ['msg_resnet'],
+    ["'msg_resnet' is the configuration of a job", 'jaxmu.main'],
+  ),
+  (['configs/msg_resnet.py'], ['is the configuration of a job', 'jaxmu.main']),
+  (['deep_unlearn', '--config.main=3'], ['--config.main.seed=VALUE']),
+  (
+    ['deep_unlearn', '--config.ulira_methods=mgs'],
+    ["'mgs'", "did you mean 'msg'"],
+  ),
+  (
+    ['deep_unlearn', '--config.ulira_models=resnet19'],
+    ["'resnet19'", "did you mean 'resnet18'"],
+  ),
+  (
+    ['deep_unlearn', '--config.all.workdir=x'],
+    ['config.all.workdir', '--workdir=DIR'],
+  ),
+  (
+    ['deep_unlearn', '--config.main.data.name=cifar10'],
+    ['config.main.data.name', '--config.data=NAME'],
+  ),
+  (
+    ['deep_unlearn', '--config.all.model.name=tiny'],
+    ['config.all.model.name', '--config.models=NAME'],
+  ),
+  (
+    ['deep_unlearn', '--config.all.unlearn.method=ga'],
+    ['config.all.unlearn.method', '--config.methods=NAME'],
+  ),
   (['deep_unlearn', '--workdri=x'], ["did you mean '--workdir'"]),
 ]
 
@@ -116,6 +147,34 @@ MISTAKES = [
 def test_a_plan_of_a_part_is_refused():
   with pytest.raises(SystemExit, match='drop --only'):
     command.main(['deep_unlearn', '--plan', '--only=digits_resnet18'])
+
+
+def test_a_plan_is_no_state():
+  with pytest.raises(SystemExit, match='--plan --status: give one'):
+    command.main(['deep_unlearn', '--plan', '--status'])
+
+
+def test_a_file_is_no_folder_of_a_sweep(tmp_path, monkeypatch):
+  # JAX has started in this process.
+  monkeypatch.setattr(command, '_start_jax', lambda *_: None)
+  (tmp_path / 'file').touch()
+  for place in (tmp_path / 'file', tmp_path / 'file' / 'below'):
+    for flags in ([], ['--status']):
+      with pytest.raises(SystemExit, match='file is not a folder.*--config.wo'):
+        command.main(['deep_unlearn', f'--workdir={place}', *flags])
+  with pytest.raises(SystemExit, match="'/proc/new' cannot be written.*choose"):
+    command.main(['deep_unlearn', '--workdir=/proc/new'])
+
+
+def test_a_mistake_in_python_names_the_value_and_the_remedy():
+  for scale, fields, words in (
+    (3, {}, 'unknown scale 3.*choose'),
+    ('digits', {'all': {3: 3}}, 'config.all: 3 is no field.*dotted names'),
+    ('digits', {'all': {'workdir': 'x'}}, 'config.all.workdir is set by'),
+    ('digits', {'methods': ['ft', 3]}, "config.methods.*'ft', 3.*give names"),
+  ):
+    with pytest.raises(ValueError, match=words):
+      jaxmu.sweep(scale, **fields)
 
 
 @pytest.mark.parametrize('argv, words', MISTAKES)
@@ -151,5 +210,5 @@ def test_a_prepared_set_takes_the_settings_of_its_size(tmp_path):
     assert study.settings.train == sweep.studies[0].settings.train
     assert study.settings.splits.pool == 0
   assert plan.set_sizes(main.settings).classes == 4
-  with pytest.raises(ValueError, match="did you mean 'leaves'"):
+  with pytest.raises(ValueError, match="did you mean 'leaves'.*/data"):
     design.from_config({**config, 'data': 'leafs'})

@@ -177,9 +177,14 @@ def _fill(folder: pathlib.Path) -> pathlib.Path:
   return ballast
 
 
-@pytest.mark.slow
 @pytest.mark.xdist_group('processes')
-@pytest.mark.parametrize('shards', [1, 6])
+@pytest.mark.parametrize(
+  'shards',
+  [
+    pytest.param(1, marks=pytest.mark.cluster),
+    pytest.param(6, marks=pytest.mark.slow),
+  ],
+)
 def test_a_sweep_on_a_disk_that_fills_up(home, alone, small_disk, shards):
   folder = small_disk / 'sweep'
   process = start(home, folder)  # its name is a whole path

@@ -12,10 +12,16 @@ import pytest
 
 from tests.sweeps.processes import KILLS, assert_equal, epochs, finish, start
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('processes')]
+pytestmark = pytest.mark.xdist_group('processes')
 
 
-@pytest.mark.parametrize('count', [2, 4])
+@pytest.mark.parametrize(
+  'count',
+  [
+    pytest.param(2, marks=pytest.mark.slow),
+    pytest.param(4, marks=pytest.mark.cluster),
+  ],
+)
 def test_processes_make_the_same_bits_as_one(home, alone, count):
   name = f'of_{count}'
   shares = [f'--share={k + 1}/{count}' for k in range(count)]
@@ -25,11 +31,13 @@ def test_processes_make_the_same_bits_as_one(home, alone, count):
   assert '24 of 24 units done' in finish(start(home, name, '--status'))
 
 
+@pytest.mark.cluster
 def test_one_of_the_processes_does_all_if_the_others_never_start(home, alone):
   finish(start(home, 'single', '--share=2/3'))
   assert_equal(home / 'single', alone)
 
 
+@pytest.mark.cluster
 def test_killed_processes_lose_nothing(home, alone):
   """Kill both at random moments; another number of processes goes on."""
   name, draws = 'killed', random.Random(0)
@@ -45,6 +53,7 @@ def test_killed_processes_lose_nothing(home, alone):
   assert_equal(home / name, alone)
 
 
+@pytest.mark.cluster
 def test_a_plain_sweep_is_refused_beside_a_share(home):
   share = start(home, 'beside', '--share=1/2')
   lock = home / 'beside' / '.sweep.lock'
@@ -59,6 +68,7 @@ def test_a_plain_sweep_is_refused_beside_a_share(home):
   assert 'Traceback' not in out
 
 
+@pytest.mark.cluster
 def test_two_drivers_train_no_part_twice(home, alone):
   """Both have the same share; parts are kept apart all the same."""
   both = [start(home, 'drivers', '--share=1/1') for _ in range(2)]

@@ -183,7 +183,7 @@ def test_objects_of_a_store_are_removed(tmp_path, monkeypatch, capsys):
   monkeypatch.setenv('JAXMU_CACHE_DIR', str(tmp_path / 'a'))
   command.main([*argv, '--delete'])
   assert _there(mirror) == kept
-  assert {s.folder for s in shelves.shelves(mirror)} == kept
+  assert {s.folder for s in shelves.on_disk(mirror)} == kept
   left = {p for p in there.rglob('*') if p.is_file()}
   assert all(p.read_bytes() == intact[p] for p in left)
   assert there / 'notes.txt' in left

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 
@@ -19,9 +20,49 @@ from tests.sweeps.processes import KILLS, assert_equal, finish, start
 def test_what_a_process_reserves():
   assert ray_engine.parse('gpu=0.5,cpu=2') == {'gpu': 0.5, 'cpu': 2.0}
   assert ray_engine.choose({'CPU': 4, 'TPU': 4}) == {'cpu': 1, 'tpu': 4}
-  for text in ('cpu', 'cpu=x', 'disk=1', 'cpu=-1', 'cpu=nan', 'gpu=0'):
+  wrong = ('cpu', 'cpu=x', 'disk=1', 'cpu=-1', 'cpu=nan', 'gpu=0')
+  for text in (*wrong, 'cpu=1,cpu=2'):
     with pytest.raises(ValueError, match=f'--resources={text}: '):
       ray_engine.parse(text)
+
+
+class _Ray:
+  """Ray on a machine with two CPUs, or a cluster that does not answer."""
+
+  def __init__(self, error=None):
+    self._error, self.ended = error, False
+
+  def init(self, **_):
+    if self._error:
+      raise self._error
+
+  def cluster_resources(self):
+    return {'CPU': 2.0}
+
+  def shutdown(self):
+    self.ended = True
+
+
+def _run_on(monkeypatch, ray, address, resources=''):
+  monkeypatch.setitem(sys.modules, 'ray', ray)
+  monkeypatch.delenv('RAY_ADDRESS', raising=False)
+  if address:
+    monkeypatch.setenv('RAY_ADDRESS', address)
+  cluster = ray_engine.Cluster({'workdir': '.'}, '', resources, lambda *_: None)
+  cluster(None, types.SimpleNamespace(tell=lambda _: None))
+
+
+def test_more_than_this_machine_has_is_refused(monkeypatch):
+  ray = _Ray()
+  with pytest.raises(ValueError, match='--resources=gpu=8 is more.*RAY_ADDR'):
+    _run_on(monkeypatch, ray, '', 'cpu=1,gpu=8')
+  assert ray.ended
+
+
+def test_a_cluster_that_does_not_answer_is_named(monkeypatch):
+  for error in (ValueError('a\nb'), ConnectionError('x'), RuntimeError('y')):
+    with pytest.raises(ValueError, match='RAY_ADDRESS=host:1: .*unset RAY_A'):
+      _run_on(monkeypatch, _Ray(error), 'host:1')
 
 
 def test_without_ray_one_line_says_what_to_install(monkeypatch):
@@ -72,8 +113,13 @@ def _environment(monkeypatch):
   monkeypatch.setenv('RAY_AUTH_TOKEN', 'of this test')
 
 
-@pytest.mark.parametrize('machines', [1, 2])
-@pytest.mark.slow
+@pytest.mark.parametrize(
+  'machines',
+  [
+    pytest.param(1, marks=pytest.mark.slow),
+    pytest.param(2, marks=pytest.mark.cluster),
+  ],
+)
 @pytest.mark.xdist_group('processes')
 def test_a_cluster_makes_the_same_bits(home, alone, machines):
   with contextlib.nullcontext() if machines == 1 else _cluster() as address:
@@ -100,7 +146,7 @@ VICTIMS = {
 
 
 @pytest.mark.parametrize('what', VICTIMS)
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.xdist_group('processes')
 def test_kills_lose_nothing(home, alone, what):
   """Kill it at a random moment of a sweep, and go on with a new cluster.
@@ -108,8 +154,6 @@ def test_kills_lose_nothing(home, alone, what):
   Ray starts the tasks of a lost worker or machine again, so the first sweep may
   succeed. Without a head or driver it ends, without a traceback.
   """
-  if what != 'worker' and 'JAXMU_TEST_KILLS' not in os.environ:
-    pytest.skip('takes minutes; set JAXMU_TEST_KILLS, as .ci/servers does')
   draws = random.Random(what)
   for number in range(KILLS):
     name = f'ray_{what}_{number}'

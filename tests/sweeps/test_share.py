@@ -1,7 +1,7 @@
 """Processes that share a sweep: who performs which part, and what if one dies.
 
 The engine is run by several threads on a table of records; processes on a real
-sweep are slow tests.
+sweep are tests marked `cluster`.
 """
 
 import contextlib
@@ -169,6 +169,7 @@ def test_share_of_a_process(text, environment, expected):
   [
     ('0/4', {}, '--share=1/4 to --share=4/4'),
     ('5/4', {}, '--share=5/4'),
+    ('١/٤', {}, '--share=1/4'),
     ('two', {}, 'INDEX/COUNT'),
     ('auto', {}, 'SLURM_ARRAY_TASK_ID'),
     (

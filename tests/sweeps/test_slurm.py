@@ -10,7 +10,7 @@ import pytest
 
 from tests.sweeps import processes
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('processes')]
+pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group('processes')]
 
 # Submits the array, requeues its second task, and waits for both to end.
 SCRIPT = """

@@ -11,7 +11,7 @@ from tests import bucket as fake
 from tests import servers
 from tests.sweeps import processes
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('sweep_in_a_store')]
+pytestmark = pytest.mark.xdist_group('sweep_in_a_store')
 
 FILE = """
 from tests.sweeps import small_sweep
@@ -30,6 +30,7 @@ def _files(folder):
   }
 
 
+@pytest.mark.slow
 def test_another_machine_goes_on_where_one_stopped(
   tmp_path, monkeypatch, capsys
 ):
@@ -93,6 +94,7 @@ def start(server, tmp_path):
   return go
 
 
+@pytest.mark.cluster
 def test_a_store_that_is_away_for_a_while(home, alone, server, start, tmp_path):
   """For as many seconds as JAXMU_TEST_OUTAGE says, from the first model on."""
   process = start('a')
@@ -110,6 +112,7 @@ def test_a_store_that_is_away_for_a_while(home, alone, server, start, tmp_path):
   assert '24 of 24 units done' in processes.finish(start('b'))
 
 
+@pytest.mark.cluster
 def test_two_machines_share_a_sweep(tmp_path, start):
   both = [start('a', '--share=1/2'), start('b', '--share=2/2')]
   for out in map(processes.finish, both):
