@@ -498,9 +498,7 @@ def test_the_regret_without_judges_is_that_of_the_trials():
   ]
   choice = judging.Choice({'a': 0}, 0.1, 0, [], np.zeros(0))
   judge = types.SimpleNamespace(measures_regret=True)
-  lost = judging.regret(
-    judge, rows, choice, default=None, finalists=2, judges=()
-  )
+  lost = judging.regret(judge, rows, choice, default=None, count=2, judges=())
   assert lost == (0.5, 0.3) and lost.value == pytest.approx(0.2)
 
 
