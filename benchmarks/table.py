@@ -7,6 +7,7 @@ import platform
 import sys
 from typing import Any
 
+from jaxmu import terms
 from jaxmu.study import execution
 
 PACKAGES = ('jax', 'torch')
@@ -32,10 +33,7 @@ def show(rows: list[dict[str, Any]]) -> None:
   """Print a table, its columns as wide as they need to be."""
   names = list(rows[0])
   cells = [[str(row.get(name, '')) for name in names] for row in rows]
-  widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
-  for line in [names, *cells]:
-    pairs = zip(line, widths, strict=True)
-    print('  '.join(cell.ljust(width) for cell, width in pairs).rstrip())
+  print('\n'.join(terms.columns([names, *cells])))
 
 
 def made(path: pathlib.Path, hardware: str = '') -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 BENCHMARK = 'Cadet et al. 2024, arXiv 2410.01276'
 PROJECT = 'this project'
@@ -89,3 +89,19 @@ def choices(name: str, known: Iterable[str]) -> str:
   """Return the remedy for a wrong name: the nearest known one, and all."""
   known = list(known)
   return f'{nearest(name, known)}choose from {", ".join(known)}'
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+  """Return rows as lines with aligned columns.
+
+  Example:
+    >>> columns([['stage', 'size'], ['models', '1.5 MB']])
+    ['stage   size', 'models  1.5 MB']
+  """
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  return [
+    '  '.join(
+      cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+    ).rstrip()
+    for row in rows
+  ]

@@ -373,6 +373,14 @@ def entry(name: str, data_dir: PathLike | None = None) -> catalog.Entry:
   """
   if name in CATALOG:
     return CATALOG[name]
+  stamps = _stamps(sorted(_folder_of(name, data_dir).rglob('*')))
+  return _custom_entry(name, find_data_dir(data_dir), stamps)
+
+
+@functools.lru_cache
+def _custom_entry(name: str, data_dir: Any, stamps: Any) -> catalog.Entry:
+  """Load a set, again only if `stamps` says that its files have changed."""
+  del stamps
   source = load(name, data_dir=data_dir)
   size = int(source.image.shape[1])
   return catalog.Entry(
@@ -418,13 +426,7 @@ class _Datasets(Mapping[str, catalog.Entry | None]):
           f'{entry.size} x {entry.size}',
         )
       rows.append((name, *facts, where))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return '\n'.join(
-      '  '.join(
-        cell.ljust(width) for cell, width in zip(row, widths, strict=True)
-      ).rstrip()
-      for row in rows
-    )
+    return '\n'.join(terms.columns(rows))
 
 
 DATASETS = _Datasets()
@@ -582,21 +584,22 @@ def _convert_once(
   cache_dir: PathLike | None,
 ) -> CachedArrays:
   """Open the cached form of a set, converting it if there is none."""
-  stamps = [
-    (str(path), path.stat().st_size, path.stat().st_mtime_ns)
-    for path in paths
-    if path.exists()
-  ]
   shaping = {
     key: meta[key]
     for key in ('size', 'num_classes', 'class_names')
     if key in meta
   }
   root = files.path(cache_dir) if cache_dir else files.cache_dir()
-  key = cache_key(stamps, shaping)
+  key = cache_key(_stamps(paths), shaping)
   target = root / f'{name.replace("/", "-")}-{key}'
   arrays = open_cached(target)
   return convert(target, read()) if arrays is None else arrays
+
+
+def _stamps(paths: Sequence[pathlib.Path]) -> tuple[tuple[str, int, int], ...]:
+  """Return path, size and time of each of the files that exist."""
+  there = [(str(path), path.stat()) for path in paths if path.exists()]
+  return tuple((name, s.st_size, s.st_mtime_ns) for name, s in there)
 
 
 def _warn_if_not_official(name: str, label: np.ndarray, ours: bool) -> None:

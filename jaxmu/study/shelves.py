@@ -397,12 +397,12 @@ def listing(view: Disk) -> str:
     lines += [f'{files.shown(job)}{in_use}']
     rows = [['stage', 'label', 'address', 'shards', 'models', 'size', 'age']]
     rows += [_row(view, shelf) for shelf in view.shelves(job)]
-    lines += [f'  {line}' for line in columns(rows)]
+    lines += [f'  {line}' for line in terms.columns(rows)]
     lines += [f'  {line}' for line in _results(view, job)]
     lines.append('')
   left = view.leftovers(view.workdir)
   lost = [size for path in left for size in view.sizes(path)]
-  lines += columns(
+  lines += terms.columns(
     [
       [view.LEFT, str(len(left)), _bytes(lost)],
       ['total', *_total(view.sizes(view.workdir))],
@@ -456,22 +456,6 @@ def _results(view: Disk, job: pathlib.Path) -> list[str]:
   if searched:
     lines.append(f'searched settings: {", ".join(searched)}')
   return lines
-
-
-def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-  """Return rows as lines with aligned columns.
-
-  Example:
-    >>> columns([['stage', 'size'], ['models', '1.5 MB']])
-    ['stage   size', 'models  1.5 MB']
-  """
-  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  return [
-    '  '.join(
-      cell.ljust(width) for cell, width in zip(row, widths, strict=True)
-    ).rstrip()
-    for row in rows
-  ]
 
 
 def _bytes(every: Sequence[int]) -> str:

@@ -109,7 +109,7 @@ def _entry(settings: Settings) -> catalog.Entry:
 
 
 def set_sizes(settings: Settings) -> Sizes:
-  """Return the sizes of the sets of one member, without opening the data.
+  """Return the sizes of the sets of one member, without opening the job.
 
   The forget set of a class or of a file counts as `forget_fraction`.
   """
@@ -211,16 +211,16 @@ def work(sweep: Sweep, graph: Graph) -> dict[str, float]:
     ValueError: a design does not fit the data.
   """
   studies = {study.name: study for study in sweep.studies}
-  known: dict[str, Sizes] = {}
+  known: dict[str, tuple[Sizes, int]] = {}
   out = dict.fromkeys(graph.units, 0.0)
   for unit in graph:
     if unit.models:
       study = studies[unit.owner]
       if study.name not in known:
-        known[study.name] = set_sizes(study.settings)
-      entry = _entry(study.settings)
-      examples = entry.num_dev + entry.num_test
-      out[unit.name] = _work(study, unit, known[study.name], examples)
+        entry = _entry(study.settings)
+        examples = entry.num_dev + entry.num_test
+        known[study.name] = set_sizes(study.settings), examples
+      out[unit.name] = _work(study, unit, *known[study.name])
   return out
 
 

@@ -219,7 +219,7 @@ class Plan:
   def lines(self) -> list[str]:
     """Return a line with size and path for each thing to remove."""
     rows = [[self._bytes([path]), files.shown(path)] for path in self.paths]
-    lines = shelves.columns(rows) if rows else []
+    lines = terms.columns(rows) if rows else []
     alone = [
       f'left alone, without a configuration: {files.shown(p)}'
       for p in self.others

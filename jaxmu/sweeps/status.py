@@ -21,9 +21,9 @@ import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jaxmu import __version__, files, methods, remote
+from jaxmu import __version__, files, methods, remote, terms
 from jaxmu.report import results
-from jaxmu.study import shelves, store
+from jaxmu.study import store
 from jaxmu.sweeps import plan
 from jaxmu.sweeps.design import Study, Sweep
 from jaxmu.sweeps.graph import BASELINES, Graph, Unit
@@ -337,7 +337,7 @@ def text(sweep: Sweep, graph: Graph) -> str:
     if own:
       rows.append([study.name, *cells])
   head = ['cell and study', *_KINDS]
-  lines = shelves.columns([head, *rows])
+  lines = terms.columns([head, *rows])
   named = {s: [n for n in known if known[n].name == s] for s in STATES}
   lines += [
     '',

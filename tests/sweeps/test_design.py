@@ -1,13 +1,15 @@
 """The configuration of a sweep: cells, one job per study, mistakes."""
 
 import importlib
+import os
 
 import numpy as np
 import pytest
 
 import jaxmu
 import jaxmu.sweep as command
-from jaxmu.sweeps import design, plan
+from jaxmu.data import datasets
+from jaxmu.sweeps import design, graph, plan
 from tests.sweeps import small_sweep
 
 
@@ -185,8 +187,15 @@ def test_a_mistake_names_the_value_and_the_remedy(argv, words):
     assert word in str(error.value)
 
 
-def test_a_prepared_set_takes_the_settings_of_its_size(tmp_path):
-  """Its jobs are planned with its own sizes."""
+def test_a_prepared_set_takes_the_settings_of_its_size(tmp_path, monkeypatch):
+  """Its jobs are planned with its own sizes.
+
+  It is read once for all of them, and again when its files have changed.
+  """
+  read, load = [], datasets.load
+  monkeypatch.setattr(
+    datasets, 'load', lambda *args, **kw: read.append(args) or load(*args, **kw)
+  )
   rng = np.random.default_rng(0)
   folder = tmp_path / 'data' / 'leaves'
   folder.mkdir(parents=True)
@@ -210,5 +219,10 @@ def test_a_prepared_set_takes_the_settings_of_its_size(tmp_path):
     assert study.settings.train == sweep.studies[0].settings.train
     assert study.settings.splits.pool == 0
   assert plan.set_sizes(main.settings).classes == 4
+  plan.work(sweep, graph.build(sweep))
+  assert read == [('leaves',)]
+  os.utime(folder / 'train.npz', (1, 1))
+  plan.set_sizes(main.settings)
+  assert read == [('leaves',)] * 2
   with pytest.raises(ValueError, match="did you mean 'leaves'.*/data"):
     design.from_config({**config, 'data': 'leafs'})
