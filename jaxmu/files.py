@@ -85,17 +85,17 @@ def cache_dir() -> pathlib.Path:
 
 
 def programs_dir() -> pathlib.Path:
-  """Return the folder of compiled programs, which all work directories share.
+  """Return the folder of compiled programs, shared by all work directories."""
+  return cache_dir() / 'programs'
 
-  Programs that were compiled more than three months ago are deleted from it.
-  """
-  folder = cache_dir() / 'programs'
+
+def remove_old_programs() -> None:
+  """Delete programs that were compiled more than three months ago."""
   oldest = time.time() - _PROGRAMS_KEPT
-  for file in folder.glob('*'):
+  for file in programs_dir().glob('*'):
     with contextlib.suppress(OSError):  # another process may delete it
       if file.stat().st_mtime < oldest:
         file.unlink()
-  return folder
 
 
 def workdir(text: Path) -> pathlib.Path:

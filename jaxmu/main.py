@@ -39,46 +39,30 @@ def main(argv: Sequence[str]) -> None:
   Raises:
     SystemExit: with a line that says what is wrong and what to do.
   """
-  machine = ''
 
-  def run_job(chosen: Any, plan: bool) -> None:
+  def run_job(chosen: Any, request: Any) -> None:
     # Imported late: the number of devices must be set before JAX starts.
-    from jaxmu.study import job, planner, run, store
+    from jaxmu.study import forecast, job, planner, run, store
 
-    if machine:
-      _plan_for(machine, chosen, plan)
-    elif plan:
-      store.check_workdir(chosen.workdir)
-      opened = job.open_job(chosen)
-      run.check_job(opened, planner.plan_steps(opened))
-      print(planner.plan_text(opened, tell=print))
-    else:
+    name = request.machine
+    machine = _other_machine(name, request.plan) if name else None
+    if not request.plan:
       line = shlex.join(['python', '-m', 'jaxmu.main', *argv])
       run.run(chosen, command=line)
-
-  with cli.one_line_errors():
-    machine, rest = _machine(argv)
-  command(rest, __doc__ or '', run_job)
-
-
-def _machine(argv: Sequence[str]) -> tuple[str, list[str]]:
-  """Return the value of --for, '' without it, and the other arguments."""
-  if not any(one.lstrip('-').partition('=')[0] == 'for' for one in argv):
-    return '', list(argv)
-  # Imported late: help needs no JAX.
-  from jaxmu.cli import arguments
-
-  machine, rest = '', []
-  for one in arguments.split(argv):
-    if one.name == 'for':
-      machine = one.value()
+      return
+    store.check_workdir(chosen.workdir)
+    opened = job.open_job(chosen)
+    run.check_job(opened, planner.plan_steps(opened))
+    if machine:
+      print(forecast.plan_text(opened, machine, tell=print))
     else:
-      rest.append(str(one))
-  return machine, rest
+      print(planner.plan_text(opened, tell=print))
+
+  command(argv, __doc__ or '', run_job, more=('for',))
 
 
-def _plan_for(name: str, chosen: Any, plan: bool) -> None:
-  """Print the plan of a job for a machine that need not be available.
+def _other_machine(name: str, plan: bool) -> Any:
+  """Return the machine of --for, and set JAX up to compile for it.
 
   Raises:
     ValueError: the machine is unknown, or --plan is missing.
@@ -87,7 +71,6 @@ def _plan_for(name: str, chosen: Any, plan: bool) -> None:
   import jax
 
   from jaxmu import platforms
-  from jaxmu.study import forecast, job, planner, run, store
 
   if not plan:
     raise ValueError(f'--for={name} describes a plan; add --plan')
@@ -95,24 +78,22 @@ def _plan_for(name: str, chosen: Any, plan: bool) -> None:
   # cache.
   jax.config.update('jax_platforms', 'cpu')
   jax.config.update('jax_enable_compilation_cache', False)
-  machine = platforms.machine(name)
-  store.check_workdir(chosen.workdir)
-  opened = job.open_job(chosen)
-  run.check_job(opened, planner.plan_steps(opened))
-  print(forecast.plan_text(opened, machine, tell=print))
+  return platforms.machine(name)
 
 
 def command(
   argv: Sequence[str],
   description: str,
-  run: Callable[[Any, bool], None],
+  run: Callable[[Any, Any], None],
+  more: Sequence[str] = (),
 ) -> None:
   """Run a command whose arguments describe a job.
 
   Args:
     argv: arguments without the name of the program.
     description: the help, which the names of configurations follow.
-    run: receives the checked settings, and whether only the plan is wanted.
+    run: receives the checked settings and the `arguments.Request`.
+    more: flags of this command besides `arguments.FLAGS`.
 
   Raises:
     SystemExit: with a line that says what is wrong and what to do.
@@ -121,14 +102,14 @@ def command(
     print(_help(description))
     return
   with cli.one_line_errors(INTERRUPTED):
-    run(*start(argv))
+    run(*start(argv, more))
 
 
-def start(argv: Sequence[str]) -> tuple[Any, bool]:
+def start(argv: Sequence[str], more: Sequence[str] = ()) -> tuple[Any, Any]:
   """Parse arguments and start JAX.
 
   Returns:
-    The checked settings of the job, and whether only the plan is wanted.
+    The checked settings of the job, and the `arguments.Request`.
 
   Raises:
     ValueError: an argument is wrong; the message says what to do.
@@ -139,14 +120,14 @@ def start(argv: Sequence[str]) -> tuple[Any, bool]:
   from jaxmu.cli import arguments
 
   logging.set_verbosity(logging.WARNING)
-  request = arguments.read(argv)
+  request = arguments.read(argv, more)
   for note in request.notes:
     print(note)
   set_up_jax(request.config)
   # Imported late: the number of devices must be set before JAX starts.
   from jaxmu.study import settings
 
-  return settings.from_config(request.config), request.plan
+  return settings.from_config(request.config), request
 
 
 def set_up_jax(config: dict[str, Any]) -> None:
@@ -165,7 +146,7 @@ def set_up_jax(config: dict[str, Any]) -> None:
   given = isinstance(wanted, int) and 0 < wanted <= execution.MOST_DEVICES
   devices = wanted if given else execution.cores()
   jax.config.update('jax_num_cpu_devices', devices)
-  for name, value in execution.program_cache().items():
+  for name, value in execution.open_program_cache().items():
     jax.config.update(name, value)
 
 

@@ -62,14 +62,14 @@ def main(argv: Sequence[str]) -> None:
   job_command.command(given, __doc__ or '', _run)
 
 
-def _run(chosen: Any, plan: bool) -> None:
+def _run(chosen: Any, request: Any) -> None:
   # Imported late: the number of devices must be set before JAX starts.
   from jaxmu.study import store
   from jaxmu.tuning import driver
   from jaxmu.tuning import plan as planned
 
   store.check_workdir(chosen.workdir)
-  if plan:
+  if request.plan:
     print(planned.text(chosen))
   else:
     driver.run(chosen)

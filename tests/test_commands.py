@@ -297,9 +297,9 @@ def test_bad_input_of_every_command_is_one_line(folder, capsys, monkeypatch):
 
 
 def test_an_interrupted_job_or_search_ends_with_one_line(monkeypatch, capsys):
-  monkeypatch.setattr(main, 'start', lambda argv: (None, False))
+  monkeypatch.setattr(main, 'start', lambda argv, more: (None, None))
 
-  def interrupted(chosen, plan):
+  def interrupted(chosen, request):
     raise KeyboardInterrupt
 
   with pytest.raises(SystemExit) as end:

@@ -371,7 +371,7 @@ def _command(method: str, config: Mapping[str, Any]) -> str:
 @contextlib.contextmanager
 def compile_cache() -> Iterator[None]:
   """Keep compiled programs, as the commands do."""
-  changes = execution.program_cache()
+  changes = execution.open_program_cache()
   before = {name: getattr(jax.config, name) for name in changes}
   for name, value in changes.items():
     jax.config.update(name, value)

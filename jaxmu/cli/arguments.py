@@ -34,11 +34,13 @@ class Request(NamedTuple):
     config: fields of the job as plain values, not checked yet.
     plan: whether to only print the plan.
     notes: lines for the user.
+    machine: the value of --for, the machine of the plan; '' for this one.
   """
 
   config: dict[str, Any]
   plan: bool
   notes: list[str]
+  machine: str = ''
 
 
 class Given(NamedTuple):
@@ -69,17 +71,18 @@ class Given(NamedTuple):
     return _boolean(self)
 
 
-def read(argv: Sequence[str]) -> Request:
+def read(argv: Sequence[str], more: Sequence[str] = ()) -> Request:
   """Parse the arguments of a command.
 
   Args:
     argv: arguments without the name of the program.
+    more: flags of this command besides `FLAGS`.
 
   Raises:
     ValueError: a flag, configuration or field is unknown, or a value has the
       wrong type; the message names the argument and the remedy.
   """
-  given = list(split(argv))
+  given, flags = list(split(argv)), (*FLAGS, *more)
   spec = ''
   for one in given:
     if one.name == 'config':
@@ -89,10 +92,10 @@ def read(argv: Sequence[str]) -> Request:
           'flags as --name=VALUE'
         )
       spec = one.value()
-    elif one.name not in FLAGS and not one.name.startswith('config.'):
+    elif one.name not in flags and not one.name.startswith('config.'):
       raise ValueError(
-        f'unknown flag --{one.name}; {_nearest_flag(one.name)}choose one of '
-        f'{", ".join(f"--{flag}" for flag in FLAGS)}, or a field as '
+        f'unknown flag --{one.name}; {_nearest_flag(one.name, flags)}choose '
+        f'one of {", ".join(f"--{flag}" for flag in flags)}, or a field as '
         '--config.SECTION.FIELD=VALUE'
       )
   if not spec:
@@ -109,7 +112,13 @@ def read(argv: Sequence[str]) -> Request:
     elif one.name.startswith('config.') and one.name not in (_METHOD, _MODEL):
       set_field(config, one.name, one.text)
   plan = [one for one in given if one.name == 'plan']
-  return Request(config, bool(plan) and plan[-1].switch(), notes)
+  machines = [one.value() for one in given if one.name == 'for']
+  return Request(
+    config,
+    bool(plan) and plan[-1].switch(),
+    notes,
+    machines[-1] if machines else '',
+  )
 
 
 def load(spec: str) -> dict[str, Any]:
@@ -183,11 +192,11 @@ def split(argv: Sequence[str]) -> Iterator[Given]:
       yield Given(name, None)
 
 
-def _nearest_flag(name: str) -> str:
+def _nearest_flag(name: str, flags: Sequence[str]) -> str:
   section, dot, field = name.partition('.')
   if dot:  # a misspelt 'config', as in --cofnig.seed
     return f'did you mean --config.{field}? '
-  return terms.nearest(f'--{name}', [f'--{flag}' for flag in FLAGS])
+  return terms.nearest(f'--{name}', [f'--{flag}' for flag in flags])
 
 
 def _replace(

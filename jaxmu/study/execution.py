@@ -50,14 +50,16 @@ def processor() -> str:
   return names[0].split(':', 1)[1].strip() if names else platform.machine()
 
 
-def program_cache() -> dict[str, Any]:
-  """Return the settings of JAX with which compiled programs are kept.
+def open_program_cache() -> dict[str, Any]:
+  """Delete old programs; return the settings with which JAX keeps new ones.
 
-  Empty if the user has chosen a folder, as with JAX_COMPILATION_CACHE_DIR.
+  Empty if the user has chosen a folder, as with JAX_COMPILATION_CACHE_DIR;
+  nothing is deleted there.
   """
   config: Any = jax.config  # its attributes are made at run time
   if config.jax_compilation_cache_dir is not None:
     return {}
+  files.remove_old_programs()
   return {
     'jax_compilation_cache_dir': str(files.programs_dir()),
     'jax_persistent_cache_min_compile_time_secs': 0.2,
