@@ -17,6 +17,7 @@ from jaxmu import methods, models, platforms, population
 from jaxmu.study import compiled, forecast
 from jaxmu.study import job as job_lib
 from jaxmu.types import Dataset, Split, Task, Transform
+from tests import program_text
 from tests.study import small_job
 
 pytestmark = [pytest.mark.aot, pytest.mark.xdist_group('aot')]
@@ -80,8 +81,8 @@ def _check(lowered, most):
   for one in lowered.programs:
     program = one.compile()
     text = program.as_text()
-    assert not compiled.collectives(text)
-    assert not compiled.host_contacts(text)
+    assert not program_text.collectives(text)
+    assert not program_text.host_contacts(text)
     assert compiled.cycles(text) > 0
     assert program.memory_analysis().temp_size_in_bytes < most
 
@@ -113,7 +114,7 @@ def test_the_data_set_is_not_copied(v5e):
   program = _lower('original', v5e, side=32).epoch.compile()
   shape = f'u8[{IMAGES},32,32,3]'
   assert shape in program.as_text()
-  assert not compiled.copies(program.as_text(), shape)
+  assert not program_text.copies(program.as_text(), shape)
 
 
 def test_devices_do_not_communicate():

@@ -1,4 +1,4 @@
-"""The cost of a compiled program, and the operations in its text.
+"""The cost of a compiled program, from its text and the compiler.
 
 Nothing runs. Cycles are estimates that the TPU compiler writes beside each
 instruction, from its model of the hardware; other compilers write none.
@@ -33,60 +33,11 @@ def cost(program: Any) -> Cost:
   )
 
 
-# Communication between devices, and with the host.
-_COLLECTIVES = (
-  *('all-gather', 'all-reduce', 'all-to-all', 'collective-broadcast'),
-  *('collective-permute', 'ragged-all-to-all', 'reduce-scatter'),
-)
-_HOST = ('infeed', 'outfeed', 'recv', 'send')
-
-
-def collectives(text: str) -> set[str]:
-  """Return the operations by which devices of a program communicate."""
-  return _operations(text) & set(_COLLECTIVES)
-
-
-def host_contacts(text: str) -> set[str]:
-  """Return the operations of a compiled program that wait for the host."""
-  calls = re.findall(r'custom_call_target="([^"]*callback[^"]*)"', text)
-  return _operations(text) & set(_HOST) | set(calls)
-
-
-def copies(text: str, shape: str) -> list[str]:
-  """Return the instructions that make another array of a shape in main memory.
-
-  Args:
-    text: of the compiled program.
-    shape: as the program writes it, 'u8[60000,32,32,3]'.
-  """
-  found = []
-  for name, lines in _computations(text)[1].items():
-    if name.startswith('fused_computation'):  # it only describes a fusion
-      continue
-    for match in filter(None, map(_INSTRUCTION.match, lines)):
-      # S(1) is the fast memory of a TPU, which holds small arrays for a while.
-      if (
-        match['type'].startswith(shape + '{')
-        and 'S(1)' not in match['type']
-        and match['operation'] not in _NO_COPY
-      ):
-        found.append(f'{match["name"]} = {match["operation"]}')
-  return found
-
-
-# Operations that pass an array on without copying it.
-_NO_COPY = ('bitcast', 'get-tuple-element', 'parameter')
-
-_INSTRUCTION = re.compile(
+# One instruction in the text of a program.
+INSTRUCTION = re.compile(
   r'\s+(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<type>\(.*?\)|\S+) '
   r'(?P<operation>[a-z][\w\-]*)\('
 )
-
-
-def _operations(text: str) -> set[str]:
-  found = filter(None, map(_INSTRUCTION.match, text.splitlines()))
-  names = {match['operation'] for match in found}
-  return {re.sub('-(start|done|update)$', '', one) for one in names}
 
 
 def cycles(text: str) -> float:
@@ -95,7 +46,7 @@ def cycles(text: str) -> float:
   Raises:
     ValueError: the number of rounds of a loop is not known.
   """
-  entry, computations = _computations(text)
+  entry, computations = parse(text)
   known: dict[str, float] = {}
 
   def total(name: str) -> float:
@@ -107,7 +58,7 @@ def cycles(text: str) -> float:
     own = re.search(r'"estimated_cycles":"(\d+)"', line)
     if own:
       return float(own[1])
-    match = _INSTRUCTION.match(line)
+    match = INSTRUCTION.match(line)
     operation = match['operation'] if match else ''
     if operation == 'while':
       return _rounds(line, computations) * total(_called(line, 'body')[0])
@@ -120,7 +71,7 @@ def cycles(text: str) -> float:
   return total(entry) if 'estimated_cycles' in text else 0.0
 
 
-def _computations(text: str) -> tuple[str, dict[str, list[str]]]:
+def parse(text: str) -> tuple[str, dict[str, list[str]]]:
   """Return the name of the first computation, and the lines of each."""
   entry, lines = '', {}
   current: list[str] = []

@@ -7,6 +7,7 @@ import pytest
 
 from jaxmu import population
 from jaxmu.study import compiled
+from tests import program_text
 
 # As the TPU compiler writes: a loop of four rounds, each of which runs a loop
 # of three rounds or, in another branch, one instruction.
@@ -74,14 +75,14 @@ def test_contacts_are_found():
     jax.jit(function).lower(np.ones(4, np.float32)).compile().as_text()
     for function in (links, asks, jnp.sin)
   )
-  assert compiled.collectives(linked) == {'all-reduce'}
-  assert compiled.host_contacts(asked)
+  assert program_text.collectives(linked) == {'all-reduce'}
+  assert program_text.host_contacts(asked)
   for text in (plain, _TEXT):
-    assert not compiled.collectives(text) | compiled.host_contacts(text)
+    assert not program_text.collectives(text) | program_text.host_contacts(text)
 
 
 def test_copies_of_a_shape_are_found():
-  assert compiled.copies(_TEXT, 'f32[8]') == [
+  assert program_text.copies(_TEXT, 'f32[8]') == [
     *('a = fusion', 'n = copy', 'c = conditional', 'd = fusion'),
   ]
-  assert not compiled.copies(_TEXT, 'f32[9]')
+  assert not program_text.copies(_TEXT, 'f32[9]')
