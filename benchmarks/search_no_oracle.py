@@ -61,7 +61,7 @@ def row(content: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
   one = search_samplers.parser(__doc__, METHODS, trials=50, finalists=10)
   options = vars(one.parse_args())
-  command.set_up_jax({'workdir': options['workdir']})
+  command.set_up_jax({})
   rows = run(**options)
   table.save(TABLE, rows)
 

@@ -332,7 +332,7 @@ def main() -> None:
   one = parser(__doc__, METHODS, trials=100, finalists=7)
   one.add_argument('--samplers', type=names, default=list(SAMPLERS))
   options = vars(one.parse_args())
-  command.set_up_jax({'workdir': options['workdir']})
+  command.set_up_jax({})
   rows = run(**options)
   keys = list(dict.fromkeys(key for row in rows for key in row))
   table.save(TABLE, [{k: _text(row.get(k, '')) for k in keys} for row in rows])

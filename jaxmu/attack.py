@@ -53,12 +53,12 @@ def main(argv: Sequence[str] | None = None) -> None:
   started = time.monotonic()
   # Imported late: help needs no JAX.
   from jaxmu.api import audits
-  from jaxmu.report import progress, ranks, tables
+  from jaxmu.report import html, progress, tables
 
   with cli.one_line_errors(), progress.Progress() as bars:
     fprs = parse_fprs(_words(chosen.fprs))
     arrays = audits.read_scores(chosen.scores)
-    folder = ranks.report_folder(chosen.out)
+    folder = html.report_folder(chosen.out)
     audit = audits.of_scores(
       arrays,
       f'--scores={chosen.scores}',

@@ -430,10 +430,10 @@ class Trainer:
     data set of the task may be shapes.
 
     Args:
-      hparams: hyper-parameters of each member, equal in their statics.
-      keys: key of each member's draws, [P].
-      splits: index sets of each member, leaves [P, ...].
-      starts: starting models, leaves [P, ...].
+      hparams: as in `load`.
+      keys: as in `load`.
+      splits: as in `load`.
+      starts: as in `load`.
 
     Returns:
       Shapes in place of the members, and programs that are not compiled yet.
@@ -478,10 +478,10 @@ class Trainer:
     """Load a population and train it from start to end; see `load`.
 
     Args:
-      hparams: hyper-parameters of each member, equal in their statics.
-      keys: key of each member's draws, [P].
-      splits: index sets of each member, leaves [P, ...].
-      starts: starting models, leaves [P, ...].
+      hparams: as in `load`.
+      keys: as in `load`.
+      splits: as in `load`.
+      starts: as in `load`.
       on_epoch: called after every epoch with the number of members that took
         part in it.
       watch: see `train`.

@@ -126,13 +126,12 @@ def main(argv: Sequence[str] | None = None) -> None:
   add('folders', nargs='*', metavar='WORKDIR', help='of a job or a sweep')
   add('--out', default='', help='directory for results.csv and report.html')
   chosen = parser.parse_args(argv)
-  folders = chosen.folders
   with cli.one_line_errors():
-    ranked = rank(folders, chosen.out)
+    ranked = rank(chosen.folders, chosen.out)
     places = {}
     if chosen.out:
       for study, one in ranked.items():
-        directory = ranks.report_folder(
+        directory = html.report_folder(
           os.path.join(*filter(None, (chosen.out, study)))
         )
         html.write_report(directory, one.report)

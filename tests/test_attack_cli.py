@@ -36,6 +36,13 @@ def call(*arguments: str) -> subprocess.CompletedProcess:
   )
 
 
+def test_the_report_of_a_job_is_not_replaced(tmp_path):
+  (tmp_path / results.PER_CLUSTER_FILE).write_text('of a job')
+  with pytest.raises(SystemExit, match='is the work directory of a job'):
+    attack.main([f'--scores={write(tmp_path)}', f'--out={tmp_path}'])
+  assert not (tmp_path / 'report.html').exists()
+
+
 def test_outputs_are_compared_with_those_of_retrained_models():
   arrays = test_suite.make_arrays()
   group = np.asarray(arrays['split']) // 2

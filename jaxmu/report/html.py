@@ -599,6 +599,21 @@ table.facts td:first-child { color: var(--soft); white-space: nowrap; }
 CLOCKED = ('rte', 'rte_cold', 'seconds', 'seconds_cold')
 
 
+def report_folder(folder: files.Path) -> pathlib.Path:
+  """Make the folder of a report for `--out`, and return its path.
+
+  Raises:
+    ValueError: it cannot be made or written, or a job has its report there.
+  """
+  made = files.writable_folder(folder, '--out')
+  if (made / results.PER_CLUSTER_FILE).exists():
+    raise ValueError(
+      f'--out={folder} is the work directory of a job, whose report would be '
+      'replaced; choose another folder'
+    )
+  return made
+
+
 def write_report(directory: files.Path, report: Report) -> list[pathlib.Path]:
   """Write results.csv, timing.csv, results.json, plots/*.png and report.html.
 

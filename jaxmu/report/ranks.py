@@ -21,8 +21,6 @@ from jaxmu import files, terms
 from jaxmu.metrics import ranking
 from jaxmu.report import html, plots, results, tables
 
-PER_CLUSTER_FILE = 'per_cluster.csv'
-
 # Titles of the studies of a sweep that write reports.
 STUDY_TITLES = {'main': 'Main table', 'ulira': 'U-LiRA'}
 
@@ -96,32 +94,18 @@ def find(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
   Raises:
     ValueError: there is no report.
   """
-  if (folder / PER_CLUSTER_FILE).is_file():
+  if (folder / results.PER_CLUSTER_FILE).is_file():
     return {'': [folder]}
   found: dict[str, list[pathlib.Path]] = {}
-  for path in sorted(folder.glob(f'*/*/{PER_CLUSTER_FILE}')):
+  for path in sorted(folder.glob(f'*/*/{results.PER_CLUSTER_FILE}')):
     found.setdefault(path.parent.name, []).append(path.parent)
   if not found:
     raise ValueError(
-      f'{files.shown(folder)} has no {PER_CLUSTER_FILE}, nor has a folder '
-      'CELL/STUDY in it; give the workdir of a finished job or of a sweep'
+      f'{files.shown(folder)} has no {results.PER_CLUSTER_FILE}, and no folder '
+      'CELL/STUDY in it has one; give the workdir of a finished job or of a '
+      'sweep'
     )
   return found
-
-
-def report_folder(folder: files.Path) -> pathlib.Path:
-  """Make the folder of a report for `--out`, and return its path.
-
-  Raises:
-    ValueError: it cannot be made or written, or a job has its report there.
-  """
-  made = files.writable_folder(folder, '--out')
-  if (made / PER_CLUSTER_FILE).exists():
-    raise ValueError(
-      f'--out={folder} is the work directory of a job, whose report would be '
-      'replaced; choose another folder'
-    )
-  return made
 
 
 def read(folder: pathlib.Path) -> Job:
@@ -130,7 +114,7 @@ def read(folder: pathlib.Path) -> Job:
   Raises:
     ValueError: the folder holds no finished report.
   """
-  path = folder / PER_CLUSTER_FILE
+  path = folder / results.PER_CLUSTER_FILE
   if not path.is_file():
     raise ValueError(
       f'{folder} has no {path.name}; give the workdir of a finished job'
@@ -269,7 +253,7 @@ def rank(jobs: Sequence[Job]) -> Ranking:
 
 def rows(ranked: Ranking) -> list[results.Row]:
   """Return ranks over cells, counts of groups and the combined rank."""
-  methods, cells, overall = ranked[:3]
+  methods, cells, overall = ranked.methods, ranked.cells, ranked.overall
   table = [
     results.Row(
       name,

@@ -27,6 +27,9 @@ REFERENCE = 'retrain'
 ORIGINAL = 'original'
 UNLEARNED = 'unlearned'  # the audited population of stored scores
 
+# A job's numbers for each initialisation or pair of splits.
+PER_CLUSTER_FILE = 'per_cluster.csv'
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:

@@ -181,9 +181,7 @@ def _lowered_training(
 
   def lower() -> tuple[list[Any], float, int]:
     loaded = trainer.lower(
-      [job_lib.hyper_parameters(population)] * size,
-      job_lib.draw_keys(job.root, name, members, False),
-      job_lib.index_sets(job.design, members),
+      *stages.training_inputs(job, population, members),
       stages.model_shapes(job, size),
     )
     resident = execution.bytes_of(loaded.members)

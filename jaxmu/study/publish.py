@@ -87,7 +87,7 @@ def publish(job: job_lib.Job, command: str) -> None:
   paths += stages.write_curves(job)
   paths.append(
     results.write_csv(
-      job.folder / ranks.PER_CLUSTER_FILE,
+      job.folder / results.PER_CLUSTER_FILE,
       observations(evaluation),
       results.Observation,
     )

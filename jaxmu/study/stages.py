@@ -38,7 +38,7 @@ from jaxmu.report import progress
 from jaxmu.study import execution, originals, store
 from jaxmu.study import job as job_lib
 from jaxmu.study.settings import Settings
-from jaxmu.types import Transform, Variables
+from jaxmu.types import Key, Split, Transform, Variables
 
 CURVE_SETS = ('test', 'retain')
 CURVES_FILE = 'curves.csv'
@@ -175,7 +175,7 @@ def _train_shards(
     stage.note('compiling')
     counter = _Counter(stage, on_smaller_chunk(job, f'train {name}', bars))
     for shard in missing:
-      _train_shard(job, population, trainer, hparams, shard, recorder, counter)
+      _train_shard(job, population, trainer, shard, recorder, counter)
       if not epochs:
         stage.advance(population.count([shard]))
 
@@ -206,22 +206,18 @@ def _train_shard(
   job: job_lib.Job,
   population: job_lib.Population,
   trainer: Trainer,
-  hparams: Any,
   shard: int,
   recorder: CurveRecorder | None,
   counter: _Counter,
 ) -> None:
   members = select_members(population.members, population.positions(shard))
   shared = job.settings.seed_mode == 'reference'
+  inputs = training_inputs(job, population, members, shared=shared)
 
   def attempt() -> tuple[Trained, float]:
     begin = time.perf_counter()
-    loaded = trainer.load(
-      [hparams] * members.size,
-      job_lib.draw_keys(job.root, population.name, members, shared),
-      job_lib.index_sets(job.design, members),
-      starting_models(job, population, members),
-    )
+    starts = starting_models(job, population, members)
+    loaded = trainer.load(*inputs, starts)
     devices = trainer.layout.devices
     execution.check_memory(
       loaded.programs,
@@ -344,6 +340,31 @@ def read_models(
       local = positions[k] - first[shard]
       chosen[k] = jax.tree.map(lambda x, i=local: x[i], stacked)
   return jax.tree.map(lambda *leaves: np.stack(leaves), *chosen)
+
+
+def training_inputs(
+  job: job_lib.Job,
+  population: job_lib.Population,
+  members: job_lib.Members,
+  *,
+  shared: bool = False,
+) -> tuple[list[Any], Key, Split[np.ndarray]]:
+  """Return hyper-parameters, keys and index sets, as `Trainer.load` takes them.
+
+  Args:
+    job: the job.
+    population: whose method trains.
+    members: P of its members.
+    shared: whether all members have the same draws, as in the reference.
+
+  Returns:
+    P hyper-parameters, keys [P], and index sets with leaves [P, ...].
+  """
+  return (
+    [job_lib.hyper_parameters(population)] * members.size,
+    job_lib.draw_keys(job.root, population.name, members, shared),
+    job_lib.index_sets(job.design, members),
+  )
 
 
 def select_members(
@@ -471,9 +492,7 @@ def _load_one(
   positions = np.zeros(1, np.int32) if alone else population.positions(0)
   members = select_members(population.members, positions)
   loaded = trainer.load(
-    [job_lib.hyper_parameters(population)] * members.size,
-    job_lib.draw_keys(job.root, name, members, shared=False),
-    job_lib.index_sets(job.design, members),
+    *training_inputs(job, population, members),
     starting_models(job, population, members),
   )
   first = None if alone else np.arange(members.size) == 0

@@ -99,7 +99,7 @@ def lines(study: Study) -> list[Line]:
   if (folder / 'timing.csv').is_file():
     rows += results.read_csv(folder / 'timing.csv')
   values: dict[tuple[str, str], list[float]] = {}
-  path = folder / ranks.PER_CLUSTER_FILE
+  path = folder / results.PER_CLUSTER_FILE
   for one in results.read_csv(path, results.Observation):
     values.setdefault((one.method, one.metric), []).append(one.value)
   return [

@@ -114,7 +114,7 @@ def test_without_the_numbers_to_rank_by_there_is_no_ranking():
 
 def test_observations_are_read_again(tmp_path):
   found = make_evaluation(seeds=3)
-  path = tmp_path / ranks.PER_CLUSTER_FILE
+  path = tmp_path / results.PER_CLUSTER_FILE
   results.write_csv(path, publish.observations(found), results.Observation)
   again = results.read_csv(path, results.Observation)
   for row in again:
