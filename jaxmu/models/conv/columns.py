@@ -13,6 +13,8 @@ batch are its channels, and the gradient of the output, with gaps between its
 pixels if the stride is above 1, is its kernel.
 """
 
+import math
+
 import jax.numpy as jnp
 from jax import lax
 
@@ -22,6 +24,8 @@ from jaxmu.types import Array
 FEW_CHANNELS = 16  # for which XLA's convolution is slow
 _MERGED = 2  # pixels that are channels of one, for images with few channels
 _MERGED_BELOW = 8  # channels
+# Numbers of a slice of output gradients, which fit the cache as a kernel.
+_SLOPES = 2**18
 
 Pads = tuple[tuple[int, int], tuple[int, int]]  # low and high, of both axes
 
@@ -103,30 +107,25 @@ def _shifted(kernel, stride, group, lead, merged):
 
 
 def _kernel_gradient(x, dy, size, stride, padding):
-  """Correlate images and output gradients over the batch."""
+  """Correlate images and output gradients over the batch, in slices."""
   pads = [
     (padding, max(0, taps + stride * (outputs - 1) - pixels - padding))
     for taps, outputs, pixels in zip(
       size, dy.shape[1:3], x.shape[1:3], strict=True
     )
   ]
-  gradient = lax.conv_general_dilated(
-    _examples_last(x),
-    dy.transpose(1, 2, 0, 3),  # f[Ho, Wo, B, K]
-    (1, 1),
-    pads,
-    rhs_dilation=(stride, stride),
-    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-  )
+
+  def correlate(x, dy):
+    return lax.conv_general_dilated(
+      parts.examples_last(x),
+      dy.transpose(1, 2, 0, 3),  # f[Ho, Wo, B, K]
+      (1, 1),
+      pads,
+      rhs_dilation=(stride, stride),
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
+
+  most = max(_SLOPES // math.prod(dy.shape[1:]), FEW_CHANNELS + 1)
+  slices = [parts.split_batch(a, most) for a in (x, dy)]
+  gradient = parts.sum_over(correlate, *slices)
   return gradient[:, : size[0], : size[1]].transpose(1, 2, 0, 3)
-
-
-def _examples_last(x):
-  """Transpose f[B, H, W, C] to f[C, H, W, B]."""
-  if x.shape[3] < _MERGED_BELOW:
-    return x.transpose(3, 1, 2, 0)
-  # In two steps: XLA walks through memory in the order of the result, and the
-  # first step reads rows of B, the second one writes them.
-  batch, height, width, channels = x.shape
-  rows = lax.optimization_barrier(x.reshape(batch, -1).T)
-  return rows.reshape(height, width, channels, batch).transpose(2, 0, 1, 3)
