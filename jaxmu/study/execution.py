@@ -104,7 +104,18 @@ def _container_limits() -> list[float]:
   return limits
 
 
-# Predictions are multiplied by this before they are compared with the limit:
+def shared_bytes(devices: int, dataset: Any) -> float:
+  """Return the bytes of the data set that count on each device.
+
+  Args:
+    devices: how many are used; on a CPU they read one copy together.
+    dataset: the data set, of which every accelerator holds a copy.
+  """
+  return bytes_of(dataset) / (devices if platforms.is_cpu() else 1)
+
+
+# Predictions are multiplied by this before they are compared with the limit,
+# without the data set, whose size is known:
 # measured peaks exceed those of XLA by up to 33% on a CPU (see
 # benchmarks/memory.csv). On accelerators there are no measurements, and a
 # failed allocation is caught.
@@ -159,10 +170,11 @@ def check_memory(
     allowance: bytes that each device may take.
 
   Raises:
-    DoesNotFit: the prediction of XLA times the margin exceeds the allowance.
+    DoesNotFit: the data and the prediction of XLA times the margin exceed the
+      allowance.
   """
-  needed = max(total_bytes(program, resident, shared) for program in programs)
-  needed *= memory_margin(platforms.name())
+  needed = max(total_bytes(program, resident, 0.0) for program in programs)
+  needed = shared + memory_margin(platforms.name()) * needed
   if needed > allowance:
     raise DoesNotFit(
       f'{readable_bytes(needed)} needed and {readable_bytes(allowance)} '
@@ -284,11 +296,15 @@ def retry_smaller(
 
 def _remedy(layout: Layout, error: Exception) -> str:
   cause = str(error).strip().split('\n')[0][:200]
+  # The devices of a CPU share its memory.
+  fewer = layout.devices > 1 and platforms.is_cpu()
   return (
     'memory ran out with one model at a time on '
     f'{terms.count(layout.devices, "device")} ({cause}); hold fewer '
-    'models at once (config.run.shard), use smaller batches (batch_size) or a '
-    'smaller model, or allow more memory (config.run.memory)'
+    'models at once (config.run.shard), '
+    + ('use fewer devices (config.run.devices), ' if fewer else '')
+    + 'use smaller batches (batch_size) or a smaller model, or allow more '
+    'memory (config.run.memory)'
   )
 
 
@@ -344,13 +360,14 @@ class Budget(NamedTuple):
 
   Attributes:
     members: models of the largest shard.
-    shared: bytes of what all members share, on each device.
+    shared: maps the number of devices to the bytes of what all members share
+      that count on each.
     limit: maps the number of devices to the bytes available on each.
     margin: factor on predictions before they are compared with the limit.
   """
 
   members: int
-  shared: int
+  shared: Callable[[int], float]
   limit: Callable[[int], float]
   margin: float = 1.0
 
@@ -402,7 +419,9 @@ def choose_fastest(measured: Sequence[Measured], budget: Budget) -> Choice:
 def _fault(one: Measured, budget: Budget) -> str:
   if not one.images:
     return 'ran out of memory'
-  needed = budget.margin * bytes_per_device(one, budget)
+  shared = budget.shared(one.plan.devices)
+  programs = bytes_per_device(one, budget) - shared
+  needed = shared + budget.margin * programs
   if needed > budget.limit(one.plan.devices):
     return 'exceeds the memory limit'
   return ''
@@ -411,7 +430,8 @@ def _fault(one: Measured, budget: Budget) -> str:
 def bytes_per_device(one: Measured, budget: Budget) -> float:
   """Return the predicted peak on each device for the largest shard."""
   here = one.plan.padded(budget.members) // one.plan.devices
-  return one.need.total(here, one.plan.chunk, budget.shared)
+  shared = budget.shared(one.plan.devices)
+  return one.need.total(here, one.plan.chunk, shared)
 
 
 def useful_images(one: Measured, members: int) -> float:

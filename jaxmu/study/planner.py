@@ -128,7 +128,7 @@ def memory_budget(job: job_lib.Job) -> execution.Budget:
   """Return what a plan must fit into."""
   return execution.Budget(
     members=largest_shard(job),
-    shared=execution.bytes_of(job.task.dataset),
+    shared=functools.partial(execution.shared_bytes, dataset=job.task.dataset),
     limit=functools.partial(
       execution.memory_limit, gigabytes=job.settings.run.memory
     ),

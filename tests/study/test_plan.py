@@ -85,9 +85,10 @@ def test_the_plan_changes_no_address(probed, tmp_path):
 
 def test_a_memory_limit_is_respected_or_refused(probed, tmp_path):
   planner.probe_missing(_job(tmp_path), print)
-  # Each device: four models of 2 MB and the chunk's 1 or 2 MB; the data 6 MB.
+  # Each device: four models of 2 MB and the chunk's 1 or 2 MB; the data 6 MB,
+  # once.
   data = execution.bytes_of(_job(tmp_path).task.dataset) / 1e9
-  tight = _job(tmp_path, run__memory=2 * (data + 0.0095) * 4 / 3)
+  tight = _job(tmp_path, run__memory=data + 2 * 0.0095 * 4 / 3)
   assert planner.choose_plan(tight, 1.0, print).layout == population.Layout(
     2, 1
   )
