@@ -5,12 +5,19 @@ import itertools
 import pytest
 
 from jaxmu.study import execution
-from jaxmu.study.execution import Budget, Measured, MemoryEstimate, Plan
+from jaxmu.study.execution import (
+  Budget,
+  Conditions,
+  Measured,
+  MemoryEstimate,
+  Plan,
+)
 
 
 def _measured(devices, chunk, images, *, resident=10.0, working=100.0):
   need = MemoryEstimate(resident, 0.0, working * chunk)
-  return Measured(Plan(devices, chunk), images, 5.0, need, 0)
+  made = Conditions(0.0, 0.0, 0.0)
+  return Measured(Plan(devices, chunk), images, 5.0, need, 0, made)
 
 
 def _budget(members=8, limit=1e9):
