@@ -35,7 +35,16 @@ from jaxmu.data import batches
 from jaxmu.draws import Draws
 from jaxmu.method import Method
 from jaxmu.methods.parts import forward, losses
-from jaxmu.types import Array, ArrayT, Key, Problem, Split, Task, Variables
+from jaxmu.types import (
+  Array,
+  ArrayT,
+  Dataset,
+  Key,
+  Problem,
+  Split,
+  Task,
+  Variables,
+)
 
 PREDICTION_BATCH = 256
 
@@ -210,9 +219,27 @@ def put(stacked: Any, layout: Layout) -> Any:
   return jax.device_put(stacked, sharding(layout))
 
 
-def replicate(shared: Any, layout: Layout) -> Any:
-  """Copy what all members share to every device of the layout.
+def device_dataset(image: np.ndarray, label: np.ndarray) -> Dataset:
+  """Put a data set on the first device.
 
+  On a CPU, a read-only array whose address is a multiple of 64, as that of a
+  mapped file, is not copied. Others are, because their owner may change them.
+
+  Args:
+    image: u8[N, H, W, C].
+    label: integer[N].
+  """
+  arrays = (
+    jnp.array(one) if one.flags.writeable else jax.device_put(one)
+    for one in (image, label)
+  )
+  return Dataset(*arrays)
+
+
+def replicate(shared: Any, layout: Layout) -> Any:
+  """Make what all members share available to every device of the layout.
+
+  Accelerators get a copy each. The devices of a CPU read the same memory.
   Shapes stay shapes; they get the sharding.
   """
   sharding = jax.NamedSharding(layout.mesh(), jax.sharding.PartitionSpec())
@@ -221,6 +248,10 @@ def replicate(shared: Any, layout: Layout) -> Any:
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
       shared,
     )
+  if platforms.of(layout.mesh().devices.flat[0]) == 'cpu':
+    # JAX copies an array of one device to the others, but takes an aligned
+    # array of the host for each device where it is.
+    shared = jax.tree.map(np.asarray, shared)
   return jax.device_put(shared, sharding)
 
 

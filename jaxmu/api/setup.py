@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxmu import hparams as hp
@@ -19,7 +18,7 @@ from jaxmu.api import inputs
 from jaxmu.data import catalog
 from jaxmu.method import Method
 from jaxmu.study import execution, recipes, tuned
-from jaxmu.types import Dataset, Key, Task
+from jaxmu.types import Key, Task
 
 # Members that train in one call of a program; more follow one after another.
 MEMBERS_AT_ONCE = 8
@@ -79,7 +78,7 @@ class Setup:
     if key not in data.programs:
       set_up_devices()
       data.programs[key] = Task(
-        Dataset(jnp.asarray(data.image), jnp.asarray(data.label)),
+        population.device_dataset(data.image, data.label),
         self.model,
         self.data.transform,
         self.precision,

@@ -24,10 +24,10 @@ from jaxmu import hparams as hp
 from jaxmu.data import datasets, splits
 from jaxmu.draws import derive
 from jaxmu.method import Method, Sizes
-from jaxmu.population import Layout
+from jaxmu.population import Layout, device_dataset
 from jaxmu.study import execution, originals, store, tuned
 from jaxmu.study.settings import Settings
-from jaxmu.types import Dataset, Key, Split, Task
+from jaxmu.types import Key, Split, Task
 
 # Increase a version when the results of its stage change.
 STAGE_VERSIONS = {
@@ -296,7 +296,7 @@ def open_job(
 
 def _task(settings: Settings, source: datasets.Source) -> Task:
   return Task(
-    Dataset(jax.numpy.asarray(source.image), jax.numpy.asarray(source.label)),
+    device_dataset(source.image, source.label),
     models.build(
       settings.model,
       num_classes=source.num_classes,
