@@ -26,7 +26,7 @@ from jaxmu.models import layers
 from jaxmu.models.conv import choose, winograd
 
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
-FORMULATIONS = ('library', 'patches', 'blocks', 'dense', 'winograd')
+FORMULATIONS = ('library', 'patches', 'blocks', 'columns', 'dense', 'winograd')
 STEPS = 4  # of the compiled loop
 SECONDS = 0.2  # of one timing
 REPEATS = 4

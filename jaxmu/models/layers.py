@@ -30,6 +30,10 @@ from jaxmu.types import Array, Key
 EPSILON = 1e-5  # of BatchNorm and LayerNorm
 MOMENTUM = 0.1  # weight of a new batch in BatchNorm's statistics
 
+# From here on, numbers of a batch are summed in slices: XLA's sums over columns
+# read an array from memory several times.
+_SLICED = 2**21
+
 Shape = Sequence[int]
 
 
@@ -267,27 +271,55 @@ def _batch_norm(x, scale, bias):
 
 
 def _batch_norm_forward(x, scale, bias):
-  over = tuple(range(x.ndim - 1))
-  wide = x.astype(scale.dtype)
-  mean = wide.mean(over)
-  centred = wide - _spread(mean, x)
-  var = (centred * centred).mean(over)
+  mean, var = _statistics(x, scale.dtype)
   inverse = lax.rsqrt(var + EPSILON)
   factor = scale * inverse
   y = _affine(x, factor, bias - mean * factor)
   return (y, mean, var), (x, scale, mean, inverse)
 
 
+def _statistics(x, dtype):
+  """Return the mean and variance f[C], combined from slices of the batch."""
+
+  def of_slice(x):
+    over = tuple(range(x.ndim - 1))
+    wide = x.astype(dtype)
+    mean = wide.mean(over)
+    centred = wide - _spread(mean, x)
+    return mean, (centred * centred).mean(over)
+
+  slices = _slices(x)
+  if slices.shape[0] == 1:
+    return of_slice(x)
+  means, variances = lax.map(of_slice, slices)
+  mean = means.mean(0)
+  return mean, variances.mean(0) + ((means - mean) ** 2).mean(0)
+
+
+def _slices(x):
+  """Split f[B, ...] as f[n, B / n, ...] if it is far larger than the cache."""
+  most = x.shape[0]
+  if x.size >= _SLICED:
+    most = parts.images_per_slice(x.shape)
+  return parts.split_batch(x, most)
+
+
 def _batch_norm_backward(saved, slopes):
   x, scale, mean, inverse = saved
-  dy = slopes[0].astype(scale.dtype)
   over = tuple(range(x.ndim - 1))
+
+  def normal(x):
+    return (x.astype(scale.dtype) - _spread(mean, x)) * _spread(inverse, x)
+
+  def sums(x, dy):
+    dy = dy.astype(scale.dtype)
+    return jnp.stack([(dy * normal(x)).sum(over), dy.sum(over)])
+
+  dscale, dbias = parts.sum_over(sums, _slices(x), _slices(slopes[0]))
+  dy = slopes[0].astype(scale.dtype)
   count = x.size // x.shape[-1]
-  wide = x.astype(scale.dtype)
-  normal = (wide - _spread(mean, x)) * _spread(inverse, x)
-  dbias = dy.sum(over)
-  dscale = (dy * normal).sum(over)
-  shift = dy - _spread(dbias / count, x) - normal * _spread(dscale / count, x)
+  means = _spread(dbias / count, x), _spread(dscale / count, x)
+  shift = dy - means[0] - normal(x) * means[1]
   dx = shift * _spread(scale * inverse, x)
   return dx.astype(x.dtype), dscale, dbias
 

@@ -1,8 +1,9 @@
 """The convolution that models call, in one of several formulations.
 
 `library` is XLA's convolution, `patches` gathers patches for one matrix
-product, `blocks` lets neighbouring outputs share a patch, `dense` unrolls the
-kernel into a structured matrix, `winograd` multiplies less. All are equal in
+product, `blocks` lets neighbouring outputs share a patch, `columns` makes them
+channels of one output for the library, `dense` unrolls the kernel into a
+structured matrix, `winograd` multiplies less. All are equal in
 value and gradient. Which is fastest depends on map size, channels and platform;
 `auto` chooses by measurements (`benchmarks/layers.py`). Each has a custom
 gradient, because XLA's gradients are slow inside compiled loops.
@@ -14,13 +15,22 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxmu import platforms
-from jaxmu.models.conv import blocks, dense, library, parts, patches, winograd
+from jaxmu.models.conv import (
+  blocks,
+  columns,
+  dense,
+  library,
+  parts,
+  patches,
+  winograd,
+)
 from jaxmu.types import Array
 
 _FORMULATIONS: dict[str, parts.Convolution] = {
   'library': library.conv,
   'patches': patches.conv,
   'blocks': blocks.conv,
+  'columns': columns.conv,
   'dense': dense.conv,
   'winograd': winograd.conv,
 }
@@ -115,7 +125,7 @@ def choose(
   if pixels <= 4:
     return 'dense'
   if x_shape[3] < 8:
-    return 'blocks'
+    return 'columns' if _fits_columns(x_shape) else 'blocks'
   if not platforms.is_cpu():
     return 'library' if pixels > 64 else 'patches'
   if (
@@ -125,4 +135,12 @@ def choose(
     and winograd.fits(x_shape, kernel_shape, stride, padding)
   ):
     return 'winograd'
-  return 'patches' if stride > 1 else 'library'
+  if stride > 1:
+    return 'patches'
+  few = max(kernel_shape[2:]) <= columns.FEW_CHANNELS
+  return 'columns' if few and _fits_columns(x_shape) else 'library'
+
+
+def _fits_columns(x_shape: tuple[int, ...]) -> bool:
+  # In the gradient of the kernel, the examples are the channels.
+  return platforms.is_cpu() and x_shape[0] > columns.FEW_CHANNELS

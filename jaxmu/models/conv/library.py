@@ -46,7 +46,7 @@ conv = parts.with_gradient(_forward, _backward)
 
 def _kernel_gradient(x, dy, size, padding):
   """Correlate images and output gradients over the batch."""
-  images = x.transpose(3, 1, 2, 0)  # f[C, H, W, B]
+  images = parts.examples_last(x)  # f[C, H, W, B]
   slopes = dy.transpose(1, 2, 0, 3)  # f[Ho', Wo', B, K]
   out = _plain(images, slopes, 1, padding)[:, : size[0], : size[1]]
   return out.transpose(1, 2, 0, 3)  # f[h, w, C, K]
