@@ -29,6 +29,7 @@ LAYERS = {
   'four_tiles_wide': (16, WIDTH, WIDTH, 3, 1),
   'wide': (8, WIDTH, 40, 3, 1),
   'odd': (7, WIDTH, WIDTH, 3, 2),
+  'photograph': (34, WIDTH, WIDTH, 3, 2),
 }
 IMPLS = (
   'auto',
@@ -177,7 +178,13 @@ def test_gradient_inside_a_scan_has_no_slow_convolution(impl):
 
 
 @pytest.mark.parametrize(
-  ('name', 'impl'), [('stem', 'blocks'), ('stage2', 'winograd')]
+  ('name', 'impl'),
+  [
+    ('stem', 'blocks'),
+    ('stage2', 'winograd'),
+    ('photograph', 'blocks'),
+    ('photograph', 'patches'),
+  ],
 )
 def test_slices_of_the_batch_add_up(x64, monkeypatch, name, impl):
   monkeypatch.setattr(parts, 'NUMBERS', 16 * 4 * 4 * WIDTH)

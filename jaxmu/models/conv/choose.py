@@ -39,6 +39,10 @@ _FORMULATIONS: dict[str, parts.Convolution] = {
 # kernels takes longer than it saves.
 _WINOGRAD_MAP = 2**11
 _WINOGRAD_BATCH = 2**17
+# On larger maps f[H, W], neighbouring patches of kernels up to this size share
+# too little to pay for the additional multiplications.
+_BLOCKS_MAP = 2**12
+_BLOCKS_KERNEL = 3 * 3
 
 
 def conv(
@@ -125,6 +129,9 @@ def choose(
   if pixels <= 4:
     return 'dense'
   if x_shape[3] < 8:
+    small_kernel = math.prod(kernel_shape[:2]) <= _BLOCKS_KERNEL
+    if platforms.is_cpu() and small_kernel and pixels > _BLOCKS_MAP:
+      return 'patches'
     return 'columns' if _fits_columns(x_shape) else 'blocks'
   if not platforms.is_cpu():
     return 'library' if pixels > 64 else 'patches'

@@ -27,6 +27,7 @@ Convolution = Callable[[Array, Array, int, int, bool], Array]
 
 # Numbers in a slice of images; the cache also holds the arrays made of them.
 NUMBERS = 2**17
+_LARGE = 32**2  # pixels; the patches of a batch of larger maps fit no cache
 
 _TRANSPOSED = 8  # images that are transposed at once
 
@@ -94,6 +95,11 @@ def pad(
   """Pad maps f[B, H, W, C] with zeros: below, above, and between entries."""
   zero = jnp.zeros((), x.dtype)
   return lax.pad(x, zero, ((0, 0, 0), rows, columns, (0, 0, 0)))
+
+
+def too_large(shape: Sequence[int]) -> bool:
+  """Whether patches of maps f[B, H, W, C] are made in slices of the batch."""
+  return platforms.is_cpu() and shape[1] * shape[2] > _LARGE
 
 
 def images_per_slice(shape: Sequence[int]) -> int:
