@@ -98,9 +98,9 @@ def test_fused_networks_compute_what_each_computes_alone(load):
   torch = pytest.importorskip('torch', reason='torch is not installed')
   fused, resnet = load('pytorch.fused'), load('pytorch.resnet')
   torch.manual_seed(0)
-  alone = [resnet.ResNet18(10, 4) for _ in range(3)]
+  alone = [resnet.ResNet18(10, 4).double() for _ in range(3)]
   states = [network.state_dict() for network in alone]
-  together = fused.fuse(alone[0], 3)
+  together = fused.fuse(alone[0], 3).double()
   load('torch_backend').load_weights(
     together,
     {
@@ -109,7 +109,7 @@ def test_fused_networks_compute_what_each_computes_alone(load):
       if 'num_batches_tracked' not in name
     },
   )
-  images = torch.randn(8, 3, 3, 32, 32)
+  images = torch.randn(8, 3, 3, 32, 32).double()
   logits = together(images.flatten(1, 2)).unflatten(1, (3, -1))
   logits.square().sum().backward()
   for number, network in enumerate(alone):
@@ -122,7 +122,7 @@ def test_fused_networks_compute_what_each_computes_alone(load):
       (gradients, network.conv1.weight.grad),
       (variance, network.layer4[1].bn2.running_var),
     ]:
-      torch.testing.assert_close(found, known, rtol=1e-3, atol=1e-4)
+      torch.testing.assert_close(found, known, rtol=1e-6, atol=1e-8)
 
 
 def test_kernels_are_sorted_by_kind(load):
