@@ -20,6 +20,7 @@ delete it to compile all of them again.
 
 import argparse
 import csv
+import itertools
 import pathlib
 import re
 from typing import Any
@@ -37,12 +38,13 @@ from jaxmu.types import Split
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
 MACHINE = 'h100'
 BATCH = 256
-# Method, model, options of the model, formulations.
+# Method, model, options of the model.
 PROGRAMS = (
-  ('original', 'resnet18', {'width': 64}, ('auto', 'library', 'patches')),
-  ('msg', 'resnet18', {'width': 64}, ('auto', 'library', 'patches')),
-  ('original', 'vit11m', {}, ('auto', 'library', 'patches')),
+  ('original', 'resnet18', {'width': 64}),
+  ('msg', 'resnet18', {'width': 64}),
+  ('original', 'vit11m', {}),
 )
+FORMULATIONS = ('auto', 'library', 'patches')
 CHUNKS = (1, 8)
 OPTIONS = {'xla_gpu_autotune_level': 0}  # it would run kernels
 
@@ -111,33 +113,32 @@ def main() -> None:
   # What JAX stores would be read as a program of this machine.
   jax.config.update('jax_enable_compilation_cache', False)
   rows = read()
-  for method, model, options, formulations in PROGRAMS:
-    for chunk in CHUNKS:
-      for conv in formulations:
-        workload = Workload(
-          model,
-          {**options, 'conv': conv},
-          2 * chunk,
-          BATCH,
-          4 * BATCH,
-          BATCH,
-          BATCH,
-          method,
-          precision='bfloat16',
-        )
-        row = {
-          'method': method,
-          'model': workload.label,
-          'formulation': conv,
-          'chunk': str(chunk),
-        }
-        if any(row.items() <= one.items() for one in rows):
-          continue
-        row |= measure(workload, chunk)
-        print(*row.values(), flush=True)
-        hardware = f'1 x {MACHINE.upper()}, compiled, not run'
-        rows.append(row | table.made(TABLE, hardware))
-        table.write(TABLE, rows)
+  for conv, program, chunk in itertools.product(FORMULATIONS, PROGRAMS, CHUNKS):
+    method, model, options = program
+    workload = Workload(
+      model,
+      {**options, 'conv': conv},
+      2 * chunk,
+      BATCH,
+      4 * BATCH,
+      BATCH,
+      BATCH,
+      method,
+      precision='bfloat16',
+    )
+    row = {
+      'method': method,
+      'model': workload.label,
+      'formulation': conv,
+      'chunk': str(chunk),
+    }
+    if any(row.items() <= one.items() for one in rows):
+      continue
+    row |= measure(workload, chunk)
+    print(*row.values(), flush=True)
+    hardware = f'1 x {MACHINE.upper()}, compiled, not run'
+    rows.append(row | table.made(TABLE, hardware))
+    table.write(TABLE, rows)
   table.show(rows)
 
 
