@@ -82,8 +82,8 @@ def epsilon_per_example(
   Args:
     unlearned: float[M, S] log-odds of M unlearned models on S examples, finite.
     retrained: float[Q, S] of retrained models (Q = M in the competition).
-    rule: 'competition_grid', the released scorer's thresholds and intervals on
-      a grid of 0.01; 'exact_single', every threshold of the pooled sample;
+    rule: 'competition_grid', the released scorer's thresholds and intervals,
+      about 0.01 apart; 'exact_single', every threshold of the pooled sample;
       'exact_interval', every interval as well (about 2 M^2 of them, one example
       at a time).
 
@@ -232,8 +232,8 @@ def _is_peaky(u, r) -> bool:
 
 
 def _higher_first(u, r):
-  """Return (positive, negative): positive has the larger median."""
-  return (u, r) if np.median(u) > np.median(r) else (r, u)
+  """Return (positive, negative): positive has the larger median, or is u."""
+  return (r, u) if np.median(r) > np.median(u) else (u, r)
 
 
 def _threshold_rates(positive, negative, cuts):
@@ -244,17 +244,38 @@ def _threshold_rates(positive, negative, cuts):
 
 
 def _grid_rates(u, r):
+  """Rates on the thresholds of the released scorer, roundings included."""
   positive, negative = _higher_first(u, r)
-  low = min(u.min(), r.min())
-  high = max(u.max(), r.max())
-  cuts = np.linspace(low, high, max(int((high - low) * _GRID), 1))
-  yield _threshold_rates(positive, negative, cuts)
-  narrow, wide = (u, r) if np.ptp(u) < np.ptp(r) else (r, u)
+  yield _threshold_rates(positive, negative, _single_grid(u, r))
+  narrow, wide = positive, negative
+  if np.ptp(positive) >= np.ptp(negative):
+    narrow, wide = negative, positive
   width = np.ptp(narrow)
-  steps = np.arange(-_MARGIN, _MARGIN, 1 / _GRID)
-  right = narrow.max() + steps
-  left = right[:, None] - width + steps
-  yield _inside_rates(narrow, wide, left, right[:, None])
+  low = narrow.min() + width - _MARGIN
+  high = narrow.max() + _MARGIN
+  right = np.linspace(low, high, math.ceil((high - low) * _GRID))[:, None]
+  left = np.linspace(
+    right - width - _MARGIN,
+    right - width + _MARGIN,
+    math.ceil(2 * _MARGIN * _GRID),
+    axis=-1,
+  )[:, 0]
+  yield _inside_rates(narrow, wide, left, right)
+
+
+def _single_grid(u, r) -> np.ndarray:
+  """Return f32[K] thresholds from the smallest to the largest score.
+
+  The released scorer computes them in float32, each half from its end. With
+  rounded scores, whose steps coincide with those of the grid, this decides on
+  which side of a threshold a score is.
+  """
+  low, high = min(u.min(), r.min()), max(u.max(), r.max())
+  count = math.ceil((high - low) * _GRID)
+  low, high = np.float32(low), np.float32(high)
+  step = (high - low) / np.float32(max(count - 1, 1))
+  i = np.arange(count, dtype=np.float32)
+  return np.where(i < count // 2, low + step * i, high - step * i[::-1])
 
 
 def _inside_rates(positive, negative, left, right):

@@ -9,25 +9,26 @@ from scipy import stats
 from jaxmu.attacks import roc, versus_retrained
 
 
-def naive_best(u, r, intervals, delta=1e-5):
+def naive_epsilon(fpr, fnr, delta=1e-5):
+  if fpr == 0 and fnr == 0:
+    return math.inf
+  if fpr == 0 or fnr == 0:
+    return 0.0
+  terms = [0.0]
+  for a, b in ((fpr, fnr), (fnr, fpr)):
+    if 1 - delta - a > 0:
+      terms.append(math.log(1 - delta - a) - math.log(b))
+  return max(terms)
+
+
+def naive_best(u, r, intervals):
   """Tries every threshold (and interval) one by one."""
-
-  def one(fpr, fnr):
-    if fpr == 0 and fnr == 0:
-      return math.inf
-    if fpr == 0 or fnr == 0:
-      return 0.0
-    terms = [0.0]
-    for a, b in ((fpr, fnr), (fnr, fpr)):
-      if 1 - delta - a > 0:
-        terms.append(math.log(1 - delta - a) - math.log(b))
-    return max(terms)
-
   positive, negative = (u, r) if np.median(u) > np.median(r) else (r, u)
   pooled = np.unique(np.concatenate([u, r]))
   cuts = [*pooled, np.inf]
   found = [
-    one(np.mean(negative >= cut), np.mean(positive < cut)) for cut in cuts
+    naive_epsilon(np.mean(negative >= cut), np.mean(positive < cut))
+    for cut in cuts
   ]
   if intervals:
     narrow, wide = (u, r) if np.ptp(u) < np.ptp(r) else (r, u)
@@ -35,7 +36,7 @@ def naive_best(u, r, intervals, delta=1e-5):
       for high in pooled[i:]:
         inside_narrow = np.mean((narrow >= low) & (narrow <= high))
         inside_wide = np.mean((wide >= low) & (wide <= high))
-        found.append(one(inside_wide, 1 - inside_narrow))
+        found.append(naive_epsilon(inside_wide, 1 - inside_narrow))
   return min(max(found), 50.0)
 
 
@@ -52,6 +53,63 @@ def test_exact_rules_equal_naive_search(rule):
   ]
   np.testing.assert_allclose(got, expected)
   assert got[1] == 50.0
+
+
+def naive_grid(u, r):
+  """The released scorer's steps for one example, threshold by threshold."""
+  first, second = (r, u) if np.median(r) > np.median(u) else (u, r)
+  spans = np.ptp(first), np.ptp(second)
+  if min(spans) / max(spans) < 0.01:
+    return 50.0
+  found = []
+  low, high = min(u.min(), r.min()), max(u.max(), r.max())
+  count = math.ceil((high - low) * 100)
+  low, high = np.float32(low), np.float32(high)
+  step = (high - low) / np.float32(count - 1)
+  for i in range(count):
+    cut = low + step * np.float32(i)
+    if i >= count // 2:  # in the released scorer, from the other end
+      cut = high - step * np.float32(count - 1 - i)
+    fpr, fnr = np.mean(second >= cut), np.mean(first < cut)
+    found.append(naive_epsilon(fpr, fnr))
+  narrow, wide = first, second
+  if spans[0] >= spans[1]:
+    narrow, wide = second, first
+  width = min(spans)
+  start, end = narrow.min() + width - 2, narrow.max() + 2
+  for right in np.linspace(start, end, math.ceil((end - start) * 100)):
+    left = np.linspace(right - width - 2, right - width + 2, 400)[:, None]
+    inside, falsely = (
+      ((x >= left) & (x <= right)).mean(axis=1) for x in (narrow, wide)
+    )
+    rates = set(zip(falsely, 1 - inside, strict=True))
+    found += [naive_epsilon(fpr, fnr) for fpr, fnr in rates]
+  return min(max(found), 50.0)
+
+
+@pytest.mark.parametrize('models', [20, 40, 64])
+def test_the_grid_is_that_of_the_released_scorer(models):
+  rng = np.random.default_rng(models)
+  u, r = rng.normal(0.5, 0.8, (models, 8)), rng.normal(0, 1, (models, 8))
+  for example, decimals in enumerate((0, 1, 1, 2)):  # ties, also with the grid
+    u[:, example] = u[:, example].round(decimals)
+    r[:, example] = r[:, example].round(decimals)
+  u[:, 4] = 3 * u[:, 4]
+  u[:, 5] = r[:, 5] + 50  # separated
+  got = versus_retrained.epsilon_per_example(u, r)
+  expected = [naive_grid(u[:, s], r[:, s]) for s in range(8)]
+  np.testing.assert_allclose(got, expected, rtol=1e-12)
+  assert got[5] == 50.0
+
+
+def test_scores_of_equal_medians_and_ranges_are_those_of_the_released_scorer():
+  """Equal medians: U is positive. Equal ranges: the other one is narrow."""
+  u = np.array([0.0, 0, 0, 2, 3, 3])
+  r = np.array([0.0, 1, 1, 1, 3, 3])
+  for one, other in ((u, r), (r, u)):
+    assert np.median(one) == np.median(other) and np.ptp(one) == np.ptp(other)
+    (got,) = versus_retrained.epsilon_per_example(one[:, None], other[:, None])
+    assert got == pytest.approx(naive_grid(one, other), rel=1e-12)
 
 
 def test_worked_example():
