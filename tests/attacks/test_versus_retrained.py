@@ -63,13 +63,7 @@ def naive_grid(u, r):
     return 50.0
   found = []
   low, high = min(u.min(), r.min()), max(u.max(), r.max())
-  count = math.ceil((high - low) * 100)
-  low, high = np.float32(low), np.float32(high)
-  step = (high - low) / np.float32(count - 1)
-  for i in range(count):
-    cut = low + step * np.float32(i)
-    if i >= count // 2:  # in the released scorer, from the other end
-      cut = high - step * np.float32(count - 1 - i)
+  for cut in np.linspace(low, high, math.ceil((high - low) * 100)):
     fpr, fnr = np.mean(second >= cut), np.mean(first < cut)
     found.append(naive_epsilon(fpr, fnr))
   narrow, wide = first, second
@@ -244,6 +238,55 @@ def test_klom_equals_loop():
     p = (np.histogram(b, edges)[0] + 0.5) / (len(b) + 3.5)
     q = (np.histogram(a, edges)[0] + 0.5) / (len(a) + 3.5)
     assert got[n] == pytest.approx(stats.entropy(p, q))
+
+
+def naive_published(u, r, *, bench):
+  """The public codes' steps for one example, bin by bin."""
+  u = np.clip(u, -5, 5)
+  first, second = u, r
+  if bench:
+    first, second = np.clip(r, -5, 5), u
+  low = min(first.min(), second.min())
+  high = max(first.max(), second.max())
+  if bench and low >= high:
+    high = low + 1
+  edges = np.linspace(low, high, 21 if bench else 20)
+  places = range(1, 21) if bench else range(20)
+  p, q = (
+    np.array([np.sum(np.digitize(x, edges) == i) for i in places])
+    for x in (first, second)
+  )
+  p, q = p / p.sum(), q / q.sum()
+  q = np.where((p > 0) | (not bench), np.maximum(q, 1e-5), q)
+  return stats.entropy(p, q)
+
+
+@pytest.mark.parametrize('variant', ['audit', 'bench'])
+def test_klom_of_public_codes(variant):
+  rng = np.random.default_rng(6)
+  u, r = rng.normal(0.5, 1, (30, 8)), rng.normal(0, 1, (25, 8))
+  u[0, 0], r[0, 1], u[0, 2] = 1e6, 7.0, -7.0  # clipped or not
+  r[:, 3] += 4  # the largest is of the other kind
+  r[:2, 4] = u[:, 4].max() + 1  # ties at the top
+  in_u, in_r = rng.random(u.shape) < 0.7, rng.random(r.shape) < 0.7
+  in_u[0, :3] = in_r[0, :3] = True
+  got = versus_retrained.klom(
+    u, r, where=in_u, where_retrained=in_r, variant=variant, clip=5.0
+  )
+  for n in range(8):
+    expected = naive_published(
+      u[in_u[:, n], n], r[in_r[:, n], n], bench=variant == 'bench'
+    )
+    assert got[n] == pytest.approx(expected, rel=1e-9), n
+  with pytest.raises(ValueError, match='smoothed'):
+    versus_retrained.klom(u, r, variant='code')  # pyright: ignore
+
+
+def test_klom_of_public_codes_loses_constant_margins():
+  same = np.ones((6, 2))
+  assert np.isnan(versus_retrained.klom(same, same, variant='audit')).all()
+  assert (versus_retrained.klom(same, same, variant='bench') == 0).all()
+  assert (versus_retrained.klom(same, same) == 0).all()
 
 
 def test_klom_of_equal_models_is_its_noise_and_of_others_more():
