@@ -419,16 +419,15 @@ def _log_odds(data: scores_lib.Scores) -> plots.Figure:
 def _exposure(data: scores_lib.Scores) -> plots.Figure | None:
   if data.original is None:
     return None
-  auc = {
-    name: per_example.exposure(one).auc
-    for name, one in data.populations.items()
+  exposures = {
+    name: per_example.exposure(one) for name, one in data.populations.items()
   }
   return plots.vulnerability(
-    auc['original'],
-    auc['unlearned'],
+    exposures['original'],
+    exposures['unlearned'],
     method=results.UNLEARNED,
     title='Exposure of single examples before and after unlearning',
-    retrained=auc.get('retrained'),
+    retrained=exposures.get('retrained'),
   )
 
 
