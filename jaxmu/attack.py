@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   started = time.monotonic()
   # Imported late: help needs no JAX.
   from jaxmu.api import audits
-  from jaxmu.report import html, progress, tables
+  from jaxmu.report import html, progress, summary, tables
 
   with cli.one_line_errors(), progress.Progress() as bars:
     fprs = parse_fprs(_words(chosen.fprs))
@@ -69,8 +69,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     report = audit.report(command(chosen))
     audit.save(folder, report)
+  for line in summary.verdict(report.rows):
+    print(line)
   tables.show_attacks(report.rows)
-  for line in (*report.findings, *report.warnings):
+  for line in report.warnings:
     print(line)
   seconds = time.monotonic() - started
   print(

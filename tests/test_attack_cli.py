@@ -133,6 +133,8 @@ def test_the_terminal_shows_one_row_per_attack_and_the_command_runs(tmp_path):
   titles = ('Loss attack', 'U-LiRA')
   assert [sum(x.startswith(t) for x in lines) for t in titles] == [1, 1]
   assert start < 4 and len(lines) < 30
+  first = 'Forgotten against never-seen examples: Unlearned, 2 of 2 attacks '
+  assert lines[0].startswith(f'{first}find more than on retrained models')
   first = (out / 'results.csv').read_bytes()
   facts = json.loads((out / 'results.json').read_text())
   words = shlex.split(facts['command'])

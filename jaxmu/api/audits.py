@@ -23,7 +23,15 @@ from jaxmu.attacks import scores as scores_lib
 from jaxmu.attacks.interface import Attack
 from jaxmu.data import formats
 from jaxmu.metrics import distances
-from jaxmu.report import html, plots, progress, results, summary, tables
+from jaxmu.report import (
+  glossary,
+  html,
+  plots,
+  progress,
+  results,
+  summary,
+  tables,
+)
 from jaxmu.report.results import Row
 from jaxmu.study import evaluate, publish
 
@@ -79,8 +87,15 @@ class Audit(printing.Numbers):
     return [row for row in self.rows if row.metric in shown & first]
 
   def __repr__(self) -> str:
-    lines = [f'Note: {warning}' for warning in self.warnings]
-    return '\n'.join([self.table(everything=False).rstrip('\n'), *lines])
+    rows = [r for r in self.headline() if not glossary.attack_of(r.metric)]
+    texts = []
+    if summary.attack_lines(self.rows):
+      texts += summary.verdict(self.rows)
+      texts.append(tables.attacks_text(self.rows).rstrip('\n'))
+    if rows or not texts:
+      shown = dataclasses.replace(self, rows=rows or self.headline())
+      texts.append(shown.table().rstrip('\n'))
+    return '\n'.join([*texts, *(f'Note: {text}' for text in self.warnings)])
 
   def plot(self, what: str = '') -> Any:
     """Draw a picture; a `matplotlib.figure.Figure`.
@@ -404,16 +419,15 @@ def _log_odds(data: scores_lib.Scores) -> plots.Figure:
 def _exposure(data: scores_lib.Scores) -> plots.Figure | None:
   if data.original is None:
     return None
-  auc = {
-    name: per_example.exposure(one).auc
-    for name, one in data.populations.items()
+  exposures = {
+    name: per_example.exposure(one) for name, one in data.populations.items()
   }
   return plots.vulnerability(
-    auc['original'],
-    auc['unlearned'],
+    exposures['original'],
+    exposures['unlearned'],
     method=results.UNLEARNED,
     title='Exposure of single examples before and after unlearning',
-    retrained=auc.get('retrained'),
+    retrained=exposures.get('retrained'),
   )
 
 

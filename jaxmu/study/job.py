@@ -34,7 +34,7 @@ STAGE_VERSIONS = {
   'train': 2,
   'predict': 2,
   'timing': 2,
-  'report': 8,
+  'report': 9,
   'search': 1,
 }
 

@@ -7,6 +7,7 @@ from matplotlib import axes, colors, figure
 from numpy.typing import ArrayLike
 
 from jaxmu import terms
+from jaxmu.attacks import per_example
 from jaxmu.report import glossary, results
 from jaxmu.report.plots import style
 
@@ -382,36 +383,37 @@ def _cliques(rank: np.ndarray, difference: float) -> list[tuple[int, int]]:
 
 
 _MANY = 4000  # more examples than this are drawn as a density
-_EXPOSED = 0.6
 
 
 @style.styled
 def vulnerability(
-  original: ArrayLike,
-  unlearned: ArrayLike,
+  original: per_example.PerExample,
+  unlearned: per_example.PerExample,
   *,
   method: str,
-  retrained: ArrayLike | None = None,
+  retrained: per_example.PerExample | None = None,
   title: str | None = None,
 ) -> figure.Figure:
   """Draw the AUC of each example under the original and the unlearned models.
 
+  An example is exposed by the rule of the tables: its AUC is above one half at
+  a false-discovery rate of 5%.
+
   Args:
-    original: f64[N] AUC per example, original models; NaN where unknown.
-    unlearned: f64[N] the same, unlearned models.
+    original: exposure of N examples by the original models.
+    unlearned: the same, unlearned models.
     method: key of the unlearning method.
-    retrained: f64[N] the same, retrained models, which varies around
-      0.5 by chance; 95% of it is between the dashed lines.
+    retrained: the same, retrained models, which varies around 0.5 by chance;
+      95% of its AUCs are between the dashed lines.
     title: headline, or None for one with the method's name.
 
   Returns:
     The figure.
 
   Raises:
-    ValueError: the two arrays do not have the same length.
+    ValueError: the exposures are not of the same number of examples.
   """
-  x = np.ravel(np.asarray(original, np.float64))
-  y = np.ravel(np.asarray(unlearned, np.float64))
+  x, y = (np.asarray(one.auc, np.float64) for one in (original, unlearned))
   if x.shape != y.shape:
     raise ValueError(
       f'original has {terms.count(x.size, "example")} and unlearned has '
@@ -419,12 +421,20 @@ def vulnerability(
       'scored'
     )
   known = np.isfinite(x) & np.isfinite(y)
+  before, after = original.exposed[known], unlearned.exposed[known]
   fig = style.canvas(5.4, 5.2)
   panel = fig.add_subplot()
-  _cloud(panel, x[known], y[known])
+  label = f'exposed: {_share(unlearned)}'
+  if retrained is not None:
+    _null(panel, retrained)
+    label += f' (retrained: {_share(retrained)})'
+  _cloud(panel, x[known], y[known], after, label)
   panel.plot([0, 1], [0, 1], color=style.QUIET, lw=0.8, zorder=2)
-  _null(panel, retrained)
-  _shares(panel, x[known], y[known])
+  panel.legend(loc='lower left')
+  if known.any():
+    _corners(panel, before, after)
+  else:
+    style.note(panel, 'no example was scored')
   name = style.escape(results.label(method))
   panel.set(
     xlim=(-0.02, 1.02),
@@ -448,14 +458,23 @@ def vulnerability(
   return fig
 
 
-def _cloud(panel: axes.Axes, x: np.ndarray, y: np.ndarray) -> None:
+def _cloud(
+  panel: axes.Axes,
+  x: np.ndarray,
+  y: np.ndarray,
+  exposed: np.ndarray,
+  label: str,
+) -> None:
+  """Draw all examples, and those that are exposed after unlearning on top."""
+  size = float(np.clip(4000 / max(x.size, 1), 5, 22))
+  quiet = ~exposed
   if x.size > _MANY:
     shades = colors.LinearSegmentedColormap.from_list(
       'blues', ['#d6e9f5', style.BLUE, '#00324f']
     )
     panel.hexbin(
-      x,
-      y,
+      x[quiet],
+      y[quiet],
       gridsize=50,
       extent=(0, 1, 0, 1),
       mincnt=1,
@@ -463,16 +482,17 @@ def _cloud(panel: axes.Axes, x: np.ndarray, y: np.ndarray) -> None:
       cmap=shades,
       linewidths=0,
     )
-    return
-  size = float(np.clip(4000 / max(x.size, 1), 5, 22))
-  panel.scatter(x, y, s=size, color=style.BLUE, alpha=0.45, linewidths=0)
+  else:
+    panel.scatter(
+      x[quiet], y[quiet], s=size, color=style.BLUE, alpha=0.45, linewidths=0
+    )
+  look = {'color': style.VERMILION, 'alpha': 0.6, 'linewidths': 0}
+  panel.scatter(x[exposed], y[exposed], s=size, label=label, **look)
 
 
-def _null(panel: axes.Axes, retrained: ArrayLike | None) -> None:
+def _null(panel: axes.Axes, retrained: per_example.PerExample) -> None:
   """Mark where 95% of the examples are when nothing leaks."""
-  if retrained is None:
-    return
-  null = np.ravel(np.asarray(retrained, np.float64))
+  null = np.asarray(retrained.auc, np.float64)
   null = null[np.isfinite(null)]
   if not null.size:
     return
@@ -487,27 +507,17 @@ def _null(panel: axes.Axes, retrained: ArrayLike | None) -> None:
       zorder=3,
       label=None if i else '95% of examples, retrained (reference)',
     )
-  panel.legend(loc='lower left')
 
 
-def _shares(panel: axes.Axes, x: np.ndarray, y: np.ndarray) -> None:
-  """Write how many examples are exposed in each corner."""
-  if not x.size:
-    style.note(panel, 'no example was scored')
-    return
-  for line in (panel.axvline, panel.axhline):
-    line(_EXPOSED, color=style.QUIET, lw=0.6, linestyle=':', zorder=1)
-  before, after = x > _EXPOSED, y > _EXPOSED
+def _share(one: per_example.PerExample) -> str:
+  return f'{per_example.summarise(one).exposed:.1%}'
+
+
+def _corners(panel: axes.Axes, before: np.ndarray, after: np.ndarray) -> None:
+  """Write how many examples are exposed before and after, bool[N]."""
   corners = (
     (0.98, 0.97, 'right', 'top', before & after, 'still exposed'),
-    (
-      0.02,
-      0.97,
-      'left',
-      'top',
-      ~before & after,
-      f'newly exposed (AUC > {_EXPOSED})',
-    ),
+    (0.02, 0.97, 'left', 'top', ~before & after, 'newly exposed'),
     (0.98, 0.08, 'right', 'bottom', before & ~after, 'no longer exposed'),
   )
   for px, py, ha, va, chosen, words in corners:
