@@ -19,7 +19,7 @@ def test_auto_takes_what_was_measured_fastest(load):
     if row['layer'] != 'pooling':
       case = tuple(row[name] for name in layers.CASE)
       measured.setdefault(case, []).append(row)
-  assert {case[0] for case in measured} == {'32', '64', '224'}
+  assert {case[0] for case in measured} >= {'32', '224'}
   for case, tried in measured.items():
     side, width, batch = map(int, case[:3])
     listed = layers.network(width, side) + layers.stems(side)
