@@ -15,11 +15,15 @@ from jaxmu.models.conv import parts
 
 
 def _forward(x, kernel, stride, padding, input_grad):
-  if not parts.too_large(x.shape) or kernel.shape[:2] == (1, 1):
+  if not _in_slices(x, kernel):
     return _of_slice(x, kernel, stride, padding), (x, kernel)
   slices = parts.split_batch(x, parts.images_per_slice(x.shape))
   y = lax.map(lambda x: _of_slice(x, kernel, stride, padding), slices)
   return parts.join_batch(y), (x, kernel)
+
+
+def _in_slices(x, kernel):
+  return parts.too_large(x.shape) and kernel.shape[:2] != (1, 1)
 
 
 def _of_slice(x, kernel, stride, padding):
@@ -32,7 +36,7 @@ def _of_slice(x, kernel, stride, padding):
 def _backward(stride, padding, input_grad, saved, dy):
   x, kernel = saved
   pull = functools.partial(_pull, kernel, stride, padding, input_grad)
-  if not parts.too_large(x.shape) or kernel.shape[:2] == (1, 1):
+  if not _in_slices(x, kernel):
     dx, dkernel = pull(x, dy)
   else:
     slices = parts.split_batch(x, parts.images_per_slice(x.shape))
