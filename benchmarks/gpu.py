@@ -261,7 +261,7 @@ class Bench:
   ) -> take_turns.Backend:
     """Start jaxmu's backend."""
     options = [{'workload': workload, 'chunk': chunk}]
-    flags = f'{os.environ.get("XLA_FLAGS", "")} {flags}'
+    flags = f'{os.environ.get("XLA_FLAGS", "")} {flags}'.strip()
     return take_turns.Backend(
       'jaxmu', ours, options, self.environment() | {'XLA_FLAGS': flags}
     )
