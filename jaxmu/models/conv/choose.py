@@ -43,6 +43,9 @@ _WINOGRAD_BATCH = 2**17
 # too little to pay for the additional multiplications.
 _BLOCKS_MAP = 2**12
 _BLOCKS_KERNEL = 3 * 3
+# Larger maps f[H, W] were not measured in columns: those of stems, others.
+_COLUMNS_STEM = 2**10
+_COLUMNS_MAP = 2**6
 
 
 def conv(
@@ -111,7 +114,8 @@ def choose(
   `vmap` the library's convolution is a grouped one.
 
   Only float32 uses `winograd`: float64 is for exact comparison (a gradient that
-  is zero stays zero), and half precision has too few digits.
+  is zero stays zero), and half precision has too few digits. Only float32 uses
+  `columns`: in other dtypes XLA has no fast convolution.
 
   Args:
     x_shape: of the images, (B, H, W, C).
@@ -128,11 +132,17 @@ def choose(
     return 'patches'
   if pixels <= 4:
     return 'dense'
+  # In the gradient of the kernel, the examples are the channels.
+  fits_columns = (
+    platforms.is_cpu()
+    and dtype == jnp.float32
+    and x_shape[0] > columns.FEW_CHANNELS
+  )
   if x_shape[3] < 8:
     small_kernel = math.prod(kernel_shape[:2]) <= _BLOCKS_KERNEL
     if platforms.is_cpu() and small_kernel and pixels > _BLOCKS_MAP:
       return 'patches'
-    return 'columns' if _fits_columns(x_shape) else 'blocks'
+    return 'columns' if fits_columns and pixels <= _COLUMNS_STEM else 'blocks'
   if not platforms.is_cpu():
     return 'library' if pixels > 64 else 'patches'
   if (
@@ -145,9 +155,5 @@ def choose(
   if stride > 1:
     return 'patches'
   few = max(kernel_shape[2:]) <= columns.FEW_CHANNELS
-  return 'columns' if few and _fits_columns(x_shape) else 'library'
-
-
-def _fits_columns(x_shape: tuple[int, ...]) -> bool:
-  # In the gradient of the kernel, the examples are the channels.
-  return platforms.is_cpu() and x_shape[0] > columns.FEW_CHANNELS
+  narrow = few and fits_columns and pixels <= _COLUMNS_MAP
+  return 'columns' if narrow else 'library'
