@@ -107,7 +107,8 @@ def choose(
   `vmap` the library's convolution is a grouped one.
 
   Only float32 uses `winograd`: float64 is for exact comparison (a gradient that
-  is zero stays zero), and half precision has too few digits.
+  is zero stays zero), and half precision has too few digits. Only float32 uses
+  `columns`: in other dtypes XLA has no fast convolution.
 
   Args:
     x_shape: of the images, (B, H, W, C).
@@ -124,8 +125,14 @@ def choose(
     return 'patches'
   if pixels <= 4:
     return 'dense'
+  # In the gradient of the kernel, the examples are the channels.
+  fits_columns = (
+    platforms.is_cpu()
+    and dtype == jnp.float32
+    and x_shape[0] > columns.FEW_CHANNELS
+  )
   if x_shape[3] < 8:
-    return 'columns' if _fits_columns(x_shape) else 'blocks'
+    return 'columns' if fits_columns else 'blocks'
   if not platforms.is_cpu():
     return 'library' if pixels > 64 else 'patches'
   if (
@@ -138,9 +145,4 @@ def choose(
   if stride > 1:
     return 'patches'
   few = max(kernel_shape[2:]) <= columns.FEW_CHANNELS
-  return 'columns' if few and _fits_columns(x_shape) else 'library'
-
-
-def _fits_columns(x_shape: tuple[int, ...]) -> bool:
-  # In the gradient of the kernel, the examples are the channels.
-  return platforms.is_cpu() and x_shape[0] > columns.FEW_CHANNELS
+  return 'columns' if few and fits_columns else 'library'
