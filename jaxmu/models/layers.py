@@ -293,7 +293,7 @@ def _statistics(x, dtype):
     return of_slice(x)
   means, variances = lax.map(of_slice, slices)
   mean = means.mean(0)
-  return mean, variances.mean(0) + ((means - _spread(mean, means)) ** 2).mean(0)
+  return mean, variances.mean(0) + ((means - mean[None]) ** 2).mean(0)
 
 
 def _slices(x):

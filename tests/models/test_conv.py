@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 
 from jaxmu import platforms
-from jaxmu.models.conv import choose, parts, winograd
+from jaxmu.models.conv import choose, columns, parts, winograd
 
 WIDTH, BATCH = 3, 4
 # Every kind of layer of ResNet-18 at 32x32 (the stem on a smaller map, for
@@ -249,6 +249,32 @@ def test_auto_multiplies_less_in_single_precision_only(on_cpu):
   assert choose.choose(*wide, jnp.bfloat16) == 'library'
   few = (16, *wide[0][1:]), *wide[1:]
   assert choose.choose(*few, jnp.float32) == 'library'
+
+
+def test_auto_lets_columns_be_channels_where_the_library_is_fast(on_cpu):
+  narrow, stem = ((3, 3, 16, 16), 1, 1), ((7, 7, 3, 64), 2, 3)
+  images = (128, 8, 8, 16), (128, 32, 32, 3)
+  for shape, layer, other in zip(
+    images, (narrow, stem), ('library', 'blocks'), strict=True
+  ):
+    assert choose.choose(shape, *layer, jnp.float32) == 'columns'
+    assert choose.choose(shape, *layer, jnp.bfloat16) == other
+    few = (16, *shape[1:])
+    assert choose.choose(few, *layer, jnp.float32) == other
+
+
+@pytest.mark.parametrize('impl', ['columns', 'library'])
+def test_kernel_gradients_in_slices_add_up(x64, on_cpu, monkeypatch, impl):
+  monkeypatch.setattr(columns, '_SLOPES', 4 * 4 * WIDTH)
+  x, kernel, dy, options = _layer('stem')
+  x, dy = jnp.tile(x, (17, 1, 1, 1)), jnp.tile(dy, (17, 1, 1, 1))
+  x = x * jnp.arange(68.0).reshape(-1, 1, 1, 1)
+  ours = _all(
+    lambda x, k: choose.conv(x, k, impl=impl, **options), x, kernel, dy
+  )
+  theirs = _all(lambda x, k: _plain(x, k, **options), x, kernel, dy)
+  for a, b in zip(ours, theirs, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-8)
 
 
 @pytest.mark.parametrize('name', ['stage1', 'stage2', 'four_tiles_wide'])
