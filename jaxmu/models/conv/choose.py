@@ -45,7 +45,7 @@ _BLOCKS_MAP = 2**12
 _BLOCKS_KERNEL = 3 * 3
 # Larger maps f[H, W] were not measured in columns: those of stems, others.
 _COLUMNS_STEM = 2**10
-_COLUMNS_MAP = 2**6
+_COLUMNS_MAP = 2**8
 
 
 def conv(
@@ -145,6 +145,9 @@ def choose(
     return 'columns' if fits_columns and pixels <= _COLUMNS_STEM else 'blocks'
   if not platforms.is_cpu():
     return 'library' if pixels > 64 else 'patches'
+  few = max(kernel_shape[2:]) <= columns.FEW_CHANNELS
+  if few and fits_columns and stride == 1 and pixels <= _COLUMNS_MAP:
+    return 'columns'
   if (
     dtype == jnp.float32
     and pixels * x_shape[3] >= _WINOGRAD_MAP
@@ -152,8 +155,4 @@ def choose(
     and winograd.fits(x_shape, kernel_shape, stride, padding)
   ):
     return 'winograd'
-  if stride > 1:
-    return 'patches'
-  few = max(kernel_shape[2:]) <= columns.FEW_CHANNELS
-  narrow = few and fits_columns and pixels <= _COLUMNS_MAP
-  return 'columns' if narrow else 'library'
+  return 'patches' if stride > 1 else 'library'
