@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import pathlib
 import shutil
 import types
 
@@ -73,13 +72,6 @@ def test_forgetting_a_class_with_one_seed_gives_a_report(tmp_path, capsys):
   assert 'Not available for' in capsys.readouterr().out
   assert publish.is_current(job)
   assert 'n/a' in (tmp_path / 'paper_table.md').read_text()
-
-
-@pytest.fixture(name='finished', scope='module')
-def _finished(tmp_path_factory) -> pathlib.Path:
-  folder = tmp_path_factory.mktemp('job')
-  run.run(small_job.make(folder))
-  return folder
 
 
 def test_all_models_diverge(finished, tmp_path):
