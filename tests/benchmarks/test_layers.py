@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxmu import platforms
 from jaxmu.models.conv import choose
 
-# Than the fastest formulation, at most. The 16x16 maps of width 8 take `winograd`
-# (1.45), as in networks for 32x32 images, where results must not change.
+# Than the fastest formulation, at most. Maps of 16x16 and 8 channels take
+# `winograd` (1.45), as in networks for images of 32x32, which must not change.
 SLOWER = 1.5
 
 
