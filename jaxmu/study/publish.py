@@ -478,7 +478,17 @@ def benchmark_table(
   floor = {}
   if one_split and results.REFERENCE in per_seed:
     floor = noise_floor(per_seed[results.REFERENCE])
-  return tables.PaperTable(per_seed, floor, failed)
+  units = 'initialisations' if one_split else 'splits'
+  pairs, halves = (
+    len(np.unique(x)) for x in (job.design.pair, job.design.split)
+  )
+  if (
+    pairs < halves
+    and not one_split
+    and job.settings.attack.leave_out != 'split'
+  ):
+    units = 'pairs of splits'
+  return tables.PaperTable(per_seed, floor, failed, units)
 
 
 def noise_floor(
