@@ -9,21 +9,20 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxmu import hparams as hp
+from jaxmu import layout as layout_lib
 from jaxmu import models, platforms, population
 from jaxmu import precision as precision_lib
 from jaxmu.api import inputs
 from jaxmu.data import catalog
 from jaxmu.method import Method
 from jaxmu.study import execution, recipes, tuned
-from jaxmu.types import Dataset, Key, Task
+from jaxmu.types import Key, Task
 
 # Members that train in one call of a program; more follow one after another.
 MEMBERS_AT_ONCE = 8
-_CHUNK = 8  # members vmapped on an accelerator
 _MOST_SEED = 2**32 - 1
 SEED_MODES = ('independent', 'reference')
 
@@ -79,7 +78,7 @@ class Setup:
     if key not in data.programs:
       set_up_devices()
       data.programs[key] = Task(
-        Dataset(jnp.asarray(data.image), jnp.asarray(data.label)),
+        layout_lib.make_dataset(data.image, data.label),
         self.model,
         self.data.transform,
         self.precision,
@@ -145,18 +144,15 @@ def choose_layout(size: int) -> population.Layout:
   """
   set_up_devices()
   devices = min(len(platforms.local_devices()), size)
-  if platforms.is_cpu():
-    return population.Layout(devices, 1)
-  return population.Layout(devices, min(_CHUNK, -(-size // devices)))
+  chunk = min(layout_lib.default_chunk(), -(-size // devices))
+  return population.Layout(devices, chunk)
 
 
 def slices(size: int) -> list[np.ndarray]:
   """Divide `size` members into slices of nearly equal size, run one by one."""
   set_up_devices()
-  on_cpu = platforms.is_cpu()
-  most = max(
-    MEMBERS_AT_ONCE, len(platforms.local_devices()) * (1 if on_cpu else _CHUNK)
-  )
+  places = len(platforms.local_devices()) * layout_lib.default_chunk()
+  most = max(MEMBERS_AT_ONCE, places)
   return np.array_split(np.arange(size), -(-size // most))
 
 

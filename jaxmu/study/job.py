@@ -21,13 +21,14 @@ import numpy as np
 
 from jaxmu import __version__, files, methods, models, platforms, plugins
 from jaxmu import hparams as hp
+from jaxmu import layout as layout_lib
 from jaxmu.data import datasets, splits
 from jaxmu.draws import derive
 from jaxmu.method import Method, Sizes
 from jaxmu.population import Layout
 from jaxmu.study import execution, originals, store, tuned
 from jaxmu.study.settings import Settings
-from jaxmu.types import Dataset, Key, Split, Task
+from jaxmu.types import Key, Split, Task
 
 # Increase a version when the results of its stage change.
 STAGE_VERSIONS = {
@@ -296,7 +297,7 @@ def open_job(
 
 def _task(settings: Settings, source: datasets.Source) -> Task:
   return Task(
-    Dataset(jax.numpy.asarray(source.image), jax.numpy.asarray(source.label)),
+    layout_lib.make_dataset(source.image, source.label),
     models.build(
       settings.model,
       num_classes=source.num_classes,
@@ -345,10 +346,9 @@ def default_layout(
     settings: of the job.
     given: devices to choose from; empty for those of this process.
   """
-  on_cpu = platforms.is_cpu()
   return Layout(
     devices=settings.run.devices or len(given or platforms.local_devices()),
-    chunk=settings.run.chunk or (1 if on_cpu else 8),
+    chunk=settings.run.chunk or layout_lib.default_chunk(),
     given=given,
   )
 
