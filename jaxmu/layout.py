@@ -232,8 +232,9 @@ def put(stacked: Any, layout: Layout) -> Any:
 
 
 def replicate(shared: Any, layout: Layout) -> Any:
-  """Copy what all members share to every device of the layout.
+  """Make what all members share available to every device of the layout.
 
+  Accelerators get a copy each. The devices of a CPU read the same memory.
   Shapes stay shapes; they get the sharding.
   """
   sharding = jax.NamedSharding(layout.mesh(), jax.sharding.PartitionSpec())
@@ -242,20 +243,30 @@ def replicate(shared: Any, layout: Layout) -> Any:
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
       shared,
     )
+  if platforms.of(layout.mesh().devices.flat[0]) == 'cpu':
+    # JAX copies an array of one device to the others, but takes an aligned
+    # array of the host for each device where it is.
+    shared = jax.tree.map(np.asarray, shared)
   return jax.device_put(shared, sharding)
 
 
-def make_dataset(image: np.ndarray, label: np.ndarray) -> Dataset:
-  """Put a data set on the first device, stored as programs read it.
+def device_dataset(image: np.ndarray, label: np.ndarray) -> Dataset:
+  """Put a data set on the first device, stored as its programs read it.
+
+  On a CPU, a read-only array whose address is a multiple of 64, as that of a
+  mapped file, is not copied. Others are, because their owner may change them.
 
   Args:
-    image: u8[N, H, W, 3].
-    label: i32[N].
+    image: u8[N, H, W, C].
+    label: integer[N].
   """
   dataset = Dataset(image, label)  # type: ignore[arg-type]
   if _packs_images():
     dataset = dataset.packed()
-  return jax.tree.map(jnp.asarray, dataset)
+  return jax.tree.map(
+    lambda one: jnp.array(one) if one.flags.writeable else jax.device_put(one),
+    dataset,
+  )
 
 
 def _packs_images() -> bool:

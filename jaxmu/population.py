@@ -28,6 +28,7 @@ from jaxmu import models, platforms, precision
 from jaxmu.data import batches
 from jaxmu.draws import Draws
 from jaxmu.layout import Layout as Layout
+from jaxmu.layout import device_dataset as device_dataset
 from jaxmu.layout import map_members as map_members
 from jaxmu.layout import pad as pad
 from jaxmu.layout import put as put

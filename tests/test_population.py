@@ -251,3 +251,45 @@ def test_recorded_draws_replace_made_ones():
   np.testing.assert_array_equal(draws.normal('noise', (2,)), [4, 5])
   with pytest.raises(ValueError, match='one leading axis per counter'):
     draws.normal('noise', (3,))
+
+
+def _addresses(array):
+  return {one.data.unsafe_buffer_pointer() for one in array.addressable_shards}
+
+
+@pytest.mark.xdist_group('population')
+def test_devices_of_a_cpu_read_one_copy_of_the_data(tmp_path):
+  image = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), np.uint8)
+  np.save(tmp_path / 'image.npy', image)
+  mapped = np.load(tmp_path / 'image.npy', mmap_mode='r')
+  label = np.arange(40) % 10
+  dataset = population.device_dataset(mapped, label)
+  assert _addresses(dataset.image) == {mapped.ctypes.data}
+  for one in (dataset, population.replicate(dataset, population.Layout(4, 1))):
+    shared = population.replicate(one, population.Layout(8, 1))
+    assert len(shared.image.addressable_shards) == 8
+    assert _addresses(shared.image) == {mapped.ctypes.data}
+    assert len(_addresses(shared.label)) == 1
+    np.testing.assert_array_equal(shared.image, image)
+    np.testing.assert_array_equal(shared.label, label)
+  # Programs read it where it is.
+  shared = population.replicate(dataset, population.Layout(8, 1))
+  rows = population.put(np.arange(8), population.Layout(8, 1))
+  program = jax.jit(
+    lambda shared, rows: population.map_members(
+      lambda shared, row: shared.image[row],
+      shared,
+      rows,
+      layout=population.Layout(8, 1),
+    )
+  )
+  compiled = program.lower(shared, rows).compile()
+  assert compiled.memory_analysis().temp_size_in_bytes < mapped.nbytes / 2
+  np.testing.assert_array_equal(compiled(shared, rows), image[:8])
+
+
+def test_a_data_set_that_its_owner_may_change_is_copied():
+  image = np.zeros((4, 64, 64, 3), np.uint8)
+  dataset = population.device_dataset(image, np.arange(4))
+  image[:] = 1
+  assert not np.any(dataset.image)

@@ -78,7 +78,7 @@ class Setup:
     if key not in data.programs:
       set_up_devices()
       data.programs[key] = Task(
-        layout_lib.make_dataset(data.image, data.label),
+        population.device_dataset(data.image, data.label),
         self.model,
         self.data.transform,
         self.precision,

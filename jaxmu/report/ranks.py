@@ -238,13 +238,13 @@ def rank(jobs: Sequence[Job]) -> Ranking:
     warnings.append(f'Left out because some job lacks them: {listed}')
   ranked = [(job, _rank_job(job, methods)) for job in several]
   cells = [cell for _, cell in ranked if cell]
-  warnings += [
-    f'Left out: {job.name} cannot be ranked; it takes two methods that do '
-    f'better than guessing and {ranking.MIN_SEEDS} initialisations or pairs of '
-    "splits (config.splits.seeds for design 'main')"
-    for job, cell in ranked
-    if not cell
-  ]
+  unranked = [job.name for job, cell in ranked if not cell]
+  if unranked:
+    warnings.append(
+      f'Left out: {", ".join(unranked)} cannot be ranked; it takes two methods '
+      f'that do better than guessing and {ranking.MIN_SEEDS} initialisations '
+      "or pairs of splits (config.splits.seeds for design 'main')"
+    )
   if not cells:
     raise ValueError(f'nothing can be ranked. {". ".join(warnings)}')
   joined = len(jobs) < len(given)

@@ -4,6 +4,7 @@
   MemoryEstimate   what a compiled program needs on each device
   retry_smaller    repeats work with half the chunk when memory runs out
   choose_fastest   chooses the best of the measured plans
+  Load             the load of the machine while a probe runs
   MeasurementCache measurements of probes on this machine, for later jobs
 
 A plan says how many devices share the members and how many members run as one
@@ -11,6 +12,7 @@ vmapped chunk on each; it changes rounding, never a draw. Nothing here runs or
 times a program; `planner` does.
 """
 
+import datetime
 import functools
 import json
 import logging
@@ -18,11 +20,13 @@ import math
 import os
 import pathlib
 import platform
+import time
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
+import numpy as np
 
 from jaxmu import files, platforms, terms
 from jaxmu import layout as layout_lib
@@ -105,7 +109,18 @@ def _container_limits() -> list[float]:
   return limits
 
 
-# Predictions are multiplied by this before they are compared with the limit:
+def shared_bytes(devices: int, dataset: Any) -> float:
+  """Return the bytes of the data set that count on each device.
+
+  Args:
+    devices: how many are used; on a CPU they read one copy together.
+    dataset: the data set, of which every accelerator holds a copy.
+  """
+  return bytes_of(dataset) / (devices if platforms.is_cpu() else 1)
+
+
+# Predictions are multiplied by this before they are compared with the limit,
+# without the data set, whose size is known:
 # measured peaks exceed those of XLA by up to 33% on a CPU (see
 # benchmarks/memory.csv). On accelerators there are no measurements, and a
 # failed allocation is caught.
@@ -160,10 +175,11 @@ def check_memory(
     allowance: bytes that each device may take.
 
   Raises:
-    DoesNotFit: the prediction of XLA times the margin exceeds the allowance.
+    DoesNotFit: the data and the prediction of XLA times the margin exceed the
+      allowance.
   """
-  needed = max(total_bytes(program, resident, shared) for program in programs)
-  needed *= memory_margin(platforms.name())
+  needed = max(total_bytes(program, resident, 0.0) for program in programs)
+  needed = shared + memory_margin(platforms.name()) * needed
   if needed > allowance:
     raise DoesNotFit(
       f'{readable_bytes(needed)} needed and {readable_bytes(allowance)} '
@@ -286,11 +302,15 @@ def retry_smaller(
 
 def _remedy(layout: Layout, error: Exception) -> str:
   cause = str(error).strip().split('\n')[0][:200]
+  # The devices of a CPU share its memory.
+  fewer = layout.devices > 1 and platforms.is_cpu()
   return (
     'memory ran out with one model at a time on '
     f'{terms.count(layout.devices, "device")} ({cause}); hold fewer '
-    'models at once (config.run.shard), use smaller batches (batch_size) or a '
-    'smaller model, or allow more memory (config.run.memory)'
+    'models at once (config.run.shard), '
+    + ('use fewer devices (config.run.devices), ' if fewer else '')
+    + 'use smaller batches (batch_size) or a smaller model, or allow more '
+    'memory (config.run.memory)'
   )
 
 
@@ -322,6 +342,28 @@ class Plan(NamedTuple):
     return -(-members // width) * width
 
 
+class Conditions(NamedTuple):
+  """When and how a probe was made.
+
+  Attributes:
+    date: seconds since 1970 (UTC).
+    load: share of the processor time that other programs took, 0 to 1; 0 where
+      the system does not report it.
+    spread: difference of the fastest and the slowest epoch, as a share of the
+      median.
+  """
+
+  date: float
+  load: float
+  spread: float
+
+
+_DAY = 86400.0  # seconds
+KEPT_DAYS = 30  # older measurements are stale
+BUSY = 0.1  # largest load of a measurement that is not stale
+NOISY = 0.25  # largest spread of a measurement that is not stale
+
+
 class Measured(NamedTuple):
   """Speed and memory of one plan, measured by a probe.
 
@@ -332,6 +374,7 @@ class Measured(NamedTuple):
     need: memory on each device.
     peak: largest memory use of one device since the process began, in bytes; 0
       where devices do not report it.
+    made: when and how.
   """
 
   plan: Plan
@@ -339,6 +382,28 @@ class Measured(NamedTuple):
   compile_seconds: float
   need: MemoryEstimate
   peak: int
+  made: Conditions
+
+  def day(self) -> str:
+    """Return the date of the measurement, in UTC."""
+    date = datetime.datetime.fromtimestamp(self.made.date, datetime.UTC)
+    return f'{date:%Y-%m-%d}'
+
+  def fault(self, now: float) -> str:
+    """Return why the measurement is stale; '' if it is not.
+
+    Args:
+      now: seconds since 1970.
+    """
+    date, load, spread = self.made
+    days = (now - date) / _DAY
+    if days > KEPT_DAYS:
+      return f'{days:.0f} days old'
+    if load > BUSY:
+      return f'other programs took {load:.0%} of the processor'
+    if spread > NOISY:
+      return f'epochs differed by {spread:.0%}'
+    return ''
 
 
 class Budget(NamedTuple):
@@ -346,13 +411,14 @@ class Budget(NamedTuple):
 
   Attributes:
     members: models of the largest shard.
-    shared: bytes of what all members share, on each device.
+    shared: maps the number of devices to the bytes of what all members share
+      that count on each.
     limit: maps the number of devices to the bytes available on each.
     margin: factor on predictions before they are compared with the limit.
   """
 
   members: int
-  shared: int
+  shared: Callable[[int], float]
   limit: Callable[[int], float]
   margin: float = 1.0
 
@@ -404,7 +470,9 @@ def choose_fastest(measured: Sequence[Measured], budget: Budget) -> Choice:
 def _fault(one: Measured, budget: Budget) -> str:
   if not one.images:
     return 'ran out of memory'
-  needed = budget.margin * bytes_per_device(one, budget)
+  shared = budget.shared(one.plan.devices)
+  programs = bytes_per_device(one, budget) - shared
+  needed = shared + budget.margin * programs
   if needed > budget.limit(one.plan.devices):
     return 'exceeds the memory limit'
   return ''
@@ -413,7 +481,8 @@ def _fault(one: Measured, budget: Budget) -> str:
 def bytes_per_device(one: Measured, budget: Budget) -> float:
   """Return the predicted peak on each device for the largest shard."""
   here = one.plan.padded(budget.members) // one.plan.devices
-  return one.need.total(here, one.plan.chunk, budget.shared)
+  shared = budget.shared(one.plan.devices)
+  return one.need.total(here, one.plan.chunk, shared)
 
 
 def useful_images(one: Measured, members: int) -> float:
@@ -502,6 +571,44 @@ class Measurements(NamedTuple):
   most_chunk: Mapping[str, int] = types.MappingProxyType({})
 
 
+class Load:
+  """The load of the machine by other programs since the object was made."""
+
+  def __init__(self) -> None:
+    self._begin = _processor_seconds()
+
+  def others(self) -> float:
+    """Return the share of the time of this process's cores, 0 to 1.
+
+    It is 0 where the system does not report it.
+    """
+    spent = np.subtract(_processor_seconds(), self._begin)
+    wall, everyone, own = map(float, spent)
+    return min(max((everyone - own) / max(wall * cores(), 1e-9), 0.0), 1.0)
+
+
+def _processor_seconds() -> tuple[float, float, float]:
+  """Return the time: by the clock, of all programs, and of this process.
+
+  Only the cores that this process may use count. Where the system reports no
+  times of its cores, the time of all programs is 0.
+  """
+  wall, own = time.perf_counter(), time.process_time()
+  try:
+    lines = pathlib.Path('/proc/stat').read_text().splitlines()
+    allowed = {f'cpu{core}' for core in os.sched_getaffinity(0)}
+  except (OSError, AttributeError):
+    return wall, 0.0, own
+  everyone = 0.0
+  for line in lines:
+    name, *ticks = line.split()
+    if name in allowed:
+      # user, nice, system, idle, waiting, interrupts (2), taken by the host
+      busy = [int(ticks[k]) for k in (0, 1, 2, 5, 6, 7)]
+      everyone += sum(busy) / os.sysconf('SC_CLK_TCK')
+  return wall, everyone, own
+
+
 class MeasurementCache:
   """The measurements of one model on one machine, kept for later jobs.
 
@@ -523,6 +630,7 @@ class MeasurementCache:
     self._facts = json.loads(json.dumps(facts))
     # This process knows added measurements even if they cannot be written.
     self._added = Measurements()
+    self._dropped: set[Measured] = set()
 
   def read(self) -> Measurements:
     """Return the measurements of the file and those added since."""
@@ -534,7 +642,11 @@ class MeasurementCache:
       if content['facts'] != self._facts:
         raise ValueError('it belongs to another model or machine')
       return Measurements(
-        tuple(_measured(entry) for entry in content['measured']),
+        tuple(
+          one
+          for one in map(_measured, content['measured'])
+          if one not in self._dropped
+        ),
         {
           str(stage): _checked(chunk, 'chunk', int, 1)
           for stage, chunk in content['most_chunk'].items()
@@ -544,7 +656,7 @@ class MeasurementCache:
       return Measurements()
     except (
       *(OSError, ValueError, KeyError, TypeError, AttributeError),
-      RecursionError,
+      *(OverflowError, RecursionError),
     ) as error:
       log.warning('%s is damaged (%s); it is measured again', self.path, error)
       return Measurements()
@@ -552,6 +664,11 @@ class MeasurementCache:
   def add(self, one: Measured) -> Measurements:
     """Add a measurement in place of an older one of the same plan."""
     return self._add(Measurements((one,)))
+
+  def drop(self, measured: Iterable[Measured]) -> Measurements:
+    """Remove measurements; return those that are left."""
+    self._dropped.update(measured)
+    return self._add(Measurements()) if self._dropped else self.read()
 
   def ran_out(self, stage: str, chunk: int) -> Measurements:
     """Add the chunk that a stage was left with after running out of memory."""
@@ -588,6 +705,7 @@ def _entry(one: Measured) -> dict[str, Any]:
     **one._asdict(),
     'plan': one.plan._asdict(),
     'need': one.need._asdict(),
+    'made': one.made._asdict(),
   }
 
 
@@ -598,14 +716,17 @@ def _measured(entry: dict[str, Any]) -> Measured:
     ValueError, KeyError, TypeError: it is not a measurement, or has an
       impossible value.
   """
-  plan, need = entry['plan'], entry['need']
+  plan, need, made = entry['plan'], entry['need'], entry['made']
   number = functools.partial(_checked, kind=float, least=0)
+  if number(made['date'], 'date') > time.time() + _DAY:
+    raise ValueError(f'date = {made["date"]!r} is in the future')
   return Measured(
     plan=Plan(*(_checked(plan[f], f, int, 1) for f in Plan._fields)),
     images=number(entry['images'], 'images'),
     compile_seconds=number(entry['compile_seconds'], 'compile_seconds'),
     need=MemoryEstimate(*(number(need[f], f) for f in MemoryEstimate._fields)),
     peak=_checked(entry['peak'], 'peak', int, 0),
+    made=Conditions(*(number(made[f], f) for f in Conditions._fields)),
   )
 
 

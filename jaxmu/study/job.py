@@ -25,7 +25,7 @@ from jaxmu import layout as layout_lib
 from jaxmu.data import datasets, splits
 from jaxmu.draws import derive
 from jaxmu.method import Method, Sizes
-from jaxmu.population import Layout
+from jaxmu.population import Layout, device_dataset
 from jaxmu.study import execution, originals, store, tuned
 from jaxmu.study.settings import Settings
 from jaxmu.types import Key, Split, Task
@@ -297,7 +297,7 @@ def open_job(
 
 def _task(settings: Settings, source: datasets.Source) -> Task:
   return Task(
-    layout_lib.make_dataset(source.image, source.label),
+    device_dataset(source.image, source.label),
     models.build(
       settings.model,
       num_classes=source.num_classes,

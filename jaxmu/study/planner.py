@@ -38,7 +38,8 @@ def choose_plan(job: job_lib.Job, work: float, tell: Tell) -> job_lib.Job:
   Args:
     job: as opened.
     work: forward passes of one example still to be done in training.
-    tell: receives a line about each probe.
+    tell: receives a line about each probe, and one if the plan follows from a
+      stale measurement.
 
   Raises:
     ValueError: every plan that was measured exceeds the memory limit.
@@ -55,6 +56,12 @@ def choose_plan(job: job_lib.Job, work: float, tell: Tell) -> job_lib.Job:
   best = execution.choose_fastest(measured, memory_budget(job)).best
   if best is None:
     raise ValueError(does_not_fit(job))
+  fault = best.fault(time.time())
+  if fault:
+    tell(
+      f'plan: {describe_plan(best.plan)}, by a measurement of {best.day()} '
+      f'({fault}); --plan measures again'
+    )
   return dataclasses.replace(job, layout=Layout(*best.plan))
 
 
@@ -72,7 +79,7 @@ def does_not_fit(job: job_lib.Job) -> str:
 def probe_missing(
   job: job_lib.Job, tell: Tell, *, work: float | None = None
 ) -> execution.Measurements:
-  """Probe the relevant plans that are not known yet.
+  """Probe the relevant plans that are not known yet, or only by stale probes.
 
   Args:
     job: the job.
@@ -82,6 +89,8 @@ def probe_missing(
   """
   cache = stages.measurement_cache(job)
   known = cache.read()
+  now = time.time()
+  known = cache.drop(one for one in known.measured if one.fault(now))
   begin = time.perf_counter()
   while plan := _next(job, known):
     last = time.perf_counter()
@@ -128,7 +137,7 @@ def memory_budget(job: job_lib.Job) -> execution.Budget:
   """Return what a plan must fit into."""
   return execution.Budget(
     members=largest_shard(job),
-    shared=execution.bytes_of(job.task.dataset),
+    shared=functools.partial(execution.shared_bytes, dataset=job.task.dataset),
     limit=functools.partial(
       execution.memory_limit, gigabytes=job.settings.run.memory
     ),
@@ -186,7 +195,12 @@ def run_probe(job: job_lib.Job, plan: execution.Plan) -> execution.Measured:
     if not execution.ran_out(error):
       raise
   return execution.Measured(
-    plan, 0.0, 0.0, execution.MemoryEstimate(0.0, 0.0, 0.0), 0
+    plan,
+    0.0,
+    0.0,
+    execution.MemoryEstimate(0.0, 0.0, 0.0),
+    0,
+    execution.Conditions(time.time(), 0.0, 0.0),
   )
 
 
@@ -194,16 +208,21 @@ def _run_probe(job: job_lib.Job, plan: execution.Plan) -> execution.Measured:
   layout = Layout(plan.devices, plan.chunk)
   trainer = Trainer(methods.get('retrain'), job.task, layout)
   loaded, images = _load_probe(job, trainer)
-  times = [time.perf_counter()]
+  load, times = execution.Load(), [time.perf_counter()]
   trainer.train(loaded, on_epoch=lambda _: times.append(time.perf_counter()))
+  others, epochs = load.others(), np.diff(times)[1:]
+  middle = float(np.median(epochs))
   resident = execution.bytes_of(loaded.members) / plan.devices
   members = len(loaded.epochs) // plan.devices
   return execution.Measured(
     plan=plan,
-    images=images / float(np.median(np.diff(times)[1:])),
+    images=images / middle,
     compile_seconds=trainer.compile_seconds,
     need=execution.estimate_memory(loaded.epoch, resident, members, plan.chunk),
     peak=execution.peak_memory(),
+    made=execution.Conditions(
+      time.time(), others, float(np.ptp(epochs)) / middle
+    ),
   )
 
 
@@ -336,16 +355,18 @@ def _plans(
   """Describe the plans that were tried, one per line."""
   lines = [
     f'{"devices":>7}{"chunk":>7}{"images/s":>10}{"compile":>9}'
-    f'{"memory/model":>14}{"of a shard":>12}'
+    f'{"memory/model":>14}{"of a shard":>12}{"measured":>12}'
   ]
+  now = time.time()
   for one, why in zip(measured, chosen.why, strict=True):
     total = one.plan.devices * execution.bytes_per_device(one, budget)
     each = one.need.resident + one.need.copied
     lines.append(
       f'{one.plan.devices:>7}{one.plan.chunk:>7}{one.images:>10,.0f}'
       f'{duration(one.compile_seconds):>9}{execution.readable_bytes(each):>14}'
-      f'{execution.readable_bytes(total):>12}  {why}'
-      + (f'; {execution.readable_bytes(one.peak)} measured' if one.peak else '')
+      f'{execution.readable_bytes(total):>12}{one.day():>12}  {why}'
+      + (f'; peak {execution.readable_bytes(one.peak)}' if one.peak else '')
+      + (f'; {fault}' if (fault := one.fault(now)) else '')
     )
   return lines
 

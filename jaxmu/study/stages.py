@@ -222,7 +222,7 @@ def _train_shard(
     execution.check_memory(
       loaded.programs,
       resident=execution.bytes_of(loaded.members) / devices,
-      shared=execution.bytes_of(job.task.dataset),
+      shared=execution.shared_bytes(devices, job.task.dataset),
       allowance=execution.memory_limit(devices, job.settings.run.memory),
     )
     trained = trainer.train(

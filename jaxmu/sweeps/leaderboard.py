@@ -246,7 +246,7 @@ def _tables(board: Board) -> list[tables_lib.Table]:
 
 
 def _markdown(board: Board) -> str:
-  parts = ['# Leaderboard\n']
+  parts = ['# Leaderboard\n', *(['\n'] if board.warnings else [])]
   parts += [f'- {warning}\n' for warning in board.warnings]
   for table in _tables(board):
     text = tables_lib.markdown(table.head, table.body)

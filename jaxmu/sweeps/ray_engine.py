@@ -13,6 +13,7 @@ harm.
 
 import os
 import pathlib
+import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -28,6 +29,7 @@ Start = Callable[[dict[str, Any], bool, int], None]
 
 _RETRIES = 3  # of a task whose process or machine was lost
 _CHIPS_PER_HOST = 4  # of a TPU; a process takes all of them
+_ANSWER = 10.0  # seconds in which a cluster answers
 _PAUSE = 1.0  # seconds between looks at a part that another process performs
 
 
@@ -69,6 +71,8 @@ class Cluster:
     ray = self._ray
     address = os.environ.get('RAY_ADDRESS')
     try:
+      if address:
+        _check_answer(address)
       ray.init(address=address, log_to_driver=False, configure_logging=False)
     except (ValueError, OSError, RuntimeError) as error:
       if not address:
@@ -138,6 +142,17 @@ class Cluster:
         work.tell(
           f'{len(made) + 1} of {terms.count(len(graph), "unit")}: {name}'
         )
+
+
+def _check_answer(address: str) -> None:
+  """Check that something answers, for which Ray itself waits for minutes.
+
+  Raises:
+    OSError: nothing does.
+  """
+  host, _, port = address.removeprefix('ray://').rpartition(':')
+  if port.isdigit():  # else 'auto' or 'local'
+    socket.create_connection((host, int(port)), _ANSWER).close()
 
 
 def parse(text: str) -> dict[str, float]:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from types import TracebackType
 
 from jaxmu import files, methods, terms
-from jaxmu.population import Layout, Predictor, Trainer
+from jaxmu.population import Layout, Predictor, Trainer, replicate
 from jaxmu.report import progress
 from jaxmu.study import job as job_lib
 from jaxmu.study import planner, publish, run, stages, store, tuned
@@ -361,6 +361,9 @@ class _Table(_Open):
       )
       with self._probing():
         self._job = planner.choose_plan(self._job, work, bars.line)
+      # All trainers read one copy of the data, so that they can be kept.
+      task = replicate(self._job.task, self._job.layout)
+      self._job = dataclasses.replace(self._job, task=task)
     except BaseException:
       self.close()
       raise
@@ -412,7 +415,9 @@ class _Table(_Open):
 
   def _trainer(self, name: str) -> Trainer:
     if name not in self._trainers:
-      self._trainers = {name: stages.trainer(self._job, name)}
+      if not self._shared:  # else the report measures run times
+        self._trainers.clear()
+      self._trainers[name] = stages.trainer(self._job, name)
     return self._trainers[name]
 
   def _check(self, name: str) -> None:

@@ -5,16 +5,23 @@ import itertools
 import pytest
 
 from jaxmu.study import execution
-from jaxmu.study.execution import Budget, Measured, MemoryEstimate, Plan
+from jaxmu.study.execution import (
+  Budget,
+  Conditions,
+  Measured,
+  MemoryEstimate,
+  Plan,
+)
 
 
 def _measured(devices, chunk, images, *, resident=10.0, working=100.0):
   need = MemoryEstimate(resident, 0.0, working * chunk)
-  return Measured(Plan(devices, chunk), images, 5.0, need, 0)
+  made = Conditions(0.0, 0.0, 0.0)
+  return Measured(Plan(devices, chunk), images, 5.0, need, 0, made)
 
 
 def _budget(members=8, limit=1e9):
-  return Budget(members, 50, lambda devices: limit / devices)
+  return Budget(members, lambda devices: 50, lambda devices: limit / devices)
 
 
 def test_the_fastest_plan_is_chosen():
@@ -52,10 +59,10 @@ def test_a_plan_beyond_the_limit_is_not_chosen():
 def test_the_margin_raises_predictions_before_the_limit():
   found = [_measured(1, 1, 100)]
   # 50 shared + 8 * 10 resident + 100 in flight.
-  budget = _budget(limit=240)
+  budget = _budget(limit=249)._replace(margin=1.1)
   assert execution.choose_fastest(found, budget).best == found[0]
   assert (
-    execution.choose_fastest(found, budget._replace(margin=1.1)).best is None
+    execution.choose_fastest(found, budget._replace(margin=1.11)).best is None
   )
 
 
@@ -64,6 +71,15 @@ def test_devices_of_one_machine_share_the_limit():
   # On each of two: 50 + 4 * 10 + 100.
   assert execution.choose_fastest(found, _budget(limit=380)).best == found[0]
   assert execution.choose_fastest(found, _budget(limit=379)).best == found[1]
+
+
+def test_data_that_devices_share_count_once():
+  found = [_measured(2, 1, 1000)]
+  budget = _budget(limit=330)._replace(shared=lambda devices: 50 / devices)
+  # 50 for both, and on each 4 * 10 + 100.
+  assert execution.choose_fastest(found, budget).best == found[0]
+  less = budget._replace(limit=lambda devices: 329 / devices)
+  assert execution.choose_fastest(found, less).best is None
 
 
 def test_a_plan_that_ran_out_of_memory_is_not_chosen():

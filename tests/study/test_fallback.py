@@ -49,7 +49,13 @@ def test_odd_chunks_end_at_one():
 
 def test_at_a_chunk_of_one_the_error_names_remedies():
   program = _Program(2)
-  with pytest.raises(ValueError, match='12 bytes.*run.shard.*run.memory'):
+  with pytest.raises(
+    ValueError, match='12 bytes.*run.shard.*run.memory'
+  ) as one:
+    execution.retry_smaller(_work(program, 0), program)
+  assert 'run.devices' not in str(one.value)
+  program.layout = population.Layout(2, 1)
+  with pytest.raises(ValueError, match='2 devices .*run.devices'):
     execution.retry_smaller(_work(program, 0), program)
 
 

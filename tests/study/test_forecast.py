@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from jaxmu import platforms
-from jaxmu.study import compiled, forecast, planner
+from jaxmu.study import compiled, execution, forecast, planner
 from jaxmu.study import job as job_lib
 from tests.study import small_job
 
@@ -95,11 +95,13 @@ def test_chunks_shrink_until_they_fit(tmp_path):
     job, populations={'original': job.populations['original']}
   )
   wide = forecast.plan_text(job, _machine())
-  memory = wide.split('train original')[1].split()[2:4]
-  needed = float(memory[0]) * {'MB': 1e6}[memory[1]]
+  shown = wide.split('train original')[1].split()[2:4]
+  needed = float(shown[0]) * {'MB': 1e6}[shown[1]]
+  data = execution.bytes_of(job.task.dataset)
+  memory = data + (needed - data) * 4 / 3  # with the margin of a CPU
   told = []
   text = forecast.plan_text(
-    job, _machine(memory=needed * 4 / 3 * 0.97), tell=told.append
+    job, _machine(memory=memory * 0.97), tell=told.append
   )
   assert told[:2] == [
     'compiling train original in chunks of 2',

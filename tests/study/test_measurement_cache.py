@@ -5,10 +5,18 @@ import json
 import pytest
 
 from jaxmu.study import execution
-from jaxmu.study.execution import Measured, MemoryEstimate, Plan
+from jaxmu.study.execution import Conditions, Measured, MemoryEstimate, Plan
 
 FACTS = {'model': 'tiny', 'batch_size': 8}
-ONE = Measured(Plan(2, 4), 1234.5, 6.7, MemoryEstimate(1.0, 2.0, 3.0), 0)
+DAY = 86400.0
+ONE = Measured(
+  Plan(2, 4),
+  1234.5,
+  6.7,
+  MemoryEstimate(1.0, 2.0, 3.0),
+  0,
+  Conditions(date=20_000 * DAY, load=0.01, spread=0.02),
+)
 
 
 def test_measurements_are_found_again(tmp_path):
@@ -74,7 +82,9 @@ def test_measurements_that_cannot_be_stored_stay_in_memory(tmp_path, caplog):
   assert cache.read() == execution.Measurements((ONE, other), {'train msg': 4})
 
 
-@pytest.mark.parametrize('value', [0, -4, 'x', '4', 2.5, True, None, [], 1e999])
+@pytest.mark.parametrize(
+  'value', [0, -4, 'x', '4', 2.5, True, None, [], 1e999, 10**400]
+)
 def test_impossible_values_count_as_damage(tmp_path, caplog, value):
   cache = execution.MeasurementCache(tmp_path, FACTS)
   cache.add(ONE)
@@ -90,6 +100,7 @@ def test_impossible_values_count_as_damage(tmp_path, caplog, value):
       (whole['measured'][0], 'images'),
       (whole['measured'][0], 'compile_seconds'),
       (whole['measured'][0]['need'], 'working'),
+      *((whole['measured'][0]['made'], field) for field in Conditions._fields),
     ]
   for entry, name in places:
     kept, entry[name] = entry[name], value
@@ -114,6 +125,75 @@ def test_what_is_no_file_of_measurements_counts_as_damage(
   assert fresh.read() == execution.Measurements()
   assert str(cache.path) in caplog.text
   assert fresh.add(ONE).measured == (ONE,)
+
+
+def test_damage_is_found_wherever_the_file_is_cut(tmp_path, caplog):
+  cache = execution.MeasurementCache(tmp_path, FACTS)
+  cache.add(ONE)
+  whole = cache.path.read_bytes()
+  for length in range(0, len(whole), 7):
+    cache.path.write_bytes(whole[:length])
+    fresh = execution.MeasurementCache(tmp_path, FACTS)
+    assert fresh.read() == execution.Measurements(), length
+    (record,) = caplog.records
+    assert '\n' not in record.getMessage()
+    caplog.clear()
+
+
+def test_a_date_in_the_future_counts_as_damage(tmp_path, caplog):
+  cache = execution.MeasurementCache(tmp_path, FACTS)
+  for date in (1e12, 1e300):
+    cache.add(ONE._replace(made=Conditions(date, 0.0, 0.0)))
+    fresh = execution.MeasurementCache(tmp_path, FACTS)
+    assert fresh.read() == execution.Measurements()
+    assert 'in the future' in caplog.text
+    caplog.clear()
+
+
+def test_measurements_that_are_dropped_stay_away(tmp_path):
+  cache = execution.MeasurementCache(tmp_path, FACTS)
+  other = ONE._replace(plan=Plan(2, 8))
+  cache.add(ONE)
+  cache.add(other)
+  for _ in range(2):
+    cache = execution.MeasurementCache(tmp_path, FACTS)
+    assert cache.drop([ONE]).measured == (other,)
+  assert cache.read().measured == (other,)
+  again = ONE._replace(images=2000.0)
+  assert cache.add(again).measured == (other, again)
+
+
+@pytest.mark.parametrize(
+  ('made', 'fault'),
+  [
+    (Conditions(0.0, 0.1, 0.25), ''),
+    (Conditions(-29.9 * DAY, 0.0, 0.0), ''),
+    (Conditions(-31 * DAY, 0.0, 0.0), '31 days old'),
+    (Conditions(0.0, 0.4, 0.0), 'other programs took 40% of the processor'),
+    (Conditions(0.0, 0.0, 0.5), 'epochs differed by 50%'),
+  ],
+)
+def test_old_busy_and_noisy_measurements_are_stale(made, fault):
+  now = ONE.made.date
+  made = made._replace(date=now + made.date)
+  assert ONE._replace(made=made).fault(now) == fault
+
+
+def test_the_load_is_the_work_of_other_programs(monkeypatch):
+  # By the clock, of all programs, of this one: two cores for ten seconds.
+  times = [(0.0, 100.0, 50.0), (10.0, 115.0, 58.0)]
+  monkeypatch.setattr(execution, 'cores', lambda: 2)
+  monkeypatch.setattr(execution, '_processor_seconds', lambda: times.pop(0))
+  assert execution.Load().others() == pytest.approx((15 - 8) / 20)
+
+
+def test_the_load_of_this_machine_is_a_share():
+  before = execution._processor_seconds()
+  load = execution.Load()
+  sum(range(10**6))
+  assert 0 <= load.others() <= 1
+  after = execution._processor_seconds()
+  assert all(a <= b for a, b in zip(before, after, strict=True))
 
 
 def test_a_file_of_other_facts_counts_as_damage(tmp_path, caplog):

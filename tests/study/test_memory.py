@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxmu import hparams as hp
-from jaxmu import population
+from jaxmu import platforms, population
 from jaxmu.methods import METHODS
 from jaxmu.study import execution
 from jaxmu.testing import tiny_problem
@@ -90,10 +90,12 @@ def test_predictions_with_their_margin_cover_what_was_measured():
 def test_a_program_is_refused_if_it_fits_without_the_margin_alone():
   loaded = _loaded(4, 1)
   resident = execution.bytes_of(loaded.members)
-  needed = max(execution.total_bytes(p, resident, 9) for p in loaded.programs)
-  execution.check_memory(loaded.programs, resident, 9, 1.34 * needed)
+  needed = max(execution.total_bytes(p, resident, 0) for p in loaded.programs)
+  # The size of the data is known, so no margin is added to it.
+  data = 10 * needed
+  execution.check_memory(loaded.programs, resident, data, 11.34 * needed)
   with pytest.raises(execution.DoesNotFit, match='allowed on each device'):
-    execution.check_memory(loaded.programs, resident, 9, 1.32 * needed)
+    execution.check_memory(loaded.programs, resident, data, 11.32 * needed)
 
 
 def test_devices_of_a_cpu_share_its_memory(monkeypatch):
@@ -102,6 +104,14 @@ def test_devices_of_a_cpu_share_its_memory(monkeypatch):
   assert execution.memory_limit(1) == 0.9e10
   assert execution.memory_limit(2) == 0.45e10
   assert execution.memory_limit(4, gigabytes=2.0) == 0.5e9
+
+
+def test_devices_of_a_cpu_share_the_data():
+  data = np.zeros(1000, np.uint8)
+  assert execution.shared_bytes(1, data) == 1000
+  assert execution.shared_bytes(2, data) == 500
+  with platforms.target('tpu'):
+    assert execution.shared_bytes(2, data) == 1000
 
 
 def test_this_machine_has_cores_and_memory():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 
 import jax
 import numpy as np
@@ -19,6 +20,9 @@ pytestmark = pytest.mark.xdist_group('job')
 SPEED = {(8, 1): 100.0, (2, 1): 90.0, (2, 2): 150.0, (2, 4): 80.0, (1, 1): 60.0}
 
 
+QUIET = execution.Conditions(0.0, 0.0, 0.0)
+
+
 @pytest.fixture
 def probed(monkeypatch, tmp_path):
   """Fake probes, remembered in a folder of the test; lists what was probed."""
@@ -29,7 +33,12 @@ def probed(monkeypatch, tmp_path):
     seen.append(tuple(tried))
     need = execution.MemoryEstimate(1e6, 1e6, 1e6 * tried.chunk)
     return execution.Measured(
-      tried, SPEED.get(tuple(tried), 50.0), 1.0, need, 0
+      tried,
+      SPEED.get(tuple(tried), 50.0),
+      1.0,
+      need,
+      0,
+      QUIET._replace(date=time.time()),
     )
 
   monkeypatch.setattr(planner, 'run_probe', measure)
@@ -85,9 +94,10 @@ def test_the_plan_changes_no_address(probed, tmp_path):
 
 def test_a_memory_limit_is_respected_or_refused(probed, tmp_path):
   planner.probe_missing(_job(tmp_path), print)
-  # Each device: four models of 2 MB and the chunk's 1 or 2 MB; the data 6 MB.
+  # Each device: four models of 2 MB and the chunk's 1 or 2 MB; the data 6 MB,
+  # once.
   data = execution.bytes_of(_job(tmp_path).task.dataset) / 1e9
-  tight = _job(tmp_path, run__memory=2 * (data + 0.0095) * 4 / 3)
+  tight = _job(tmp_path, run__memory=data + 2 * 0.0095 * 4 / 3)
   assert planner.choose_plan(tight, 1.0, print).layout == population.Layout(
     2, 1
   )
@@ -108,6 +118,80 @@ def test_plan_shows_what_was_tried_and_why(probed, tmp_path):
   assert len(probed) == 3
 
 
+def _age(job, days, **made):
+  """Make the stored measurements older; return the plans."""
+  cache = stages.measurement_cache(job)
+  known = cache.read().measured
+  for one in known:
+    date = one.made.date - days * 86400
+    cache.add(one._replace(made=one.made._replace(date=date, **made)))
+  return [tuple(one.plan) for one in known]
+
+
+def test_only_plan_measures_again_what_is_stale(probed, tmp_path):
+  job, lines = _job(tmp_path), []
+  planner.plan_text(job)
+  planner.choose_plan(job, 1e14, lines.append)
+  assert not lines
+  for changes, fault in (
+    ({'days': 31}, '31 days old'),
+    ({'days': 0, 'load': 0.5}, 'other programs took 50% of the processor'),
+    ({'days': 0, 'spread': 0.6}, 'epochs differed by 60%'),
+  ):
+    _age(job, **changes)
+    del probed[:]
+    # A job uses them, and says so.
+    chosen = planner.choose_plan(job, 1e14, lines.append)
+    assert chosen.layout == population.Layout(2, 2)
+    assert not probed
+    day = stages.measurement_cache(job).read().measured[1].day()
+    assert lines == [
+      f'plan: 2 devices, chunks of 2, by a measurement of {day} ({fault}); '
+      '--plan measures again'
+    ]
+    lines.clear()
+    text = planner.plan_text(job)
+    assert probed == [(2, 1), (2, 2), (2, 4)]
+    assert time.strftime('%Y-%m-%d', time.gmtime()) in text
+    assert fault not in text
+
+
+def test_stale_measurements_of_plans_that_are_not_tried_any_more_are_dropped(
+  probed, tmp_path, monkeypatch
+):
+  job = _job(tmp_path)
+  planner.plan_text(job)
+  _age(job, 31)
+  monkeypatch.setitem(SPEED, (2, 2), 50.0)
+  monkeypatch.setitem(SPEED, (2, 4), 40.0)
+  planner.plan_text(job)
+  known = stages.measurement_cache(job).read().measured
+  assert [tuple(one.plan) for one in known] == [(2, 1), (2, 2)]
+  chosen = planner.choose_plan(job, 1e14, print)
+  assert chosen.layout == population.Layout(2, 1)
+
+
+def test_a_noisy_machine_is_measured_once_and_shown_as_such(
+  probed, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(f'{__name__}.QUIET', execution.Conditions(0.0, 0.3, 0.0))
+  text = planner.plan_text(_job(tmp_path))
+  assert probed == [(2, 1), (2, 2), (2, 4)]
+  assert 'chosen: fastest; other programs took 30% of the processor' in text
+
+
+def test_a_damaged_file_of_measurements_stops_no_job(probed, tmp_path, caplog):
+  job = _job(tmp_path)
+  path = stages.measurement_cache(job).path
+  path.parent.mkdir(parents=True)
+  for text in ('[]', 'null', '{"facts": ', '{"most_chunk": {"train": -4}}'):
+    path.write_text(text)
+    caplog.clear()
+    assert planner.choose_plan(job, 1.0, print).layout == job.layout
+    assert len(caplog.records) == 1
+    assert planner.plan_text(job)
+
+
 def test_a_job_without_retrained_models_is_planned_too(probed, tmp_path):
   job = _job(tmp_path, retrained__train=False)
   assert 'train retrain' not in planner.plan_text(job)
@@ -121,6 +205,8 @@ def test_the_probe_measures_speed_and_memory(monkeypatch, tmp_path):
   assert found.images > 0 and found.compile_seconds > 0
   assert model < found.need.copied < 2.5 * model
   assert found.need.working > 0
+  assert abs(found.made.date - time.time()) < 3600
+  assert 0 <= found.made.load <= 1 and found.made.spread >= 0
   # What does not fit is reported as such, not raised.
   full = jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: no')
   monkeypatch.setattr(population.Trainer, 'load', _raise(full))

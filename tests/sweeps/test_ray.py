@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -60,9 +61,15 @@ def test_more_than_this_machine_has_is_refused(monkeypatch):
 
 
 def test_a_cluster_that_does_not_answer_is_named(monkeypatch):
-  for error in (ValueError('a\nb'), ConnectionError('x'), RuntimeError('y')):
-    with pytest.raises(ValueError, match='RAY_ADDRESS=host:1: .*unset RAY_A'):
-      _run_on(monkeypatch, _Ray(error), 'host:1')
+  wanted = 'RAY_ADDRESS={}: .*unset RAY_A'
+  with socket.create_server(('127.0.0.1', 0)) as server:
+    address = f'127.0.0.1:{server.getsockname()[1]}'
+    for error in (ValueError('a\nb'), ConnectionError('x'), RuntimeError('y')):
+      with pytest.raises(ValueError, match=wanted.format(address)):
+        _run_on(monkeypatch, _Ray(error), address)
+  # Nobody listens any more, so Ray is not asked.
+  with pytest.raises(ValueError, match=wanted.format(address)):
+    _run_on(monkeypatch, _Ray(AssertionError()), address)
 
 
 def test_without_ray_one_line_says_what_to_install(monkeypatch):

@@ -355,7 +355,7 @@ def test_the_work_of_a_search_is_that_of_its_models(tmp_path):
 def test_the_plan_shows_the_speed_of_its_own_layout(tmp_path, monkeypatch):
   known = execution.Measurements(
     tuple(
-      execution.Measured(execution.Plan(*key), images, 1.0, None, 0)
+      execution.Measured(execution.Plan(*key), images, 1.0, None, 0, None)
       for key, images in (((2, 1), 500.0), ((2, 4), 900.0))
     ),
     {},
