@@ -45,7 +45,7 @@ def depthwise(
     ValueError: if `impl` is unknown.
   """
   choose.check_impl(impl)
-  if impl == 'auto' and platforms.name() == 'tpu':
+  if impl == 'auto' and platforms.name() == 'tpu' and fastest.TPU_DEPTHWISE:
     layer = fastest.layer(x.shape, kernel.shape, stride)
     impl = fastest.formulation(layer, fastest.TPU_DEPTHWISE)
   if impl == 'library':

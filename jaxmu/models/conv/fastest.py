@@ -62,6 +62,7 @@ TPU: dict[Layer, str] = {
   Layer(8, 64, 128, 1, 2): 'patches',
   Layer(4, 128, 128, 3, 1): 'library',
   Layer(4, 128, 256, 3, 2): 'library',
+  Layer(4, 128, 256, 1, 2): 'patches',
   Layer(2, 256, 256, 3, 1): 'library',
   Layer(2, 256, 512, 3, 2): 'library',
   Layer(1, 512, 512, 3, 1): 'dense',
