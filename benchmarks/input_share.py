@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 import table
 
-from jaxmu import models
+from jaxmu import models, platforms
 from jaxmu.data import batches as batches_lib
 from jaxmu.data.catalog import CATALOG
 from jaxmu.draws import Draws
@@ -94,7 +94,7 @@ def input_alone(task: Task, state: training.Fit, index, key):
   """Read the batches one after another; each replaces the one before."""
   del state
   draws = Draws(key)
-  first = jnp.zeros((*index.shape[1:], *task.dataset.image.shape[1:]))
+  first = jnp.zeros((*index.shape[1:], *task.dataset.image_shape))
   return jax.lax.scan(
     lambda _, row: (read(task, row, draws), None), first, index
   )[0]
@@ -115,7 +115,7 @@ def contenders(task: Task, batch: int, members: int) -> dict[str, Callable]:
     return jnp.stack([x] * members) if members > 1 else x
 
   key = jax.random.key(0)
-  variables = models.init(task.model, key, task.dataset.image.shape[1:])
+  variables = models.init(task.model, key, task.dataset.image_shape)
   state = jax.tree.map(stacked, training.start(variables))
   table = np.random.default_rng(1).choice(
     task.dataset.label.shape[0], (STEPS, batch), replace=False
@@ -134,8 +134,7 @@ def contenders(task: Task, batch: int, members: int) -> dict[str, Callable]:
 
 def milliseconds(run: Callable[[], Any]) -> float:
   """Time one step of a loop."""
-  on_cpu = jax.default_backend() == 'cpu'
-  clock = time.process_time if on_cpu else time.perf_counter
+  clock = time.process_time if platforms.is_cpu() else time.perf_counter
   begin = clock()
   run()
   return 1000 * (clock() - begin) / STEPS
@@ -178,8 +177,8 @@ def main() -> None:
   parser.add_argument('--members', type=int, default=1)
   parser.add_argument('--mirrored', action='store_true')
   options = parser.parse_args()
-  where = jax.devices()[0].device_kind
-  if jax.default_backend() == 'cpu':
+  where = platforms.local_devices()[0].device_kind
+  if platforms.is_cpu():
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     where = table.machine()
   rows = []

@@ -27,14 +27,14 @@ def test_the_platform_is_this_machines_unless_another_is_the_target():
 
 
 def test_the_target_decides_formulation_and_precision():
-  layer = (256, 8, 8, 64), (3, 3, 64, 64), 1, 1, jnp.dtype('bfloat16')
+  layer = (256, 32, 32, 3), (7, 7, 3, 64), 2, 3, jnp.dtype('bfloat16')
   found = {}
   for target in ('cpu', 'tpu'):
     with platforms.target(target), precision.products('float32'):
       (dot,) = jax.make_jaxpr(jnp.dot)(jnp.ones((2, 2)), jnp.ones((2, 2))).eqns
       found[target] = choose.choose(*layer), str(dot.params['precision'])
-  assert found['cpu'] == ('library', 'None')
-  assert found['tpu'][0] == 'patches' and 'HIGHEST' in found['tpu'][1]
+  assert found['cpu'] == ('blocks', 'None')
+  assert found['tpu'][0] == 'library' and 'HIGHEST' in found['tpu'][1]
 
 
 def test_caches_keep_platforms_apart():
@@ -80,7 +80,7 @@ def test_programs_lowered_from_shapes_are_those_that_run():
   init, epoch = (one.compile() for one in lowered.programs)
   active = np.ones(4, bool)
   for programs in [(loaded.init, loaded.epoch), (init, epoch)]:
-    state = programs[0](trainer.task, loaded.members, active)
+    state = programs[0](trainer.task, loaded.members, None, active)
     result = programs[1](
       trainer.task, loaded.members, state, jnp.int32(0), active
     )

@@ -21,6 +21,7 @@ import numpy as np
 
 from jaxmu import __version__, files, methods, models, platforms, plugins
 from jaxmu import hparams as hp
+from jaxmu import layout as layout_lib
 from jaxmu.data import datasets, splits
 from jaxmu.draws import derive
 from jaxmu.method import Method, Sizes
@@ -345,10 +346,9 @@ def default_layout(
     settings: of the job.
     given: devices to choose from; empty for those of this process.
   """
-  on_cpu = platforms.is_cpu()
   return Layout(
     devices=settings.run.devices or len(given or platforms.local_devices()),
-    chunk=settings.run.chunk or (1 if on_cpu else 8),
+    chunk=settings.run.chunk or layout_lib.default_chunk(),
     given=given,
   )
 

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 from jax import lax
 
 from jaxmu import platforms
-from jaxmu.models.conv import choose, columns, parts, winograd
+from jaxmu.models.conv import choose, columns, depthwise, parts, winograd
 
 WIDTH, BATCH = 3, 4
 # Every kind of layer of ResNet-18 at 32x32 (the stem on a smaller map, for
@@ -139,6 +140,37 @@ def test_on_a_gpu_small_maps_are_products(on_gpu):
   assert set(chosen.values()) == {'patches', 'dense'}
   stem = (256, 32, 32, 3), (7, 7, 3, 64), 2, 3
   assert choose.choose(*stem, jnp.bfloat16) == 'blocks'
+
+
+def test_no_chosen_convolution_is_grouped_on_a_gpu(on_gpu):
+  def text_of(function, x, kernel):
+    shape = jax.eval_shape(jax.vmap(function), x, kernel)
+    one = lambda *member: _all(function, *member)  # noqa: E731
+    return str(jax.make_jaxpr(jax.vmap(one))(x, kernel, jnp.zeros(shape.shape)))
+
+  texts = {}
+  for side, taps, stride in itertools.product(
+    (1, 4, 32, 56), (1, 3, 7), (1, 2)
+  ):
+    options = {'stride': stride, 'padding': taps // 2}
+    for channels in (3, 8):
+      x = jnp.zeros((2, 3, side, side, channels))
+      texts[side, taps, channels, stride] = text_of(
+        lambda x, k, o=options: choose.conv(x, k, **o),
+        x,
+        jnp.zeros((2, taps, taps, channels, 4)),
+      )
+    texts[side, taps, 'depthwise', stride] = text_of(
+      lambda x, k, o=options: depthwise.depthwise(x, k, **o),
+      x,
+      jnp.zeros((2, taps, taps, 1, 8)),
+    )
+  counts = {
+    name: re.findall(r'(?:feature|batch)_group_count=(\d+)', text)
+    for name, text in texts.items()
+  }
+  assert any(counts.values())
+  assert not {name for name, found in counts.items() if {*found} - {'1'}}
 
 
 @pytest.mark.parametrize('impl', IMPLS)

@@ -5,20 +5,21 @@ product, `blocks` lets neighbouring outputs share a patch, `columns` makes them
 channels of one output for the library, `dense` unrolls the kernel into a
 structured matrix, `winograd` multiplies less. All are equal in
 value and gradient. Which is fastest depends on map size, channels and platform;
-`auto` chooses by measurements (`benchmarks/layers.py`). Each has a custom
-gradient, because XLA's gradients are slow inside compiled loops.
+`auto` chooses by measurements on a CPU (`benchmarks/layers.py`), and on a TPU
+by estimates of its compiler (`benchmarks/aot.py`). Each has a custom gradient,
+because XLA's gradients are slow inside compiled loops.
 """
 
 import math
 
 import jax.numpy as jnp
-from jax import lax
 
 from jaxmu import platforms
 from jaxmu.models.conv import (
   blocks,
   columns,
   dense,
+  fastest,
   library,
   parts,
   patches,
@@ -87,11 +88,12 @@ def conv(
     impl = 'auto'
   if impl == 'auto':
     impl = choose(x.shape, kernel.shape, stride, padding, x.dtype)
-  # Without the barriers XLA fuses the operation that produced `x` into every
-  # slice of the patches, and so recomputes it.
-  x, kernel = lax.optimization_barrier((x, kernel))
-  y = _FORMULATIONS[impl](x, kernel, stride, padding, input_grad)
-  return lax.optimization_barrier(y)
+  # Without the barriers XLA on a CPU fuses the operation that produced `x` into
+  # every slice of the patches, and so recomputes it.
+  x, kernel = parts.barrier((x, kernel))
+  return parts.barrier(
+    _FORMULATIONS[impl](x, kernel, stride, padding, input_grad)
+  )
 
 
 def check_impl(impl: str) -> None:
@@ -108,10 +110,11 @@ def choose(
   padding: int,
   dtype: jnp.dtype,
 ) -> str:
-  """Name the formulation measured fastest for a layer on a CPU.
+  """Name the formulation to use for a layer.
 
-  Other platforms were not measured; small maps get products, because under
-  `vmap` the library's convolution is a grouped one.
+  On a CPU it is the one measured fastest, on a TPU the one that its compiler
+  estimates to be fastest, see `fastest`. On a GPU nothing was measured; small
+  maps get products, which `vmap` batches.
 
   Only float32 uses `winograd`: float64 is for exact comparison (a gradient that
   is zero stays zero), and half precision has too few digits. Only float32 uses
@@ -127,6 +130,9 @@ def choose(
   Returns:
     A name that `conv` takes as `impl`, not 'auto'.
   """
+  if platforms.name() == 'tpu':
+    layer = fastest.layer(x_shape, kernel_shape, stride)
+    return fastest.formulation(layer, fastest.TPU)
   pixels = x_shape[1] * x_shape[2]
   if kernel_shape[:2] == (1, 1):
     return 'patches'
