@@ -44,8 +44,8 @@ _WINOGRAD_BATCH = 2**17
 # too little to pay for the additional multiplications.
 _BLOCKS_MAP = 2**12
 _BLOCKS_KERNEL = 3 * 3
-# Larger maps f[H, W] were not measured in columns: those of stems, others.
-_COLUMNS_STEM = 2**10
+# The largest maps f[H, W] that were measured in columns: of images, of others.
+_COLUMNS_STEM = 2**12
 _COLUMNS_MAP = 2**8
 
 
@@ -148,7 +148,8 @@ def choose(
     small_kernel = math.prod(kernel_shape[:2]) <= _BLOCKS_KERNEL
     if platforms.is_cpu() and small_kernel and pixels > _BLOCKS_MAP:
       return 'patches'
-    return 'columns' if fits_columns and pixels <= _COLUMNS_STEM else 'blocks'
+    stem = x_shape[3] <= 3 and pixels <= _COLUMNS_STEM
+    return 'columns' if stem and fits_columns else 'blocks'
   if not platforms.is_cpu():
     return 'library' if pixels > 64 else 'patches'
   few = max(kernel_shape[2:]) <= columns.FEW_CHANNELS
