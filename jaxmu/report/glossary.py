@@ -208,7 +208,8 @@ PICTURES = {
   ),
   'accuracy': (
     'Share of images classified correctly: retained (RA), forgotten (FA), '
-    'validation (VA) and test (TA), with 95% intervals.'
+    'validation (VA) and test (TA), with 95% intervals. Each panel has its own '
+    'scale.'
   ),
   'curves': (
     'Accuracy while the models are trained from scratch, on test images and on '

@@ -331,7 +331,7 @@ def drawings(
   return {
     'roc': lambda: roc_figure(evaluation.curves, rows),
     'log_odds': lambda: plots.log_odds(scores) if scores else None,
-    'accuracy': lambda: _accuracy_bars(rows),
+    'accuracy': lambda: _accuracies(rows),
   }
 
 
@@ -355,7 +355,7 @@ def roc_figure(
   return plots.roc(drawn) if drawn else None
 
 
-def _accuracy_bars(rows: list[results.Row]) -> plots.Figure:
+def _accuracies(rows: list[results.Row]) -> plots.Figure:
   methods = list(dict.fromkeys(row.method for row in rows))
   by_name = {(row.method, row.metric): row for row in rows}
   absent = results.Row('', '', math.nan)
@@ -368,9 +368,7 @@ def _accuracy_bars(rows: list[results.Row]) -> plots.Figure:
       ]
     )
 
-  return plots.accuracy_bars(
-    methods, table('value'), table('low'), table('high')
-  )
+  return plots.accuracies(methods, table('value'), table('low'), table('high'))
 
 
 def _learning_curves(

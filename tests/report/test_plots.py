@@ -123,25 +123,42 @@ def test_log_odds_counts_what_is_not_finite():
 
 
 @pytest.mark.parametrize('methods', [('ft',), FEW, TWENTY])
-def test_accuracy_bars_show_values_and_gaps(methods):
+def test_accuracies_show_values_and_gaps(methods):
   values = np.full((len(methods), 4), 0.9)
   if 'retrain' in methods:
     values[methods.index('retrain')] = 0.875
-  fig = plots.accuracy_bars(methods, values, values - 0.1, values + 0.1)
+  fig = plots.accuracies(methods, values, values - 0.1, values + 0.1)
   for panel in fig.axes:
-    widths = sorted({bar.get_width() for bar in panel.patches})
-    assert widths == sorted({0.9, values.min()})
+    points = {
+      x
+      for line in panel.get_lines()
+      if line.get_marker() in ('o', 'D')
+      for x in line.get_xdata()
+    }
+    assert points == {0.9, values.min()}
   texts = _texts(fig)
   assert ('+0.025' in texts) == ('retrain' in methods)
   _draw(fig)
 
 
-def test_accuracy_bars_show_missing_numbers_and_refuse_wrong_shapes():
-  fig = plots.accuracy_bars(['ga', 'retrain'], [[np.nan] * 4, [0.5] * 4])
+def test_accuracies_that_differ_by_little_look_different():
+  values = np.array([[0.990] * 4, [0.996] * 4])
+  fig = plots.accuracies(['retrain', 'ft'], values)
+  for panel in fig.axes:
+    low, high = panel.get_xlim()
+    assert 0.006 / (high - low) > 0.4
+    assert low < 0.990 and high > 0.996
+    assert all(low <= tick <= high for tick in panel.get_xticks())
+    assert len(panel.get_xticks()) > 1
+  _draw(fig)
+
+
+def test_accuracies_show_missing_numbers_and_refuse_wrong_shapes():
+  fig = plots.accuracies(['ga', 'retrain'], [[np.nan] * 4, [0.5] * 4])
   assert 'n/a' in _texts(fig)
   _draw(fig)
   with pytest.raises(ValueError, match='expected 1 methods × 4 sets'):
-    plots.accuracy_bars(['ga'], [[0.5]])
+    plots.accuracies(['ga'], [[0.5]])
 
 
 def _exposure(auc, discovered=False):
@@ -302,11 +319,11 @@ def test_bytes_do_not_depend_on_time_or_the_users_settings():
 
 
 def test_names_with_dollars_are_not_mathematics():
-  fig = plots.accuracy_bars(['$x_$', 'a$'], np.full((2, 4), 0.5))
+  fig = plots.accuracies(['$x_$', 'a$'], np.full((2, 4), 0.5))
   _draw(fig)
 
 
 def test_pictures_are_png():
-  fig = plots.accuracy_bars(['a'], np.full((1, 4), 0.5))
+  fig = plots.accuracies(['a'], np.full((1, 4), 0.5))
   with Image.open(io.BytesIO(plots.png(fig))) as image:
     assert image.format == 'PNG'

@@ -1,9 +1,10 @@
 """Comparisons of methods and examples: accuracies, fronts, ranks, exposure."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from matplotlib import axes, colors, figure
+from matplotlib import axes, colors, figure, ticker
 from numpy.typing import ArrayLike
 
 from jaxmu import terms
@@ -15,16 +16,17 @@ SETS = ('Retain (RA)', 'Forget (FA)', 'Validation (VA)', 'Test (TA)')
 
 
 @style.styled
-def accuracy_bars(
+def accuracies(
   methods: Sequence[str],
   values: ArrayLike,
   low: ArrayLike | None = None,
   high: ArrayLike | None = None,
 ) -> figure.Figure:
-  """Draw one panel per set with one bar per method.
+  """Draw one panel per set with one point per method.
 
-  The dashed line in each panel is the retrained models' accuracy; the numbers
-  beside each bar are the accuracy and its gap to that line.
+  Each panel shows the range of its numbers: from 0 to 1, accuracies that matter
+  would look alike. The dashed line is the retrained models' accuracy; the
+  numbers beside each point are the accuracy and its gap to that line.
 
   Args:
     methods: M keys; the reference may be absent.
@@ -50,10 +52,10 @@ def accuracy_bars(
   rows = [list(methods).index(name) for name in order]
   width = 1.5 + 2.1 * len(SETS)
   fig = style.canvas(width, 1.0 + 0.25 * len(order))
-  panels = fig.subplots(1, len(SETS), sharex=True, sharey=True, squeeze=False)
-  bars = np.stack([values[rows], low[rows], high[rows]])  # f64[3, M, K]
+  panels = fig.subplots(1, len(SETS), sharey=True, squeeze=False)
+  ends = np.stack([values[rows], low[rows], high[rows]])  # f64[3, M, K]
   for k, panel in enumerate(panels.flat):
-    _panel(panel, order, bars[:, :, k])
+    _panel(panel, order, ends[:, :, k])
     panel.set_title(SETS[k])
   first = panels[0, 0]
   first.set_yticks(range(len(order)), [style.label(name) for name in order])
@@ -62,71 +64,56 @@ def accuracy_bars(
   return fig
 
 
-def _panel(
-  panel: axes.Axes,
-  order: Sequence[str],
-  bars: np.ndarray,
-) -> None:
-  value, low, high = bars
-  target = (
-    value[order.index(results.REFERENCE)]
-    if results.REFERENCE in order
-    else np.nan
-  )
+_ROOM = 0.6  # share of a panel's width that the range takes; numbers the rest
+
+
+def _panel(panel: axes.Axes, order: Sequence[str], ends: np.ndarray) -> None:
+  """Draw value, low and high of each method, f64[3, M]."""
+  value, low, high = ends
+  target = np.nan
+  if results.REFERENCE in order:
+    target = value[order.index(results.REFERENCE)]
   for i, name in enumerate(order):
     if np.isnan(value[i]):
-      panel.text(0.02, i, 'n/a', va='center', fontsize=8, color=style.QUIET)
+      _write(panel, _ROOM + 0.03, i, 'n/a', 7.5, color=style.QUIET)
       continue
-    _bar(panel, i, value[i], name)
     if np.isfinite(low[i]) and np.isfinite(high[i]) and high[i] > low[i]:
-      panel.plot([low[i], high[i]], [i, i], color=style.INK, lw=1.2, zorder=6)
-    _number(panel, i, value[i], target, name == results.REFERENCE)
+      panel.plot([low[i], high[i]], [i, i], color=style.INK, lw=1.2, zorder=2)
+    _mark(panel, value[i], i, name)
+    _write(panel, _ROOM + 0.03, i, f'{value[i]:.3f}', 7.5)
+    gap = value[i] - target
+    if name != results.REFERENCE and np.isfinite(gap):
+      _write(panel, 1.0, i, f'{gap:+.3f}', 6.5, ha='right', color='#555555')
   if np.isfinite(target):
     panel.axvline(target, color=style.INK, linestyle=(0, (4, 2)), lw=1.0)
-  panel.set_xlim(0, 1.85)  # room for the numbers
-  panel.set_xticks([0, 0.5, 1])
+  finite = ends[np.isfinite(ends)]
+  start, end = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
+  pad = 0.06 * (end - start) or 0.05
+  start, end = start - pad, end + pad
+  ticks = ticker.MaxNLocator(3).tick_values(start, end)
+  panel.set_xticks([tick for tick in ticks if start <= tick <= end])
+  panel.set_xlim(start, start + (end - start) / _ROOM)
   panel.grid(axis='y', visible=False)
   panel.tick_params(axis='y', length=0)
   panel.spines['left'].set_visible(False)
 
 
-def _bar(
-  panel: axes.Axes,
-  i: int,
-  value: float,
-  name: str,
-) -> None:
+def _mark(panel: axes.Axes, value: float, i: int, name: str) -> None:
+  shape, color, face = 'o', style.BLUE, style.BLUE
   if name == results.REFERENCE:
-    panel.barh(
-      i,
-      value,
-      height=0.66,
-      facecolor='white',
-      edgecolor=style.INK,
-      linestyle=(0, (4, 2)),
-      linewidth=1.0,
-    )
-    return
-  color = style.VERMILION if name == results.ORIGINAL else style.BLUE
-  panel.barh(i, value, height=0.66, color=color, alpha=0.75)
+    shape, color, face = 'D', style.INK, 'white'
+  elif name == results.ORIGINAL:
+    color = face = style.VERMILION
+  look = {'color': color, 'markerfacecolor': face, 'linestyle': 'none'}
+  panel.plot(value, i, marker=shape, ms=6, zorder=3, **look)
 
 
-def _number(
-  panel: axes.Axes, i: int, value: float, target: float, is_reference: bool
+def _write(
+  panel: axes.Axes, x: float, i: int, text: str, size: float, **look: Any
 ) -> None:
-  panel.text(1.04, i, f'{value:.3f}', va='center', fontsize=7.5)
-  gap = value - target
-  if is_reference or not np.isfinite(gap):
-    return
-  panel.text(
-    1.85,
-    i,
-    f'{gap:+.3f}',
-    va='center',
-    ha='right',
-    fontsize=6.5,
-    color='#555555',
-  )
+  """Write a number beside a method; x is a share of the panel's width."""
+  place = panel.get_yaxis_transform()
+  panel.text(x, i, text, va='center', fontsize=size, transform=place, **look)
 
 
 @style.styled
