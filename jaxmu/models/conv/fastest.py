@@ -39,17 +39,17 @@ def layer(
 def formulation(layer: Layer, known: dict[Layer, str]) -> str:
   """Return the formulation of the most similar layer.
 
-  Kernels of the same size are the most similar; sizes and channels are compared
-  by their ratios.
+  Kernels of the same size are the most similar, then images of one pixel, where
+  a convolution is a product; sizes and channels are compared by their ratios.
 
   Args:
     layer: the layer.
     known: formulations by layer.
   """
 
-  def distance(other: Layer) -> tuple[float, float]:
+  def distance(other: Layer) -> tuple[float, bool, float]:
     ratios = [abs(math.log(a / b)) for a, b in zip(layer, other, strict=True)]
-    return ratios[3], sum(ratios)
+    return ratios[3], (layer.side == 1) != (other.side == 1), sum(ratios)
 
   return known[min(known, key=distance)]
 
