@@ -172,16 +172,23 @@ METHODS = {
 }
 
 
-def read_scores(path: str | os.PathLike) -> dict[str, np.ndarray]:
+def read_scores(
+  path: str | os.PathLike, most: float = formats.MOST_UNPACKED
+) -> dict[str, np.ndarray]:
   """Read the arrays of an `.npz` file.
 
+  Args:
+    path: the file.
+    most: bytes to which it may be unpacked, if they are more than its own.
+
   Raises:
-    ValueError: there is no such file, or it is not an archive of plain arrays.
+    ValueError: there is no such file, or it is not an archive of plain arrays,
+      or it is too large.
   """
   path = files.path(path)
   if not path.is_file():
     raise ValueError(f'no file {str(path)!r} (looked in {pathlib.Path.cwd()})')
-  return formats.read_archive(path, needed=())
+  return formats.read_archive(path, needed=(), most=most)
 
 
 def of_scores(

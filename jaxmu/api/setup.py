@@ -23,7 +23,6 @@ from jaxmu.types import Key, Task
 
 # Members that train in one call of a program; more follow one after another.
 MEMBERS_AT_ONCE = 8
-_MOST_SEED = 2**32 - 1
 SEED_MODES = ('independent', 'reference')
 
 
@@ -179,20 +178,6 @@ def build_model(
       f'{data.num_classes}; build it with num_classes={data.num_classes}'
     )
   return model
-
-
-def check_seed(name: str, value: Any, least: int = 0) -> int:
-  """Return a whole number after checking its range.
-
-  Raises:
-    ValueError: it is not a whole number, or out of range.
-  """
-  whole = isinstance(value, int) and not isinstance(value, bool)
-  if not whole or not least <= value <= _MOST_SEED:
-    raise ValueError(
-      f'{name} = {value!r}; give a whole number from {least} to {_MOST_SEED}'
-    )
-  return value
 
 
 _NETWORKS = ('resnet18', 'vit11m')

@@ -221,11 +221,14 @@ def read_csv(path: files.Path, kind: type[R] = Row) -> list[R]:
     The rows in file order.
 
   Raises:
-    ValueError: the columns are not those of `kind`.
+    ValueError: the columns are not those of `kind`, or the file is damaged.
   """
   fields = dataclasses.fields(kind)
-  with open(path, newline='', encoding='utf-8') as file:
-    header, *lines = list(csv.reader(file)) or [[]]
+  try:
+    with open(path, newline='', encoding='utf-8') as file:
+      header, *lines = list(csv.reader(file)) or [[]]
+  except (ValueError, csv.Error) as error:
+    raise ValueError(f'{path} is damaged ({error})') from error
   expected = [field.name for field in fields]
   if header not in (expected, [*expected, _BETTER]):
     raise ValueError(
@@ -233,10 +236,17 @@ def read_csv(path: files.Path, kind: type[R] = Row) -> list[R]:
       f'is it a file of another kind than {kind.__name__}?'
     )
   parse = [_PARSERS[field.type] for field in fields]
-  return [
-    kind(*(f(cell) for f, cell in zip(parse, line[: len(parse)], strict=True)))
-    for line in lines
-  ]
+  rows = []
+  for number, line in enumerate(lines, 2):
+    given = line[: len(parse)]
+    try:
+      cells = [read(cell) for read, cell in zip(parse, given, strict=True)]
+    except ValueError as error:
+      raise ValueError(
+        f'{path} is damaged in line {number} ({error}); run again what wrote it'
+      ) from None
+    rows.append(kind(*cells))
+  return rows
 
 
 def write_json(path: files.Path, value: Any) -> pathlib.Path:

@@ -62,8 +62,11 @@ def open_program_cache() -> dict[str, Any]:
   nothing is deleted there.
   """
   config: Any = jax.config  # its attributes are made at run time
-  if config.jax_compilation_cache_dir is not None:
-    return {}
+  chosen = config.jax_compilation_cache_dir
+  if chosen is not None:
+    if not chosen.startswith('~'):  # which JAX takes literally
+      return {}
+    return {'jax_compilation_cache_dir': str(files.path(chosen))}
   files.remove_old_programs()
   return {
     'jax_compilation_cache_dir': str(files.programs_dir()),

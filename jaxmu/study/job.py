@@ -267,9 +267,10 @@ def open_job(
 
   Raises:
     ValueError: the settings do not fit the data, checkpoints of originals are
-      missing, or `jax.distributed` joins this process to others; nothing has
-      been trained.
+      missing, JAX has no device of the chosen platform, or `jax.distributed`
+      joins this process to others; nothing has been trained.
   """
+  platforms.check_devices()
   if jax.process_count() > 1:  # Orbax would wait for the others
     raise ValueError(
       f'jax.distributed joins {jax.process_count()} processes, and jaxmu works '
