@@ -278,7 +278,7 @@ def with_readable_images(task: Task, layout: Layout) -> Task:
   with layout.tracing():
     if not _packs_images():
       return task
-  return task.replace(dataset=task.dataset.packed())
+  return dataclasses.replace(task, dataset=task.dataset.packed())
 
 
 def shapes(stacked: Any, layout: Layout) -> Any:

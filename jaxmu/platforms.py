@@ -64,7 +64,7 @@ def check_devices() -> None:
   try:
     jax.devices()
   except Exception as error:  # one of several types, some without a message
-    chosen = jax.config.jax_platforms
+    chosen = getattr(jax.config, 'jax_platforms', None)
     if not chosen:
       raise
     reason = str(error).partition('\n')[0] or 'there is no such device'

@@ -192,7 +192,9 @@ class Trainer:
     member: MemberInputs[Array],
     start: Variables | None = None,
   ) -> Any:
-    problem = Problem(task, member.split, start or member.start)
+    start = member.start if start is None else start
+    assert start is not None
+    problem = Problem(task, member.split, start)
     draws = Draws(member.key).at('init')
     with precision.products(task.precision):
       return self.method.init(member.hparams, draws, problem)

@@ -45,7 +45,10 @@ class Dataset:
   @property
   def image_shape(self) -> tuple[int, int, int]:
     """Height, width and channels of an image."""
-    return self.shape or self.image.shape[1:]
+    if self.shape:
+      return self.shape
+    _, height, width, channels = self.image.shape
+    return height, width, channels
 
   def look_up(self, index: Array) -> Array:
     """Return images i32[B], u8[B, H, W, 3]."""

@@ -536,7 +536,7 @@ def _published(first, second, low, high, bins, variant) -> np.ndarray:
   if variant == 'bench':
     high, bins = np.where(low < high, high, low + 1), bins + 1
   edges = np.linspace(low, high, bins)  # f64[E, N]
-  p, q = (_shares(*one, edges) for one in (first, second))
+  p, q = (_shares(x, mask, edges) for x, mask in (first, second))
   floored = np.maximum(q, _FLOOR)
   if variant == 'bench':
     floored = np.where(p > 0, floored, q)

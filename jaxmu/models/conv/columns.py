@@ -43,13 +43,14 @@ def _backward(stride, padding, input_grad, saved, dy):
   if stride > 1:  # zeros between the rows and columns
     inside = (0, 0, stride - 1)
     dy = parts.pad(dy, inside, inside)
-  lows = [size - 1 - padding for size in kernel.shape[:2]]
-  pads = tuple(
-    (low, x.shape[axis] - dy.shape[axis] + kernel.shape[axis - 1] - 1 - low)
-    for axis, low in zip((1, 2), lows, strict=True)
-  )
+
+  def ends(axis):
+    most = kernel.shape[axis - 1] - 1
+    low = most - padding
+    return low, x.shape[axis] - dy.shape[axis] + most - low
+
   flipped = kernel[::-1, ::-1].swapaxes(2, 3)
-  return _convolve(dy, flipped, 1, pads), dkernel
+  return _convolve(dy, flipped, 1, (ends(1), ends(2))), dkernel
 
 
 conv = parts.with_gradient(_forward, _backward)

@@ -104,7 +104,11 @@ def _mark(panel: axes.Axes, value: float, i: int, name: str) -> None:
     shape, color, face = 'D', style.INK, 'white'
   elif name == results.ORIGINAL:
     color = face = style.VERMILION
-  look = {'color': color, 'markerfacecolor': face, 'linestyle': 'none'}
+  look: dict[str, Any] = {
+    'color': color,
+    'markerfacecolor': face,
+    'linestyle': 'none',
+  }
   panel.plot(value, i, marker=shape, ms=6, zorder=3, **look)
 
 
