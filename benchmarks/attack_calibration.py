@@ -9,17 +9,20 @@ example, correlated within splits (0.7). The leak shifts forgotten scores by
 standard errors, as a Markdown table. One table row per attack; a calibrated
 attack has 0.5 in the null columns, and at most (floor(0.1 n) + 1) / (n + 1)
 with n unseen scores for the threshold: .106 for the 140 here. The numbers are
-also written to benchmarks/attack_calibration.csv.
+also written to benchmarks/attack_calibration.csv; with --only, those of some
+attacks replace their rows there.
 """
 
 import argparse
+import csv
 import pathlib
 from collections.abc import Callable
 
 import numpy as np
 import table
+from scipy import special
 
-from jaxmu.attacks import density, likelihood, rmia, roc
+from jaxmu.attacks import density, likelihood, rmia, roc, single_model
 from jaxmu.attacks import log_odds as log_odds_lib
 
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
@@ -85,6 +88,21 @@ def attacks() -> dict[str, Callable[[Population, np.ndarray], Population]]:
     scores, state, split = population
     return scores, state, split // 2
 
+  def combined(population, retrained):
+    del retrained
+    scores, state, split = population
+    others = np.random.default_rng(0).normal(size=(*scores.shape, 2))
+    true = scores + special.logsumexp(others, axis=-1)
+    logits = np.concatenate([true[..., None], others], axis=-1)
+    labels = np.zeros(state.shape[1], int)
+    signals = log_odds_lib.signals(logits, labels)
+    features = np.stack([*signals.values()], axis=-1)
+    out = np.full(state.shape, np.nan)
+    for m, row in enumerate(state):
+      used = np.flatnonzero((row == 1) | (row == 2))
+      out[m, used] = single_model.combined(features[m, used], row[used] == 1)
+    return out, state, split // 2
+
   def released(population, retrained):
     del retrained
     scores, state, split = population
@@ -116,6 +134,7 @@ def attacks() -> dict[str, Callable[[Population, np.ndarray], Population]]:
     'KDE': plain(density.kde),
     'histogram, 20 bins': plain(density.histogram),
     'loss threshold': raw,
+    'classifier on all signals': combined,
     '*not valid:* U-LiRA, split left out': by_split,
     '*not valid:* U-LiRA, model left out': plain(likelihood.ulira, mode='loo'),
     '*not valid:* U-LiRA, in sample': plain(likelihood.ulira, mode='in_sample'),
@@ -123,9 +142,12 @@ def attacks() -> dict[str, Callable[[Population, np.ndarray], Population]]:
   }
 
 
-def study(splits: int, repeats: int, shift: float, examples: int = 320):
+def study(
+  splits: int, repeats: int, shift: float, only: str = '', examples: int = 320
+):
   """Return attack -> f64[repeats, 2, 2]: null and leak, AUC and TPR."""
-  found: dict[str, list] = {name: [] for name in attacks()}
+  chosen = {name: a for name, a in attacks().items() if only in name}
+  found: dict[str, list] = {name: [] for name in chosen}
   for repeat in range(repeats):
     rng = np.random.default_rng(repeat)
     state, split = states(rng, splits, 2, examples)
@@ -137,7 +159,7 @@ def study(splits: int, repeats: int, shift: float, examples: int = 320):
 
     retrained = draw(0.0)
     populations = [(draw(s), state, split) for s in (0.0, shift)]
-    for name, attack in attacks().items():
+    for name, attack in chosen.items():
       pair = []
       for population in populations:
         report = roc.roc_report(*attack(population, retrained), fprs=(FPR,))
@@ -151,8 +173,9 @@ def main() -> None:
   parser.add_argument('--splits', type=int, default=16)
   parser.add_argument('--repeats', type=int, default=100)
   parser.add_argument('--shift', type=float, default=0.7)
+  parser.add_argument('--only', default='', help='part of the names of attacks')
   options = parser.parse_args()
-  found = study(options.splits, options.repeats, options.shift)
+  found = study(options.splits, options.repeats, options.shift, options.only)
   print(
     f'{options.splits} splits of 2 forget sets, {options.repeats} repeats, '
     f'leak {options.shift:g} scales\n'
@@ -172,7 +195,14 @@ def main() -> None:
     for column, m, e in zip(COLUMNS, mean.ravel(), error.ravel(), strict=True):
       row |= {column: f'{m:.4f}', f'{column}_error': f'{e:.4f}'}
     rows.append(row)
-  table.write(TABLE, [{**row, **table.made(TABLE)} for row in rows])
+  made = {row['attack']: {**row, **table.made(TABLE)} for row in rows}
+  if options.only:
+    with TABLE.open(newline='') as file:
+      made = {row['attack']: row for row in csv.DictReader(file)} | made
+  order = [name.replace('*', '') for name in attacks()]
+  table.write(
+    TABLE, sorted(made.values(), key=lambda r: order.index(r['attack']))
+  )
 
 
 if __name__ == '__main__':

@@ -18,22 +18,29 @@ Steps, bfloat16 first, then TF32 and float32:
 
   ceiling    a large matrix product, TFLOP/s
   check      losses of an epoch at a small rate against those of a CPU in
-             float32; if they are further apart than rounding, the precision is
-             refused and nothing of it is timed
-  jaxmu      32 ResNet-18 (width 64) at batch 256, by chunk (models that run as
-             one vmapped batch): images/s, memory per model by XLA's account,
-             the process's peak, share of the ceiling (counting kernel taps that
-             meet a pixel)
-  match      the best chunk and PyTorch in turn; `speed_up` is the median over
-             rounds of PyTorch's time per image divided by jaxmu's. PyTorch's
-             losses are checked as above, `losses_apart`: eager,
-             `torch.compile`, the same with CUDA graphs (mode reduce-overhead),
-             and four processes that share the GPU, each eager with one model
-  augmented  the best chunk with the recipe's random crops and flips, which
-             none of the rows above has
-  conv=...   the best chunk with one formulation for all convolutions, instead
-             of those that `auto` chooses without measuring
+             float32; if they are further apart than rounding, this formulation
+             in this precision is refused and nothing of it is timed
+  jaxmu      32 ResNet-18 (width 64) at batch 256, by formulation of the
+             convolutions (`config.model.options.conv`) and by chunk (models
+             that run as one vmapped batch), small chunks first: images/s,
+             memory per model by XLA's account, the process's peak, share of
+             the ceiling (counting kernel taps that meet a pixel). `auto`
+             chooses a formulation for each layer
+  match      the fastest formulation and chunk and PyTorch in turn; `speed_up`
+             is the median over rounds of PyTorch's time per image divided by
+             jaxmu's. PyTorch's losses are checked as above, `losses_apart`:
+             eager, `torch.compile`, the same with CUDA graphs (mode
+             reduce-overhead), four processes that share the GPU, each eager
+             with one model, and several models fused into one program with
+             grouped convolutions, as HFTA does (arXiv 2102.02344), eager and
+             compiled; their chunk is the number of fused models
+  augmented  the fastest with the recipe's random crops and flips, which none of
+             the rows above has
+  flags      the fastest without CUDA graphs, and with whole loops in them
   profile    share of the time by kind of kernel, and the longest kernels
+
+At the end, a line for each precision names the fastest formulation and chunk,
+with the settings for a job.
 
 PyTorch has channels_last, TF32 or bfloat16 autocast, a fused optimiser,
 cuDNN's search for the best kernels, normalised images on the device, and no
@@ -59,7 +66,7 @@ import pathlib
 import sys
 import tempfile
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import take_turns
@@ -73,15 +80,49 @@ PRECISIONS = ('bfloat16', 'tf32', 'float32')
 TOLERANCE = {'float32': 1e-3, 'tf32': 3e-3, 'bfloat16': 1e-2}
 RECIPE = 182 * 38_250
 STUDY = 64 * 91 * 23_750 + 640 * (91 + 6 * 5) * 21_375
-# Ways to run PyTorch: name, mode of compilation ('' for none), processes.
+FORMULATIONS = ('library', 'patches', 'auto')
+# XLA's flags beside its own choice.
+FLAGS = {
+  'no CUDA graphs': '--xla_gpu_enable_command_buffer=',
+  'loops in CUDA graphs': '--xla_gpu_enable_command_buffer=+WHILE,+CONDITIONAL',
+}
+WRITTEN = 2  # members whose losses are known from a CPU
+
+
+class Peer(NamedTuple):
+  """A way to run PyTorch.
+
+  Attributes:
+    name: in the table.
+    mode: of `torch.compile`; '' to run eagerly.
+    processes: that share the GPU.
+    models: fused into one; 0 for one model after another.
+  """
+
+  name: str
+  mode: str = ''
+  processes: int = 1
+  models: int = 0
+
+
 PEERS = (
-  ('torch eager', '', 1),
-  ('torch compile', 'default', 1),
-  ('torch compile, graphs', 'reduce-overhead', 1),
-  ('torch eager, 4 processes', '', 4),
+  Peer('torch eager'),
+  Peer('torch compile', 'default'),
+  Peer('torch compile, graphs', 'reduce-overhead'),
+  Peer('torch eager, 4 processes', processes=4),
 )
 
-FORMULATIONS = ('library', 'patches')
+
+class Way(NamedTuple):
+  """A way to run jaxmu: a formulation of convolutions, and a chunk."""
+
+  conv: str
+  chunk: int
+
+  @property
+  def name(self) -> str:
+    """Name of its rows."""
+    return f'jaxmu {self.conv}'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,14 +133,16 @@ class Scale:
   batch: int = 256
   members: int = 32
   steps: int = 16
-  chunks: tuple[int, ...] = (8, 16, 32, 4, 1)
+  chunks: tuple[int, ...] = (1, 2, 4, 8, 16)
+  fused: tuple[int, ...] = (8, 32)  # models in one PyTorch program
   repeats: int = 4  # turns of one model in a row, for PyTorch
   product: int = 8192  # backend of the matrices that find the ceiling
-  rounds: int = 5
+  rounds: int = 5  # of turns against PyTorch
+  trials: int = 2  # turns of each formulation and chunk
   on_gpu: bool = True  # what else would take hours
 
 
-SMALL = Scale(4, 8, 4, 2, (2, 1), 1, 256, 2, on_gpu=False)
+SMALL = Scale(4, 8, 4, 2, (1, 2), (2, 4), 1, 256, 2, 1, on_gpu=False)
 
 
 # Each backend has its own process, which imports only what it needs: JAX and
@@ -131,11 +174,19 @@ def theirs(**options: Any) -> Any:
   return gpu_torch.TorchGpu(**options)
 
 
-def population(scale: Scale, precision: str, members: int = 0) -> Workload:
-  """Return the population to be trained."""
+def fused(**options: Any) -> Any:
+  import gpu_torch
+
+  return gpu_torch.FusedGpu(**options)
+
+
+def population(
+  scale: Scale, precision: str, members: int = 0, conv: str = 'auto'
+) -> Workload:
+  """Return the population to be trained; jaxmu alone reads `conv`."""
   return Workload(
     'resnet18',
-    {'width': scale.width},
+    {'width': scale.width} | ({} if conv == 'auto' else {'conv': conv}),
     members or scale.members,
     scale.batch,
     scale.steps * scale.batch,
@@ -186,7 +237,8 @@ class Bench:
       for precision in PRECISIONS:
         work = functools.partial(self.ceiling, backend, precision)
         rows.add('ceiling', precision, work)
-    options = {'workload': population(scale, 'float32', 2), 'folder': folder}
+    workload = population(scale, 'float32', WRITTEN)
+    options = {'workload': workload, 'folder': folder}
     on_cpu = self.environment() | {'JAX_PLATFORMS': 'cpu'}
     with take_turns.Backend(
       'reference', reference, [options], on_cpu
@@ -204,10 +256,15 @@ class Bench:
       ),
     }
 
-  def start(self, workload: Workload, chunk: int) -> take_turns.Backend:
+  def start(
+    self, workload: Workload, chunk: int, flags: str = ''
+  ) -> take_turns.Backend:
     """Start jaxmu's backend."""
     options = [{'workload': workload, 'chunk': chunk}]
-    return take_turns.Backend('jaxmu', ours, options, self.environment())
+    flags = f'{os.environ.get("XLA_FLAGS", "")} {flags}'.strip()
+    return take_turns.Backend(
+      'jaxmu', ours, options, self.environment() | {'XLA_FLAGS': flags}
+    )
 
   def ceiling(
     self, backend: take_turns.Backend, precision: str
@@ -235,15 +292,17 @@ class Bench:
       )
     return {'losses_apart': f'{worst:.0e}'}
 
-  def check(self, precision: str) -> dict[str, str]:
-    workload = population(self.scale, precision, 2)
-    with self.start(workload, 2) as backend:
+  def check(self, precision: str, conv: str) -> dict[str, str]:
+    workload = population(self.scale, precision, WRITTEN, conv)
+    with self.start(workload, WRITTEN) as backend:
       return self.apart(backend, precision)
 
-  def time(self, workload: Workload, chunk: int) -> dict[str, str]:
-    """Time one way to lay a population out."""
-    with self.start(workload, chunk) as backend:
-      spent = take_turns.rounds([backend], 'run', self.scale.rounds)['jaxmu']
+  def time(
+    self, workload: Workload, chunk: int, count: int, flags: str = ''
+  ) -> dict[str, str]:
+    """Time one way to lay a population out, `count` turns."""
+    with self.start(workload, chunk, flags) as backend:
+      spent = take_turns.rounds([backend], 'run', count)['jaxmu']
       return self.speed(backend, workload, spent)
 
   def speed(
@@ -254,97 +313,122 @@ class Bench:
     found = speeds(workload.members * workload.retain, spent)
     live = facts['live_flops'] * float(found['images_per_s']) / 1e12
     ceiling = self.rows.find('ceiling', workload.precision)['tflops_ceiling']
+    share = f'{live / float(ceiling):.3f}' if ceiling else ''
     return found | {
       'tflops_live': f'{live:.3g}',
-      'share_of_ceiling': f'{live / float(ceiling):.3f}',
+      'share_of_ceiling': share,
       'mb_per_model': f'{facts["bytes_per_member"] / 1e6:.0f}',
       'peak_mb': f'{facts["peak_bytes"] / 1e6:.0f}',
       'compile_s': f'{facts["compile_seconds"]:.1f}',
     }
 
-  def best(self, precision: str) -> int:
-    """Return the fastest chunk that was measured, 0 if none was."""
+  def table(self, precision: str) -> None:
+    """Check each formulation, then time it in every chunk."""
+    checked = [conv for conv in FORMULATIONS if self.is_right(precision, conv)]
+    for chunk in self.scale.chunks:
+      for conv in checked:
+        workload = population(self.scale, precision, conv=conv)
+        work = functools.partial(self.time, workload, chunk, self.scale.trials)
+        self.rows.add(Way(conv, chunk).name, precision, work, chunk)
+
+  def is_right(self, precision: str, conv: str) -> bool:
+    """Return whether the losses of a formulation are those of a CPU."""
+    work = functools.partial(self.check, precision, conv)
+    row = self.rows.add(f'check {conv}', precision, work)
+    return bool(row and not row['note'])
+
+  def best(self, precision: str) -> tuple[Way, dict[str, str]] | None:
+    """Return the fastest way that was measured, and its row."""
     found = [
-      (float(row['images_per_s']), int(row['chunk']))
-      for row in self.rows.all('jaxmu', precision)
+      (Way(conv, int(row['chunk'])), row)
+      for conv in FORMULATIONS
+      for row in self.rows.all(Way(conv, 0).name, precision)
       if row['images_per_s']
     ]
-    return max(found)[1] if found else 0
+    return max(found, key=lambda x: float(x[1]['images_per_s']), default=None)
 
-  def pytorch(self, name: str, precision: str) -> take_turns.Backend:
-    """Start a backend of PyTorch and compare its losses."""
-    mode, processes = next(p[1:] for p in PEERS if p[0] == name)
+  def conclusion(self, precision: str) -> str:
+    """Name the fastest way and the settings of a job that choose it."""
+    best = self.best(precision)
+    if not best:
+      return f'{precision}: not measured'
+    way, row = best
+    return (
+      f'{precision}: fastest is conv={way.conv} in chunks of {way.chunk}, '
+      f'{float(row["images_per_s"]):,.0f} images/s; set '
+      f'--config.model.precision={precision} '
+      f'--config.model.options.conv={way.conv} --config.run.chunk={way.chunk}'
+    )
+
+  def pytorch(self, peer: Peer, precision: str) -> take_turns.Backend:
+    """Start a backend of PyTorch."""
     options = {
-      'workload': population(self.scale, precision, 1),
+      'workload': population(self.scale, precision, peer.models or 1),
       'folder': self.folder,
       'hparams': self.hparams,
       'device': self.platform,
-      'mode': mode,
-      'repeats': self.scale.repeats,
+      'mode': peer.mode,
     }
-    return take_turns.Backend(name, theirs, [options] * processes)
+    if peer.models:
+      return take_turns.Backend(
+        peer.name, fused, [options | {'written': WRITTEN}]
+      )
+    options['repeats'] = self.scale.repeats
+    return take_turns.Backend(peer.name, theirs, [options] * peer.processes)
 
-  def match(self, name: str, precision: str, chunk: int) -> dict[str, str]:
+  def match(self, peer: Peer, precision: str, way: Way) -> dict[str, str]:
     """Time one backend of PyTorch and jaxmu in turn."""
-    workload = population(self.scale, precision)
-    processes = next(p[2] for p in PEERS if p[0] == name)
+    workload = population(self.scale, precision, conv=way.conv)
     with (
-      self.pytorch(name, precision) as other,
-      self.start(workload, chunk) as backend,
+      self.pytorch(peer, precision) as other,
+      self.start(workload, way.chunk) as backend,
     ):
       apart = self.apart(other, precision)
       spent = take_turns.rounds([backend, other], 'run', self.scale.rounds)
-    images = processes * self.scale.repeats * workload.retain
+    models = peer.models or peer.processes * self.scale.repeats
+    images = models * workload.retain
     all_images = workload.members * workload.retain
-    compared = ratio(images, spent[name], all_images, spent['jaxmu'])
-    return speeds(images, spent[name]) | compared | apart
+    compared = ratio(images, spent[peer.name], all_images, spent['jaxmu'])
+    return speeds(images, spent[peer.name]) | compared | apart
 
-  def augmented(self, precision: str, chunk: int) -> dict[str, str]:
-    """Time the recipe, whose images are cropped and mirrored."""
-    workload = population(self.scale, precision)
-    return self.time(dataclasses.replace(workload, augment=True), chunk)
-
-  def formulation(
-    self, impl: str, precision: str, chunk: int
-  ) -> dict[str, str]:
-    """Time one formulation of all convolutions."""
-    workload = population(self.scale, precision)
-    options = {**workload.options, 'conv': impl}
-    return self.time(dataclasses.replace(workload, options=options), chunk)
-
-  def profile(self, precision: str, chunk: int) -> dict[str, str]:
+  def profile(self, workload: Workload, chunk: int) -> dict[str, str]:
     """Profile the time by kind of kernel."""
-    with self.start(population(self.scale, precision), chunk) as backend:
+    with self.start(workload, chunk) as backend:
       backend.call('run')
       (text,) = backend.call('profile')
     return {'note': text}
 
   def run(self, precision: str) -> None:
     """Take all steps in a precision."""
-    add, scale = self.rows.add, self.scale
-    checked = add('check', precision, functools.partial(self.check, precision))
-    if not checked or checked['note']:
+    self.table(precision)
+    best = self.best(precision)
+    if not best:
       return
-    for chunk in scale.chunks:
-      workload = population(scale, precision)
-      work = functools.partial(self.time, workload, chunk)
-      add('jaxmu', precision, work, chunk)
-    chunk = self.best(precision)
-    if not chunk:
-      return
-    for name, _, _ in PEERS:
-      work = functools.partial(self.match, name, precision, chunk)
-      add(name, precision, work)
+    way, _ = best
+    peers = [
+      Peer(name, mode, models=models)
+      for models in self.scale.fused
+      for name, mode in (
+        ('torch fused', ''),
+        ('torch fused, compile', 'default'),
+      )
+    ]
+    for peer in (*PEERS, *peers):
+      work = functools.partial(self.match, peer, precision, way)
+      self.rows.add(peer.name, precision, work, peer.models or '')
+    workload = population(self.scale, precision, conv=way.conv)
+    augmented = dataclasses.replace(workload, augment=True)
+    count = self.scale.rounds
     steps = {
-      'augmented': self.augmented,
-      'profile': self.profile,
+      'augmented': functools.partial(self.time, augmented, way.chunk, count),
       **{
-        f'conv={impl}': functools.partial(self.formulation, impl)
-        for impl in FORMULATIONS
+        name: functools.partial(self.time, workload, way.chunk, count, flags)
+        for name, flags in FLAGS.items()
       },
+      'profile': functools.partial(self.profile, workload, way.chunk),
     }
-    for name, step in steps.items():
-      add(name, precision, functools.partial(step, precision, chunk), chunk)
+    for name, work in steps.items():
+      self.rows.add(name, precision, work, way.chunk)
 
 
 def main() -> None:
@@ -365,8 +449,10 @@ def main() -> None:
   rows = Rows(options.out or HERE / name, end)
   with tempfile.TemporaryDirectory() as folder:
     bench = Bench(scale, rows, folder)
-    for precision in options.precisions.split(','):
+    precisions = options.precisions.split(',')
+    for precision in precisions:
       bench.run(precision)
+    print('\n'.join(map(bench.conclusion, precisions)))
   if rows.late:
     print(f'time is up; {rows.late} rows are left for another call')
 

@@ -14,7 +14,7 @@ import numpy as np
 from workload import Workload
 
 from jaxmu import hparams as hp
-from jaxmu import population, precision
+from jaxmu import platforms, population, precision
 from jaxmu.study import execution
 
 PRODUCTS = 10  # in a row, when the ceiling is measured
@@ -28,11 +28,11 @@ class Probe:
 
   def platform(self) -> str:
     """Return PyTorch's name of the platform, 'cpu' or 'cuda'."""
-    return 'cpu' if jax.default_backend() == 'cpu' else 'cuda'
+    return 'cpu' if platforms.is_cpu() else 'cuda'
 
   def device(self) -> str:
     """Return the name of the device."""
-    return jax.devices()[0].device_kind
+    return platforms.local_devices()[0].device_kind
 
   def ceiling(self, backend: int, name: str) -> float:
     """Return the TFLOP/s of a large matrix product in a precision."""

@@ -1,18 +1,22 @@
 """Times reading a batch, as a share of a training step.
 
     python benchmarks/input_share.py [--members=8 --batch=256 --widths=64]
+    python benchmarks/input_share.py --sets=utkface --batch=32
+    python benchmarks/input_share.py --sets=utkface --model=tiny --widths=6 \
+      --batch=32 [--mirrored]
 
 Three compiled loops over the same batches take turns: the training step; the
 same step on batches in memory that are already augmented and normalised; and
 the input alone (gather, crop, flip, normalise). The share is given both ways,
 from the input alone and from the difference of the two steps, with medians and
-quartiles over the rounds. The network is ResNet-18; pixels are random, which
-costs the same, so no data set is needed. On a CPU, times are processor time on
-one core, which other processes hardly affect; elsewhere they are wall-clock
-times. Rows are printed and written to benchmarks/input_share.csv.
+quartiles over the rounds. Pixels are random, which costs the same, so no data
+set is needed. On a CPU, times are processor time on one core, which other
+processes hardly affect; elsewhere they are wall-clock times. Rows are printed
+and written to benchmarks/input_share.csv, where those of other cases stay.
 """
 
 import argparse
+import dataclasses
 import os
 import pathlib
 import time
@@ -24,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 import table
 
-from jaxmu import models
+from jaxmu import models, platforms
 from jaxmu.data import batches as batches_lib
 from jaxmu.data.catalog import CATALOG
 from jaxmu.draws import Draws
@@ -34,23 +38,27 @@ from jaxmu.types import Dataset, Task
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
 STEPS = 8  # of a compiled loop
 ROUNDS = 15
-MOST_EXAMPLES = 20_000  # 61 MB, beyond the caches of a processor
+MOST_PIXELS = 20_000 * 32**2  # 61 MB, beyond the caches of a processor
+CASE = ('set', 'model', 'width', 'batch', 'members')  # columns of a case
 
 
-def make_task(name: str, width: int) -> Task:
+def make_task(name: str, network: str, width: int, batch: int) -> Task:
   """Return a task with the transform of a set and random pixels."""
+  name, _, mirrored = name.partition(' ')
   entry = CATALOG[name]
+  transform = entry.transform
+  if mirrored:
+    transform = dataclasses.replace(transform, flip=True)
   generator = np.random.default_rng(0)
-  size = min(entry.num_dev, MOST_EXAMPLES)
+  size = max(MOST_PIXELS // entry.size**2, STEPS * batch)
+  size = min(entry.num_dev, size)
   shape = (size, entry.size, entry.size, 3)
   image = generator.integers(0, 256, shape, dtype=np.uint8)
   label = generator.integers(0, entry.num_classes, size).astype(np.int32)
   model = models.build(
-    'resnet18', num_classes=entry.num_classes, options={'width': width}
+    network, num_classes=entry.num_classes, options={'width': width}
   )
-  return Task(
-    Dataset(jnp.asarray(image), jnp.asarray(label)), model, entry.transform
-  )
+  return Task(Dataset(jnp.asarray(image), jnp.asarray(label)), model, transform)
 
 
 def read(task: Task, index, draws: Draws):
@@ -86,7 +94,7 @@ def input_alone(task: Task, state: training.Fit, index, key):
   """Read the batches one after another; each replaces the one before."""
   del state
   draws = Draws(key)
-  first = jnp.zeros((*index.shape[1:], *task.dataset.image.shape[1:]))
+  first = jnp.zeros((*index.shape[1:], *task.dataset.image_shape))
   return jax.lax.scan(
     lambda _, row: (read(task, row, draws), None), first, index
   )[0]
@@ -107,7 +115,7 @@ def contenders(task: Task, batch: int, members: int) -> dict[str, Callable]:
     return jnp.stack([x] * members) if members > 1 else x
 
   key = jax.random.key(0)
-  variables = models.init(task.model, key, task.dataset.image.shape[1:])
+  variables = models.init(task.model, key, task.dataset.image_shape)
   state = jax.tree.map(stacked, training.start(variables))
   table = np.random.default_rng(1).choice(
     task.dataset.label.shape[0], (STEPS, batch), replace=False
@@ -126,16 +134,18 @@ def contenders(task: Task, batch: int, members: int) -> dict[str, Callable]:
 
 def milliseconds(run: Callable[[], Any]) -> float:
   """Time one step of a loop."""
-  on_cpu = jax.default_backend() == 'cpu'
-  clock = time.process_time if on_cpu else time.perf_counter
+  clock = time.process_time if platforms.is_cpu() else time.perf_counter
   begin = clock()
   run()
   return 1000 * (clock() - begin) / STEPS
 
 
-def measure(name: str, width: int, batch: int, members: int) -> dict[str, Any]:
+def measure(
+  name: str, network: str, width: int, batch: int, members: int
+) -> dict[str, Any]:
   """Return one row of the table."""
-  runs = contenders(make_task(name, width), batch, members)
+  task = make_task(name, network, width, batch)
+  runs = contenders(task, batch, members)
   for run in runs.values():
     run()
   rounds = [
@@ -147,12 +157,8 @@ def measure(name: str, width: int, batch: int, members: int) -> dict[str, Any]:
     'alone': times['input'] / times['step'],
     'difference': 1 - times['ready'] / times['step'],
   }
-  row: dict[str, Any] = {
-    'set': name,
-    'width': width,
-    'batch': batch,
-    'members': members,
-  }
+  case = name, network, width, batch, members
+  row: dict[str, Any] = dict(zip(CASE, case, strict=True))
   for kind, values in times.items():
     row[f'{kind}_ms'] = f'{np.median(values):.3f}'
   for kind, values in shares.items():
@@ -165,20 +171,25 @@ def measure(name: str, width: int, batch: int, members: int) -> dict[str, Any]:
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--sets', default='digits,mnist,cifar10')
+  parser.add_argument('--model', default='resnet18')
   parser.add_argument('--widths', default='8,16')
   parser.add_argument('--batch', type=int, default=64)
   parser.add_argument('--members', type=int, default=1)
+  parser.add_argument('--mirrored', action='store_true')
   options = parser.parse_args()
-  where = jax.devices()[0].device_kind
-  if jax.default_backend() == 'cpu':
+  where = platforms.local_devices()[0].device_kind
+  if platforms.is_cpu():
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     where = table.machine()
   rows = []
   for name in options.sets.split(','):
     for width in map(int, options.widths.split(',')):
-      rows.append(measure(name, width, options.batch, options.members))
+      of = f'{name} mirrored' if options.mirrored else name
+      case = of, options.model, width, options.batch, options.members
+      rows.append(measure(*case))
       print(*(f'{key}={value}' for key, value in rows[-1].items()), flush=True)
-  table.save(TABLE, rows, where)
+  how = table.made(TABLE, where)
+  table.replace(TABLE, [{**row, **how} for row in rows], CASE)
 
 
 if __name__ == '__main__':

@@ -1,13 +1,16 @@
-"""Times every formulation of every convolution of ResNet-18 at 32x32.
+"""Times every formulation of every convolution of ResNet-18, and of stems.
 
-    python benchmarks/layers.py [--widths=8,16,64 --batch=128]
+    python benchmarks/layers.py [--sides=32 --widths=8,16,64 --batch=128]
+    python benchmarks/layers.py --sides=64 --batch=64
+    python benchmarks/layers.py --sides=224 --batch=32
 
 Each number is the forward pass and the needed gradients of one layer inside a
 compiled loop, as training runs it, in milliseconds of processor time on one
 core: the least of several runs. `gflops` counts all taps, also those that only
 meet padding, so that a formulation which skips them may exceed the peak of the
 machine. The column `auto` marks the choice of `jaxmu.models.conv.choose`. The
-table is printed and written to benchmarks/layers.csv.
+table is printed and written to benchmarks/layers.csv, where rows for other
+sides of images stay.
 """
 
 import argparse
@@ -26,11 +29,12 @@ from jaxmu.models import layers
 from jaxmu.models.conv import choose, winograd
 
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
-FORMULATIONS = ('library', 'patches', 'blocks', 'dense', 'winograd')
+FORMULATIONS = ('library', 'patches', 'blocks', 'columns', 'dense', 'winograd')
+CASE = ('side', 'width', 'batch', 'layer')  # columns of a case
 STEPS = 4  # of the compiled loop
 SECONDS = 0.2  # of one timing
 REPEATS = 4
-MOST_GIB = 1  # largest structured matrix that is tried
+MOST_GIB = 0.25  # largest structured matrix that is tried
 
 
 class Layer(NamedTuple):
@@ -45,20 +49,31 @@ class Layer(NamedTuple):
   stride: int
 
 
-def network(width: int) -> list[Layer]:
-  """List the convolutions of ResNet-18 for images of 32 pixels."""
+def network(width: int, side: int) -> list[Layer]:
+  """List the convolutions of ResNet-18 for images of `side` pixels."""
+  layers = [
+    Layer('stem', 1, side, 3, width, 7, 2),
+    Layer('stage 1', 4, side // 4, width, width, 3, 1),
+  ]
+  for stage in (2, 3, 4):
+    before = side // 2**stage
+    entry = before, width * 2 ** (stage - 2), width * 2 ** (stage - 1)
+    inner = before // 2, entry[2], entry[2]
+    layers += [
+      Layer(f'stage {stage} entry', 1, *entry, 3, 2),
+      Layer(f'stage {stage} shortcut', 1, *entry, 1, 2),
+      Layer(f'stage {stage}', 3, *inner, 3, 1),
+    ]
+  return layers
+
+
+def stems(side: int) -> list[Layer]:
+  """List the first two layers of the model `tiny` and of TinyViT-11M."""
   return [
-    Layer('stem', 1, 32, 3, width, 7, 2),
-    Layer('stage 1', 4, 8, width, width, 3, 1),
-    Layer('stage 2 entry', 1, 8, width, 2 * width, 3, 2),
-    Layer('stage 2 shortcut', 1, 8, width, 2 * width, 1, 2),
-    Layer('stage 2', 3, 4, 2 * width, 2 * width, 3, 1),
-    Layer('stage 3 entry', 1, 4, 2 * width, 4 * width, 3, 2),
-    Layer('stage 3 shortcut', 1, 4, 2 * width, 4 * width, 1, 2),
-    Layer('stage 3', 3, 2, 4 * width, 4 * width, 3, 1),
-    Layer('stage 4 entry', 1, 2, 4 * width, 8 * width, 3, 2),
-    Layer('stage 4 shortcut', 1, 2, 4 * width, 8 * width, 1, 2),
-    Layer('stage 4', 3, 1, 8 * width, 8 * width, 3, 1),
+    Layer('tiny conv1', 1, side, 3, 6, 3, 2),
+    Layer('tiny conv2', 1, side // 2, 6, 12, 3, 2),
+    Layer('TinyViT conv1', 1, side, 3, 32, 3, 2),
+    Layer('TinyViT conv2', 1, side // 2, 32, 64, 3, 2),
   ]
 
 
@@ -93,7 +108,7 @@ def there_and_back(function, x, kernel, dy, *, input_grad):
   return x, 0.999 * kernel + 1e-6 * dkernel, 0.999 * dy + 1e-6 * y
 
 
-def rows_of(layer: Layer, width: int, batch: int) -> list[dict]:
+def rows_of(layer: Layer, side: int, width: int, batch: int) -> list[dict]:
   """Time one layer in every formulation."""
   padding = layer.taps // 2
   out = (layer.side + 2 * padding - layer.taps) // layer.stride + 1
@@ -105,7 +120,7 @@ def rows_of(layer: Layer, width: int, batch: int) -> list[dict]:
     keys[1], (layer.taps, layer.taps, layer.channels, layer.features)
   )
   dy = jax.random.normal(keys[2], (batch, out, out, layer.features))
-  input_grad = layer.name != 'stem'
+  input_grad = layer.channels != 3
   flops = 2 * dy.size * layer.taps**2 * layer.channels * (2 + input_grad)
   chosen = choose.choose(x.shape, kernel.shape, layer.stride, padding, x.dtype)
   rows = []
@@ -128,6 +143,7 @@ def rows_of(layer: Layer, width: int, batch: int) -> list[dict]:
     spent = milliseconds(step, x, kernel, dy)
     rows.append(
       {
+        'side': side,
         'width': width,
         'batch': batch,
         'layer': layer.name,
@@ -141,10 +157,12 @@ def rows_of(layer: Layer, width: int, batch: int) -> list[dict]:
   return rows
 
 
-def pooling(width: int, batch: int) -> list[dict]:
+def pooling(side: int, width: int, batch: int) -> list[dict]:
   """Time the max-pooling and its gradient beside the library's."""
-  x = jax.random.normal(jax.random.key(0), (batch, 16, 16, width))
-  dy = jax.random.normal(jax.random.key(1), (batch, 8, 8, width))
+  x = jax.random.normal(jax.random.key(0), (batch, side // 2, side // 2, width))
+  dy = jax.random.normal(
+    jax.random.key(1), (batch, side // 4, side // 4, width)
+  )
 
   def library(x):
     sides = ((0, 0), (1, 1), (1, 1), (0, 0))
@@ -158,6 +176,7 @@ def pooling(width: int, batch: int) -> list[dict]:
 
   return [
     {
+      'side': side,
       'width': width,
       'batch': batch,
       'layer': 'pooling',
@@ -173,17 +192,24 @@ def pooling(width: int, batch: int) -> list[dict]:
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--sides', default='32')
   parser.add_argument('--widths', default='8,16,64')
   parser.add_argument('--batch', type=int, default=128)
   options = parser.parse_args()
   # One core: several threads would hide which formulation does less work.
   os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-  rows = []
-  for width in map(int, options.widths.split(',')):
-    for layer in network(width):
-      rows += rows_of(layer, width, options.batch)
-    rows += pooling(width, options.batch)
-  table.save(TABLE, rows)
+  batch = options.batch
+  for side in map(int, options.sides.split(',')):
+    rows = []
+    for layer in stems(side):
+      rows += rows_of(layer, side, layer.features, batch)
+    for width in map(int, options.widths.split(',')):
+      for layer in network(width, side):
+        rows += rows_of(layer, side, width, batch)
+      rows += pooling(side, width, batch)
+    table.show(rows)
+    how = table.made(TABLE)
+    table.replace(TABLE, [{**row, **how} for row in rows], CASE)
 
 
 if __name__ == '__main__':

@@ -5,6 +5,7 @@ import importlib.metadata
 import pathlib
 import platform
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from jaxmu import terms
@@ -53,6 +54,26 @@ def write(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
     writer = csv.DictWriter(file, list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
+
+
+def replace(
+  path: pathlib.Path, rows: list[dict[str, Any]], names: Sequence[str]
+) -> None:
+  """Write rows in place of those with equal values in some columns.
+
+  Args:
+    path: the table; its other rows stay.
+    rows: the new ones.
+    names: the columns.
+  """
+
+  def case(row: dict[str, Any]) -> list[str]:
+    return [str(row[name]) for name in names]
+
+  with path.open(newline='') as file:
+    old = list(csv.DictReader(file))
+  new = [case(row) for row in rows]
+  write(path, [*(row for row in old if case(row) not in new), *rows])
 
 
 def save(

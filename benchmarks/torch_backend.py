@@ -27,6 +27,15 @@ def build(workload: Workload, form: str = 'padded') -> torch.nn.Module:
   return tiny_vit.TinyViT(workload.classes, **workload.options, form=form)
 
 
+def load_weights(
+  model: torch.nn.Module, weights: dict[str, torch.Tensor]
+) -> None:
+  """Load all weights of a network; counts of batches are left out."""
+  missing, extra = model.load_state_dict(weights, strict=False)
+  if extra or any('num_batches_tracked' not in name for name in missing):
+    raise ValueError(f'weights do not fit: {missing}, {extra}')
+
+
 class TorchBackend:
   """Some members of a population, trained one after another."""
 
@@ -88,9 +97,7 @@ class TorchBackend:
 
   def _one(self, position: int, epochs: int, noise: bool = False) -> list:
     model, member = self.models[position], self.members[position]
-    missing, extra = model.load_state_dict(member.weights, strict=False)
-    if extra or any('num_batches_tracked' not in name for name in missing):
-      raise ValueError(f'weights do not fit: {missing}, {extra}')
+    load_weights(model, member.weights)
     run = METHODS[self.workload.method]
     noise = noise and 'noise' in member.draws
     network = self.callable[position]

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from jaxmu import cli
 
 FPRS = '0.001,0.01,0.1'
+MAX_GB = '4'
 
 
 def parse_fprs(texts: Sequence[str]) -> tuple[float, ...]:
@@ -43,6 +44,20 @@ def parse_fprs(texts: Sequence[str]) -> tuple[float, ...]:
   return tuple(rates)
 
 
+def parse_gb(text: str) -> float:
+  """Parse a number of GB.
+
+  Raises:
+    ValueError: it is not a positive number.
+  """
+  size = -1.0
+  with contextlib.suppress(ValueError):
+    size = float(text)
+  if not 0 < size < float('inf'):
+    raise ValueError(f'--max_gb={text}: expected a number of GB, such as 64')
+  return size
+
+
 def main(argv: Sequence[str] | None = None) -> None:
   """Run the command; see the module's docstring.
 
@@ -53,11 +68,11 @@ def main(argv: Sequence[str] | None = None) -> None:
   started = time.monotonic()
   # Imported late: help needs no JAX.
   from jaxmu.api import audits
-  from jaxmu.report import html, progress, tables
+  from jaxmu.report import html, progress, summary, tables
 
   with cli.one_line_errors(), progress.Progress() as bars:
     fprs = parse_fprs(_words(chosen.fprs))
-    arrays = audits.read_scores(chosen.scores)
+    arrays = audits.read_scores(chosen.scores, parse_gb(chosen.max_gb) * 1e9)
     folder = html.report_folder(chosen.out)
     audit = audits.of_scores(
       arrays,
@@ -69,8 +84,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     report = audit.report(command(chosen))
     audit.save(folder, report)
+  for line in summary.verdict(report.rows):
+    print(line)
   tables.show_attacks(report.rows)
-  for line in (*report.findings, *report.warnings):
+  for line in report.warnings:
     print(line)
   seconds = time.monotonic() - started
   print(
@@ -85,6 +102,8 @@ def command(chosen: argparse.Namespace) -> str:
   if chosen.attacks:
     words.append(f'--attacks={chosen.attacks}')
   words.append(f'--fprs={chosen.fprs}')
+  if chosen.max_gb != MAX_GB:
+    words.append(f'--max_gb={chosen.max_gb}')
   return shlex.join(['python', '-m', 'jaxmu.attack', *words])
 
 
@@ -107,6 +126,11 @@ def _parser() -> cli.Parser:
     default=FPRS,
     help='report true-positive rates at these false-positive rates '
     '(default %(default)s)',
+  )
+  add(
+    '--max_gb',
+    default=MAX_GB,
+    help='refuse a compressed file that unpacks to more (default %(default)s)',
   )
   return parser
 

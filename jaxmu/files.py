@@ -4,10 +4,12 @@ Other modules use these functions to replace files, to lock them between
 processes and to compute digests of them.
 
   write_text, write_bytes, write_arrays, replacing    one file
+  read_json                                           a JSON object
   read_npy_header                                     shape and dtype alone
   atomic_folder, publish_folder                       one folder
   remove_leftovers, leftovers                         temporaries
   lock, is_locked                                     between processes
+  versions, versions_below                            to see replaced files
   workdir, shown, upload, refresh, remove   work directories in object stores
   sha256, md5, sha256_of, digest            of files, of bytes, of JSON values
 
@@ -33,7 +35,7 @@ import pathlib
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any, BinaryIO
 
 import numpy as np
@@ -47,6 +49,7 @@ _DRAFT = '.draft-'
 _DRAFTS_LOCK = '.drafts.lock'
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _BLOCK = 1 << 24  # bytes hashed at a time
+_LONGEST_NAME = 255  # bytes, in every usual file system
 _PROGRAMS_KEPT = 90 * 86400  # seconds
 
 
@@ -58,7 +61,7 @@ def path(text: Path) -> pathlib.Path:
 
   Raises:
     ValueError: the home folder of `~name` is not known, or the text holds a
-      null character or is a URL.
+      null character or a name that is too long, or is a URL.
   """
   expanded = os.path.expandvars(os.fspath(text))
   if remote.is_url(expanded):
@@ -69,11 +72,19 @@ def path(text: Path) -> pathlib.Path:
   try:
     if '\0' in expanded:
       raise ValueError('null character')
-    return pathlib.Path(expanded).expanduser()
+    found = pathlib.Path(expanded).expanduser()
+    if any(len(os.fsencode(part)) > _LONGEST_NAME for part in found.parts):
+      raise ValueError(f'a name longer than {_LONGEST_NAME} bytes')
+    return found
   except (RuntimeError, ValueError) as error:
     raise ValueError(
-      f'{os.fspath(text)!r} is not a usable path ({error}): write it in full'
+      f'{_cut(os.fspath(text))!r} is not a usable path ({error}): write it in '
+      'full'
     ) from None
+
+
+def _cut(text: str) -> str:
+  return text if len(text) <= _LONGEST_NAME else f'{text[:40]}...'
 
 
 def cache_dir() -> pathlib.Path:
@@ -123,6 +134,8 @@ def shown(path: pathlib.Path) -> str:
 def writable_folder(text: Path, flag: str) -> pathlib.Path:
   """Make a folder, and check that it can be written; return its path.
 
+  Temporaries of killed writers in it are removed.
+
   Args:
     text: the folder.
     flag: what an error calls it, such as '--out'.
@@ -141,6 +154,9 @@ def writable_folder(text: Path, flag: str) -> pathlib.Path:
     ) from error
   if not os.access(folder, os.W_OK):
     raise ValueError(f'{flag}={text} cannot be written; choose another folder')
+  # What lies deeper may be anything.
+  for pattern in (f'.*{_SUFFIX}', f'*/.*{_SUFFIX}'):
+    _remove_temporaries(folder.glob(pattern))
   return folder
 
 
@@ -225,6 +241,23 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> pathlib.Path:
   return pathlib.Path(path)
 
 
+def read_json(path: Path) -> dict[str, Any]:
+  """Read a JSON object.
+
+  Raises:
+    OSError: there is no such file, or it cannot be read.
+    ValueError: it holds something else, or is damaged.
+  """
+  text = pathlib.Path(path).read_text(encoding='utf-8-sig')
+  try:
+    content = json.loads(text)
+  except RecursionError:
+    raise ValueError('its entries are too deep') from None
+  if not isinstance(content, dict):
+    raise ValueError(f'it holds {str(content)[:60]!r}, expected an object')
+  return content
+
+
 def is_full(error: BaseException | None) -> bool:
   """Return whether a full disk, or a used-up quota, is the cause of an error.
 
@@ -240,6 +273,39 @@ def is_full(error: BaseException | None) -> bool:
       return True
     error = error.__cause__
   return False
+
+
+KEPT = 'start the same command again: finished work is kept'
+_REMEDIES = {
+  **dict.fromkeys(_FULL, f'make room, and {KEPT}'),
+  **dict.fromkeys(
+    (errno.EACCES, errno.EPERM, errno.EROFS),
+    'choose a folder that you may write to, or change its permissions',
+  ),
+  errno.ENOENT: f'if it was removed meanwhile, {KEPT}',
+  errno.EISDIR: f'a folder is in the place of a file; remove it, and {KEPT}',
+  errno.ENOTDIR: f'a file is in the place of a folder; remove it, and {KEPT}',
+  errno.EEXIST: f'a file is in the place of a folder; remove it, and {KEPT}',
+  errno.ELOOP: 'a link leads to itself; remove it',
+}
+
+
+def explain(error: OSError) -> str:
+  """Return what could not be done, where, and the remedy.
+
+  Example:
+    >>> explain(OSError(errno.ENOSPC, 'No space left on device', 'a/b'))
+    'a/b: No space left on device; make room, and start the same command \
+again: finished work is kept'
+  """
+  if error.errno is None:
+    return (
+      f'{error}; {_REMEDIES[errno.ENOSPC]}' if is_full(error) else str(error)
+    )
+  place = error.filename2 or error.filename
+  where = f'{place}: ' if place else ''
+  remedy = _REMEDIES.get(error.errno)
+  return f'{where}{error.strerror}' + (f'; {remedy}' if remedy else '')
 
 
 def upload(path: pathlib.Path) -> None:
@@ -334,7 +400,11 @@ def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
   version = np.lib.format.read_magic(file)
   if version not in readers:
     raise ValueError(f'its format version {version} is unknown')
-  shape, _, dtype = readers[version](file)
+  try:
+    shape, _, dtype = readers[version](file)
+  except Exception as error:  # NumPy parses it as Python
+    first = str(error).partition('\n')[0] or type(error).__name__
+    raise ValueError(f'its header is damaged ({first})') from error
   return shape, dtype
 
 
@@ -386,14 +456,18 @@ def remove_leftovers(folder: pathlib.Path) -> None:
 
   Temporaries of running processes stay, and so do those that cannot be removed.
   """
-  for path in list(folder.rglob(f'.*{_SUFFIX}')):
-    with contextlib.suppress(OSError), path.open('rb') as file:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      path.unlink()
+  _remove_temporaries(folder.rglob(f'.*{_SUFFIX}'))
   left = [*folder.rglob(f'{_DRAFT}*'), *folder.rglob(_DRAFTS_LOCK)]
   for parent in {path.parent for path in left}:
     with contextlib.suppress(OSError), lock(parent / _DRAFTS_LOCK):
       _remove_drafts(parent)
+
+
+def _remove_temporaries(paths: Iterable[pathlib.Path]) -> None:
+  for path in list(paths):
+    with contextlib.suppress(OSError), path.open('rb') as file:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      path.unlink()
 
 
 def leftovers(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -500,6 +574,29 @@ def _is_at(descriptor: int, path: pathlib.Path) -> bool:
     return os.path.samestat(os.fstat(descriptor), path.stat())
   except FileNotFoundError:
     return False
+
+
+Version = tuple[str, int, int, int]  # of a file: path, bytes, time, inode
+
+
+def versions(paths: Iterable[pathlib.Path]) -> tuple[Version, ...]:
+  """Return the versions of those files that exist.
+
+  A file that another process replaces has another version.
+  """
+  found = []
+  for path in paths:
+    with contextlib.suppress(OSError):  # there is none, or it was replaced
+      s = path.stat()
+      found.append((str(path), s.st_size, s.st_mtime_ns, s.st_ino))
+  return tuple(found)
+
+
+def versions_below(folder: pathlib.Path) -> tuple[Version, ...]:
+  """Return the versions of all files in a folder and below, by path."""
+  walk = os.walk(folder)
+  paths = [pathlib.Path(where, n) for where, _, names in walk for n in names]
+  return versions(sorted(paths))
 
 
 def sha256(path: Path) -> str:

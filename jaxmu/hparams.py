@@ -40,7 +40,7 @@ class Interval:
 
   def __str__(self) -> str:
     left, right = '(['[not self.low_open], ')]'[not self.high_open]
-    return f'{left}{self.low:g}, {self.high:g}{right}'
+    return f'{left}{self.low:.12g}, {self.high:.12g}{right}'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +93,12 @@ FRACTION = Interval(0.0, 1.0)
 COUNT = Interval(0, 10_000_000)
 AT_LEAST_ONE = Interval(1, 10_000_000)
 ANY = Interval()
+
+MOST_SEED = 2**32 - 1  # jax.random.key truncates to 32 bits
+# Larger numbers would take years or exceed the memory; the limits catch typing
+# errors before anything is allocated.
+FEW = Interval(1, 10_000)
+MOST_MEMBERS = 100_000
 
 # The search spaces that the benchmark shares between methods.
 RATE = LogUniform(1e-5, 1e-1)
@@ -255,6 +261,26 @@ def _check_list(
       raise ValueError(f'{whole}; {fault} in each place')
   repeats = [one_by_one[-1]] * (size - len(one_by_one))
   return np.asarray([*one_by_one, *repeats], np.float64)
+
+
+def check_whole(
+  name: str, value: Any, least: int = 0, most: int = MOST_SEED
+) -> int:
+  """Return a whole number after checking its type and range.
+
+  Raises:
+    ValueError: it is not a whole number, or out of range.
+
+  Example:
+    >>> check_whole('seed', 7)
+    7
+  """
+  whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+  if not whole or not least <= value <= most:
+    raise ValueError(
+      f'{name} = {value!r}; give a whole number from {least} to {most}'
+    )
+  return int(value)
 
 
 def stack(members: Sequence[Any]) -> Any:

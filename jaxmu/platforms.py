@@ -55,6 +55,25 @@ def of(device: Device) -> str:
   return 'gpu' if device.platform in ('cuda', 'rocm') else device.platform
 
 
+def check_devices() -> None:
+  """Start the devices of this process, which its first computation needs.
+
+  Raises:
+    ValueError: this process has none of the platforms of JAX_PLATFORMS.
+  """
+  try:
+    jax.devices()
+  except Exception as error:  # one of several types, some without a message
+    chosen = getattr(jax.config, 'jax_platforms', None)
+    if not chosen:
+      raise
+    reason = str(error).partition('\n')[0] or 'there is no such device'
+    raise ValueError(
+      f'JAX_PLATFORMS={chosen} cannot be used here ({reason}); unset it, or '
+      'set JAX_PLATFORMS=cpu, or install JAX for this platform, see README.md'
+    ) from error
+
+
 def local_devices() -> list[Device]:
   """Return the devices of this process."""
   return jax.local_devices()

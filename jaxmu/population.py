@@ -1,12 +1,7 @@
-"""Populations of models: the only code that maps over several models.
+"""Populations of models: their training and their predictions.
 
-`map_members` maps a function of one model over a population:
-
-  population [P] -> devices of the mesh -> chunks in sequence -> members vmapped
-
-Devices do not communicate; the compiled program has no collectives. On a CPU
-the best chunk is 1 (members one after another, one device per core); on a GPU
-it is larger.
+Functions of one model are mapped over populations by `jaxmu.layout`; no other
+code maps over several models.
 
 `Trainer` trains a population with a method. One epoch is a compiled program.
 The loop over epochs is in Python, where progress and failures are recorded and
@@ -17,8 +12,6 @@ until the rest are done.
 `Predictor` gives the log-odds of every model on examples.
 """
 
-import contextlib
-import dataclasses
 import functools
 import time
 from collections.abc import Callable, Sequence
@@ -29,247 +22,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxmu import hparams as hp
+from jaxmu import layout as layout_lib
 from jaxmu import method as method_lib
 from jaxmu import models, platforms, precision
 from jaxmu.data import batches
 from jaxmu.draws import Draws
+from jaxmu.layout import Layout as Layout
+from jaxmu.layout import device_dataset as device_dataset
+from jaxmu.layout import map_members as map_members
+from jaxmu.layout import pad as pad
+from jaxmu.layout import put as put
+from jaxmu.layout import replicate as replicate
+from jaxmu.layout import shapes as shapes
+from jaxmu.layout import sharding as sharding
 from jaxmu.method import Method
 from jaxmu.methods.parts import forward, losses
-from jaxmu.types import (
-  Array,
-  ArrayT,
-  Dataset,
-  Key,
-  Problem,
-  Split,
-  Task,
-  Variables,
-)
+from jaxmu.types import Array, ArrayT, Key, Problem, Split, Task, Variables
 
 PREDICTION_BATCH = 256
-
-
-@dataclasses.dataclass(frozen=True)
-class Layout:
-  """How a population is laid out on the machine.
-
-  Attributes:
-    devices: number of devices that share the members.
-    chunk: members that run as one vmapped batch on a device.
-    given: the devices to choose from, if not those of this process. They may
-      be descriptions of devices, see `Trainer.lower`.
-  """
-
-  devices: int = 1
-  chunk: int = 1
-  given: tuple[platforms.Device, ...] = ()
-
-  def __post_init__(self) -> None:
-    available = len(self._available())
-    if not 1 <= self.devices <= available:
-      raise ValueError(
-        f'devices = {self.devices}; '
-        + (
-          f'{available} are given'
-          if self.given
-          else f'this process sees {available}. On a CPU set '
-          'jax_num_cpu_devices before the first computation'
-        )
-      )
-    if self.chunk < 1:
-      raise ValueError(f'chunk = {self.chunk}; give at least 1')
-
-  @property
-  def width(self) -> int:
-    """Members that run at once; populations are padded to a multiple of it."""
-    return self.devices * self.chunk
-
-  def halved(self) -> 'Layout':
-    """Return the layout with half the chunk, at least 1."""
-    return dataclasses.replace(self, chunk=max(self.chunk // 2, 1))
-
-  def mesh(self) -> jax.sharding.Mesh:
-    """Return the mesh with the single axis 'members'."""
-    return jax.make_mesh(
-      (self.devices,),
-      ('members',),
-      axis_types=(jax.sharding.AxisType.Auto,),
-      devices=self._available()[: self.devices],
-    )
-
-  def tracing(self) -> contextlib.AbstractContextManager[Any]:
-    """Return the context in which to trace programs for the devices."""
-    if not self.given:
-      return contextlib.nullcontext()
-    return platforms.target(platforms.of(self.given[0]))
-
-  def _available(self) -> Sequence[platforms.Device]:
-    return self.given or platforms.local_devices()
-
-
-def map_members(
-  fn: Callable[[Any, Any], Any],
-  shared: Any,
-  stacked: Any,
-  *,
-  layout: Layout,
-  active: Array | None = None,
-  skip: Callable[[Any, Any], Any] | None = None,
-) -> Any:
-  """Apply `fn(shared, member)` to every member of a population.
-
-  Args:
-    fn: a function of one member.
-    shared: data that all members share, e.g. the data set.
-    stacked: members stacked along leading axes [P]; P a multiple of
-      `layout.width`, see `pad`.
-    layout: devices and chunk.
-    active: bool[P]; chunks without an active member cost nothing.
-    skip: gives the result of an inactive member, `skip(shared, member)`, of the
-      same shapes as `fn`'s result; needed with `active`.
-
-  Returns:
-    The results, stacked along leading axes [P].
-  """
-  spec = jax.sharding.PartitionSpec
-  per_device = functools.partial(
-    _map_chunks, fn, skip=skip, chunk=layout.chunk, masked=active is not None
-  )
-  # Methods may start a loop from constants, which the check of varying axes
-  # would refuse. It is not needed, because devices do not communicate.
-  mapped = jax.shard_map(
-    per_device,
-    mesh=layout.mesh(),
-    in_specs=(spec(), spec('members'), spec('members')),
-    out_specs=spec('members'),
-    check_vma=False,
-  )
-  if active is None:
-    active = jnp.ones(_size(stacked), bool)
-  with layout.tracing():
-    return mapped(shared, stacked, active)
-
-
-def _map_chunks(
-  fn: Callable[[Any, Any], Any],
-  shared: Any,
-  stacked: Any,
-  active: Array,
-  *,
-  skip: Callable[[Any, Any], Any] | None,
-  chunk: int,
-  masked: bool,
-) -> Any:
-  count = _size(stacked) // chunk
-  split = jax.tree.map(
-    lambda x: x.reshape(count, chunk, *x.shape[1:]), (stacked, active)
-  )
-
-  def run(members):
-    if chunk > 1:
-      return jax.vmap(functools.partial(fn, shared))(members)
-    # With a batch of one, vmap would still batch every matrix product.
-    one = fn(shared, jax.tree.map(lambda x: x[0], members))
-    return jax.tree.map(lambda x: x[None], one)
-
-  def skipped(members):
-    assert skip is not None
-    return jax.vmap(functools.partial(skip, shared))(members)
-
-  def body(item):
-    members, on = item
-    if not masked:
-      return run(members)
-
-    def some():
-      if chunk == 1:  # its only member is active
-        return run(members)
-      choose = functools.partial(_where, on)
-      return jax.tree.map(choose, run(members), skipped(members))
-
-    return jax.lax.cond(jnp.any(on), some, lambda: skipped(members))
-
-  out = jax.lax.map(body, split)
-  return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), out)
-
-
-def _where(on: Array, new: Array, old: Array) -> Array:
-  return jnp.where(on.reshape(-1, *[1] * (new.ndim - 1)), new, old)
-
-
-def _size(stacked: Any) -> int:
-  return jax.tree.leaves(stacked)[0].shape[0]
-
-
-def pad(stacked: Any, layout: Layout) -> Any:
-  """Repeat the last member until the population fills the layout."""
-  size = _size(stacked)
-  missing = -size % layout.width
-  index = np.concatenate([np.arange(size), np.full(missing, size - 1)])
-  return jax.tree.map(lambda x: x[index], stacked) if missing else stacked
-
-
-def sharding(layout: Layout) -> jax.NamedSharding:
-  """Return the sharding of stacked members over the devices of the layout."""
-  return jax.NamedSharding(layout.mesh(), jax.sharding.PartitionSpec('members'))
-
-
-def put(stacked: Any, layout: Layout) -> Any:
-  """Spread a padded population over the devices of the layout."""
-  return jax.device_put(stacked, sharding(layout))
-
-
-def device_dataset(image: np.ndarray, label: np.ndarray) -> Dataset:
-  """Put a data set on the first device.
-
-  On a CPU, a read-only array whose address is a multiple of 64, as that of a
-  mapped file, is not copied. Others are, because their owner may change them.
-
-  Args:
-    image: u8[N, H, W, C].
-    label: integer[N].
-  """
-  arrays = (
-    jnp.array(one) if one.flags.writeable else jax.device_put(one)
-    for one in (image, label)
-  )
-  return Dataset(*arrays)
-
-
-def replicate(shared: Any, layout: Layout) -> Any:
-  """Make what all members share available to every device of the layout.
-
-  Accelerators get a copy each. The devices of a CPU read the same memory.
-  Shapes stay shapes; they get the sharding.
-  """
-  sharding = jax.NamedSharding(layout.mesh(), jax.sharding.PartitionSpec())
-  if any(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(shared)):
-    return jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-      shared,
-    )
-  if platforms.of(layout.mesh().devices.flat[0]) == 'cpu':
-    # JAX copies an array of one device to the others, but takes an aligned
-    # array of the host for each device where it is.
-    shared = jax.tree.map(np.asarray, shared)
-  return jax.device_put(shared, sharding)
-
-
-def shapes(stacked: Any, layout: Layout) -> Any:
-  """Return the shapes of a population, padded and laid out on the devices.
-
-  Args:
-    stacked: arrays or shapes of members stacked along leading axes [P].
-    layout: devices and chunk.
-  """
-  place = sharding(layout)
-  size = -(-_size(stacked) // layout.width) * layout.width
-  return jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(
-      (size, *x.shape[1:]), x.dtype, sharding=place
-    ),
-    jax.eval_shape(lambda x: x, stacked),  # with JAX's dtypes
-  )
 
 
 def initial_variables(task: Task, keys: Key) -> Variables:
@@ -279,7 +49,7 @@ def initial_variables(task: Task, keys: Key) -> Variables:
     task: gives the model and the size of its images.
     keys: one key per member, [P].
   """
-  shape = task.dataset.image.shape[1:]
+  shape = task.dataset.image_shape
   draw = _initialiser(task.model, shape, platforms.is_cpu())
   variables = [jax.tree.map(np.asarray, draw(key)) for key in keys]
   return jax.tree.map(lambda *leaves: np.stack(leaves), *variables)
@@ -305,13 +75,14 @@ class MemberInputs(NamedTuple, Generic[ArrayT]):
     hparams: hyper-parameters, prepared.
     key: key of each member's draws.
     split: index sets of each member.
-    start: the weights to start from.
+    start: the weights to start from; None where they are in the states, because
+      no epoch reads them.
   """
 
   hparams: Any
   key: Key
   split: Split[ArrayT]
-  start: Variables
+  start: Variables | None
 
 
 class Trained(NamedTuple):
@@ -349,7 +120,7 @@ class Trainer:
 
   def __init__(self, method: Method, task: Task, layout: Layout):
     self.method, self.layout = method, layout
-    self.task = replicate(task, layout)
+    self.task = replicate(layout_lib.with_readable_images(task, layout), layout)
     self.compile_seconds = 0.0
     self._build()
 
@@ -364,17 +135,13 @@ class Trainer:
     self._build()
 
   def _build(self) -> None:
-    layout, method = self.layout, self.method
+    layout = self.layout
     self._programs: dict[Any, Any] = {}
     # Traced once, although running and skipping both use its result.
     self._one_epoch = jax.jit(self._epoch_one)
     over = functools.partial(map_members, layout=layout)
     jit = functools.partial(jax.jit, out_shardings=sharding(layout))
-    self._init = jit(
-      lambda task, members, active: over(
-        self._init_one, task, members, active=active, skip=self._blank
-      )
-    )
+    self._init = jit(self._first_states, donate_argnums=2)
     self._epoch = jit(
       lambda task, members, state, epoch, active: over(
         lambda shared, pair: self._one_epoch(shared, pair),
@@ -382,19 +149,52 @@ class Trainer:
         (members, state),
         active=active,
         skip=self._skip_one,
+        in_place=layout_lib.replaces_states(),
       ),
       donate_argnums=2,
     )
-    finish = lambda members, state: over(  # noqa: E731
-      lambda _, pair: method.finish(pair[0].hparams, pair[1]),
-      (),
-      (members, state),
-    )
-    self._finish = jit(finish, donate_argnums=1)
-    self._look = jit(finish)  # compiled only if a `watch` needs it
+    self._finish = jit(self._models_of, donate_argnums=1)
+    self._look = jit(self._models_of)  # compiled only if a `watch` needs it
 
-  def _init_one(self, task: Task, member: MemberInputs[Array]) -> Any:
-    problem = Problem(task, member.split, member.start)
+  def _models_of(self, members: MemberInputs[Array], state: Any) -> Variables:
+    finish = lambda _, pair: self.method.finish(pair[0].hparams, pair[1])  # noqa: E731
+    with self.layout.tracing():
+      # Without a loop, which would collect the models beside the states.
+      if layout_lib.replaces_states():
+        return jax.vmap(functools.partial(finish, ()))((members, state))
+    return map_members(finish, (), (members, state), layout=self.layout)
+
+  def _first_states(
+    self,
+    task: Task,
+    members: MemberInputs[Array],
+    start: Variables | None,
+    active: Array,
+  ) -> Any:
+    """Start all members, whose states replace `start` if that is given."""
+    over = functools.partial(map_members, layout=self.layout, active=active)
+    if start is None:
+      return over(self._init_one, task, members, skip=self._blank)
+    one = lambda pair: self._init_one(task, *pair)  # noqa: E731
+    state = jax.eval_shape(jax.vmap(one), (members, start))
+    state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), state)
+    return over(
+      lambda task, pair: (self._init_one(task, pair[0], pair[1].variables), ()),
+      task,
+      (members, state._replace(variables=start)),
+      skip=lambda task, pair: (pair[1], ()),
+      in_place=True,
+    )[0]
+
+  def _init_one(
+    self,
+    task: Task,
+    member: MemberInputs[Array],
+    start: Variables | None = None,
+  ) -> Any:
+    start = member.start if start is None else start
+    assert start is not None
+    problem = Problem(task, member.split, start)
     draws = Draws(member.key).at('init')
     with precision.products(task.precision):
       return self.method.init(member.hparams, draws, problem)
@@ -405,7 +205,8 @@ class Trainer:
 
   def _epoch_one(self, shared: Any, pair: Any) -> Any:
     (task, epoch), (member, state) = shared, pair
-    problem = Problem(task, member.split, member.start)
+    # If no epoch reads the start, weights of the same shapes stand for it.
+    problem = Problem(task, member.split, member.start or state.variables)
     draws = Draws(member.key).at('epoch', epoch)
     with precision.products(task.precision):
       state, info = self.method.epoch(
@@ -417,6 +218,44 @@ class Trainer:
     _, info = jax.eval_shape(self._one_epoch, shared, pair)
     nothing = jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), info)
     return pair[1], nothing
+
+  def _start_fits_into_states(
+    self, members: MemberInputs[Any], has_epochs: bool
+  ) -> bool:
+    """Return whether states can replace the starting models on the devices."""
+    with self.layout.tracing():
+      if not layout_lib.replaces_states():
+        return False
+      task, member = jax.eval_shape(
+        lambda task, members: (task, jax.tree.map(lambda x: x[0], members)),
+        self.task,
+        members,
+      )
+      state = jax.eval_shape(self._init_one, task, member)
+      shape = lambda x: (x.shape, x.dtype)  # noqa: E731
+      if jax.tree.map(shape, state.variables) != jax.tree.map(
+        shape, member.start
+      ):
+        return False
+      return not (has_epochs and self._epoch_reads_start(task, member, state))
+
+  def _epoch_reads_start(self, task: Task, member: Any, state: Any) -> bool:
+    def marked(tree, mark):
+      return jax.tree.map(lambda _: mark, tree)
+
+    shared, pair = (task, jnp.int32(0)), (member, state)
+    program = self._one_epoch.trace(shared, pair).jaxpr.jaxpr
+    marks = marked(member, False)._replace(start=marked(member.start, True))
+    marks = jax.tree.leaves(
+      (marked(shared, False), (marks, marked(state, False)))
+    )
+    read = {id(x) for one in program.eqns for x in one.invars}
+    read.update(map(id, program.outvars))
+    return any(
+      id(x) in read
+      for is_start, x in zip(marks, program.invars, strict=True)
+      if is_start
+    )
 
   def load(
     self,
@@ -436,17 +275,17 @@ class Trainer:
     Raises:
       ValueError: members differ in a static hyper-parameter.
     """
-    members, epochs = self._members(hparams, keys, splits, starts)
+    members, start, epochs = self._members(hparams, keys, splits, starts)
     members = put(pad(members, self.layout), self.layout)
-    leaves = [(x.shape, x.dtype) for x in jax.tree.leaves(members)]
+    leaves = [(x.shape, x.dtype) for x in jax.tree.leaves((members, start))]
     kind = (jax.tree.structure(members), tuple(leaves), bool(epochs.any()))
     if kind not in self._programs:
       begin = time.perf_counter()
-      lowered = self._lower(members, epochs)
+      lowered = self._lower(members, start, epochs)
       compiled = [program.compile() for program in lowered.programs]
       self._programs[kind] = (*compiled, None)[:2]
       self.compile_seconds += time.perf_counter() - begin
-    return Loaded(members, epochs, *self._programs[kind])
+    return Loaded(members, start, epochs, *self._programs[kind])
 
   def lower(
     self,
@@ -472,8 +311,8 @@ class Trainer:
     Raises:
       ValueError: members differ in a static hyper-parameter.
     """
-    members, epochs = self._members(hparams, keys, splits, starts)
-    return self._lower(shapes(members, self.layout), epochs)
+    members, start, epochs = self._members(hparams, keys, splits, starts)
+    return self._lower(shapes(members, self.layout), start, epochs)
 
   def _members(
     self,
@@ -481,20 +320,30 @@ class Trainer:
     keys: Key,
     splits: Split[np.ndarray],
     starts: Variables,
-  ) -> tuple[MemberInputs[Any], np.ndarray]:
-    """Return the members, and the number of epochs of each."""
+  ) -> tuple[MemberInputs[Any], Variables | None, np.ndarray]:
+    """Return the members, the starts of `Loaded`, and the numbers of epochs."""
     hparams = prepare_hparams(self.method, hparams, self.task, splits, starts)
     epochs = np.array([int(self.method.num_epochs(h)) for h in hparams])
-    return MemberInputs(hp.stack(hparams), keys, splits, starts), epochs
+    members = MemberInputs(hp.stack(hparams), keys, splits, starts)
+    if self._start_fits_into_states(members, bool(epochs.any())):
+      return members._replace(start=None), starts, epochs
+    return members, None, epochs
 
-  def _lower(self, members: MemberInputs[Any], epochs: np.ndarray) -> 'Loaded':
-    active = np.ones(_size(members), bool)
-    init = self._init.lower(self.task, members, active)
-    if not epochs.any():
-      return Loaded(members, epochs, init, None)
-    state = shapes(init.out_info, self.layout)
-    epoch = self._epoch.lower(self.task, members, state, jnp.int32(0), active)
-    return Loaded(members, epochs, init, epoch)
+  def _lower(
+    self,
+    members: MemberInputs[Any],
+    start: Variables | None,
+    epochs: np.ndarray,
+  ) -> 'Loaded':
+    active = np.ones(layout_lib.size(members), bool)
+    begin = shapes(start, self.layout) if start else None
+    with self.layout.tracing():
+      init = self._init.lower(self.task, members, begin, active)
+      if not epochs.any():
+        return Loaded(members, start, epochs, init, None)
+      state = shapes(init.out_info, self.layout)
+      epoch = self._epoch.lower(self.task, members, state, jnp.int32(0), active)
+    return Loaded(members, start, epochs, init, epoch)
 
   def run(
     self,
@@ -554,7 +403,11 @@ class Trainer:
       active[size:] = False
     planned = active * pad(loaded.epochs, self.layout)
     remaining = planned.copy()
-    state = loaded.init(self.task, loaded.members, active)
+    # Copied, because the program writes over it.
+    start = loaded.start and jax.device_put(
+      pad(loaded.start, self.layout), sharding(self.layout), may_alias=False
+    )
+    state = loaded.init(self.task, loaded.members, start, active)
     epochs = max(planned, default=0)
     empty = np.full((size, epochs), np.nan)
     infos = {'loss': empty.copy()}
@@ -591,12 +444,15 @@ class Loaded(NamedTuple):
   Attributes:
     members: with padding. `Trainer.lower` gives shapes in their place, and
       programs that are not compiled.
+    start: the weights to start from on the host, leaves [P, ...] without
+      padding; None where `members` has them on the devices.
     epochs: number of epochs of each member, i64[P] without padding.
     init: makes the first states.
     epoch: trains for an epoch; None if no member has any.
   """
 
   members: MemberInputs[Array]
+  start: Variables | None
   epochs: np.ndarray
   init: Any
   epoch: Any
@@ -680,7 +536,9 @@ class Predictor:
 
   def __init__(self, task: Task, layout: Layout):
     self.layout = layout
-    self._task = replicate(task, layout)
+    self._task = replicate(
+      layout_lib.with_readable_images(task, layout), layout
+    )
     self._build()
 
   def narrow(self) -> None:

@@ -49,7 +49,11 @@ def main(argv: Sequence[str] | None = None) -> None:
       _prepare_named(args, args.name, data_dir, overwrite=args.overwrite)
     warnings.simplefilter('always')
     source = datasets.load(args.name, data_dir=data_dir)
-    _print_warnings(source)
+    absent = formats.absent_classes(
+      source.label[: source.num_dev], num_classes=source.num_classes
+    )
+    if absent:
+      cli.warn(absent)
   cache_dir = files.cache_dir()
   print(f'{source!r}\ndata set: {data_dir}\ncache: {cache_dir}')
   folder = data_dir if args.data_dir else None
@@ -76,17 +80,6 @@ def next_command(
   if folder is not None:
     words.append(f'--config.data.folder={folder}')
   return shlex.join(['python', '-m', 'jaxmu.main', *words])
-
-
-def _print_warnings(source: datasets.Source) -> None:
-  """Print warnings about unusual data."""
-  dev_label = source.label[: source.num_dev]
-  for line in (
-    formats.absent_classes(dev_label, num_classes=source.num_classes),
-    formats.duplicates(source.image, source.label, source.num_dev),
-  ):
-    if line:
-      cli.warn(line)
 
 
 def _is_custom(args: argparse.Namespace) -> bool:

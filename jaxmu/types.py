@@ -12,6 +12,7 @@ only `jaxmu.population` maps over several.
 """
 
 import dataclasses
+import math
 from typing import Any, Generic, TypeVar
 
 import jax
@@ -34,8 +35,48 @@ class Dataset:
   the official test set after it.
   """
 
-  image: Array  # u8[N, H, W, 3]
+  image: Array  # u8[N, H, W, 3], or packed, see `packed`
   label: Array  # i32[N]
+  # Of the images if they are packed.
+  shape: tuple[int, int, int] | None = struct.field(
+    pytree_node=False, default=None
+  )
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    """Height, width and channels of an image."""
+    if self.shape:
+      return self.shape
+    _, height, width, channels = self.image.shape
+    return height, width, channels
+
+  def look_up(self, index: Array) -> Array:
+    """Return images i32[B], u8[B, H, W, 3]."""
+    images = self.image[index]
+    if self.shape:
+      pixels = images.reshape(*index.shape, -1)[..., : math.prod(self.shape)]
+      images = pixels.reshape(*index.shape, *self.shape)
+    return images
+
+  def packed(self) -> 'Dataset':
+    """Return the same images, each in rows of 128 bytes, u8[N, rows, 128].
+
+    A TPU stores arrays in tiles 128 wide. Images that fill whole tiles are
+    read without a copy of the set in another layout. Shapes stay shapes.
+    """
+    size = math.prod(self.image_shape)
+    shape = self.image.shape[0], -(-size // _LANES), _LANES
+    if self.shape:
+      return self
+    if isinstance(self.image, jax.ShapeDtypeStruct):
+      image: Any = jax.ShapeDtypeStruct(shape, self.image.dtype)
+    else:
+      flat = self.image.reshape(shape[0], size)
+      image = np.pad(flat, ((0, 0), (0, -size % _LANES))).reshape(shape)
+    return Dataset(image, self.label, self.image_shape)
+
+
+_LANES = 128  # bytes in the last axis of a TPU's tile
 
 
 @dataclasses.dataclass(frozen=True)

@@ -173,7 +173,7 @@ def test_wrong_data_is_refused_with_the_remedy():
       (('(images, labels)',), load, ((image, label, label),), {}),
       (('int', '(images, labels)'), load, (7,), {}),
       (('digit', 'digits'), load, ('digit',), {}),
-      (('mean', '3 numbers'), load, ('digits',), {'mean': (1.0, 2.0)}),
+      (('mean', '3 finite numbers'), load, ('digits',), {'mean': (1.0, 2.0)}),
       (('std',), load, ('digits',), {'std': 0.0}),
     ]
   )

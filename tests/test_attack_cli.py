@@ -1,11 +1,14 @@
 """`python -m jaxmu.attack`: a file of arrays in, a report out."""
 
+import io
 import json
 import pathlib
 import re
 import shlex
 import subprocess
 import sys
+import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -128,11 +131,13 @@ def test_the_terminal_shows_one_row_per_attack_and_the_command_runs(tmp_path):
   arguments = ('--attacks=loss,ulira', '--fprs=0.1')
   done = call(f'--scores={path}', f'--out={out}', *arguments)
   assert done.returncode == 0, done.stderr
-  lines = done.stdout.splitlines()
+  lines = [x for x in done.stdout.splitlines() if not x.startswith('attack:')]
   start = next(i for i, x in enumerate(lines) if x.startswith('Attack '))
   titles = ('Loss attack', 'U-LiRA')
   assert [sum(x.startswith(t) for x in lines) for t in titles] == [1, 1]
   assert start < 4 and len(lines) < 30
+  first = 'Forgotten against never-seen examples: Unlearned, 2 of 2 attacks '
+  assert lines[0].startswith(f'{first}find more than on retrained models')
   first = (out / 'results.csv').read_bytes()
   facts = json.loads((out / 'results.json').read_text())
   words = shlex.split(facts['command'])
@@ -207,7 +212,7 @@ def test_errors_end_before_any_work(tmp_path):
     (read, str(tmp_path / 'none.npz'), 'no file'),
     (read, str(text), 'text.npz cannot be read'),
     (read, str(pickled), 'holds Python objects'),
-    (read, str(array), r'it is one array: write an archive'),
+    (read, str(array), r'is one array: write several with np.savez'),
     (read, str(cut), 'it is damaged'),
     (
       lambda out: files.writable_folder(out, '--out'),
@@ -216,15 +221,63 @@ def test_errors_end_before_any_work(tmp_path):
     ),
     (attack.parse_fprs, ['0.1', '10'], "'10'"),
     (attack.parse_fprs, ['ten'], "'ten'"),
+    *((attack.parse_gb, text, '--max_gb') for text in ('0', 'inf', 'nan', 'x')),
   ]
   for function, argument, message in cases:
     with pytest.raises(ValueError, match=message):
       function(argument)
   assert attack.parse_fprs(['0.5']) == (0.5,)
+  assert attack.parse_gb('0.5') == 0.5
   assert _scores(good).state.shape == (32, 88)
   broken = write(tmp_path, state=np.zeros((2, 2)))
   with pytest.raises(ValueError, match=r'scores\.npz: state is float64'):
     jaxmu.audit(broken)
+
+
+def test_a_small_file_that_unpacks_to_much_needs_a_flag(tmp_path):
+  """What is no larger than the file itself needs none."""
+  arrays = test_suite.make_arrays()
+  stored, packed = tmp_path / 'stored.npz', tmp_path / 'packed.npz'
+  np.savez(stored, **arrays)
+  np.savez_compressed(packed, **arrays)
+  assert audits.read_scores(stored, most=1e3).keys() == arrays.keys()
+  assert audits.read_scores(packed, most=1e7).keys() == arrays.keys()
+  with pytest.raises(ValueError, match=r'unpacks to .*1e-06 GB.*--max_gb'):
+    audits.read_scores(packed, most=1e3)
+  out = f'--out={tmp_path / "out"}'
+  with pytest.raises(SystemExit, match='more than 1e-06 GB'):
+    attack.main([f'--scores={packed}', out, '--max_gb=1e-6'])
+  chosen = attack._parser().parse_args(['--scores=a', out, '--max_gb=64'])
+  assert attack.command(chosen).endswith('--max_gb=64')
+
+
+def test_headers_that_are_no_header_are_refused(tmp_path):
+  """NumPy parses them as Python, which raises errors of many types."""
+  path, wrong = tmp_path / 'x.npz', []
+  for text in ('(' * 5000, '3', "{'descr'", '__import__("os")', '\\', ''):
+    header = text.encode().ljust(118) + b'\n'
+    size = len(header).to_bytes(2, 'little')
+    with zipfile.ZipFile(path, 'w') as archive:
+      archive.writestr('state.npy', b'\x93NUMPY\x01\x00' + size + header)
+    try:
+      audits.read_scores(path)
+      wrong.append(text)
+    except ValueError as error:
+      if 'x.npz cannot be read' not in str(error) or '\n' in str(error):
+        wrong.append((text, error))
+  assert not wrong
+
+
+def test_arrays_of_one_name_are_refused(tmp_path):
+  path = tmp_path / 'twice.npz'
+  np.savez(path, state=np.zeros(3))
+  content = io.BytesIO()
+  np.save(content, np.ones(3))
+  with zipfile.ZipFile(path, 'a') as archive, warnings.catch_warnings():
+    warnings.simplefilter('ignore')
+    archive.writestr('state.npy', content.getvalue())
+  with pytest.raises(ValueError, match='holds state.npy twice'):
+    audits.read_scores(path)
 
 
 def test_a_refusal_is_one_line_and_an_exit_code(tmp_path):

@@ -1,5 +1,6 @@
 """Files and folders appear complete or not at all; locks exclude."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import threading
 import numpy as np
 import pytest
 
-from jaxmu import files
+from jaxmu import cli, files
 
 
 def _run_until_killed(code):
@@ -150,6 +151,76 @@ def test_sweeping_removes_what_killed_writers_left_and_nothing_else(tmp_path):
     assert new.exists()
   files.remove_leftovers(tmp_path)
   assert {p.name for p in deep.iterdir()} == {'kept', '.hidden', 'open'}
+
+
+def test_a_folder_to_write_is_swept_and_nothing_deeper(tmp_path):
+  names = ('.a.1.tmp', 'plots/.b.2.tmp', 'a/b/.c.3.tmp', 'kept.tmp')
+  for name in names:
+    files.write_text(tmp_path / name, 'x')
+  files.writable_folder(tmp_path, '--out')
+  there = [name for name in names if (tmp_path / name).exists()]
+  assert there == ['a/b/.c.3.tmp', 'kept.tmp']
+
+
+def test_errors_of_the_system_say_where_and_what_to_do(tmp_path, capsys):
+  (tmp_path / 'file').write_text('')
+  (tmp_path / 'folder').mkdir()
+  (tmp_path / 'loop').symlink_to(tmp_path / 'loop')
+  full = OSError(errno.ENOSPC, 'No space left on device')
+  quota = OSError('Disk quota exceeded')  # as TensorStore says it
+
+  def raises(error):
+    raise error
+
+  cases = [
+    (
+      lambda: files.write_text(tmp_path / 'file' / 'x', ''),
+      'file',
+      'a file is',
+    ),
+    (
+      lambda: files.write_text(tmp_path / 'folder', ''),
+      'folder',
+      'a folder is',
+    ),
+    (lambda: (tmp_path / 'gone').read_text(), 'gone', 'removed meanwhile'),
+    (lambda: (tmp_path / 'loop').read_text(), 'loop', 'leads to itself'),
+    (lambda: raises(full), 'No space left', f'make room, and {files.KEPT}'),
+    (lambda: raises(quota), 'exceeded', f'make room, and {files.KEPT}'),
+  ]
+  for call, place, remedy in cases:
+    with pytest.raises(SystemExit) as end, cli.one_line_errors():
+      call()
+    line = str(end.value.code)
+    assert line.startswith('error: ') and len(line.splitlines()) == 1, line
+    assert place in line and remedy in line and 'Errno' not in line, line
+
+
+def test_json_that_is_no_object_is_refused(tmp_path):
+  path = tmp_path / 'x.json'
+  for text in ('[]', 'null', '3', '', '{', '"x"', '[' * 100_000, '{"a": 1'):
+    path.write_text(text)
+    with pytest.raises(ValueError):
+      files.read_json(path)
+  for content in (b'\xff\xfe\0', b'{"a": ' + b'9' * 5000 + b'}'):
+    path.write_bytes(content)
+    with pytest.raises(ValueError):
+      files.read_json(path)
+  path.write_text('{"a": 1}', encoding='utf-8-sig')
+  assert files.read_json(path) == {'a': 1}
+
+
+def test_a_replaced_file_has_another_version(tmp_path):
+  place = tmp_path / 'a' / 'x'
+  files.write_text(place, 'one')
+  first = files.versions_below(tmp_path)
+  assert [path for path, *_ in first] == [str(place)]
+  assert files.versions_below(tmp_path) == first
+  files.write_text(place, 'two')
+  os.utime(place, ns=(first[0][2], first[0][2]))
+  assert files.versions_below(tmp_path) != first
+  place.unlink()
+  assert files.versions([place]) == ()
 
 
 def test_holders_of_a_lock_take_turns_and_no_file_is_left(tmp_path):

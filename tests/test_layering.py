@@ -43,7 +43,8 @@ MAY_IMPORT = {
   # Cards of methods, attacks and metrics hold what a report says of them.
   'report': {'report', 'methods', 'attacks', 'metrics', *_BASE},
   'methods': {'methods', 'models', 'data', *_BASE},
-  'population': {'population', 'methods', 'models', 'data', *_BASE},
+  'layout': {'platforms', 'types'},
+  'population': {'population', 'layout', 'methods', 'models', 'data', *_BASE},
   # The contracts of all kinds of plug-ins.
   'testing': {
     'testing',
@@ -214,10 +215,11 @@ _QUESTIONS = (
 
 def test_the_platform_is_asked_in_one_place():
   """So that programs can be traced for another platform than this machine's."""
+  benchmarks = (ROOT.parent / 'benchmarks').rglob('*.py')
   others = [
-    f'{_name(path)}: {ast.unparse(node)}'
-    for path in FILES
-    if _name(path) != 'platforms.py'
+    f'{path.name}: {ast.unparse(node)}'
+    for path in (*FILES, *benchmarks)
+    if path != ROOT / 'platforms.py'
     for node in ast.walk(_tree(path))
     if isinstance(node, ast.Attribute)
     and (

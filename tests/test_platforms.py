@@ -1,12 +1,16 @@
 """The platform can be another one than this machine's."""
 
 import importlib.util
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxmu
 import jaxmu.search as search_command
 from jaxmu import hparams as hp
 from jaxmu import main, methods, platforms, population, precision
@@ -27,14 +31,14 @@ def test_the_platform_is_this_machines_unless_another_is_the_target():
 
 
 def test_the_target_decides_formulation_and_precision():
-  layer = (256, 8, 8, 64), (3, 3, 64, 64), 1, 1, jnp.dtype('bfloat16')
+  layer = (256, 32, 32, 3), (7, 7, 3, 64), 2, 3, jnp.dtype('bfloat16')
   found = {}
   for target in ('cpu', 'tpu'):
     with platforms.target(target), precision.products('float32'):
       (dot,) = jax.make_jaxpr(jnp.dot)(jnp.ones((2, 2)), jnp.ones((2, 2))).eqns
       found[target] = choose.choose(*layer), str(dot.params['precision'])
-  assert found['cpu'] == ('library', 'None')
-  assert found['tpu'][0] == 'patches' and 'HIGHEST' in found['tpu'][1]
+  assert found['cpu'] == ('blocks', 'None')
+  assert found['tpu'][0] == 'library' and 'HIGHEST' in found['tpu'][1]
 
 
 def test_caches_keep_platforms_apart():
@@ -80,7 +84,7 @@ def test_programs_lowered_from_shapes_are_those_that_run():
   init, epoch = (one.compile() for one in lowered.programs)
   active = np.ones(4, bool)
   for programs in [(loaded.init, loaded.epoch), (init, epoch)]:
-    state = programs[0](trainer.task, loaded.members, active)
+    state = programs[0](trainer.task, loaded.members, None, active)
     result = programs[1](
       trainer.task, loaded.members, state, jnp.int32(0), active
     )
@@ -165,3 +169,31 @@ def test_the_command_says_what_is_wrong(monkeypatch, tmp_path, arguments, line):
 def test_a_search_has_no_other_machines():
   with pytest.raises(SystemExit, match='unknown flag --for'):
     search_command.main(['--config=ft_resnet', '--plan', '--for=v5e'])
+
+
+def test_a_platform_that_is_not_here_is_one_line(monkeypatch, tmp_path):
+  command = ['--config=ft_resnet', '--config.model.name=tiny', '--plan']
+  done = subprocess.run(
+    [sys.executable, '-m', 'jaxmu.main', *command, f'--workdir={tmp_path}/w'],
+    env={**os.environ, 'JAX_PLATFORMS': 'nowhere'},
+    capture_output=True,
+    text=True,
+  )
+  (line,) = done.stderr.splitlines()
+  assert done.returncode == 1 and line.startswith(
+    'error: JAX_PLATFORMS=nowhere'
+  )
+  assert 'set JAX_PLATFORMS=cpu' in line
+
+  # JAX has no message where its plug-in finds no GPU.
+  def no_device():
+    raise AssertionError
+
+  monkeypatch.setattr(jax, 'devices', no_device)
+  before = jax.config.jax_platforms
+  try:
+    jax.config.update('jax_platforms', 'cuda')
+    with pytest.raises(ValueError, match='=cuda cannot .*no such device'):
+      jaxmu.train(jaxmu.load_data('digits'), model='tiny')
+  finally:
+    jax.config.update('jax_platforms', before)

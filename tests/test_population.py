@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxmu import hparams as hp
+from jaxmu import layout as layout_lib
 from jaxmu import population
 from jaxmu.draws import Draws, derive
 from jaxmu.methods import METHODS
@@ -73,6 +74,52 @@ def test_layout_does_not_change_the_result(one_by_one, devices, chunk):
 
 
 @pytest.mark.xdist_group('population')
+@pytest.mark.parametrize(('devices', 'chunk'), [(1, 1), (2, 3)])
+def test_states_that_replace_each_other_give_the_same_models(
+  one_by_one, monkeypatch, devices, chunk
+):
+  monkeypatch.setattr(layout_lib, 'replaces_states', lambda: True)
+  other = _train(population.Layout(devices, chunk))
+  pairs = zip(
+    jax.tree.leaves(one_by_one.variables),
+    jax.tree.leaves(other.variables),
+    strict=True,
+  )
+  for a, b in pairs:
+    np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)
+  np.testing.assert_array_equal(
+    np.isnan(one_by_one.losses), np.isnan(other.losses)
+  )
+
+
+@pytest.mark.parametrize(
+  ('name', 'cache_teacher', 'reads'),
+  [
+    ('original', True, False),
+    ('msg', True, False),
+    ('scrub', True, False),
+    ('scrub', False, True),
+  ],
+)
+def test_starts_are_on_the_devices_only_if_an_epoch_reads_them(
+  monkeypatch, name, cache_teacher, reads
+):
+  monkeypatch.setattr(layout_lib, 'replaces_states', lambda: True)
+  method = METHODS[name]
+  values = {**hp.defaults(method.Hparams), 'num_epochs': 1}
+  task = tiny_problem.task().replace(cache_teacher=cache_teacher)
+  trainer = population.Trainer(method, task, population.Layout(2, 1))
+  lowered = trainer.lower(
+    [hp.from_config(method.Hparams, values)] * 3,
+    tiny_problem.keys(3),
+    tiny_problem.splits(3),
+    tiny_problem.originals(3),
+  )
+  assert (lowered.members.start is not None) == reads
+  assert (lowered.start is None) == reads
+
+
+@pytest.mark.xdist_group('population')
 def test_other_members_and_order_do_not_change_a_member(one_by_one):
   members = np.array([5, 2, 7])
   few = _train(population.Layout(1, 1), members)
@@ -125,7 +172,7 @@ def test_devices_work_alone_and_the_state_is_reused(name, devices, chunk):
   for word in (*COLLECTIVES, *HOST):
     assert word not in text
   state = jax.eval_shape(
-    trainer._init, trainer.task, loaded.members, np.ones(SIZE, bool)
+    trainer._init, trainer.task, loaded.members, None, np.ones(SIZE, bool)
   )
   here = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
   account = loaded.epoch.memory_analysis()

@@ -60,7 +60,7 @@ def test_weights_momentum_and_statistics_stay_float32(trained):
   assert _floats(result.variables) == {'float32'}
   active = np.ones(SIZE, bool)
   task = _task('bfloat16')
-  state = loaded.init(task, loaded.members, active)
+  state = loaded.init(task, loaded.members, None, active)
   assert _floats(state) == {'float32'}
   # But the products are bfloat16 indeed.
   assert 'bf16' in loaded.epoch.as_text()

@@ -23,7 +23,15 @@ from jaxmu.attacks import scores as scores_lib
 from jaxmu.attacks.interface import Attack
 from jaxmu.data import formats
 from jaxmu.metrics import distances
-from jaxmu.report import html, plots, progress, results, summary, tables
+from jaxmu.report import (
+  glossary,
+  html,
+  plots,
+  progress,
+  results,
+  summary,
+  tables,
+)
 from jaxmu.report.results import Row
 from jaxmu.study import evaluate, publish
 
@@ -79,8 +87,15 @@ class Audit(printing.Numbers):
     return [row for row in self.rows if row.metric in shown & first]
 
   def __repr__(self) -> str:
-    lines = [f'Note: {warning}' for warning in self.warnings]
-    return '\n'.join([self.table(everything=False).rstrip('\n'), *lines])
+    rows = [r for r in self.headline() if not glossary.attack_of(r.metric)]
+    texts = []
+    if summary.attack_lines(self.rows):
+      texts += summary.verdict(self.rows)
+      texts.append(tables.attacks_text(self.rows).rstrip('\n'))
+    if rows or not texts:
+      shown = dataclasses.replace(self, rows=rows or self.headline())
+      texts.append(shown.table().rstrip('\n'))
+    return '\n'.join([*texts, *(f'Note: {text}' for text in self.warnings)])
 
   def plot(self, what: str = '') -> Any:
     """Draw a picture; a `matplotlib.figure.Figure`.
@@ -157,16 +172,23 @@ METHODS = {
 }
 
 
-def read_scores(path: str | os.PathLike) -> dict[str, np.ndarray]:
+def read_scores(
+  path: str | os.PathLike, most: float = formats.MOST_UNPACKED
+) -> dict[str, np.ndarray]:
   """Read the arrays of an `.npz` file.
 
+  Args:
+    path: the file.
+    most: bytes to which it may be unpacked, if they are more than its own.
+
   Raises:
-    ValueError: there is no such file, or it is not an archive of plain arrays.
+    ValueError: there is no such file, or it is not an archive of plain arrays,
+      or it is too large.
   """
   path = files.path(path)
   if not path.is_file():
     raise ValueError(f'no file {str(path)!r} (looked in {pathlib.Path.cwd()})')
-  return formats.read_archive(path, needed=())
+  return formats.read_archive(path, needed=(), most=most)
 
 
 def of_scores(
@@ -404,16 +426,15 @@ def _log_odds(data: scores_lib.Scores) -> plots.Figure:
 def _exposure(data: scores_lib.Scores) -> plots.Figure | None:
   if data.original is None:
     return None
-  auc = {
-    name: per_example.exposure(one).auc
-    for name, one in data.populations.items()
+  exposures = {
+    name: per_example.exposure(one) for name, one in data.populations.items()
   }
   return plots.vulnerability(
-    auc['original'],
-    auc['unlearned'],
+    exposures['original'],
+    exposures['unlearned'],
     method=results.UNLEARNED,
     title='Exposure of single examples before and after unlearning',
-    retrained=auc.get('retrained'),
+    retrained=exposures.get('retrained'),
   )
 
 

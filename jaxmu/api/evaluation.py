@@ -259,7 +259,7 @@ class _Measured:
       return
     reference = _work(retrained)
     for name, part in new.items():
-      if part.models.method is not None:
+      if part.models.method is not None and not part.evaluated.failed.all():
         self.counted[name] = evaluate.counted_row(
           name, reference, _work(part), part.evaluated.size
         )

@@ -192,10 +192,10 @@ def _of_path_or_name(
 def _as_data(source: datasets.Source, changes: dict[str, Any]) -> Data:
   if isinstance(source, Data) and not changes:
     return source
-  for name in {'mean', 'std'} & changes.keys():
-    changes[name] = _three(name, changes[name])
   fields = _fields(source, datasets.Source)
-  fields['transform'] = dataclasses.replace(source.transform, **changes)
+  fields['transform'] = custom.transform_of(
+    source.image.shape[1], **{**dataclasses.asdict(source.transform), **changes}
+  )
   key = source.fingerprint, source.num_dev, source.num_classes
   programs = _programs.setdefault(key, Programs())
   return Data(**fields, programs=programs)
@@ -204,19 +204,6 @@ def _as_data(source: datasets.Source, changes: dict[str, Any]) -> Data:
 def _fields(one: Any, kind: type) -> dict[str, Any]:
   """Return the fields that a dataclass has in common with a base class."""
   return {f.name: getattr(one, f.name) for f in dataclasses.fields(kind)}
-
-
-def _three(name: str, values: Any) -> tuple[float, ...]:
-  numbers = np.asarray(values, np.float64).reshape(-1)
-  if len(numbers) == 1:
-    numbers = np.repeat(numbers, 3)
-  low = 0 if name == 'mean' else np.finfo(np.float32).tiny
-  if len(numbers) != 3 or not np.isfinite(numbers).all() or min(numbers) < low:
-    raise ValueError(
-      f'{name} = {values!r}; give 3 numbers, one per channel, of pixels in '
-      '[0, 1]'
-    )
-  return tuple(float(x) for x in numbers)
 
 
 def split(

@@ -17,7 +17,6 @@ board.to_pandas()               # all of them
 import contextlib
 import dataclasses
 import functools
-import json
 import math
 import os
 import pathlib
@@ -136,9 +135,9 @@ class JobResult(printing.Numbers):
   def _record(self) -> dict[str, Any]:
     path = self.folder / _RECORD
     try:
-      record = json.loads(path.read_text())
+      record = files.read_json(path)
       record['provenance']['configuration']
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
       raise ValueError(
         f'{path} cannot be read ({type(error).__name__}); run the job again: '
         'finished models are not trained again'

@@ -17,7 +17,6 @@ original.export('seed{seed}_split{split}.safetensors')
 
 import dataclasses
 import functools
-import json
 import os
 import pathlib
 import string
@@ -489,7 +488,7 @@ def read(path: pathlib.Path, *, data: Any = None, model: Any = None) -> Models:
   """Read what `Models.save` wrote; see `jaxmu.load`."""
   try:
     return _read(path, data, model, None)
-  except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+  except (OSError, LookupError, TypeError, AttributeError) as error:
     raise ValueError(
       f'{path} is damaged ({type(error).__name__}: {error}); save the models '
       'again'
@@ -499,7 +498,12 @@ def read(path: pathlib.Path, *, data: Any = None, model: Any = None) -> Models:
 def _read(
   path: pathlib.Path, data: Any, model: Any, setup: Setup | None
 ) -> Models:
-  record = json.loads((path / 'record.json').read_text())
+  try:
+    record = files.read_json(path / 'record.json')
+  except ValueError as error:
+    raise ValueError(
+      f'{path} is damaged (record.json: {error}); save the models again'
+    ) from None
   if setup is None:
     setup = _read_setup(path, record, data, model)
   flat = _load(path / 'models.npz')

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from jaxmu import hparams as hp
+from jaxmu import layout as layout_lib
 from jaxmu import models, platforms, population
 from jaxmu import precision as precision_lib
 from jaxmu.api import inputs
@@ -22,8 +23,6 @@ from jaxmu.types import Key, Task
 
 # Members that train in one call of a program; more follow one after another.
 MEMBERS_AT_ONCE = 8
-_CHUNK = 8  # members vmapped on an accelerator
-_MOST_SEED = 2**32 - 1
 SEED_MODES = ('independent', 'reference')
 
 
@@ -144,18 +143,15 @@ def choose_layout(size: int) -> population.Layout:
   """
   set_up_devices()
   devices = min(len(platforms.local_devices()), size)
-  if platforms.is_cpu():
-    return population.Layout(devices, 1)
-  return population.Layout(devices, min(_CHUNK, -(-size // devices)))
+  chunk = min(layout_lib.default_chunk(), -(-size // devices))
+  return population.Layout(devices, chunk)
 
 
 def slices(size: int) -> list[np.ndarray]:
   """Divide `size` members into slices of nearly equal size, run one by one."""
   set_up_devices()
-  on_cpu = platforms.is_cpu()
-  most = max(
-    MEMBERS_AT_ONCE, len(platforms.local_devices()) * (1 if on_cpu else _CHUNK)
-  )
+  places = len(platforms.local_devices()) * layout_lib.default_chunk()
+  most = max(MEMBERS_AT_ONCE, places)
   return np.array_split(np.arange(size), -(-size // most))
 
 
@@ -182,20 +178,6 @@ def build_model(
       f'{data.num_classes}; build it with num_classes={data.num_classes}'
     )
   return model
-
-
-def check_seed(name: str, value: Any, least: int = 0) -> int:
-  """Return a whole number after checking its range.
-
-  Raises:
-    ValueError: it is not a whole number, or out of range.
-  """
-  whole = isinstance(value, int) and not isinstance(value, bool)
-  if not whole or not least <= value <= _MOST_SEED:
-    raise ValueError(
-      f'{name} = {value!r}; give a whole number from {least} to {_MOST_SEED}'
-    )
-  return value
 
 
 _NETWORKS = ('resnet18', 'vit11m')

@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxmu import files, methods, models, population, terms
+from jaxmu import files, methods, models, platforms, population, terms
 from jaxmu import hparams as hp
 from jaxmu import precision as precision_lib
 from jaxmu.api import inputs, populations
@@ -528,8 +528,10 @@ def _setup(
     raise ValueError(
       f'seed_mode = {seed_mode!r}; choose one of {list(setup_lib.SEED_MODES)}'
     )
-  setup_lib.check_seed('seed', seed)
-  setup_lib.check_seed('seeds', seeds, least=1)
+  seed = hp.check_whole('seed', seed)
+  most = max(hp.MOST_MEMBERS // max(len(design.split), 1), 1)
+  seeds = hp.check_whole('seeds', seeds, least=1, most=most)
+  platforms.check_devices()
   # Fails here where the design belongs to another data set.
   inputs.splits_lib.membership(design, len(data.label))
   _, suited = setup_lib.training_defaults(data, name)

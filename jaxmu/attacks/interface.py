@@ -116,6 +116,7 @@ class Card:
     cost: 'cheap', or 'costly' where the largest populations take minutes.
     populations: the populations that the attack runs on, from `POPULATIONS`.
     settings: names of its settings.
+    by_default: whether it runs where no attacks are named.
     exempt: rules of the contract test (`RULES`) that do not apply, each with
       the reason.
 
@@ -132,6 +133,7 @@ class Card:
   cost: str = 'cheap'
   populations: tuple[str, ...] = POPULATIONS
   settings: tuple[str, ...] = ()
+  by_default: bool = True
   exempt: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self) -> None:

@@ -45,6 +45,11 @@ class PerExample:
   p_value: np.ndarray
   discovered: np.ndarray
 
+  @property
+  def exposed(self) -> np.ndarray:
+    """Which examples are significantly above one half, bool[N]."""
+    return self.discovered & (self.auc > 0.5)
+
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
@@ -118,7 +123,7 @@ def summarise(result: PerExample) -> Summary:
     quantiles=np.quantile(auc, QUANTILES),
     above=float((auc > 0.6).mean()),
     below=float((auc < 0.4).mean()),
-    exposed=float((discovered & (auc > 0.5)).mean()),
+    exposed=float(result.exposed[known].mean()),
     over_unlearned=float((discovered & (auc < 0.5)).mean()),
   )
 

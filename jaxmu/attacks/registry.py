@@ -50,6 +50,8 @@ _BUILTIN = (
   likelihood.LIRA_FORGET,
   versus_retrained.COMPETITION,
   versus_retrained.KLOM,
+  versus_retrained.KLOM_AUDIT,
+  versus_retrained.KLOM_BENCH,
   density.HISTOGRAM,
   density.KDE,
 )
@@ -160,9 +162,9 @@ def choose(data: Scores, attacks: Sequence[Spec] | None) -> tuple[Attack, ...]:
     ValueError: an attack does not exist, or needs something that the scores do
       not have; the message names it and the attacks that can run.
   """
-  possible = possible_attacks(data)
   if attacks is None:
-    return tuple(ATTACKS[name] for name in possible)
+    return tuple(ATTACKS[name] for name in possible_attacks(data))
+  possible = [name for name, one in ATTACKS.items() if not one.lacks(data)]
   chosen = resolve_all(attacks)
   for attack in chosen:
     lacking = attack.lacks(data)
@@ -210,7 +212,7 @@ def known_attacks() -> dict[str, Attack]:
 
 
 def possible_attacks(data: Scores, *, costly: bool = True) -> tuple[str, ...]:
-  """Return the names of the built-in attacks that these scores allow.
+  """Return the built-in attacks that run by default where scores allow it.
 
   Args:
     data: the scores.
@@ -219,7 +221,9 @@ def possible_attacks(data: Scores, *, costly: bool = True) -> tuple[str, ...]:
   return tuple(
     name
     for name, attack in ATTACKS.items()
-    if not attack.lacks(data) and (costly or attack.card.cost == 'cheap')
+    if attack.card.by_default
+    and (costly or attack.card.cost == 'cheap')
+    and not attack.lacks(data)
   )
 
 

@@ -343,6 +343,7 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Scores:
   for key in ('state', 'split'):
     if key not in arrays:
       raise ValueError(f'key {key!r} is missing; there are {sorted(arrays)}')
+  _check_not_empty(arrays)
   given = {prefix: _given(arrays, prefix) for prefix in PREFIXES}
   if given[''] is None:
     raise ValueError(
@@ -414,6 +415,23 @@ def _are_probabilities(values: np.ndarray) -> bool:
   sums = values.sum(axis=-1, dtype=np.float64)
   sums = sums[np.isfinite(sums)]
   return bool(sums.size and np.all(abs(sums - 1) < 1e-3))
+
+
+def _check_not_empty(arrays: Mapping[str, np.ndarray]) -> None:
+  """Refuse axes of length 0, and populations of different classes."""
+  classes = {}
+  for key, value in arrays.items():
+    if key not in ('labels', 'state', 'split') and not value.size:
+      raise ValueError(
+        f'{key} has shape {value.shape}; each axis needs at least one entry'
+      )
+    if key.endswith('logits') and value.ndim:
+      classes[key] = value.shape[-1]
+  if len(set(classes.values())) > 1:
+    raise ValueError(
+      f'the numbers of classes differ: {classes}; give logits of the same '
+      'classes'
+    )
 
 
 Given = tuple[np.ndarray, dict[str, np.ndarray]]  # log-odds and signals

@@ -6,22 +6,22 @@ are exposed, so use U-LiRA as well.
 
 `population_mia` is the benchmark's attack: a logistic regression on the raw
 loss, ten stratified 90/10 splits. Its target is the *retrained* model's value,
-not exactly one half; `metrics.indiscernibility.noise_floor` says how far from
-one half it is without any signal. `combined` fits a classifier on several
-signals. The other attacks are single signals, see `log_odds.signals`.
+not exactly one half: without any signal it is below one half, as in the
+reference, where the held-out tenth is odd (.48 for 32 examples of each kind,
+.49 for 64), see `metrics.indiscernibility.noise_floor`. `combined` fits a
+classifier on several signals. The other attacks are single signals, see
+`log_odds.signals`.
 
 Unlike the reference, the shuffle before truncation is seeded, and non-finite
 losses are replaced and counted by the caller instead of raising.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int, Integer
+from jaxtyping import Bool, Float, Float64, Int
 from scipy import special
 from sklearn import model_selection
 
-from jaxmu.attacks import intervals, leave_out, log_odds, roc
+from jaxmu.attacks import intervals, leave_out, log_odds
 from jaxmu.attacks.interface import (
   Attack,
   Card,
@@ -138,36 +138,6 @@ def null_mia(
   return population_mia(shuffled[:, : len(forget)], shuffled[:, len(forget) :])
 
 
-def population_report(
-  forget: Float[np.ndarray, 'P F'],
-  nonmember: Float[np.ndarray, 'P V'],
-  group: Integer[np.ndarray, ' P'],
-  *,
-  fprs: Sequence[float] = roc.FPRS,
-) -> dict[str, intervals.Estimate]:
-  """Report one score as an attack, model by model.
-
-  Args:
-    forget: float[P, F] scores, larger for more member-like.
-    nonmember: float[P, V].
-    group: int[P] clusters of the intervals.
-    fprs: see `roc_report`.
-
-  Returns:
-    'mia', the benchmark's accuracy with this score as its feature, and the
-    entries of `roc_report`, without a fixed threshold.
-  """
-  score = np.concatenate([forget, nonmember], -1)
-  state = np.repeat(
-    np.array([log_odds.FORGOTTEN, log_odds.NEVER_SEEN], np.int8),
-    [forget.shape[1], nonmember.shape[1]],
-  )
-  state = np.broadcast_to(state, score.shape)
-  report = roc.roc_report(score, state, group, fprs=fprs, threshold=None)
-  means = intervals.group_means(population_mia(forget, nonmember), group)
-  return {'mia': intervals.over_splits(means, bounds=(0.0, 1.0)), **report}
-
-
 def combined(
   features: Float64[np.ndarray, 'n K'],
   member: Bool[np.ndarray, ' n'],
@@ -178,13 +148,21 @@ def combined(
   each example is scored by a classifier that was not trained on it. There is
   still one rule for all examples.
 
+  The scores of a fold are standardised, so that those of five classifiers can
+  be compared. Pooled as they are, they are biased against members: a fold with
+  more members leaves fewer to train on, which lowers all its scores. Without a
+  leak (192 examples of four normal features, 64 members, 900 draws) the AUC is
+  then .4925 ± .0021, and .4997 ± .0022 after standardising; a shift of .3 in
+  each feature gives .643 and .650.
+
   Args:
     features: signals of `log_odds.signals`, finite.
     member: which examples are members.
 
   Returns:
-    Log-odds of membership, larger for members. Both classes have equal weight,
-    whatever their sizes.
+    Scores of mean 0 and deviation 1 in each fold, larger for members; 0 if all
+    scores of a fold are equal. Both classes have equal weight, whatever their
+    sizes.
 
   Raises:
     ValueError: fewer than five members or five others.
@@ -198,19 +176,30 @@ def combined(
   folds = model_selection.StratifiedKFold(
     COMBINED_FOLDS, shuffle=True, random_state=0
   )
-  # With equal weights, 0 is the neutral threshold.
   weight = np.where(member, 0.5 / member.mean(), 0.5 / (1 - member.mean()))
   out = np.empty(len(member))
   for train, test in folds.split(features, member):
-    out[test] = _logistic(
+    score = _logistic(
       features[train], member[train], weight[train], features[test]
     )
+    out[test] = _standardised(score)
   return out
+
+
+def _standardised(score: np.ndarray) -> np.ndarray:
+  """Return scores of mean 0 and deviation 1; 0 where they are all equal."""
+  spread = score.std()
+  if spread < 1e-9:  # log-odds that differ by rounding alone
+    return np.zeros(len(score))
+  return (score - score.mean()) / spread
 
 
 def _logistic(x, member, weight, test) -> np.ndarray:
   """Logistic regression with an L2 penalty of 1/2, by damped Newton steps."""
-  middle, scale = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-12)
+  middle, scale = x.mean(axis=0), x.std(axis=0)
+  scale[scale <= 1e-12 * abs(x).max(axis=0)] = (
+    np.inf
+  )  # constant but for rounding
   design = _design((x - middle) / scale)
   sign = np.where(member, 1.0, -1.0)
   penalty = np.append(np.ones(x.shape[1]), 0.0)  # the intercept is free
@@ -367,19 +356,21 @@ def _combined_score(
   """Return held-out scores of a classifier on all signals, per model."""
   del data, options
   features = np.stack([*population.signals.values()], axis=-1)  # f64[P, N, K]
+  correctness = np.array([name == 'correctness' for name in population.signals])
   out = np.full(population.state.shape, np.nan)
   for m, row in enumerate(population.audited_state):
     used = np.flatnonzero(leave_out.scored(row))
     member = row[used] == log_odds.FORGOTTEN
-    if min(member.sum(), (~member).sum()) >= COMBINED_FOLDS:
-      out[m, used] = combined(features[m, used], member)
+    if min(member.sum(), (~member).sum()) < COMBINED_FOLDS:
+      continue
+    seen = features[m, used]
+    if not np.ptp(seen[:, ~correctness], axis=0).any():
+      # The outputs are constant; correctness says which class wins ties.
+      seen = seen[:, ~correctness]
+    out[m, used] = combined(seen, member)
   return out
 
 
-_POOLED = (
-  'one ROC pools the scores of five fits, and a fold with more members gets '
-  'lower scores: the AUC without a leak is about .48'
-)
 _BY_PLACE = 'examples are assigned to folds by their position in the data set'
 POPULATION = Attack(
   'population',
@@ -392,7 +383,9 @@ POPULATION = Attack(
       'mia': Term(
         'accuracy of the fitted attack',
         'How often a threshold fitted to the score tells forgotten from unseen '
-        'examples; guessing gives about 0.5.',
+        'examples. Guessing gives 0.5, or a little less if a tenth of the '
+        'examples is an odd number; only the difference from the retrained '
+        'models is a finding.',
         'fraction',
         'retrained',
         source='',
@@ -411,11 +404,7 @@ COMBINED = from_score(
     source=PROJECT,
     needs=('logits',),
     cost='costly',
-    exempt={
-      'example_order': _BY_PLACE,
-      'null': _POOLED,
-      'constant': _POOLED,
-    },
+    exempt={'example_order': _BY_PLACE},
   ),
 )
 

@@ -24,8 +24,10 @@ histograms of its margin over retrained and over unlearned models, on common
 bins (Georgiev et al. 2024). The example must have the same role in all models
 that count; a mask selects them.
 
-The paper of KLoM does not fully specify its bins. This code uses 20 equal bins
-over the pooled range after clipping, and adds one half to every count.
+The paper of KLoM does not fully specify its bins, and its numbers depend on
+them. `KLOM` uses 20 equal bins over the pooled range after clipping, and adds
+one half to every count. `KLOM_AUDIT` and `KLOM_BENCH` compute what public codes
+do, see `klom`.
 """
 
 import functools
@@ -82,8 +84,8 @@ def epsilon_per_example(
   Args:
     unlearned: float[M, S] log-odds of M unlearned models on S examples, finite.
     retrained: float[Q, S] of retrained models (Q = M in the competition).
-    rule: 'competition_grid', the released scorer's thresholds and intervals on
-      a grid of 0.01; 'exact_single', every threshold of the pooled sample;
+    rule: 'competition_grid', the released scorer's thresholds and intervals,
+      about 0.01 apart; 'exact_single', every threshold of the pooled sample;
       'exact_interval', every interval as well (about 2 M^2 of them, one example
       at a time).
 
@@ -232,8 +234,8 @@ def _is_peaky(u, r) -> bool:
 
 
 def _higher_first(u, r):
-  """Return (positive, negative): positive has the larger median."""
-  return (u, r) if np.median(u) > np.median(r) else (r, u)
+  """Return (positive, negative): positive has the larger median, or is u."""
+  return (r, u) if np.median(r) > np.median(u) else (u, r)
 
 
 def _threshold_rates(positive, negative, cuts):
@@ -244,17 +246,25 @@ def _threshold_rates(positive, negative, cuts):
 
 
 def _grid_rates(u, r):
+  """Rates on the thresholds of the released scorer."""
   positive, negative = _higher_first(u, r)
-  low = min(u.min(), r.min())
-  high = max(u.max(), r.max())
-  cuts = np.linspace(low, high, max(int((high - low) * _GRID), 1))
+  low, high = min(u.min(), r.min()), max(u.max(), r.max())
+  cuts = np.linspace(low, high, math.ceil((high - low) * _GRID))
   yield _threshold_rates(positive, negative, cuts)
-  narrow, wide = (u, r) if np.ptp(u) < np.ptp(r) else (r, u)
+  narrow, wide = positive, negative
+  if np.ptp(positive) >= np.ptp(negative):
+    narrow, wide = negative, positive
   width = np.ptp(narrow)
-  steps = np.arange(-_MARGIN, _MARGIN, 1 / _GRID)
-  right = narrow.max() + steps
-  left = right[:, None] - width + steps
-  yield _inside_rates(narrow, wide, left, right[:, None])
+  low = narrow.min() + width - _MARGIN
+  high = narrow.max() + _MARGIN
+  right = np.linspace(low, high, math.ceil((high - low) * _GRID))[:, None]
+  left = np.linspace(
+    right - width - _MARGIN,
+    right - width + _MARGIN,
+    math.ceil(2 * _MARGIN * _GRID),
+    axis=-1,
+  )[:, 0]
+  yield _inside_rates(narrow, wide, left, right)
 
 
 def _inside_rates(positive, negative, left, right):
@@ -443,35 +453,57 @@ class KlomSummary(NamedTuple):
   unscored: int
 
 
+Variant = Literal['smoothed', 'audit', 'bench']
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
+_FLOOR = 1e-5  # smallest share of a bin in the public codes
+
+
 def klom(
   unlearned: Float[np.ndarray, 'P N'],
   retrained: Float[np.ndarray, 'Q N'],
   *,
   where: Bool[np.ndarray, 'P N'] | None = None,
   where_retrained: Bool[np.ndarray, 'Q N'] | None = None,
+  variant: Variant = 'smoothed',
   bins: int = 20,
   clip: float = 100.0,
 ) -> Float64[np.ndarray, ' N']:
-  """Compute KL(R || U) of the margins of each example.
+  """Compute the divergence of the margins of each example.
 
   It is positive even without any difference: compare it with `klom(R', R)` of
   two retrained populations of the same sizes.
+
+  The variants 'audit' and 'bench' equal public codes. They do not smooth but
+  replace shares of the second distribution below 1e-5 by 1e-5, so that each bin
+  that it misses adds up to log(1e5) times the share of the first one. The
+  largest margin of both is in no bin.
 
   Args:
     unlearned: float[P, N] margins (`log_odds.statistic`), finite.
     retrained: float[Q, N].
     where: bool[P, N], the models that forgot the example; all if None.
     where_retrained: bool[Q, N]; `where` if None.
+    variant: 'smoothed', KL(R || U) with one half added to every count; 'audit',
+      KL(U || R) of the code of Georgiev et al., which has `bins` edges, hence
+      one bin less, and does not clip the margins of retrained models; 'bench',
+      KL(R || U) of Data Unlearning Bench, whose function for KL(U || R) is
+      called with its arguments swapped.
     bins: number of bins.
     clip: margins are clipped to +-clip.
 
   Returns:
-    f64[N] in nats, NaN for examples with fewer than two models of a kind.
+    f64[N] in nats, NaN for examples with fewer than two models of a kind, and
+    for those without a margin in any bin.
+
+  Raises:
+    ValueError: masks that do not fit the margins, or an unknown variant.
   """
-  u, r = (
-    np.clip(np.asarray(margins, np.float64), -clip, clip)
-    for margins in (unlearned, retrained)
-  )
+  if variant not in VARIANTS:
+    raise ValueError(f'variant is {variant!r}; choose one of {VARIANTS}')
+  u, r = (np.asarray(x, np.float64) for x in (unlearned, retrained))
+  u = np.clip(u, -clip, clip)
+  if variant != 'audit':
+    r = np.clip(r, -clip, clip)
   in_u = np.ones(u.shape, bool) if where is None else where
   if where_retrained is not None:
     in_r = where_retrained
@@ -485,12 +517,40 @@ def klom(
   both, inside = np.concatenate([u, r]), np.concatenate([in_u, in_r])
   low = np.where(inside, both, np.inf).min(axis=0)
   high = np.where(inside, both, -np.inf).max(axis=0)
+  first, second = (r, in_r), (u, in_u)
+  if variant == 'audit':
+    first, second = second, first
   with np.errstate(invalid='ignore', divide='ignore'):
-    p = _frequencies(r, in_r, low, high, bins)
-    q = _frequencies(u, in_u, low, high, bins)
-    divergence = (p * np.log(p / q)).sum(axis=0)
+    if variant == 'smoothed':
+      p = _frequencies(*first, low, high, bins)
+      q = _frequencies(*second, low, high, bins)
+      divergence = (p * np.log(p / q)).sum(axis=0)
+    else:
+      divergence = _published(first, second, low, high, bins, variant)
   enough = (in_u.sum(axis=0) >= 2) & (in_r.sum(axis=0) >= 2)
   return np.where(enough, divergence, np.nan)
+
+
+def _published(first, second, low, high, bins, variant) -> np.ndarray:
+  """Divergence of two (margins, masks) as public codes compute it, f64[N]."""
+  if variant == 'bench':
+    high, bins = np.where(low < high, high, low + 1), bins + 1
+  edges = np.linspace(low, high, bins)  # f64[E, N]
+  p, q = (_shares(x, mask, edges) for x, mask in (first, second))
+  floored = np.maximum(q, _FLOOR)
+  if variant == 'bench':
+    floored = np.where(p > 0, floored, q)
+  # The bin below the first edge is empty and has the floor in 'audit'.
+  total = floored.sum(axis=0) + (_FLOOR if variant == 'audit' else 0.0)
+  terms = p * np.log(p * total / floored)
+  return np.where(p == 0, 0.0, terms).sum(axis=0)
+
+
+def _shares(x, inside, edges) -> np.ndarray:
+  """Shares of the bins between edges, without x equal to the last edge."""
+  above = [((x >= edge) & inside).sum(axis=0) for edge in edges]
+  counts = -np.diff(above, axis=0)
+  return counts / counts.sum(axis=0)
 
 
 def klom_summary(divergence: Float64[np.ndarray, ' N']) -> KlomSummary:
@@ -514,43 +574,49 @@ def _frequencies(x, inside, low, high, bins) -> np.ndarray:
   return counts / counts.sum(axis=0)
 
 
-def _klom_report(
-  population: PopulationScores, data: Scores, options: Options
-) -> Report:
-  """Compare half of a population with the other half of the retrained models.
+def _klom(
+  name: str, title: str, variant: Variant, how: str, source: str
+) -> Attack:
+  """Make the attack of a variant; `how` says what its numbers are."""
 
-  The null compares the two halves of the retrained models, so unlearned models
-  are compared on the same number of models.
-  """
-  del options
-  assert data.retrained is not None, 'the card says that it is needed'
-  keys = ('mean', *(f'quantile_{q:g}' for q in QUANTILES))
-  margins, retrained = observations(population, data.retrained)
-  if not margins.size:
-    return _unscored(keys)
-  half = (len(margins) // 2) * 2
-  summary = klom_summary(klom(margins[:half:2], retrained[1:half:2]))
-  values = (summary.mean, *summary.quantiles)
-  return {
-    key: intervals.point(value, margins.shape[1])
-    for key, value in zip(keys, values, strict=True)
-  }
+  def report(
+    population: PopulationScores, data: Scores, options: Options
+  ) -> Report:
+    """Compare half of a population with the other half of the retrained models.
 
+    The null compares the two halves of the retrained models, so unlearned
+    models are compared on the same number of models.
+    """
+    del options
+    assert data.retrained is not None, 'the card says that it is needed'
+    keys = ('mean', *(f'quantile_{q:g}' for q in QUANTILES))
+    margins, retrained = observations(population, data.retrained)
+    if not margins.size:
+      return _unscored(keys)
+    half = (len(margins) // 2) * 2
+    divergence = klom(margins[:half:2], retrained[1:half:2], variant=variant)
+    summary = klom_summary(divergence)
+    note = f'{summary.unscored} examples have no margin in any bin'
+    return {
+      key: intervals.point(
+        value, margins.shape[1], note if summary.unscored else ''
+      )
+      for key, value in zip(
+        keys, (summary.mean, *summary.quantiles), strict=True
+      )
+    }
 
-KLOM = Attack(
-  'klom',
-  _klom_report,
-  Card(
-    title='KLoM',
+  card = Card(
+    title=title,
     subject='the divergence of margins between unlearned and retrained models',
-    source='Georgiev et al. 2024',
+    source=source,
     question='unlearned_or_retrained',
     terms={
       'mean': Term(
         'mean',
         'How far the margins of unlearned models are from those of retrained '
-        'ones, as a Kullback-Leibler divergence per example, mean over '
-        'examples.',
+        f'ones: {how}, mean over examples. Numbers of other variants are not '
+        'comparable.',
         'nats',
         'lower',
         source='',
@@ -559,8 +625,38 @@ KLOM = Attack(
     },
     needs=('retrained',),
     populations=('retrained', 'unlearned'),
+    by_default=variant == 'smoothed',
     exempt={
       'model_order': 'models are halved by their position in the population',
     },
-  ),
+  )
+  return Attack(name, report, card)
+
+
+_GEORGIEV = 'Georgiev et al. 2024'
+KLOM = _klom(
+  'klom',
+  'KLoM',
+  'smoothed',
+  'the Kullback-Leibler divergence of unlearned from retrained models per '
+  'example, on 20 bins with one half added to every count',
+  _GEORGIEV,
+)
+KLOM_AUDIT = _klom(
+  'klom_audit',
+  'KLoM, code of its authors',
+  'audit',
+  'the Kullback-Leibler divergence of retrained from unlearned models per '
+  'example, on 19 bins without smoothing, shares below 1e-5 replaced by 1e-5, '
+  'as in the code of its authors',
+  _GEORGIEV,
+)
+KLOM_BENCH = _klom(
+  'klom_bench',
+  'KLoM, Data Unlearning Bench',
+  'bench',
+  'the Kullback-Leibler divergence of unlearned from retrained models per '
+  'example, on 20 bins without smoothing, shares below 1e-5 replaced by 1e-5, '
+  'as in the code of Data Unlearning Bench',
+  'Rinberg et al. 2026',
 )

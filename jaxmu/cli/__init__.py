@@ -183,7 +183,11 @@ def one_line_errors(interrupted: str = 'interrupted') -> Iterator[None]:
     warnings.showwarning = lambda message, *_: warn(str(message))
     try:
       yield
-    except (ValueError, OSError, ImportError) as error:
+    except OSError as error:
+      from jaxmu import files  # imports NumPy
+
+      sys.exit(f'error: {_line(files.explain(error))}')
+    except (ValueError, ImportError) as error:
       sys.exit(f'error: {_line(error)}')
     except KeyboardInterrupt:
       print(interrupted, file=sys.stderr)

@@ -16,6 +16,7 @@ import io
 import lzma
 import pathlib
 import pickle
+import re
 import socket
 import tarfile
 import urllib.parse
@@ -26,7 +27,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from jaxmu import terms
 
@@ -34,6 +34,7 @@ Example = tuple[np.ndarray, int]  # u8[H, W, C], label
 
 _IDX_UBYTE = 0x08
 _CIFAR_SIDE = 32
+_LARGEST_PICTURE = 50_000_000  # bytes
 # What the readers raise on archives that are cut short or damaged.
 BROKEN = (
   EOFError,
@@ -238,7 +239,7 @@ def utkface_age_band(name: str) -> int | None:
   dot. Labels are bands of 20 years, 80 and older together.
   """
   age = name.partition('.')[0].partition('_')[0]
-  return min(int(age) // 20, 4) if age.isdecimal() else None
+  return min(int(age) // 20, 4) if re.fullmatch('[0-9]{1,3}', age) else None
 
 
 def utkface_files(path: pathlib.Path) -> dict[str, bytes | pathlib.Path]:
@@ -276,7 +277,9 @@ def _utkface_entries(
   elif path.suffix == '.zip':
     with zipfile.ZipFile(path) as archive:
       # All members are read, so that a damaged name does not hide a picture.
-      for name in archive.namelist():
+      for info in archive.infolist():
+        name = info.filename
+        _check_size(name, info.file_size)
         content = archive.read(name)
         if name.endswith('.jpg'):
           yield pathlib.PurePath(name).name, content
@@ -285,27 +288,17 @@ def _utkface_entries(
       for member in archive:
         file = archive.extractfile(member) if member.isfile() else None
         if file is not None and member.name.endswith('.jpg'):
+          _check_size(member.name, member.size)
           yield pathlib.PurePath(member.name).name, file.read()
 
 
-def rgb_jpeg(name: str, content: bytes | pathlib.Path) -> bytes:
-  """Return the encoded image, converted to an RGB PNG if it is not RGB.
-
-  Raises:
-    ValueError: the bytes cannot be decoded.
-  """
-  if isinstance(content, pathlib.Path):
-    content = content.read_bytes()
-  try:
-    image = Image.open(io.BytesIO(content), formats=('JPEG', 'PNG'))
-    image.load()
-  except Exception as error:  # Pillow's readers raise many types
-    raise ValueError(f'{name} cannot be decoded ({error})') from error
-  if image.mode == 'RGB':
-    return content
-  buffer = io.BytesIO()
-  image.convert('RGB').save(buffer, 'png')
-  return buffer.getvalue()
+def _check_size(name: str, size: int) -> None:
+  """Refuse a file that would fill the memory when it is unpacked."""
+  if size > _LARGEST_PICTURE:
+    raise ValueError(
+      f'{name} unpacks to {size / 1e6:,.0f} MB, which is no picture of a face: '
+      'remove it from the archive'
+    )
 
 
 _MNIST_URL = 'https://storage.googleapis.com/cvdf-datasets/mnist/'

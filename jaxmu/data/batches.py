@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxmu import platforms
 from jaxmu.draws import Draws
 from jaxmu.types import Array, Key, Transform
 
@@ -161,11 +162,9 @@ def augment(transform: Transform, key: Key, image: Array) -> Array:
   padding = transform.crop_padding
   if not padding and not transform.flip:
     return image
-  # One draw of 32 bits: 1 for the flip, 15 for each offset.
   bits = jax.random.bits(key)
   if padding:
-    top = _uniform(bits >> 1, 2 * padding + 1)
-    left = _uniform(bits >> (1 + _BITS), 2 * padding + 1)
+    top, left = _offsets(bits, padding)
     sides = (padding, padding)
     padded = jnp.pad(image, (sides, sides, (0, 0)))
     image = jax.lax.dynamic_slice(padded, (top, left, 0), image.shape)
@@ -189,7 +188,54 @@ def augment_batch(
     u8[B, H, W, C].
   """
   keys = jax.vmap(functools.partial(jax.random.fold_in, key))(index)
+  if platforms.name() == 'tpu':
+    return _augment_by_selection(transform, keys, image)
   return jax.vmap(functools.partial(augment, transform))(keys, image)
+
+
+def _augment_by_selection(
+  transform: Transform, keys: Key, image: Array
+) -> Array:
+  """Do what `augment` does, to u8[B, H, W, C] at once and without slices.
+
+  The slices of a batch at different offsets are a loop over images on a TPU,
+  which takes longer than half of a network.
+  """
+  padding = transform.crop_padding
+  if not padding and not transform.flip:
+    return image
+  bits = jax.vmap(jax.random.bits)(keys)
+  if padding:
+    for axis, offset in enumerate(_offsets(bits, padding), start=1):
+      image = _shift(image, offset, padding, axis)
+  if transform.flip:
+    image = jnp.where(_spread(bits & 1, image), image[:, :, ::-1], image)
+  return image
+
+
+def _shift(image: Array, offset: Array, padding: int, axis: int) -> Array:
+  """Pad an axis with zeros and cut it at offsets i32[B], a bit at a time."""
+  powers = (2 * padding).bit_length()
+  sides = [(0, 0)] * image.ndim
+  sides[axis] = padding, 2**powers - 1 - padding
+  image = jnp.pad(image, sides)
+  for power in reversed(range(powers)):
+    size = image.shape[axis] - 2**power
+    here = jax.lax.slice_in_dim(image, 0, size, axis=axis)
+    there = jax.lax.slice_in_dim(image, 2**power, 2**power + size, axis=axis)
+    image = jnp.where(_spread(offset >> power & 1, image), there, here)
+  return image
+
+
+def _spread(flag: Array, image: Array) -> Array:
+  """Return flags [B] as bool[B, 1, 1, 1]."""
+  return flag.astype(bool).reshape(-1, *[1] * (image.ndim - 1))
+
+
+def _offsets(bits: Array, padding: int) -> tuple[Array, Array]:
+  """Return offsets down and right from bits: 1 for the flip, 15 for each."""
+  high = 2 * padding + 1
+  return _uniform(bits >> 1, high), _uniform(bits >> (1 + _BITS), high)
 
 
 def _uniform(bits: Array, high: int) -> Array:

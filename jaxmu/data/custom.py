@@ -6,14 +6,17 @@
 
 import dataclasses
 import json
+import math
 import pathlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxmu import files
 from jaxmu.data import catalog, formats, splits
+from jaxmu.types import Transform
 
 DEFAULT_TEST_FRACTION = 0.2
 _LONGEST_NAME = 64  # of a data set: it names folders
@@ -223,10 +226,61 @@ def divide(
 
 def check_fraction(test_fraction: float) -> None:
   """Raise ValueError unless `test_fraction` is in (0, 1)."""
-  if not 0 < test_fraction < 1:
+  number = isinstance(test_fraction, int | float | np.number)
+  if not number or not 0 < test_fraction < 1:
     raise ValueError(
-      f'test_fraction is {test_fraction}: choose one between 0 and 1'
+      f'test_fraction is {test_fraction!r}: choose one between 0 and 1'
     )
+
+
+def transform_of(
+  size: int,
+  *,
+  mean: float | Sequence[float],
+  std: float | Sequence[float],
+  flip: bool,
+  crop_padding: int,
+  origin: str = '',
+) -> Transform:
+  """Return the checked transform of images u8[N, S, S, 3], S = `size`.
+
+  Args:
+    size: height and width of the images.
+    mean: per channel, of pixels in [0, 1], or one number for all.
+    std: likewise, the standard deviation.
+    flip: mirror training images at random.
+    crop_padding: pad training images by this many pixels and crop at random.
+    origin: begins the messages.
+
+  Raises:
+    ValueError: a value has another type, is not finite or out of range, or
+      crops could show nothing of the image.
+  """
+  if not isinstance(flip, bool | np.bool_):
+    raise ValueError(f'{origin}flip is {flip!r}: give True or False')
+  origin_of_crop = f'{origin}crop_padding'
+  formats.check_number('crop_padding', crop_padding, origin=origin_of_crop)
+  formats.check_crop(crop_padding, size=size, origin=origin_of_crop)
+  values = {}
+  for key, value in (('mean', mean), ('std', std)):
+    try:
+      numbers = np.asarray(value, np.float64).reshape(-1).tolist()
+    except (TypeError, ValueError):
+      numbers = []
+    numbers = numbers * 3 if len(numbers) == 1 else numbers
+    wrong = len(numbers) != 3 or not all(map(math.isfinite, numbers))
+    if wrong or (key == 'std' and min(numbers) < np.finfo(np.float32).tiny):
+      raise ValueError(
+        f'{origin}{key} is {value!r}: give 3 finite numbers, one per channel, '
+        f'of pixels in [0, 1]{", above 0" * (key == "std")}'
+      )
+    values[key] = tuple(numbers)
+  return Transform(
+    mean=values['mean'],
+    std=values['std'],
+    flip=bool(flip),
+    crop_padding=crop_padding,
+  )
 
 
 def check_name(name: str) -> None:

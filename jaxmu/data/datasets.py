@@ -11,8 +11,7 @@ Each function returns a `Source`:
 -m jaxmu.prepare` writes. Nothing is downloaded here: an error names the command
 that supplies a missing set.
 
-The cache holds the fast local form of a data set, two arrays ready for the
-device:
+The cache holds each data set as two arrays that are ready for the device:
 
   <cache_dir>/<name>-<key>/image.npy    u8[N, S, S, 3]
                            label.npy    i32[N]
@@ -31,7 +30,9 @@ import json
 import math
 import os
 import pathlib
+import shlex
 import shutil
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -45,9 +46,11 @@ from jaxmu.types import Transform
 
 PathLike = str | os.PathLike[str]
 
+_DATA_DIR = '~/tensorflow_datasets'
+_TRIES = 20  # to read a set that other processes replace
 # Raise it when the conversion or the record changes, so that sets are converted
 # again.
-CACHE_VERSION = 3
+CACHE_VERSION = 4
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -114,6 +117,7 @@ class CachedArrays:
     fingerprint: sha256 over the bytes of both arrays, in hex.
     mean: per-channel mean of the development images in [0, 1].
     std: per-channel standard deviation of the same.
+    copies: a sentence about images that occur more than once, or ''.
   """
 
   image: np.ndarray
@@ -123,6 +127,7 @@ class CachedArrays:
   fingerprint: str
   mean: tuple[float, ...]
   std: tuple[float, ...]
+  copies: str
 
 
 def load(
@@ -155,6 +160,28 @@ def load(
   if name == 'digits':
     return _load_digits()
   folder = _folder_of(name, data_dir)
+  for _ in range(_TRIES):
+    before = files.versions_below(folder)
+    try:
+      source = _load(name, folder, cache_dir)
+    except (ValueError, OSError):
+      if not before:  # another process may be putting it into its place
+        time.sleep(0.1)
+      if files.versions_below(folder) == before:
+        raise
+    else:
+      if files.versions_below(folder) == before:
+        return source
+  raise ValueError(
+    f'{folder} was replaced {_TRIES} times while it was read: start again when '
+    'the process that prepares it has ended'
+  )
+
+
+def _load(
+  name: str, folder: pathlib.Path, cache_dir: PathLike | None
+) -> Source:
+  """Load a set that no other process replaces meanwhile."""
   meta = formats.read_meta(folder)
   if formats.is_plain(folder):
     paths = [folder / f'{part}.npz' for part in formats.PARTS]
@@ -168,12 +195,14 @@ def load(
   else:
     raise ValueError(_not_there(name, folder))
   arrays = _convert_once(name, paths, meta, read, cache_dir)
+  if arrays.copies:
+    warnings.warn(f'{name}: {arrays.copies}', stacklevel=2)
   if name in CATALOG:
     transform = CATALOG[name].transform
     _warn_if_not_official(name, arrays.label, official)
   else:
-    transform = _transform(
-      arrays.image,
+    transform = custom.transform_of(
+      arrays.image.shape[1],
       mean=arrays.mean,
       std=arrays.std,
       flip=bool(meta.get('flip', False)),
@@ -334,10 +363,8 @@ def from_folder(
 
 def find_data_dir(data_dir: PathLike | None = None) -> pathlib.Path:
   """Return `data_dir` if given, else $JAXMU_DATA_DIR, else tfds' folder."""
-  chosen = data_dir or os.environ.get('JAXMU_DATA_DIR')
-  if not chosen:
-    chosen = os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
-  return files.path(chosen)
+  named = map(os.environ.get, ('JAXMU_DATA_DIR', 'TFDS_DATA_DIR'))
+  return files.path(data_dir or next(filter(None, named), _DATA_DIR))
 
 
 def available(data_dir: PathLike | None = None) -> list[str]:
@@ -373,14 +400,14 @@ def entry(name: str, data_dir: PathLike | None = None) -> catalog.Entry:
   """
   if name in CATALOG:
     return CATALOG[name]
-  stamps = _stamps(sorted(_folder_of(name, data_dir).rglob('*')))
-  return _custom_entry(name, find_data_dir(data_dir), stamps)
+  versions = files.versions_below(_folder_of(name, data_dir))
+  return _custom_entry(name, find_data_dir(data_dir), versions)
 
 
 @functools.lru_cache
-def _custom_entry(name: str, data_dir: Any, stamps: Any) -> catalog.Entry:
-  """Load a set, again only if `stamps` says that its files have changed."""
-  del stamps
+def _custom_entry(name: str, data_dir: Any, versions: Any) -> catalog.Entry:
+  """Load a set, again only if `versions` says that its files have changed."""
+  del versions
   source = load(name, data_dir=data_dir)
   size = int(source.image.shape[1])
   return catalog.Entry(
@@ -501,13 +528,15 @@ def _in_memory(
   )
   label = np.concatenate([label for _, label in parts]).astype(np.int32)
   num_dev = len(divided.train[1])
+  if copies := formats.duplicates(image, label, num_dev):
+    warnings.warn(f'{name}: {copies}', stacklevel=3)
   mean, std = moments
   if mean is None or std is None:
     computed = catalog.channel_moments(image[:num_dev])
     mean = computed[0] if mean is None else mean
     std = computed[1] if std is None else std
-  transform = _transform(
-    image, mean=mean, std=std, flip=flip, crop_padding=crop_padding
+  transform = custom.transform_of(
+    side, mean=mean, std=std, flip=flip, crop_padding=crop_padding
   )
   return _source(name, image, label, num_dev, num_classes, transform)
 
@@ -517,44 +546,6 @@ def _check_numbers(**numbers: int | None) -> None:
   for key, value in numbers.items():
     if value is not None:
       formats.check_number(key, value, origin=key)
-
-
-def _transform(
-  image: np.ndarray,
-  *,
-  mean: float | Sequence[float],
-  std: float | Sequence[float],
-  flip: bool,
-  crop_padding: int,
-  origin: str = '',
-) -> Transform:
-  """Return the checked transform of images [N, S, S, 3].
-
-  Raises:
-    ValueError: a value is not finite, a deviation not positive, or crops could
-      show nothing of the image.
-  """
-  formats.check_crop(
-    crop_padding, size=image.shape[1], origin=f'{origin}crop_padding'
-  )
-  channels = image.shape[-1]
-  values = {}
-  for key, value in (('mean', mean), ('std', std)):
-    numbers = np.atleast_1d(np.asarray(value, np.float64)).reshape(-1).tolist()
-    numbers = numbers * channels if len(numbers) == 1 else numbers
-    wrong = len(numbers) != channels or not all(map(math.isfinite, numbers))
-    if wrong or (key == 'std' and min(numbers) <= 0):
-      raise ValueError(
-        f'{origin}{key} is {value!r}: give {channels} finite numbers, one per '
-        f'channel, of pixels in [0, 1]{", above 0" * (key == "std")}'
-      )
-    values[key] = tuple(numbers)
-  return Transform(
-    mean=values['mean'],
-    std=values['std'],
-    flip=bool(flip),
-    crop_padding=crop_padding,
-  )
 
 
 def _folder_of(name: str, data_dir: PathLike | None) -> pathlib.Path:
@@ -590,16 +581,13 @@ def _convert_once(
     if key in meta
   }
   root = files.path(cache_dir) if cache_dir else files.cache_dir()
-  key = cache_key(_stamps(paths), shaping)
+  versions = files.versions(paths)
+  # Copies on other disks have other inodes.
+  key = cache_key([version[:3] for version in versions], shaping)
   target = root / f'{name.replace("/", "-")}-{key}'
-  arrays = open_cached(target)
-  return convert(target, read()) if arrays is None else arrays
-
-
-def _stamps(paths: Sequence[pathlib.Path]) -> tuple[tuple[str, int, int], ...]:
-  """Return path, size and time of each of the files that exist."""
-  there = [(str(path), path.stat()) for path in paths if path.exists()]
-  return tuple((name, s.st_size, s.st_mtime_ns) for name, s in there)
+  return open_cached(target) or convert(
+    target, read(), lambda: files.versions(paths) == versions
+  )
 
 
 def _warn_if_not_official(name: str, label: np.ndarray, ours: bool) -> None:
@@ -636,10 +624,11 @@ def _warn_if_not_official(name: str, label: np.ndarray, ours: bool) -> None:
 
 def _not_there(name: str, folder: pathlib.Path) -> str:
   if name in CATALOG:
+    place = shlex.quote(str(folder.parent))
     return (
       f'{CATALOG[name].title} is not in {folder.parent}; prepare it with '
-      f'`{command(name)} --data_dir={folder.parent}`, put train.npz and '
-      'test.npz (image: uint8 [N, H, W, C], label: integer [N]) into '
+      f'`{command(name)} --data_dir={place}`, put train.npz and test.npz '
+      '(image: uint8 [N, H, W, C], label: integer [N]) into '
       f'{folder}, or name another folder with --data_dir, in a job with '
       '--config.data.folder, or with $JAXMU_DATA_DIR'
     )
@@ -684,8 +673,17 @@ def open_cached(folder: pathlib.Path) -> CachedArrays | None:
     return None
 
 
-def convert(folder: pathlib.Path, source: formats.Raw) -> CachedArrays:
+def convert(
+  folder: pathlib.Path,
+  source: formats.Raw,
+  unchanged: Callable[[], bool] = lambda: True,
+) -> CachedArrays:
   """Convert `source` to model input, store it in `folder` and open it.
+
+  Args:
+    folder: where to.
+    source: what to convert.
+    unchanged: says whether the source is still what was read.
 
   Raises:
     ValueError: the images or labels of the source are not of the right form,
@@ -697,6 +695,8 @@ def convert(folder: pathlib.Path, source: formats.Raw) -> CachedArrays:
       finished = open_cached(folder)  # another process may have been faster
       if finished is not None:
         return finished
+      if not unchanged():
+        raise ValueError(f'{source.origin} was replaced while it was read')
       files.publish_folder(draft, folder)
   except OSError as error:
     raise ValueError(
@@ -731,16 +731,13 @@ def _open_cached(folder: pathlib.Path) -> CachedArrays:
     fingerprint=record['fingerprint'],
     mean=tuple(record['mean']),
     std=tuple(record['std']),
+    copies=record['copies'],
   )
 
 
 def _read_record(folder: pathlib.Path) -> dict[str, Any]:
   """Return the record of a folder if it belongs to it and is unchanged."""
-  record = json.loads((folder / 'record.json').read_text())
-  if not isinstance(record, dict):
-    raise ValueError(
-      f'record.json holds {type(record).__name__}, not an object'
-    )
+  record = files.read_json(folder / 'record.json')
   digest = record.pop('sha256', None)
   if digest != files.digest(record, digits=64):
     raise ValueError('record.json differs from its own hash')
@@ -775,6 +772,7 @@ def _write(draft: pathlib.Path, source: formats.Raw, *, name: str) -> None:
     'mean': mean,
     'std': std,
     'origin': source.origin,
+    'copies': formats.duplicates(image, label, source.num_dev),
   }
   record['sha256'] = files.digest(record, digits=64)
   (draft / 'record.json').write_text(json.dumps(record, indent=2) + '\n')

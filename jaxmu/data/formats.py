@@ -45,6 +45,10 @@ LIMITS = {
   'crop_padding': (0, 1024),
 }
 
+# Bytes to which an archive may be unpacked if they are more than its own: a
+# compressed file of a few MB can fill any memory.
+MOST_UNPACKED = 4e9
+
 # SHA-256 of the files that describe a prepared set, by name: the records have
 # checksums of their own.
 _CHECKSUMS = 'checksums.json'
@@ -168,6 +172,8 @@ def absent_classes(label: np.ndarray, *, num_classes: int) -> str:
 def duplicates(image: np.ndarray, label: np.ndarray, num_dev: int) -> str:
   """Say how many images occur more than once, or return an empty string.
 
+  Positions count the development part first, then the test part.
+
   Args:
     image: u8[N, H, W, C], development part first.
     label: integers [N].
@@ -175,19 +181,22 @@ def duplicates(image: np.ndarray, label: np.ndarray, num_dev: int) -> str:
   """
   first: dict[str, int] = {}
   within = across = conflicting = 0
+  pair = ''
   for place, one in enumerate(image):
     other = first.setdefault(files.sha256_of(one), place)
     if other == place:
       continue
+    pair = pair or f'{other} and {place}'
     conflicting += int(label[other] != label[place])
     if (other < num_dev) == (place < num_dev):
       within += 1
     else:
       across += 1
-  if not first or not within + across:
+  if not pair:
     return ''
   return (
-    f'{terms.count(within + across, "exact copy", "exact copies")} of images: '
+    f'{terms.count(within + across, "exact copy", "exact copies")} of images '
+    f'(first: examples {pair}): '
     f'{within:,} in the same part, {across:,} of the development part in the '
     f'test part, {conflicting:,} with another label. A copy of a forgotten '
     'image is still trained on; remove copies that are a mistake'
@@ -215,15 +224,14 @@ def read_meta(folder: pathlib.Path) -> dict:
   path = folder / 'meta.json'
   if not path.exists():
     return {}
+  check_regular(path)
   try:
-    meta = json.loads(path.read_text(encoding='utf-8-sig'))
-  except (ValueError, RecursionError, OSError) as error:
-    raise ValueError(f'{path} is not JSON ({error}): repair it') from error
-  if not isinstance(meta, dict):
+    meta = files.read_json(path)
+  except (ValueError, OSError) as error:
     raise ValueError(
-      f'{path} holds {str(meta)[:60]}, expected an object with some of '
+      f'{path} cannot be read ({error}): write an object with some of '
       f'{META_KEYS}'
-    )
+    ) from error
   unknown = sorted(set(meta) - set(META_KEYS))
   if unknown:
     raise ValueError(f'{path}: unknown keys {unknown}, known are {META_KEYS}')
@@ -239,6 +247,9 @@ def read_meta(folder: pathlib.Path) -> dict:
     raise ValueError(
       f'{path}: class_names is {names!r}, expected a list of strings'
     )
+  if len(set(names)) < len(names):
+    twice = max(names, key=names.count)
+    raise ValueError(f'{path}: class_names repeats {twice!r}: rename one')
   return meta
 
 
@@ -326,6 +337,7 @@ def read_array(path: pathlib.Path) -> np.ndarray:
     ValueError: the file is missing, damaged, holds Python objects or is an
       archive of several arrays.
   """
+  check_regular(path)
   try:
     array = np.load(path, allow_pickle=False)
   except _BROKEN as error:
@@ -337,25 +349,35 @@ def read_array(path: pathlib.Path) -> np.ndarray:
 
 
 def read_archive(
-  path: pathlib.Path, *, needed: tuple[str, ...]
+  path: pathlib.Path, *, needed: tuple[str, ...], most: float = MOST_UNPACKED
 ) -> dict[str, np.ndarray]:
   """Return all arrays of a `.npz`, which must include the needed ones.
 
   Every member is read to its end, where its checksum is compared: `numpy.load`
   stops at the length that the array's own header states.
 
+  Args:
+    path: the file.
+    needed: names of arrays.
+    most: bytes to which it may be unpacked, if they are more than its own.
+
   Raises:
-    ValueError: the file is damaged, holds Python objects, or lacks an array.
+    ValueError: the file is damaged, too large, holds Python objects, or lacks
+      an array.
   """
+  check_regular(path)
   try:
     with path.open('rb') as file:
       if file.read(6) == b'\x93NUMPY':
-        raise ValueError('it is one array: write an archive with np.savez')
+        raise _Refused(f'{path} is one array: write several with np.savez')
     with zipfile.ZipFile(path) as archive:
+      _check_members(path, archive, most)
       arrays = {
         info.filename.removesuffix('.npy'): _read_member(archive, info)
         for info in archive.infolist()
       }
+  except _Refused:
+    raise
   except _BROKEN as error:
     raise ValueError(
       f'{path} cannot be read ({error}): it is damaged or cut short, copy it '
@@ -368,12 +390,42 @@ def read_archive(
   return arrays
 
 
+class _Refused(ValueError):
+  """A file that is whole but not accepted."""
+
+
+def _check_members(
+  path: pathlib.Path, archive: zipfile.ZipFile, most: float
+) -> None:
+  names = archive.namelist()
+  if len(set(names)) < len(names):
+    twice = max(names, key=names.count)
+    raise _Refused(f'{path} holds {twice} twice: write it again')
+  unpacked = sum(info.file_size for info in archive.infolist())
+  if unpacked > max(most, path.stat().st_size):
+    raise _Refused(
+      f'{path} has {path.stat().st_size / 1e6:,.1f} MB and unpacks to '
+      f'{unpacked / 1e9:,.1f} GB, more than {most / 1e9:g} GB: if it is meant '
+      'to, write it with np.savez, which does not compress, or raise the limit '
+      '(--max_gb of python -m jaxmu.attack)'
+    )
+
+
+def check_regular(path: pathlib.Path) -> None:
+  """Raise ValueError for what is no file: reading a pipe would not end."""
+  if path.exists() and not path.is_file():
+    raise ValueError(f'{path} is not a regular file: give a file')
+
+
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
   """Read one array of an archive to the end of its bytes."""
   with archive.open(info) as file:
     shape, dtype = files.read_npy_header(file)
     if dtype.hasobject:
-      raise ValueError(f'{info.filename} holds Python objects')
+      raise _Refused(
+        f'{archive.filename}: {info.filename} holds Python objects: save plain '
+        'arrays'
+      )
     # Before memory is allocated for it.
     stated = file.tell() + math.prod(shape) * dtype.itemsize
     if stated != info.file_size:
@@ -597,14 +649,11 @@ def _read_info(version: pathlib.Path) -> dict[str, Any]:
 
 def _read_object(path: pathlib.Path, version: pathlib.Path) -> dict[str, Any]:
   try:
-    info = json.loads(path.read_text())
-    if not isinstance(info, dict):
-      raise ValueError(f'it holds {type(info).__name__}, not an object')
-  except (ValueError, RecursionError) as error:
+    return files.read_json(path)
+  except ValueError as error:
     raise ValueError(
       f'{path} is damaged ({error}): remove {version} and prepare it again'
     ) from error
-  return info
 
 
 def _version(text: str) -> tuple[int, ...]:

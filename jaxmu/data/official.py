@@ -31,7 +31,7 @@ from tensorflow_datasets.core.download import (
 from tensorflow_datasets.core.download import util as download_util
 
 from jaxmu import files
-from jaxmu.data import archives, formats
+from jaxmu.data import archives, formats, pictures
 from jaxmu.data.catalog import CATALOG
 
 
@@ -440,7 +440,7 @@ class Utkface(_Builder, skip_registration=True):
 
   def _generate_examples(self, split, items):
     examples = (
-      (io.BytesIO(archives.rgb_jpeg(name, content)), band)
+      (io.BytesIO(pictures.encoded_rgb(name, content)), band)
       for name, content, band in items
     )
     return self._records(split, examples)

@@ -5,11 +5,13 @@
 
 `list_folder` lists the files and what is left out. `read` checks all headers
 before it decodes the first picture: names, sizes, depth and number of frames.
+`encoded_rgb` checks a picture of UTKFace in the same way.
 """
 
 import collections
 import contextlib
 import dataclasses
+import io
 import os
 import pathlib
 from collections.abc import Iterator
@@ -20,6 +22,8 @@ from PIL import Image, ImageOps
 
 from jaxmu import terms
 from jaxmu.data import catalog, formats
+
+File = pathlib.Path | io.BytesIO
 
 SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 # By content. Others are not tried: Pillow runs PostScript in a program.
@@ -237,16 +241,17 @@ def _by_turns(listing: Listing) -> list[pathlib.Path]:
 
 
 @contextlib.contextmanager
-def _opened(file: pathlib.Path) -> Iterator[Image.Image]:
+def _opened(file: File, name: Any = None) -> Iterator[Image.Image]:
   """Open a picture and read its header; errors name the file."""
+  name = name or file
   # Opening a pipe would block until something writes to it.
-  if not file.is_file():
-    raise ValueError(f'{file} is not a regular file: repair or remove it')
-  with _named_errors(file, lambda: Image.open(file, formats=_FORMATS)) as image:
+  if isinstance(file, pathlib.Path) and not file.is_file():
+    raise ValueError(f'{name} is not a regular file: repair or remove it')
+  with _named_errors(name, lambda: Image.open(file, formats=_FORMATS)) as image:
     yield image
 
 
-def _named_errors(file: pathlib.Path, step: Any) -> Any:
+def _named_errors(file: Any, step: Any) -> Any:
   """Run a step of decoding; turn any exception into one line."""
   try:
     return step()
@@ -256,7 +261,7 @@ def _named_errors(file: pathlib.Path, step: Any) -> Any:
     ) from error
 
 
-def _check_header(image: Image.Image, file: pathlib.Path) -> tuple[int, int]:
+def _check_header(image: Image.Image, file: Any) -> tuple[int, int]:
   """Return height and width, upright, of a picture that can be used."""
   if image.width * image.height > _LARGEST:
     raise ValueError(
@@ -292,13 +297,44 @@ def _check_header(image: Image.Image, file: pathlib.Path) -> tuple[int, int]:
 def _decode(file: pathlib.Path) -> np.ndarray:
   """Return a picture whose header has been checked as u8[H, W, 3]."""
   with _opened(file) as image:
-    upright = _named_errors(file, lambda: ImageOps.exif_transpose(image))
-    if 'A' in upright.getbands() or 'transparency' in upright.info:
-      with_alpha = _named_errors(file, lambda: upright.convert('RGBA'))
-      if with_alpha.getextrema()[3][0] < 255:
-        raise ValueError(
-          f'{file} has transparent pixels, whose colour is invisible: save it '
-          'on a background, or remove it'
-        )
-      upright = with_alpha
-    return np.asarray(upright.convert('RGB'))
+    return np.asarray(_upright_rgb(image, file))
+
+
+def _upright_rgb(image: Image.Image, file: Any) -> Image.Image:
+  """Decode a picture whose header has been checked, upright and as RGB."""
+  upright = _named_errors(file, lambda: ImageOps.exif_transpose(image))
+  if 'A' in upright.getbands() or 'transparency' in upright.info:
+    with_alpha = _named_errors(file, lambda: upright.convert('RGBA'))
+    if with_alpha.getextrema()[3][0] < 255:
+      raise ValueError(
+        f'{file} has transparent pixels, whose colour is invisible: save it '
+        'on a background, or remove it'
+      )
+    upright = with_alpha
+  return _named_errors(file, lambda: upright.convert('RGB'))
+
+
+def encoded_rgb(name: str, content: bytes | pathlib.Path) -> bytes:
+  """Return an encoded picture that any decoder reads as upright RGB.
+
+  Args:
+    name: of the picture, for messages.
+    content: the file, or its bytes.
+
+  Returns:
+    The bytes of the file if it is such a JPEG or PNG, else those of a PNG.
+
+  Raises:
+    ValueError: it cannot be decoded, has more than 8 bits per channel,
+      transparent pixels or several frames.
+  """
+  file = io.BytesIO(content) if isinstance(content, bytes) else content
+  with _opened(file, name) as image:
+    _check_header(image, name)
+    as_it_is = image.mode == 'RGB' and image.format in ('JPEG', 'MPO', 'PNG')
+    upright = _upright_rgb(image, name)
+    if as_it_is and image.getexif().get(_ORIENTATION, 1) == 1:
+      return content if isinstance(content, bytes) else content.read_bytes()
+  buffer = io.BytesIO()
+  upright.save(buffer, 'png')
+  return buffer.getvalue()

@@ -27,6 +27,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int8, Int32, Int64, Integer
 
 from jaxmu import files, terms
+from jaxmu import hparams as hp
 from jaxmu.data import formats
 from jaxmu.terms import EXCLUDED, FORGOTTEN, NEVER_SEEN, RETAINED
 
@@ -83,6 +84,7 @@ def holdout(
   """
   if not 0 < fraction < 1:
     raise ValueError(f'fraction is {fraction}: choose one between 0 and 1')
+  hp.check_whole('seed', seed)
   count = math.ceil(fraction * len(index))  # as scikit-learn rounds
   if count >= len(index):
     raise ValueError(
@@ -191,10 +193,20 @@ def audit_design(
     ValueError: a parameter is out of range; the message names one that works.
   """
   pool = num_dev - int(0.05 * num_dev) if pool is None else pool
+  most = int(hp.FEW.high)
+  hp.check_whole('num_splits', num_splits, most=most)
+  hp.check_whole('forget_sets', forget_sets, most=most)
+  hp.check_whole('pool', pool)
+  hp.check_whole('seed', seed)
   if num_splits < 2 or num_splits % 2:
     raise ValueError(
       f'num_splits is {num_splits}: splits come in complementary pairs, choose '
       f'{max(2, num_splits + 1)}'
+    )
+  if num_splits * forget_sets > hp.MOST_MEMBERS:
+    raise ValueError(
+      f'{num_splits} splits with {forget_sets} forget sets each make more than '
+      f'{hp.MOST_MEMBERS:,} models: choose fewer'
     )
   num_pool, num_forget = _sizes(num_dev, pool, forget_fraction, forget_sets)
   order = _generator(seed, 'pool').permutation(num_dev)
@@ -332,7 +344,7 @@ def check_forget_choice(how: str) -> None:
   if (
     kind not in FORGET_CHOICES
     or bool(rest) != (kind != 'random')
-    or (kind == 'class' and not all(n.isdecimal() for n in _numbers(rest)))
+    or (kind == 'class' and not all(map(_is_class, _numbers(rest))))
   ):
     raise ValueError(
       f'forget set {how!r}: choose random, class:3,5 (class numbers), '
@@ -481,7 +493,7 @@ def read_indices(path: files.Path, num_dev: int) -> Int64[np.ndarray, ' n']:
   """
   path = files.path(path)
   if not path.is_file():
-    what = 'is a folder' if path.is_dir() else 'does not exist'
+    what = 'is no regular file' if path.exists() else 'does not exist'
     raise ValueError(f'the index file {path} {what}; give a text file')
   try:
     if path.suffix == '.npy':
@@ -617,7 +629,8 @@ def read_scores(
   """
   path = files.path(path)
   if not path.is_file():
-    raise ValueError(f'the score file {path} does not exist, or is a folder')
+    what = 'is no regular file' if path.exists() else 'does not exist'
+    raise ValueError(f'the score file {path} {what}; give .npy or .npz')
   if path.suffix == '.npy':
     try:
       score = formats.read_array(path)
@@ -699,6 +712,10 @@ def _masked_mean(
   return np.divide(
     total, count, out=np.full(len(count), np.nan), where=count > 0
   )
+
+
+def _is_class(text: str) -> bool:
+  return re.fullmatch('[0-9]{1,9}', text) is not None
 
 
 def _numbers(text: str) -> list[str]:

@@ -63,7 +63,7 @@ def init(hparams: Hparams, draws: Draws, problem: Problem) -> State:
   """Draw the noisy teacher and run both teachers."""
   split, size = problem.split, hparams.batch_size
   task = _noisy_task(hparams, problem)
-  shape = task.dataset.image.shape[1:]
+  shape = task.dataset.image_shape
   noisy = draws.make('noisy', lambda key: models.init(task.model, key, shape))
   opt = training.adam(0.0, 0.0).init(problem.start['params'])
   if not task.cache_teacher:

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxmu import platforms
 from jaxmu.models import interface
 from jaxmu.models.conv import choose, parts
 from jaxmu.models.conv import depthwise as depthwise_lib
@@ -29,6 +30,10 @@ from jaxmu.types import Array, Key
 
 EPSILON = 1e-5  # of BatchNorm and LayerNorm
 MOMENTUM = 0.1  # weight of a new batch in BatchNorm's statistics
+
+# From here on, numbers of a batch are summed in slices: XLA's sums over columns
+# read an array from memory several times.
+_SLICED = 2**21
 
 Shape = Sequence[int]
 
@@ -267,27 +272,55 @@ def _batch_norm(x, scale, bias):
 
 
 def _batch_norm_forward(x, scale, bias):
-  over = tuple(range(x.ndim - 1))
-  wide = x.astype(scale.dtype)
-  mean = wide.mean(over)
-  centred = wide - _spread(mean, x)
-  var = (centred * centred).mean(over)
+  mean, var = _statistics(x, scale.dtype)
   inverse = lax.rsqrt(var + EPSILON)
   factor = scale * inverse
   y = _affine(x, factor, bias - mean * factor)
   return (y, mean, var), (x, scale, mean, inverse)
 
 
+def _statistics(x, dtype):
+  """Return the mean and variance f[C], combined from slices of the batch."""
+
+  def of_slice(x):
+    over = tuple(range(x.ndim - 1))
+    wide = x.astype(dtype)
+    mean = wide.mean(over)
+    centred = wide - _spread(mean, x)
+    return mean, (centred * centred).mean(over)
+
+  slices = _slices(x)
+  if slices.shape[0] == 1:
+    return of_slice(x)
+  means, variances = lax.map(of_slice, slices)
+  mean = means.mean(0)
+  return mean, variances.mean(0) + ((means - mean[None]) ** 2).mean(0)
+
+
+def _slices(x):
+  """Split f[B, ...] as f[n, B / n, ...] if it is far larger than the cache."""
+  most = x.shape[0]
+  if x.size >= _SLICED:
+    most = parts.images_per_slice(x.shape)
+  return parts.split_batch(x, most)
+
+
 def _batch_norm_backward(saved, slopes):
   x, scale, mean, inverse = saved
-  dy = slopes[0].astype(scale.dtype)
   over = tuple(range(x.ndim - 1))
+
+  def normal(x):
+    return (x.astype(scale.dtype) - _spread(mean, x)) * _spread(inverse, x)
+
+  def sums(x, dy):
+    dy = dy.astype(scale.dtype)
+    return jnp.stack([(dy * normal(x)).sum(over), dy.sum(over)])
+
+  dscale, dbias = parts.sum_over(sums, _slices(x), _slices(slopes[0]))
+  dy = slopes[0].astype(scale.dtype)
   count = x.size // x.shape[-1]
-  wide = x.astype(scale.dtype)
-  normal = (wide - _spread(mean, x)) * _spread(inverse, x)
-  dbias = dy.sum(over)
-  dscale = (dy * normal).sum(over)
-  shift = dy - _spread(dbias / count, x) - normal * _spread(dscale / count, x)
+  means = _spread(dbias / count, x), _spread(dscale / count, x)
+  shift = dy - means[0] - normal(x) * means[1]
   dx = shift * _spread(scale * inverse, x)
   return dx.astype(x.dtype), dscale, dbias
 
@@ -304,15 +337,15 @@ def _affine(x: Array, factor: Array, offset: Array) -> Array:
   return (wide * _spread(factor, x) + _spread(offset, x)).astype(x.dtype)
 
 
-@jax.custom_vjp
 def max_pool(x: Array) -> Array:  # f[B, H, W, C] -> f[B, H / 2, W / 2, C]
   """Take the maximum of each 3x3 window at stride 2, padded by -inf.
 
   Among equal values the gradient goes to the first in row-major order of the
-  window, as in PyTorch. XLA's gradient (select-and-scatter) takes longer on CPU
-  than the first stage of ResNet-18. Here the forward pass stores which of the
-  nine taps is the largest; the gradient gathers, for each of the four kinds of
-  pixels (even or odd row and column), from the windows that hold it.
+  window, as in PyTorch. XLA's gradient (select-and-scatter) is fast on a TPU,
+  but takes longer on a CPU than the first stage of ResNet-18. Elsewhere than on
+  a TPU the forward pass stores which of the nine taps is the largest; the
+  gradient gathers, for each of the four kinds of pixels (even or odd row and
+  column), from the windows that hold it.
 
   Args:
     x: maps of even height and width, f[B, H, W, C].
@@ -323,16 +356,27 @@ def max_pool(x: Array) -> Array:  # f[B, H, W, C] -> f[B, H / 2, W / 2, C]
   Raises:
     ValueError: if height or width is odd.
   """
-  return _max_pool_forward(x)[0]
-
-
-def _max_pool_forward(x):
-  batch, height, width, channels = x.shape
+  _, height, width, _ = x.shape
   if height % 2 or width % 2:
     raise ValueError(
       f'max_pool halves its maps, got {height}x{width}; use images whose '
       'side is a multiple of 4'
     )
+  if platforms.name() == 'tpu':
+    sides = ((0, 0), (1, 0), (1, 0), (0, 0))
+    return lax.reduce_window(
+      x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), sides
+    )
+  return _max_pool(x)
+
+
+@jax.custom_vjp
+def _max_pool(x):
+  return _max_pool_forward(x)[0]
+
+
+def _max_pool_forward(x):
+  batch, height, width, channels = x.shape
   # Windows start at -1 and end before H: only the low side is padded.
   lowest = jnp.array(-jnp.inf, x.dtype)
   low = (1, 0, 0)
@@ -386,7 +430,7 @@ def _max_pool_backward(largest, dy):
   return (dx.reshape(batch, 2 * rows, 2 * columns, channels),)
 
 
-max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
 @jax.custom_vjp

@@ -8,7 +8,6 @@ sweep use these functions.
 """
 
 import functools
-import json
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -121,10 +120,9 @@ def read(folder: pathlib.Path) -> Job:
     )
   rows = results.read_csv(path, results.Observation)
   try:
-    text = (folder / 'results.json').read_text(encoding='utf-8')
-    facts = json.loads(text)['provenance']
+    facts = files.read_json(folder / 'results.json')['provenance']
     classes, digests = facts['data']['classes'], facts.get('results', {})
-  except (OSError, ValueError, KeyError, TypeError) as error:
+  except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
     raise ValueError(
       f'{folder}: results.json cannot be read ({error}); run the job again, '
       'which writes the report from stored results'

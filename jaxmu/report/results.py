@@ -30,6 +30,8 @@ UNLEARNED = 'unlearned'  # the audited population of stored scores
 # A job's numbers for each initialisation or pair of splits.
 PER_CLUSTER_FILE = 'per_cluster.csv'
 
+_BETTER = 'better'  # a column that follows from the name of the number
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -170,6 +172,9 @@ def write_csv(
 ) -> pathlib.Path:
   """Write rows as CSV; the columns are the fields of `kind`, in order.
 
+  Numbers of methods have one more column, `better`: the values that are better,
+  as in `jaxmu.terms.Term`.
+
   Args:
     path: the file to write, atomically.
     rows: instances of `kind`, written in the order given.
@@ -184,13 +189,16 @@ def write_csv(
   text = io.StringIO(newline='')
   writer = csv.writer(text, lineterminator='\n')
   columns = [field.name for field in dataclasses.fields(kind)]
-  writer.writerow(columns)
+  writer.writerow(columns + [_BETTER] * (kind is Row))
   for row in rows:
     if not isinstance(row, kind):
       raise TypeError(
         f'{row!r} is not a {kind.__name__}; pass kind={type(row).__name__}'
       )
-    writer.writerow([_cell(getattr(row, column)) for column in columns])
+    cells = [_cell(getattr(row, column)) for column in columns]
+    if isinstance(row, Row):
+      cells.append(glossary.describe(row.metric).better)
+    writer.writerow(cells)
   return files.write_text(path, text.getvalue())
 
 
@@ -213,22 +221,32 @@ def read_csv(path: files.Path, kind: type[R] = Row) -> list[R]:
     The rows in file order.
 
   Raises:
-    ValueError: the columns are not those of `kind`.
+    ValueError: the columns are not those of `kind`, or the file is damaged.
   """
   fields = dataclasses.fields(kind)
-  with open(path, newline='', encoding='utf-8') as file:
-    header, *lines = list(csv.reader(file)) or [[]]
+  try:
+    with open(path, newline='', encoding='utf-8') as file:
+      header, *lines = list(csv.reader(file)) or [[]]
+  except (ValueError, csv.Error) as error:
+    raise ValueError(f'{path} is damaged ({error})') from error
   expected = [field.name for field in fields]
-  if header != expected:
+  if header not in (expected, [*expected, _BETTER]):
     raise ValueError(
       f'{path} has columns {header}, expected {expected}; '
       f'is it a file of another kind than {kind.__name__}?'
     )
   parse = [_PARSERS[field.type] for field in fields]
-  return [
-    kind(*(read(cell) for read, cell in zip(parse, line, strict=True)))
-    for line in lines
-  ]
+  rows = []
+  for number, line in enumerate(lines, 2):
+    given = line[: len(parse)]
+    try:
+      cells = [read(cell) for read, cell in zip(parse, given, strict=True)]
+    except ValueError as error:
+      raise ValueError(
+        f'{path} is damaged in line {number} ({error}); run again what wrote it'
+      ) from None
+    rows.append(kind(*cells))
+  return rows
 
 
 def write_json(path: files.Path, value: Any) -> pathlib.Path:

@@ -1,8 +1,9 @@
 """The key results of a run, as sentences computed from its rows.
 
-The sentences answer, in this order: is the attack valid, does the original
-leak, which methods still leak, what do they cost in accuracy and in time, and
-what went wrong in the run. Every sentence gives its numbers.
+The sentences answer, in this order: which attacks find more than on retrained
+models, is U-LiRA valid, does the original leak, which methods still leak, what
+do they cost in accuracy and in time, and what went wrong in the run. Every
+sentence gives its numbers.
 """
 
 import dataclasses
@@ -60,12 +61,12 @@ def summarise(
   """
   table = _Table({(row.method, row.metric): row for row in rows})
   parts = (
+    verdict(rows),
     _trust(table),
     _original(table),
     _leaks(table),
     _population(table),
     _accuracy(table),
-    _attacks(rows),
     _speed(table),
     _validation(table),
     _failures(failed or {}),
@@ -74,27 +75,27 @@ def summarise(
 
 
 def _trust(table: _Table) -> list[str]:
-  """Say whether the attack is at chance on retrained models."""
+  """Say whether U-LiRA is at chance on retrained models."""
   row = table.get(_REFERENCE, _LEAK)
   if row is None:
     return []
   auc = _with_interval(row)
   if math.isnan(row.low):
     return [
-      'On retrained models, which never saw the forgotten examples, the '
-      f'attack has AUC {auc}, without an interval: more splits are needed.'
+      'On retrained models, which never saw the forgotten examples, '
+      f'U-LiRA has AUC {auc}, without an interval: more splits are needed.'
     ]
   if row.low <= _CHANCE <= row.high:
     half = _short((row.high - row.low) / 2)
     return [
-      'The attack is calibrated in this run: on retrained models, which never '
+      'U-LiRA is calibrated in this run: on retrained models, which never '
       f'saw the forgotten examples, it is at chance with AUC {auc}. Its '
       f'resolution is about ±{half}; smaller differences are not detectable '
       'here.'
     ]
   return [
     f'Read all attack numbers with caution: on retrained models, which never '
-    f'saw the forgotten examples, the attack should be at chance, but has AUC '
+    f'saw the forgotten examples, U-LiRA should be at chance, but has AUC '
     f'{auc}, and that interval excludes 0.5.'
   ]
 
@@ -104,14 +105,17 @@ def _original(table: _Table) -> list[str]:
   if row is None:
     return []
   sentence = (
-    'The attack tells forgotten from unseen examples of the original models '
+    'U-LiRA tells forgotten from unseen examples of the original models '
     f'with AUC {_with_interval(row)}'
   )
   null = table.get(_REFERENCE, _LEAK)
   if null is None or math.isnan(row.low + null.high):
     return [f'{sentence}.']
   excess = table.get(_ORIGINAL, f'excess_{_LEAK}')
-  if row.low > null.high or (excess is not None and excess.low > 0):
+  leaks = row.low > null.high
+  if excess is not None and not math.isnan(excess.low):
+    leaks = excess.low > 0
+  if leaks:
     tail = 'more than on retrained models: there is something to unlearn'
   else:
     tail = (
@@ -155,7 +159,7 @@ def _leaks(table: _Table) -> list[str]:
   if groups['same']:
     sentences.append(
       f'{_of(len(groups["same"]), tested)} cannot be told from retraining by '
-      f'this attack: {_list(groups["same"])}. A leak below the resolution '
+      f'U-LiRA: {_list(groups["same"])}. A leak below the resolution '
       'of the attack remains possible.' + _broken(table, groups['same'])
     )
   if groups['less']:
@@ -395,8 +399,19 @@ _QUESTIONS = {
 }
 
 
-def _attacks(rows: Sequence[results.Row]) -> list[str]:
-  """Say for each question which attacks detect a difference."""
+def verdict(rows: Sequence[results.Row]) -> list[str]:
+  """Say for each question how many attacks exceed retrained models.
+
+  Numbers of different questions are not counted together, and the tests of one
+  question are corrected for their number. An attack that compares with
+  retrained models itself, or runs without any, is compared with chance.
+
+  Args:
+    rows: of attacks; other numbers are ignored.
+
+  Returns:
+    A sentence for each question that the attacks answer.
+  """
   lines = attack_lines(rows)
   sentences = []
   for question, words in _QUESTIONS.items():
@@ -445,30 +460,59 @@ def _detected(lines: Sequence[AttackLine]) -> str:
   return f'{"; ".join(parts)}. Tested at 5%{correction}.'
 
 
+# What one attack does and what several do: above, below and neither.
+_AGAINST = {
+  True: (
+    (
+      'finds more than on retrained models',
+      'find more than on retrained models',
+    ),
+    (
+      'finds less than on retrained models',
+      'find less than on retrained models',
+    ),
+    ('does not differ from retrained models', 'differs from retrained models'),
+  ),
+  False: (
+    ('exceeds chance', 'exceed chance'),
+    ('is below chance', 'are below chance'),
+    ('does not differ from chance', 'differs from chance'),
+  ),
+}
+
+
 def _of_method(
   method: str, lines: Sequence[AttackLine], detected: Sequence[AttackLine]
 ) -> str:
-  compared = not math.isnan(lines[0].excess)
-  against = 'retrained models' if compared else 'chance'
+  *sides, neither = _AGAINST[not math.isnan(lines[0].excess)]
   name = results.label(method)
-  if not detected:
+  parts = []
+  for verbs, sign in zip(sides, (1, -1), strict=True):
+    some = [line for line in detected if sign * _effect(line) > 0]
+    if not some:
+      continue
+    best = max(some, key=lambda line: abs(_effect(line)))
     if len(lines) == 1:
-      return f'{name}, {lines[0].attack} does not differ from {against}'
-    return f'{name}, none of {len(lines)} attacks differs from {against}'
-  best = max(detected, key=lambda line: abs(_effect(line)))
-  value = f'AUC {_short(best.row.value)}'
-  if compared:
-    value = f'excess {_signed(best.excess)}'
-  interval = results.format_interval(best.low, best.high, '', _DECIMALS)
-  if len(lines) == 1:
-    return f'{name}, {best.attack} differs from {against} ({value} {interval})'
-  count, most = f'1 of {len(lines)} attacks differs', ': '
-  if len(detected) > 1:
-    count = f'{len(detected)} of {len(lines)} attacks differ'
-    most = ', most strongly '
-  return (
-    f'{name}, {count} from {against}{most}{best.attack} ({value} {interval})'
-  )
+      parts.append(f'{best.attack} {verbs[0]} ({_size(best)})')
+      continue
+    most = ': ' if len(some) == 1 else ', most strongly '
+    parts.append(
+      f'{len(some)} of {len(lines)} attacks {verbs[len(some) > 1]}{most}'
+      f'{best.attack} ({_size(best)})'
+    )
+  if not parts and len(lines) == 1:
+    parts = [f'{lines[0].attack} {neither[0]}']
+  elif not parts:
+    parts = [f'none of {len(lines)} attacks {neither[1]}']
+  return f'{name}, {" and ".join(parts)}'
+
+
+def _size(line: AttackLine) -> str:
+  value = f'AUC {_short(line.row.value)}'
+  if not math.isnan(line.excess):
+    value = f'excess {_signed(line.excess)}'
+  interval = results.format_interval(line.low, line.high, '', _DECIMALS)
+  return f'{value} {interval}'
 
 
 def _effect(line: AttackLine) -> float:

@@ -299,9 +299,9 @@ PAPER_COLUMNS = {
 PerSeed = Mapping[str, Mapping[str, ArrayLike]]
 
 _PAPER_NOTE = (
-  'Mean ± standard deviation over initialisations, each paired with the '
-  'retrained model of the same initialisation (RTE: over repeated runs of one '
-  'model). '
+  'Mean ± standard deviation over {units}, each paired with the retrained '
+  'models of the same one (RTE: median ± standard deviation over repeated runs '
+  'of one model). '
   'Better is: →R closer to the retrained models, →1 closer to 1, ↑ higher, '
   '↓ lower. RR, FR, TR: RA, FA, TA divided by those of the retrained model; '
   'RetDev: the sum of their distances from 1. T-MIA: how often an attack on '
@@ -334,11 +334,14 @@ class PaperTable:
     floor: metric -> values of retrained models against that of another seed;
       empty where there is one seed.
     failed: method -> (failed members, all members), where there are any.
+    units: what the values are of, as a plural: initialisations, or splits of a
+      job that has several.
   """
 
   per_seed: PerSeed
   floor: Mapping[str, ArrayLike] = dataclasses.field(default_factory=dict)
   failed: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
+  units: str = 'initialisations'
 
 
 def show_paper_table(
@@ -457,7 +460,7 @@ def _paper_titles() -> list[str]:
 
 
 def _paper_notes(table: PaperTable) -> list[str]:
-  notes = [_PAPER_NOTE]
+  notes = [_PAPER_NOTE.format(units=table.units)]
   if table.floor:
     notes.append(_FLOOR_NOTE)
   if any(bad for bad, _ in table.failed.values()):
@@ -473,7 +476,7 @@ def _paper_cells(table: PaperTable) -> tuple[list[str], list[list[str]]]:
   labels = [_paper_label(method, table.failed) for method in methods]
   cells = [
     [
-      _paper_cell(table.per_seed[method].get(metric, ()))
+      _paper_cell(table.per_seed[method].get(metric, ()), metric)
       for metric in PAPER_COLUMNS
     ]
     for method in methods
@@ -495,13 +498,17 @@ def _paper_label(method: str, failed: Mapping[str, Sequence[int]]) -> str:
   return results.label(method) + count
 
 
-def _paper_cell(values: ArrayLike) -> str:
-  """Return 'mean ± sd', with '[finite/all]' where some are not finite."""
+def _paper_cell(values: ArrayLike, metric: str = '') -> str:
+  """Return 'mean ± sd', with '[finite/all]' where some are not finite.
+
+  That of run times is the ratio of their medians, as in the report.
+  """
   values = np.ravel(np.asarray(values, np.float64))
   finite = values[np.isfinite(values)]
   if not finite.size:
     return results.MISSING
-  cell = results.format_spread(finite.mean(), results.deviation(finite))
+  middle = 1 / np.median(1 / finite) if metric == 'rte' else finite.mean()
+  cell = results.format_spread(middle, results.deviation(finite))
   if finite.size < values.size:
     cell += f' [{finite.size}/{values.size}]'
   return cell

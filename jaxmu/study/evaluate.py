@@ -152,7 +152,7 @@ def evaluate(job: job_lib.Job) -> Evaluation:
     for name, estimates in collected.estimates.items()
   }
   return Evaluation(
-    rows=rows(collected, _counted_work(job)),
+    rows=rows(collected, _counted_work(job, failed)),
     curves=attacks.curves,
     scores=scores,
     failed=failed,
@@ -281,20 +281,21 @@ def measure(
       collected.refuse(population.name, name, reason, clusters)
     return
   for name, value in given.items():
-    absent = 0
+    absent = np.zeros(population.size, bool)
     if isinstance(value, intervals.Estimate):
       estimate = value
     else:
       share = metric.card.terms[name].unit == 'fraction'
       estimate = over_clusters(value, population.cluster, share=share)
-      absent = int(np.sum(~np.isfinite(value)))
-    collected.add(population.name, name, estimate, metric.card.undefined)
-    if 0 < absent < population.size:
+      absent = ~np.isfinite(value)
+    undefined = metric.card.undefined
+    collected.add(population.name, name, estimate, undefined)
+    if absent.any() and not absent.all():
+      why = 'they failed' if population.failed[absent].all() else undefined
       collected.partial.append(
         f'{results.label(population.name)}: '
-        f'{metric.card.terms[name].title} is not available for {absent} of '
-        f'{population.size} models ({metric.card.undefined}); the mean is over '
-        'the others'
+        f'{metric.card.terms[name].title} is not available for {absent.sum()} '
+        f'of {population.size} models ({why}); the mean is over the others'
       )
 
 
@@ -591,13 +592,17 @@ def rows(
   return results.rows(numbers) + [work[n] for n in numbers if n in work]
 
 
-def _counted_work(job: job_lib.Job) -> dict[str, results.Row]:
+def _counted_work(
+  job: job_lib.Job, failed: Mapping[str, tuple[int, int]]
+) -> dict[str, results.Row]:
+  """Return counted speed-ups; none for methods whose models all failed."""
   if results.REFERENCE not in job.populations:
     return {}
   reference = job.counted_cost(results.REFERENCE)
   return {
     name: counted_row(name, reference, job.counted_cost(name), one.members.size)
     for name, one in job.populations.items()
+    if failed[name][0] < failed[name][1]
   }
 
 

@@ -29,6 +29,7 @@ import jax
 import numpy as np
 
 from jaxmu import files, platforms, terms
+from jaxmu import layout as layout_lib
 from jaxmu.population import Layout
 
 log = logging.getLogger(__name__)
@@ -61,8 +62,11 @@ def open_program_cache() -> dict[str, Any]:
   nothing is deleted there.
   """
   config: Any = jax.config  # its attributes are made at run time
-  if config.jax_compilation_cache_dir is not None:
-    return {}
+  chosen = config.jax_compilation_cache_dir
+  if chosen is not None:
+    if not chosen.startswith('~'):  # which JAX takes literally
+      return {}
+    return {'jax_compilation_cache_dir': str(files.path(chosen))}
   files.remove_old_programs()
   return {
     'jax_compilation_cache_dir': str(files.programs_dir()),
@@ -132,7 +136,7 @@ class MemoryEstimate(NamedTuple):
   Attributes:
     resident: of each member: starting model, state, index sets, key.
     copied: of each member again, while chunks run one after another: the new
-      states are collected beside the old ones.
+      states are collected beside the old ones; 0 where they replace these.
     working: of one chunk in flight: activations, gradients, new weights.
   """
 
@@ -192,9 +196,9 @@ def total_bytes(program: Any, resident: float, shared: float) -> float:
   Args:
     program: compiled epoch, whose results reuse the state it is given, or
       compiled start.
-    resident: bytes of the loaded members on each device. Their starting models
-      stay there even where no epoch reads them. They are then not inputs of
-      the program, so they are counted here.
+    resident: bytes of the loaded members on each device. Where starting models
+      stay there although no epoch reads them, they are not inputs of the
+      program, so they are counted here.
     shared: bytes of what all members share.
   """
   account = program.memory_analysis()
@@ -215,10 +219,11 @@ def estimate_memory(
   """
   account = program.memory_analysis()
   state = account.alias_size_in_bytes
-  copies = state if members > chunk else 0
+  collected = 0 if layout_lib.replaces_states() else state
+  copies = collected if members > chunk else 0
   return MemoryEstimate(
     resident=(resident + account.output_size_in_bytes) / members,
-    copied=state / members,
+    copied=collected / members,
     working=max(account.temp_size_in_bytes - copies, 0),
   )
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from jaxmu import __version__, files, methods, models, platforms, plugins
 from jaxmu import hparams as hp
+from jaxmu import layout as layout_lib
 from jaxmu.data import datasets, splits
 from jaxmu.draws import derive
 from jaxmu.method import Method, Sizes
@@ -34,7 +35,7 @@ STAGE_VERSIONS = {
   'train': 2,
   'predict': 2,
   'timing': 2,
-  'report': 8,
+  'report': 9,
   'search': 1,
 }
 
@@ -266,9 +267,10 @@ def open_job(
 
   Raises:
     ValueError: the settings do not fit the data, checkpoints of originals are
-      missing, or `jax.distributed` joins this process to others; nothing has
-      been trained.
+      missing, JAX has no device of the chosen platform, or `jax.distributed`
+      joins this process to others; nothing has been trained.
   """
+  platforms.check_devices()
   if jax.process_count() > 1:  # Orbax would wait for the others
     raise ValueError(
       f'jax.distributed joins {jax.process_count()} processes, and jaxmu works '
@@ -345,10 +347,9 @@ def default_layout(
     settings: of the job.
     given: devices to choose from; empty for those of this process.
   """
-  on_cpu = platforms.is_cpu()
   return Layout(
     devices=settings.run.devices or len(given or platforms.local_devices()),
-    chunk=settings.run.chunk or (1 if on_cpu else 8),
+    chunk=settings.run.chunk or layout_lib.default_chunk(),
     given=given,
   )
 

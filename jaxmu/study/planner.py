@@ -6,7 +6,7 @@
 3. `--plan` measures what is not known yet. A job does so by itself only if the
    remaining work would take five minutes at the high speed of
    `execution.CEILING`, and only while probing stays below 2% of its estimate.
-4. Otherwise: all devices, chunks of 1 on a CPU and of 8 elsewhere.
+4. Otherwise: all devices, chunks of 1 on a CPU or a TPU and of 8 on a GPU.
 
 A probe runs a few training steps of the job's own model under one plan. An
 estimate of time is the counted work divided by the speed of the chosen plan,
@@ -165,7 +165,7 @@ def largest_shard(job: job_lib.Job) -> int:
 
 def operations_per_image(job: job_lib.Job) -> float:
   """Return the operations of one forward pass, without compiling it."""
-  shape = job.task.dataset.image.shape[1:]
+  shape = job.task.dataset.image_shape
   image = jax.ShapeDtypeStruct((1, *shape), np.float32)
   one = stages.one_model_shapes(job)
   apply = jax.jit(lambda v, x: job.task.model.apply(v, x, train=False))

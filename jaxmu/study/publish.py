@@ -331,7 +331,7 @@ def drawings(
   return {
     'roc': lambda: roc_figure(evaluation.curves, rows),
     'log_odds': lambda: plots.log_odds(scores) if scores else None,
-    'accuracy': lambda: _accuracy_bars(rows),
+    'accuracy': lambda: _accuracies(rows),
   }
 
 
@@ -355,7 +355,7 @@ def roc_figure(
   return plots.roc(drawn) if drawn else None
 
 
-def _accuracy_bars(rows: list[results.Row]) -> plots.Figure:
+def _accuracies(rows: list[results.Row]) -> plots.Figure:
   methods = list(dict.fromkeys(row.method for row in rows))
   by_name = {(row.method, row.metric): row for row in rows}
   absent = results.Row('', '', math.nan)
@@ -368,9 +368,7 @@ def _accuracy_bars(rows: list[results.Row]) -> plots.Figure:
       ]
     )
 
-  return plots.accuracy_bars(
-    methods, table('value'), table('low'), table('high')
-  )
+  return plots.accuracies(methods, table('value'), table('low'), table('high'))
 
 
 def _learning_curves(
@@ -478,7 +476,17 @@ def benchmark_table(
   floor = {}
   if one_split and results.REFERENCE in per_seed:
     floor = noise_floor(per_seed[results.REFERENCE])
-  return tables.PaperTable(per_seed, floor, failed)
+  units = 'initialisations' if one_split else 'splits'
+  pairs, halves = (
+    len(np.unique(x)) for x in (job.design.pair, job.design.split)
+  )
+  if (
+    pairs < halves
+    and not one_split
+    and job.settings.attack.leave_out != 'split'
+  ):
+    units = 'pairs of splits'
+  return tables.PaperTable(per_seed, floor, failed, units)
 
 
 def noise_floor(

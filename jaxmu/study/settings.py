@@ -18,12 +18,8 @@ from jaxmu.data import catalog, splits
 from jaxmu.study import execution, tuned
 
 _SHARE = hp.Interval(0.0, 1.0, low_open=True, high_open=True)
-_SEED = hp.Interval(0, 2**32 - 1)  # jax.random.key truncates to 32 bits
-# Larger values would take years or exceed the memory; the limits catch typing
-# errors before anything is allocated.
-_FEW = hp.Interval(1, 10_000)
-MOST_MEMBERS = 100_000
-_MANY = hp.Interval(1, MOST_MEMBERS)
+_SEED = hp.Interval(0, hp.MOST_SEED)
+_MANY = hp.Interval(1, hp.MOST_MEMBERS)
 
 
 @struct.dataclass
@@ -82,11 +78,11 @@ class Splits:
   """
 
   design: str = hp.static('audit', valid=('audit', 'reference', 'main'))
-  num_splits: int = hp.static(16, valid=_FEW)
-  forget_sets: int = hp.static(2, valid=_FEW)
+  num_splits: int = hp.static(16, valid=hp.FEW)
+  forget_sets: int = hp.static(2, valid=hp.FEW)
   forget_fraction: float = hp.static(0.1, valid=_SHARE)
   pool: int = hp.static(0, valid=hp.COUNT)
-  seeds: int = hp.static(1, valid=_FEW)
+  seeds: int = hp.static(1, valid=hp.FEW)
   forget: str = hp.static('random')
   seed: int = hp.static(0, valid=_SEED)
 
@@ -132,7 +128,7 @@ class Curve:
 class Timing:
   """How run time is measured: single member, median of `repeats` warm runs."""
 
-  repeats: int = hp.static(3, valid=_FEW)
+  repeats: int = hp.static(3, valid=hp.FEW)
 
 
 @struct.dataclass
@@ -155,12 +151,12 @@ class Search:
     training: search the recipe of the original models instead of the methods.
   """
 
-  trials: int = hp.static(100, valid=_FEW)
-  initialisations: int = hp.static(3, valid=_FEW)
+  trials: int = hp.static(100, valid=hp.FEW)
+  initialisations: int = hp.static(3, valid=hp.FEW)
   sampler: str = hp.static('tpe', valid=('tpe', 'random', 'reference'))
   objective: str = hp.static('reference', valid=('reference', 'no_oracle'))
   generation: int = hp.static(0, valid=hp.COUNT)
-  finalists: int = hp.static(20, valid=_FEW)
+  finalists: int = hp.static(20, valid=hp.FEW)
   judges: int = hp.static(5, valid=hp.COUNT)
   seed: int = hp.static(0, valid=_SEED)
   training: bool = hp.static(False)
@@ -293,7 +289,7 @@ def from_config(config: Mapping[str, Any]) -> Settings:
   train = _train(config)
   settings = Settings(
     workdir=str(config['workdir']),
-    seed=_seed(config['seed']),
+    seed=hp.check_whole('config.seed', config['seed']),
     seed_mode=_choice(config, 'seed_mode', ('independent', 'reference')),
     originals=_originals(config.get('originals', {})),
     model=config['model']['name'],
@@ -466,15 +462,6 @@ def _tuned(
     raise ValueError(f'{where} = {text!r}: {error}') from None
 
 
-def _seed(value: Any) -> int:
-  whole = isinstance(value, int) and not isinstance(value, bool)
-  if not whole or value not in _SEED:
-    raise ValueError(
-      f'config.seed = {value!r}; give a whole number from 0 to 2**32 - 1'
-    )
-  return value
-
-
 def _choice(
   config: Mapping[str, Any], name: str, allowed: tuple[str, ...]
 ) -> str:
@@ -507,11 +494,11 @@ def _check_members(chosen: Splits) -> None:
   members = chosen.seeds
   if chosen.design != 'main':
     members *= chosen.num_splits * chosen.forget_sets
-  if members > MOST_MEMBERS:
+  if members > hp.MOST_MEMBERS:
     raise ValueError(
       f'config.splits asks for {members:,} models of each method (num_splits = '
       f'{chosen.num_splits}, forget_sets = {chosen.forget_sets}, seeds = '
-      f'{chosen.seeds}); choose at most {MOST_MEMBERS:,}'
+      f'{chosen.seeds}); choose at most {hp.MOST_MEMBERS:,}'
     )
 
 

@@ -376,7 +376,7 @@ def select_members(
 
 def one_model_shapes(job: job_lib.Job) -> Variables:
   """Return shapes and dtypes of a single model."""
-  shape = job.task.dataset.image.shape[1:]
+  shape = job.task.dataset.image_shape
   return jax.eval_shape(
     lambda key: models.init(job.task.model, key, shape), job.root
   )
@@ -582,7 +582,7 @@ def measurement_cache(job: job_lib.Job) -> execution.MeasurementCache:
   return open_measurements(
     job.settings,
     classes=job.source.num_classes,
-    image=job.task.dataset.image.shape[1:],
+    image=job.task.dataset.image_shape,
     transform=job.task.transform,
   )
 

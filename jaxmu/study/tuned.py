@@ -65,11 +65,9 @@ def read(path: files.Path, method: Any = None) -> dict[str, Any]:
   path = files.path(path)
   remedy = 'give a settings file of python -m jaxmu.search'
   try:
-    content = json.loads(path.read_text())
-  except (OSError, ValueError, RecursionError) as error:
+    content = files.read_json(path)
+  except (OSError, ValueError) as error:
     raise ValueError(f'{path} cannot be read ({error}); {remedy}') from None
-  if not isinstance(content, dict):
-    raise ValueError(f'{path} is no settings file; {remedy}')
   for name in _NEEDED:
     if name not in content:
       raise ValueError(f'{path} has no {name!r}; {remedy}')

@@ -26,8 +26,6 @@ from jaxmu import files, plugins, terms
 from jaxmu.sweeps.graph import Graph, Unit
 from jaxmu.sweeps.status import State
 
-KEPT = 'make room, and start the same command again: finished work is kept'
-
 AUTO = 'auto'
 
 # Variables with the index of a process and the number of processes.
@@ -124,10 +122,13 @@ def local(graph: Graph, work: Work) -> Outcome:
 
 def reason(error: Exception) -> str:
   """Return why a unit failed, in one line."""
-  text = str(error) if isinstance(error, ValueError | OSError) else ''
+  if isinstance(error, OSError):
+    text = files.explain(error)
+  else:
+    text = str(error) if isinstance(error, ValueError) else ''
   text = ' '.join(text.split()) or plugins.reason(error)
-  if files.is_full(error) and not isinstance(error, ValueError):
-    text += f'; {KEPT}'
+  if files.is_full(error) and files.KEPT not in text:
+    text += f'; make room, and {files.KEPT}'
   return text
 
 

@@ -24,7 +24,6 @@ directories for which no configuration is given.
 
 import contextlib
 import dataclasses
-import json
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -318,8 +317,8 @@ def _states(folder: pathlib.Path, uses: Sequence[Use]) -> list[pathlib.Path]:
 def _key(path: pathlib.Path) -> str | None:
   """Return the key of a state; None if it cannot be read."""
   try:
-    return json.loads(path.read_text())['key']
-  except (OSError, ValueError, KeyError, TypeError):
+    return files.read_json(path)['key']
+  except (OSError, ValueError, KeyError):
     return None
 
 

@@ -138,7 +138,7 @@ class Cluster:
         failed[name] = why
         work.tell(f'{name} failed: {why}')
       left[name].discard(part)
-      if not left[name]:
+      if not left[name] and name not in failed:
         work.tell(
           f'{len(made) + 1} of {terms.count(len(graph), "unit")}: {name}'
         )

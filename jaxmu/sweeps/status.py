@@ -209,8 +209,14 @@ def read(
 
 def _read(path: pathlib.Path) -> Record | None:
   try:
-    record = Record(**json.loads(path.read_text()))
-    return record if record.state in STATES else None
+    record = Record(**files.read_json(path))
+    sound = (
+      record.state in STATES
+      and isinstance(record.seconds, int | float)
+      and isinstance(record.outputs, dict | types.MappingProxyType)
+      and all(isinstance(text, str) for text in record[1:4])
+    )
+    return record if sound else None
   except (OSError, ValueError, TypeError):
     return None
 

@@ -18,7 +18,7 @@ from jaxmu.data import datasets, splits
 from jaxmu.method import Method, Sizes
 from jaxmu.study import job as job_lib
 from jaxmu.study import planner
-from jaxmu.study.settings import MOST_MEMBERS, Settings, Unlearner
+from jaxmu.study.settings import Settings, Unlearner
 from jaxmu.tuning import samplers, spaces
 
 Tell = Callable[[str], None]
@@ -135,11 +135,11 @@ def _check(settings: Settings) -> None:
 
 
 def _check_budget(one: Unlearner, planned: Budget) -> None:
-  if planned.models > MOST_MEMBERS:
+  if planned.models > hp.MOST_MEMBERS:
     raise ValueError(
       f'the search of {methods.get(one.method).name} asks for '
       f'{planned.models:,} models ({planned.per_study:,} trials per '
-      f'initialisation); choose at most {MOST_MEMBERS:,} with fewer '
+      f'initialisation); choose at most {hp.MOST_MEMBERS:,} with fewer '
       'config.search.trials, .initialisations or .judges, or a smaller grid'
     )
 

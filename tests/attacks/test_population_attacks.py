@@ -8,6 +8,7 @@ from scipy import special
 from sklearn import linear_model, model_selection
 
 from jaxmu.attacks import log_odds, single_model
+from jaxmu.metrics import indiscernibility
 
 
 @pytest.mark.parametrize('scale', [1e-3, 1.0, 100.0])
@@ -73,6 +74,22 @@ def test_balanced_sample_takes_each_side_once():
     single_model.balanced_sample(np.arange(9), np.arange(100))
 
 
+@pytest.mark.parametrize('n', [32, 50, 64])
+def test_mia_without_a_signal_is_below_one_half_where_the_tenth_is_odd(n):
+  losses = np.exp(2 * np.random.default_rng(n).normal(size=(2, 500, n)))
+  mia = single_model.population_mia(*losses)
+  error = mia.std(ddof=1) / math.sqrt(len(mia))
+  floor = indiscernibility.noise_floor(n)
+  assert abs(mia.mean() - floor.mean) < 3 * error
+  assert mia.std() == pytest.approx(floor.sd, rel=0.15)
+  measured = indiscernibility.indiscernibility(mia).mean()
+  assert measured == pytest.approx(floor.indisc, abs=0.015)
+  odd = n in (32, 64)
+  assert (floor.mean < 0.5) == odd
+  if odd:
+    assert mia.mean() < 0.5 - 3 * error
+
+
 def test_null_mia_sits_at_one_half():
   rng = np.random.default_rng(2)
   losses = np.exp(2 * rng.normal(size=(2, 200)))
@@ -116,15 +133,3 @@ def test_signals_of_broken_models_are_not_finite():
   for name, value in log_odds.signals(z, np.array([0, 2])).items():
     assert name == 'correctness' or np.isnan(value[0]), name
     assert np.isfinite(value[1]), name
-
-
-def test_report_joins_the_reference_attack_and_the_roc():
-  rng = np.random.default_rng(4)
-  forget, nonmember = rng.normal(1, 1, (4, 60)), rng.normal(0, 1, (4, 120))
-  group = np.array([0, 0, 1, 1])
-  report = single_model.population_report(forget, nonmember, group, fprs=(0.1,))
-  by_model = single_model.population_mia(forget, nonmember)
-  assert report['mia'].value == pytest.approx(by_model.mean())
-  assert report['mia'].n == 2
-  assert report['auc'].value > 0.7 and report['tpr_0.1'].value > 0.2
-  assert 'balanced_accuracy' not in report

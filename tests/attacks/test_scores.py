@@ -248,6 +248,24 @@ def test_populations_that_do_not_fit_are_refused():
       call()
 
 
+def test_files_that_no_attack_can_read_are_refused_before_any_runs():
+  """Classes that differ were found after all attacks, at the outputs."""
+  arrays = make()
+  shape = arrays['log_odds'].shape
+  del arrays['log_odds']
+  logits = np.random.default_rng(0).normal(size=(*shape, 3))
+  labels = np.zeros(shape[1], int)
+  other = {'retrained_logits': np.zeros((*shape, 5))}
+  for changes, message in (
+    ({'logits': logits, **other}, 'numbers of classes differ'),
+    ({'logits': np.zeros((*shape, 0, 3))}, r'logits has shape .*, 0, 3'),
+    ({'log_odds': np.zeros((*shape, 0))}, 'log_odds has shape .* at least one'),
+    ({'log_odds': np.zeros((0, shape[1]))}, 'log_odds has shape .* at least'),
+  ):
+    with pytest.raises(ValueError, match=message):
+      scores.from_arrays({**arrays, 'labels': labels, **changes})
+
+
 def test_examples_in_docstrings_run():
   for module in (scores, registry, simulation):
     result = doctest.testmod(module)

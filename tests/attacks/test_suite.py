@@ -147,6 +147,21 @@ def test_log_odds_alone_allow_fewer_attacks():
     registry.run(data, attacks=['magic'])
 
 
+def test_variants_of_klom_run_by_name_and_say_what_they_are():
+  data = scores.from_arrays(make_arrays())
+  names = ['klom', 'klom_audit', 'klom_bench']
+  assert set(registry.possible_attacks(data)) & set(names) == {'klom'}
+  found = populations.by_name(registry.run(data, names))
+  values = {found[name, 'mean'].value for name in names}
+  assert len(values) == 3 and np.isfinite([*values]).all()
+  terms = [registry.ATTACKS[name].term('mean') for name in names]
+  assert len({term.title for term in terms if term}) == 3
+  assert len({term.sentence for term in terms if term}) == 3
+  for name in names:
+    null = found[name, 'retrained_mean'].value
+    assert 0 < null < found[name, 'mean'].value, name
+
+
 def test_augmentations_run_through_every_attack():
   arrays = make_arrays()
   phi = np.random.default_rng(2).normal(size=(*arrays['state'].shape, 2))

@@ -9,25 +9,26 @@ from scipy import stats
 from jaxmu.attacks import roc, versus_retrained
 
 
-def naive_best(u, r, intervals, delta=1e-5):
+def naive_epsilon(fpr, fnr, delta=1e-5):
+  if fpr == 0 and fnr == 0:
+    return math.inf
+  if fpr == 0 or fnr == 0:
+    return 0.0
+  terms = [0.0]
+  for a, b in ((fpr, fnr), (fnr, fpr)):
+    if 1 - delta - a > 0:
+      terms.append(math.log(1 - delta - a) - math.log(b))
+  return max(terms)
+
+
+def naive_best(u, r, intervals):
   """Tries every threshold (and interval) one by one."""
-
-  def one(fpr, fnr):
-    if fpr == 0 and fnr == 0:
-      return math.inf
-    if fpr == 0 or fnr == 0:
-      return 0.0
-    terms = [0.0]
-    for a, b in ((fpr, fnr), (fnr, fpr)):
-      if 1 - delta - a > 0:
-        terms.append(math.log(1 - delta - a) - math.log(b))
-    return max(terms)
-
   positive, negative = (u, r) if np.median(u) > np.median(r) else (r, u)
   pooled = np.unique(np.concatenate([u, r]))
   cuts = [*pooled, np.inf]
   found = [
-    one(np.mean(negative >= cut), np.mean(positive < cut)) for cut in cuts
+    naive_epsilon(np.mean(negative >= cut), np.mean(positive < cut))
+    for cut in cuts
   ]
   if intervals:
     narrow, wide = (u, r) if np.ptp(u) < np.ptp(r) else (r, u)
@@ -35,7 +36,7 @@ def naive_best(u, r, intervals, delta=1e-5):
       for high in pooled[i:]:
         inside_narrow = np.mean((narrow >= low) & (narrow <= high))
         inside_wide = np.mean((wide >= low) & (wide <= high))
-        found.append(one(inside_wide, 1 - inside_narrow))
+        found.append(naive_epsilon(inside_wide, 1 - inside_narrow))
   return min(max(found), 50.0)
 
 
@@ -52,6 +53,57 @@ def test_exact_rules_equal_naive_search(rule):
   ]
   np.testing.assert_allclose(got, expected)
   assert got[1] == 50.0
+
+
+def naive_grid(u, r):
+  """The released scorer's steps for one example, threshold by threshold."""
+  first, second = (r, u) if np.median(r) > np.median(u) else (u, r)
+  spans = np.ptp(first), np.ptp(second)
+  if min(spans) / max(spans) < 0.01:
+    return 50.0
+  found = []
+  low, high = min(u.min(), r.min()), max(u.max(), r.max())
+  for cut in np.linspace(low, high, math.ceil((high - low) * 100)):
+    fpr, fnr = np.mean(second >= cut), np.mean(first < cut)
+    found.append(naive_epsilon(fpr, fnr))
+  narrow, wide = first, second
+  if spans[0] >= spans[1]:
+    narrow, wide = second, first
+  width = min(spans)
+  start, end = narrow.min() + width - 2, narrow.max() + 2
+  for right in np.linspace(start, end, math.ceil((end - start) * 100)):
+    left = np.linspace(right - width - 2, right - width + 2, 400)[:, None]
+    inside, falsely = (
+      ((x >= left) & (x <= right)).mean(axis=1) for x in (narrow, wide)
+    )
+    rates = set(zip(falsely, 1 - inside, strict=True))
+    found += [naive_epsilon(fpr, fnr) for fpr, fnr in rates]
+  return min(max(found), 50.0)
+
+
+@pytest.mark.parametrize('models', [20, 40, 64])
+def test_the_grid_is_that_of_the_released_scorer(models):
+  rng = np.random.default_rng(models)
+  u, r = rng.normal(0.5, 0.8, (models, 8)), rng.normal(0, 1, (models, 8))
+  for example, decimals in enumerate((0, 1, 1, 2)):  # ties, also with the grid
+    u[:, example] = u[:, example].round(decimals)
+    r[:, example] = r[:, example].round(decimals)
+  u[:, 4] = 3 * u[:, 4]
+  u[:, 5] = r[:, 5] + 50  # separated
+  got = versus_retrained.epsilon_per_example(u, r)
+  expected = [naive_grid(u[:, s], r[:, s]) for s in range(8)]
+  np.testing.assert_allclose(got, expected, rtol=1e-12)
+  assert got[5] == 50.0
+
+
+def test_scores_of_equal_medians_and_ranges_are_those_of_the_released_scorer():
+  """Equal medians: U is positive. Equal ranges: the other one is narrow."""
+  u = np.array([0.0, 0, 0, 2, 3, 3])
+  r = np.array([0.0, 1, 1, 1, 3, 3])
+  for one, other in ((u, r), (r, u)):
+    assert np.median(one) == np.median(other) and np.ptp(one) == np.ptp(other)
+    (got,) = versus_retrained.epsilon_per_example(one[:, None], other[:, None])
+    assert got == pytest.approx(naive_grid(one, other), rel=1e-12)
 
 
 def test_worked_example():
@@ -186,6 +238,55 @@ def test_klom_equals_loop():
     p = (np.histogram(b, edges)[0] + 0.5) / (len(b) + 3.5)
     q = (np.histogram(a, edges)[0] + 0.5) / (len(a) + 3.5)
     assert got[n] == pytest.approx(stats.entropy(p, q))
+
+
+def naive_published(u, r, *, bench):
+  """The public codes' steps for one example, bin by bin."""
+  u = np.clip(u, -5, 5)
+  first, second = u, r
+  if bench:
+    first, second = np.clip(r, -5, 5), u
+  low = min(first.min(), second.min())
+  high = max(first.max(), second.max())
+  if bench and low >= high:
+    high = low + 1
+  edges = np.linspace(low, high, 21 if bench else 20)
+  places = range(1, 21) if bench else range(20)
+  p, q = (
+    np.array([np.sum(np.digitize(x, edges) == i) for i in places])
+    for x in (first, second)
+  )
+  p, q = p / p.sum(), q / q.sum()
+  q = np.where((p > 0) | (not bench), np.maximum(q, 1e-5), q)
+  return stats.entropy(p, q)
+
+
+@pytest.mark.parametrize('variant', ['audit', 'bench'])
+def test_klom_of_public_codes(variant):
+  rng = np.random.default_rng(6)
+  u, r = rng.normal(0.5, 1, (30, 8)), rng.normal(0, 1, (25, 8))
+  u[0, 0], r[0, 1], u[0, 2] = 1e6, 7.0, -7.0  # clipped or not
+  r[:, 3] += 4  # the largest is of the other kind
+  r[:2, 4] = u[:, 4].max() + 1  # ties at the top
+  in_u, in_r = rng.random(u.shape) < 0.7, rng.random(r.shape) < 0.7
+  in_u[0, :3] = in_r[0, :3] = True
+  got = versus_retrained.klom(
+    u, r, where=in_u, where_retrained=in_r, variant=variant, clip=5.0
+  )
+  for n in range(8):
+    expected = naive_published(
+      u[in_u[:, n], n], r[in_r[:, n], n], bench=variant == 'bench'
+    )
+    assert got[n] == pytest.approx(expected, rel=1e-9), n
+  with pytest.raises(ValueError, match='smoothed'):
+    versus_retrained.klom(u, r, variant='code')  # pyright: ignore
+
+
+def test_klom_of_public_codes_loses_constant_margins():
+  same = np.ones((6, 2))
+  assert np.isnan(versus_retrained.klom(same, same, variant='audit')).all()
+  assert (versus_retrained.klom(same, same, variant='bench') == 0).all()
+  assert (versus_retrained.klom(same, same) == 0).all()
 
 
 def test_klom_of_equal_models_is_its_noise_and_of_others_more():

@@ -5,6 +5,9 @@ import types
 import numpy as np
 import pytest
 
+from jaxmu.models.conv import choose
+from jaxmu.study import recipes
+
 
 def test_rows_survive_and_failed_ones_are_tried_again(load, tmp_path):
   gpu_rows = load('gpu_rows')
@@ -41,6 +44,85 @@ def test_speeds_and_ratios_are_per_image(load):
   found = gpu.ratio(100, [1.0, 3.0, 2.0], 200, [1.0, 1.0, 1.0])
   assert found['speed_up'] == '4.00'
   assert (found['ratio_low'], found['ratio_high']) == ('2.00', '6.00')
+
+
+def test_the_fastest_way_is_named_with_its_settings(load, tmp_path):
+  gpu, gpu_rows = load('gpu'), load('gpu_rows')
+  bench = object.__new__(gpu.Bench)
+  bench.rows = gpu_rows.Rows(tmp_path / 'gpu.csv')
+  assert bench.conclusion('tf32') == 'tf32: not measured'
+  for conv, chunk, speed in [
+    ('library', 1, '1000'),
+    ('patches', 8, '12000'),
+    ('auto', 8, '2000'),
+    ('library', 8, ''),
+  ]:
+    work = lambda speed=speed: {'images_per_s': speed}  # noqa: E731
+    bench.rows.add(gpu.Way(conv, chunk).name, 'tf32', work, chunk)
+  text = bench.conclusion('tf32')
+  assert 'conv=patches in chunks of 8, 12,000 images/s' in text
+  assert '--config.model.options.conv=patches --config.run.chunk=8' in text
+  assert bench.conclusion('float32') == 'float32: not measured'
+
+
+def test_the_settings_named_are_those_of_a_job(load):
+  for conv in load('gpu').FORMULATIONS:
+    choose.check_impl(conv)
+  config = recipes.job_config('msg')
+  assert 'chunk' in config['run'] and 'precision' in config['model']
+
+
+def test_kernels_of_a_compiled_program_are_counted(load):
+  text = """ENTRY %main (x: f32[8]) -> f32[8] {
+  %a = (f32[8]{0}, u8[0]{0}) custom-call(%x), feature_group_count=8, \
+custom_call_target="__cudnn$convForward"
+  %b = (f32[8]{0}, u8[0]{0}) custom-call(%x), \
+custom_call_target="__cudnn$convBackwardFilter"
+  %c = f32[8]{0} convolution(%x, %y), dim_labels=b01f_01io->b01f
+  %d = f32[8]{0} dot(%x, %y), lhs_contracting_dims={1}
+  %e = (f32[8]{0}, s8[4]{0}) custom-call(%x), \
+custom_call_target="__cublas$lt$matmul"
+  %f = (s32[]) while(%x), condition=%c, body=%b
+  ROOT %g = f32[8]{0} add(%x, %x)
+}
+"""
+  assert load('aot_gpu').kernels(text) == {
+    'grouped': 1,
+    'convolutions': 2,
+    'products': 2,
+    'loops': 1,
+  }
+
+
+def test_fused_networks_compute_what_each_computes_alone(load):
+  torch = pytest.importorskip('torch', reason='torch is not installed')
+  fused, resnet = load('pytorch.fused'), load('pytorch.resnet')
+  torch.manual_seed(0)
+  alone = [resnet.ResNet18(10, 4).double() for _ in range(3)]
+  states = [network.state_dict() for network in alone]
+  together = fused.fuse(alone[0], 3).double()
+  load('torch_backend').load_weights(
+    together,
+    {
+      name: torch.cat([state[name] for state in states])
+      for name in states[0]
+      if 'num_batches_tracked' not in name
+    },
+  )
+  images = torch.randn(8, 3, 3, 32, 32).double()
+  logits = together(images.flatten(1, 2)).unflatten(1, (3, -1))
+  logits.square().sum().backward()
+  for number, network in enumerate(alone):
+    expected = network(images[:, number])
+    expected.square().sum().backward()
+    gradients = together.conv1.weight.grad.chunk(3)[number]
+    variance = together.layer4[1].bn2.running_var.chunk(3)[number]
+    for found, known in [
+      (logits[:, number], expected),
+      (gradients, network.conv1.weight.grad),
+      (variance, network.layer4[1].bn2.running_var),
+    ]:
+      torch.testing.assert_close(found, known, rtol=1e-6, atol=1e-8)
 
 
 def test_kernels_are_sorted_by_kind(load):

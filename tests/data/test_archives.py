@@ -8,9 +8,8 @@ import zipfile
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from jaxmu.data import archives
+from jaxmu.data import archives, pictures
 from tests.data import standins
 
 
@@ -146,7 +145,7 @@ def test_utkface_is_sorted_by_name_in_every_form(tmp_path):
     found = archives.utkface_files(tmp_path / form)
     assert list(found) == sorted(names), form
     for name, content in found.items():
-      assert archives.rgb_jpeg(name, content) == contents[name]
+      assert pictures.encoded_rgb(name, content) == contents[name]
 
 
 def test_utkface_refuses_two_copies_of_a_face(tmp_path):
@@ -159,11 +158,15 @@ def test_utkface_refuses_two_copies_of_a_face(tmp_path):
     archives.utkface_files(tmp_path)
 
 
-def test_pictures_become_rgb_or_are_refused():
-  with pytest.raises(ValueError, match='a.jpg cannot be decoded'):
-    archives.rgb_jpeg('a.jpg', standins.jpeg(0)[:200])
-  grey = standins.jpeg(0, mode='L')
-  converted = Image.open(io.BytesIO(archives.rgb_jpeg('g.jpg', grey)))
-  assert converted.mode == 'RGB'
-  expected = np.asarray(Image.open(io.BytesIO(grey)))
-  np.testing.assert_array_equal(np.asarray(converted)[..., 1], expected)
+def test_archives_that_would_fill_the_memory_are_refused(tmp_path):
+  content = bytes(archives._LARGEST_PICTURE + 1)
+  path = tmp_path / 'UTKFace.zip'
+  with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+    archive.writestr('1_0_0.jpg', content)
+  with tarfile.open(tmp_path / 'UTKFace.tar.gz', 'w:gz') as tar:
+    member = tarfile.TarInfo('1_0_0.jpg')
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
+  for name in ('UTKFace.zip', 'UTKFace.tar.gz'):
+    with pytest.raises(ValueError, match='1_0_0.jpg unpacks to 50 MB'):
+      archives.utkface_files(tmp_path / name)

@@ -3,10 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from jaxmu import platforms
 from jaxmu.data import batches
 from jaxmu.data.catalog import CATALOG
-from jaxmu.types import Transform
+from jaxmu.types import Dataset, Transform
 
 CIFAR = CATALOG['cifar10'].transform
 PLAIN = Transform(mean=(0.5,) * 3, std=(0.25,) * 3)
@@ -78,6 +80,32 @@ def test_flip_alone_mirrors_left_and_right():
   kept = (np.asarray(out) == image).all((1, 2, 3))
   assert (flipped ^ kept).all()
   assert 16 < flipped.sum() < 48
+
+
+def test_selections_of_a_tpu_equal_slices():
+  image = jnp.asarray(_images(40, size=9)[:, :7])
+  arguments = jax.random.key(2), jnp.arange(40), image
+  for padding in (0, 1, 2, 4, 5):
+    for flip in (False, True):
+      transform = Transform(PLAIN.mean, PLAIN.std, flip, padding)
+      expected = batches.augment_batch(transform, *arguments)
+      with platforms.target('tpu'):
+        got = batches.augment_batch(transform, *arguments)
+      np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize(('size', 'rows'), [(8, 2), (5, 1), (16, 6)])
+def test_packed_images_are_the_same(size, rows):
+  plain = Dataset(_images(6, size), np.arange(6))
+  packed = plain.packed()
+  assert packed.image.shape == (6, rows, 128)
+  assert packed.image_shape == plain.image_shape == (size, size, 3)
+  packed = jax.tree.map(jnp.asarray, packed)
+  index = jnp.array([4, 0, 4])
+  np.testing.assert_array_equal(packed.look_up(index), plain.image[index])
+  assert packed.packed() is packed
+  shape = jax.ShapeDtypeStruct(plain.image.shape, plain.image.dtype)
+  assert Dataset(shape, plain.label).packed().image.shape == (6, rows, 128)
 
 
 def test_no_augmentation_returns_the_image_itself():

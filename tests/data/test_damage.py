@@ -231,6 +231,7 @@ def test_no_other_record_of_the_cache_is_used(tmp_path):
     'shape': [4, 12, 6, 3],
     'fingerprint': '0' * 64,
     'folder': 'mine-1',
+    'copies': 'an image occurs twice',
     'sha256': '0' * 64,
   }
   assert set(edited) == set(record)

@@ -81,7 +81,7 @@ def test_index_files_of_other_programs(tmp_path, monkeypatch):
 
 def test_bad_index_files_are_named(tmp_path):
   for path in (tmp_path / 'absent.txt', tmp_path):
-    with pytest.raises(ValueError, match='does not exist|is a folder'):
+    with pytest.raises(ValueError, match='does not exist|is no regular file'):
       splits.read_indices(path, num_dev=10)
   text = tmp_path / 'words.txt'
   text.write_text('3\nfour\n')
@@ -135,7 +135,7 @@ def test_every_line_of_an_index_file(tmp_path):
   assert not wrong
   with pytest.raises(ValueError, match='does not exist'):
     read(tmp_path / 'no')
-  with pytest.raises(ValueError, match='is a folder'):
+  with pytest.raises(ValueError, match='is no regular file'):
     read(tmp_path)
   path.write_bytes(b'\xff\xfe3\x00')
   with pytest.raises(ValueError, match='cannot be read'):
@@ -268,7 +268,7 @@ def test_scores_must_belong_to_the_data_set(tmp_path):
   with pytest.raises(ValueError, match="expected .'log_odds', 'state'"):
     splits.read_scores(path, num_examples=20)
   for absent in (tmp_path / 'absent.npz', tmp_path):
-    with pytest.raises(ValueError, match='does not exist, or is a folder'):
+    with pytest.raises(ValueError, match='does not exist|is no regular file'):
       splits.read_scores(absent, num_examples=20)
   np.savez(path, log_odds=np.stack([log_odds] * 3, -1), state=state)
   score = splits.read_scores(path, num_examples=20)

@@ -1,5 +1,6 @@
 """Folders of pictures: files used, left out, and refused before decoding."""
 
+import io
 import os
 import pathlib
 
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from jaxmu.data import pictures
+from tests.data import refusals, standins
 
 
 def _pixels(height=8, width=8, seed=0):
@@ -204,3 +206,56 @@ def test_labels_and_order_follow_the_names(tmp_path):
   assert label.tolist() == [0, 0, 0, 1, 1, 1]
   expected = [_pixels(seed=s) for s in (10, 11, 12, 0, 1, 2)]
   np.testing.assert_array_equal(image, np.stack(expected))
+
+
+def test_encoded_pictures_stay_or_become_rgb():
+  """Those of UTKFace pass the same checks as those of a folder."""
+  jpeg = standins.jpeg(0)
+  assert pictures.encoded_rgb('a.jpg', jpeg) == jpeg
+  grey = standins.jpeg(0, mode='L')
+  converted = Image.open(io.BytesIO(pictures.encoded_rgb('g.jpg', grey)))
+  assert converted.mode == 'RGB'
+  expected = np.asarray(Image.open(io.BytesIO(grey)))
+  np.testing.assert_array_equal(np.asarray(converted)[..., 1], expected)
+
+
+def test_encoded_pictures_are_upright(tmp_path):
+  exif = Image.Exif()
+  exif[0x0112] = 6
+  pixels = _pixels(4, 8)
+  _save(tmp_path / 'a.png', pixels, exif=exif)
+  turned = pictures.encoded_rgb('a.png', tmp_path / 'a.png')
+  np.testing.assert_array_equal(
+    np.asarray(Image.open(io.BytesIO(turned))), np.rot90(pixels, -1)
+  )
+
+
+def test_encoded_pictures_that_are_refused(tmp_path):
+  """By bytes, as from an archive, and by path, as from a folder."""
+
+  def encoded(image, kind='png'):
+    file = io.BytesIO()
+    image.save(file, kind)
+    return file.getvalue()
+
+  alpha = np.dstack([_pixels(), np.full((8, 8), 9, np.uint8)])
+  two = io.BytesIO()
+  frames = [Image.fromarray(_pixels(seed=k)) for k in range(2)]
+  frames[0].save(two, 'gif', save_all=True, append_images=frames[1:])
+  cases = [
+    (standins.jpeg(0)[:200], 'a.jpg cannot be decoded'),
+    (b'', 'a.jpg cannot be decoded'),
+    (encoded(Image.fromarray(np.zeros((8, 8), np.uint16))), 'than 8 bits'),
+    (encoded(Image.fromarray(alpha)), 'transparent'),
+    (two.getvalue(), '2 frames'),
+    (encoded(Image.new('1', (20_000, 20_000))), 'a.jpg .*pixels'),
+  ]
+  assert not refusals.unclear(
+    lambda content: pictures.encoded_rgb('a.jpg', content), cases
+  )
+  (tmp_path / 'a.jpg').symlink_to('/dev/zero')
+  os.mkfifo(tmp_path / 'b.jpg')
+  assert not refusals.unclear(
+    lambda name: pictures.encoded_rgb(name, tmp_path / name),
+    [(name, 'is not a regular file') for name in ('a.jpg', 'b.jpg')],
+  )

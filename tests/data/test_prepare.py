@@ -300,7 +300,9 @@ def test_copies_are_pointed_out(run, tmp_path):
   )
   status, out, _ = run('mine', '--from_arrays', tmp_path / 'x.npz')
   assert status == 0
-  assert '3 exact copies of images: 1 in the same part' in out
+  assert (
+    '3 exact copies of images (first: examples 0 and 3): 1 in the same' in out
+  )
   assert '2 of the development part in the test part, 1 with another' in out
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import shutil
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxmu.data import catalog, datasets, formats
+from jaxmu.data import catalog, custom, datasets, formats
 from jaxmu.data.catalog import CATALOG
 from tests.data import refusals
 
@@ -364,6 +365,7 @@ def test_bad_meta_is_named(tmp_path, load):
     ('num_classes', 2**31, 'at most 1000000'),
     ('class_names', 'abc', "class_names is 'abc'"),
     ('class_names', ['a', 1, 'c', 'd'], 'expected a list of strings'),
+    ('class_names', ['a', 'b', 'a', 'c'], "class_names repeats 'a'"),
   ):
     (folder / 'meta.json').write_text(json.dumps({key: value}))
     with pytest.raises(ValueError, match=f'meta.json.*{message}'):
@@ -374,10 +376,10 @@ def test_bad_meta_is_named(tmp_path, load):
     with pytest.raises(ValueError, match=f'{len(names)} class_names for 4'):
       load('mine')
   (folder / 'meta.json').write_text('5')
-  with pytest.raises(ValueError, match='meta.json holds 5, expected an object'):
+  with pytest.raises(ValueError, match="meta.json .*holds '5', expected"):
     load('mine')
   (folder / 'meta.json').write_text('{')
-  with pytest.raises(ValueError, match='meta.json is not JSON'):
+  with pytest.raises(ValueError, match='meta.json cannot be read'):
     load('mine')
 
 
@@ -442,3 +444,57 @@ def test_real_sets_are_the_official_ones(name, real_data, tmp_path, recwarn):
   # over images of the deviation within an image: no check on them.)
   mean, _ = catalog.channel_moments(source.image[: entry.num_dev])
   np.testing.assert_allclose(mean, entry.transform.mean, atol=2e-3)
+
+
+def test_a_set_that_is_replaced_while_it_is_read_is_read_as_one(
+  tmp_path, monkeypatch
+):
+  """Train part, test part and flags come from one version."""
+
+  def write(version):
+    image = np.random.default_rng(version).integers(0, 256, (8, 6, 6, 3))
+    data = custom.Labelled(
+      train=(image[:6].astype(np.uint8), np.arange(6) % 2),
+      test=(image[6:].astype(np.uint8), np.arange(2)),
+    )
+    meta = {'crop_padding': version}
+    custom.write_plain(
+      'mine', data, data_dir=tmp_path, meta=meta, overwrite=True
+    )
+
+  def load():
+    options = dict(data_dir=tmp_path, cache_dir=tmp_path / 'cache')
+    source = datasets.load('mine', **options)
+    return source.fingerprint, source.transform.crop_padding
+
+  write(2)
+  expected = load()
+  # After the train part, and then between the cache and the flags.
+  for name in ('read_npz', 'count_classes'):
+    whole, calls = getattr(formats, name), []
+
+    def replace(*args, whole=whole, calls=calls, **options):
+      result = whole(*args, **options)
+      calls.append(1)
+      if len(calls) == 1:
+        write(2)
+      return result
+
+    write(1)
+    shutil.rmtree(tmp_path / 'cache', ignore_errors=True)
+    with monkeypatch.context() as patched:
+      patched.setattr(formats, name, replace)
+      assert load() == expected, name
+    # Nothing of the mixture is in the cache.
+    assert load() == expected
+  assert len(list((tmp_path / 'cache').glob('mine-*'))) == 1
+
+
+def test_a_set_that_is_always_replaced_is_refused(tmp_path, monkeypatch):
+  count = itertools.count()
+  monkeypatch.setattr(
+    datasets.files, 'versions', lambda paths: (('', 0, 0, next(count)),)
+  )
+  _write_plain(tmp_path / 'mine', _arrays(8), _arrays(4))
+  with pytest.raises(ValueError, match='replaced 20 times while it was read'):
+    datasets.load('mine', data_dir=tmp_path, cache_dir=tmp_path / 'cache')

@@ -12,6 +12,7 @@ from jaxmu.metrics import (
   cost,
   distances,
   indiscernibility,
+  interface,
   retention,
 )
 
@@ -77,20 +78,54 @@ def test_indiscernibility_and_its_noise_floor():
     indiscernibility.indiscernibility(np.array(1.2))
   # The benchmark's sizes: 5,100 / 4,250 and 1,613 forget images.
   assert indiscernibility.noise_floor(4250) == pytest.approx(
-    (0.0053, 0.991), abs=6e-4
+    (0.5, 0.0053, 0.991), abs=6e-4
   )
   assert indiscernibility.noise_floor(1613) == pytest.approx(
-    (0.0086, 0.986), abs=6e-4
+    (0.5, 0.0086, 0.986), abs=6e-4
   )
 
 
 def test_noise_floor_is_that_of_the_attack_on_heavy_tailed_losses():
   losses = np.exp(2 * np.random.default_rng(0).normal(size=(2, 300)))
   mia = single_model.null_mia(*losses, repeats=300)
-  sd, indisc = indiscernibility.noise_floor(300)
+  _, sd, indisc = indiscernibility.noise_floor(300)
   assert mia.std() == pytest.approx(sd, rel=0.25)
   measured = indiscernibility.indiscernibility(mia).mean()
   assert measured == pytest.approx(indisc, abs=0.01)
+
+
+def test_failed_models_are_no_perfect_unlearning():
+  """Their placeholders are all equal, which an attack cannot tell apart."""
+  rng = np.random.default_rng(0)
+  state = np.zeros((4, 120), np.int8)
+  state[:, :30] = 1
+  scores = rng.normal(size=state.shape) + 3 * (state == 1)
+  failed = np.array([False, True, False, True])
+  broken = np.where(failed[:, None], -3e38, scores)
+
+  def numbers(log_odds, failed):
+    return indiscernibility.attack(
+      interface.Evaluated(
+        name='ft',
+        log_odds=log_odds,
+        correct=log_odds > 0,
+        state=state[: len(failed)],
+        validation=np.arange(60, 90),
+        test=np.arange(90, 120),
+        cluster=np.arange(len(failed)),
+        split=np.zeros(len(failed), int),
+        classes=2,
+        failed=failed,
+      )
+    )
+
+  found = numbers(broken, failed)
+  alone = numbers(scores[~failed], np.zeros(2, bool))
+  for name in ('mia_val', 'indisc_val', 'mia_test', 'indisc_test'):
+    np.testing.assert_array_equal(np.isnan(found[name]), failed)
+    np.testing.assert_array_equal(found[name][~failed], alone[name])
+  assert found['population_auc'].value == alone['population_auc'].value
+  assert found['population_auc'].n == 2
 
 
 def test_rte_of_free_and_impossible_runs():

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 from jax import lax
 
 from jaxmu import platforms
-from jaxmu.models.conv import choose, parts, winograd
+from jaxmu.models.conv import choose, columns, depthwise, parts, winograd
 
 WIDTH, BATCH = 3, 4
 # Every kind of layer of ResNet-18 at 32x32 (the stem on a smaller map, for
@@ -29,8 +30,17 @@ LAYERS = {
   'four_tiles_wide': (16, WIDTH, WIDTH, 3, 1),
   'wide': (8, WIDTH, 40, 3, 1),
   'odd': (7, WIDTH, WIDTH, 3, 2),
+  'photograph': (34, WIDTH, WIDTH, 3, 2),
 }
-IMPLS = ('auto', 'library', 'patches', 'blocks', 'dense', 'winograd')
+IMPLS = (
+  'auto',
+  'library',
+  'patches',
+  'blocks',
+  'columns',
+  'dense',
+  'winograd',
+)
 # What has no whole tiles is not done by Winograd's formulation; one will do.
 TILED = ('stage1', 'stage2', 'four_tiles_wide', 'stage3')
 
@@ -132,6 +142,37 @@ def test_on_a_gpu_small_maps_are_products(on_gpu):
   assert choose.choose(*stem, jnp.bfloat16) == 'blocks'
 
 
+def test_no_chosen_convolution_is_grouped_on_a_gpu(on_gpu):
+  def text_of(function, x, kernel):
+    shape = jax.eval_shape(jax.vmap(function), x, kernel)
+    one = lambda *member: _all(function, *member)  # noqa: E731
+    return str(jax.make_jaxpr(jax.vmap(one))(x, kernel, jnp.zeros(shape.shape)))
+
+  texts = {}
+  for side, taps, stride in itertools.product(
+    (1, 4, 32, 56), (1, 3, 7), (1, 2)
+  ):
+    options = {'stride': stride, 'padding': taps // 2}
+    for channels in (3, 8):
+      x = jnp.zeros((2, 3, side, side, channels))
+      texts[side, taps, channels, stride] = text_of(
+        lambda x, k, o=options: choose.conv(x, k, **o),
+        x,
+        jnp.zeros((2, taps, taps, channels, 4)),
+      )
+    texts[side, taps, 'depthwise', stride] = text_of(
+      lambda x, k, o=options: depthwise.depthwise(x, k, **o),
+      x,
+      jnp.zeros((2, taps, taps, 1, 8)),
+    )
+  counts = {
+    name: re.findall(r'(?:feature|batch)_group_count=(\d+)', text)
+    for name, text in texts.items()
+  }
+  assert any(counts.values())
+  assert not {name for name, found in counts.items() if {*found} - {'1'}}
+
+
 @pytest.mark.parametrize('impl', IMPLS)
 def test_equals_the_plain_convolution_for_many_members(x64, impl):
   wrong = []
@@ -160,15 +201,22 @@ def test_gradient_inside_a_scan_has_no_slow_convolution(impl):
     jax.make_jaxpr(lambda c: lax.scan(body, c, length=2))((x, kernel, dy))
   )
   convolutions = [line for line in text.split('conv_general_dilated[')[1:]]
-  assert bool(convolutions) == (impl == 'library')
+  assert bool(convolutions) == (impl in ('library', 'columns'))
   for line in convolutions:
     assert 'lhs_dilation=(1, 1)' in line
-    assert 'rhs_dilation=(1, 1)' in line
+    # Gaps in the kernel are fast where examples are the channels.
+    assert 'rhs_dilation=(1, 1)' in line or impl == 'columns'
     assert 'lhs_spec=(0, 3, 1, 2), rhs_spec=(3, 2, 0, 1)' in line
 
 
 @pytest.mark.parametrize(
-  ('name', 'impl'), [('stem', 'blocks'), ('stage2', 'winograd')]
+  ('name', 'impl'),
+  [
+    ('stem', 'blocks'),
+    ('stage2', 'winograd'),
+    ('photograph', 'blocks'),
+    ('photograph', 'patches'),
+  ],
 )
 def test_slices_of_the_batch_add_up(x64, monkeypatch, name, impl):
   monkeypatch.setattr(parts, 'NUMBERS', 16 * 4 * 4 * WIDTH)
@@ -233,6 +281,32 @@ def test_auto_multiplies_less_in_single_precision_only(on_cpu):
   assert choose.choose(*wide, jnp.bfloat16) == 'library'
   few = (16, *wide[0][1:]), *wide[1:]
   assert choose.choose(*few, jnp.float32) == 'library'
+
+
+def test_auto_lets_columns_be_channels_where_the_library_is_fast(on_cpu):
+  narrow, stem = ((3, 3, 16, 16), 1, 1), ((7, 7, 3, 64), 2, 3)
+  images = (128, 8, 8, 16), (128, 32, 32, 3)
+  for shape, layer, other in zip(
+    images, (narrow, stem), ('library', 'blocks'), strict=True
+  ):
+    assert choose.choose(shape, *layer, jnp.float32) == 'columns'
+    assert choose.choose(shape, *layer, jnp.bfloat16) == other
+    few = (16, *shape[1:])
+    assert choose.choose(few, *layer, jnp.float32) == other
+
+
+@pytest.mark.parametrize('impl', ['columns', 'library'])
+def test_kernel_gradients_in_slices_add_up(x64, on_cpu, monkeypatch, impl):
+  monkeypatch.setattr(columns, '_SLOPES', 4 * 4 * WIDTH)
+  x, kernel, dy, options = _layer('stem')
+  x, dy = jnp.tile(x, (17, 1, 1, 1)), jnp.tile(dy, (17, 1, 1, 1))
+  x = x * jnp.arange(68.0).reshape(-1, 1, 1, 1)
+  ours = _all(
+    lambda x, k: choose.conv(x, k, impl=impl, **options), x, kernel, dy
+  )
+  theirs = _all(lambda x, k: _plain(x, k, **options), x, kernel, dy)
+  for a, b in zip(ours, theirs, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-8)
 
 
 @pytest.mark.parametrize('name', ['stage1', 'stage2', 'four_tiles_wide'])

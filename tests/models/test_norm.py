@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxmu import platforms
 from jaxmu.models import layers
+from jaxmu.models.conv import parts
 
 SHAPE = (5, 3, 2, 4)
 
@@ -107,3 +109,24 @@ def test_one_value_per_channel_is_refused_at_trace_time():
   variables = _variables(np.random.default_rng(5))
   with pytest.raises(ValueError, match='one example'):
     jax.eval_shape(_apply, variables, jnp.zeros((1, 1, 1, SHAPE[-1])))
+
+
+def test_sums_in_slices_add_up(x64, monkeypatch):
+  rng = np.random.default_rng(2)
+  shape = (48, 2, 2, 4)
+  x, dy = (jnp.asarray(rng.standard_normal(shape)) for _ in range(2))
+  params = _variables(rng)['params']
+
+  def all_of(x, scale, bias):
+    outputs, pull = jax.vjp(layers.batch_norm, x, scale, bias)
+    zero = jnp.zeros_like(scale)
+    return *outputs, *pull((dy, zero, zero))
+
+  arguments = (5 + x, params['scale'], params['bias'])
+  whole = all_of(*arguments)
+  monkeypatch.setattr(layers, '_SLICED', 0)
+  monkeypatch.setattr(parts, 'NUMBERS', 16 * 2 * 2 * 4)
+  with platforms.target('cpu'):
+    sliced = all_of(*arguments)
+  for a, b in zip(sliced, whole, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxmu import platforms
 from jaxmu.models import layers
 
 
@@ -26,14 +27,16 @@ def _naive(x, dy):
 
 @pytest.mark.parametrize('shape', [(2, 8, 8, 3), (1, 2, 2, 4), (2, 4, 6, 1)])
 @pytest.mark.parametrize('ties', [False, True])
-def test_equals_the_naive_loop(x64, shape, ties):
+@pytest.mark.parametrize('platform', ['cpu', 'tpu'])
+def test_equals_the_naive_loop(x64, shape, ties, platform):
   rng = np.random.default_rng(0)
   x = rng.standard_normal(shape)
   if ties:
     x = np.maximum(np.round(x), 0)
   dy = rng.standard_normal((shape[0], shape[1] // 2, shape[2] // 2, shape[3]))
   y, dx = _naive(x, dy)
-  ours, pull = jax.vjp(layers.max_pool, jnp.asarray(x))
+  with platforms.target(platform):
+    ours, pull = jax.vjp(layers.max_pool, jnp.asarray(x))
   np.testing.assert_array_equal(ours, y)
   np.testing.assert_allclose(pull(jnp.asarray(dy))[0], dx, rtol=0, atol=1e-12)
 

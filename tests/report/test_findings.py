@@ -46,6 +46,9 @@ def test_an_original_that_does_not_leak():
     rows, 'original', 'excess_ulira_auc', value=0.01, low=-0.01, high=0.03
   )
   assert 'shows no leak' in _text(rows)
+  # The paired difference decides, not whether two intervals overlap.
+  rows = _change(rows, 'original', 'ulira_auc', value=0.6, low=0.59, high=0.61)
+  assert 'shows no leak' in _text(rows)
 
 
 def test_unlearners_are_sorted_by_their_excess():
@@ -160,16 +163,42 @@ def test_attacks_are_judged_by_question_and_by_their_excess():
   first, second = summary.summarise(rows)
   # RMIA has the largest AUC and retrained models have it as well. The p-value
   # of the loss attack is 0.024, and three tests are too many for that.
-  assert '1 of 3 attacks differs from retrained models: ' in first
+  assert '1 of 3 attacks finds more than on retrained models: ' in first
   assert ': Kernel density attack (excess +0.100 [0.050, 0.150])' in first
   assert "Holm's correction for 3 tests" in first
   assert second.startswith('Unlearned against retrained models: Unlearned')
-  assert 'LiRA-Forget differs from chance (AUC 0.580 [0.560, 0.600])' in second
+  assert 'LiRA-Forget exceeds chance (AUC 0.580 [0.560, 0.600])' in second
+
+
+def test_attacks_that_find_less_are_not_counted_with_those_that_find_more():
+  rows = [
+    *_attack('rmia', 0.6, 0.02, excess=0.1),
+    *_attack('kde', 0.6, 0.02, excess=0.2),
+    *_attack('loss', 0.4, 0.02, excess=-0.1),
+    *_attack('ulira', 0.5, 0.02, excess=0.0),
+  ]
+  first, *_ = summary.summarise(rows)
+  assert '2 of 4 attacks find more than on retrained models, most' in first
+  assert 'strongly Kernel density attack (excess +0.200' in first
+  assert 'and 1 of 4 attacks finds less than on retrained models: Loss' in first
+  (none,) = summary.verdict(_attack('rmia', 0.6, 0.02, excess=0.0))
+  assert 'RMIA does not differ from retrained models' in none
+
+
+def test_the_verdict_comes_first_and_counts_the_tests_of_a_question_alone():
+  """A p-value of 0.03 passes alone, not among the tests of its question."""
+  many = [x for n in ('rmia', 'kde') for x in _attack(n, 0.5, 0.05, excess=0.0)]
+  other = _attack('lira_forget', 0.55, 0.043)
+  rows = [*results.rows(), *many, *other]
+  first, second, *_ = summary.summarise(rows)
+  assert first.startswith('Forgotten against never-seen examples: ')
+  assert second.startswith('Unlearned against retrained models: ')
+  assert 'LiRA-Forget exceeds chance' in second and 'Holm' not in second
 
 
 def test_attacks_without_retrained_models_are_compared_with_chance():
   first, *_ = summary.summarise(_attack('rmia', 0.6, 0.02))
-  assert 'differs from chance' in first
+  assert 'RMIA exceeds chance' in first
   first, *_ = summary.summarise(_attack('rmia', 0.51, 0.02))
   assert 'RMIA does not differ from chance' in first
 

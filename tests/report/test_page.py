@@ -48,7 +48,7 @@ def _read(report):
 
 
 def _figure():
-  return plots.accuracy_bars(['a'], np.full((1, 4), 0.5))
+  return plots.accuracies(['a'], np.full((1, 4), 0.5))
 
 
 def _report(**fields):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxmu.attacks import per_example
 from jaxmu.report import plots
 from jaxmu.report.plots import style
 
@@ -122,47 +123,95 @@ def test_log_odds_counts_what_is_not_finite():
 
 
 @pytest.mark.parametrize('methods', [('ft',), FEW, TWENTY])
-def test_accuracy_bars_show_values_and_gaps(methods):
+def test_accuracies_show_values_and_gaps(methods):
   values = np.full((len(methods), 4), 0.9)
   if 'retrain' in methods:
     values[methods.index('retrain')] = 0.875
-  fig = plots.accuracy_bars(methods, values, values - 0.1, values + 0.1)
+  fig = plots.accuracies(methods, values, values - 0.1, values + 0.1)
   for panel in fig.axes:
-    widths = sorted({bar.get_width() for bar in panel.patches})
-    assert widths == sorted({0.9, values.min()})
+    points = {
+      x
+      for line in panel.get_lines()
+      if line.get_marker() in ('o', 'D')
+      for x in line.get_xdata()
+    }
+    assert points == {0.9, values.min()}
   texts = _texts(fig)
   assert ('+0.025' in texts) == ('retrain' in methods)
   _draw(fig)
 
 
-def test_accuracy_bars_show_missing_numbers_and_refuse_wrong_shapes():
-  fig = plots.accuracy_bars(['ga', 'retrain'], [[np.nan] * 4, [0.5] * 4])
+def test_accuracies_that_differ_by_little_look_different():
+  values = np.array([[0.990] * 4, [0.996] * 4])
+  fig = plots.accuracies(['retrain', 'ft'], values)
+  for panel in fig.axes:
+    low, high = panel.get_xlim()
+    assert 0.006 / (high - low) > 0.4
+    assert low < 0.990 and high > 0.996
+    assert all(low <= tick <= high for tick in panel.get_xticks())
+    assert len(panel.get_xticks()) > 1
+  _draw(fig)
+
+
+def test_accuracies_show_missing_numbers_and_refuse_wrong_shapes():
+  fig = plots.accuracies(['ga', 'retrain'], [[np.nan] * 4, [0.5] * 4])
   assert 'n/a' in _texts(fig)
   _draw(fig)
   with pytest.raises(ValueError, match='expected 1 methods × 4 sets'):
-    plots.accuracy_bars(['ga'], [[0.5]])
+    plots.accuracies(['ga'], [[0.5]])
+
+
+def _exposure(auc, discovered=False):
+  auc = np.asarray(auc, float)
+  found = np.broadcast_to(discovered, auc.shape)
+  return per_example.PerExample(auc, np.full(auc.shape, np.nan), found)
 
 
 @pytest.mark.parametrize('count', [0, 50, 6000])
-def test_vulnerability_counts_the_corners(count):
+def test_vulnerability_counts_the_corners_by_the_rule_of_the_table(count):
   rng = np.random.default_rng(0)
-  x, y = rng.uniform(size=(2, count))
-  fig = plots.vulnerability(x, y, method='ft', retrained=rng.uniform(size=99))
+  (x, y), null = rng.uniform(size=(2, count)), rng.uniform(size=99)
+  before, after = rng.random((2, count)) < 0.4
+  unlearned, retrained = _exposure(y, after), _exposure(null, null > 0.9)
+  fig = plots.vulnerability(
+    _exposure(x, before), unlearned, method='ft', retrained=retrained
+  )
   texts = _texts(fig)
   if count:
-    assert f'{np.mean((x > 0.6) & (y > 0.6)):.1%} still exposed' in texts
-    assert f'{np.mean((x <= 0.6) & (y > 0.6)):.1%} newly exposed' in texts
+    before, after = before & (x > 0.5), after & (y > 0.5)
+    assert f'{np.mean(before & after):.1%} still exposed' in texts
+    assert f'{np.mean(~before & after):.1%} newly exposed' in texts
+    assert f'{np.mean(before & ~after):.1%} no longer exposed' in texts
+    share = per_example.summarise(unlearned).exposed
+    assert share == after.mean()
+    null = f'(retrained: {np.mean(null > 0.9):.1%})'
+    assert f'exposed: {share:.1%} {null}' in texts
+    drawn = fig.axes[0].collections[-1].get_offsets()
+    assert len(drawn) == after.sum()
   else:
     assert 'no example was scored' in texts
   assert 'retrained (reference)' in texts
   _draw(fig)
 
 
+def test_vulnerability_exposes_nothing_that_chance_explains():
+  """Large AUCs of few models are no discoveries, nor is an AUC below 0.5."""
+  auc = np.array([0.9, 0.95, 0.05, 0.8])
+  found = np.array([False, False, True, False])
+  fig = plots.vulnerability(_exposure(auc), _exposure(auc, found), method='ft')
+  texts = _texts(fig)
+  assert '0.0% still exposed' in texts and '0.0% newly exposed' in texts
+  assert 'exposed: 0.0%' in texts and 'retrained' not in texts
+  _draw(fig)
+
+
 def test_vulnerability_says_how_many_points_lack_a_score():
-  fig = plots.vulnerability([0.5, np.nan, 0.7], [0.5, 0.5, np.inf], method='a')
+  fig = plots.vulnerability(
+    _exposure([0.5, np.nan, 0.7]), _exposure([0.5, 0.5, np.inf]), method='a'
+  )
   assert '2 examples not scored' in _texts(fig)
   with pytest.raises(ValueError, match='original has 1 example '):
-    plots.vulnerability([0.5], [0.5, 0.5], method='a')
+    plots.vulnerability(_exposure([0.5]), _exposure([0.5, 0.5]), method='a')
 
 
 @pytest.mark.parametrize('methods', [('ft',), TWENTY])
@@ -270,11 +319,11 @@ def test_bytes_do_not_depend_on_time_or_the_users_settings():
 
 
 def test_names_with_dollars_are_not_mathematics():
-  fig = plots.accuracy_bars(['$x_$', 'a$'], np.full((2, 4), 0.5))
+  fig = plots.accuracies(['$x_$', 'a$'], np.full((2, 4), 0.5))
   _draw(fig)
 
 
 def test_pictures_are_png():
-  fig = plots.accuracy_bars(['a'], np.full((1, 4), 0.5))
+  fig = plots.accuracies(['a'], np.full((1, 4), 0.5))
   with Image.open(io.BytesIO(plots.png(fig))) as image:
     assert image.format == 'PNG'

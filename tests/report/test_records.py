@@ -11,6 +11,7 @@ import pytest
 
 from jaxmu import files
 from jaxmu.attacks import intervals
+from jaxmu.report import glossary
 from jaxmu.report import results as results_lib
 from tests.report import results
 
@@ -19,9 +20,24 @@ def test_csv_has_exactly_the_promised_columns(tmp_path):
   main = results_lib.write_csv(tmp_path / 'a.csv', [])
   other = results_lib.write_csv(tmp_path / 'b.csv', [], results_lib.Observation)
   assert main.read_text() == (
-    'method,metric,value,low,high,retrained,gap,n,gap_low,gap_high\n'
+    'method,metric,value,low,high,retrained,gap,n,gap_low,gap_high,better\n'
   )
   assert other.read_text() == 'method,metric,cluster,value\n'
+
+
+def test_csv_says_which_values_are_better(tmp_path):
+  names = ('fa', 'ret_dev', 'rte', 'ulira_auc', 'excess_ulira_auc', 'unknown')
+  rows = [results_lib.Row('ft', name, 0.5) for name in names]
+  path = results_lib.write_csv(tmp_path / 'r.csv', rows)
+  head, *lines = path.read_text().splitlines()
+  assert [line.split(',')[-1] for line in lines] == [
+    glossary.describe(name).better for name in names
+  ]
+  older = tmp_path / 'older.csv'  # without the column
+  cut = [line.rpartition(',')[0] for line in (head, *lines)]
+  older.write_text('\n'.join(cut) + '\n')
+  read = [[r.metric for r in results_lib.read_csv(p)] for p in (path, older)]
+  assert read[0] == read[1] == [*names]
 
 
 def test_csv_round_trip_is_exact(tmp_path):

@@ -178,6 +178,20 @@ def test_paper_table_gives_mean_and_sample_deviation():
   assert text.splitlines()[1].startswith('Retrained')
 
 
+def test_paper_table_shows_the_speed_up_of_the_report():
+  seconds = np.array([0.4, 0.36, 0.37, 0.9])
+  table = _results({'ft': {'rte': 0.8 / seconds}})
+  text = tables.paper_text(table, width=200)
+  assert f'{0.8 / np.median(seconds):.3f} ± ' in text
+
+
+def test_paper_table_says_what_its_values_are_of():
+  one, several = _results(_per_seed()), _results({}, units='pairs of splits')
+  for table, units in ((one, 'initialisations'), (several, 'pairs of splits')):
+    note = ' '.join(tables.paper_markdown(table).split())
+    assert f'standard deviation over {units}, each paired with' in note
+
+
 def test_paper_table_splits_where_it_is_too_wide():
   text = tables.paper_text(_results(_per_seed()), width=80)
   assert max(map(len, text.splitlines())) <= 80

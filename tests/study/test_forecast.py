@@ -9,7 +9,7 @@ from jaxmu.study import compiled, execution, forecast, planner
 from jaxmu.study import job as job_lib
 from tests.study import small_job
 
-pytestmark = pytest.mark.xdist_group('job')
+pytestmark = pytest.mark.xdist_group('forecast')
 
 STAGES = [
   f'{action} {name}'
@@ -18,8 +18,13 @@ STAGES = [
 ]
 
 
+CYCLES = 2e9  # of each program, which a CPU's compiler does not estimate
+
+
 def _job(tmp_path, **changes):
-  return job_lib.open_job(small_job.make(tmp_path / 'job', **changes))
+  return job_lib.open_job(
+    small_job.make(tmp_path / 'job', run__chunk=2, **changes)
+  )
 
 
 def _machine(**changes):
@@ -27,6 +32,25 @@ def _machine(**changes):
   return platforms.Machine('cpu:2', 'cpu', devices, 1e9, 0.0)._replace(
     **changes
   )
+
+
+@pytest.fixture(scope='module')
+def planned(tmp_path_factory):
+  """A job, its plans without and with a clock, and what the first told."""
+  job, told = _job(tmp_path_factory.mktemp('forecast')), []
+  cycles, compile_stage, made = compiled.cycles, forecast._forecast, {}
+
+  def compile_once(job, compiler, step, *arguments):
+    if step.stage not in made:
+      made[step.stage] = compile_stage(job, compiler, step, *arguments)
+    return made[step.stage]
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(compiled, 'cycles', lambda text: cycles(text) + CYCLES)
+    patch.setattr(forecast, '_forecast', compile_once)
+    bare = forecast.plan_text(job, _machine(), tell=told.append)
+    timed = forecast.plan_text(job, _machine(clock=1e9))
+  return job, bare, timed, told
 
 
 def _rows(text):
@@ -39,9 +63,8 @@ def _rows(text):
   return {stage: rows[0] for stage, rows in found.items()}
 
 
-def test_every_stage_is_compiled_and_nothing_runs(tmp_path):
-  job, told = _job(tmp_path, run__chunk=2), []
-  text = forecast.plan_text(job, _machine(), tell=told.append)
+def test_every_stage_is_compiled_and_nothing_runs(planned):
+  job, text, _, told = planned
   # One program predicts for all populations.
   assert told == [f'compiling {stage} in chunks of 2' for stage in STAGES[:4]]
   for stage, row in _rows(text).items():
@@ -49,13 +72,11 @@ def test_every_stage_is_compiled_and_nothing_runs(tmp_path):
     assert row[:2] == [models, '2'], stage
     assert row[-4:] == ['-'] * 4, stage
   assert 'no time, and nothing ran' in text
-  assert not list((tmp_path / 'job').rglob('*.npz'))
+  assert not list(job.folder.rglob('*.npz'))
 
 
-def test_times_follow_from_cycles(tmp_path, monkeypatch):
-  monkeypatch.setattr(compiled, 'cycles', lambda text: 2e9)
-  job = _job(tmp_path)
-  text = forecast.plan_text(job, _machine(clock=1e9))
+def test_times_follow_from_cycles(planned):
+  job, _, text, _ = planned
   steps = {step.stage: step for step in planner.plan_steps(job)}
   total = 0.0
   for stage, row in _rows(text).items():
@@ -63,11 +84,11 @@ def test_times_follow_from_cycles(tmp_path, monkeypatch):
     if stage.startswith('train '):  # init, and the epochs
       calls += {'msg': 1}.get(stage.split()[1], 2)
     models = int(row[0])
-    seconds = calls * 2e9 / 1e9 * models / 4  # shards of four
+    seconds = calls * CYCLES / 1e9 * models / 4  # shards of four
     total += seconds
     images = steps[stage].work / 3 / seconds
     assert row[-4:] == [
-      f'{2 * calls:.2f}',
+      f'{CYCLES / 1e9 * calls:.2f}',
       f'{images:,.0f}',
       f'{models / seconds * 3600:,.0f}',
       f'{2 * seconds / 3600:.2g}',
@@ -89,12 +110,11 @@ def test_the_last_shard_counts_by_its_size():
     assert forecast._shards(models, size, width) == shards
 
 
-def test_chunks_shrink_until_they_fit(tmp_path):
-  job = _job(tmp_path, run__chunk=2)
+def test_chunks_shrink_until_they_fit(planned):
+  job, wide, *_ = planned
   job = dataclasses.replace(
     job, populations={'original': job.populations['original']}
   )
-  wide = forecast.plan_text(job, _machine())
   shown = wide.split('train original')[1].split()[2:4]
   needed = float(shown[0]) * {'MB': 1e6}[shown[1]]
   data = execution.bytes_of(job.task.dataset)

@@ -1,10 +1,11 @@
 """A job in use: run, run again, change something, break something.
 
-One job is run once for the whole file; each test works on a copy of its folder.
+The job has been run once; each test works on a copy of its folder.
 """
 
 import json
 import pathlib
+import re
 import shutil
 
 import jax
@@ -21,13 +22,6 @@ from jaxmu.study import planner, publish, run, stages
 from tests.study import small_job
 
 pytestmark = pytest.mark.xdist_group('job')
-
-
-@pytest.fixture(scope='module')
-def finished(tmp_path_factory) -> pathlib.Path:
-  folder = tmp_path_factory.mktemp('job')
-  run.run(small_job.make(folder, curve__every=1))
-  return folder
 
 
 @pytest.fixture
@@ -180,35 +174,27 @@ def test_changing_the_unlearning_retrains_no_original(folder):
   assert new and all('/msg-' in name for name in new)
 
 
-@pytest.mark.parametrize('damage', ['truncated', 'changed', 'missing'])
-def test_damaged_shards_are_named_and_made_again(folder, damage, caplog):
-  results = (folder / 'results.csv').read_bytes()
-  shard = next((folder / 'store' / 'models').glob('original-*/shard_001'))
-  path = max(
-    (p for p in shard.rglob('*') if p.is_file()), key=lambda p: p.stat().st_size
-  )
-  if damage == 'truncated':
-    path.write_bytes(path.read_bytes()[:-10])
-  elif damage == 'changed':
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(bytes(content))
-  else:
-    path.unlink()
-  others = {k: v for k, v in _stamps(folder, 'models').items()}
-  run.run(small_job.make(folder))
-  assert str(shard) in caplog.text
-  after = _stamps(folder, 'models')
-  remade = {k for k in others if others[k] != after[k]}
-  assert remade == {str((shard / 'record.json').relative_to(folder))}
-  assert results == (folder / 'results.csv').read_bytes()
-
-
 def _swap(a: pathlib.Path, b: pathlib.Path) -> None:
   aside = a.with_name('aside')
   a.rename(aside)
   b.rename(a)
   aside.rename(b)
+
+
+def _largest_file(store: pathlib.Path, shard: str) -> pathlib.Path:
+  (place,) = store.glob(f'models/{shard}')
+  files = [p for p in place.rglob('*') if p.is_file()]
+  return max(files, key=lambda p: p.stat().st_size)
+
+
+def _truncate(path: pathlib.Path) -> None:
+  path.write_bytes(path.read_bytes()[:-10])
+
+
+def _change(path: pathlib.Path) -> None:
+  content = bytearray(path.read_bytes())
+  content[len(content) // 2] ^= 1
+  path.write_bytes(bytes(content))
 
 
 def _edit_info(path: pathlib.Path) -> None:
@@ -218,8 +204,17 @@ def _edit_info(path: pathlib.Path) -> None:
 
 
 DAMAGES = {
-  'two members swapped': lambda store: _swap(
-    *sorted(store.glob('models/original-*/shard_*'))
+  'a truncated file': lambda store: _truncate(
+    _largest_file(store, 'original-*/shard_001')
+  ),
+  'a changed bit': lambda store: _change(
+    _largest_file(store, 'msg-*/shard_001')
+  ),
+  'the largest file less': lambda store: _largest_file(
+    store, 'msg-*/shard_003'
+  ).unlink(),
+  'two shards swapped': lambda store: _swap(
+    *sorted(store.glob('models/retrain-*/shard_*'))[:2]
   ),
   'method and retrained swapped': lambda store: _swap(
     next(store.glob('scores/msg-*/shard_000')),
@@ -238,6 +233,24 @@ DAMAGES = {
     store.glob('models/msg-*/shard_002/failed.npy')
   ).unlink(),
 }
+DAMAGED = [
+  'models/msg/shard_001',
+  'models/msg/shard_002',
+  'models/msg/shard_003',
+  'models/original/shard_001',
+  'models/retrain/shard_000',
+  'models/retrain/shard_001',
+  'report/report/shard_000',
+  'scores/msg/shard_000',
+  'scores/msg/shard_001',
+  'scores/retrain/shard_000',
+  'timing/msg/shard_000',
+]
+
+
+def _shard(path: str) -> str:
+  """Return stage, population and number of a shard."""
+  return re.sub('.*store/|-[0-9a-f]{12}(?=/)', '', path)
 
 
 def test_damage_of_every_kind_is_named_and_repaired(folder, caplog):
@@ -250,13 +263,15 @@ def test_damage_of_every_kind_is_named_and_repaired(folder, caplog):
     damage(folder / 'store')
   run.run(small_job.make(folder, curve__every=1))
   damaged = [line for line in caplog.messages if 'is damaged' in line]
-  assert len(damaged) == 8  # each is named once
-  after = {stage: _stamps(folder, stage) for stage in before}
-  remade = {
-    stage: sum(after[stage][k] != before[stage][k] for k in before[stage])
-    for stage in before
-  }
-  assert remade == {'models': 3, 'scores': 3, 'timing': 1, 'report': 1}
+  named = [_shard(line.partition(' is damaged')[0]) for line in damaged]
+  assert sorted(named) == DAMAGED  # each once
+  remade = [
+    _shard(path.removesuffix('/record.json'))
+    for stage, stamps in before.items()
+    for path, stamp in _stamps(folder, stage).items()
+    if stamps[path] != stamp
+  ]
+  assert sorted(remade) == DAMAGED
   assert results == (folder / 'results.csv').read_bytes()
   clock = results_lib.read_csv(folder / 'timing.csv')
   assert all(r.value > 1e-6 for r in clock if r.metric == 'seconds')
@@ -287,7 +302,7 @@ def test_training_goes_on_when_every_model_fails(tmp_path, capsys):
   job = job_lib.open_job(
     small_job.make(
       tmp_path,
-      splits__num_splits=2,
+      splits__num_splits=4,  # which the programs of the finished job train
       splits__forget_sets=1,
       unlearn__hparams__learning_rate=1e30,
     )

@@ -28,7 +28,7 @@ WRONG = [
   ('splits__forget', 'some', "splits.forget: forget set 'some': choose"),
   ('splits__forget', 'class:3', 'needs one split; set config.splits.design'),
   ('seed', -1, 'seed = -1; give a whole number'),
-  ('seed', 2**32, 'seed = 4294967296; give a whole number from 0 to 2'),
+  ('seed', 2**32, 'seed = 4294967296; give a whole number from 0 to 4'),
   ('seed', True, 'seed = True; give a whole number'),
   ('splits__seed', 2**32, 'splits.seed = 4294967296; give a value in'),
   ('splits__seeds', 10**30, r'seeds = 1000.*; give a value in \[1, 10000\]'),

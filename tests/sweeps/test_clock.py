@@ -18,8 +18,13 @@ from tests.sweeps.processes import assert_equal, epochs, finish, start
 ROOT = pathlib.Path(jaxmu.__file__).parent
 
 # Where the time of day is read: to remove programs that were compiled months
-# ago, and to show the age of stored work.
-READ = {'files.py', 'study/shelves.py'}
+# ago, to show the age of stored work, and to repeat old measurements of speed.
+READ = {
+  'files.py',
+  'study/execution.py',
+  'study/planner.py',
+  'study/shelves.py',
+}
 WALL_CLOCK = re.compile(r'time\.time(_ns)?\(|datetime\.(now|utcnow|today)\(')
 
 

@@ -152,7 +152,10 @@ def test_a_claim_that_cannot_be_written_is_a_failed_unit(tmp_path, monkeypatch):
   monkeypatch.setattr(status, 'claimed', claimed)
   _, _, failed = _run(tmp_path, monkeypatch, ENGINES['shared'])
   assert failed and all('originals' in name for name in failed)
-  assert all("'x.lock'; make room" in why for why, _ in failed.values())
+  assert all(
+    'x.lock: No space left on device; make room' in why
+    for why, _ in failed.values()
+  )
 
 
 @pytest.fixture(name='small_disk')

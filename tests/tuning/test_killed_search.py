@@ -201,12 +201,12 @@ def test_a_search_killed_at_every_moment_ends_the_same(
   assert shards(started) == stamps
 
 
-def test_a_second_process_is_refused_in_one_line(started, job_environment):
-  with store.hold_workdir(started):
+def test_a_second_process_is_refused_in_one_line(tmp_path, job_environment):
+  with store.hold_workdir(tmp_path):
     done = subprocess.run(
       [
         *(sys.executable, '-m', 'jaxmu.search', '--config=ft_resnet'),
-        *('--config.search.trials=1', f'--workdir={started}'),
+        *('--config.search.trials=1', f'--workdir={tmp_path}'),
       ],
       cwd=ROOT,
       env=job_environment,
@@ -216,4 +216,4 @@ def test_a_second_process_is_refused_in_one_line(started, job_environment):
   assert done.returncode == 1
   assert 'is in use by another run; wait for it to end' in done.stderr
   assert done.stderr.count('\n') == 1 and not done.stdout
-  assert not shards(started)
+  assert not (tmp_path / 'store').exists()

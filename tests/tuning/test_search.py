@@ -155,9 +155,12 @@ def test_tuned_settings_of_something_else_are_refused(finished, tmp_path):
     ({'hparams': {'learning_rate': np.nan}}, 'rate = nan; give a finite'),
     ({'method': ['ft']}, r"holds settings of \['ft'\]"),
     ({'model': None}, 'holds settings for None on digits'),
-    (['method', 'data', 'model', 'hparams'], 'is no settings file'),
-    ('method data model hparams', 'is no settings file'),
-    (None, 'is no settings file'),
+    (
+      ['method', 'data', 'model', 'hparams'],
+      'settings file of python -m jaxmu.search',
+    ),
+    ('method data model hparams', 'settings file of python -m jaxmu.search'),
+    (None, 'settings file of python -m jaxmu.search'),
   ],
 )
 def test_a_settings_file_edited_by_hand_is_refused(

@@ -6,6 +6,7 @@ import shlex
 
 import pytest
 
+from jaxmu import hparams as hp
 from jaxmu.cli import arguments
 from jaxmu.study import settings as settings_lib
 from jaxmu.tuning import opening
@@ -50,5 +51,5 @@ def test_the_page_has_every_field():
 def test_limits_of_the_page_are_those_of_the_program():
   from jaxmu.tuning import spaces
 
-  assert f'at most {settings_lib.MOST_MEMBERS:,} models' in TEXT
+  assert f'at most {hp.MOST_MEMBERS:,} models' in TEXT
   assert f'at most {spaces.MOST_TRIALS:,}\ncombinations' in TEXT

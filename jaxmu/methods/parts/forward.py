@@ -26,7 +26,8 @@ def dtype_of(variables: Variables) -> jnp.dtype:
 
 def clean_images(task: Task, index: Array, dtype: jnp.dtype) -> Array:
   """Look up and normalise images i32[B] without augmentation, f[B, H, W, 3]."""
-  return batches_lib.normalise(task.transform, task.dataset.image[index], dtype)
+  image = task.dataset.look_up(index)
+  return batches_lib.normalise(task.transform, image, dtype)
 
 
 def augmented_images(
@@ -38,7 +39,10 @@ def augmented_images(
   example, not on its position in the batch.
   """
   image = batches_lib.augment_batch(
-    task.transform, draws.key_for('augment'), index, task.dataset.image[index]
+    task.transform,
+    draws.key_for('augment'),
+    index,
+    task.dataset.look_up(index),
   )
   return batches_lib.normalise(task.transform, image, dtype)
 

@@ -89,7 +89,7 @@ def live_weights(task: Task, params: Params) -> Params:
   Kernels of convolutions give bool[h, w, 1, 1], all others a single True of
   their rank.
   """
-  kernels = layers.live_taps(task.model, task.dataset.image.shape[1:])
+  kernels = layers.live_taps(task.model, task.dataset.image_shape)
 
   def mark(path, leaf):
     if path in kernels:
@@ -101,7 +101,7 @@ def live_weights(task: Task, params: Params) -> Params:
 
 def count_dead(task: Task, params: Params) -> dict[str, int]:
   """Count the weights that only multiply padding, for each such kernel."""
-  kernels = layers.live_taps(task.model, task.dataset.image.shape[1:])
+  kernels = layers.live_taps(task.model, task.dataset.image_shape)
   shapes = {k: leaf.shape for k, leaf in by_path(params).items()}
   return {
     path: int(np.sum(~alive)) * shapes[path][2] * shapes[path][3]

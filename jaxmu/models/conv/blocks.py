@@ -19,7 +19,7 @@ from jaxmu.models.conv import parts
 
 _MOST_COLUMNS = 128  # of the banded matrix
 _MOST_OUTPUTS = 4  # per patch
-_SLICE_IMAGES = 16  # images whose patches fit the cache of a CPU core
+_SLICE_IMAGES = 16  # most images whose patches fit the cache of a CPU core
 
 
 class _Plan(NamedTuple):
@@ -41,7 +41,7 @@ def _forward(x, kernel, stride, padding, input_grad):
     patches = _patches(images, kernel.shape[0], plan)
     return lax.dot_general(patches, matrix, (((3,), (0,)), ((), ())))
 
-  y = lax.map(product, parts.split_batch(x, _SLICE_IMAGES))
+  y = lax.map(product, parts.split_batch(x, _images_per_slice(x.shape)))
   shape = (x.shape[0], plan.height, plan.blocks * plan.outputs, -1)
   return y.reshape(shape), (x, kernel)
 
@@ -58,7 +58,8 @@ def _backward(stride, padding, input_grad, saved, dy):
     # In this order XLA transposes the gradients, not the larger patches.
     return total + lax.dot_general(pair[1], patches, (over, ((), ()))), None
 
-  slices = tuple(parts.split_batch(a, _SLICE_IMAGES) for a in (x, dy))
+  most = _images_per_slice(x.shape)
+  slices = tuple(parts.split_batch(a, most) for a in (x, dy))
   dmatrix, _ = lax.scan(add, jnp.zeros_like(matrix.T), slices)
   dkernel = _unband(dmatrix.T, kernel.shape, plan)
   if not input_grad:
@@ -68,6 +69,12 @@ def _backward(stride, padding, input_grad, saved, dy):
 
 
 conv = parts.with_gradient(_forward, _backward)
+
+
+def _images_per_slice(shape):
+  if not parts.too_large(shape):
+    return _SLICE_IMAGES
+  return min(_SLICE_IMAGES, parts.images_per_slice(shape))
 
 
 def _plan(x_shape, kernel_shape, stride, padding) -> _Plan:

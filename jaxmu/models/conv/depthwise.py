@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxmu.models.conv import choose, parts
+from jaxmu import platforms
+from jaxmu.models.conv import choose, fastest, parts
 from jaxmu.types import Array
 
 
@@ -33,8 +34,9 @@ def depthwise(
     kernel: weights, f[h, w, 1, C], of the same dtype.
     stride: step of the window, both axes.
     padding: zeros on each of the four sides.
-    impl: 'library' for XLA's grouped convolution; every other formulation of
-      `jaxmu.models.conv.choose` means the shifted products.
+    impl: 'library' for XLA's grouped convolution; 'auto' chooses it for some
+      layers on a TPU; every other formulation of `jaxmu.models.conv.choose`
+      means the shifted products.
 
   Returns:
     f[B, Ho, Wo, C] with Ho = (H + 2 padding - h) // stride + 1.
@@ -43,6 +45,9 @@ def depthwise(
     ValueError: if `impl` is unknown.
   """
   choose.check_impl(impl)
+  if impl == 'auto' and platforms.name() == 'tpu' and fastest.TPU_DEPTHWISE:
+    layer = fastest.layer(x.shape, kernel.shape, stride)
+    impl = fastest.formulation(layer, fastest.TPU_DEPTHWISE)
   if impl == 'library':
     return lax.conv_general_dilated(
       x,
@@ -66,7 +71,7 @@ def _forward(x, kernel, stride, padding):
 
   images = parts.split_batch(x, parts.images_per_slice(x.shape))
   y = parts.join_batch(lax.map(part, images))
-  return lax.optimization_barrier(y), (x, kernel)
+  return parts.barrier(y), (x, kernel)
 
 
 def _convolve(x, kernel, stride, padding):
@@ -92,7 +97,7 @@ def _backward(stride, padding, saved, dy):
     dx = _input_gradient(images.shape, slopes, kernel, stride, padding, taps)
     return dkernel + dtaps.astype(kernel.dtype), dx
 
-  dy = lax.optimization_barrier(dy)
+  dy = parts.barrier(dy)
   zero = jnp.zeros((len(taps), kernel.shape[3]), kernel.dtype)
   most = parts.images_per_slice(x.shape)
   pairs = parts.split_batch(x, most), parts.split_batch(dy, most)
@@ -115,7 +120,7 @@ def _views(x, kernel, stride, padding, taps):
   side = (padding, padding, 0)
   # Padded once and kept: a pad fused into the products would test every
   # element for being outside.
-  padded = lax.optimization_barrier(parts.pad(x, side, side))
+  padded = parts.barrier(parts.pad(x, side, side))
   outputs = [
     parts.num_outputs(x.shape[1 + i], kernel.shape[i], stride, padding)
     for i in range(2)
@@ -135,11 +140,11 @@ def _input_gradient(shape, dy, kernel, stride, padding, taps):
     low = size - 1 - padding
     spread = stride * (dy.shape[axis] - 1) + 1
     pads.append((low, shape[axis] + padding - spread, stride - 1))
-  padded = lax.optimization_barrier(parts.pad(dy, *pads))
+  padded = parts.barrier(parts.pad(dy, *pads))
   height, width = kernel.shape[:2]
   products = []
   for row, column in taps:
     top, left = height - 1 - row, width - 1 - column
     view = padded[:, top : top + shape[1], left : left + shape[2]]
     products.append(view * kernel[row, column].reshape(1, 1, 1, -1))
-  return lax.optimization_barrier(functools.reduce(jnp.add, products))
+  return parts.barrier(functools.reduce(jnp.add, products))

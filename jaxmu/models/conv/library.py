@@ -5,11 +5,18 @@ XLA on CPU runs the gradient of a convolution inside `lax.scan`, `lax.map` and
 neither the transposed dimension numbers nor the dilation that autodiff emits.
 Both gradients are therefore written as plain stride-1 convolutions of arrays
 that were transposed, dilated and padded explicitly.
+
+Under `vmap` XLA's convolution becomes a grouped one. A TPU's compiler makes an
+ordinary one of it, in which the models are a third axis of space. The library
+of a GPU is slow at grouped convolutions (jax-ml/jax#26568), so that there the
+models take turns.
 """
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxmu import platforms
 from jaxmu.models.conv import parts
 from jaxmu.types import Array
 
@@ -17,13 +24,18 @@ _NUMBERS = ('NHWC', 'HWIO', 'NHWC')
 
 
 def _plain(x: Array, kernel: Array, stride: int, padding: int) -> Array:
-  return lax.conv_general_dilated(
-    x,
-    kernel,
-    (stride, stride),
-    ((padding, padding), (padding, padding)),
-    dimension_numbers=_NUMBERS,
-  )
+  def convolve(x, kernel):
+    return lax.conv_general_dilated(
+      x,
+      kernel,
+      (stride, stride),
+      ((padding, padding), (padding, padding)),
+      dimension_numbers=_NUMBERS,
+    )
+
+  if platforms.name() == 'gpu':
+    convolve = jax.custom_batching.sequential_vmap(convolve)
+  return convolve(x, kernel)
 
 
 def _forward(x, kernel, stride, padding, input_grad):
@@ -46,7 +58,7 @@ conv = parts.with_gradient(_forward, _backward)
 
 def _kernel_gradient(x, dy, size, padding):
   """Correlate images and output gradients over the batch."""
-  images = x.transpose(3, 1, 2, 0)  # f[C, H, W, B]
+  images = parts.examples_last(x)  # f[C, H, W, B]
   slopes = dy.transpose(1, 2, 0, 3)  # f[Ho', Wo', B, K]
   out = _plain(images, slopes, 1, padding)[:, : size[0], : size[1]]
   return out.transpose(1, 2, 0, 3)  # f[h, w, C, K]

@@ -27,6 +27,9 @@ Convolution = Callable[[Array, Array, int, int, bool], Array]
 
 # Numbers in a slice of images; the cache also holds the arrays made of them.
 NUMBERS = 2**17
+_LARGE = 32**2  # pixels; the patches of a batch of larger maps fit no cache
+
+_TRANSPOSED = 8  # images that are transposed at once
 
 
 def with_gradient(
@@ -54,6 +57,17 @@ def with_gradient(
 
   conv.defvjp(forward, backward)
   return convolve
+
+
+def barrier(arrays: Any) -> Any:
+  """Keep XLA from fusing the operations before and after, but not on a TPU.
+
+  A TPU's compiler fuses normalisation, activation and addition into
+  convolutions, which saves passes over memory.
+  """
+  if platforms.name() == 'tpu':
+    return arrays
+  return lax.optimization_barrier(arrays)
 
 
 def num_outputs(size: int, taps: int, stride: int, padding: int) -> int:
@@ -94,6 +108,11 @@ def pad(
   return lax.pad(x, zero, ((0, 0, 0), rows, columns, (0, 0, 0)))
 
 
+def too_large(shape: Sequence[int]) -> bool:
+  """Whether patches of maps f[B, H, W, C] are made in slices of the batch."""
+  return platforms.is_cpu() and shape[1] * shape[2] > _LARGE
+
+
 def images_per_slice(shape: Sequence[int]) -> int:
   """Return how many images of f[B, H, W, C] make a slice, at least one."""
   return max(1, NUMBERS // math.prod(shape[1:]))
@@ -115,6 +134,28 @@ def split_batch(x: Array, most: int) -> Array:
 def join_batch(x: Array) -> Array:
   """Undo `split_batch`: f[n, B / n, ...] to f[B, ...]."""
   return x.reshape(-1, *x.shape[2:])
+
+
+def sum_over(fn: Callable[..., Array], *slices: Array) -> Array:
+  """Add up the results of a function of one slice of each f[n, ...]."""
+  if slices[0].shape[0] == 1:
+    return fn(*(a[0] for a in slices))
+  shape = jax.eval_shape(fn, *(a[0] for a in slices))
+  zero = jnp.zeros(shape.shape, shape.dtype)
+  add = lambda total, each: (total + fn(*each), None)  # noqa: E731
+  return lax.scan(add, zero, slices)[0]
+
+
+def examples_last(x: Array) -> Array:
+  """Transpose f[B, H, W, C] to f[C, H, W, B].
+
+  In slices of few images on CPU: XLA walks through memory in the order of the
+  result, and fetches a line of the cache for each number of a large batch.
+  """
+  slices = split_batch(x, _TRANSPOSED)
+  each = lax.map(lambda images: images.transpose(3, 1, 2, 0), slices)
+  each = each.transpose(1, 2, 3, 0, 4)  # f[C, H, W, n, B / n]
+  return each.reshape(*each.shape[:3], -1)
 
 
 @jax.custom_vjp

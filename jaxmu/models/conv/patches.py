@@ -1,7 +1,8 @@
 """Convolution as one matrix product over gathered patches (im2col).
 
 Kernel taps that meet nothing but padding are left out of the patches, so that
-they cost nothing and their gradient is exactly zero.
+they cost nothing and their gradient is exactly zero. On CPU the patches of
+large maps are made in slices of the batch, see `parts`.
 """
 
 import functools
@@ -14,15 +15,44 @@ from jaxmu.models.conv import parts
 
 
 def _forward(x, kernel, stride, padding, input_grad):
+  if not _in_slices(x, kernel):
+    return _of_slice(x, kernel, stride, padding), (x, kernel)
+  slices = parts.split_batch(x, parts.images_per_slice(x.shape))
+  y = lax.map(lambda x: _of_slice(x, kernel, stride, padding), slices)
+  return parts.join_batch(y), (x, kernel)
+
+
+def _in_slices(x, kernel):
+  return parts.too_large(x.shape) and kernel.shape[:2] != (1, 1)
+
+
+def _of_slice(x, kernel, stride, padding):
   taps = parts.live_window(x, kernel, stride, padding)
   patches = _patches(x, kernel.shape, stride, padding, taps)
   live = _live(kernel, taps).reshape(-1, kernel.shape[3])
-  y = lax.dot_general(patches, live, (((3,), (0,)), ((), ())))
-  return y, (x, kernel)
+  return lax.dot_general(patches, live, (((3,), (0,)), ((), ())))
 
 
 def _backward(stride, padding, input_grad, saved, dy):
   x, kernel = saved
+  pull = functools.partial(_pull, kernel, stride, padding, input_grad)
+  if not _in_slices(x, kernel):
+    dx, dkernel = pull(x, dy)
+  else:
+    slices = parts.split_batch(x, parts.images_per_slice(x.shape))
+    slopes = dy.reshape(*slices.shape[:2], *dy.shape[1:])
+
+    def add(total, pair):
+      dx, dkernel = pull(*pair)
+      return total + dkernel, dx
+
+    dkernel, dx = lax.scan(add, jnp.zeros_like(kernel), (slices, slopes))
+    dx = None if dx is None else parts.join_batch(dx)
+  return (jnp.zeros_like(x) if dx is None else dx), dkernel
+
+
+def _pull(kernel, stride, padding, input_grad, x, dy):
+  """Return the gradients of a slice; None for the first if it is not needed."""
   taps = parts.live_window(x, kernel, stride, padding)
   patches = _patches(x, kernel.shape, stride, padding, taps)
   live = _live(kernel, taps)
@@ -35,7 +65,7 @@ def _backward(stride, padding, input_grad, saved, dy):
     ((low[0], high[0], 0), (low[1], high[1], 0), (0, 0, 0), (0, 0, 0)),
   )
   if not input_grad:
-    return jnp.zeros_like(x), dkernel
+    return None, dkernel
   flat = live.reshape(-1, live.shape[3])
   dpatches = lax.dot_general(dy, flat, (((3,), (1,)), ((), ())))
   return _scatter(dpatches, x.shape, stride, padding, taps), dkernel

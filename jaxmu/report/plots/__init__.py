@@ -16,7 +16,7 @@ from jaxmu.report.plots.curves import (
   training_curves,
 )
 from jaxmu.report.plots.methods import (
-  accuracy_bars,
+  accuracies,
   critical_difference,
   pareto,
   vulnerability,
@@ -28,7 +28,7 @@ __all__ = [
   'DPI',
   'Figure',
   'Roc',
-  'accuracy_bars',
+  'accuracies',
   'critical_difference',
   'front',
   'history',

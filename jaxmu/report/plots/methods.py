@@ -1,12 +1,14 @@
 """Comparisons of methods and examples: accuracies, fronts, ranks, exposure."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from matplotlib import axes, colors, figure
+from matplotlib import axes, colors, figure, ticker
 from numpy.typing import ArrayLike
 
 from jaxmu import terms
+from jaxmu.attacks import per_example
 from jaxmu.report import glossary, results
 from jaxmu.report.plots import style
 
@@ -14,16 +16,17 @@ SETS = ('Retain (RA)', 'Forget (FA)', 'Validation (VA)', 'Test (TA)')
 
 
 @style.styled
-def accuracy_bars(
+def accuracies(
   methods: Sequence[str],
   values: ArrayLike,
   low: ArrayLike | None = None,
   high: ArrayLike | None = None,
 ) -> figure.Figure:
-  """Draw one panel per set with one bar per method.
+  """Draw one panel per set with one point per method.
 
-  The dashed line in each panel is the retrained models' accuracy; the numbers
-  beside each bar are the accuracy and its gap to that line.
+  Each panel shows the range of its numbers: from 0 to 1, accuracies that matter
+  would look alike. The dashed line is the retrained models' accuracy; the
+  numbers beside each point are the accuracy and its gap to that line.
 
   Args:
     methods: M keys; the reference may be absent.
@@ -49,10 +52,10 @@ def accuracy_bars(
   rows = [list(methods).index(name) for name in order]
   width = 1.5 + 2.1 * len(SETS)
   fig = style.canvas(width, 1.0 + 0.25 * len(order))
-  panels = fig.subplots(1, len(SETS), sharex=True, sharey=True, squeeze=False)
-  bars = np.stack([values[rows], low[rows], high[rows]])  # f64[3, M, K]
+  panels = fig.subplots(1, len(SETS), sharey=True, squeeze=False)
+  ends = np.stack([values[rows], low[rows], high[rows]])  # f64[3, M, K]
   for k, panel in enumerate(panels.flat):
-    _panel(panel, order, bars[:, :, k])
+    _panel(panel, order, ends[:, :, k])
     panel.set_title(SETS[k])
   first = panels[0, 0]
   first.set_yticks(range(len(order)), [style.label(name) for name in order])
@@ -61,71 +64,60 @@ def accuracy_bars(
   return fig
 
 
-def _panel(
-  panel: axes.Axes,
-  order: Sequence[str],
-  bars: np.ndarray,
-) -> None:
-  value, low, high = bars
-  target = (
-    value[order.index(results.REFERENCE)]
-    if results.REFERENCE in order
-    else np.nan
-  )
+_ROOM = 0.6  # share of a panel's width that the range takes; numbers the rest
+
+
+def _panel(panel: axes.Axes, order: Sequence[str], ends: np.ndarray) -> None:
+  """Draw value, low and high of each method, f64[3, M]."""
+  value, low, high = ends
+  target = np.nan
+  if results.REFERENCE in order:
+    target = value[order.index(results.REFERENCE)]
   for i, name in enumerate(order):
     if np.isnan(value[i]):
-      panel.text(0.02, i, 'n/a', va='center', fontsize=8, color=style.QUIET)
+      _write(panel, _ROOM + 0.03, i, 'n/a', 7.5, color=style.QUIET)
       continue
-    _bar(panel, i, value[i], name)
     if np.isfinite(low[i]) and np.isfinite(high[i]) and high[i] > low[i]:
-      panel.plot([low[i], high[i]], [i, i], color=style.INK, lw=1.2, zorder=6)
-    _number(panel, i, value[i], target, name == results.REFERENCE)
+      panel.plot([low[i], high[i]], [i, i], color=style.INK, lw=1.2, zorder=2)
+    _mark(panel, value[i], i, name)
+    _write(panel, _ROOM + 0.03, i, f'{value[i]:.3f}', 7.5)
+    gap = value[i] - target
+    if name != results.REFERENCE and np.isfinite(gap):
+      _write(panel, 1.0, i, f'{gap:+.3f}', 6.5, ha='right', color='#555555')
   if np.isfinite(target):
     panel.axvline(target, color=style.INK, linestyle=(0, (4, 2)), lw=1.0)
-  panel.set_xlim(0, 1.85)  # room for the numbers
-  panel.set_xticks([0, 0.5, 1])
+  finite = ends[np.isfinite(ends)]
+  start, end = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
+  pad = 0.06 * (end - start) or 0.05
+  start, end = start - pad, end + pad
+  ticks = ticker.MaxNLocator(3).tick_values(start, end)
+  panel.set_xticks([tick for tick in ticks if start <= tick <= end])
+  panel.set_xlim(start, start + (end - start) / _ROOM)
   panel.grid(axis='y', visible=False)
   panel.tick_params(axis='y', length=0)
   panel.spines['left'].set_visible(False)
 
 
-def _bar(
-  panel: axes.Axes,
-  i: int,
-  value: float,
-  name: str,
-) -> None:
+def _mark(panel: axes.Axes, value: float, i: int, name: str) -> None:
+  shape, color, face = 'o', style.BLUE, style.BLUE
   if name == results.REFERENCE:
-    panel.barh(
-      i,
-      value,
-      height=0.66,
-      facecolor='white',
-      edgecolor=style.INK,
-      linestyle=(0, (4, 2)),
-      linewidth=1.0,
-    )
-    return
-  color = style.VERMILION if name == results.ORIGINAL else style.BLUE
-  panel.barh(i, value, height=0.66, color=color, alpha=0.75)
+    shape, color, face = 'D', style.INK, 'white'
+  elif name == results.ORIGINAL:
+    color = face = style.VERMILION
+  look: dict[str, Any] = {
+    'color': color,
+    'markerfacecolor': face,
+    'linestyle': 'none',
+  }
+  panel.plot(value, i, marker=shape, ms=6, zorder=3, **look)
 
 
-def _number(
-  panel: axes.Axes, i: int, value: float, target: float, is_reference: bool
+def _write(
+  panel: axes.Axes, x: float, i: int, text: str, size: float, **look: Any
 ) -> None:
-  panel.text(1.04, i, f'{value:.3f}', va='center', fontsize=7.5)
-  gap = value - target
-  if is_reference or not np.isfinite(gap):
-    return
-  panel.text(
-    1.85,
-    i,
-    f'{gap:+.3f}',
-    va='center',
-    ha='right',
-    fontsize=6.5,
-    color='#555555',
-  )
+  """Write a number beside a method; x is a share of the panel's width."""
+  place = panel.get_yaxis_transform()
+  panel.text(x, i, text, va='center', fontsize=size, transform=place, **look)
 
 
 @style.styled
@@ -382,36 +374,37 @@ def _cliques(rank: np.ndarray, difference: float) -> list[tuple[int, int]]:
 
 
 _MANY = 4000  # more examples than this are drawn as a density
-_EXPOSED = 0.6
 
 
 @style.styled
 def vulnerability(
-  original: ArrayLike,
-  unlearned: ArrayLike,
+  original: per_example.PerExample,
+  unlearned: per_example.PerExample,
   *,
   method: str,
-  retrained: ArrayLike | None = None,
+  retrained: per_example.PerExample | None = None,
   title: str | None = None,
 ) -> figure.Figure:
   """Draw the AUC of each example under the original and the unlearned models.
 
+  An example is exposed by the rule of the tables: its AUC is above one half at
+  a false-discovery rate of 5%.
+
   Args:
-    original: f64[N] AUC per example, original models; NaN where unknown.
-    unlearned: f64[N] the same, unlearned models.
+    original: exposure of N examples by the original models.
+    unlearned: the same, unlearned models.
     method: key of the unlearning method.
-    retrained: f64[N] the same, retrained models, which varies around
-      0.5 by chance; 95% of it is between the dashed lines.
+    retrained: the same, retrained models, which varies around 0.5 by chance;
+      95% of its AUCs are between the dashed lines.
     title: headline, or None for one with the method's name.
 
   Returns:
     The figure.
 
   Raises:
-    ValueError: the two arrays do not have the same length.
+    ValueError: the exposures are not of the same number of examples.
   """
-  x = np.ravel(np.asarray(original, np.float64))
-  y = np.ravel(np.asarray(unlearned, np.float64))
+  x, y = (np.asarray(one.auc, np.float64) for one in (original, unlearned))
   if x.shape != y.shape:
     raise ValueError(
       f'original has {terms.count(x.size, "example")} and unlearned has '
@@ -419,12 +412,20 @@ def vulnerability(
       'scored'
     )
   known = np.isfinite(x) & np.isfinite(y)
+  before, after = original.exposed[known], unlearned.exposed[known]
   fig = style.canvas(5.4, 5.2)
   panel = fig.add_subplot()
-  _cloud(panel, x[known], y[known])
+  label = f'exposed: {_share(unlearned)}'
+  if retrained is not None:
+    _null(panel, retrained)
+    label += f' (retrained: {_share(retrained)})'
+  _cloud(panel, x[known], y[known], after, label)
   panel.plot([0, 1], [0, 1], color=style.QUIET, lw=0.8, zorder=2)
-  _null(panel, retrained)
-  _shares(panel, x[known], y[known])
+  panel.legend(loc='lower left')
+  if known.any():
+    _corners(panel, before, after)
+  else:
+    style.note(panel, 'no example was scored')
   name = style.escape(results.label(method))
   panel.set(
     xlim=(-0.02, 1.02),
@@ -448,14 +449,23 @@ def vulnerability(
   return fig
 
 
-def _cloud(panel: axes.Axes, x: np.ndarray, y: np.ndarray) -> None:
+def _cloud(
+  panel: axes.Axes,
+  x: np.ndarray,
+  y: np.ndarray,
+  exposed: np.ndarray,
+  label: str,
+) -> None:
+  """Draw all examples, and those that are exposed after unlearning on top."""
+  size = float(np.clip(4000 / max(x.size, 1), 5, 22))
+  quiet = ~exposed
   if x.size > _MANY:
     shades = colors.LinearSegmentedColormap.from_list(
       'blues', ['#d6e9f5', style.BLUE, '#00324f']
     )
     panel.hexbin(
-      x,
-      y,
+      x[quiet],
+      y[quiet],
       gridsize=50,
       extent=(0, 1, 0, 1),
       mincnt=1,
@@ -463,16 +473,17 @@ def _cloud(panel: axes.Axes, x: np.ndarray, y: np.ndarray) -> None:
       cmap=shades,
       linewidths=0,
     )
-    return
-  size = float(np.clip(4000 / max(x.size, 1), 5, 22))
-  panel.scatter(x, y, s=size, color=style.BLUE, alpha=0.45, linewidths=0)
+  else:
+    panel.scatter(
+      x[quiet], y[quiet], s=size, color=style.BLUE, alpha=0.45, linewidths=0
+    )
+  look = {'color': style.VERMILION, 'alpha': 0.6, 'linewidths': 0}
+  panel.scatter(x[exposed], y[exposed], s=size, label=label, **look)
 
 
-def _null(panel: axes.Axes, retrained: ArrayLike | None) -> None:
+def _null(panel: axes.Axes, retrained: per_example.PerExample) -> None:
   """Mark where 95% of the examples are when nothing leaks."""
-  if retrained is None:
-    return
-  null = np.ravel(np.asarray(retrained, np.float64))
+  null = np.asarray(retrained.auc, np.float64)
   null = null[np.isfinite(null)]
   if not null.size:
     return
@@ -487,27 +498,17 @@ def _null(panel: axes.Axes, retrained: ArrayLike | None) -> None:
       zorder=3,
       label=None if i else '95% of examples, retrained (reference)',
     )
-  panel.legend(loc='lower left')
 
 
-def _shares(panel: axes.Axes, x: np.ndarray, y: np.ndarray) -> None:
-  """Write how many examples are exposed in each corner."""
-  if not x.size:
-    style.note(panel, 'no example was scored')
-    return
-  for line in (panel.axvline, panel.axhline):
-    line(_EXPOSED, color=style.QUIET, lw=0.6, linestyle=':', zorder=1)
-  before, after = x > _EXPOSED, y > _EXPOSED
+def _share(one: per_example.PerExample) -> str:
+  return f'{per_example.summarise(one).exposed:.1%}'
+
+
+def _corners(panel: axes.Axes, before: np.ndarray, after: np.ndarray) -> None:
+  """Write how many examples are exposed before and after, bool[N]."""
   corners = (
     (0.98, 0.97, 'right', 'top', before & after, 'still exposed'),
-    (
-      0.02,
-      0.97,
-      'left',
-      'top',
-      ~before & after,
-      f'newly exposed (AUC > {_EXPOSED})',
-    ),
+    (0.02, 0.97, 'left', 'top', ~before & after, 'newly exposed'),
     (0.98, 0.08, 'right', 'bottom', before & ~after, 'no longer exposed'),
   )
   for px, py, ha, va, chosen, words in corners:

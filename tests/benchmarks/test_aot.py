@@ -1,0 +1,58 @@
+"""What runs on a TPU follows the table of the compiler's estimates."""
+
+import jax.numpy as jnp
+import pytest
+
+from jaxmu import platforms
+from jaxmu.models.conv import choose, fastest
+
+
+def test_the_installed_choices_are_those_of_the_table(load):
+  aot = load('aot')
+  rows = aot.read()
+  assert rows
+  assert aot.best(rows, depthwise=False).items() <= fastest.TPU.items()
+  assert aot.best(rows, depthwise=True) == fastest.TPU_DEPTHWISE
+
+
+def test_the_least_mean_of_relative_cycles_wins(load):
+  aot = load('aot')
+  layer = fastest.Layer(4, 8, 8, 3, 1)
+  cycles = {
+    'v5e': {'library': 2, 'patches': 1},
+    'v6e': {'library': 1, 'patches': 4},
+  }
+  rows = [
+    {**layer._asdict(), 'machine': machine, 'formulation': impl}
+    | {'chunk': '1', 'depthwise': '', 'kilocycles': str(one)}
+    for machine, known in cycles.items()
+    for impl, one in known.items()
+  ]
+  assert aot.best(rows, depthwise=False) == {layer: 'library'}
+  assert aot.best(rows[:2], depthwise=False) == {layer: 'patches'}
+  assert aot.best(rows, depthwise=True) == {}
+
+
+def test_a_layer_that_is_not_listed_follows_the_most_similar_one():
+  known = {
+    fastest.Layer(1, 512, 512, 3, 1): 'dense',
+    fastest.Layer(8, 64, 64, 3, 1): 'library',
+    fastest.Layer(8, 64, 64, 1, 2): 'patches',
+  }
+  layers = {
+    fastest.Layer(56, 64, 64, 3, 1): 'library',
+    fastest.Layer(1, 16, 16, 3, 1): 'dense',
+    fastest.Layer(1, 512, 512, 1, 1): 'patches',
+    fastest.Layer(8, 3, 64, 7, 2): 'library',
+  }
+  assert {one: fastest.formulation(one, known) for one in layers} == layers
+
+
+@pytest.mark.parametrize(
+  ('side', 'taps', 'expected'),
+  [(8, 1, 'patches'), (1, 3, 'dense'), (8, 3, 'library'), (56, 3, 'library')],
+)
+def test_choices_on_a_tpu(side, taps, expected):
+  with platforms.target('tpu'):
+    shapes = (256, side, side, 64), (taps, taps, 64, 64)
+    assert choose.choose(*shapes, 1, taps // 2, jnp.bfloat16) == expected
