@@ -101,7 +101,7 @@ def attacks() -> dict[str, Callable[[Population, np.ndarray], Population]]:
     for m, row in enumerate(state):
       used = np.flatnonzero((row == 1) | (row == 2))
       out[m, used] = single_model.combined(features[m, used], row[used] == 1)
-    return out, state, split // 2
+    return single_model.by_fold(out, state, split // 2)
 
   def released(population, retrained):
     del retrained

@@ -49,9 +49,32 @@ def test_without_a_leak_the_auc_is_one_half():
     rng = np.random.default_rng(seed)
     features, member = rng.normal(size=(192, 4)), rng.permutation(192) < 64
     score = single_model.combined(features, member)
-    values.append(roc.auc(score[member], score[~member]))
+    state = np.where(member, 1, 2)[None].astype(np.int8)
+    parts = single_model.by_fold(score[None], state, np.zeros(1, int))
+    values.append(roc.roc_report(*parts, fprs=())['auc'].value)
   error = np.std(values, ddof=1) / np.sqrt(len(values))
   assert abs(np.mean(values) - 0.5) < 2 * error and error < 0.0045
+
+
+def test_each_fold_is_a_row_with_its_scores_alone():
+  rng = np.random.default_rng(3)
+  state = rng.integers(0, 4, (3, 90)).astype(np.int8)
+  score = np.full(state.shape, np.nan)
+  aucs = np.zeros((3, 5))
+  folds = model_selection.StratifiedKFold(5, shuffle=True, random_state=0)
+  for m, row in enumerate(state):
+    used = np.flatnonzero((row == 1) | (row == 2))
+    member = row[used] == 1
+    features = rng.normal(size=(len(used), 2)) + member[:, None]
+    score[m, used] = single_model.combined(features, member)
+    for k, (_, test) in enumerate(folds.split(features, member)):
+      s, kind = score[m, used[test]], member[test]
+      aucs[m, k] = np.mean(s[kind][:, None] > s[~kind])
+  parts = single_model.by_fold(score, state, np.array([4, 4, 7]))
+  assert [x.shape[0] for x in parts] == [15, 15, 15]
+  assert np.isfinite(parts[0]).sum() == np.isfinite(score).sum()
+  auc = roc.roc_report(*parts, fprs=())['auc']
+  np.testing.assert_allclose(auc.by_split, [aucs[:2].mean(), aucs[2].mean()])
 
 
 def test_constant_signals_are_all_tied():
