@@ -16,8 +16,8 @@ from jaxmu import files, methods
 from jaxmu import population as population_lib
 from jaxmu.draws import Draws
 from jaxmu.report import progress, tables
+from jaxmu.study import ahead, originals, planner, publish, stages, store
 from jaxmu.study import job as job_lib
-from jaxmu.study import originals, planner, publish, stages, store
 from jaxmu.study.settings import Settings
 from jaxmu.types import Problem, Split
 
@@ -70,11 +70,13 @@ def train_and_predict(job: job_lib.Job, bars: progress.Progress) -> None:
     job: opened and checked; its work directory must be held.
     bars: where to show progress.
   """
+  trainers, predictors = ahead.compile_programs(job, bars)
   for name in job.populations:
-    train(job, name, stages.trainer(job, name), bars)
+    # Not kept afterwards, because its programs take memory.
+    trainer = trainers.pop(name, None) or stages.trainer(job, name)
+    train(job, name, trainer, bars)
   for warning in stages.curve_warnings(job):
     bars.line(warning)
-  predictors: dict[population_lib.Layout, population_lib.Predictor] = {}
   for name in job.populations:
     stages.predict(job, name, bars, predictors)
   if job.populations['original'].checkpoints:

@@ -510,6 +510,16 @@ def cold_seconds(job: job_lib.Job, name: str) -> float:
   return warm_seconds(job, name) + float(info['compile_seconds'])
 
 
+def predictor_of(
+  job: job_lib.Job, name: str, predictors: dict[Layout, Predictor]
+) -> Predictor:
+  """Return the predictor of a population from those by layout, or a new one."""
+  layout = stage_layout(job, f'predict {name}')
+  if layout not in predictors:
+    predictors[layout] = Predictor(job.task, layout)
+  return predictors[layout]
+
+
 def predict(
   job: job_lib.Job,
   name: str,
@@ -532,11 +542,7 @@ def predict(
     bars.line(f'{name}: predictions in the store')
     return
   label = f'predict {name}'
-  predictors = {} if predictors is None else predictors
-  layout = stage_layout(job, label)
-  if layout not in predictors:
-    predictors[layout] = Predictor(job.task, layout)
-  predictor = predictors[layout]
+  predictor = predictor_of(job, name, {} if predictors is None else predictors)
   count = population.count(missing)
   with bars.stage(label, count, unit='models') as stage:
     for shard in missing:
