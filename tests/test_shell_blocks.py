@@ -50,7 +50,9 @@ def _words(part: str) -> list[str]:
 
 
 def _job(argv: list[str]) -> None:
-  settings.from_config(arguments.read(argv, ('for', 'quick')).config)
+  config = arguments.read(argv, ('for', 'quick')).config
+  if config['train'] != 'tuned':  # what a search before it has written
+    settings.from_config(config)
 
 
 def _search(argv: list[str]) -> None:

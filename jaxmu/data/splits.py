@@ -279,7 +279,7 @@ def _sizes(
   if not 0 < num_forget < num_pool // 2:
     what = 'no' if num_forget < 1 else 'every'
     reason = f'each split would forget {what} example'
-  elif num_pool > num_dev:
+  elif pool > num_dev:
     reason = f'the development part has {num_dev} examples'
   elif num_pool == num_dev:
     reason = 'no example would be left for validation'
