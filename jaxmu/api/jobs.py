@@ -273,8 +273,9 @@ def run(
     ...   'model.options': {}, 'splits.num_splits': 4, 'splits.pool': 400,
     ...   'train.num_epochs': 1, 'unlearn.hparams.num_epochs': 1,
     ...   'timing.repeats': 1}
+    >>> folder = tempfile.mkdtemp() + '/job'
     >>> job = jaxmu.run(  # doctest: +ELLIPSIS
-    ...   'ga', model='tiny', workdir=tempfile.mkdtemp(), overrides=tiny)
+    ...   'ga', model='tiny', workdir=folder, overrides=tiny)
     train original: ...
     >>> job['ga', 'ta'].n
     2
@@ -554,8 +555,9 @@ def search(
     >>> tiny = {
     ...   'model.options': {}, 'splits.pool': 400, 'splits.num_splits': 4,
     ...   'train.num_epochs': 1, 'run.shard': 4}
+    >>> folder = tempfile.mkdtemp() + '/job'
     >>> found = jaxmu.search(  # doctest: +ELLIPSIS
-    ...   'ga', model='tiny', workdir=tempfile.mkdtemp(), overrides=tiny,
+    ...   'ga', model='tiny', workdir=folder, overrides=tiny,
     ...   space={'batch_size': 64}, trials=3, initialisations=2, judges=1)
     train original: ...
     >>> len(found.trials), sorted(found.norms)
