@@ -33,6 +33,7 @@ class Tensor(np.ndarray):
 
 
 sys.modules['torch'] = types.ModuleType('torch')
+sys.modules['torch'].Tensor = Tensor  # SciPy looks for it
 sys.modules['torch'].stack = lambda parts: np.stack(parts).view(Tensor)
 given = simulation.arrays(shift=1.0)
 all_logits, labels = list(given['logits']), given['labels']

@@ -224,7 +224,10 @@ def _replace(
   data = last[_DATA].value() if _DATA in last else ''
   if data not in ('', config['data']['name'], *recipes.DATA):
     recipes.change_data(config, data)
-    notes.append(f'{last[_DATA]} takes all of its images (splits.pool=0)')
+    what = 'all of its images (splits.pool=0)'
+    if 'config.splits.pool' in last:
+      what = 'its own folder'
+    notes.append(f'{last[_DATA]} takes {what}')
   if 'compare' in last:
     for method in last['compare'].value().split(','):
       recipes.add_method(config, method.strip(), fidelity)
