@@ -169,8 +169,12 @@ def _train_shards(
   epochs = int(population.method.num_epochs(counted))
   count = population.count(missing)
   recorder = curve_recorder(job, population)
+  unit = f'epochs of {terms.count(count, "model")}' if epochs else 'models'
   with bars.stage(
-    f'train {name}', count * max(epochs, 1), unit='epochs'
+    f'train {name}',
+    count * max(epochs, 1),
+    unit=unit,
+    per=count if epochs else 1,
   ) as stage:
     stage.note('compiling')
     counter = _Counter(stage, on_smaller_chunk(job, f'train {name}', bars))

@@ -1,4 +1,4 @@
-"""Programs are compiled before the first stage, and by a stage if that fails."""
+"""Programs are compiled before the first stage, or else by their stage."""
 
 import pytest
 
