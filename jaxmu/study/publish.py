@@ -17,7 +17,7 @@ import numpy as np
 from jaxmu import files, method, terms
 from jaxmu.methods.parts import weights
 from jaxmu.metrics import METRICS, cost, ranking, retention
-from jaxmu.report import html, plots, ranks, results, tables
+from jaxmu.report import checksums, html, plots, ranks, results, tables
 from jaxmu.study import evaluate, stages, store
 from jaxmu.study import job as job_lib
 
@@ -60,6 +60,7 @@ def is_current(job: job_lib.Job) -> bool:
 
 def publish(job: job_lib.Job, command: str) -> None:
   """Evaluate the predictions and write all files of the report."""
+  checksums.remove(job.folder)
   evaluation = evaluate.evaluate(job)
   rankings = rank_methods(job, evaluation)
   clock = clock_rows(
@@ -98,6 +99,7 @@ def publish(job: job_lib.Job, command: str) -> None:
   for population in job.unlearned:
     paths.append(job.folder / 'scores' / f'{population.name}.npz')
     evaluate.write_scores(job, population.name, paths[-1])
+  paths.append(checksums.write(job.folder, paths))
   info = {
     'files': {str(p.relative_to(job.folder)): _checksum(p) for p in paths},
     'failed': report.failed,
