@@ -8,10 +8,7 @@ took the place of another one, and keeps a damaged one for ever.
 
 import pathlib
 import warnings
-from collections.abc import Callable
 from typing import Any
-
-from jax._src import compilation_cache
 
 from jaxmu import files
 
@@ -75,9 +72,11 @@ def check(folder: pathlib.Path) -> None:
   Args:
     folder: the folder of jaxmu. Others may hold programs of JAX alone.
   """
-  open_any: Callable[[str], Any] | None = getattr(
-    compilation_cache, 'get_file_cache', None
-  )
+  try:
+    from jax._src import compilation_cache
+  except ImportError:
+    return
+  open_any: Any = getattr(compilation_cache, 'get_file_cache', None)
   if open_any is None or getattr(open_any, 'checks', None) == folder:
     return
 

@@ -21,18 +21,16 @@ class Target(NamedTuple):
   Attributes:
     files: pattern below the trial.
     without: what is missing when the job starts, so that the file is read.
-    reader: more arguments of the command that reads it.
-    command: which is the job, or ranks it beside the undisturbed one.
+    reader: more arguments of the job that reads it; or another command.
   """
 
   files: str
   without: tuple[str, ...] = ()
   reader: tuple[str, ...] = ()
-  command: str = 'jaxmu.main'
 
 
 _AGAIN = ('work/store/report',)
-_UNTRAINED = ('work/store/report', 'work/store/*/ft-*')
+_MINE, _RANK = ('jaxmu.prepare', 'mine'), ('jaxmu.rank',)
 TARGETS = {
   'weights of models': Target('work/store/models/*/shard_*/models/**/d/*'),
   'metadata of models': Target('work/store/models/*/shard_*/models/*[a-zA-Z]'),
@@ -48,12 +46,12 @@ TARGETS = {
   'pictures': Target('work/plots/*.png'),
   'exported scores': Target('work/scores/*.npz'),
   'text tables': Target('work/*.md'),
-  'arrays of the data cache': Target('cache/digits-*/*.npy', _UNTRAINED),
-  'record of the data cache': Target('cache/digits-*/*.json', _UNTRAINED),
+  'arrays of the data cache': Target('cache/mine-*/*.npy', (), _MINE),
+  'record of the data cache': Target('cache/mine-*/*.json', (), _MINE),
   'compiled programs': Target('cache/programs/*-cache', ('work',)),
-  'ranked numbers': Target('work/per_cluster.csv', (), (), 'jaxmu.rank'),
-  'ranked run times': Target('work/timing.csv', (), (), 'jaxmu.rank'),
-  'ranked facts': Target('work/results.json', (), (), 'jaxmu.rank'),
+  'ranked numbers': Target('work/per_cluster.csv', (), _RANK),
+  'ranked run times': Target('work/timing.csv', (), _RANK),
+  'ranked facts': Target('work/results.json', (), _RANK),
   'checksums of the report': Target('work/SHA256SUMS'),
   'measurements of plans': Target('cache/plans/*.json', (), ('--plan',)),
 }
@@ -171,12 +169,12 @@ def perform(home: tiny_job.Home, trial: trials.Trial) -> trials.Trial:
   path = draw.choice([p for p in paths if p.stat().st_size] or paths)
   what = ACTIONS[trial.kind](path, draw)
   before = _content(path)
-  if target.command == 'jaxmu.rank':
-    other = str(home.whole / 'work')
-    call = home.call(target.command, str(home.work), other)
-    ended = home.server.run(call)[0]
-  else:
-    ended = home.run(*target.reader)
+  call = home.job(*target.reader)
+  if target.reader == _RANK:
+    call = home.call(*_RANK, str(home.work), str(home.whole / 'work'))
+  elif target.reader == _MINE:
+    call = home.call(*_MINE)
+  ended = home.server.run(call)[0]
   shown = f'{path.relative_to(home.trial)}: {what}; '
   result, detail = _judge(home, ended, path, before)
   return judging.ended_as(trial, result, shown + detail, ended.seconds)
@@ -203,6 +201,8 @@ def _judge(
       return 'traceback', f'does not name the file: {detail}'
     return result, detail
   result, detail = judging.completion(home, ended)
+  if not result and 'cache' in path.parts:
+    result, detail = ('', '') if home.cache_is_whole() else ('lost', 'cache')
   if result:
     return result, detail
   if _content(path) == before and not named:

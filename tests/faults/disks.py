@@ -134,7 +134,7 @@ def _on_small_disk(
 
 
 def _copy_whole(home: tiny_job.Home, without: tuple[str, ...]) -> None:
-  for part in ('work', 'cache'):
+  for part in ('work', 'cache', 'data'):
     shutil.copytree(home.whole / part, home.trial / part)
   for pattern in without:
     for path in [*home.trial.glob(pattern)]:

@@ -226,11 +226,25 @@ def _run(calls: Sequence[Call], output: str) -> list[Ended]:
   return [ended[index] for index in range(len(calls))]
 
 
+def _keep_all_programs() -> None:
+  """Keep programs that compile fast too: a job of seconds has many."""
+  from jaxmu.study import execution
+
+  open_cache = execution.open_program_cache
+
+  def open_all():
+    least = 'jax_persistent_cache_min_compile_time_secs'
+    return {**open_cache(), least: 0.0}
+
+  execution.open_program_cache = open_all
+
+
 def _serve(output: str) -> None:
   answers = os.fdopen(os.dup(1), 'w')
   os.dup2(2, 1)  # nothing but answers goes to the pipe
   for name in _IMPORTED:
     importlib.import_module(name)
+  _keep_all_programs()
   while select.select([sys.stdin], [], []) and (line := sys.stdin.readline()):
     calls = [Call(**one) for one in json.loads(line)]
     ended = _run(calls, output)

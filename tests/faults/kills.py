@@ -39,7 +39,7 @@ def chain(
   for step in range(_MOST + 1):
     call = _killed(home, kind, draw, number if not step else -1, operations)
     if kind in (MOMENT, PROGRAMS):
-      call = home.job(kill_after=draw.uniform(0.05, 1) * seconds)
+      call = home.job(kill_after=draw.uniform(0.02, 0.4) * seconds)
     ended = home.server.run(call if step < _MOST else home.job())[0]
     now = home.finished()
     redone = [path for path, stamp in stamps.items() if now.get(path) != stamp]

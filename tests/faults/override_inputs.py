@@ -92,11 +92,19 @@ TOGETHER = (
   'originals.checkpoints=/none.pth',
   'metrics=nothing',
   'run.devices=1000000000000',
-  'run.memory=1e-9',
   'timing.repeats=1000000000000',
   'model.options={"width":-4}',
   'model.options={"width":1e30}',
   'model.options={"width":2147483648}',
+  'model.options={"dtype":"x"}',
+  'model.options={"dtype":3}',
+  'model.options={"conv":"x"}',
+  'model.options={"width":true}',
+  *(
+    f'model.name=vit11m model.options={{"{name}":{value}}}'
+    for name in ('widths', 'depths', 'conv', 'padfree_attention')
+    for value in ('3', '[]', '[1,2,3]', '[0,2,6,2]', '"x"', 'None', '{}')
+  ),
 )
 
 
@@ -161,7 +169,7 @@ def _check(name: str, text: str, default: Any):
       return '' if got == (text.lower() in ('true', '1', 'yes')) else str(got)
     if isinstance(default, str):
       return '' if got == text else f'{got!r}'
-    if isinstance(default, int | float):
+    if isinstance(default, int | float) and not isinstance(got, str):
       return '' if got == float(text) else f'{got!r}'
     return '' if got in (cli.literal(text), text) else f'{got!r}'
 

@@ -35,8 +35,8 @@ class Home:
 
   Attributes:
     server: runs commands.
-    folder: `whole/` is the undisturbed work directory with its cache, and
-      `trial/` the copy at work, both with `work/` and `cache/`.
+    folder: `whole/` is the undisturbed job, and `trial/` the copy at work, both
+      with the work directory `work/`, the cache `cache/` and a set in `data/`.
   """
 
   server: forks.Server
@@ -104,6 +104,14 @@ class Home:
       return
     shutil.rmtree(self.trial, ignore_errors=True)
     self.trial.mkdir(parents=True)
+    data = self.trial / 'data' / 'mine'
+    data.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for part, count in (('train', 20), ('test', 10)):
+      image = rng.integers(0, 256, (count, 8, 8, 3), np.uint8)
+      np.savez(data / part, image=image, label=np.arange(count) % 2)
+    ended = self.server.run(self.call('jaxmu.prepare', 'mine'))[0]
+    assert ended.code == 0, ended.output
     for more in ((), ('--plan',), ()):
       ended = self.run(*more)
       assert ended.code == 0, ended.output
@@ -125,6 +133,16 @@ class Home:
       if 'timing' not in name and _bytes(self.work / name) != _bytes(path):
         found.append(name)
     return found
+
+  def cache_is_whole(self) -> bool:
+    """Return whether the cached set is that of the undisturbed job."""
+    names = [
+      path.relative_to(self.whole)
+      for path in self.whole.glob('cache/mine-*/*.npy')
+    ]
+    return all(
+      _bytes(self.trial / name) == _bytes(self.whole / name) for name in names
+    )
 
   def leftovers(self) -> list[str]:
     """Return temporary files and drafts in the work directory."""
@@ -158,7 +176,11 @@ def _bytes(path: pathlib.Path) -> bytes:
 
 def homes(folder: pathlib.Path) -> Iterator[Home]:
   """Give a home with a running server and an undisturbed job."""
-  environment = {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '', 'MPLBACKEND': 'agg'}
+  environment = {
+    'JAX_PLATFORMS': 'cpu',
+    'XLA_FLAGS': '--xla_backend_optimization_level=1',
+    'MPLBACKEND': 'agg',
+  }
   with forks.serve(folder, environment) as server:
     home = Home(server, folder)
     home.make_whole()
