@@ -136,7 +136,7 @@ class JobResult(printing.Numbers):
   def _record(self) -> dict[str, Any]:
     path = self.folder / _RECORD
     try:
-      record = files.read_json(path)
+      record = results.read_json(path)
       record['provenance']['configuration']
     except (OSError, ValueError, LookupError, TypeError) as error:
       raise ValueError(

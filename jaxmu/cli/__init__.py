@@ -7,6 +7,7 @@ Only the chosen command is imported, so that help is fast.
 """
 
 import argparse
+import ast
 import contextlib
 import importlib.util
 import inspect
@@ -114,6 +115,19 @@ def usage() -> str:
       'jaxmu COMMAND --help describes a command.',
     ]
   )
+
+
+def literal(text: str) -> Any:
+  """Return the value of a Python literal, and any other text unchanged.
+
+  Example:
+    >>> literal('[1, 2]'), literal('abc'), literal('{[]: 1}')
+    ([1, 2], 'abc', '{[]: 1}')
+  """
+  try:
+    return ast.literal_eval(text)
+  except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+    return text
 
 
 class Parser(argparse.ArgumentParser):

@@ -11,13 +11,12 @@ its own settings and folder, and so does a data set of the user
 (--config.data.name); all other arguments apply after that.
 """
 
-import ast
 import inspect
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jaxmu import files, plugins, terms
+from jaxmu import cli, files, plugins, terms
 from jaxmu.study import recipes
 
 # These never take the next word as a value.
@@ -176,7 +175,7 @@ def set_field(
   if key in section and not flag.startswith(searched):
     section[key] = _convert(section[key], given, flag)
   else:  # an option of the model, or what to search
-    section[key] = _literal(given.value())
+    section[key] = cli.literal(given.value())
 
 
 def split(argv: Sequence[str]) -> Iterator[Given]:
@@ -332,7 +331,7 @@ def _convert(old: Any, given: Given, field: str) -> Any:
     except ValueError:
       wanted = 'whole number' if kind is int else 'number'
       raise ValueError(f'{given}: give a {wanted}') from None
-  value = _literal(text)
+  value = cli.literal(text)
   if isinstance(old, dict):
     if isinstance(value, str) and _takes_settings(field):
       return value
@@ -362,11 +361,3 @@ def _boolean(given: Given) -> bool:
   if text not in (*_TRUE, *_FALSE):
     raise ValueError(f'{given}: give true or false')
   return text in _TRUE
-
-
-def _literal(text: str) -> Any:
-  """Return the value of a Python literal, and any other text unchanged."""
-  try:
-    return ast.literal_eval(text)
-  except (SyntaxError, ValueError):
-    return text

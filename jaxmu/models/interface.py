@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxmu.types import Array, Key, Params, Variables
 
@@ -98,10 +99,17 @@ class Model(Protocol):
     ...
 
 
-def check_positive(name: str, value: int, *, least: int = 1) -> None:
-  """Raise a ValueError if a size of a model is too small."""
-  if value < least:
-    raise ValueError(f'{name} must be at least {least}, got {value}')
+_LARGEST = 1_000_000  # of a size; more is a typing error
+
+
+def check_positive(name: str, value: Any, *, least: int = 1) -> None:
+  """Raise a ValueError unless a size of a model is a number in range."""
+  whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+  if not whole or not least <= value <= _LARGEST:
+    raise ValueError(
+      f'{name} must be a whole number from {least} to {_LARGEST:,}, got '
+      f'{value!r:.60}'
+    )
 
 
 def init(model: Model, key: Key, image_shape: tuple[int, ...]) -> Variables:

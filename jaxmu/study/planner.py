@@ -72,7 +72,7 @@ def choose_plan(
 def does_not_fit(job: job_lib.Job) -> str:
   """Return the message that no plan fits."""
   run = job.settings.run
-  allowance = execution.readable_bytes(execution.memory_limit(1, run.memory))
+  allowance = terms.readable_bytes(execution.memory_limit(1, run.memory))
   return (
     f'a shard of {terms.count(largest_shard(job), "model")} does not fit into '
     f'{allowance} under any plan measured; lower config.run.shard '
@@ -399,9 +399,9 @@ def _plans(
     each = one.need.resident + one.need.copied
     lines.append(
       f'{one.plan.devices:>7}{one.plan.chunk:>7}{one.images:>10,.0f}'
-      f'{duration(one.compile_seconds):>9}{execution.readable_bytes(each):>14}'
-      f'{execution.readable_bytes(total):>12}{one.day():>12}  {why}'
-      + (f'; peak {execution.readable_bytes(one.peak)}' if one.peak else '')
+      f'{duration(one.compile_seconds):>9}{terms.readable_bytes(each):>14}'
+      f'{terms.readable_bytes(total):>12}{one.day():>12}  {why}'
+      + (f'; peak {terms.readable_bytes(one.peak)}' if one.peak else '')
       + (f'; {fault}' if (fault := one.fault(now)) else '')
     )
   return lines
@@ -412,7 +412,7 @@ def _limits(job: job_lib.Job, known: execution.Measurements) -> list[str]:
   run, budget = job.settings.run, memory_budget(job)
   limit = budget.limit(1)
   lines = [
-    f'limit   {execution.readable_bytes(limit)} '
+    f'limit   {terms.readable_bytes(limit)} '
     + ('from config.run.memory' if run.memory else 'from the machine')
     + f', for a shard of {terms.count(budget.members, "model")} '
     '(config.run.shard)'
@@ -449,7 +449,7 @@ def _step_lines(
     lines.append(
       f'{step.stage:<24}{step.models:>8}{step.models - step.missing:>8}'
       f'{step.missing:>8}{duration(seconds) if best else "?":>12}'
-      f'{execution.readable_bytes(step.disk):>12}'
+      f'{terms.readable_bytes(step.disk):>12}'
     )
   totals = ['time    not measured on this machine; leave out --quick']
   if best:
@@ -457,14 +457,14 @@ def _step_lines(
     totals = [
       f'time    about {duration(total)} on {describe_plan(best.plan)}, '
       'compilation included',
-      f'memory  about {execution.readable_bytes(needed)} for a shard of '
+      f'memory  about {terms.readable_bytes(needed)} for a shard of '
       f'{budget.members} models and the data',
     ]
   return [
     *lines,
     '',
     *totals,
-    f'disk    {execution.readable_bytes(bytes_to_write(steps))} to write in '
+    f'disk    {terms.readable_bytes(bytes_to_write(steps))} to write in '
     f'{files.shown(job.folder)}',
   ]
 

@@ -18,7 +18,7 @@ from jaxmu import files, method, terms
 from jaxmu.methods import BASELINES
 from jaxmu.methods.parts import weights
 from jaxmu.metrics import METRICS, cost, ranking, retention
-from jaxmu.report import html, plots, ranks, results, tables
+from jaxmu.report import checksums, html, plots, ranks, results, tables
 from jaxmu.study import evaluate, stages, store
 from jaxmu.study import job as job_lib
 
@@ -82,6 +82,7 @@ def check_report(job: job_lib.Job) -> None:
 
 def publish(job: job_lib.Job, command: str) -> None:
   """Evaluate the predictions and write all files of the report."""
+  checksums.remove(job.folder)
   evaluation = evaluate.evaluate(job)
   rankings = rank_methods(job, evaluation)
   clock = clock_rows(
@@ -120,6 +121,7 @@ def publish(job: job_lib.Job, command: str) -> None:
   for population in job.unlearned:
     paths.append(job.folder / 'scores' / f'{population.name}.npz')
     evaluate.write_scores(job, population.name, paths[-1])
+  paths.append(checksums.write(job.folder, paths))
   info = {
     'files': {str(p.relative_to(job.folder)): _checksum(p) for p in paths},
     'failed': report.failed,

@@ -45,7 +45,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from jaxmu import files, remote
+from jaxmu import files, remote, terms
 
 RECORD = 'record.json'
 MODELS = 'models'
@@ -189,7 +189,7 @@ class Shelf:
         files.publish_folder(draft, self.shard(number))
     except OSError as error:
       room = (
-        f'make room for {needed / 1e6:,.1f} MB'
+        f'make room for {terms.readable_bytes(needed)}'
         if files.is_full(error)
         else 'make room or make the folder writable'
       )
@@ -551,8 +551,9 @@ def check_space(folder: pathlib.Path, needed: int) -> None:
     if remote.url(folder):
       other = f'set JAXMU_CACHE_DIR (it writes to {folder} first)'
     raise ValueError(
-      f'config.workdir = {files.shown(folder)!r} has {free / 1e6:,.1f} MB free '
-      f'and the job needs about {needed * _SAFETY / 1e6:,.1f} MB more; free '
+      f'config.workdir = {files.shown(folder)!r} has '
+      f'{terms.readable_bytes(free)} free and the job needs about '
+      f'{terms.readable_bytes(needed * _SAFETY)} more; free '
       f'some, {other}, or train fewer models (config.splits)'
     )
 
