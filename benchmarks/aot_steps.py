@@ -2,131 +2,133 @@
 
     JAX_PLATFORMS=cpu python benchmarks/aot_steps.py
 
-needs `pip install 'jaxmu[aot]'`. Nothing runs. Data and sets have the sizes of
-the benchmark's split of CIFAR-10, batches are of 256 images. `megacycles` is
-the estimate of the compiler's cost model per model and step, where a step is
-what training on a batch costs: three forward passes of 256 images. All programs
-of a training count, for the method's default number of epochs, with its own
-count of forward passes. `working_mb` is the working memory of an epoch,
-`model_mb` what each model adds. benchmarks/aot_steps.csv is written row by row;
-rows that it has are kept, so delete it to compile all of them again.
+needs `pip install 'jaxmu[aot]'`. Nothing runs. Products are in bfloat16,
+batches are of 256 images of 32x32 pixels, and models are trained one at a time,
+the default of a TPU. The sets are those of the benchmark's split of CIFAR-10,
+rounded to whole batches. Columns:
+
+  megacycles    per model and step, by the compiler's cost model. A step is what
+                training on a batch costs: three forward passes of its images.
+                All programs of a training count, for the method's default
+                number of epochs, divided by its own number of forward passes.
+  relative      megacycles, relative to those of `original`
+  images_per_s  by the clock of the TPU
+  models        that are on the device
+  model_mb      what each of them adds
+  working_mb    working memory of an epoch
+  gb            all memory of the larger program, data included
+
+The compiler refuses programs that need more memory than a TPU has.
+benchmarks/aot_steps.csv is written row by row; rows that it has are kept, so
+delete it to compile all of them again.
 """
 
 import argparse
-import csv
+import itertools
 import pathlib
-from typing import Any
 
 import jax
-import jax.numpy as jnp
+import jax_backend
 import table
+from workload import Workload
 
 from jaxmu import hparams as hp
-from jaxmu import methods, models, platforms, population, precision
+from jaxmu import methods, platforms, population
 from jaxmu.method import Sizes
 from jaxmu.study import compiled, execution
-from jaxmu.types import Dataset, Split, Task, Transform
 
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
-IMAGES, SIDE, CLASSES, BATCH = 60_000, 32, 10, 256
-SIZES = Sizes(38_250, 4_250, 7_500, CLASSES)
-UNLEARNING = ('msg', 'ct', 'scrub', 'salun', 'neggrad_plus')
-# Machine, model, method, precision, chunk, formulation, models.
+BATCH = 256
+SIZES = Sizes(150 * BATCH, 17 * BATCH, 30 * BATCH, 10)
+NETWORKS = {'resnet18': {'width': 64}, 'vit11m': {}}
+METHODS = ('original', 'msg', 'ct', 'scrub', 'salun', 'neggrad_plus')
+_SIDE = 32
+# Bytes of images and labels.
+_DATA = (SIZES.retain + SIZES.forget + SIZES.val) * (_SIDE**2 * 3 + 4)
+# Every epoch of SCRUB has both of its passes, so that all cost the same.
+HPARAMS = {'scrub': {'num_ascents': 5}}
+# Machine, network, method, models.
 CASES = (
-  ('v5e', 'resnet18 64', 'original', 'bfloat16', 1, 'auto', 150),
+  ('v5e', 'resnet18', 'original', 150),
   *(
-    ('v5e', 'resnet18 64', method, 'bfloat16', 1, 'auto', 8)
-    for method in UNLEARNING
+    (machine, network, method, 8)
+    for network, machine, method in itertools.product(
+      NETWORKS, ('v5e', 'v6e'), METHODS
+    )
   ),
-  ('v5e', 'resnet18 16', 'original', 'bfloat16', 1, 'auto', 8),
-  ('v5e', 'resnet18 16', 'original', 'bfloat16', 8, 'auto', 8),
-  ('v5e', 'vit11m', 'original', 'bfloat16', 1, 'auto', 8),
-  ('v6e', 'resnet18 64', 'original', 'bfloat16', 1, 'auto', 8),
-  ('v6e', 'vit11m', 'original', 'bfloat16', 1, 'auto', 8),
-  ('v5e', 'resnet18 64', 'original', 'bfloat16', 8, 'auto', 8),
-  ('v5e', 'resnet18 64', 'original', 'float32', 1, 'auto', 8),
 )
-COLUMNS = ('machine', 'model', 'method', 'precision', 'chunk', 'conv', 'models')
 
 
-def lowered(
-  machine: platforms.Machine, row: dict[str, Any]
-) -> tuple[population.Loaded, float]:
-  """Return the programs of a case and its forward passes of one image."""
-  name, *width = row['model'].split()
-  options = {'conv': row['conv'], **precision.model_options(row['precision'])}
-  if width:
-    options['width'] = int(*width)
-  shape = SIDE, SIDE, 3
-  model = models.build(
-    name, num_classes=CLASSES, image_shape=shape, options=options
+def workload(network: str, method: str, size: int) -> Workload:
+  """Return a population of a network that is trained with a method."""
+  return Workload(
+    network,
+    NETWORKS[network],
+    size,
+    BATCH,
+    SIZES.retain,
+    SIZES.forget,
+    SIZES.val,
+    method,
+    HPARAMS.get(method, {}),
+    precision='bfloat16',
+    augment=method == 'original',
   )
-  array = jax.ShapeDtypeStruct
-  task = Task(
-    Dataset(array((IMAGES, *shape), jnp.uint8), array((IMAGES,), jnp.int32)),
-    model,
-    Transform((0.5,) * 3, (0.3,) * 3, flip=True, crop_padding=4),
-    row['precision'],
-  )
-  method, size = methods.get(row['method']), int(row['models'])
-  values = hp.defaults(method.Hparams)
-  values.update({key: BATCH for key in values if 'batch_size' in key})
-  start = jax.eval_shape(
-    lambda key: models.init(model, key, shape), jax.random.key(0)
-  )
-  layout = population.Layout(1, int(row['chunk']), machine.devices)
-  programs = population.Trainer(method, task, layout).lower(
-    [hp.from_config(method.Hparams, values)] * size,
-    jax.eval_shape(lambda: jax.random.split(jax.random.key(0), size)),
-    Split(
-      *(
-        array((size, length), jnp.int32)
-        for length in (SIZES.retain, SIZES.forget, SIZES.val)
-      )
-    ),
-    jax.tree.map(lambda x: array((size, *x.shape), x.dtype), start),
-  )
-  return programs, method.card.cost(values, SIZES)
 
 
-def estimate(row: dict[str, Any]) -> dict[str, str]:
-  """Compile the programs of a case and return their numbers."""
-  machine = platforms.machine(row['machine'])
-  loaded, passes = lowered(machine, row)
-  size = int(row['models'])
-  made = [program.compile() for program in loaded.programs]
-  rounds = [1, int(max(loaded.epochs))][: len(made)]
-  cycles = sum(
-    count * compiled.cost(one).cycles
-    for count, one in zip(rounds, made, strict=True)
-  )
-  step = 3 * BATCH * cycles / size / passes
-  account = made[-1].memory_analysis()
-  resident = execution.bytes_of(loaded.members) + account.output_size_in_bytes
+def estimate(name: str, work: Workload) -> dict[str, str]:
+  """Compile the programs of a training and return their numbers."""
+  machine = platforms.machine(name)
+  method = methods.get(work.method)
+  values = {**hp.defaults(method.Hparams), **work.hparams}
+  epochs = values['num_epochs']
+  layout = population.Layout(1, 1, machine.devices)
+  loaded = jax_backend.lower(work, layout, epochs)
+  init, epoch = (one.compile() for one in loaded.programs)
+  cycles = compiled.cost(init).cycles + epochs * compiled.cost(epoch).cycles
+  images = work.members * method.card.cost(values, SIZES) / 3
+  step = BATCH * cycles / images
+  inputs = execution.bytes_of(loaded.members)
+  needs = [execution.total_bytes(one, inputs, _DATA) for one in (init, epoch)]
+  account = epoch.memory_analysis()
+  each = (inputs + account.output_size_in_bytes) / work.members
   return {
     'megacycles': f'{step / 1e6:.3f}',
     'images_per_s': f'{BATCH * machine.clock / step:.0f}',
+    'model_mb': f'{each / 1e6:.1f}',
     'working_mb': f'{account.temp_size_in_bytes / 1e6:.1f}',
-    'model_mb': f'{resident / size / 1e6:.1f}',
+    'gb': f'{max(needs) / 1e9:.2f}',
   }
+
+
+def relative(row: dict[str, str], rows: list[dict[str, str]]) -> str:
+  """Return the cycles of a row relative to those of original training."""
+  same = {key: row[key] for key in ('machine', 'model', 'models')}
+  same['method'] = 'original'
+  bases = [one for one in (*rows, row) if same.items() <= one.items()]
+  return f'{float(row["megacycles"]) / float(bases[0]["megacycles"]):.2f}'
 
 
 def main() -> None:
   argparse.ArgumentParser(description=__doc__).parse_args()
   # The compiler of a TPU cannot read the programs that JAX stores.
   jax.config.update('jax_enable_compilation_cache', False)
-  rows = []
-  if TABLE.exists():
-    with TABLE.open(newline='') as file:
-      rows = list(csv.DictReader(file))
-  for case in CASES:
-    row = {key: str(one) for key, one in zip(COLUMNS, case, strict=True)}
-    if any(row.items() <= one.items() for one in rows):
+  rows = table.read(TABLE)
+  for machine, network, method, size in CASES:
+    work = workload(network, method, size)
+    row = {
+      'machine': machine,
+      'model': work.label,
+      'method': method,
+      'models': str(size),
+    }
+    if table.has(rows, row):
       continue
-    row.update(estimate(row))
+    row |= estimate(machine, work)
+    row['relative'] = relative(row, rows)
     print(*row.values(), flush=True)
-    hardware = f'1 x TPU {row["machine"]}, compiled, not run'
-    rows.append({**row, **table.made(TABLE, hardware)})
+    hardware = f'1 x TPU {machine}, compiled, not run'
+    rows.append(row | table.made(TABLE, hardware))
     table.write(TABLE, rows)
   table.show(rows)
 
