@@ -34,7 +34,7 @@ def _data():
 
 @functools.cache
 def _design():
-  return jaxmu.split(_data(), splits=6)
+  return jaxmu.split(_data(), splits=6, pool=640)
 
 
 @functools.cache
@@ -223,7 +223,7 @@ def test_a_job_and_the_functions_train_the_same_bits(tmp_path, capsys):
     'model.options': {},
     'splits.num_splits': 6,
     'splits.forget_sets': 1,
-    'splits.pool': 1280,
+    'splits.pool': 640,
     'splits.seed': 0,
     'train.num_epochs': 2,
     'unlearn.hparams.num_epochs': 1,

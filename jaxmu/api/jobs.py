@@ -639,16 +639,14 @@ def sweep(
   Example:
     >>> import jaxmu, tempfile
     >>> board = jaxmu.sweep(  # doctest: +ELLIPSIS
-    ...   workdir=tempfile.mkdtemp(), models=('tiny',), methods=('ft',),
+    ...   workdir=tempfile.mkdtemp(), models=('tiny',), methods=('ga',),
     ...   studies=('main',), all={'train.num_epochs': 1, 'timing.repeats': 1},
-    ...   main={'splits.design': 'main', 'splits.seeds': 2,
-    ...         'splits.num_splits': 1, 'splits.forget_sets': 1,
-    ...         'run.shard': 2})
+    ...   main={'splits.num_splits': 4, 'splits.pool': 400})
     <BLANKLINE>
     digits_tiny/main
     ...
     >>> sorted(set(board.columns()['method']))
-    ['ft', 'original', 'retrain']
+    ['ga', 'original', 'retrain']
   """
   # Imported late: other functions need no search and no attack.
   from jaxmu.sweeps import design, graph, leaderboard, work

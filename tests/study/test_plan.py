@@ -242,7 +242,7 @@ def test_training_goes_on_in_smaller_chunks(little_memory, tmp_path, capsys):
   results = {}
   for chunk in (1, 2):
     job = job_lib.open_job(
-      small_job.make(tmp_path / str(chunk), run__devices=1, run__chunk=chunk)
+      small_job.make(tmp_path / str(chunk), run__chunk=chunk)
     )
     original = job.populations['original']
     trainer = population.Trainer(original.method, job.task, job.layout)
