@@ -1,16 +1,17 @@
 """Compares a study in bfloat16 with the same study in float32, on a CPU.
 
-    python benchmarks/bfloat16.py [--seeds=2 --epochs=20 --width=8]
+    python benchmarks/bfloat16.py [--seeds=2 --epochs=10 --width=8]
 
 Original and retrained models, unlearning with MSG, and their audit, on 16
 splits of digits, so no data are needed. Each precision runs from several roots
 of all random draws: products in bfloat16 make other models, as another seed
 does, so its numbers are to be compared with the spread over seeds in float32.
-The half-widths are those of 95 % intervals. Rows are printed and written to
-benchmarks/bfloat16.csv.
+The half-widths are those of 95 % intervals. Rows are written to
+benchmarks/bfloat16.csv one by one; rows that it has are kept.
 """
 
 import argparse
+import itertools
 import pathlib
 
 import table
@@ -55,16 +56,20 @@ def measure(
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--seeds', type=int, default=2)
-  parser.add_argument('--epochs', type=int, default=20)
+  parser.add_argument('--epochs', type=int, default=10)
   parser.add_argument('--width', type=int, default=8)
   chosen = parser.parse_args()
-  rows = []
-  for precision in PRECISIONS:
-    for seed in range(chosen.seeds):
-      found = measure(precision, seed, chosen.epochs, chosen.width)
-      rows.append({'precision': precision, 'seed': seed, **found})
-      print(*rows[-1].values(), flush=True)
-  table.save(TABLE, rows)
+  rows = table.read(TABLE)
+  for seed, precision in itertools.product(range(chosen.seeds), PRECISIONS):
+    row = {'precision': precision, 'seed': str(seed)}
+    row |= {'epochs': str(chosen.epochs), 'width': str(chosen.width)}
+    if table.has(rows, row):
+      continue
+    row |= measure(precision, seed, chosen.epochs, chosen.width)
+    print(*row.values(), flush=True)
+    rows.append(row | table.made(TABLE))
+    table.write(TABLE, rows)
+  table.show(rows)
 
 
 if __name__ == '__main__':
