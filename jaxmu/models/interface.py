@@ -112,6 +112,18 @@ def check_positive(name: str, value: Any, *, least: int = 1) -> None:
     )
 
 
+def check_dtype(value: Any) -> None:
+  """Raise a ValueError unless networks can compute in a dtype."""
+  try:
+    known = value is None or jnp.issubdtype(jnp.dtype(value), jnp.floating)
+  except TypeError:
+    known = False
+  if not known:
+    raise ValueError(
+      f"dtype cannot be {value!r:.60}; choose 'float32' or 'bfloat16'"
+    )
+
+
 def init(model: Model, key: Key, image_shape: tuple[int, ...]) -> Variables:
   """Draw fresh variables.
 

@@ -95,6 +95,7 @@ def run_inputs(home: tiny_job.Home, table: trials.Table, count: int) -> None:
     all_cases = make(max(number, _CRAFTED))
     chosen = trials.generator(make.__module__).sample(all_cases, number)
     cases += chosen if number < _CRAFTED else all_cases[:number]
+  trials.generator('inputs').shuffle(cases)  # a part has some of each kind
   by_key = {case.trial().key: case for case in cases}
   assert len(by_key) == len(cases), 'two cases have one name'
   table.run(
