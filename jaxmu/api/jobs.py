@@ -276,7 +276,7 @@ def run(
     >>> folder = tempfile.mkdtemp() + '/job'
     >>> job = jaxmu.run(  # doctest: +ELLIPSIS
     ...   'ga', model='tiny', workdir=folder, overrides=tiny)
-    train original: ...
+    compile: ...
     >>> job['ga', 'ta'].n
     2
     >>> len(job.models('ga'))
@@ -593,8 +593,7 @@ def search(
   settings = settings_lib.from_config(config)
   setup_lib.set_up_devices()
   with compile_cache():
-    (found,) = driver.run(settings)
-  return SearchResult(found)
+    return SearchResult(*driver.run(settings))
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
