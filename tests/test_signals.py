@@ -139,7 +139,7 @@ def test_every_command_ends_at_any_moment(moments, tmp_path, job_environment):
     if (
       done.returncode != 128 + sent
       or done.stderr != line
-      or not done.stdout.endswith('so far')
+      or 'so far' not in done.stdout  # other threads may go on
       or not (early or 'starting JAX\n' in done.stdout)
     ):
       wrong.append((command, moment, done))

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
 _SHOW_CURSOR = '\033[?25h'  # a bar of progress hides it
-_FLUSH_SECONDS = 0.5
+_FLUSH_SECONDS = 2.0
 
 _state: dict[str, Any] = {'kept': '', 'watched': False}
 
