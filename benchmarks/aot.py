@@ -12,7 +12,6 @@ delete it to compile all of them again. The fastest formulations in chunks of
 """
 
 import argparse
-import csv
 import functools
 import pathlib
 import re
@@ -148,11 +147,6 @@ def wanted() -> Iterator[tuple[Kind, dict[str, str]]]:
         yield kind, {key: str(value) for key, value in row.items()}
 
 
-def is_known(row: dict[str, str], rows: list[dict]) -> bool:
-  """Return whether a row with these columns is there."""
-  return any(row.items() <= one.items() for one in rows)
-
-
 def best(rows: list[dict], depthwise: bool) -> dict[fastest.Layer, str]:
   """Return the formulation of least cycles of each layer, in chunks of 1.
 
@@ -195,21 +189,13 @@ def source(rows: list[dict], text: str) -> str:
   return text
 
 
-def read() -> list[dict]:
-  """Return the rows that were written earlier."""
-  if not TABLE.exists():
-    return []
-  with TABLE.open(newline='') as file:
-    return list(csv.DictReader(file))
-
-
 def main() -> None:
   argparse.ArgumentParser(description=__doc__).parse_args()
   # The compiler of a TPU cannot read the programs that JAX stores.
   jax.config.update('jax_enable_compilation_cache', False)
-  rows = read()
+  rows = table.read(TABLE)
   for kind, row in wanted():
-    if is_known(row, rows):
+    if table.has(rows, row):
       continue
     machine = platforms.machine(row['machine'])
     impl, chunk = row['formulation'], int(row['chunk'])

@@ -19,7 +19,6 @@ delete it to compile all of them again.
 """
 
 import argparse
-import csv
 import itertools
 import pathlib
 import re
@@ -30,10 +29,8 @@ import jax_backend
 import table
 from workload import Workload
 
-from jaxmu import hparams as hp
-from jaxmu import methods, models, platforms, population
+from jaxmu import platforms, population
 from jaxmu.study import compiled, execution
-from jaxmu.types import Split
 
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
 MACHINE = 'h100'
@@ -47,24 +44,6 @@ PROGRAMS = (
 FORMULATIONS = ('auto', 'library', 'patches')
 CHUNKS = (1, 8)
 OPTIONS = {'xla_gpu_autotune_level': 0}  # it would run kernels
-
-
-def lower(workload: Workload, layout: population.Layout) -> population.Loaded:
-  """Lower the programs of a workload, from shapes alone."""
-  task = jax_backend.task(workload)
-  task = task.replace(dataset=jax.eval_shape(lambda x: x, task.dataset))
-  method = methods.get(workload.method)
-  hparams = hp.from_config(
-    method.Hparams, jax_backend.hyper_parameters(workload, 1)
-  )
-  keys = jax.random.split(jax.random.key(0), workload.members)
-  shape = workload.side, workload.side, 3
-  starts = jax.eval_shape(
-    jax.vmap(lambda key: models.init(task.model, key, shape)), keys
-  )
-  return population.Trainer(method, task, layout).lower(
-    [hparams] * workload.members, keys, Split(*workload.sets()), starts
-  )
 
 
 def kernels(text: str) -> dict[str, int]:
@@ -93,26 +72,19 @@ def _kind(operation: str, line: str) -> str:
 def measure(workload: Workload, chunk: int) -> dict[str, str]:
   """Compile an epoch in chunks; return the columns about its program."""
   machine = platforms.machine(MACHINE)
-  loaded = lower(workload, population.Layout(1, chunk, machine.devices))
+  layout = population.Layout(1, chunk, machine.devices)
+  loaded = jax_backend.lower(workload, layout)
   program: Any = loaded.epoch.compile(compiler_options=OPTIONS)
   memory = execution.estimate_memory(program, 0.0, workload.members, chunk)
   counts = {name: str(n) for name, n in kernels(program.as_text()).items()}
   return counts | {'mb_per_model': f'{memory.working / chunk / 1e6:.1f}'}
 
 
-def read() -> list[dict[str, str]]:
-  """Return the rows that were written earlier."""
-  if not TABLE.exists():
-    return []
-  with TABLE.open(newline='') as file:
-    return list(csv.DictReader(file))
-
-
 def main() -> None:
   argparse.ArgumentParser(description=__doc__).parse_args()
   # What JAX stores would be read as a program of this machine.
   jax.config.update('jax_enable_compilation_cache', False)
-  rows = read()
+  rows = table.read(TABLE)
   for conv, program, chunk in itertools.product(FORMULATIONS, PROGRAMS, CHUNKS):
     method, model, options = program
     workload = Workload(
@@ -132,7 +104,7 @@ def main() -> None:
       'formulation': conv,
       'chunk': str(chunk),
     }
-    if any(row.items() <= one.items() for one in rows):
+    if table.has(rows, row):
       continue
     row |= measure(workload, chunk)
     print(*row.values(), flush=True)

@@ -120,6 +120,24 @@ def task(workload: Workload) -> Task:
   return Task(Dataset(image, label), model, transform, workload.precision)
 
 
+def lower(
+  workload: Workload, layout: population.Layout, epochs: int = 1
+) -> population.Loaded:
+  """Lower the programs of a workload from shapes alone, for any devices."""
+  one = task(workload)
+  one = one.replace(dataset=jax.eval_shape(lambda x: x, one.dataset))
+  method = methods.get(workload.method)
+  hparams = hp.from_config(method.Hparams, hyper_parameters(workload, epochs))
+  keys = jax.random.split(jax.random.key(0), workload.members)
+  shape = workload.side, workload.side, 3
+  starts = jax.eval_shape(
+    jax.vmap(lambda key: models.init(one.model, key, shape)), keys
+  )
+  return population.Trainer(method, one, layout).lower(
+    [hparams] * workload.members, keys, Split(*workload.sets()), starts
+  )
+
+
 def record(
   path: pathlib.Path,
   workload: Workload,

@@ -11,11 +11,11 @@ from typing import Any
 from jaxmu import terms
 from jaxmu.study import execution
 
-PACKAGES = ('jax', 'torch')
+PACKAGES = ('jax', 'torch', 'libtpu', 'jax-cuda12-plugin')
 
 
 def versions() -> str:
-  """Return the versions of Python and of both backends."""
+  """Return the versions of Python, of both backends and of compilers."""
   found = [f'python {platform.python_version()}']
   for name in PACKAGES:
     try:
@@ -48,6 +48,19 @@ def made(path: pathlib.Path, hardware: str = '') -> dict[str, str]:
   }
 
 
+def read(path: pathlib.Path) -> list[dict[str, str]]:
+  """Return the rows of a table, none if it was not written yet."""
+  if not path.exists():
+    return []
+  with path.open(newline='') as file:
+    return list(csv.DictReader(file))
+
+
+def has(rows: Sequence[dict[str, Any]], row: dict[str, Any]) -> bool:
+  """Return whether one of the rows has all values of `row`."""
+  return any(row.items() <= one.items() for one in rows)
+
+
 def write(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
   """Write rows of equal columns."""
   with path.open('w', newline='') as file:
@@ -70,10 +83,8 @@ def replace(
   def case(row: dict[str, Any]) -> list[str]:
     return [str(row[name]) for name in names]
 
-  with path.open(newline='') as file:
-    old = list(csv.DictReader(file))
   new = [case(row) for row in rows]
-  write(path, [*(row for row in old if case(row) not in new), *rows])
+  write(path, [*(row for row in read(path) if case(row) not in new), *rows])
 
 
 def save(

@@ -77,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   """Run the command; see the module's docstring."""
   chosen, hparams = parse(sys.argv[1:] if argv is None else argv)
   with cli.one_line_errors():
+    print('starting JAX', flush=True)
     from jaxmu import files
     from jaxmu.api import inputs, request
 

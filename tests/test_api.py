@@ -6,6 +6,7 @@ One data set and one design serve all tests: programs are compiled once.
 import functools
 import importlib
 import json
+import shlex
 import subprocess
 import sys
 
@@ -34,7 +35,7 @@ def _data():
 
 @functools.cache
 def _design():
-  return jaxmu.split(_data(), splits=6)
+  return jaxmu.split(_data(), splits=6, pool=640)
 
 
 @functools.cache
@@ -223,7 +224,7 @@ def test_a_job_and_the_functions_train_the_same_bits(tmp_path, capsys):
     'model.options': {},
     'splits.num_splits': 6,
     'splits.forget_sets': 1,
-    'splits.pool': 1280,
+    'splits.pool': 640,
     'splits.seed': 0,
     'train.num_epochs': 2,
     'unlearn.hparams.num_epochs': 1,
@@ -706,6 +707,28 @@ def test_a_job_refuses_names_that_do_not_exist(tmp_path):
     ]
   )
   assert not list(tmp_path.iterdir())
+
+
+def test_the_printed_command_of_a_job_makes_it_again(monkeypatch):
+  given = {
+    'data': 'digits',
+    'model': 'tiny',
+    'workdir': "a {blank} 'folder'",
+    'compare': ['ft'],
+    'overrides': {
+      'train.learning_rate': np.float32(0.5),
+      'model.options': {'width': 4},
+      'metrics': ('a.py',),
+    },
+  }
+  program, flag, code = shlex.split(jobs._command('ga', **given))
+  assert (program, flag) == ('python', '-c')
+  calls = []
+  monkeypatch.setattr(
+    jaxmu, 'run', lambda *args, **fields: calls.append((args, fields))
+  )
+  exec(code, {})
+  assert calls == [(('ga',), given)]
 
 
 def test_an_empty_section_changes_nothing():

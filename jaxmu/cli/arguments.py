@@ -7,7 +7,8 @@
   --compare=METHOD,METHOD          add methods, with their own settings
 
 A changed method or model (--config.unlearn.method, --config.model.name) brings
-its own settings and folder; all other arguments apply after that.
+its own settings and folder, and so does a data set of the user
+(--config.data.name); all other arguments apply after that.
 """
 
 import inspect
@@ -23,6 +24,7 @@ _SWITCHES = ('plan', 'status', 'quick', 'delete', 'training')
 FLAGS = ('config', 'workdir', 'compare', 'plan')
 _NAMES = (('data', 'name'), ('model', 'name'), ('unlearn', 'method'))
 _METHOD, _MODEL = 'config.unlearn.method', 'config.model.name'
+_DATA = 'config.data.name'
 _TRUE, _FALSE = ('true', '1', 'yes'), ('false', '0', 'no')
 
 
@@ -34,12 +36,14 @@ class Request(NamedTuple):
     plan: whether to only print the plan.
     notes: lines for the user.
     machine: the value of --for, the machine of the plan; '' for this one.
+    quick: whether the plan measures nothing.
   """
 
   config: dict[str, Any]
   plan: bool
   notes: list[str]
   machine: str = ''
+  quick: bool = False
 
 
 class Given(NamedTuple):
@@ -110,14 +114,16 @@ def read(argv: Sequence[str], more: Sequence[str] = ()) -> Request:
       config['workdir'] = one.value()
     elif one.name.startswith('config.') and one.name not in (_METHOD, _MODEL):
       set_field(config, one.name, one.text)
-  plan = [one for one in given if one.name == 'plan']
   machines = [one.value() for one in given if one.name == 'for']
-  return Request(
-    config,
-    bool(plan) and plan[-1].switch(),
-    notes,
-    machines[-1] if machines else '',
-  )
+  plan, quick = (_is_on(given, name) for name in ('plan', 'quick'))
+  if quick and not plan:
+    raise ValueError('--quick describes a plan; add --plan')
+  return Request(config, plan, notes, machines[-1] if machines else '', quick)
+
+
+def _is_on(given: Sequence[Given], name: str) -> bool:
+  flags = [one for one in given if one.name == name]
+  return bool(flags) and flags[-1].switch()
 
 
 def load(spec: str) -> dict[str, Any]:
@@ -214,6 +220,13 @@ def _replace(
     if last[flag].value() != section[key]:
       change(last[flag].value())
       notes.append(f'{last[flag]} takes its own settings')
+  data = last[_DATA].value() if _DATA in last else ''
+  if data not in ('', config['data']['name'], *recipes.DATA):
+    recipes.change_data(config, data)
+    what = 'all of its images (splits.pool=0)'
+    if 'config.splits.pool' in last:
+      what = 'its own folder'
+    notes.append(f'{last[_DATA]} takes {what}')
   if 'compare' in last:
     for method in last['compare'].value().split(','):
       recipes.add_method(config, method.strip(), fidelity)

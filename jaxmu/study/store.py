@@ -199,6 +199,32 @@ class Shelf:
       ) from error
     _upload(self.shard(number))
 
+  def adopt(self, number: int, root: pathlib.Path) -> bool:
+    """Link the files of a missing shard in another store to this one.
+
+    Args:
+      number: which shard.
+      root: of the other store.
+
+    Returns:
+      Whether the shard is there now; False if that of the other is damaged.
+    """
+    if self.shard(number).exists():
+      return False
+    source = dataclasses.replace(self, root=root).shard(number)
+    try:
+      manifest = self._checked(_read(source), number)['files']
+      with files.atomic_folder(self.folder) as draft:
+        for name in (*manifest, RECORD):
+          (draft / name).parent.mkdir(parents=True, exist_ok=True)
+          _link(source / name, draft / name)
+        if _fault(draft, manifest, verify=True):
+          return False
+        files.publish_folder(draft, self.shard(number))
+    except (DamagedShard, OSError):
+      return False
+    return True
+
   def _fetch_all(self, numbers: Iterable[int]) -> None:
     """Copy those shards that this machine lacks from the object store."""
     absent = [n for n in numbers if not self.shard(n).exists()]
@@ -641,6 +667,14 @@ def _local_files(
   if remote.url(folder) and not (folder / MODELS).exists():
     return _without_models(manifest)
   return manifest
+
+
+def _link(source: pathlib.Path, target: pathlib.Path) -> None:
+  """Give a file a second name, or copy it where the disk cannot."""
+  try:
+    os.link(source, target)
+  except OSError:
+    shutil.copyfile(source, target)
 
 
 def _without_models(manifest: Mapping[str, Any]) -> dict[str, Any]:

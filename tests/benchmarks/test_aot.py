@@ -5,11 +5,12 @@ import pytest
 
 from jaxmu import platforms
 from jaxmu.models.conv import choose, fastest
+from jaxmu.study import forecast, planner
 
 
 def test_the_installed_choices_are_those_of_the_table(load):
   aot = load('aot')
-  rows = aot.read()
+  rows = aot.table.read(aot.TABLE)
   assert rows
   assert aot.best(rows, depthwise=False).items() <= fastest.TPU.items()
   assert aot.best(rows, depthwise=True) == fastest.TPU_DEPTHWISE
@@ -56,3 +57,37 @@ def test_choices_on_a_tpu(side, taps, expected):
   with platforms.target('tpu'):
     shapes = (256, side, side, 64), (taps, taps, 64, 64)
     assert choose.choose(*shapes, 1, taps // 2, jnp.bfloat16) == expected
+
+
+def test_cycles_are_relative_to_original_training(load):
+  base = {'machine': 'v5e', 'model': 'resnet18 width 64', 'models': '8'}
+  rows = [
+    {**base, 'method': 'original', 'megacycles': '2.0'},
+    {**base, 'machine': 'v6e', 'method': 'original', 'megacycles': '1.0'},
+  ]
+  msg = {**base, 'method': 'msg', 'megacycles': '2.5'}
+  relative = load('aot_steps').relative
+  assert relative(msg, rows) == '1.25'
+  assert relative({**msg, 'machine': 'v6e'}, rows) == '2.50'
+  assert relative(rows[0], []) == '1.00'
+
+
+def test_the_lines_of_a_plan_are_read(load):
+  step = planner.Step('train original', 8, 16, 3e6, 0)
+  line = forecast._line(
+    forecast.Forecast(step, 1, 7.216e8, 2.5e9, 1.2e10, 1.75e9, 2.0), 4.0, 1
+  )
+  plan = load('aot_plan')
+  found = dict(zip(plan.COLUMNS, plan.ROW.match(line).groups(), strict=True))
+  assert found == {
+    'stage': 'train original',
+    'models': '16',
+    'chunk': '1',
+    'memory': '721.6 MB',
+    'flops': '2.5e+09',
+    'bytes': '12.0 GB',
+    'gcycles': '1.75',
+    'images_per_s': '250,000',
+    'models_per_h': '14,400',
+    'device_hours': '0.0011',
+  }

@@ -13,13 +13,15 @@ from tests.study import small_job
 
 pytestmark = pytest.mark.xdist_group('job')
 
-# Four originals in two shards; each with a file.
+# Four originals in two shards; each with a file. Padded to four devices, both
+# shards need the same programs.
 SMALL = {
   'splits__num_splits': 2,
   'splits__seeds': 2,
   'splits__forget_sets': 1,
   'train__num_epochs': 1,
   'run__shard': 3,
+  'run__devices': 4,
 }
 FILES = 'runs/{seed}/split{split}.npz'
 

@@ -170,7 +170,7 @@ def test_kills_lose_nothing(home, alone, what):
       victims = VICTIMS[what](driver) if driver.poll() is None else []
       for victim in victims:
         os.kill(victim, signal.SIGKILL)
-      out, _ = driver.communicate(timeout=300)
+      out, _ = driver.communicate(timeout=1200)
       assert 'Traceback' not in out, out
     with _cluster() as address:
       finish(_ray_sweep(home, name, address))

@@ -168,7 +168,12 @@ def failed(home):
   """A sweep of which a data set is missing and a method cannot be traced."""
   (home / 'broken.py').write_text(BROKEN)
   methods = f"('ft', {str(home / 'broken.py')!r})"
-  changes = f", data=('mnist', 'digits'), methods={methods}, studies=('main',)"
+  main = {**small_sweep.config(home)['main'], 'splits.seeds': 2, 'run.shard': 2}
+  main['train.num_epochs'] = 1
+  changes = (
+    f", data=('mnist', 'digits'), methods={methods}, studies=('main',)"
+    f', main={main}'
+  )
   argv = _arguments(home, 'failed', changes)
   with pytest.raises(SystemExit) as end:
     command.main(argv)

@@ -434,11 +434,13 @@ def test_outputs_that_are_not_finite_count_as_failed():
 
 
 @pytest.fixture(scope='module')
-def no_oracle(tmp_path_factory):
+def no_oracle(finished, tmp_path_factory):
   """Two searches without an oracle: with retrained models, and without."""
   results = []
-  for train in (True, False):
+  for train, names in ((True, '*'), (False, 'original-*')):
     folder = tmp_path_factory.mktemp('no_oracle')
+    for place in (finished[0] / 'store' / 'models').glob(names):
+      shutil.copytree(place, folder / 'store' / 'models' / place.name)
     config = small_search.config(folder)
     config['retrained'] = {'train': train}
     config['search'] |= {'objective': 'no_oracle', 'finalists': 3}
@@ -618,11 +620,11 @@ def test_shards_hold_equal_statics_and_the_longest_first():
 
 def test_a_search_prints_few_lines(tmp_path, capsys):
   """One more for each trained kind of model, however many trials there are."""
-  driver.run(small_search.settings(tmp_path, trials=4, generation=1))
+  driver.run(small_search.settings(tmp_path, trials=2, generation=1))
   lines = capsys.readouterr().out.splitlines()
   (begin, end, chosen) = [line for line in lines if 'train ' not in line]
-  assert begin == 'search ft: 0 of 11 trials'
-  assert end.startswith('search ft: 11 trials in ')
+  assert begin == 'search ft: 0 of 7 trials'
+  assert end.startswith('search ft: 7 trials in ')
   assert chosen.startswith('ft: norm ') and 'settings.json' in chosen
 
 
