@@ -201,7 +201,7 @@ def _folder_cases() -> Iterator[tuple[str, Make, str]]:
         else:
           path.symlink_to(path if place == 'loop' else '/none')
 
-      yield f'{part} is a {place}', make, inputs.EITHER
+      yield f'{part} is a {place}', make, inputs.REFUSED
 
 
 def _png(folder: pathlib.Path, count: int = 10, size: int = 8) -> None:
