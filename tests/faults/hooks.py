@@ -3,14 +3,13 @@
 Python announces each operation before it is done, as an audit event. The n-th
 one kills the process; or, from the n-th on, those that need space fail, as on a
 full disk. Writes by C++ (the models of Orbax) are not announced: a small file
-system or a limit on the size of files makes those fail.
+system makes those fail.
 """
 
 import dataclasses
 import errno
 import os
 import pathlib
-import resource
 import signal
 import subprocess
 import sys
@@ -36,7 +35,6 @@ def install(fault: Mapping[str, Any]) -> None:
       opened: writes the file `to` when the file `path` is opened.
       official: the archives in `folder`/manual are the official ones of the
         data set `name`.
-      size: files cannot grow beyond `bytes`.
   """
   kind = fault['kind']
   if kind == 'opened':
@@ -44,10 +42,6 @@ def install(fault: Mapping[str, Any]) -> None:
     return
   if kind == 'official':
     _register(fault['name'], pathlib.Path(fault['folder'], 'manual'))
-    return
-  if kind == 'size':
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (fault['bytes'],) * 2)
     return
   _watch(fault['below'], _ACTIONS[kind](fault), fault.get('also', ''))
 
