@@ -222,7 +222,7 @@ def remove_plain(folder: pathlib.Path) -> None:
 def read_meta(folder: pathlib.Path) -> dict:
   """Return the contents of `meta.json`, or an empty dict if there is none."""
   path = folder / 'meta.json'
-  if not path.exists():
+  if not path.exists() and not path.is_symlink():  # a link may lead to nothing
     return {}
   check_regular(path)
   try:

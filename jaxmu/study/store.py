@@ -40,6 +40,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -164,7 +165,8 @@ class Shelf:
     if models is not None:
       needed += _bytes_of_models(models)
     try:
-      if needed > free_bytes(self.folder):  # Orbax would print pages
+      free = 0 if _has_few_inodes(self.folder) else free_bytes(self.folder)
+      if needed > free:  # Orbax would print pages
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
       with files.atomic_folder(self.folder) as draft:
         if models is not None:
@@ -617,6 +619,15 @@ def free_bytes(folder: pathlib.Path) -> int:
   return shutil.disk_usage(_existing(folder)).free
 
 
+_INODES = 64  # more than the files and folders of a shard
+
+
+def _has_few_inodes(folder: pathlib.Path) -> bool:
+  """Return whether a disk has no room for the files of a shard."""
+  disk = os.statvfs(_existing(folder))
+  return 0 < disk.f_files and disk.f_favail < _INODES
+
+
 def shards(names: Sequence[Name], size: int) -> tuple[tuple[Name, ...], ...]:
   """Divide members into shards of at most `size`, of nearly equal sizes.
 
@@ -731,7 +742,8 @@ def _checkpointer() -> Any:
   """Return Orbax's checkpointer; its import takes seconds, so it is late."""
   import orbax.checkpoint as ocp
 
-  logging.getLogger('absl').setLevel(logging.WARNING)
+  # What Orbax logs as an error, it raises too.
+  logging.getLogger('absl').setLevel(logging.CRITICAL)
   return ocp.StandardCheckpointer()
 
 
@@ -747,6 +759,8 @@ def _save_models(path: pathlib.Path, tree: Any) -> None:
   import jax
 
   hosts = jax.tree.map(np.asarray, tree)
+  # Threads of Orbax would print what is raised here.
+  printing, threading.excepthook = threading.excepthook, lambda _: None
   try:
     _checkpointer().save(path.absolute(), hosts)
     _checkpointer().wait_until_finished()
@@ -754,6 +768,8 @@ def _save_models(path: pathlib.Path, tree: Any) -> None:
     raise
   except Exception as error:  # a full disk raises one of several types
     raise OSError(_first_line(error)) from error
+  finally:
+    threading.excepthook = printing
 
 
 def _restore_models(path: pathlib.Path, like: Any) -> Any:

@@ -381,6 +381,11 @@ def test_bad_meta_is_named(tmp_path, load):
   (folder / 'meta.json').write_text('{')
   with pytest.raises(ValueError, match='meta.json cannot be read'):
     load('mine')
+  for target in ('/none', folder / 'meta.json'):
+    (folder / 'meta.json').unlink()
+    (folder / 'meta.json').symlink_to(target)
+    with pytest.raises(ValueError, match='meta.json cannot be read'):
+      load('mine')
 
 
 def test_class_names_give_the_number_of_classes(tmp_path, load):

@@ -31,6 +31,7 @@ class Target(NamedTuple):
 
 _AGAIN = ('work/store/report',)
 _MINE, _RANK = ('jaxmu.prepare', 'mine'), ('jaxmu.rank',)
+_COPY = ('cache/mine-*',)  # it belongs to the undisturbed set, not to the copy
 TARGETS = {
   'weights of models': Target('work/store/models/*/shard_*/models/**/d/*'),
   'metadata of models': Target('work/store/models/*/shard_*/models/*[a-zA-Z]'),
@@ -46,8 +47,8 @@ TARGETS = {
   'pictures': Target('work/plots/*.png'),
   'exported scores': Target('work/scores/*.npz'),
   'text tables': Target('work/*.md'),
-  'arrays of the data cache': Target('cache/mine-*/*.npy', (), _MINE),
-  'record of the data cache': Target('cache/mine-*/*.json', (), _MINE),
+  'arrays of the data cache': Target('cache/mine-*/*.npy', _COPY, _MINE),
+  'record of the data cache': Target('cache/mine-*/*.json', _COPY, _MINE),
   'compiled programs': Target('cache/programs/*-cache', ('work',)),
   'ranked numbers': Target('work/per_cluster.csv', (), _RANK),
   'ranked run times': Target('work/timing.csv', (), _RANK),
@@ -165,19 +166,40 @@ def perform(home: tiny_job.Home, trial: trials.Trial) -> trials.Trial:
   target = TARGETS[trial.name.rpartition(' ')[0]]
   draw = trials.generator(*trial.key)
   home.reset(*target.without)
+  if target.reader == _MINE:
+    home.server.run(home.prepare())
+  cached = home.cached()
   paths = sorted(p for p in home.trial.glob(target.files) if p.is_file())
   path = draw.choice([p for p in paths if p.stat().st_size] or paths)
   what = ACTIONS[trial.kind](path, draw)
   before = _content(path)
-  call = home.job(*target.reader)
-  if target.reader == _RANK:
-    call = home.call(*_RANK, str(home.work), str(home.whole / 'work'))
-  elif target.reader == _MINE:
-    call = home.call(*_MINE)
+  call = _reader(home, target, path)
   ended = home.server.run(call)[0]
   shown = f'{path.relative_to(home.trial)}: {what}; '
   result, detail = _judge(home, ended, path, before)
+  if not result and not ended.code and home.cached() != cached:
+    result, detail = 'lost', 'the cached arrays differ'
+  if result == 'silent' and call.fault and not _marker(home).exists():
+    result, detail = '', 'not read'
   return judging.ended_as(trial, result, shown + detail, ended.seconds)
+
+
+def _marker(home: tiny_job.Home) -> pathlib.Path:
+  return home.trial / 'opened'
+
+
+def _reader(
+  home: tiny_job.Home, target: Target, path: pathlib.Path
+) -> forks.Call:
+  """Return the command that reads the damaged file."""
+  if target.reader == _RANK:
+    return home.call(*_RANK, str(home.work), str(home.whole / 'work'))
+  if target.reader == _MINE:
+    return home.prepare()
+  fault = {}
+  if path.parent == home.cache / 'programs':  # a job may not need each of them
+    fault = {'kind': 'opened', 'path': str(path), 'to': str(_marker(home))}
+  return home.job(*target.reader, fault=fault)
 
 
 def _content(path: pathlib.Path) -> object:
@@ -201,8 +223,6 @@ def _judge(
       return 'traceback', f'does not name the file: {detail}'
     return result, detail
   result, detail = judging.completion(home, ended)
-  if not result and 'cache' in path.parts:
-    result, detail = ('', '') if home.cache_is_whole() else ('lost', 'cache')
   if result:
     return result, detail
   if _content(path) == before and not named:

@@ -201,7 +201,7 @@ def _folder_cases() -> Iterator[tuple[str, Make, str]]:
         else:
           path.symlink_to(path if place == 'loop' else '/none')
 
-      yield f'{part} is a {place}', make, inputs.EITHER
+      yield f'{part} is a {place}', make, inputs.REFUSED
 
 
 def _png(folder: pathlib.Path, count: int = 10, size: int = 8) -> None:
@@ -359,17 +359,35 @@ def _archive_cases() -> Iterator[tuple[str, str, Make, str]]:
     yield 'cifar10', f'file: {name}', _write(file, data), inputs.REFUSED
 
 
+def _stand_ins(place: pathlib.Path, number: int) -> list[pathlib.Path]:
+  """Write a complete set of archives: of MNIST if the number is odd."""
+  if number % 2:
+    standins.write_mnist(place)
+  else:
+    path = place / 'cifar-10-python.tar.gz'
+    standins.write_cifar(path, python=True)
+  return sorted(place.iterdir())
+
+
+def _same_content(number: int):
+  """Return a check that a damaged archive unpacks to the same bytes."""
+
+  def check(ended: forks.Ended, folder: pathlib.Path) -> str:
+    whole = _stand_ins(folder / 'whole', number)
+    for path in whole:
+      damaged = (folder / 'manual' / path.name).read_bytes()
+      if gzip.decompress(damaged) != gzip.decompress(path.read_bytes()):
+        return f'{path.name} has other content'
+    return ''
+
+  return check
+
+
 def _damaged_archive(number: int) -> Make:
   """A complete set of stand-in archives, of which one is damaged."""
 
   def make(folder: pathlib.Path) -> None:
-    place = folder / 'manual'
-    if number % 2:
-      standins.write_mnist(place)
-    else:
-      path = place / 'cifar-10-python.tar.gz'
-      standins.write_cifar(path, python=True)
-    paths = sorted(place.iterdir())
+    paths = _stand_ins(folder / 'manual', number)
     path = paths[number // 2 % len(paths)]
     damage = inputs.cut if number % 3 == 2 else inputs.flipped
     path.write_bytes(damage(path.read_bytes(), ARCHIVES, number))
@@ -436,7 +454,8 @@ def _damaged_cases(count: int) -> list[inputs.Case]:
       call = _prepare(
         _damaged_archive(number // 4), data, '--manual_dir=manual', '--any_size'
       )
-      found.append(inputs.Case(kind, name, call, inputs.REFUSED))
+      check = _same_content(number // 4)
+      found.append(inputs.Case(kind, name, call, inputs.EITHER, check))
       continue
     make = _damaged(kind, number // 4)
     if kind == ARRAYS:

@@ -17,10 +17,9 @@ SMALL = 'small file system'
 INODES = 'file system without inodes'
 READ_ONLY = 'read-only file system'
 SHIM = 'no space for new files'
-LIMIT = 'limit on the size of files'
 VANISHED = 'work directory deleted while in use'
 NEED_ROOT = (SMALL, INODES, READ_ONLY)
-FULL = (*NEED_ROOT, SHIM, LIMIT)
+FULL = (*NEED_ROOT, SHIM)
 
 SAME_FOLDER = 'two jobs in one work directory'
 SAME_CACHE = 'two jobs with one empty cache'
@@ -75,7 +74,6 @@ def perform(home: tiny_job.Home, trial: trials.Trial) -> trials.Trial:
   below = {'below': str(home.trial), 'at': int(200 ** draw.uniform(0, 1))}
   fault = {
     SHIM: {'kind': 'full', **below},
-    LIMIT: {'kind': 'size', 'bytes': int(200_000 ** draw.uniform(0, 1))},
     VANISHED: {'kind': 'delete', **below, 'folder': str(home.work)},
   }[trial.kind]
   stamps = home.finished()

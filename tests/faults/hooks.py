@@ -3,14 +3,13 @@
 Python announces each operation before it is done, as an audit event. The n-th
 one kills the process; or, from the n-th on, those that need space fail, as on a
 full disk. Writes by C++ (the models of Orbax) are not announced: a small file
-system or a limit on the size of files makes those fail.
+system makes those fail.
 """
 
 import dataclasses
 import errno
 import os
 import pathlib
-import resource
 import signal
 import subprocess
 import sys
@@ -33,17 +32,16 @@ def install(fault: Mapping[str, Any]) -> None:
       delete: the `at`-th one deletes `folder` before it is done.
       full: from the `at`-th on, those that need space fail with ENOSPC.
       count: writes the number of operations to the file `to` at each of them.
+      opened: writes the file `to` when the file `path` is opened.
       official: the archives in `folder`/manual are the official ones of the
         data set `name`.
-      size: files cannot grow beyond `bytes`.
   """
   kind = fault['kind']
+  if kind == 'opened':
+    _note(fault['path'], fault['to'])
+    return
   if kind == 'official':
     _register(fault['name'], pathlib.Path(fault['folder'], 'manual'))
-    return
-  if kind == 'size':
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (fault['bytes'],) * 2)
     return
   _watch(fault['below'], _ACTIONS[kind](fault), fault.get('also', ''))
 
@@ -61,6 +59,14 @@ def _register(name: str, folder: pathlib.Path) -> None:
     if (folder / remote.filename).is_file()
   ]
   archives.REMOTES = {**archives.REMOTES, name: tuple(there)}
+
+
+def _note(path: str, to: str) -> None:
+  def hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == 'open' and str(arguments[0]) == path:
+      os.close(os.open(to, os.O_WRONLY | os.O_CREAT))
+
+  sys.addaudithook(hook)
 
 
 def _kill(fault: Mapping[str, Any]) -> Callable[[int, str, str], None]:

@@ -169,7 +169,7 @@ def _check(name: str, text: str, default: Any):
       return '' if got == (text.lower() in ('true', '1', 'yes')) else str(got)
     if isinstance(default, str):
       return '' if got == text else f'{got!r}'
-    if isinstance(default, int | float) and not isinstance(got, str):
+    if isinstance(default, int | float) and isinstance(got, int | float):
       return '' if got == float(text) else f'{got!r}'
     return '' if got in (cli.literal(text), text) else f'{got!r}'
 

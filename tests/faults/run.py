@@ -8,6 +8,7 @@ if a trial was not survived.
 import argparse
 import dataclasses
 import pathlib
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -122,6 +123,8 @@ def main() -> None:
   for field in dataclasses.fields(Counts):
     parser.add_argument(f'--{field.name}', type=int, default=field.default)
   chosen = parser.parse_args()
+  # So that small file systems are unmounted.
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
   table = trials.Table(chosen.out / 'trials.jsonl')
   with tempfile.TemporaryDirectory() as temporary:
     for home in tiny_job.homes(chosen.home or pathlib.Path(temporary)):

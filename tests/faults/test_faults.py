@@ -5,7 +5,7 @@ import pytest
 from tests.faults import forks, run, tiny_job, trials
 
 # A prime number of trials meets kinds and targets in other pairs.
-FEW = run.Counts(kills=6, files=11, disks=6, processes=4, inputs=60)
+FEW = run.Counts(kills=3, files=7, disks=3, processes=2, inputs=60)
 MANY = run.Counts(kills=40, files=180, disks=30, processes=25, inputs=600)
 
 

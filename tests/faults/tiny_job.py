@@ -110,7 +110,7 @@ class Home:
     for part, count in (('train', 20), ('test', 10)):
       image = rng.integers(0, 256, (count, 8, 8, 3), np.uint8)
       np.savez(data / part, image=image, label=np.arange(count) % 2)
-    ended = self.server.run(self.call('jaxmu.prepare', 'mine'))[0]
+    ended = self.server.run(self.prepare())[0]
     assert ended.code == 0, ended.output
     for more in ((), ('--plan',), ()):
       ended = self.run(*more)
@@ -134,15 +134,13 @@ class Home:
         found.append(name)
     return found
 
-  def cache_is_whole(self) -> bool:
-    """Return whether the cached set is that of the undisturbed job."""
-    names = [
-      path.relative_to(self.whole)
-      for path in self.whole.glob('cache/mine-*/*.npy')
-    ]
-    return all(
-      _bytes(self.trial / name) == _bytes(self.whole / name) for name in names
-    )
+  def prepare(self) -> forks.Call:
+    """Return the command that reads the data set `mine`, and its cache."""
+    return self.call('jaxmu.prepare', 'mine')
+
+  def cached(self) -> list[bytes]:
+    """Return the cached arrays of the data set."""
+    return [_bytes(p) for p in sorted(self.trial.glob('cache/mine-*/*.npy'))]
 
   def leftovers(self) -> list[str]:
     """Return temporary files and drafts in the work directory."""

@@ -30,6 +30,12 @@ def test_an_unknown_option_is_named():
     ('resnet18', 'width', 0),
     ('resnet18', 'conv', 'fft'),
     ('resnet18', 'num_classes', 1),
+    ('resnet18', 'dtype', 3),
+    ('tiny', 'dtype', 'x'),
+    ('tiny', 'dtype', 'int32'),
+    *(('tiny', 'width', value) for value in (2.5, 'x', True, None, 10**7)),
+    *(('vit11m', 'widths', value) for value in (3, 'x', None)),
+    *(('vit11m', 'depths', value) for value in (3, {})),
     ('tiny', 'conv', 'fft'),
   ],
 )

@@ -142,6 +142,18 @@ def test_models_are_not_begun_without_room_for_them(tmp_path, monkeypatch):
   assert shelf.missing() == []
 
 
+def test_nothing_is_begun_without_room_for_files(tmp_path, monkeypatch):
+  shelf = store.Shelf(tmp_path, 'models', 'ft', '0' * 12)
+  with monkeypatch.context() as patch:
+    patch.setattr(store, '_INODES', 2**63)
+    with pytest.raises(
+      ValueError, match='No space left.*finished work is kept'
+    ):
+      shelf.save(0, arrays={'x': np.zeros((1, 3))})
+  shelf.save(0, arrays={'x': np.zeros((1, 3))})
+  assert shelf.missing() == []
+
+
 def test_a_claim_that_cannot_be_written_is_a_failed_unit(tmp_path, monkeypatch):
   @contextlib.contextmanager
   def claimed(workdir, unit, parts):
