@@ -337,7 +337,9 @@ class TinyViT(nn.Module):
     choose.check_impl(self.conv)
     # Configurations hold lists, which cannot be hashed.
     for name in ('widths', 'depths'):
-      object.__setattr__(self, name, tuple(getattr(self, name)))
+      values = getattr(self, name)
+      if isinstance(values, list):
+        object.__setattr__(self, name, tuple(values))
     _check_sizes(self.widths, self.depths)
     if not isinstance(self.padfree_attention, bool):
       raise ValueError(
@@ -431,8 +433,10 @@ class TinyViT(nn.Module):
 def _check_sizes(widths: tuple[int, ...], depths: tuple[int, ...]) -> None:
   """Raise a ValueError unless there are four valid stages."""
   for name, values in (('widths', widths), ('depths', depths)):
-    if len(values) != len(_WINDOWS) or min(values) < 1:
-      raise ValueError(f'{name} must be four positive numbers, got {values}')
+    if not isinstance(values, tuple) or len(values) != len(_WINDOWS):
+      raise ValueError(f'{name} must be four positive numbers, got {values!r}')
+    for value in values:
+      interface.check_positive(f'each of {name}', value)
   if widths[0] % 2 or any(width % HEAD for width in widths[1:]):
     raise ValueError(
       f'widths = {widths}: the first must be even and the others multiples of '
