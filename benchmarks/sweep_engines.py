@@ -3,7 +3,7 @@
     python benchmarks/sweep_engines.py [--rounds=3]
 
 The units are those of the study of U-LiRA of a sweep on digits, with one
-network, six methods and default hyper-parameters. `local` uses all cores in
+network, three methods and default hyper-parameters. `local` uses all cores in
 one process, `ray` in one process that Ray starts. A first run, which is not
 counted, compiles the programs. The overhead is the time of the command over
 that of `local` in the same round, less 1; it holds the start of Ray and of its
@@ -28,7 +28,7 @@ ARGUMENTS = (
   '--config=deep_unlearn',
   '--config.models=resnet18',
   '--config.studies=ulira',
-  '--config.methods=ft,ct,msg,neggrad_plus,salun,scrub',
+  '--config.methods=ft,ct,msg',
 )
 ENGINES = {
   'local': (),

@@ -66,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   """
   chosen = _parser().parse_args(argv)
   started = time.monotonic()
+  print('attack: starting JAX', flush=True)
   # Imported late: help needs no JAX.
   from jaxmu.api import audits
   from jaxmu.report import html, progress, summary, tables

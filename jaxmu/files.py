@@ -101,7 +101,8 @@ def programs_dir() -> pathlib.Path:
 
 
 def remove_old_programs() -> None:
-  """Delete programs that were compiled more than three months ago."""
+  """Delete programs of more than three months ago, and parts of programs."""
+  _remove_temporaries(programs_dir().glob(f'.*{_SUFFIX}'))
   oldest = time.time() - _PROGRAMS_KEPT
   for file in programs_dir().glob('*'):
     with contextlib.suppress(OSError):  # another process may delete it

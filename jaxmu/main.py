@@ -7,7 +7,10 @@
   --workdir=DIR                    the folder to write to
   --compare=METHOD,METHOD          further methods to compare
   --plan                           print stages, models, time, memory and disk;
-                                   train nothing
+                                   trains no model, but measures a few steps,
+                                   which may take minutes
+  --plan --quick                   measure nothing; times are known if they were
+                                   measured before
   --plan --for=v5e:2x2             compile the programs for TPUs or GPUs that
                                    this machine need not have, and print the
                                    estimates of the compiler
@@ -25,9 +28,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxmu import cli
-
-# What SIGINT prints where finished work is kept.
-INTERRUPTED = 'interrupted; the same command continues and keeps finished work'
 
 
 def main(argv: Sequence[str]) -> None:
@@ -56,9 +56,9 @@ def main(argv: Sequence[str]) -> None:
     if machine:
       print(forecast.plan_text(opened, machine, tell=print))
     else:
-      print(planner.plan_text(opened, tell=print))
+      print(planner.plan_text(opened, tell=print, quick=request.quick))
 
-  command(argv, __doc__ or '', run_job, more=('for',))
+  command(argv, __doc__ or '', run_job, more=('for', 'quick'))
 
 
 def _other_machine(name: str, plan: bool) -> Any:
@@ -101,7 +101,7 @@ def command(
   if {'-h', '--help', '--helpfull'} & set(argv):
     print(_help(description))
     return
-  with cli.one_line_errors(INTERRUPTED):
+  with cli.one_line_errors():
     run(*start(argv, more))
 
 
@@ -114,6 +114,7 @@ def start(argv: Sequence[str], more: Sequence[str] = ()) -> tuple[Any, Any]:
   Raises:
     ValueError: an argument is wrong; the message says what to do.
   """
+  print('starting JAX', flush=True)
   # Imported late: help needs no JAX.
   from absl import logging
 

@@ -11,6 +11,7 @@ NVIDIA's is in JAX's plug-in for CUDA.
 """
 
 import contextlib
+import glob
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -72,6 +73,28 @@ def check_devices() -> None:
       f'JAX_PLATFORMS={chosen} cannot be used here ({reason}); unset it, or '
       'set JAX_PLATFORMS=cpu, or install JAX for this platform, see README.md'
     ) from error
+
+
+# Device files of accelerators, what they are, and the extra of JAX that they
+# need.
+_FILES = {
+  '/dev/nvidia[0-9]*': ('an NVIDIA GPU', 'jax[cuda13]'),
+  '/dev/accel[0-9]*': ('a TPU', 'jax[tpu]'),
+}
+
+
+def unused_accelerator() -> str:
+  """Return a line on an accelerator for which JAX is not installed, or ''."""
+  chosen = getattr(jax.config, 'jax_platforms', None)
+  if chosen or jax.default_backend() != 'cpu':
+    return ''
+  for pattern, (what, extra) in _FILES.items():
+    if glob.glob(pattern):
+      return (
+        f'this machine has {what}, but JAX is installed for the CPU alone: '
+        f"pip install '{extra}' to use it, or set JAX_PLATFORMS=cpu"
+      )
+  return ''
 
 
 def local_devices() -> list[Device]:

@@ -277,15 +277,53 @@ class Trainer:
     """
     members, start, epochs = self._members(hparams, keys, splits, starts)
     members = put(pad(members, self.layout), self.layout)
-    leaves = [(x.shape, x.dtype) for x in jax.tree.leaves((members, start))]
-    kind = (jax.tree.structure(members), tuple(leaves), bool(epochs.any()))
+    kind = _kind(members, start, epochs)
     if kind not in self._programs:
-      begin = time.perf_counter()
-      lowered = self._lower(members, start, epochs)
-      compiled = [program.compile() for program in lowered.programs]
-      self._programs[kind] = (*compiled, None)[:2]
-      self.compile_seconds += time.perf_counter() - begin
+      self._prepare(members, start, epochs)()
     return Loaded(members, start, epochs, *self._programs[kind])
+
+  def prepare(
+    self,
+    hparams: Sequence[Any],
+    keys: Key,
+    splits: Split[np.ndarray],
+    starts: Variables,
+  ) -> Callable[[], None]:
+    """Lower the programs that `load` needs; return what compiles them.
+
+    The result may be called in another thread, so that several trainers compile
+    at once. `load` then finds the programs.
+
+    Args:
+      hparams: as in `load`.
+      keys: as in `load`.
+      splits: as in `load`.
+      starts: as in `load`; shapes are enough.
+
+    Raises:
+      ValueError: members differ in a static hyper-parameter.
+    """
+    members, start, epochs = self._members(hparams, keys, splits, starts)
+    return self._prepare(shapes(members, self.layout), start, epochs)
+
+  def _prepare(
+    self,
+    members: MemberInputs[Any],
+    start: Variables | None,
+    epochs: np.ndarray,
+  ) -> Callable[[], None]:
+    kind = _kind(members, start, epochs)
+    begin = time.perf_counter()
+    lowered = self._lower(members, start, epochs)
+    lowering = time.perf_counter() - begin
+
+    def compile_programs() -> None:
+      begin = time.perf_counter()
+      compiled = [program.compile() for program in lowered.programs]
+      self.compile_seconds += lowering + time.perf_counter() - begin
+      self._programs[kind] = (*compiled, None)[:2]
+
+    return compile_programs
 
   def lower(
     self,
@@ -463,6 +501,14 @@ class Loaded(NamedTuple):
     return [p for p in (self.init, self.epoch) if p is not None]
 
 
+def _kind(
+  members: MemberInputs[Any], start: Variables | None, epochs: np.ndarray
+) -> Any:
+  """Return what decides which programs train a population."""
+  leaves = [(x.shape, x.dtype) for x in jax.tree.leaves((members, start))]
+  return jax.tree.structure(members), tuple(leaves), bool(epochs.any())
+
+
 def prepare_hparams(
   method: Method,
   hparams: Sequence[Any],
@@ -548,6 +594,7 @@ class Predictor:
 
   def _build(self) -> None:
     layout = self.layout
+    self._compiled: dict[Any, Any] = {}
     self._program = jax.jit(
       lambda task, stacked: map_members(
         _score_chosen, task, stacked, layout=layout
@@ -566,6 +613,27 @@ class Predictor:
     padded = shapes((variables, index), self.layout)
     return self._program.lower(self._task, padded)
 
+  def prepare(
+    self, variables: Variables, index: np.ndarray | None = None
+  ) -> Callable[[], None]:
+    """Lower the program that `run` needs; return what compiles it.
+
+    Args:
+      variables: models stacked along [P], or their shapes.
+      index: as in `run`.
+    """
+    kind = self._kind(shapes((variables, index), self.layout))
+    lowered = self.lower(variables, index)
+
+    def compile_program() -> None:
+      self._compiled[kind] = lowered.compile()
+
+    return compile_program
+
+  def _kind(self, padded: Any) -> Any:
+    leaves, structure = jax.tree.flatten(padded)
+    return structure, tuple((x.shape, x.dtype) for x in leaves)
+
   def run(
     self, variables: Variables, index: np.ndarray | None = None
   ) -> Predictions[np.ndarray]:
@@ -578,7 +646,8 @@ class Predictor:
     """
     size = jax.tree.leaves(variables)[0].shape[0]
     padded = put(pad((variables, index), self.layout), self.layout)
-    result = self._program(self._task, padded)
+    program = self._compiled.get(self._kind(padded), self._program)
+    result = program(self._task, padded)
     log_odds, correct, finite = (np.asarray(x)[:size] for x in result)
     return Predictions(log_odds, correct, finite)
 

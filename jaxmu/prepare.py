@@ -72,11 +72,7 @@ def next_command(
   name = source.name
   words = [f'--config=msg_resnet:{scale_of(name, source.num_dev)}']
   if name not in CATALOG:
-    words += [
-      f'--config.data.name={name}',
-      '--config.splits.pool=0',
-      f'--workdir=workdir/{name}',
-    ]
+    words.append(f'--config.data.name={name}')
   if folder is not None:
     words.append(f'--config.data.folder={folder}')
   return shlex.join(['python', '-m', 'jaxmu.main', *words])
@@ -219,6 +215,8 @@ def _read_pictures(args: argparse.Namespace) -> custom.Labelled:
     )
   if listing.left_out:
     cli.warn(listing.left_out_line())
+  count = sum(map(len, listing.parts))
+  print(f'reading {terms.count(count, "picture")}', flush=True)
   blocks = pictures.read(listing, size=args.image_size)
   return custom.Labelled(
     train=blocks[0],

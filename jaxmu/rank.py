@@ -119,13 +119,17 @@ def _rank(study: str, jobs: Sequence[ranks.Job], line: str) -> Ranked:
   return Ranked(ranks.table(ranked, study), report)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-  """Run the command; see the module's docstring."""
+def _parser() -> cli.Parser:
   parser = cli.Parser('jaxmu.rank', __doc__ or '')
   add = parser.add_argument
   add('folders', nargs='*', metavar='WORKDIR', help='of a job or a sweep')
   add('--out', default='', help='directory for results.csv and report.html')
-  chosen = parser.parse_args(argv)
+  return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Run the command; see the module's docstring."""
+  chosen = _parser().parse_args(argv)
   with cli.one_line_errors():
     ranked = rank(chosen.folders, chosen.out)
     places = {}

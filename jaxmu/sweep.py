@@ -91,7 +91,7 @@ def main(argv: Sequence[str]) -> None:
   if {'-h', '--help', '--helpfull'} & set(argv):
     print(__doc__)
     return
-  with cli.one_line_errors(job_command.INTERRUPTED):
+  with cli.one_line_errors():
     _run(argv)
 
 
@@ -200,6 +200,7 @@ def _typed(config: dict[str, Any], section: str, field: str, one: Any) -> Any:
 
 
 def _run(argv: Sequence[str]) -> None:
+  print('starting JAX', flush=True)
   from absl import logging
 
   logging.set_verbosity(logging.WARNING)

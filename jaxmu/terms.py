@@ -51,6 +51,20 @@ class Term:
         )
 
 
+def readable_bytes(count: float) -> str:
+  """Return bytes in decimal units.
+
+  Example:
+    >>> readable_bytes(17), readable_bytes(1_500_000)
+    ('17 B', '1.5 MB')
+  """
+  for unit in ('B', 'kB', 'MB', 'GB'):
+    if count < 1000:
+      return f'{count:.0f} {unit}' if unit == 'B' else f'{count:.1f} {unit}'
+    count /= 1000
+  return f'{count:.1f} TB'
+
+
 def count(number: int, noun: str, plural: str = '') -> str:
   """Return a number with its noun.
 

@@ -13,7 +13,6 @@ The module is callable, so that `jaxmu.unlearn('msg', original)` is the function
 """
 
 import argparse
-import ast
 import functools
 import sys
 from collections.abc import Callable, Sequence
@@ -69,23 +68,16 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
     name, equals, value = tail.partition('=')
     if not word.startswith('--') or section not in nested or not equals:
       parser.unknown(word, [f'--{part}.NAME=VALUE' for part in nested])
-    nested[section][name] = _value(value)
+    nested[section][name] = cli.literal(value)
   chosen.model_options = nested['model_options']
   return chosen, nested['hparams']
-
-
-def _value(text: str) -> Any:
-  """Return the value of a Python literal, and any other text unchanged."""
-  try:
-    return ast.literal_eval(text)
-  except (ValueError, SyntaxError):
-    return text
 
 
 def main(argv: Sequence[str] | None = None) -> None:
   """Run the command; see the module's docstring."""
   chosen, hparams = parse(sys.argv[1:] if argv is None else argv)
   with cli.one_line_errors():
+    print('starting JAX', flush=True)
     from jaxmu import files
     from jaxmu.api import inputs, request
 

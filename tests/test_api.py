@@ -6,6 +6,7 @@ One data set and one design serve all tests: programs are compiled once.
 import functools
 import importlib
 import json
+import shlex
 import subprocess
 import sys
 
@@ -706,6 +707,28 @@ def test_a_job_refuses_names_that_do_not_exist(tmp_path):
     ]
   )
   assert not list(tmp_path.iterdir())
+
+
+def test_the_printed_command_of_a_job_makes_it_again(monkeypatch):
+  given = {
+    'data': 'digits',
+    'model': 'tiny',
+    'workdir': "a {blank} 'folder'",
+    'compare': ['ft'],
+    'overrides': {
+      'train.learning_rate': np.float32(0.5),
+      'model.options': {'width': 4},
+      'metrics': ('a.py',),
+    },
+  }
+  program, flag, code = shlex.split(jobs._command('ga', **given))
+  assert (program, flag) == ('python', '-c')
+  calls = []
+  monkeypatch.setattr(
+    jaxmu, 'run', lambda *args, **fields: calls.append((args, fields))
+  )
+  exec(code, {})
+  assert calls == [(('ga',), given)]
 
 
 def test_an_empty_section_changes_nothing():

@@ -59,9 +59,15 @@ def blocks(page: str) -> list[str]:
   return re.findall(r'^```python\n(.*?)^```$', text, re.M | re.S)
 
 
+def every_page() -> list[str]:
+  """Return all documents, relative to the root."""
+  folders = ('.', 'docs', 'examples/*')
+  paths = [path for one in folders for path in ROOT.glob(f'{one}/*.md')]
+  return sorted(path.relative_to(ROOT).as_posix() for path in paths)
+
+
 def _pages() -> list[str]:
-  pages = ['README.md', *(f'docs/{p.name}' for p in ROOT.glob('docs/*.md'))]
-  return sorted(page for page in pages if blocks(page))
+  return [page for page in every_page() if blocks(page)]
 
 
 # Seconds instead of minutes; the code is otherwise unchanged.
@@ -114,6 +120,21 @@ def test_examples_of_pages_run(page, tmp_path, monkeypatch):
 def test_replacements_of_pages_are_used():
   text = '\n'.join(block for page in _pages() for block in blocks(page))
   assert not [one for one in SMALLER if one not in text]
+
+
+def test_all_code_is_in_blocks_that_are_run():
+  """But for the example that tests/metrics/test_contract.py runs."""
+  found = [
+    (page, line)
+    for page in every_page()
+    for line in re.findall(
+      r'^    (?:import|from \S+ import) .*$',
+      re.sub('^```.*?^```$', '', (ROOT / page).read_text(), flags=re.M | re.S),
+      re.M,
+    )
+  ]
+  assert {page for page, _ in found} == {'docs/attacks.md'}, found
+  assert len(found) == 3
 
 
 def test_the_first_example_is_short():

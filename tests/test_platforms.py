@@ -197,3 +197,20 @@ def test_a_platform_that_is_not_here_is_one_line(monkeypatch, tmp_path):
       jaxmu.train(jaxmu.load_data('digits'), model='tiny')
   finally:
     jax.config.update('jax_platforms', before)
+
+
+def test_an_accelerator_without_its_jax_is_pointed_out(monkeypatch):
+  """On a CPU by choice, nothing is said."""
+  there = '/dev/nvidia[0-9]*'
+  monkeypatch.setattr(
+    platforms.glob, 'glob', lambda one: [one] * (one == there)
+  )
+  for chosen, said in ((None, "pip install 'jax[cuda13]'"), ('cpu', '')):
+    monkeypatch.setattr(
+      type(jax.config), 'jax_platforms', chosen, raising=False
+    )
+    line = platforms.unused_accelerator()
+    assert said in line and bool(said) == bool(line)
+  monkeypatch.setattr(type(jax.config), 'jax_platforms', None, raising=False)
+  there = ''
+  assert not platforms.unused_accelerator()

@@ -20,6 +20,7 @@ import functools
 import math
 import os
 import pathlib
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -135,7 +136,7 @@ class JobResult(printing.Numbers):
   def _record(self) -> dict[str, Any]:
     path = self.folder / _RECORD
     try:
-      record = files.read_json(path)
+      record = results.read_json(path)
       record['provenance']['configuration']
     except (OSError, ValueError, LookupError, TypeError) as error:
       raise ValueError(
@@ -272,26 +273,36 @@ def run(
     ...   'model.options': {}, 'splits.num_splits': 4, 'splits.pool': 400,
     ...   'train.num_epochs': 1, 'unlearn.hparams.num_epochs': 1,
     ...   'timing.repeats': 1}
+    >>> folder = tempfile.mkdtemp() + '/job'
     >>> job = jaxmu.run(  # doctest: +ELLIPSIS
-    ...   'ga', model='tiny', workdir=tempfile.mkdtemp(), overrides=tiny)
-    train original: ...
+    ...   'ga', model='tiny', workdir=folder, overrides=tiny)
+    compile: ...
     >>> job['ga', 'ta'].n
     2
     >>> len(job.models('ga'))
     8
   """
+  given = {**_flat(sections), **(overrides or {})}
   config = make_config(
     method,
     data=data,
     model=model,
     workdir=workdir,
     compare=compare,
-    overrides={**_flat(sections), **(overrides or {})},
+    overrides=given,
   )
   settings = settings_lib.from_config(config)
   setup_lib.set_up_devices()
+  line = _command(
+    method,
+    data=data,
+    model=model,
+    workdir=config['workdir'],
+    compare=list(compare),
+    overrides=given,
+  )
   with compile_cache():
-    job = run_lib.run(settings, command=_command(method, config))
+    job = run_lib.run(settings, command=line)
   return JobResult(job.folder)
 
 
@@ -359,12 +370,22 @@ def _override(config: dict[str, Any], path: str, value: Any) -> None:
     section[key] = value
 
 
-def _command(method: str, config: Mapping[str, Any]) -> str:
-  return (
-    f'jaxmu.run({method!r}, data={config["data"]["name"]!r}, '
-    f'model={config["model"]["name"]!r}, workdir={config["workdir"]!r}, ...), '
-    'with the configuration below'
-  )
+def _command(method: str, **given: Any) -> str:
+  """Return a command line that calls `run` with these arguments."""
+  words = [
+    f'{name}={_plain(value)!r}' for name, value in given.items() if value
+  ]
+  call = ', '.join([repr(method), *words])
+  return shlex.join(['python', '-c', f'import jaxmu; jaxmu.run({call})'])
+
+
+def _plain(value: Any) -> Any:
+  """Return a value without NumPy's types, so that its text is Python."""
+  if isinstance(value, Mapping):
+    return {name: _plain(one) for name, one in value.items()}
+  if isinstance(value, list | tuple):
+    return type(value)(map(_plain, value))
+  return value.tolist() if hasattr(value, 'tolist') else value
 
 
 @contextlib.contextmanager
@@ -534,8 +555,9 @@ def search(
     >>> tiny = {
     ...   'model.options': {}, 'splits.pool': 400, 'splits.num_splits': 4,
     ...   'train.num_epochs': 1, 'run.shard': 4}
+    >>> folder = tempfile.mkdtemp() + '/job'
     >>> found = jaxmu.search(  # doctest: +ELLIPSIS
-    ...   'ga', model='tiny', workdir=tempfile.mkdtemp(), overrides=tiny,
+    ...   'ga', model='tiny', workdir=folder, overrides=tiny,
     ...   space={'batch_size': 64}, trials=3, initialisations=2, judges=1)
     train original: ...
     >>> len(found.trials), sorted(found.norms)
@@ -571,8 +593,7 @@ def search(
   settings = settings_lib.from_config(config)
   setup_lib.set_up_devices()
   with compile_cache():
-    (found,) = driver.run(settings)
-  return SearchResult(found)
+    return SearchResult(*driver.run(settings))
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

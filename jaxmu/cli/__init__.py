@@ -7,11 +7,13 @@ Only the chosen command is imported, so that help is fast.
 """
 
 import argparse
+import ast
 import contextlib
 import importlib.util
 import inspect
 import os
 import runpy
+import signal
 import sys
 import types
 import warnings
@@ -20,25 +22,45 @@ from typing import Any, NamedTuple, NoReturn
 
 import jaxmu
 from jaxmu import terms
+from jaxmu.cli import signals
 
 
 class Command(NamedTuple):
-  """A command: the module that `python -m` runs, and a line of help."""
+  """A command.
+
+  Attributes:
+    module: what `python -m` runs.
+    help: a line of help.
+    kept: what is kept when it is interrupted; '' for nothing.
+  """
 
   module: str
   help: str
+  kept: str = ''
 
 
 COMMANDS = {
-  'run': Command('jaxmu.main', 'train, unlearn, attack and report'),
-  'search': Command('jaxmu.search', 'search hyper-parameters of methods'),
-  'sweep': Command('jaxmu.sweep', 'plan and run a whole benchmark'),
+  'run': Command(
+    'jaxmu.main',
+    'train, unlearn, attack and report',
+    'finished models are kept',
+  ),
+  'search': Command(
+    'jaxmu.search',
+    'search hyper-parameters of methods',
+    'finished trials are kept',
+  ),
+  'sweep': Command(
+    'jaxmu.sweep', 'plan and run a whole benchmark', 'finished work is kept'
+  ),
   'store': Command('jaxmu.store', 'list, check or prune stored work'),
   'audit': Command('jaxmu.attack', 'attack stored scores from any framework'),
   'rank': Command(
     'jaxmu.rank', 'rank the methods of several jobs, or of a sweep'
   ),
-  'prepare': Command('jaxmu.prepare', 'prepare a data set'),
+  'prepare': Command(
+    'jaxmu.prepare', 'prepare a data set', 'finished downloads are kept'
+  ),
   'unlearn': Command('jaxmu.unlearn', 'delete examples from one trained model'),
 }
 
@@ -75,6 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   if os.getcwd() not in sys.path and '' not in sys.path:
     # For plug-ins, as under `python -m`; last, so that nothing is shadowed.
     sys.path.append(os.getcwd())
+  signals.watch(COMMANDS[name].kept)
   sys.argv = [module, *rest]
   runpy.run_module(module, run_name='__main__', alter_sys=True)
   return 0
@@ -92,6 +115,19 @@ def usage() -> str:
       'jaxmu COMMAND --help describes a command.',
     ]
   )
+
+
+def literal(text: str) -> Any:
+  """Return the value of a Python literal, and any other text unchanged.
+
+  Example:
+    >>> literal('[1, 2]'), literal('abc'), literal('{[]: 1}')
+    ([1, 2], 'abc', '{[]: 1}')
+  """
+  try:
+    return ast.literal_eval(text)
+  except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+    return text
 
 
 class Parser(argparse.ArgumentParser):
@@ -168,17 +204,28 @@ def make_callable(
   module._function = function  # type: ignore[attr-defined]
 
 
+def _watch_signals() -> None:
+  """End at signals as `signals` does, if this process is a command."""
+  main = getattr(sys.modules['__main__'], '__spec__', None)
+  for one in COMMANDS.values():
+    if main and main.name == one.module:
+      signals.watch(one.kept)
+  if main and main.name == 'jaxmu.__main__':
+    signals.watch('')
+
+
+_watch_signals()  # the imports of a command take seconds
+
+
 @contextlib.contextmanager
-def one_line_errors(interrupted: str = 'interrupted') -> Iterator[None]:
+def one_line_errors() -> Iterator[None]:
   """End bad input with one line, and print each warning as one.
 
-  Args:
-    interrupted: what SIGINT prints.
-
   Raises:
-    SystemExit: with the message of a ValueError, OSError or ImportError; or
-      with 130, as a shell reports SIGINT.
+    SystemExit: with the message of a ValueError, OSError or ImportError; or,
+      where another program calls a command, with 130 after SIGINT.
   """
+  _watch_signals()
   with warnings.catch_warnings():
     warnings.showwarning = lambda message, *_: warn(str(message))
     try:
@@ -190,8 +237,8 @@ def one_line_errors(interrupted: str = 'interrupted') -> Iterator[None]:
     except (ValueError, ImportError) as error:
       sys.exit(f'error: {_line(error)}')
     except KeyboardInterrupt:
-      print(interrupted, file=sys.stderr)
-      sys.exit(130)
+      print(signals.line(signal.SIGINT), file=sys.stderr)
+      sys.exit(128 + signal.SIGINT)
 
 
 def warn(text: str) -> None:

@@ -7,16 +7,16 @@
   --compare=METHOD,METHOD          add methods, with their own settings
 
 A changed method or model (--config.unlearn.method, --config.model.name) brings
-its own settings and folder; all other arguments apply after that.
+its own settings and folder, and so does a data set of the user
+(--config.data.name); all other arguments apply after that.
 """
 
-import ast
 import inspect
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jaxmu import files, plugins, terms
+from jaxmu import cli, files, plugins, terms
 from jaxmu.study import recipes
 
 # These never take the next word as a value.
@@ -24,6 +24,7 @@ _SWITCHES = ('plan', 'status', 'quick', 'delete', 'training')
 FLAGS = ('config', 'workdir', 'compare', 'plan')
 _NAMES = (('data', 'name'), ('model', 'name'), ('unlearn', 'method'))
 _METHOD, _MODEL = 'config.unlearn.method', 'config.model.name'
+_DATA = 'config.data.name'
 _TRUE, _FALSE = ('true', '1', 'yes'), ('false', '0', 'no')
 
 
@@ -35,12 +36,14 @@ class Request(NamedTuple):
     plan: whether to only print the plan.
     notes: lines for the user.
     machine: the value of --for, the machine of the plan; '' for this one.
+    quick: whether the plan measures nothing.
   """
 
   config: dict[str, Any]
   plan: bool
   notes: list[str]
   machine: str = ''
+  quick: bool = False
 
 
 class Given(NamedTuple):
@@ -111,14 +114,16 @@ def read(argv: Sequence[str], more: Sequence[str] = ()) -> Request:
       config['workdir'] = one.value()
     elif one.name.startswith('config.') and one.name not in (_METHOD, _MODEL):
       set_field(config, one.name, one.text)
-  plan = [one for one in given if one.name == 'plan']
   machines = [one.value() for one in given if one.name == 'for']
-  return Request(
-    config,
-    bool(plan) and plan[-1].switch(),
-    notes,
-    machines[-1] if machines else '',
-  )
+  plan, quick = (_is_on(given, name) for name in ('plan', 'quick'))
+  if quick and not plan:
+    raise ValueError('--quick describes a plan; add --plan')
+  return Request(config, plan, notes, machines[-1] if machines else '', quick)
+
+
+def _is_on(given: Sequence[Given], name: str) -> bool:
+  flags = [one for one in given if one.name == name]
+  return bool(flags) and flags[-1].switch()
 
 
 def load(spec: str) -> dict[str, Any]:
@@ -170,7 +175,7 @@ def set_field(
   if key in section and not flag.startswith(searched):
     section[key] = _convert(section[key], given, flag)
   else:  # an option of the model, or what to search
-    section[key] = _literal(given.value())
+    section[key] = cli.literal(given.value())
 
 
 def split(argv: Sequence[str]) -> Iterator[Given]:
@@ -215,6 +220,13 @@ def _replace(
     if last[flag].value() != section[key]:
       change(last[flag].value())
       notes.append(f'{last[flag]} takes its own settings')
+  data = last[_DATA].value() if _DATA in last else ''
+  if data not in ('', config['data']['name'], *recipes.DATA):
+    recipes.change_data(config, data)
+    what = 'all of its images (splits.pool=0)'
+    if 'config.splits.pool' in last:
+      what = 'its own folder'
+    notes.append(f'{last[_DATA]} takes {what}')
   if 'compare' in last:
     for method in last['compare'].value().split(','):
       recipes.add_method(config, method.strip(), fidelity)
@@ -319,7 +331,7 @@ def _convert(old: Any, given: Given, field: str) -> Any:
     except ValueError:
       wanted = 'whole number' if kind is int else 'number'
       raise ValueError(f'{given}: give a {wanted}') from None
-  value = _literal(text)
+  value = cli.literal(text)
   if isinstance(old, dict):
     if isinstance(value, str) and _takes_settings(field):
       return value
@@ -349,11 +361,3 @@ def _boolean(given: Given) -> bool:
   if text not in (*_TRUE, *_FALSE):
     raise ValueError(f'{given}: give true or false')
   return text in _TRUE
-
-
-def _literal(text: str) -> Any:
-  """Return the value of a Python literal, and any other text unchanged."""
-  try:
-    return ast.literal_eval(text)
-  except (SyntaxError, ValueError):
-    return text

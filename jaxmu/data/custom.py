@@ -19,6 +19,7 @@ from jaxmu.data import catalog, formats, splits
 from jaxmu.types import Transform
 
 DEFAULT_TEST_FRACTION = 0.2
+_TEXT = ('.csv', '.tsv', '.txt')
 _LONGEST_NAME = 64  # of a data set: it names folders
 
 
@@ -127,7 +128,7 @@ def read_arrays(paths: list[pathlib.Path]) -> Labelled:
   absent = [str(path) for path in paths if not path.is_file()]
   if absent:
     raise ValueError(f'no such file: {", ".join(absent)}')
-  if len(paths) == 2:
+  if len(paths) == 2 and not any(path.suffix in _TEXT for path in paths):
     try:
       image, label = map(formats.read_array, paths)
     except ValueError as error:
@@ -138,9 +139,16 @@ def read_arrays(paths: list[pathlib.Path]) -> Labelled:
     train = _as_pair(image, label, origin=str(paths[0]), labels=str(paths[1]))
     return Labelled(train=train, test=None)
   if len(paths) != 1 or paths[0].suffix != '.npz':
+    got = [str(path) for path in paths]
+    remedy = ''
+    if any(path.suffix in _TEXT for path in paths):
+      remedy = (
+        '; read a text file with numpy.loadtxt(FILE, delimiter=",", '
+        'skiprows=1), reshape its rows to images [N, height, width], and write '
+        'images and labels with numpy.save'
+      )
     raise ValueError(
-      f'give one .npz, or two .npy (images, labels); got '
-      f'{[str(path) for path in paths]}'
+      f'give one .npz, or two .npy (images, labels); got {got}{remedy}'
     )
   arrays = formats.read_archive(paths[0], needed=('image', 'label'))
   train = _as_pair(arrays['image'], arrays['label'], origin=str(paths[0]))

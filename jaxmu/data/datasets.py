@@ -753,7 +753,8 @@ def _write(draft: pathlib.Path, source: formats.Raw, *, name: str) -> None:
   needed, free = math.prod(shape), shutil.disk_usage(draft).free
   if free < 1.01 * needed:
     raise OSError(
-      f'{needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free on the disk'
+      f'{terms.readable_bytes(needed)} needed, '
+      f'{terms.readable_bytes(free)} free on the disk'
     )
   image = np.lib.format.open_memmap(
     draft / 'image.npy', mode='w+', dtype=np.uint8, shape=shape

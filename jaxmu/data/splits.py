@@ -136,6 +136,12 @@ def ulira_splits_reference(
   order = np.random.default_rng(123).permutation(num_dev)
   num_val = int(val_fraction * num_dev)
   pool, val = order[: num_dev - num_val], order[num_dev - num_val :]
+  if not num_val:
+    raise ValueError(
+      f'the development part has {num_dev} examples, too few for design '
+      "'reference': no example would be left for validation; choose design "
+      "'audit' (config.splits.design)"
+    )
   num_train = len(pool) // 2
   num_forget = int(forget_fraction * num_train)
   if not 0 < num_forget < num_train:
@@ -192,7 +198,7 @@ def audit_design(
   Raises:
     ValueError: a parameter is out of range; the message names one that works.
   """
-  pool = num_dev - int(0.05 * num_dev) if pool is None else pool
+  pool = default_pool(num_dev) if pool is None else pool
   most = int(hp.FEW.high)
   hp.check_whole('num_splits', num_splits, most=most)
   hp.check_whole('forget_sets', forget_sets, most=most)
@@ -258,11 +264,6 @@ def _sizes(
   num_dev: int, pool: int, forget_fraction: float, forget_sets: int
 ) -> tuple[int, int]:
   """Return the size of the pool, evened out, and of a forget set."""
-  if not 2 <= pool <= num_dev:
-    raise ValueError(
-      f'pool is {pool}: choose one between 2 and the {num_dev} examples of the '
-      'development part, or none for 95% of them (config.splits.pool=0)'
-    )
   if not 0 < forget_fraction < 1:
     raise ValueError(
       f'forget_fraction is {forget_fraction}: choose one between 0 and 1, for '
@@ -274,20 +275,68 @@ def _sizes(
       f'forget_sets is {forget_sets}: disjoint sets of a fraction '
       f'{forget_fraction} allow 1 to {most}'
     )
+  num_pool, num_forget = _evened(pool, forget_fraction, forget_sets)
+  if not 0 < num_forget < num_pool // 2:
+    what = 'no' if num_forget < 1 else 'every'
+    reason = f'each split would forget {what} example'
+  elif pool > num_dev:
+    reason = f'the development part has {num_dev} examples'
+  elif num_pool == num_dev:
+    reason = 'no example would be left for validation'
+  else:
+    return num_pool, num_forget
+  raise ValueError(
+    f'pool is {pool}: {reason}; '
+    f'{_possible(num_dev, forget_fraction, forget_sets)}'
+  )
+
+
+def _evened(
+  pool: int, forget_fraction: float, forget_sets: int
+) -> tuple[int, int]:
+  """Return the size of the pool that divides evenly, and of a forget set."""
   whole = abs(forget_sets * forget_fraction - 1) < 1e-6
   unit = 2 * forget_sets if whole else 2
   num_pool = pool // unit * unit
   num_train = num_pool // 2
   num_forget = num_train // forget_sets if whole else 0
   num_forget = num_forget or round(forget_fraction * num_train)
-  num_forget = min(num_forget, num_train // forget_sets)
-  if num_forget == 0:
-    smallest = 2 * math.ceil(1 / forget_fraction)
-    raise ValueError(
-      f'pool is {pool}: a fraction {forget_fraction} of half of it is less '
-      f'than one example; choose at least {smallest}'
-    )
-  return num_pool, num_forget
+  return num_pool, min(num_forget, num_train // forget_sets)
+
+
+def _possible(num_dev: int, forget_fraction: float, forget_sets: int) -> str:
+  """Return the remedy for a pool that leaves a set empty."""
+
+  def works(pool: int, fraction: float) -> bool:
+    num_pool, num_forget = _evened(pool, fraction, forget_sets)
+    return 0 < num_forget < num_pool // 2 and 0 < num_pool < num_dev
+
+  wrong = [p for p in range(num_dev) if not works(p, forget_fraction)]
+  low, high = max(wrong, default=-1) + 1, num_dev - 1
+  if low <= high:
+    usual = default_pool(num_dev)
+    remedy = f'choose one from {low} to {high}'
+    if low <= usual:
+      remedy += f', or none for {usual} (config.splits.pool=0)'
+    return remedy
+  for fraction in (0.1, 0.2, 0.5):
+    fits = forget_sets <= int(1 / fraction + 1e-9)
+    if fits and works(default_pool(num_dev), fraction):
+      return (
+        f'with forget_fraction {forget_fraction} no pool works; choose '
+        f'another fraction, such as {fraction}, and config.splits.pool=0'
+      )
+  return 'the data set is too small for this design'
+
+
+def default_pool(num_dev: int) -> int:
+  """Return the size of the pool where none is given: all but 5%.
+
+  Example:
+    >>> default_pool(50_000), default_pool(12)
+    (47500, 11)
+  """
+  return num_dev - max(1, int(0.05 * num_dev))
 
 
 Halves = tuple[np.ndarray, np.ndarray]  # of the audit set, of the others

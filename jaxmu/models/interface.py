@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxmu.types import Array, Key, Params, Variables
 
@@ -98,10 +99,29 @@ class Model(Protocol):
     ...
 
 
-def check_positive(name: str, value: int, *, least: int = 1) -> None:
-  """Raise a ValueError if a size of a model is too small."""
-  if value < least:
-    raise ValueError(f'{name} must be at least {least}, got {value}')
+_LARGEST = 1_000_000  # of a size; more is a typing error
+
+
+def check_positive(name: str, value: Any, *, least: int = 1) -> None:
+  """Raise a ValueError unless a size of a model is a number in range."""
+  whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+  if not whole or not least <= value <= _LARGEST:
+    raise ValueError(
+      f'{name} must be a whole number from {least} to {_LARGEST:,}, got '
+      f'{value!r:.60}'
+    )
+
+
+def check_dtype(value: Any) -> None:
+  """Raise a ValueError unless networks can compute in a dtype."""
+  try:
+    known = value is None or jnp.issubdtype(jnp.dtype(value), jnp.floating)
+  except TypeError:
+    known = False
+  if not known:
+    raise ValueError(
+      f"dtype cannot be {value!r:.60}; choose 'float32' or 'bfloat16'"
+    )
 
 
 def init(model: Model, key: Key, image_shape: tuple[int, ...]) -> Variables:

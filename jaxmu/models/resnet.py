@@ -86,6 +86,7 @@ class ResNet18(nn.Module):
     interface.check_positive('num_classes', self.num_classes, least=2)
     interface.check_positive('width', self.width)
     choose.check_impl(self.conv)
+    interface.check_dtype(self.dtype)
     if self.stem not in ('imagenet', 'cifar'):
       raise ValueError(
         f"stem cannot be {self.stem!r}; choose 'imagenet' or 'cifar'"

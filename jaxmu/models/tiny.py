@@ -39,6 +39,7 @@ class Tiny(nn.Module):
     interface.check_positive('num_classes', self.num_classes, least=2)
     interface.check_positive('width', self.width)
     choose.check_impl(self.conv)
+    interface.check_dtype(self.dtype)
     super().__post_init__()
 
   @nn.compact

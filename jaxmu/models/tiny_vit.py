@@ -335,6 +335,7 @@ class TinyViT(nn.Module):
   def __post_init__(self):
     interface.check_positive('num_classes', self.num_classes, least=2)
     choose.check_impl(self.conv)
+    interface.check_dtype(self.dtype)
     # Configurations hold lists, which cannot be hashed.
     for name in ('widths', 'depths'):
       values = getattr(self, name)

@@ -1,8 +1,9 @@
 """Progress of long stages, with an estimate of the time left.
 
 On a terminal each stage has a bar; elsewhere (files, notebooks, logs of CI) it
-prints a plain line at intervals. Each stage ends with one permanent line. The
-estimate excludes the time up to the first unit, which includes compilation.
+prints a plain line at intervals, also while nothing is done, as in a
+compilation. Each stage ends with one permanent line. The estimate excludes the
+time up to the first unit, which includes compilation.
 
   with progress.Progress() as bars:
     with bars.stage('originals', 16, unit='models') as stage:
@@ -51,6 +52,7 @@ class Progress:
         rich.progress.TextColumn('{task.description}', markup=False),
         rich.progress.BarColumn(bar_width=24),
         rich.progress.TextColumn('{task.fields[count]}', markup=False),
+        rich.progress.TimeElapsedColumn(),
         rich.progress.TextColumn('{task.fields[left]}', markup=False),
         rich.progress.TextColumn(
           '{task.fields[note]}', style='dim', markup=False
@@ -72,20 +74,23 @@ class Progress:
     if self.bars is not None:
       self.bars.stop()
 
-  def stage(self, name: str, total: int, *, unit: str = '') -> 'Stage':
+  def stage(
+    self, name: str, total: int, *, unit: str = '', per: int = 1
+  ) -> 'Stage':
     """Start a stage.
 
     Args:
       name: what is being done.
       total: units of work, at least 0.
-      unit: what a unit is, in the plural.
+      unit: what a shown unit is, in the plural.
+      per: units of work in a shown unit.
 
     Returns:
       The stage, a context manager; without `with`, call its `finish`.
     """
     if self.bars is not None:
       self.bars.start()
-    return Stage(self, name, total, unit)
+    return Stage(self, name, total, unit, per)
 
   def line(self, text: str) -> None:
     """Write a permanent line, above any bars."""
@@ -96,10 +101,13 @@ class Progress:
 class Stage:
   """A running stage. Methods may be called from any thread."""
 
-  def __init__(self, progress: Progress, name: str, total: int, unit: str):
+  def __init__(
+    self, progress: Progress, name: str, total: int, unit: str, per: int
+  ):
     self._progress = progress
     self._name = name
     self._total = total
+    self._per = per
     self._unit = f' {unit}' if unit else ''
     self._done = 0
     self._start = progress.clock()
@@ -115,6 +123,8 @@ class Stage:
       )
     else:
       progress.line(f'{name}: {self._count()}')
+      self._ended = threading.Event()
+      threading.Thread(target=self._beat, daemon=True).start()
 
   def __enter__(self) -> 'Stage':
     return self
@@ -142,17 +152,24 @@ class Stage:
           count=self._count(),
           left=self._left(now),
         )
-      elif (
-        self._done < self._total
-        and now - self._last_line >= self._progress.interval
-      ):
-        self._last_line = now
-        spent = results.format_duration(now - self._start)
-        parts = (
-          *(f'{self._name}: {self._count()}', spent, self._left(now)),
-          self._note,
-        )
-        self._progress.line(', '.join(part for part in parts if part))
+      else:
+        self._line(now)
+
+  def _beat(self) -> None:
+    """Print lines while nothing advances."""
+    while not self._ended.wait(self._progress.interval):
+      with self._lock:
+        self._line(self._progress.clock())
+
+  def _line(self, now: float) -> None:
+    """Print a line if the last one is old enough."""
+    fresh = now - self._last_line < self._progress.interval
+    if fresh or self._done >= self._total or self._finished:
+      return
+    self._last_line = now
+    spent = results.format_duration(now - self._start)
+    parts = f'{self._name}: {self._count()}', spent, self._left(now), self._note
+    self._progress.line(', '.join(part for part in parts if part))
 
   def note(self, text: str) -> None:
     """Show a few words with the count, such as 'compiling'; '' clears them."""
@@ -170,16 +187,26 @@ class Stage:
       bars = self._progress.bars
       if bars is not None and self._task is not None:
         bars.remove_task(self._task)
+      else:
+        self._ended.set()
       spent = results.format_duration(self._progress.clock() - self._start)
       if stopped:
         text = f'{self._name}: stopped at {self._count()} after {spent}'
       else:
-        unit = self._unit.removesuffix('s') if self._done == 1 else self._unit
-        text = f'{self._name}: {self._done}{unit} in {spent}'
+        done = self._done // self._per
+        text = f'{self._name}: {done}{self._units(done)} in {spent}'
       self._progress.line(text)
 
   def _count(self) -> str:
-    return f'{self._done} of {self._total}{self._unit}'
+    done, total = self._done // self._per, self._total // self._per
+    return f'{done} of {total}{self._units(total)}'
+
+  def _units(self, number: int) -> str:
+    """Return the unit, its first word in the singular for 1."""
+    if number != 1:
+      return self._unit
+    noun, of, rest = self._unit.partition(' of ')
+    return noun.removesuffix('s') + of + rest
 
   def _left(self, now: float) -> str:
     """Return the time left as text, '' while it is unknown."""

@@ -18,7 +18,7 @@ from scipy import stats
 
 from jaxmu import files, terms
 from jaxmu.metrics import ranking
-from jaxmu.report import html, plots, results, tables
+from jaxmu.report import checksums, html, plots, results, tables
 
 # Titles of the studies of a sweep that write reports.
 STUDY_TITLES = {'main': 'Main table', 'ulira': 'U-LiRA'}
@@ -120,7 +120,7 @@ def read(folder: pathlib.Path) -> Job:
     )
   rows = results.read_csv(path, results.Observation)
   try:
-    facts = files.read_json(folder / 'results.json')['provenance']
+    facts = results.read_json(folder / 'results.json')['provenance']
     classes, digests = facts['data']['classes'], facts.get('results', {})
   except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
     raise ValueError(
@@ -135,7 +135,8 @@ def read(folder: pathlib.Path) -> Job:
     if row.method in per_seed:
       per_seed[row.method].setdefault(row.metric, []).append(row.value)
   timing = folder / 'timing.csv'
-  clock = results.read_csv(timing) if timing.is_file() else []
+  timed = timing.is_file() or checksums.expected(timing)
+  clock = results.read_csv(timing) if timed else []
   return Job(
     str(folder),
     digests.get(results.REFERENCE, ''),

@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxmu import files
 from jaxmu.attacks import intervals
-from jaxmu.report import glossary
+from jaxmu.report import checksums, glossary
 
 NAN = float('nan')
 
@@ -225,9 +225,9 @@ def read_csv(path: files.Path, kind: type[R] = Row) -> list[R]:
   """
   fields = dataclasses.fields(kind)
   try:
-    with open(path, newline='', encoding='utf-8') as file:
-      header, *lines = list(csv.reader(file)) or [[]]
-  except (ValueError, csv.Error) as error:
+    text = checksums.read(pathlib.Path(path)).decode('utf-8')
+    header, *lines = list(csv.reader(io.StringIO(text, newline=''))) or [[]]
+  except (UnicodeDecodeError, csv.Error) as error:
     raise ValueError(f'{path} is damaged ({error})') from error
   expected = [field.name for field in fields]
   if header not in (expected, [*expected, _BETTER]):
@@ -247,6 +247,18 @@ def read_csv(path: files.Path, kind: type[R] = Row) -> list[R]:
       ) from None
     rows.append(kind(*cells))
   return rows
+
+
+def read_json(path: files.Path) -> dict[str, Any]:
+  """Read the facts of a report.
+
+  Raises:
+    OSError: there is no such file, or it cannot be read.
+    ValueError: it was changed after the report was written, or is damaged.
+  """
+  path = pathlib.Path(path)
+  checksums.read(path)
+  return files.read_json(path)
 
 
 def write_json(path: files.Path, value: Any) -> pathlib.Path:

@@ -31,6 +31,7 @@ import numpy as np
 from jaxmu import files, platforms, terms
 from jaxmu import layout as layout_lib
 from jaxmu.population import Layout
+from jaxmu.study import programs
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ def open_program_cache() -> dict[str, Any]:
       return {}
     return {'jax_compilation_cache_dir': str(files.path(chosen))}
   files.remove_old_programs()
+  programs.check(files.programs_dir())
   return {
     'jax_compilation_cache_dir': str(files.programs_dir()),
     'jax_persistent_cache_min_compile_time_secs': 0.2,
@@ -185,8 +187,8 @@ def check_memory(
   needed = shared + memory_margin(platforms.name()) * needed
   if needed > allowance:
     raise DoesNotFit(
-      f'{readable_bytes(needed)} needed and {readable_bytes(allowance)} '
-      'allowed on each device'
+      f'{terms.readable_bytes(needed)} needed and '
+      f'{terms.readable_bytes(allowance)} allowed on each device'
     )
 
 
@@ -231,15 +233,6 @@ def estimate_memory(
 def bytes_of(tree: Any) -> int:
   """Return the bytes of all arrays of a tree, over all devices."""
   return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
-
-
-def readable_bytes(count: float) -> str:
-  """Return bytes in decimal units, e.g. '1.5 MB'."""
-  for unit in ('B', 'kB', 'MB', 'GB'):
-    if count < 1000:
-      return f'{count:.0f} {unit}' if unit == 'B' else f'{count:.1f} {unit}'
-    count /= 1000
-  return f'{count:.1f} TB'
 
 
 T = TypeVar('T')
@@ -615,7 +608,8 @@ def _processor_seconds() -> tuple[float, float, float]:
 class MeasurementCache:
   """The measurements of one model on one machine, kept for later jobs.
 
-    <root>/plans/<key>.json    facts, measurements, chunks that were too large
+    <root>/plans/<key>.json    facts, measurements, chunks that were too large,
+                               SHA-256 of all this
 
   One file per model, batch size, image shape, precision, hardware and versions;
   the key is a digest of these facts, which the file repeats in clear. A file
@@ -642,6 +636,8 @@ class MeasurementCache:
   def _on_disk(self) -> Measurements:
     try:
       content = json.loads(self.path.read_text())
+      if content.pop('sha256') != files.digest(content, digits=64):
+        raise ValueError('it has changed since it was written')
       if content['facts'] != self._facts:
         raise ValueError('it belongs to another model or machine')
       return Measurements(
@@ -685,6 +681,7 @@ class MeasurementCache:
       'measured': [_entry(one) for one in known.measured],
       'most_chunk': dict(known.most_chunk),
     }
+    content['sha256'] = files.digest(content, digits=64)
     try:
       files.write_text(self.path, json.dumps(content, indent=1))
     except OSError as error:

@@ -210,7 +210,7 @@ def _lines(
   allowed = job.settings.run.memory * 1e9 or machine.memory
   lines = [
     '',
-    f'{machine.name}: {devices}, {execution.readable_bytes(allowed)} on each, '
+    f'{machine.name}: {devices}, {terms.readable_bytes(allowed)} on each, '
     f'{shard}',
     "Estimates of the compiler's cost model; nothing ran."
     if machine.clock
@@ -259,8 +259,8 @@ def _line(one: Forecast, seconds: float, devices: int) -> str:
     ]
   cycles, images, models, hours = texts
   return (
-    f'{start}{one.chunk:>7}{execution.readable_bytes(one.memory):>10}'
+    f'{start}{one.chunk:>7}{terms.readable_bytes(one.memory):>10}'
     f'{f"{one.flops:.1e}" if one.flops else "-":>9}'
-    f'{execution.readable_bytes(one.bytes) if one.bytes else "-":>10}'
+    f'{terms.readable_bytes(one.bytes) if one.bytes else "-":>10}'
     f'{cycles:>9}{images:>10}{models:>10}{hours:>10}'
   )

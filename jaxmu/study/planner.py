@@ -16,7 +16,7 @@ plus the time that the probe took to compile, per program.
 import dataclasses
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
@@ -25,14 +25,16 @@ import numpy as np
 from jaxmu import files, methods, platforms, terms
 from jaxmu import hparams as hp
 from jaxmu.population import Layout, Loaded, Trainer
-from jaxmu.study import execution, stages
+from jaxmu.study import execution, sharing, stages
 from jaxmu.study import job as job_lib
 from jaxmu.types import Split
 
 Tell = Callable[[str], None]
 
 
-def choose_plan(job: job_lib.Job, work: float, tell: Tell) -> job_lib.Job:
+def choose_plan(
+  job: job_lib.Job, work: float, tell: Tell, *, probe: bool = True
+) -> job_lib.Job:
   """Return the job with its layout.
 
   Args:
@@ -40,6 +42,7 @@ def choose_plan(job: job_lib.Job, work: float, tell: Tell) -> job_lib.Job:
     work: forward passes of one example still to be done in training.
     tell: receives a line about each probe, and one if the plan follows from a
       stale measurement.
+    probe: measure plans where the work is large and nothing is known.
 
   Raises:
     ValueError: every plan that was measured exceeds the memory limit.
@@ -48,7 +51,8 @@ def choose_plan(job: job_lib.Job, work: float, tell: Tell) -> job_lib.Job:
   if not work or (run.devices and run.chunk):
     return job
   known = stages.measurement_cache(job).read()
-  if not allowed_plans(job, known.measured) and _is_large(job, work):
+  unknown = probe and not allowed_plans(job, known.measured)
+  if unknown and _is_large(job, work):
     known = probe_missing(job, tell, work=work)
   measured = allowed_plans(job, known.measured)
   if not measured:
@@ -68,7 +72,7 @@ def choose_plan(job: job_lib.Job, work: float, tell: Tell) -> job_lib.Job:
 def does_not_fit(job: job_lib.Job) -> str:
   """Return the message that no plan fits."""
   run = job.settings.run
-  allowance = execution.readable_bytes(execution.memory_limit(1, run.memory))
+  allowance = terms.readable_bytes(execution.memory_limit(1, run.memory))
   return (
     f'a shard of {terms.count(largest_shard(job), "model")} does not fit into '
     f'{allowance} under any plan measured; lower config.run.shard '
@@ -92,6 +96,8 @@ def probe_missing(
   now = time.time()
   known = cache.drop(one for one in known.measured if one.fault(now))
   begin = time.perf_counter()
+  if work is None and _next(job, known):
+    tell('measuring a few steps under each plan; --quick leaves this out')
   while plan := _next(job, known):
     last = time.perf_counter()
     tell(f'probing {describe_plan(plan)}')
@@ -274,13 +280,25 @@ class Step(NamedTuple):
   disk: int
 
 
-def plan_steps(job: job_lib.Job) -> list[Step]:
-  """Return the stages of a job in order; reads the store, changes nothing."""
+# Models that other jobs have finished, by stage and population; see
+# `sharing.counts`.
+Shared = Mapping[tuple[str, str], int]
+
+
+def plan_steps(job: job_lib.Job, shared: Shared | None = None) -> list[Step]:
+  """Return the stages of a job in order; reads the store, changes nothing.
+
+  Args:
+    job: the job.
+    shared: models that it takes from other jobs.
+  """
   verify = job.settings.run.verify
   examples = len(job.source.label)
-  steps = training_steps(job)
+  shared = shared or {}
+  steps = training_steps(job, shared)
   for name, population in job.populations.items():
     left = population.count(population.scores.missing(verify=verify))
+    left -= shared.get(('scores', name), 0)
     work, disk = left * examples, left * examples * SCORE_BYTES
     steps.append(
       Step(f'predict {name}', population.members.size, left, work, disk)
@@ -289,6 +307,7 @@ def plan_steps(job: job_lib.Job) -> list[Step]:
     if not stages.is_timed(job, name):
       continue
     left = len(stages.timing_shelf(job, name).missing())
+    left -= shared.get(('timing', name), 0)
     # One member runs on one device while the others wait.
     runs = left * (job.settings.timing.repeats + 1) * job.layout.devices
     steps.append(
@@ -297,13 +316,21 @@ def plan_steps(job: job_lib.Job) -> list[Step]:
   return steps
 
 
-def training_steps(job: job_lib.Job) -> list[Step]:
-  """Return the stages that train the models of a job, or read them."""
+def training_steps(
+  job: job_lib.Job, shared: Shared | None = None
+) -> list[Step]:
+  """Return the stages that train the models of a job, or read them.
+
+  Args:
+    job: the job.
+    shared: as for `plan_steps`.
+  """
   verify = job.settings.run.verify
   model = stages.bytes_per_model(job)
   steps = []
   for name, population in job.populations.items():
     left = population.count(population.models.missing(verify=verify))
+    left -= (shared or {}).get(('models', name), 0)
     size = population.members.size
     stage, work = f'train {name}', left * job.counted_cost(name)
     if population.checkpoints:
@@ -322,16 +349,25 @@ def training_work(steps: list[Step]) -> float:
   return sum(step.work for step in steps if step.stage.startswith('train '))
 
 
-def plan_text(job: job_lib.Job, tell: Tell = lambda line: None) -> str:
+def plan_text(
+  job: job_lib.Job, tell: Tell = lambda line: None, *, quick: bool = False
+) -> str:
   """Measure the unknown plans, and describe the plan of the job with totals.
 
   Args:
     job: the job.
     tell: receives a line about each probe.
+    quick: measure nothing; times and memory are those of earlier measurements,
+      if there are any.
   """
-  known = probe_missing(job, tell)
+  if quick:
+    known = stages.measurement_cache(job).read()
+  else:
+    known = probe_missing(job, tell)
   measured = allowed_plans(job, known.measured)
   budget = memory_budget(job)
+  if not measured and quick:
+    return '\n'.join(_step_lines(job, None, budget))
   chosen = execution.choose_fastest(measured, budget)
   if chosen.best is None:
     raise ValueError(does_not_fit(job))
@@ -363,9 +399,9 @@ def _plans(
     each = one.need.resident + one.need.copied
     lines.append(
       f'{one.plan.devices:>7}{one.plan.chunk:>7}{one.images:>10,.0f}'
-      f'{duration(one.compile_seconds):>9}{execution.readable_bytes(each):>14}'
-      f'{execution.readable_bytes(total):>12}{one.day():>12}  {why}'
-      + (f'; peak {execution.readable_bytes(one.peak)}' if one.peak else '')
+      f'{duration(one.compile_seconds):>9}{terms.readable_bytes(each):>14}'
+      f'{terms.readable_bytes(total):>12}{one.day():>12}  {why}'
+      + (f'; peak {terms.readable_bytes(one.peak)}' if one.peak else '')
       + (f'; {fault}' if (fault := one.fault(now)) else '')
     )
   return lines
@@ -376,7 +412,7 @@ def _limits(job: job_lib.Job, known: execution.Measurements) -> list[str]:
   run, budget = job.settings.run, memory_budget(job)
   limit = budget.limit(1)
   lines = [
-    f'limit   {execution.readable_bytes(limit)} '
+    f'limit   {terms.readable_bytes(limit)} '
     + ('from config.run.memory' if run.memory else 'from the machine')
     + f', for a shard of {terms.count(budget.members, "model")} '
     '(config.run.shard)'
@@ -396,35 +432,39 @@ def _limits(job: job_lib.Job, known: execution.Measurements) -> list[str]:
 
 
 def _step_lines(
-  job: job_lib.Job, best: execution.Measured, budget: execution.Budget
+  job: job_lib.Job, best: execution.Measured | None, budget: execution.Budget
 ) -> list[str]:
   """Describe the stages, one per line, and the totals."""
-  forwards = FORWARDS * best.images
   lines = [
     f'{"stage":<24}{"models":>8}{"cached":>8}{"to do":>8}{"time":>12}'
     f'{"disk":>12}'
   ]
   total = 0.0
-  steps = plan_steps(job)
+  steps = plan_steps(job, sharing.counts(job))
   for step in steps:
-    seconds = step.work / forwards
-    if step.missing:
-      seconds += best.compile_seconds
+    seconds = 0.0
+    if best and step.missing:
+      seconds = step.work / (FORWARDS * best.images) + best.compile_seconds
     total += seconds
     lines.append(
       f'{step.stage:<24}{step.models:>8}{step.models - step.missing:>8}'
-      f'{step.missing:>8}{duration(seconds):>12}'
-      f'{execution.readable_bytes(step.disk):>12}'
+      f'{step.missing:>8}{duration(seconds) if best else "?":>12}'
+      f'{terms.readable_bytes(step.disk):>12}'
     )
-  needed = best.plan.devices * execution.bytes_per_device(best, budget)
+  totals = ['time    not measured on this machine; leave out --quick']
+  if best:
+    needed = best.plan.devices * execution.bytes_per_device(best, budget)
+    totals = [
+      f'time    about {duration(total)} on {describe_plan(best.plan)}, '
+      'compilation included',
+      f'memory  about {terms.readable_bytes(needed)} for a shard of '
+      f'{budget.members} models and the data',
+    ]
   return [
     *lines,
     '',
-    f'time    about {duration(total)} on {describe_plan(best.plan)}, '
-    'compilation included',
-    f'memory  about {execution.readable_bytes(needed)} for a shard of '
-    f'{budget.members} models and the data',
-    f'disk    {execution.readable_bytes(bytes_to_write(steps))} to write in '
+    *totals,
+    f'disk    {terms.readable_bytes(bytes_to_write(steps))} to write in '
     f'{files.shown(job.folder)}',
   ]
 

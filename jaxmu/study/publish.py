@@ -15,9 +15,10 @@ import jax
 import numpy as np
 
 from jaxmu import files, method, terms
+from jaxmu.methods import BASELINES
 from jaxmu.methods.parts import weights
 from jaxmu.metrics import METRICS, cost, ranking, retention
-from jaxmu.report import html, plots, ranks, results, tables
+from jaxmu.report import checksums, html, plots, ranks, results, tables
 from jaxmu.study import evaluate, stages, store
 from jaxmu.study import job as job_lib
 
@@ -58,8 +59,30 @@ def is_current(job: job_lib.Job) -> bool:
   return all(_checksum(job.folder / n) == c for n, c in written.items())
 
 
+def check_report(job: job_lib.Job) -> None:
+  """Check that the report of a job replaces no report of another method.
+
+  Raises:
+    ValueError: the work directory has a report of methods that the job lacks.
+  """
+  try:
+    record = files.read_json(job.folder / 'results.json')
+    there = set(record['provenance']['results'])
+  except (OSError, ValueError, LookupError, TypeError):  # none, or damaged
+    return
+  lost = sorted(there - set(job.populations) - set(BASELINES))
+  if lost:
+    raise ValueError(
+      f'config.workdir = {files.shown(job.folder)!r} has the report of '
+      f'{", ".join(lost)}, which this job would replace; choose another folder '
+      'beside it with --config.workdir=PATH (finished models are shared), or '
+      f'compare the methods in one report with --compare={",".join(lost)}'
+    )
+
+
 def publish(job: job_lib.Job, command: str) -> None:
   """Evaluate the predictions and write all files of the report."""
+  checksums.remove(job.folder)
   evaluation = evaluate.evaluate(job)
   rankings = rank_methods(job, evaluation)
   clock = clock_rows(
@@ -98,6 +121,7 @@ def publish(job: job_lib.Job, command: str) -> None:
   for population in job.unlearned:
     paths.append(job.folder / 'scores' / f'{population.name}.npz')
     evaluate.write_scores(job, population.name, paths[-1])
+  paths.append(checksums.write(job.folder, paths))
   info = {
     'files': {str(p.relative_to(job.folder)): _checksum(p) for p in paths},
     'failed': report.failed,

@@ -250,6 +250,17 @@ def change_model(config: dict[str, Any], model: str) -> None:
   _rename(config, _short(old), _short(model))
 
 
+def change_data(config: dict[str, Any], data: str) -> None:
+  """Replace the data set by a custom one, of any size; see `change_method`.
+
+  The settings of training stay those of the scale.
+  """
+  old = config['data']['name']
+  config['data']['name'] = data
+  config['splits']['pool'] = 0
+  _rename(config, old, data)
+
+
 # Sections that take any field; it is checked where it is used.
 _FREE = ('config.model.options', 'config.search.space', 'config.search.grid')
 

@@ -12,12 +12,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxmu import files, methods
+from jaxmu import files, methods, platforms
 from jaxmu import population as population_lib
 from jaxmu.draws import Draws
 from jaxmu.report import progress, tables
+from jaxmu.study import (
+  ahead,
+  originals,
+  planner,
+  publish,
+  sharing,
+  stages,
+  store,
+)
 from jaxmu.study import job as job_lib
-from jaxmu.study import originals, planner, publish, stages, store
 from jaxmu.study.settings import Settings
 from jaxmu.types import Problem, Split
 
@@ -33,11 +41,17 @@ def run(settings: Settings, command: str = '') -> job_lib.Job:
     The job, whose folder holds results.csv, report.html and the models.
 
   Raises:
-    ValueError: the job cannot be completed; raised before training.
+    ValueError: the job cannot be completed, or would replace the report of
+      another method; raised before training.
   """
   folder = files.workdir(settings.workdir)
   with store.hold_workdir(folder), progress.Progress() as bars:
     job = job_lib.open_job(settings)
+    publish.check_report(job)
+    unused = platforms.unused_accelerator()
+    if unused:
+      bars.line(unused)
+    sharing.adopt(job, bars.line)
     steps = planner.plan_steps(job)
     check_job(job, steps)
     job = planner.choose_plan(job, planner.training_work(steps), bars.line)
@@ -70,11 +84,13 @@ def train_and_predict(job: job_lib.Job, bars: progress.Progress) -> None:
     job: opened and checked; its work directory must be held.
     bars: where to show progress.
   """
+  trainers, predictors = ahead.compile_programs(job, bars)
   for name in job.populations:
-    train(job, name, stages.trainer(job, name), bars)
+    # Not kept afterwards, because its programs take memory.
+    trainer = trainers.pop(name, None) or stages.trainer(job, name)
+    train(job, name, trainer, bars)
   for warning in stages.curve_warnings(job):
     bars.line(warning)
-  predictors: dict[population_lib.Layout, population_lib.Predictor] = {}
   for name in job.populations:
     stages.predict(job, name, bars, predictors)
   if job.populations['original'].checkpoints:

@@ -175,6 +175,8 @@ class Run:
       cores, may hold; 0 for 90% of what there is.
     shard: members trained and saved together, the unit of resuming.
     verify: compare checksums of finished shards, not only sizes.
+    share: take finished work from the jobs in the folders beside the work
+      directory; see `jaxmu.study.sharing`.
     cache_teacher: keep the outputs of teacher models, where a method has one,
       instead of computing them in every epoch. The results are the same; it
       costs memory and saves time.
@@ -185,6 +187,7 @@ class Run:
   memory: float = hp.static(0.0, valid=hp.NON_NEGATIVE)
   shard: int = hp.static(8, valid=_MANY)
   verify: bool = hp.static(True)
+  share: bool = hp.static(True)
   cache_teacher: bool = hp.static(True)
 
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from jaxmu import files, remote, terms
 from jaxmu.report import progress, results
-from jaxmu.study import execution, store, tuned
+from jaxmu.study import store, tuned
 
 STORE = 'store'
 _REPORT = 'report.html'
@@ -459,7 +459,7 @@ def _results(view: Disk, job: pathlib.Path) -> list[str]:
 
 
 def _bytes(every: Sequence[int]) -> str:
-  return execution.readable_bytes(sum(every))
+  return terms.readable_bytes(sum(every))
 
 
 def _age(written: float) -> str:

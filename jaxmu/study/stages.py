@@ -169,8 +169,12 @@ def _train_shards(
   epochs = int(population.method.num_epochs(counted))
   count = population.count(missing)
   recorder = curve_recorder(job, population)
+  unit = f'epochs of {terms.count(count, "model")}' if epochs else 'models'
   with bars.stage(
-    f'train {name}', count * max(epochs, 1), unit='epochs'
+    f'train {name}',
+    count * max(epochs, 1),
+    unit=unit,
+    per=count if epochs else 1,
   ) as stage:
     stage.note('compiling')
     counter = _Counter(stage, on_smaller_chunk(job, f'train {name}', bars))
@@ -510,6 +514,16 @@ def cold_seconds(job: job_lib.Job, name: str) -> float:
   return warm_seconds(job, name) + float(info['compile_seconds'])
 
 
+def predictor_of(
+  job: job_lib.Job, name: str, predictors: dict[Layout, Predictor]
+) -> Predictor:
+  """Return the predictor of a population from those by layout, or a new one."""
+  layout = stage_layout(job, f'predict {name}')
+  if layout not in predictors:
+    predictors[layout] = Predictor(job.task, layout)
+  return predictors[layout]
+
+
 def predict(
   job: job_lib.Job,
   name: str,
@@ -532,11 +546,7 @@ def predict(
     bars.line(f'{name}: predictions in the store')
     return
   label = f'predict {name}'
-  predictors = {} if predictors is None else predictors
-  layout = stage_layout(job, label)
-  if layout not in predictors:
-    predictors[layout] = Predictor(job.task, layout)
-  predictor = predictors[layout]
+  predictor = predictor_of(job, name, {} if predictors is None else predictors)
   count = population.count(missing)
   with bars.stage(label, count, unit='models') as stage:
     for shard in missing:

@@ -45,7 +45,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from jaxmu import files, remote
+from jaxmu import files, remote, terms
 
 RECORD = 'record.json'
 MODELS = 'models'
@@ -189,7 +189,7 @@ class Shelf:
         files.publish_folder(draft, self.shard(number))
     except OSError as error:
       room = (
-        f'make room for {needed / 1e6:,.1f} MB'
+        f'make room for {terms.readable_bytes(needed)}'
         if files.is_full(error)
         else 'make room or make the folder writable'
       )
@@ -198,6 +198,32 @@ class Shelf:
         'the same command again: finished work is kept'
       ) from error
     _upload(self.shard(number))
+
+  def adopt(self, number: int, root: pathlib.Path) -> bool:
+    """Link the files of a missing shard in another store to this one.
+
+    Args:
+      number: which shard.
+      root: of the other store.
+
+    Returns:
+      Whether the shard is there now; False if that of the other is damaged.
+    """
+    if self.shard(number).exists():
+      return False
+    source = dataclasses.replace(self, root=root).shard(number)
+    try:
+      manifest = self._checked(_read(source), number)['files']
+      with files.atomic_folder(self.folder) as draft:
+        for name in (*manifest, RECORD):
+          (draft / name).parent.mkdir(parents=True, exist_ok=True)
+          _link(source / name, draft / name)
+        if _fault(draft, manifest, verify=True):
+          return False
+        files.publish_folder(draft, self.shard(number))
+    except (DamagedShard, OSError):
+      return False
+    return True
 
   def _fetch_all(self, numbers: Iterable[int]) -> None:
     """Copy those shards that this machine lacks from the object store."""
@@ -525,8 +551,9 @@ def check_space(folder: pathlib.Path, needed: int) -> None:
     if remote.url(folder):
       other = f'set JAXMU_CACHE_DIR (it writes to {folder} first)'
     raise ValueError(
-      f'config.workdir = {files.shown(folder)!r} has {free / 1e6:,.1f} MB free '
-      f'and the job needs about {needed * _SAFETY / 1e6:,.1f} MB more; free '
+      f'config.workdir = {files.shown(folder)!r} has '
+      f'{terms.readable_bytes(free)} free and the job needs about '
+      f'{terms.readable_bytes(needed * _SAFETY)} more; free '
       f'some, {other}, or train fewer models (config.splits)'
     )
 
@@ -640,6 +667,14 @@ def _local_files(
   if remote.url(folder) and not (folder / MODELS).exists():
     return _without_models(manifest)
   return manifest
+
+
+def _link(source: pathlib.Path, target: pathlib.Path) -> None:
+  """Give a file a second name, or copy it where the disk cannot."""
+  try:
+    os.link(source, target)
+  except OSError:
+    shutil.copyfile(source, target)
 
 
 def _without_models(manifest: Mapping[str, Any]) -> dict[str, Any]:

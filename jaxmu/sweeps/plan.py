@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 import jax
 import numpy as np
 
-from jaxmu import files, methods, models
+from jaxmu import files, methods, models, terms
 from jaxmu.data import catalog, datasets
 from jaxmu.method import Sizes
 from jaxmu.study import execution, planner, stages
@@ -285,7 +285,7 @@ def text(sweep: Sweep, graph: Graph) -> str:
       f'units   {len(graph):,}, in {graph.parts:,} parts',
       f'work    {summed.work:.3g} forward passes of one image',
       f'time    {_time(every)}; without compilation',
-      f'disk    {execution.readable_bytes(summed.disk)} of models and '
+      f'disk    {terms.readable_bytes(summed.disk)} of models and '
       f'predictions in {files.shown(sweep.workdir)}',
     ]
   )
@@ -334,7 +334,7 @@ def _table(
 
 def _numbers(cost: Cost) -> str:
   hours = 'unknown' if np.isnan(cost.hours) else f'{cost.hours:,.2f}'
-  disk = execution.readable_bytes(cost.disk)
+  disk = terms.readable_bytes(cost.disk)
   return f'{cost.models:>11,}{cost.work:>10.2g}{hours:>14}{disk:>10}'
 
 

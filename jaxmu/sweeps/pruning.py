@@ -30,8 +30,8 @@ from typing import NamedTuple
 
 from jaxmu import files, methods, remote, terms
 from jaxmu.report import progress
-from jaxmu.study import execution, shelves, store
 from jaxmu.study import job as job_lib
+from jaxmu.study import shelves, store
 from jaxmu.study.settings import Settings
 from jaxmu.study.shelves import Disk
 from jaxmu.sweeps import engine, graph, status
@@ -240,7 +240,7 @@ class Plan:
 
   def _bytes(self, paths: Sequence[pathlib.Path]) -> str:
     size = sum(sum(self.view.sizes(path)) for path in paths)
-    return execution.readable_bytes(size)
+    return terms.readable_bytes(size)
 
 
 def plan(view: Disk, uses: Sequence[Use]) -> Plan:

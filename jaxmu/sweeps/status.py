@@ -100,11 +100,17 @@ def repeat(command: str, name: str) -> str:
   """Return the command that performs one unit again; '' without a command.
 
   Example:
-    >>> repeat('python -m jaxmu.sweep deep_unlearn', 'digits_tiny/main')
+    >>> repeat(
+    ...   'python -m jaxmu.sweep deep_unlearn --share 1/4', 'digits_tiny/main')
     'python -m jaxmu.sweep deep_unlearn --only=digits_tiny/main'
   """
-  flags = ('--only=', '--share=')
-  words = [w for w in shlex.split(command) if not w.startswith(flags)]
+  words, rest = [], shlex.split(command)
+  while rest:
+    word = rest.pop(0)
+    if word in ('--only', '--share'):  # the value is the next word
+      del rest[:1]
+    elif not word.startswith(('--only=', '--share=')):
+      words.append(word)
   return shlex.join([*words, f'--only={name}']) if words else ''
 
 

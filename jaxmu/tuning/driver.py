@@ -22,7 +22,7 @@ from jaxmu import hparams as hp
 from jaxmu.method import Method
 from jaxmu.report import progress
 from jaxmu.study import job as job_lib
-from jaxmu.study import stages, store, tuned
+from jaxmu.study import sharing, stages, store, tuned
 from jaxmu.study.settings import Settings, Unlearner
 from jaxmu.tuning import (
   judging,
@@ -114,6 +114,8 @@ def run(settings: Settings) -> list[Searched]:
     progress.Progress(interval=plan.INTERVAL) as bars,
   ):
     opened = opening.open_search(settings, bars.line)
+    if opened.steps:
+      sharing.adopt(opened.job, bars.line, methods.BASELINES)
     for name in opened.job.populations if opened.steps else ():
       train_baseline(opened.job, name, bars)
     return search_methods(settings, opened, bars)

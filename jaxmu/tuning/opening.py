@@ -65,12 +65,15 @@ class Budget(NamedTuple):
     return self.trials + self.judged
 
 
-def open_search(settings: Settings, tell: Tell) -> Opened:
+def open_search(
+  settings: Settings, tell: Tell, *, probe: bool = True
+) -> Opened:
   """Open the job of a search with its layout; trains nothing.
 
   Args:
     settings: checked settings of the job, with those of the search.
     tell: receives a line about each probe of the machine.
+    probe: measure the machine where the work is large and nothing is known.
 
   Raises:
     ValueError: a space does not fit its method, the search is too large, or
@@ -94,7 +97,8 @@ def open_search(settings: Settings, tell: Tell) -> Opened:
     planned_work(job.sizes, settings, one, space)
     for one, space in zip(wanted, found, strict=True)
   )
-  return Opened(planner.choose_plan(job, work, tell), found, steps, work)
+  job = planner.choose_plan(job, work, tell, probe=probe)
+  return Opened(job, found, steps, work)
 
 
 def targets(settings: Settings) -> tuple[Unlearner, ...]:

@@ -24,7 +24,7 @@ def text(settings: Settings) -> str:
     ValueError: the search cannot be made.
   """
   lines: list[str] = []
-  opened = opening.open_search(settings, lines.append)
+  opened = opening.open_search(settings, lines.append, probe=False)
   lines += _baselines(opened) if opened.steps else []
   wanted = opening.targets(settings)
   for one, space in zip(wanted, opened.spaces, strict=True):

@@ -149,6 +149,16 @@ def test_wrong_arrays_leave_nothing(run, tmp_path, image, label, message):
   ]
 
 
+def test_a_text_file_is_refused_with_the_way_to_read_it(run, tmp_path):
+  for name in ('x.csv', 'y.csv'):
+    (tmp_path / name).write_text('label,p0\n0,1\n')
+  for paths in (['x.csv'], ['x.csv', 'y.csv']):
+    status, _, err = run(
+      'mine', '--from_arrays', *(tmp_path / name for name in paths)
+    )
+    assert status == 1 and 'numpy.loadtxt(FILE' in err and 'numpy.save' in err
+
+
 def _two_arrays(folder, label):
   shape = (len(label), 6, 6, 3)
   image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
@@ -340,7 +350,7 @@ def test_the_next_command_is_printed(run, tmp_path):
   assert words[:3] == ['python', '-m', 'jaxmu.main']
   chosen = settings.from_config(arguments.read(words[3:]).config)
   assert chosen.data.folder == str(data)
-  assert chosen.workdir == 'workdir/pets'
+  assert chosen.workdir == 'workdir/msg_resnet_pets'
   job = job_lib.open_job(chosen)
   assert (job.source.name, job.source.num_dev) == ('pets', 64)
   run_lib.check_job(job, planner.plan_steps(job))

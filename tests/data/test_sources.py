@@ -269,7 +269,7 @@ def test_full_disk_is_noticed_before_writing(tmp_path, load, monkeypatch):
   monkeypatch.setattr(
     shutil, 'disk_usage', lambda path: usage._replace(free=28 * 6 * 6 * 3)
   )
-  with pytest.raises(ValueError, match='0.00 GB free.*JAXMU_CACHE_DIR'):
+  with pytest.raises(ValueError, match='3.0 kB free.*JAXMU_CACHE_DIR'):
     load('mine')
   assert not list((tmp_path / 'cache').iterdir())
 

@@ -1,6 +1,7 @@
 """Splits: published checksums, and properties for all parameters."""
 
 import hashlib
+import re
 
 import numpy as np
 import pytest
@@ -135,7 +136,7 @@ def _audit_parameters(draw):
   forget_sets = min(forget_sets, round(1 / fraction))
   pool = draw(st.integers(2 * round(1 / fraction), 300))
   return {
-    'num_dev': pool + draw(st.integers(0, 50)),
+    'num_dev': pool + draw(st.integers(1, 50)),
     'num_splits': 2 * draw(st.integers(1, 4)),
     'forget_fraction': fraction,
     'forget_sets': forget_sets,
@@ -284,11 +285,60 @@ def test_audit_design_names_value_and_remedy():
       ({'forget_fraction': 1.0}, 'forget_fraction is 1.0'),
       ({'forget_sets': 11}, 'forget_sets is 11.*1 to 10'),
       ({'forget_sets': 0}, 'forget_sets is 0'),
-      ({'pool': 101}, 'pool is 101.*100'),
+      ({'pool': 102}, 'pool is 102.*100 examples.*to 99, or none for 95'),
+      ({'pool': 100}, 'pool is 100.*for validation.*config.splits.pool=0'),
       ({'pool': 1}, 'pool is 1:'),
-      ({'pool': 8, 'forget_sets': 1}, 'pool is 8.*at least 20'),
+      ({'pool': 8, 'forget_sets': 1}, 'pool is 8.*forget no example.*from 12'),
+      ({'forget_fraction': 1e-9, 'forget_sets': 1}, 'fraction, such as 0.1'),
+      ({'forget_fraction': 0.999, 'forget_sets': 1}, 'every.*such as 0.1'),
     ],
   )
+
+
+@given(
+  st.integers(1, 120),
+  st.integers(1, 130) | st.none(),
+  st.sampled_from([1e-9, 0.01, 0.05, 0.1, 0.3, 1 / 3, 0.5, 0.9, 0.999]),
+  st.integers(1, 12),
+)
+@settings(max_examples=300, deadline=None)
+def test_no_design_has_an_empty_set_and_what_is_offered_is_accepted(
+  num_dev, pool, fraction, forget_sets
+):
+  def sets(pool, fraction):
+    design = splits.audit_design(
+      num_dev,
+      num_splits=2,
+      forget_fraction=fraction,
+      forget_sets=forget_sets,
+      pool=pool,
+    )
+    return design.retain, design.forget, design.val, design.unseen
+
+  try:
+    assert all(part.size for part in sets(pool, fraction))
+    return
+  except ValueError as error:
+    message = str(error)
+  offered = re.search(r'choose one from (\d+) to (\d+)(.*)', message)
+  other = re.search(r'such as ([\d.]+), and config.splits.pool=0', message)
+  if offered:
+    low, high = int(offered[1]), int(offered[2])
+    pools = [*range(low, high + 1), *([None] if 'pool=0' in offered[3] else [])]
+    assert pools
+    for one in pools:
+      assert all(part.size for part in sets(one, fraction)), message
+  elif other:
+    assert all(part.size for part in sets(None, float(other[1]))), message
+  else:
+    assert 'too small' in message or 'forget_sets is' in message
+
+
+def test_the_reference_design_needs_validation_examples():
+  with pytest.raises(ValueError, match="too few .*choose design 'audit'"):
+    splits.ulira_splits_reference(19, num_splits=2, forget_sets=1)
+  design = splits.ulira_splits_reference(60, num_splits=2, forget_sets=1)
+  assert design.val.size and design.retain.size and design.forget.size
 
 
 def test_state_marks_what_no_set_holds_as_excluded():

@@ -46,6 +46,45 @@ def test_plain_lines_now_and_then():
   ]
 
 
+def test_lines_come_while_nothing_is_done():
+  """A compilation takes minutes; the time since the start is shown."""
+  stream, clock, said = io.StringIO(), Clock(), threading.Event()
+  bars = progress.Progress(stream, interval=1e-3, clock=clock)
+
+  def write(text):
+    written = io.StringIO.write(stream, text)
+    said.set()
+    return written
+
+  with bars, bars.stage('originals', 2, unit='models') as stage:
+    stage.note('compiling')
+    stream.write = write
+    clock.now += 90
+    assert said.wait(60)
+  assert stream.getvalue().splitlines()[1] == (
+    'originals: 0 of 2 models, 1 min 30 s, compiling'
+  )
+
+
+def test_the_unit_may_be_that_of_a_population():
+  stream, clock, bars = _plain()
+  unit = 'epochs of 4 models'
+  with bars, bars.stage('originals', 8, unit=unit, per=4) as stage:
+    for _ in range(4):
+      clock.now += 10
+      stage.advance(2)
+  assert stream.getvalue().splitlines() == [
+    'originals: 0 of 2 epochs of 4 models',
+    'originals: 0 of 2 epochs of 4 models, 10 s, at most 30 s left',
+    'originals: 1 of 2 epochs of 4 models, 20 s, about 20 s left',
+    'originals: 1 of 2 epochs of 4 models, 30 s, about 10 s left',
+    'originals: 2 epochs of 4 models in 40 s',
+  ]
+  with bars, bars.stage('msg', 1, unit=unit) as stage:
+    stage.advance()
+  assert 'msg: 1 epoch of 4 models in' in stream.getvalue()
+
+
 def test_an_error_leaves_a_line_that_says_how_far_it_got():
   stream, clock, bars = _plain()
   with pytest.raises(KeyError), bars, bars.stage('attack', 3) as stage:

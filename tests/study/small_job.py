@@ -17,6 +17,7 @@ ARGUMENTS = [
   '--config.unlearn.hparams.num_epochs=1',
   '--config.timing.repeats=1',
   '--config.run.shard=4',
+  '--config.run.share=false',
 ]
 
 
@@ -31,6 +32,7 @@ def config(workdir: pathlib.Path, **changes: Any):
   found.unlearn.hparams.num_epochs = 1
   found.timing.repeats = 1
   found.run.shard = 4
+  found.run.share = False  # tests compare jobs in folders beside each other
   # Whatever was measured on this machine must not change a test.
   found.run.devices, found.run.chunk = 2, 1
   for name, value in changes.items():

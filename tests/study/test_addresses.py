@@ -67,6 +67,7 @@ CANNOT_MATTER = {
   'run__chunk': 'changes rounding at most, never a draw',
   'run__memory': 'only limits the choice of devices and chunk',
   'run__verify': 'says how well to look, not what to do',
+  'run__share': 'says where to look, not what for',
   **{
     f'search__{name}': 'a job does not search; trials have other addresses'
     for name in (*settings_lib.Search.__dataclass_fields__, 'space', 'grid')
@@ -140,6 +141,7 @@ def test_what_cannot_matter_changes_nothing(tmp_path, monkeypatch):
     'run__chunk': 2,
     'run__memory': 1.0,
     'run__verify': False,
+    'run__share': True,
     'search__trials': 7,
     'search__initialisations': 2,
     'search__sampler': 'random',

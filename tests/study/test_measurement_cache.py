@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from jaxmu import files
 from jaxmu.study import execution
 from jaxmu.study.execution import Conditions, Measured, MemoryEstimate, Plan
 
@@ -82,6 +83,31 @@ def test_measurements_that_cannot_be_stored_stay_in_memory(tmp_path, caplog):
   assert cache.read() == execution.Measurements((ONE, other), {'train msg': 4})
 
 
+def _write(path, content):
+  """Write measurements with the checksum of an undamaged file."""
+  content = {k: v for k, v in content.items() if k != 'sha256'}
+  checksum = files.digest(content, digits=64)
+  path.write_text(json.dumps({**content, 'sha256': checksum}))
+
+
+def test_no_flipped_bit_of_measurements_is_silent(tmp_path, caplog):
+  cache = execution.MeasurementCache(tmp_path, FACTS)
+  cache.add(ONE)
+  whole = cache.path.read_bytes()
+  known, silent = json.loads(whole), []
+  for place in range(len(whole)):
+    content = bytearray(whole)
+    content[place] ^= 1 << place % 8
+    cache.path.write_bytes(bytes(content))
+    fresh = execution.MeasurementCache(tmp_path, FACTS)
+    if fresh.read().measured and json.loads(content) != known:
+      silent.append(place)
+    if not fresh.read().measured and str(cache.path) not in caplog.text:
+      silent.append(place)
+    caplog.clear()
+  assert not silent
+
+
 @pytest.mark.parametrize(
   'value', [0, -4, 'x', '4', 2.5, True, None, [], 1e999, 10**400]
 )
@@ -104,7 +130,7 @@ def test_impossible_values_count_as_damage(tmp_path, caplog, value):
     ]
   for entry, name in places:
     kept, entry[name] = entry[name], value
-    cache.path.write_text(json.dumps(whole))
+    _write(cache.path, whole)
     entry[name] = kept
     fresh = execution.MeasurementCache(tmp_path, FACTS)
     assert fresh.read() == execution.Measurements(), name

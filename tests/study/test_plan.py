@@ -118,6 +118,22 @@ def test_plan_shows_what_was_tried_and_why(probed, tmp_path):
   assert len(probed) == 3
 
 
+def test_a_quick_plan_measures_nothing(probed, tmp_path):
+  told = []
+  text = planner.plan_text(_job(tmp_path), told.append, quick=True)
+  assert not probed and not told
+  assert 'time    not measured on this machine; leave out --quick' in text
+  assert 'train original' in text and 'to write in' in text
+  planner.plan_text(_job(tmp_path), told.append)
+  assert told[0] == (
+    'measuring a few steps under each plan; --quick leaves this out'
+  )
+  assert len(probed) == 3
+  known = planner.plan_text(_job(tmp_path), quick=True)
+  assert 'on 2 devices, chunks of 2, compilation included' in known
+  assert len(probed) == 3
+
+
 def _age(job, days, **made):
   """Make the stored measurements older; return the plans."""
   cache = stages.measurement_cache(job)
@@ -259,7 +275,7 @@ def test_training_goes_on_in_smaller_chunks(little_memory, tmp_path, capsys):
     np.testing.assert_array_equal(a, b)
   out = capsys.readouterr().out
   assert 'train original: memory ran out; retrying in chunks of 1' in out
-  assert 'train original: 16 epochs in' in out
+  assert 'train original: 2 epochs of 8 models in' in out
 
 
 def test_chunks_that_ran_out_are_remembered(probed, tmp_path):

@@ -276,6 +276,6 @@ def test_two_runs_in_one_directory_are_refused(tmp_path):
 
 def test_full_disk_is_refused_before_training(tmp_path, monkeypatch):
   monkeypatch.setattr(store, 'free_bytes', lambda folder: 1000)
-  with pytest.raises(ValueError, match='MB free and the job needs'):
+  with pytest.raises(ValueError, match='B free and the job needs'):
     run.run(small_job.make(tmp_path))
   assert not list(tmp_path.glob('store/models/*/shard_*'))

@@ -56,7 +56,8 @@ def finish(process, timeout=560):
 
 def epochs(text):
   """Return how many epochs of models processes have trained."""
-  return sum(map(int, re.findall(r'train \w+: (\d+) epochs in', text)))
+  trained = re.findall(r'train \w+: (\d+) epochs? of ([\d,]+) models? in', text)
+  return sum(int(n) * int(of.replace(',', '')) for n, of in trained)
 
 
 def models(folder):

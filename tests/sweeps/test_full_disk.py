@@ -197,7 +197,7 @@ def test_a_sweep_on_a_disk_that_fills_up(home, alone, small_disk, shards):
   ballast = _fill(small_disk)
   out, _ = process.communicate(timeout=560)
   assert process.returncode == 1 and 'Traceback' not in out, out
-  assert 'No space left on device' in out or 'MB free and the job needs' in out
+  assert 'No space left on device' in out or 'B free and the job needs' in out
   _assert_whole(folder)
   ballast.unlink()
   finish(start(home, folder))

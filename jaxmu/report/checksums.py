@@ -1,0 +1,58 @@
+"""SHA256SUMS in a work directory: which files make a report, and their content.
+
+A reader refuses a file that was changed after the report was written. The
+command `sha256sum -c SHA256SUMS` checks all of them. The file is absent while a
+report is written.
+"""
+
+import pathlib
+from collections.abc import Iterable
+
+from jaxmu import files
+
+FILE = 'SHA256SUMS'
+
+
+def remove(folder: pathlib.Path) -> None:
+  """Remove the checksums before the report is replaced."""
+  files.remove(folder / FILE)
+
+
+def write(folder: pathlib.Path, paths: Iterable[pathlib.Path]) -> pathlib.Path:
+  """Write the checksums of the files of a report; return the path."""
+  lines = [
+    f'{files.sha256(path)}  {path.relative_to(folder).as_posix()}\n'
+    for path in paths
+  ]
+  return files.write_text(folder / FILE, ''.join(lines))
+
+
+def read(path: pathlib.Path) -> bytes:
+  """Read a file of a report, and compare it with its checksum if it has one.
+
+  Raises:
+    OSError: it cannot be read.
+    ValueError: it was changed after the report was written.
+  """
+  for _ in range(2):  # another process may replace the report meanwhile
+    content = path.read_bytes()
+    if expected(path) in (None, files.sha256_of(content)):
+      return content
+  raise ValueError(
+    f'{path} is damaged: it has changed since the report was written; start '
+    'the job again, which writes the report from stored results'
+  )
+
+
+def expected(path: pathlib.Path) -> str | None:
+  """Return the checksum of a file of a report.
+
+  Returns:
+    '' if the report has no such file, None if it has no checksums.
+  """
+  try:
+    text = (path.parent / FILE).read_text(errors='replace')
+  except OSError:
+    return None
+  entries = [line.partition('  ') for line in text.splitlines()]
+  return {name: checksum for checksum, _, name in entries}.get(path.name, '')

@@ -1,0 +1,1 @@
+"""Faults on purpose: kills, damaged files, full disks and bad input."""

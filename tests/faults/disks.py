@@ -1,0 +1,250 @@
+"""Disks that fill up, folders that vanish, and jobs that meet.
+
+After each fault the same command, with room, must give the undisturbed results
+and must not redo what was finished.
+"""
+
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+
+from tests.faults import forks, judging, tiny_job, trials
+
+DISKS, PROCESSES = 'full disks', 'processes'
+SMALL = 'small file system'
+INODES = 'file system without inodes'
+READ_ONLY = 'read-only file system'
+SHIM = 'no space for new files'
+LIMIT = 'limit on the size of files'
+VANISHED = 'work directory deleted while in use'
+NEED_ROOT = (SMALL, INODES, READ_ONLY)
+FULL = (*NEED_ROOT, SHIM, LIMIT)
+
+SAME_FOLDER = 'two jobs in one work directory'
+SAME_CACHE = 'two jobs with one empty cache'
+READERS = 'readers beside a running job'
+INTERRUPTED = 'SIGINT at a random moment'
+TERMINATED = 'SIGTERM at a random moment'
+TOGETHER = (SAME_FOLDER, SAME_CACHE, READERS, INTERRUPTED, TERMINATED)
+KINDS = {
+  **dict.fromkeys((*FULL, VANISHED), DISKS),
+  **dict.fromkeys(TOGETHER, PROCESSES),
+}
+_STARTS = (
+  ('work',),
+  ('work/store/report', 'work/store/*/ft-*'),
+  ('work/store/report', 'work/store/scores'),
+  ('work/store/report', 'work/*.*', 'work/plots'),
+  ('work', 'cache/*'),
+)
+
+
+def can_mount(folder: pathlib.Path) -> bool:
+  """Return whether this process may mount a file system."""
+  folder.mkdir(parents=True, exist_ok=True)
+  if not _mount(folder, 'size=1m'):
+    return False
+  _unmount(folder)
+  return True
+
+
+def _mount(folder: pathlib.Path, options: str) -> bool:
+  words = ['mount', '-t', 'tmpfs', '-o', options, 'tmpfs', str(folder)]
+  return not subprocess.run(words, capture_output=True, check=False).returncode
+
+
+def _unmount(folder: pathlib.Path) -> None:
+  subprocess.run(['umount', '-l', str(folder)], check=True)
+
+
+def plan(kind: str, count: int) -> list[trials.Trial]:
+  """Return trials of a kind."""
+  return [trials.Trial(KINDS[kind], kind, str(n)) for n in range(count)]
+
+
+def perform(home: tiny_job.Home, trial: trials.Trial) -> trials.Trial:
+  """Disturb a job, run it again with room, and compare."""
+  draw = trials.generator(*trial.key)
+  if trial.kind in NEED_ROOT:
+    return _on_small_disk(home, trial, draw)
+  home.reset(*draw.choice(_STARTS))
+  if trial.kind in TOGETHER:
+    return _together(home, trial, draw)
+  below = {'below': str(home.trial), 'at': int(200 ** draw.uniform(0, 1))}
+  fault = {
+    SHIM: {'kind': 'full', **below},
+    LIMIT: {'kind': 'size', 'bytes': int(200_000 ** draw.uniform(0, 1))},
+    VANISHED: {'kind': 'delete', **below, 'folder': str(home.work)},
+  }[trial.kind]
+  stamps = home.finished()
+  ended = home.run(fault=fault)
+  if trial.kind == VANISHED:
+    stamps = {}
+  return _finish(home, trial, ended, stamps, str(fault))
+
+
+def _finish(
+  home: tiny_job.Home,
+  trial: trials.Trial,
+  ended: forks.Ended,
+  stamps: dict[str, str],
+  what: str,
+) -> trials.Trial:
+  """Judge a disturbed job and run it once more."""
+  result, detail = judging.crash(ended)
+  if not result and ended.code:
+    result, detail = judging.refusal(ended)
+  again = home.run()
+  if not result:
+    result, more = judging.completion(home, again)
+    detail = f'{detail}; {more}'
+    now = home.finished()
+    redone = [path for path, stamp in stamps.items() if now.get(path) != stamp]
+    if not result and redone:
+      result, detail = 'lost', f'redone: {redone}'
+  seconds = ended.seconds + again.seconds
+  return judging.ended_as(trial, result, f'{what}: {detail}', seconds)
+
+
+def _on_small_disk(
+  home: tiny_job.Home, trial: trials.Trial, draw: random.Random
+) -> trials.Trial:
+  """Run the job on a file system of its own that is too small or read-only."""
+  shutil.rmtree(home.trial, ignore_errors=True)
+  home.trial.mkdir(parents=True)
+  assert _mount(home.trial, 'size=200m')
+  try:
+    _copy_whole(home, draw.choice(_STARTS))
+    options, what = _restrict(home, trial.kind, draw)
+    subprocess.run(
+      ['mount', '-o', f'remount,{options}', str(home.trial)], check=True
+    )
+    stamps = home.finished()
+    ended = home.run()
+    (home.trial / 'ballast').unlink(
+      missing_ok=True
+    ) if trial.kind == SMALL else 0
+    more = 'remount,rw,size=200m,nr_inodes=100000'
+    subprocess.run(['mount', '-o', more, str(home.trial)], check=True)
+    return _finish(home, trial, ended, stamps, what)
+  finally:
+    _unmount(home.trial)
+
+
+def _copy_whole(home: tiny_job.Home, without: tuple[str, ...]) -> None:
+  for part in ('work', 'cache', 'data'):
+    shutil.copytree(home.whole / part, home.trial / part)
+  for pattern in without:
+    for path in [*home.trial.glob(pattern)]:
+      shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _restrict(
+  home: tiny_job.Home, kind: str, draw: random.Random
+) -> tuple[str, str]:
+  """Return options of a mount, and what they mean."""
+  if kind == READ_ONLY:
+    return 'ro', 'read-only'
+  if kind == INODES:
+    used = 2 + sum(1 for _ in home.trial.rglob('*'))
+    left = draw.randrange(80)
+    return f'nr_inodes={used + left}', f'{left} inodes left'
+  left = int(3e6 ** draw.uniform(0, 1)) // 4096 * 4096
+  with (home.trial / 'ballast').open('wb') as file:
+    size = shutil.disk_usage(home.trial).free - left
+    block = bytes(1 << 20)
+    while size > 0:
+      size -= file.write(block[: min(size, len(block))])
+  return 'size=200m', f'{left} bytes left'
+
+
+def _together(
+  home: tiny_job.Home, trial: trials.Trial, draw: random.Random
+) -> trials.Trial:
+  """Run commands at the same time, or send a signal."""
+  stamps = home.finished()
+  if trial.kind in (INTERRUPTED, TERMINATED):
+    number = signal.SIGINT if trial.kind == INTERRUPTED else signal.SIGTERM
+    after = draw.uniform(0.02, 1) * draw.choice((1, 4, 10))
+    ended = home.run(kill_after=after, signal=int(number))
+    result, detail = _stopped(ended, number)
+    if result:
+      return judging.ended_as(trial, result, f'{after:.2f} s: {detail}')
+    return _finish(home, trial, home.run(), stamps, f'{after:.2f} s: {detail}')
+  delay = draw.uniform(0, 3)
+  if trial.kind == READERS:
+    return _beside_readers(home, trial, stamps, delay)
+  if trial.kind == SAME_CACHE:
+    return _one_cache(home, trial, delay)
+  both = home.server.run(home.job(), home.job(delay=delay))
+  for ended in both:
+    result, detail = judging.crash(ended)
+    if not result and ended.code:
+      result, detail = judging.refusal(ended)
+      if not result and 'in use by another run' not in detail:
+        result = 'lost'
+    if result:
+      return judging.ended_as(trial, result, detail)
+  if all(ended.code for ended in both):
+    return judging.ended_as(trial, 'lost', 'neither ran')
+  return _finish(home, trial, both[0], stamps, f'{delay:.2f} s apart')
+
+
+def _stopped(ended: forks.Ended, number: int) -> tuple[str, str]:
+  """Judge a command that got a signal: one line and the exit code for it."""
+  if not ended.code:
+    return '', 'ended before'
+  result, detail = judging.crash(ended)
+  if result:
+    return result, detail
+  lines = [
+    line for line in ended.output.splitlines() if 'interrupted' in line.lower()
+  ]
+  if ended.code not in (128 + number, -number) or len(lines) > 1:
+    return 'traceback', f'code {ended.code}: {ended.output[-1000:]}'
+  return '', ended.last
+
+
+def _beside_readers(
+  home: tiny_job.Home,
+  trial: trials.Trial,
+  stamps: dict[str, str],
+  delay: float,
+) -> trials.Trial:
+  plan = {'jaxmu.study.planner:plan_text': 'the plan'}
+  work = str(home.work)
+  ended, *readers = home.server.run(
+    home.job(),
+    home.job('--plan', delay=delay, patches=plan),
+    home.call('jaxmu.store', 'check', work, delay=delay),
+    home.call('jaxmu.store', 'list', work, delay=delay),
+  )
+  for reader in readers:
+    result, detail = judging.crash(reader)
+    if not result and reader.code:
+      result, detail = judging.refusal(reader)
+    if result:
+      return judging.ended_as(trial, result, detail)
+  return _finish(home, trial, ended, stamps, f'after {delay:.2f} s')
+
+
+def _one_cache(
+  home: tiny_job.Home, trial: trials.Trial, delay: float
+) -> trials.Trial:
+  """Two jobs fill one empty cache, each in its own work directory."""
+  home.reset('work', 'cache/*')
+  other = home.trial / 'other'
+  argv = (*tiny_job.ARGUMENTS, f'--workdir={other}')
+  both = home.server.run(
+    home.job(), home.call('jaxmu.main', *argv, delay=delay)
+  )
+  for ended in both:
+    result, detail = judging.completion(home, ended)
+    if result:
+      return judging.ended_as(trial, result, detail)
+    shutil.rmtree(home.work, ignore_errors=True)
+    if other.exists():
+      other.rename(home.work)
+  return judging.ended_as(trial, '', f'{delay:.2f} s apart', ended.seconds)

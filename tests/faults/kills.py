@@ -1,0 +1,98 @@
+"""Kill the tiny job again and again, let it end, and compare the results."""
+
+import random
+
+from tests.faults import judging, tiny_job, trials
+
+GROUP = 'kills'
+MOMENT = 'SIGKILL at a random moment'
+OPERATION = 'SIGKILL at a file operation'
+REPORT = 'SIGKILL while the report is written'
+PROGRAMS = 'SIGKILL while programs are compiled'
+KINDS = (MOMENT, OPERATION, REPORT, PROGRAMS)
+_MOST = 12  # kills of one job
+_STRIDE = 7  # the first kills are at operations 1, 8, 15, ...
+
+
+def chain(
+  home: tiny_job.Home, kind: str, number: int, operations: int, seconds: float
+) -> list[trials.Trial]:
+  """Kill one job until it ends; return a trial for each kill.
+
+  Args:
+    home: where it runs.
+    kind: one of `KINDS`.
+    number: of the chain.
+    operations: on files of the undisturbed job.
+    seconds: of the undisturbed job.
+  """
+  draw = trials.generator(kind, number)
+  if kind == REPORT:
+    gone = draw.choice((('work/store/report',), ('work/*.*', 'work/plots')))
+    home.reset('work/store/report', *gone)
+  else:
+    home.reset(empty=True)
+  if kind == PROGRAMS:
+    home.reset('cache/programs', 'cache/digits*', 'work')
+  killed, stamps = [], home.finished()
+  result, detail = '', ''
+  for step in range(_MOST + 1):
+    call = _killed(home, kind, draw, number if not step else -1, operations)
+    if kind in (MOMENT, PROGRAMS):
+      call = home.job(kill_after=draw.uniform(0.02, 0.4) * seconds)
+    ended = home.server.run(call if step < _MOST else home.job())[0]
+    now = home.finished()
+    redone = [path for path, stamp in stamps.items() if now.get(path) != stamp]
+    if redone and not result:
+      result, detail = 'lost', f'redone: {redone}; {ended.output[-800:]}'
+    stamps = {**stamps, **now}
+    if ended.code != -9 or ended.hung:
+      break
+    killed.append((f'{number}.{step}', ended))
+  if not result:
+    result, detail = judging.completion(home, ended)
+  return [
+    judging.ended_as(
+      trials.Trial(GROUP, kind, name), result, detail or one.last, one.seconds
+    )
+    for name, one in killed
+  ]
+
+
+def _killed(
+  home: tiny_job.Home,
+  kind: str,
+  draw: random.Random,
+  number: int,
+  operations: int,
+):
+  """Return a call that is killed at an operation."""
+  most = 60 if kind == REPORT else operations
+  at = int(most ** draw.uniform(0, 1))
+  if number >= 0:
+    at = 1 + number * _STRIDE % most
+  return home.job(fault={'kind': 'kill', 'below': str(home.trial), 'at': at})
+
+
+def run(
+  home: tiny_job.Home, table: trials.Table, kind: str, count: int
+) -> None:
+  """Run chains until a table has a number of kills of a kind."""
+  home.reset(empty=True)
+  counted = home.folder / 'operations'
+  count_all = {
+    'kind': 'count',
+    'below': str(home.trial),
+    'to': str(counted),
+  }
+  ended = home.run(fault=count_all)
+  assert ended.code == 0, ended.output
+  operations, seconds = int(counted.read_text()), ended.seconds
+  done = [trial for trial in table.trials if trial.kind == kind]
+  number = 1 + max((int(t.name.split('.')[0]) for t in done), default=-1)
+  left = count - len(done)
+  while left > 0:
+    for trial in chain(home, kind, number, operations, seconds)[:left]:
+      table.add(trial)
+      left -= 1
+    number += 1

@@ -1,0 +1,65 @@
+"""Some trials of each group; see docs/reliability.md for many."""
+
+import pytest
+
+from tests.faults import forks, run, tiny_job, trials
+
+# A prime number of trials meets kinds and targets in other pairs.
+FEW = run.Counts(kills=6, files=11, disks=6, processes=4, inputs=60)
+MANY = run.Counts(kills=40, files=180, disks=30, processes=25, inputs=600)
+
+
+@pytest.fixture(name='home', scope='module')
+def _home(tmp_path_factory):
+  yield from tiny_job.homes(tmp_path_factory.mktemp('faults'))
+
+
+def _bad(home, folder, group, counts):
+  table = trials.Table(folder / 'trials.jsonl')
+  run.GROUPS[group](home, table, getattr(counts, group))
+  assert len(table.trials) == getattr(counts, group)
+  return [
+    f'{t.result}: {t.kind}, {t.name}: {t.detail[:600]}' for t in table.bad()
+  ]
+
+
+@pytest.mark.xdist_group('faults')
+@pytest.mark.parametrize('group', run.GROUPS)
+def test_nothing_is_lost_silent_or_a_traceback(home, tmp_path, group):
+  assert not _bad(home, tmp_path, group, FEW)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group('faults')
+@pytest.mark.parametrize('group', run.GROUPS)
+def test_nothing_is_lost_silent_or_a_traceback_in_many_trials(
+  home, tmp_path, group
+):
+  assert not _bad(home, tmp_path, group, MANY)
+
+
+def test_a_table_goes_on_where_it_stopped(tmp_path):
+  table = trials.Table(tmp_path / 'trials.jsonl')
+  plan = [trials.Trial('a', 'b', str(n)) for n in range(3)]
+  survived = trials.dataclasses.replace(plan[0], result='survived')
+  table.add(survived)
+  ran = []
+
+  def perform(trial):
+    ran.append(trial.name)
+    return trials.dataclasses.replace(trial, result='silent')
+
+  again = trials.Table(tmp_path / 'trials.jsonl')
+  again.run(plan, perform)
+  assert ran == ['1', '2'] and len(again.trials) == 3
+  assert [trial.name for trial in again.bad()] == ['1', '2']
+  text = again.write_summary().read_text()
+  assert text.splitlines()[1] == 'a,b,3,1,0,2,0,0'
+
+
+def test_the_page_has_the_counts_of_the_last_run():
+  counts = (forks.ROOT / 'benchmarks' / 'faults.csv').read_text()
+  assert (
+    trials.markdown(counts)
+    in (forks.ROOT / 'docs' / 'reliability.md').read_text()
+  )
