@@ -17,9 +17,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxmu.models import interface, layers
-from jaxmu.models.conv import choose, parts
+from jaxmu.models.conv import choose
 from jaxmu.types import Array
 
 HEAD = 32  # channels of an attention head
@@ -217,7 +218,7 @@ class Mlp(nn.Module):
     width, weights = x.shape[-1], layers.normal(0.02)
     x = layers.LayerNorm(name='norm')(x)
     x = layers.Linear(4 * width, weights, self.dtype, name='fc1')(x)
-    x = parts.barrier(layers.gelu(x))
+    x = lax.optimization_barrier(layers.gelu(x))
     return layers.Linear(width, weights, self.dtype, name='fc2')(x)
 
 
