@@ -6,7 +6,7 @@ from tests.faults import forks, run, tiny_job, trials
 
 # A prime number of trials meets kinds and targets in other pairs.
 FEW = run.Counts(kills=3, files=7, disks=3, processes=2, inputs=60)
-MANY = run.Counts(kills=40, files=180, disks=30, processes=25, inputs=600)
+MANY = run.Counts(kills=15, files=60, disks=12, processes=8, inputs=300)
 
 
 @pytest.fixture(name='home', scope='module')
