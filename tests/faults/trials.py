@@ -8,12 +8,17 @@ hang         more time or memory than allowed
 """
 
 import collections
+import csv
 import dataclasses
 import hashlib
 import json
 import pathlib
+import platform
 import random
 from collections.abc import Callable, Iterable
+from importlib import metadata
+
+from jaxmu.study import execution
 
 RESULTS = ('survived', 'lost', 'silent', 'traceback', 'hang')
 SEED = 0
@@ -81,13 +86,29 @@ class Table:
 
   def write_summary(self) -> pathlib.Path:
     """Write the counts by group and kind as CSV, and return its path."""
-    rows = [','.join(('group', 'kind', 'trials', *RESULTS))]
-    for group, kind, counts in summary(self.trials):
-      numbers = [sum(counts.values()), *(counts[r] for r in RESULTS)]
-      rows.append(','.join([group, kind, *map(str, numbers)]))
     path = self.path.with_suffix('.csv')
-    path.write_text('\n'.join(rows) + '\n')
+    with path.open('w', newline='') as file:
+      writer = csv.writer(file, lineterminator='\n')
+      writer.writerow(['group', 'kind', 'trials', *RESULTS, *MADE])
+      for group, kind, counts in summary(self.trials):
+        numbers = [sum(counts.values()), *(counts[r] for r in RESULTS)]
+        writer.writerow([group, kind, *numbers, *_made().values()])
     return path
+
+
+# Columns that say what made a table, as in benchmarks/*.csv.
+MADE = ('command', 'versions', 'hardware')
+
+
+def _made() -> dict[str, str]:
+  """Return the values of `MADE`."""
+  versions = (
+    f'python {platform.python_version()}, jax {metadata.version("jax")}'
+  )
+  hardware = f'{execution.cores()} x {execution.processor()}'
+  return dict(
+    zip(MADE, ('python -m tests.faults.run', versions, hardware), strict=True)
+  )
 
 
 def summary(
@@ -103,7 +124,7 @@ def summary(
 
 def markdown(text: str) -> str:
   """Return the CSV of `Table.write_summary` as a table with totals."""
-  head, *rows = [line.split(',') for line in text.splitlines()]
+  head, *rows = [row[: -len(MADE)] for row in csv.reader(text.splitlines())]
   lines = [f'| {" | ".join(head[1:])} |', '| --- |' + ' ---: |' * len(head[2:])]
   for group in dict.fromkeys(row[0] for row in rows):
     own = [row for row in rows if row[0] == group]
