@@ -2,6 +2,7 @@
 
 A compiler works on one core most of the time. The stages would call it one
 after the other; here as many programs as there are cores are compiled together.
+On two hyperthreads of one core this gains nothing (docs/performance.md).
 Programs are lowered by the calling thread, since lowering is Python code.
 """
 
