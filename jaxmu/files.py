@@ -249,14 +249,23 @@ def read_json(path: Path) -> dict[str, Any]:
     OSError: there is no such file, or it cannot be read.
     ValueError: it holds something else, or is damaged.
   """
-  text = pathlib.Path(path).read_text(encoding='utf-8-sig')
+  return parse_json(pathlib.Path(path).read_bytes())
+
+
+def parse_json(content: bytes) -> dict[str, Any]:
+  """Return a JSON object from its text.
+
+  Raises:
+    ValueError: it is something else, or damaged.
+  """
+  text = content.decode('utf-8-sig')
   try:
-    content = json.loads(text)
+    found = json.loads(text)
   except RecursionError:
     raise ValueError('its entries are too deep') from None
-  if not isinstance(content, dict):
-    raise ValueError(f'it holds {str(content)[:60]!r}, expected an object')
-  return content
+  if not isinstance(found, dict):
+    raise ValueError(f'it holds {str(found)[:60]!r}, expected an object')
+  return found
 
 
 def is_full(error: BaseException | None) -> bool:

@@ -115,14 +115,18 @@ class Trainer:
     method: the method.
     task: data set, model and transform, replicated over the devices.
     layout: devices and chunk.
-    compile_seconds: time spent on compiling so far.
   """
 
   def __init__(self, method: Method, task: Task, layout: Layout):
     self.method, self.layout = method, layout
     self.task = replicate(layout_lib.with_readable_images(task, layout), layout)
-    self.compile_seconds = 0.0
+    self._seconds: list[float] = []
     self._build()
+
+  @property
+  def compile_seconds(self) -> float:
+    """Time spent on compiling so far."""
+    return sum(self._seconds)
 
   @property
   def num_programs(self) -> int:
@@ -279,7 +283,7 @@ class Trainer:
     members = put(pad(members, self.layout), self.layout)
     kind = _kind(members, start, epochs)
     if kind not in self._programs:
-      self._prepare(members, start, epochs)()
+      self._compile(self._lower(members, start, epochs))
     return Loaded(members, start, epochs, *self._programs[kind])
 
   def prepare(
@@ -303,27 +307,15 @@ class Trainer:
     Raises:
       ValueError: members differ in a static hyper-parameter.
     """
-    members, start, epochs = self._members(hparams, keys, splits, starts)
-    return self._prepare(shapes(members, self.layout), start, epochs)
+    lowered = self.lower(hparams, keys, splits, starts)
+    return functools.partial(self._compile, lowered)
 
-  def _prepare(
-    self,
-    members: MemberInputs[Any],
-    start: Variables | None,
-    epochs: np.ndarray,
-  ) -> Callable[[], None]:
-    kind = _kind(members, start, epochs)
+  def _compile(self, lowered: 'Loaded') -> None:
     begin = time.perf_counter()
-    lowered = self._lower(members, start, epochs)
-    lowering = time.perf_counter() - begin
-
-    def compile_programs() -> None:
-      begin = time.perf_counter()
-      compiled = [program.compile() for program in lowered.programs]
-      self.compile_seconds += lowering + time.perf_counter() - begin
-      self._programs[kind] = (*compiled, None)[:2]
-
-    return compile_programs
+    compiled = [program.compile() for program in lowered.programs]
+    self._seconds.append(time.perf_counter() - begin)
+    kind = _kind(lowered.members, lowered.start, lowered.epochs)
+    self._programs[kind] = (*compiled, None)[:2]
 
   def lower(
     self,
@@ -373,14 +365,17 @@ class Trainer:
     start: Variables | None,
     epochs: np.ndarray,
   ) -> 'Loaded':
+    begin, epoch = time.perf_counter(), None
     active = np.ones(layout_lib.size(members), bool)
-    begin = shapes(start, self.layout) if start else None
+    replaced = shapes(start, self.layout) if start else None
     with self.layout.tracing():
-      init = self._init.lower(self.task, members, begin, active)
-      if not epochs.any():
-        return Loaded(members, start, epochs, init, None)
-      state = shapes(init.out_info, self.layout)
-      epoch = self._epoch.lower(self.task, members, state, jnp.int32(0), active)
+      init = self._init.lower(self.task, members, replaced, active)
+      if epochs.any():
+        state = shapes(init.out_info, self.layout)
+        epoch = self._epoch.lower(
+          self.task, members, state, jnp.int32(0), active
+        )
+    self._seconds.append(time.perf_counter() - begin)
     return Loaded(members, start, epochs, init, epoch)
 
   def run(
@@ -505,8 +500,13 @@ def _kind(
   members: MemberInputs[Any], start: Variables | None, epochs: np.ndarray
 ) -> Any:
   """Return what decides which programs train a population."""
-  leaves = [(x.shape, x.dtype) for x in jax.tree.leaves((members, start))]
-  return jax.tree.structure(members), tuple(leaves), bool(epochs.any())
+  return _signature((members, start)), bool(epochs.any())
+
+
+def _signature(stacked: Any) -> Any:
+  """Return what a program depends on: structure, shapes and dtypes."""
+  leaves, structure = jax.tree.flatten(stacked)
+  return structure, tuple((x.shape, x.dtype) for x in leaves)
 
 
 def prepare_hparams(
@@ -622,17 +622,13 @@ class Predictor:
       variables: models stacked along [P], or their shapes.
       index: as in `run`.
     """
-    kind = self._kind(shapes((variables, index), self.layout))
+    kind = _signature(shapes((variables, index), self.layout))
     lowered = self.lower(variables, index)
 
     def compile_program() -> None:
       self._compiled[kind] = lowered.compile()
 
     return compile_program
-
-  def _kind(self, padded: Any) -> Any:
-    leaves, structure = jax.tree.flatten(padded)
-    return structure, tuple((x.shape, x.dtype) for x in leaves)
 
   def run(
     self, variables: Variables, index: np.ndarray | None = None
@@ -646,7 +642,7 @@ class Predictor:
     """
     size = jax.tree.leaves(variables)[0].shape[0]
     padded = put(pad((variables, index), self.layout), self.layout)
-    program = self._compiled.get(self._kind(padded), self._program)
+    program = self._compiled.get(_signature(padded), self._program)
     result = program(self._task, padded)
     log_odds, correct, finite = (np.asarray(x)[:size] for x in result)
     return Predictions(log_odds, correct, finite)

@@ -256,9 +256,7 @@ def read_json(path: files.Path) -> dict[str, Any]:
     OSError: there is no such file, or it cannot be read.
     ValueError: it was changed after the report was written, or is damaged.
   """
-  path = pathlib.Path(path)
-  checksums.read(path)
-  return files.read_json(path)
+  return files.parse_json(checksums.read(pathlib.Path(path)))
 
 
 def write_json(path: files.Path, value: Any) -> pathlib.Path:
