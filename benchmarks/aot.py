@@ -202,10 +202,8 @@ def main() -> None:
     cycles, memory = estimate(kind, impl, chunk, machine)
     row['kilocycles'] = f'{cycles / 1e3:.1f}'
     row['megabytes'] = f'{memory / 1e6:.1f}'
-    print(*row.values(), flush=True)
     hardware = f'1 x TPU {machine.name}, compiled, not run'
-    rows.append({**row, **table.made(TABLE, hardware)})
-    table.write(TABLE, rows)
+    table.append(TABLE, rows, row, hardware)
   MODULE.write_text(source(rows, MODULE.read_text()))
   print(f'written to {TABLE} and {MODULE}')
 

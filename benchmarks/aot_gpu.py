@@ -107,10 +107,8 @@ def main() -> None:
     if table.has(rows, row):
       continue
     row |= measure(workload, chunk)
-    print(*row.values(), flush=True)
     hardware = f'1 x {MACHINE.upper()}, compiled, not run'
-    rows.append(row | table.made(TABLE, hardware))
-    table.write(TABLE, rows)
+    table.append(TABLE, rows, row, hardware)
   table.show(rows)
 
 

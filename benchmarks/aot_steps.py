@@ -135,10 +135,7 @@ def main() -> None:
       continue
     row |= estimate(machine, work)
     row['relative'] = relative(row, rows)
-    print(*row.values(), flush=True)
-    hardware = f'1 x TPU {machine}, compiled, not run'
-    rows.append(row | table.made(TABLE, hardware))
-    table.write(TABLE, rows)
+    table.append(TABLE, rows, row, f'1 x TPU {machine}, compiled, not run')
   table.show(rows)
 
 

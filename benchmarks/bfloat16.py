@@ -66,9 +66,7 @@ def main() -> None:
     if table.has(rows, row):
       continue
     row |= measure(precision, seed, chosen.epochs, chosen.width)
-    print(*row.values(), flush=True)
-    rows.append(row | table.made(TABLE))
-    table.write(TABLE, rows)
+    table.append(TABLE, rows, row)
   table.show(rows)
 
 

@@ -61,6 +61,25 @@ def has(rows: Sequence[dict[str, Any]], row: dict[str, Any]) -> bool:
   return any(row.items() <= one.items() for one in rows)
 
 
+def append(
+  path: pathlib.Path,
+  rows: list[dict[str, Any]],
+  row: dict[str, Any],
+  hardware: str = '',
+) -> None:
+  """Print a row, add it to the others, and write them all.
+
+  Args:
+    path: the table.
+    rows: its rows; the row is added with what made it.
+    row: without the columns of `made`.
+    hardware: as for `made`.
+  """
+  print(*row.values(), flush=True)
+  rows.append(row | made(path, hardware))
+  write(path, rows)
+
+
 def write(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
   """Write rows of equal columns."""
   with path.open('w', newline='') as file:

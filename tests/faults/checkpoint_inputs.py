@@ -46,7 +46,14 @@ def _files() -> Iterator[tuple[str, bytes]]:
   yield 'nan', known._put(path, 'torch', wrong).read_bytes()
 
 
-def _call(content: bytes, name: str):
+# Fields that name a file.
+_MODELS = 'originals.checkpoints='
+_FORGET = 'splits.forget=file:'
+
+
+def _call(content: bytes, name: str, field: str):
+  """Return a job on a file with this content, which a field names."""
+
   def call(home: tiny_job.Home, folder: pathlib.Path) -> forks.Call:
     path = folder / name
     path.write_bytes(content)
@@ -54,7 +61,7 @@ def _call(content: bytes, name: str):
       *tiny_job.ARGUMENTS,
       '--config.splits.design=main',
       '--config.splits.num_splits=1',
-      f'--config.originals.checkpoints={path}',
+      f'--config.{field}{path}',
       f'--workdir={folder / "work"}',
       '--plan',
     )
@@ -72,33 +79,15 @@ LINES = (
 )
 
 
-def _list_call(content: bytes):
-  def call(home: tiny_job.Home, folder: pathlib.Path) -> forks.Call:
-    path = folder / 'ids.txt'
-    path.write_bytes(content)
-    argv = (
-      *tiny_job.ARGUMENTS,
-      '--config.splits.design=main',
-      '--config.splits.num_splits=1',
-      f'--config.splits.forget=file:{path}',
-      f'--workdir={folder / "work"}',
-      '--plan',
-    )
-    return home.call(
-      'jaxmu.main', *argv, cwd=str(folder), patches=_PLAN, seconds=120
-    )
-
-  return call
-
-
 def cases(count: int) -> list[inputs.Case]:
   """Return crafted files, lists, and as many damaged files as are left."""
   found = [
-    inputs.Case(KIND, name, _call(content, 'a.pth'), inputs.REFUSED)
+    inputs.Case(KIND, name, _call(content, 'a.pth', _MODELS), inputs.REFUSED)
     for name, content in _files()
   ]
   found += [
-    inputs.Case(LISTS, repr(line[:20]), _list_call(line)) for line in LINES
+    inputs.Case(LISTS, repr(line[:20]), _call(line, 'ids.txt', _FORGET))
+    for line in LINES
   ]
   for number in range(count - len(found)):
     form = _FORMS[number % len(_FORMS)]
@@ -106,6 +95,6 @@ def cases(count: int) -> list[inputs.Case]:
     damage = inputs.cut if short else inputs.flipped
     content = damage(_whole(form), KIND, number)
     expected = inputs.REFUSED if short else inputs.EITHER
-    call = _call(content, f'a.{form}')
+    call = _call(content, f'a.{form}', _MODELS)
     found.append(inputs.Case(KIND, f'damaged {number}', call, expected))
   return found[:count]

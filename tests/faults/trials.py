@@ -86,13 +86,13 @@ class Table:
 
   def write_summary(self) -> pathlib.Path:
     """Write the counts by group and kind as CSV, and return its path."""
-    path = self.path.with_suffix('.csv')
+    path, made = self.path.with_suffix('.csv'), _made()
     with path.open('w', newline='') as file:
       writer = csv.writer(file, lineterminator='\n')
       writer.writerow(['group', 'kind', 'trials', *RESULTS, *MADE])
       for group, kind, counts in summary(self.trials):
         numbers = [sum(counts.values()), *(counts[r] for r in RESULTS)]
-        writer.writerow([group, kind, *numbers, *_made().values()])
+        writer.writerow([group, kind, *numbers, *made])
     return path
 
 
@@ -100,15 +100,13 @@ class Table:
 MADE = ('command', 'versions', 'hardware')
 
 
-def _made() -> dict[str, str]:
+def _made() -> tuple[str, str, str]:
   """Return the values of `MADE`."""
   versions = (
     f'python {platform.python_version()}, jax {metadata.version("jax")}'
   )
   hardware = f'{execution.cores()} x {execution.processor()}'
-  return dict(
-    zip(MADE, ('python -m tests.faults.run', versions, hardware), strict=True)
-  )
+  return 'python -m tests.faults.run', versions, hardware
 
 
 def summary(
