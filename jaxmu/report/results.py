@@ -240,6 +240,8 @@ def read_csv(path: files.Path, kind: type[R] = Row) -> list[R]:
   for number, line in enumerate(lines, 2):
     given = line[: len(parse)]
     try:
+      if len(given) < len(parse):
+        raise ValueError(f'{len(given)} columns instead of {len(parse)}')
       cells = [read(cell) for read, cell in zip(parse, given, strict=True)]
     except ValueError as error:
       raise ValueError(

@@ -108,6 +108,15 @@ def test_reading_a_file_of_another_kind_names_both(tmp_path):
     results_lib.read_csv(path)
 
 
+def test_a_cut_line_is_named_with_its_columns(tmp_path):
+  rows = [results_lib.Observation('ft', 'fa', 0, 0.5)]
+  path = results_lib.write_csv(tmp_path / 'o.csv', rows, type(rows[0]))
+  path.write_text(path.read_text().rpartition(',')[0] + '\n')
+  wrong = 'damaged in line 2 .3 columns instead of 4.; run again'
+  with pytest.raises(ValueError, match=wrong):
+    results_lib.read_csv(path, results_lib.Observation)
+
+
 def test_writing_rows_of_another_kind_names_the_remedy(tmp_path):
   with pytest.raises(TypeError, match='pass kind=Observation'):
     results_lib.write_csv(
