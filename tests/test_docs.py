@@ -74,7 +74,7 @@ def _pages() -> list[str]:
 SMALLER = {
   "model='resnet18'": "model='tiny', num_epochs=1",
   "  workdir='work',": "  model='tiny', workdir='work',",
-  'splits=16)': 'splits=4, pool=400)',
+  'splits=16)': 'splits=8, pool=400)',
   "unlearn('msg', original)": "unlearn('msg', original, num_epochs=1)",
   'learning_rate=[0.005, 0.01, 0.02])': (
     'learning_rate=[0.005, 0.01, 0.02], num_epochs=1)'

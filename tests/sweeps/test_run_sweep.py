@@ -93,7 +93,10 @@ def test_a_sweep_that_is_started_again_trains_nothing(swept, capsys):
   assert before
   command.main(argv)
   assert stored() == before
-  assert capsys.readouterr().out.split() == '24 of 24 units done'.split()
+  assert capsys.readouterr().out.split('\n\n') == [
+    'starting JAX',
+    '24 of 24 units done\n',
+  ]
   # Without records, or if a file was changed, the store is looked into.
   shutil.rmtree(folder / 'state')
   (folder / 'digits_tiny/main/results.csv').write_text('')
