@@ -14,6 +14,7 @@ until the rest are done.
 
 import functools
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple
 
@@ -40,6 +41,10 @@ from jaxmu.methods.parts import forward, losses
 from jaxmu.types import Array, ArrayT, Key, Problem, Split, Task, Variables
 
 PREDICTION_BATCH = 256
+
+# States are donated so that their memory is free early, also where no result
+# has their shapes, such as the optimiser's sums when models are taken out.
+warnings.filterwarnings('ignore', message='Some donated buffers were not')
 
 
 def initial_variables(task: Task, keys: Key) -> Variables:

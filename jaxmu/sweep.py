@@ -192,7 +192,7 @@ def _typed(config: dict[str, Any], section: str, field: str, one: Any) -> Any:
   cell = design.Cell(full['data'][0], full['models'][0])
   kind = 'main' if section == 'all' else section
   job = design.job_config(
-    {**full, **dict.fromkeys(design.SECTIONS, {})}, cell, kind
+    {**full, **dict.fromkeys((*design.SECTIONS, 'cells'), {})}, cell, kind
   )
   arguments.set_field(job, f'config.{field}', one.text, shown=one.name)
   place, key = recipes.locate(job, field)

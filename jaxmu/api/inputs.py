@@ -229,7 +229,8 @@ def split(
       that did not; default 16 for a share. With 1 there is one training set.
     forget_sets: disjoint forget sets per training set, at most 1/forget.
     pool: number of examples that training sets are drawn from; the rest are for
-      validation. Default 1,280 of the digits, else 95%.
+      validation. Default 1,280 of the digits, else 95%. Of a single split, the
+      number of examples to use, validation included; default all.
     val: validation examples of a single split, not trained on: a share of the
       training part or indices int[V]; default 0.15, and none where `forget`
       holds indices.
@@ -261,7 +262,7 @@ def split(
   if splits is None:
     splits = 1 if isinstance(forget, str) else 16
   if splits == 1:
-    return _single(data, forget, val, forget_sets)
+    return _single(data, forget, val, forget_sets, pool)
   return _several(data, forget, splits, forget_sets, pool, val, seed)
 
 
@@ -306,7 +307,11 @@ def as_design(design: splits_lib.Design) -> Design:
 
 
 def _single(
-  data: Data, forget: float | str, val: Any, forget_sets: int
+  data: Data,
+  forget: float | str,
+  val: Any,
+  forget_sets: int,
+  pool: int | None,
 ) -> Design:
   if forget_sets != 1:
     raise ValueError(
@@ -324,6 +329,7 @@ def _single(
       how=how,
       val_fraction=share,
       forget_fraction=fraction,
+      pool=pool,
     )
   )
 

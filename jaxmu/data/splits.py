@@ -66,6 +66,10 @@ class Design:
   dropped: int = 0
 
 
+# Fewer examples leave the training, the forget or the validation set empty.
+_SMALLEST_MAIN = 3
+
+
 def holdout(
   index: Integer[np.ndarray, ' n'], *, fraction: float, seed: int = 123
 ) -> tuple[Integer[np.ndarray, ' r'], Integer[np.ndarray, ' k']]:
@@ -409,6 +413,7 @@ def main_split(
   how: str = 'random',
   val_fraction: float = 0.15,
   forget_fraction: float = 0.1,
+  pool: int | None = None,
   seed: int = 123,
 ) -> Design:
   """Return the fixed split of the main benchmark, a design of one member.
@@ -426,6 +431,8 @@ def main_split(
       `most:` or `least:` and a file of scores (`read_scores`).
     val_fraction: of the development part.
     forget_fraction: of the training part, for `random`, `most` and `least`.
+    pool: how many examples of the development part to use, drawn at random;
+      default all, as in the benchmark.
     seed: of the random cuts.
 
   Raises:
@@ -433,9 +440,10 @@ def main_split(
   """
   check_forget_choice(how)
   kind, _, rest = how.partition(':')
-  train, val = holdout(
-    np.arange(num_dev, dtype=np.int32), fraction=val_fraction, seed=seed
-  )
+  development = np.arange(num_dev, dtype=np.int32)
+  if pool is not None:
+    development = _drawn(development, pool, seed)
+  train, val = holdout(development, fraction=val_fraction, seed=seed)
   if kind == 'random':
     retain, forget = holdout(train, fraction=forget_fraction, seed=seed)
     return single(retain=retain, forget=forget, val=val)
@@ -455,6 +463,18 @@ def main_split(
     return with_forget(train, forget=forget, val=val)
   except ValueError as error:
     raise ValueError(f'forget set {how!r}: {error}') from None
+
+
+def _drawn(index: np.ndarray, pool: int, seed: int) -> np.ndarray:
+  """Return a random part of the development part."""
+  hp.check_whole('pool', pool)
+  if not _SMALLEST_MAIN <= pool <= len(index):
+    raise ValueError(
+      f'pool is {pool}: the development part has {len(index)} examples; choose '
+      f'{_SMALLEST_MAIN} to {len(index)}, or none for all of them '
+      '(config.splits.pool=0)'
+    )
+  return np.random.RandomState(seed).permutation(index)[:pool]
 
 
 def with_forget(

@@ -320,6 +320,7 @@ def make_design(settings: Settings, source: datasets.Source) -> splits.Design:
       source.num_dev,
       how=chosen.forget,
       forget_fraction=chosen.forget_fraction,
+      pool=chosen.pool or None,
     )
   if chosen.design == 'reference':
     return splits.ulira_splits_reference(

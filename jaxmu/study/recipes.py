@@ -123,7 +123,9 @@ def benchmark(scale: str = '') -> dict[str, Any]:
   others = [method for method in PAPER_METHODS if method != 'ft']
   config = job_config('ft', scale=scale, compare=others, name='benchmark')
   if config['data']['name'] == 'digits':
-    config['splits'].update(design='main', seeds=6, num_splits=1, forget_sets=1)
+    config['splits'].update(
+      design='main', seeds=6, num_splits=1, forget_sets=1, pool=0
+    )
     config['run']['shard'] = 6
   return config
 

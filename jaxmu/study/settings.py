@@ -70,7 +70,8 @@ class Splits:
     num_splits: training sets, each half of the pool; even for 'audit'.
     forget_sets: forget sets per split.
     forget_fraction: share of a training set in one forget set.
-    pool: examples to divide into splits; 0 for all but 5% validation.
+    pool: examples to divide; 0 for all of design 'main', and for all but 5%
+      validation of the others. Design 'reference' takes 0 alone.
     seeds: initialisations per split.
     forget: which examples of design 'main' to forget: 'random', 'class:3,5',
       'file:PATH', 'most:SCORES' or 'least:SCORES'; see docs/data.md.
@@ -483,6 +484,7 @@ def _check_names(settings: Settings) -> None:
     splits.check_forget_choice(settings.splits.forget)
   except ValueError as error:
     raise ValueError(f'config.splits.forget: {error}') from None
+  _check_pool(settings.splits)
   _check_members(settings.splits)
   if settings.splits.forget != 'random' and settings.splits.design != 'main':
     raise ValueError(
@@ -491,6 +493,14 @@ def _check_names(settings: Settings) -> None:
     )
   if not settings.workdir:
     raise ValueError('config.workdir is empty; name a folder to write to')
+
+
+def _check_pool(chosen: Splits) -> None:
+  if chosen.design == 'reference' and chosen.pool:
+    raise ValueError(
+      f"config.splits.pool = {chosen.pool}: design 'reference' divides all of "
+      "the development part; give --config.splits.pool=0, or design 'audit'"
+    )
 
 
 def _check_members(chosen: Splits) -> None:

@@ -21,6 +21,9 @@ configuration is a dictionary:
   all, search, main, ulira, ulira_search
                  fields of jobs by dotted name: for all jobs, or for those of a
                  study. A search has also the fields of the study it is for.
+  cells          if not empty, the combinations to take, by the names of their
+                 folders, each with fields of its jobs in sections as above;
+                 those of the sweep itself come after them
 """
 
 import pathlib
@@ -35,7 +38,7 @@ from jaxmu.study import settings as settings_lib
 from jaxmu.study.settings import Settings
 
 STUDIES = ('search', 'main', 'ulira')
-SCALES = ('digits', 'paper', 'reference')
+SCALES = ('digits', 'laptop', 'paper', 'reference')
 
 # The study that a search is for.
 BASE = {'search': 'main', 'ulira_search': 'ulira'}
@@ -44,7 +47,7 @@ _LISTS = (
   *('data', 'models', 'methods', 'studies'),
   *('ulira_data', 'ulira_models', 'ulira_methods'),
 )
-FIELDS = ('workdir', *_LISTS, *SECTIONS)
+FIELDS = ('workdir', *_LISTS, *SECTIONS, 'cells')
 # Fields of jobs that the sweep sets, and what to set in their place.
 _SET_BY_SWEEP = {
   'workdir': '--workdir=DIR',
@@ -60,6 +63,7 @@ _ULIRA_METHODS = ('msg', 'cfw', 'prmq', 'ct', 'kde', 'ft')
 # A single table takes five initialisations to be ranked.
 _DIGITS_MAIN = {
   'splits.design': 'main',
+  'splits.pool': 0,
   'splits.seeds': 5,
   'splits.num_splits': 1,
   'splits.forget_sets': 1,
@@ -70,6 +74,22 @@ _DIGITS_SEARCH = {
   'search.initialisations': 2,
   'search.finalists': 5,
   'search.judges': 2,
+}
+_LAPTOP_SEARCH = {
+  'search.trials': 12,
+  'search.initialisations': 2,
+  'search.finalists': 3,
+  'search.judges': 2,
+}
+# 10,000 images to train on in the main study, 5,000 in that of U-LiRA.
+_LAPTOP_IMAGES: dict[str, Any] = {
+  'all': {
+    'model.options': {'width': 16},
+    'train.num_epochs': 60,
+    'train.batch_size': 128,
+  },
+  'main': {'splits.pool': 11_765},
+  'ulira': {'splits.pool': 10_000},
 }
 _ULIRA_SEARCH = {'search.initialisations': 32, 'search.trials': 200}
 _REFERENCE = {
@@ -83,9 +103,10 @@ def deep_unlearn(scale: str = '') -> dict[str, Any]:
   """Return the configuration of the benchmark as a sweep.
 
   Args:
-    scale: 'digits' (the default) is small and needs no download. 'paper' has
-      the benchmark's cells and budgets. 'reference' has its rules too: its
-      sampler, no second judgement, its splits and its seeds.
+    scale: 'digits' (the default) is small and needs no download. 'laptop' is
+      the study of docs/results, which takes two processor cores some hours.
+      'paper' has the benchmark's cells and budgets. 'reference' has its rules
+      too: its sampler, no second judgement, its splits and its seeds.
 
   Raises:
     ValueError: the scale is unknown.
@@ -101,6 +122,8 @@ def deep_unlearn(scale: str = '') -> dict[str, Any]:
       f'unknown scale {scale!r} of deep_unlearn; '
       f'{terms.nearest(scale, SCALES)}choose one of {", ".join(SCALES)}'
     )
+  if scale == 'laptop':
+    return _laptop()
   small, reference = scale == 'digits', scale == 'reference'
   data = tuple(n for n in recipes.DATA if (n == 'digits') == small)
   return {
@@ -117,6 +140,43 @@ def deep_unlearn(scale: str = '') -> dict[str, Any]:
     'main': dict(_DIGITS_MAIN) if small else {},
     'ulira_search': dict(_DIGITS_SEARCH if small else _ULIRA_SEARCH),
     'ulira': {'splits.design': 'reference'} if reference else {},
+  }
+
+
+def _laptop() -> dict[str, Any]:
+  """Return the study of docs/results/protocol.md."""
+  return {
+    'workdir': 'workdir/deep_unlearn_laptop',
+    'data': ('digits', 'fashion_mnist', 'cifar10'),
+    'models': _MODELS,
+    'methods': recipes.PAPER_METHODS,
+    'studies': STUDIES,
+    'ulira_data': ('digits', 'cifar10'),
+    'ulira_models': ('resnet18',),
+    'ulira_methods': (*_ULIRA_METHODS, 'neggrad_plus', 'salun'),
+    'all': {'run.shard': 10},
+    'search': dict(_LAPTOP_SEARCH),
+    'main': {
+      'splits.design': 'main',
+      'splits.seeds': 10,
+      'splits.num_splits': 1,
+      'splits.forget_sets': 1,
+      'curve.every': 5,
+    },
+    'ulira_search': dict(_LAPTOP_SEARCH),
+    'ulira': {
+      'splits.design': 'audit',
+      'splits.num_splits': 32,
+      'splits.forget_sets': 2,
+      'splits.seeds': 1,
+      'run.shard': 16,
+    },
+    'cells': {
+      'digits_resnet18': {'main': {'splits.pool': 0}},
+      'digits_vit11m': {'main': {'splits.pool': 0}},
+      'fashion_mnist_resnet18': _LAPTOP_IMAGES,
+      'cifar10_resnet18': _LAPTOP_IMAGES,
+    },
   }
 
 
@@ -274,17 +334,12 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
       raise ValueError(
         f'config.{name} is no field of a sweep; {terms.choices(name, FIELDS)}'
       )
-  full = {**deep_unlearn(), **dict.fromkeys(SECTIONS, {}), **config}
+  full = {**deep_unlearn(), **dict.fromkeys((*SECTIONS, 'cells'), {}), **config}
   for name in _LISTS:
     full[name] = _names(name, full[name])
   for name in SECTIONS:
-    if not isinstance(full[name], Mapping):
-      raise ValueError(
-        f'config.{name} = {full[name]!r}; give fields of jobs by name, as '
-        f'--config.{name}.splits.seeds=5'
-      )
-    full[name] = dict(full[name])
-    _check_fields(name, full[name])
+    full[name] = _section(name, full[name])
+  full['cells'] = _checked_cells(full)
   _check(full, 'studies', STUDIES)
   # Those of the cells are checked with the settings of their jobs.
   for name in {*full['ulira_methods']} - {*full['methods']}:
@@ -336,6 +391,46 @@ def _names(field: str, value: Any) -> tuple[str, ...]:
   return tuple(value)
 
 
+def _section(name: str, fields: Any) -> dict[str, Any]:
+  """Return the fields of a section, with names that a sweep may have."""
+  if not isinstance(fields, Mapping):
+    raise ValueError(
+      f'config.{name} = {fields!r}; give fields of jobs by name, as '
+      f'--config.{name}.splits.seeds=5'
+    )
+  _check_fields(name, fields)
+  return dict(fields)
+
+
+def _checked_cells(config: Mapping[str, Any]) -> dict[str, Any]:
+  cells = config['cells']
+  if not isinstance(cells, Mapping):
+    raise ValueError(
+      f'config.cells = {cells!r}; its fields are set in a file. Choose cells '
+      'by --config.data=NAME,NAME, --config.models=NAME,NAME or --only=CELL'
+    )
+  data = dict.fromkeys((*config['data'], *recipes.DATA))
+  nets = dict.fromkeys((*config['models'], *models.MODELS))
+  known = [Cell(one, net).name for one in data for net in nets]
+  checked = {}
+  for name, sections in cells.items():
+    if name not in known:
+      raise ValueError(
+        f'config.cells: no cell {name!r}; {terms.nearest(str(name), known)}'
+        'a cell is DATA_MODEL, such as digits_resnet18'
+      )
+    if not isinstance(sections, Mapping) or not {*sections} <= {*SECTIONS}:
+      raise ValueError(
+        f'config.cells.{name} = {sections!r}; give fields of jobs in sections, '
+        f'which are {", ".join(SECTIONS)}'
+      )
+    checked[name] = {
+      section: _section(f'cells.{name}.{section}', fields)
+      for section, fields in sections.items()
+    }
+  return checked
+
+
 def _check_fields(section: str, fields: Mapping[str, Any]) -> None:
   for name in fields:
     if not isinstance(name, str):
@@ -364,6 +459,8 @@ def _included(
   config: Mapping[str, Any], data: str, model: str, kind: str
 ) -> bool:
   """Return whether a cell has a study; only some cells have U-LiRA's."""
+  if config['cells'] and Cell(data, model).name not in config['cells']:
+    return False
   if BASE.get(kind, kind) != 'ulira':
     return True
   return (
@@ -403,10 +500,14 @@ def job_config(config: Mapping[str, Any], cell: Cell, kind: str) -> dict:
     job['splits']['pool'] = 0
   folder = files.workdir(config['workdir']) / cell.name / kind
   job['workdir'] = files.shown(folder)
-  for section in dict.fromkeys(('all', base, kind)):
-    for name, value in config[section].items():
-      place, key = recipes.locate(job, name, f'config.{section}.{name}')
-      place[key] = value
+  own = config['cells'].get(cell.name, {})
+  for prefix, sections in (f'cells.{cell.name}.', own), ('', config):
+    for section in dict.fromkeys(('all', base, kind)):
+      for name, value in sections.get(section, {}).items():
+        place, key = recipes.locate(
+          job, name, f'config.{prefix}{section}.{name}'
+        )
+        place[key] = value
   return job
 
 

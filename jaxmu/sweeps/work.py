@@ -22,6 +22,7 @@ from jaxmu.sweeps.design import Study, Sweep
 from jaxmu.sweeps.graph import BASELINES, Graph, Unit
 from jaxmu.sweeps.status import repeat
 from jaxmu.tuning import driver, opening
+from jaxmu.types import Task
 
 
 def perform_all(
@@ -61,6 +62,10 @@ def perform_all(
   return commands
 
 
+# Studies that a process of several keeps open. It gets their units by turns;
+# the programs of a study that was closed are traced again.
+_OPEN = 2
+
 _REFRESH = 10.0  # seconds between reads of the state from an object store
 
 
@@ -90,7 +95,7 @@ class Worker:
     self._studies = {study.name: study for study in sweep.studies}
     self._keys = status.Keys(sweep)
     self._lock = contextlib.ExitStack()
-    self._current: _Search | _Table | None = None
+    self._opened: dict[str, _Search | _Table] = {}  # the last used one last
     self._states: dict[str, status.State] = {}
     self._done: set[str] = set()
     self._closed: dict[str, Exception] = {}
@@ -202,27 +207,34 @@ class Worker:
   def _open(self, study: Study) -> '_Search | _Table':
     if study.name in self._closed:
       raise self._closed[study.name]
-    current = self._current
+    current = self._opened.pop(study.name, None)
     if current is None or not current.serves(study, self._done):
-      self._close()
+      if current is not None:
+        current.close()
+      most = _OPEN if self._shared else 1
+      while len(self._opened) >= most:
+        self._opened.pop(next(iter(self._opened))).close()
       self._bars.line(f'\n{study.name}')
       try:
-        if study.searches:
-          self._current = _Search(study, self._bars, self._shared)
-        else:
-          self._current = _Table(
-            study, self._done, self._command, self._bars, self._shared
-          )
+        current = self._new(study)
       except Exception as error:
         self._closed[study.name] = error
         raise
-    assert self._current is not None
-    return self._current
+    self._opened[study.name] = current
+    return current
+
+  def _new(self, study: Study) -> '_Search | _Table':
+    if study.searches:
+      return _Search(study, self._bars, self._shared)
+    others = [one for one in self._opened.values() if isinstance(one, _Table)]
+    return _Table(
+      study, self._done, self._command, self._bars, self._shared, others
+    )
 
   def _close(self) -> None:
-    if self._current is not None:
-      self._current.close()
-      self._current = None
+    for one in self._opened.values():
+      one.close()
+    self._opened.clear()
 
 
 class _Open:
@@ -341,6 +353,7 @@ class _Table(_Open):
     command: str,
     bars: progress.Progress,
     shared: bool,
+    others: Sequence['_Table'],
   ):
     super().__init__(study, bars, shared)
     self._command = command
@@ -362,11 +375,19 @@ class _Table(_Open):
       with self._probing():
         self._job = planner.choose_plan(self._job, work, bars.line)
       # All trainers read one copy of the data, so that they can be kept.
-      task = replicate(self._job.task, self._job.layout)
-      self._job = dataclasses.replace(self._job, task=task)
+      self._job = dataclasses.replace(self._job, task=self._placed(others))
     except BaseException:
       self.close()
       raise
+
+  def _placed(self, others: Sequence['_Table']) -> Task:
+    """Return the task with its data on the devices, copied once."""
+    job = self._job
+    for one in (other._job for other in others):
+      same = one.source.fingerprint == job.source.fingerprint
+      if same and one.layout.devices == job.layout.devices:
+        return dataclasses.replace(job.task, dataset=one.task.dataset)
+    return replicate(job.task, job.layout)
 
   def serves(self, study: Study, done: Collection[str]) -> bool:
     """Return whether it can perform units of a study, as it was opened."""

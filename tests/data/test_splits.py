@@ -57,6 +57,23 @@ def test_main_split_is_the_published_one(num_dev):
   assert design.unseen.shape == (1, 0)
 
 
+def test_a_pool_of_the_main_split_is_a_random_part():
+  pool = splits.main_split(np.zeros(1000), 900, pool=200)
+  order = np.random.RandomState(123).permutation(900)[:200]
+  kept, val = splits.holdout(order, fraction=0.15)
+  retain, forget = splits.holdout(kept, fraction=0.1)
+  assert (len(retain), len(forget), len(val)) == (153, 17, 30)
+  np.testing.assert_array_equal(pool.retain[0], retain)
+  np.testing.assert_array_equal(pool.forget[0], forget)
+  np.testing.assert_array_equal(pool.val, val)
+
+
+@pytest.mark.parametrize('pool', [0, 2, 901])
+def test_a_pool_of_the_main_split_that_is_impossible_is_refused(pool):
+  with pytest.raises(ValueError, match=f'pool is {pool}: .* choose 3 to 900'):
+    splits.main_split(np.zeros(1000), 900, pool=pool)
+
+
 @given(
   st.integers(2, 400), st.sampled_from([0.07, 0.1, 0.15, 0.3, 0.5]), st.data()
 )

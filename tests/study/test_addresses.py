@@ -27,7 +27,7 @@ SETTINGS = {
   'seed': (7, ALL, {}),
   'seed_mode': ('reference', ALL, {}),
   'data__name': (None, ALL, {}),  # see `test_each_input_...`
-  'splits__design': ('reference', ALL, {}),
+  'splits__design': ('reference', ALL, {'splits__pool': 0}),
   'splits__num_splits': (4, ALL, {}),
   'splits__forget_sets': (1, ALL, {}),
   'splits__forget_fraction': (0.2, ALL, {}),

@@ -81,6 +81,53 @@ def test_arguments_have_the_types_of_the_fields(tmp_path):
   assert 'learning_rate' in search.settings.search_space
 
 
+def test_cells_choose_combinations_and_set_fields(tmp_path):
+  cells = {
+    'digits_tiny': {},
+    'digits_resnet18': {
+      'all': {'train.num_epochs': 9, 'seed': 4},
+      'main': {'train.batch_size': 32},
+    },
+  }
+  config = small_sweep.config(
+    tmp_path, models=('tiny', 'resnet18', 'vit11m'), cells=cells
+  )
+  config['all'] = {**config['all'], 'seed': 5}
+  found = {
+    study.name: study.settings for study in design.from_config(config)[1]
+  }
+  assert {name.partition('/')[0] for name in found} == set(cells)
+  large, small = found['digits_resnet18/main'], found['digits_tiny/main']
+  # A field of the whole sweep comes after one of a cell.
+  assert large.seed == 5 and small.seed == 5
+  assert large.train['batch_size'] == 32
+  assert found['digits_resnet18/search'].train['batch_size'] == 32
+  assert small.train['batch_size'] == 64
+
+
+def test_the_study_of_a_laptop_has_four_cells():
+  sweep = design.from_config(design.deep_unlearn('laptop'))
+  kinds: dict[str, list[str]] = {}
+  for study in sweep.studies:
+    kinds.setdefault(study.cell.name, []).append(study.kind)
+  main, all_four = (
+    ['search', 'main'],
+    ['search', 'main', 'ulira_search', 'ulira'],
+  )
+  assert kinds == {
+    'digits_resnet18': all_four,
+    'digits_vit11m': main,
+    'fashion_mnist_resnet18': main,
+    'cifar10_resnet18': all_four,
+  }
+  for study in sweep.studies:
+    sizes = plan.set_sizes(study.settings)
+    if study.cell.data == 'digits' or study.kind not in ('main', 'ulira'):
+      continue
+    expected = {'main': 10_000, 'ulira': 5000}[study.kind]
+    assert sizes.retain + sizes.forget == expected
+
+
 MISTAKES = [
   ([], ['no configuration', '--config=deep_unlearn']),
   (['deep_unlearn', 'x.py'], ["two configurations, 'deep_unlearn' and 'x.py'"]),
@@ -173,6 +220,19 @@ def test_a_mistake_in_python_names_the_value_and_the_remedy():
     (3, {}, 'unknown scale 3.*choose'),
     ('digits', {'all': {3: 3}}, 'config.all: 3 is no field.*dotted names'),
     ('digits', {'all': {'workdir': 'x'}}, 'config.all.workdir is set by'),
+    ('digits', {'cells': 'digits_resnet18'}, 'config.cells = .*--only=CELL'),
+    (
+      'digits',
+      {'cells': {'digits_resnet': {}}},
+      "did you mean 'digits_resnet1",
+    ),
+    ('digits', {'cells': {'digits_tiny': {'seed': 3}}}, 'in sections'),
+    ('digits', {'cells': {'digits_tiny': {'all': 3}}}, 'all = 3; give fields'),
+    (
+      'digits',
+      {'cells': {'digits_resnet18': {'all': {'train.epochs': 3}}}},
+      'config.cells.digits_resnet18.all.train.epochs',
+    ),
     ('digits', {'methods': ['ft', 3]}, "config.methods.*'ft', 3.*give names"),
   ):
     with pytest.raises(ValueError, match=words):
