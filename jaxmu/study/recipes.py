@@ -353,7 +353,6 @@ def _fields(workdir: str, data: str, model: str) -> dict[str, Any]:
 
 
 def _set_digits(config: dict[str, Any]) -> None:
-  config['seed'] = config['splits']['seed'] = 1
   config['splits']['pool'] = 1280
   config['train'].update(num_epochs=12, batch_size=64, learning_rate=0.05)
   _set_space(config)

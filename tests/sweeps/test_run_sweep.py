@@ -9,7 +9,7 @@ import pytest
 import jaxmu.sweep as command
 from jaxmu import files, main
 from jaxmu import store as store_command
-from jaxmu.report import results
+from jaxmu.report import progress, results
 from jaxmu.study import job, recipes, settings, store
 from jaxmu.sweeps import design, graph, status, work
 from tests.sweeps import small_sweep
@@ -246,3 +246,24 @@ def test_processes_that_jax_distributed_joins_are_refused(monkeypatch):
   monkeypatch.setattr(jax, 'process_count', lambda: 2)
   with pytest.raises(ValueError, match='leave out jax.distributed.initialize'):
     job.open_job(settings.from_config(recipes.job_config('ft')))
+
+
+def test_a_process_of_several_keeps_the_programs_of_two_studies(home):
+  """Its units come by turns; a report measures run times by these programs."""
+  argv = _arguments(
+    home, 'turns', ", methods=('ft',), studies=('main', 'ulira')"
+  )
+  sweep, units = _sweep(argv)
+  with work.Worker(
+    sweep, units, 'python x', progress.Progress(), shared=True
+  ) as worker:
+    for kind in ('originals', 'retrained'):
+      for study in ('main', 'ulira'):
+        unit = units.units[f'digits_tiny/{study}/{kind}']
+        worker(unit, range(unit.tasks))
+    main_study, ulira = (worker._open(study) for study in sweep.studies)
+    for table in (main_study, ulira):
+      programs = {n: t.num_programs for n, t in table._trainers.items()}
+      assert programs == {'original': 1, 'retrain': 1}
+    assert main_study._job.task.dataset is ulira._job.task.dataset
+  assert not worker._opened
