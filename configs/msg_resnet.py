@@ -2,13 +2,13 @@
 
   python -m jaxmu.main --config=configs/msg_resnet.py
 
-On digits (16 original, 32 retrained and 32 unlearned networks of width 8; 75 to
+On digits (16 original, 32 retrained and 32 unlearned networks of width 8; 50 to
 115 s on two CPU cores, compilation included) the AUC of U-LiRA is .587
-[.557, .617] for the originals, .515 [.487, .544] for the retrained models and
-.523 [.504, .542] for MSG, with RetDev .076. These numbers are for one machine
-and version: rounding alone has moved that of the originals between .568
-[.547, .590] and this value. Without a leak, an interval contains chance in at
-most 19 of 20 seeds.
+[.569, .604] for the originals, .488 [.466, .511] for the retrained models and
+.517 [.495, .539] for MSG, with RetDev .071. These numbers are for seed 0, one
+machine and one version: rounding alone has moved that of the originals by .02
+with another seed. Without a leak, an interval contains chance in at most 19 of
+20 seeds.
 
 An independent re-run of the benchmark on CIFAR-10, with searched
 hyper-parameters, gave RetDev .137, Indisc .984, RTE 7.4.
