@@ -23,7 +23,7 @@ def test_main_design_is_the_published_split(tmp_path, num_dev):
     fingerprint='',
   )
   design = job.make_design(
-    small_job.make(tmp_path, splits__design='main'), source
+    small_job.make(tmp_path, splits__design='main', splits__pool=0), source
   )
   assert digest(design.retain[0]) == retain
   assert digest(design.forget[0]) == forget
