@@ -96,6 +96,25 @@ class Transform:
   flip: bool = False
   crop_padding: int = 0
 
+  def augmented(self, how: str) -> 'Transform':
+    """Return the transform with another augmentation.
+
+    Args:
+      how: one of `AUGMENTATIONS`; '' for that of the data set. Crops pad as
+        much as the data set does, or by 4 pixels.
+
+    Example:
+      >>> Transform((0.5,), (0.2,), flip=True).augmented('crop')
+      Transform(mean=(0.5,), std=(0.2,), flip=False, crop_padding=4)
+    """
+    if not how:
+      return self
+    padding = (self.crop_padding or 4) if 'crop' in how else 0
+    return dataclasses.replace(self, flip='flip' in how, crop_padding=padding)
+
+
+AUGMENTATIONS = ('', 'none', 'flip', 'crop', 'flip+crop')
+
 
 @struct.dataclass
 class Split(Generic[ArrayT]):

@@ -280,6 +280,9 @@ def open_job(
   source = datasets.load(
     settings.data.name, data_dir=settings.data.folder or None
   )
+  source = dataclasses.replace(
+    source, transform=source.transform.augmented(settings.data.augment)
+  )
   divided = (design or make_design)(settings, source)
   folder = files.workdir(settings.workdir)
   split_digest = files.digest('splits', dataclasses.asdict(divided))

@@ -16,6 +16,7 @@ from jaxmu import methods, metrics, models, precision, terms
 from jaxmu.attacks import leave_out, registry
 from jaxmu.data import catalog, splits
 from jaxmu.study import execution, tuned
+from jaxmu.types import AUGMENTATIONS
 
 _SHARE = hp.Interval(0.0, 1.0, low_open=True, high_open=True)
 _SEED = hp.Interval(0, hp.MOST_SEED)
@@ -29,10 +30,13 @@ class Data:
   Attributes:
     name: name of the set.
     folder: folder of prepared sets; '' for the default ones.
+    augment: random changes of training images: 'none', 'flip' (mirror), 'crop'
+      (shift by up to 4 pixels) or 'flip+crop'; '' for those of the data set.
   """
 
   name: str = hp.static('digits')
   folder: str = hp.static('')
+  augment: str = hp.static('', valid=AUGMENTATIONS)
 
 
 @dataclasses.dataclass(frozen=True)

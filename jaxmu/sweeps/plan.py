@@ -159,7 +159,7 @@ def _hours(
     settings,
     classes=entry.num_classes,
     image=shape,
-    transform=entry.transform,
+    transform=entry.transform.augmented(settings.data.augment),
   ).read()
   run = settings.run
   measured = [

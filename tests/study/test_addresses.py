@@ -27,6 +27,7 @@ SETTINGS = {
   'seed': (7, ALL, {}),
   'seed_mode': ('reference', ALL, {}),
   'data__name': (None, ALL, {}),  # see `test_each_input_...`
+  'data__augment': ('flip', ALL, {}),
   'splits__design': ('reference', ALL, {'splits__pool': 0}),
   'splits__num_splits': (4, ALL, {}),
   'splits__forget_sets': (1, ALL, {}),
