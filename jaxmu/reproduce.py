@@ -71,27 +71,42 @@ def main(argv: Sequence[str] | None = None) -> None:
       if a number is not reproduced.
   """
   given = sys.argv[1:] if argv is None else list(argv)
-  chosen = _parser().parse_args(given)
   with cli.one_line_errors():
-    _check(chosen)
-    # Imported late: help needs no NumPy.
-    from jaxmu import files
-    from jaxmu.published import ROOT, record, rows
-
-    root = files.path(chosen.published) if chosen.published else ROOT
-    known = record.find(root)
-    if not known:
-      raise ValueError(f'{root} has no published results')
-    if chosen.list and not chosen.rows:
-      print('\n'.join(_folders(known.values())))
-      return
-    wanted = rows.choose(rows.every(known.values()), chosen.rows)
+    chosen, known, wanted = read(given)
     if chosen.list:
-      print('\n'.join(_listed(wanted)))
+      print('\n'.join(_listed(wanted) if wanted else _folders(known)))
       return
     failed = _compare(chosen, wanted)
   if failed:
     sys.exit(1)
+
+
+def read(
+  argv: Sequence[str],
+) -> tuple[argparse.Namespace, list[Any], list[Any]]:
+  """Parse the arguments, and find the numbers that they name.
+
+  Returns:
+    The arguments, all published results, and the numbers; none for a list of
+    the results.
+
+  Raises:
+    ValueError: arguments do not fit together, or there is no such number.
+    SystemExit: an argument is unknown.
+  """
+  chosen = _parser().parse_args(argv)
+  _check(chosen)
+  # Imported late: help needs no NumPy.
+  from jaxmu import files
+  from jaxmu.published import ROOT, record, rows
+
+  root = files.path(chosen.published) if chosen.published else ROOT
+  known = list(record.find(root).values())
+  if not known:
+    raise ValueError(f'{root} has no published results')
+  if chosen.list and not chosen.rows:
+    return chosen, known, []
+  return chosen, known, rows.choose(rows.every(known), chosen.rows)
 
 
 def _check(chosen: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from jaxmu import hparams as hp
 from jaxmu import methods
-from jaxmu.published import record, writing
+from jaxmu.published import writing
 from jaxmu.published.record import Published
 from jaxmu.study import run
 from jaxmu.study import settings as settings_lib
@@ -69,6 +69,3 @@ def _short(method: str) -> dict[str, Any]:
 def changed(one: Published, **fields: Any) -> Published:
   """Return published results with other fields in their record."""
   return dataclasses.replace(one, record={**one.record, **fields})
-
-
-__all__ = ['ORIGIN', 'Small', 'changed', 'record']
