@@ -27,7 +27,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jaxmu.sweep as sweep_command
-from jaxmu import cli, files, terms
+from jaxmu import cli, files, store, terms
 from jaxmu import main as job_command
 from jaxmu.cli import arguments
 from jaxmu.published import ROOT, scores, writing
@@ -52,17 +52,13 @@ def main(argv: Sequence[str]) -> None:
       raise ValueError('no name; give one as --name=laptop')
     root = files.path(own.get('published', ROOT))
     job_command.set_up_jax({})
-    publish = _sweep if _is_sweep(rest) else _job
+    (spec,) = [one.value() for one in given if one.name == 'config']
+    publish = _sweep if store.is_sweep(spec) else _job
     for one in publish(root, own, rest):
       size = terms.readable_bytes(one.bytes)
       print(f'{one.folder} written, {size}', flush=True)
       for file in one.record.get('left_out', ()):
         print(f'  left out: {file["file"]}, {file["bytes"]:,} bytes')
-
-
-def _is_sweep(argv: Sequence[str]) -> bool:
-  (spec,) = [a for a in argv if a.startswith('--config=')]
-  return spec.removeprefix('--config=').startswith(sweep_command.NAMED)
 
 
 def commit() -> str:

@@ -151,7 +151,7 @@ def _compare(chosen: argparse.Namespace, wanted: Sequence[Any]) -> bool:
       folder = pathlib.Path(files.workdir(chosen.workdir))
       found = running.rerun(several, folder, _tell)
     own = running.judge(several, found, from_scores=bool(chosen.source))
-    print(_environment(found.differences, bool(chosen.source)))
+    print(_environment(one, found.differences, bool(chosen.source)))
     print('\n'.join(_table(own)), flush=True)
     verdicts += own
   print(_summary(verdicts))
@@ -162,9 +162,12 @@ def _tell(line: str) -> None:
   print(line, flush=True)
 
 
-def _environment(differences: Sequence[str], scores: bool) -> str:
+def _environment(one: Any, differences: Sequence[str], scores: bool) -> str:
+  """Say which tolerance applies; see `jaxmu.published.rows.tolerance`."""
   if scores:
     return 'from the published scores in float16'
+  if one.kind == 'computed':
+    return 'from other published results'
   if differences:
     return 'not the published environment: ' + '; '.join(differences)
   return 'the published versions and kind of hardware'
@@ -191,7 +194,7 @@ def _facts(one: Any) -> list[str]:
   for name, text in (('seconds', 'took'), ('planned_seconds', 'planned')):
     if record.get(name):
       made += f', {text} {results.format_duration(record[name])}'
-  return [*lines, made]
+  return [*lines, made, f'  configuration in {one.folder / "record.json"}']
 
 
 def _folders(known: Any) -> list[str]:

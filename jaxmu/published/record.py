@@ -170,7 +170,7 @@ def settings(
   from jaxmu.study import settings as settings_lib
 
   config = settings_lib.config_of(one.record['configuration'])
-  config['workdir'] = str(workdir)
+  config['workdir'] = files.shown(pathlib.Path(workdir))
   whole = settings_lib.from_config(config)
   if chosen is None:
     return whole

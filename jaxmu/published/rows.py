@@ -36,6 +36,8 @@ _NEAREST = 3
 
 # Numbers that follow from the configuration alone.
 EXACT = ('rte_counted',)
+# Packages that change no bit of a number.
+_IDLE = ('python', 'orbax-checkpoint')
 # Numbers that need all methods of the job.
 _OF_ALL = ('rank_', 'group_')
 
@@ -256,7 +258,7 @@ def environment_differences(
     configuration gives the same bits.
   """
   kept = {
-    'versions': lambda name: name != 'orbax-checkpoint',
+    'versions': lambda name: name not in _IDLE,
     'hardware': lambda name: name in ('backend', 'device', 'processor'),
     'compiler': lambda name: True,
   }

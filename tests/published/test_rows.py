@@ -13,7 +13,7 @@ from jaxmu.published.rows import Outcome, Row
 from jaxmu.report import results
 
 _ENVIRONMENT = {
-  'versions': {'jax': '0.10.2', 'orbax-checkpoint': '1'},
+  'versions': {'python': '3', 'jax': '0.10.2', 'orbax-checkpoint': '1'},
   'hardware': {'backend': 'cpu', 'processor': 'a', 'cores': 2},
   'compiler': {'XLA_FLAGS': ''},
 }
@@ -142,7 +142,7 @@ def test_scores_in_float16_have_their_own_tolerance():
 def test_what_counts_as_another_environment():
   same = {name: dict(values) for name, values in _ENVIRONMENT.items()}
   assert rows.environment_differences(JOB, same) == []
-  same['versions']['orbax-checkpoint'] = '2'
+  same['versions']['orbax-checkpoint'] = same['versions']['python'] = '2'
   same['hardware']['cores'] = 64
   assert rows.environment_differences(JOB, same) == []
   same['versions']['jax'] = '0.11'
