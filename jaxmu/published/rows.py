@@ -155,22 +155,8 @@ def coverage(several: Sequence[results.Row]) -> tuple[float, float, float]:
   if not given:
     return math.nan, math.nan, math.nan
   inside = sum(row.low <= CHANCE <= row.high for row in given)
-  low, high = clopper_pearson(inside, len(given))
+  low, high = intervals.clopper_pearson(inside, len(given))
   return inside / len(given), low, high
-
-
-def clopper_pearson(successes: int, trials: int) -> tuple[float, float]:
-  """Return the exact 95% interval of a share.
-
-  Example:
-    >>> low, high = clopper_pearson(19, 20)
-    >>> round(low, 3), round(high, 3)
-    (0.751, 0.999)
-  """
-  from scipy import stats
-
-  interval = stats.binomtest(successes, trials).proportion_ci(0.95)
-  return float(interval.low), float(interval.high)
 
 
 def every(found: Iterable[Published]) -> dict[str, Row]:

@@ -9,15 +9,26 @@ import dataclasses
 import importlib
 import math
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from jaxmu import files, methods, terms
 from jaxmu.published import facts, record, rows, scores
 from jaxmu.published.record import Published
 from jaxmu.published.rows import Row
-from jaxmu.report import progress, ranks, results
-from jaxmu.study import evaluate, planner, publish, run, sharing, store, tuned
+from jaxmu.report import glossary, progress, ranks, results
+from jaxmu.study import (
+  evaluate,
+  planner,
+  publish,
+  run,
+  sharing,
+  stages,
+  store,
+  tuned,
+)
 from jaxmu.study import job as job_lib
 from jaxmu.study.settings import Settings
 from jaxmu.tuning import driver, opening
@@ -291,17 +302,14 @@ def _run_replicates(
     for seed in one.record['replicates']
     if every or any(row.method == seed for row in chosen)
   ]
+  metrics = {row.metric.partition('/')[0] for row in chosen}
   by_metric: dict[str, list[results.Row]] = {}
   for seed in seeds:
     settings = record.settings(one, folder / f'seed_{seed}', ())
     settings = _with_seed(settings, one.record['varied'], int(seed))
     settings = _with_layout(one, settings, differences)
-    check = one if seed == one.record['replicates'][0] else _unsplit(one)
-    _, evaluation = _finish(check, settings, tell)
-    for row in evaluation.rows:
-      if row.method == results.REFERENCE:
-        renamed = dataclasses.replace(row, method=seed)
-        by_metric.setdefault(row.metric, []).append(renamed)
+    for row in _of_seed(one, settings, seed, metrics, tell):
+      by_metric.setdefault(row.metric, []).append(row)
   numbers: dict[tuple[str, str], float] = {}
   for metric, several in by_metric.items():
     numbers |= {(row.method, metric): row.value for row in several}
@@ -310,9 +318,59 @@ def _run_replicates(
   return Found(numbers, differences)
 
 
-def _unsplit(one: Published) -> Published:
-  """Return published results without hashes of splits, which vary."""
-  return dataclasses.replace(one, record={**one.record, 'splits': {}})
+def _of_seed(
+  one: Published,
+  settings: Settings,
+  seed: str,
+  metrics: Collection[str],
+  tell: Tell,
+) -> list[results.Row]:
+  """Train the retrained models of a job alone, and attack them.
+
+  Args:
+    one: the published results.
+    settings: of the job with this seed.
+    seed: its seed, the `method` of the numbers.
+    metrics: the numbers that are needed.
+    tell: receives a line about what will be trained.
+
+  Returns:
+    The numbers, and others of the same attacks.
+  """
+  # Other seeds have other splits.
+  first = seed == one.record['replicates'][0]
+  record_of_splits = one.record['splits'] if first else {}
+  checked = dataclasses.replace(
+    one, record={**one.record, 'splits': record_of_splits}
+  )
+  with (
+    store.hold_workdir(files.workdir(settings.workdir)),
+    progress.Progress() as bars,
+  ):
+    job = job_lib.open_job(settings)
+    facts.check_data(checked, job)
+    name = results.REFERENCE
+    job = dataclasses.replace(job, populations={name: job.populations[name]})
+    steps = planner.training_steps(job)
+    tell(_announcement(one, job, steps))
+    run.check_job(job, steps)
+    job = planner.choose_plan(job, planner.training_work(steps), bars.line)
+    run.train(job, name, stages.trainer(job, name), bars, timed=False)
+    stages.predict(job, name, bars)
+  collected = evaluate.Collected()
+  population = evaluate.read_population(job, name, [])
+  population = dataclasses.replace(population, retrained=population)
+  for metric in evaluate.chosen_metrics(job.settings):
+    evaluate.measure(population, metric, collected)
+  attacks = sorted({glossary.attack_of(metric) for metric in metrics} - {''})
+  if attacks:
+    runner = evaluate.Attacks(
+      collected, attacks, settings=evaluate.attack_settings(job.settings)
+    )
+    runner.run(population, np.arange(population.size))
+  return [
+    dataclasses.replace(row, method=seed) for row in evaluate.rows(collected)
+  ]
 
 
 def _with_seed(
