@@ -91,7 +91,7 @@ ABOVE = {
 
 # Outside packages and where alone they may be imported.
 OWNED = {
-  'absl': ('main.py', 'sweep.py'),
+  'absl': ('main.py', 'sweep.py', 'reproduce.py'),
   'flax.linen': ('models/',),
   'fsspec': ('remote.py',),
   'hashlib': ('files.py',),
