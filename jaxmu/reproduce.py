@@ -104,6 +104,8 @@ def read(
   known = list(record.find(root).values())
   if not known:
     raise ValueError(f'{root} has no published results')
+  for one in known:
+    record.check(one)
   if chosen.list and not chosen.rows:
     return chosen, known, []
   return chosen, known, rows.choose(rows.every(known), chosen.rows)
@@ -136,12 +138,11 @@ def _compare(chosen: argparse.Namespace, wanted: Sequence[Any]) -> bool:
   logging.set_verbosity(logging.WARNING)
   job_command.set_up_jax({})
   # Imported late: the number of devices must be set before JAX starts.
-  from jaxmu.published import record, rows, running
+  from jaxmu.published import rows, running
 
   verdicts: list[rows.Verdict] = []
   for several in running.of_one_folder(wanted).values():
     one = several[0].of
-    record.check(one)
     print('\n'.join(_facts(one)), flush=True)
     if chosen.source:
       found = running.from_scores(several)

@@ -40,7 +40,7 @@ def test_numbers_of_a_work_directory_pass(table, capsys):
   text = '\n'.join(lines)
   assert 'the published versions and kind of hardware' in text
   assert f'SHA-256 {table.one.record["data"]["fingerprint"][:16]}' in text
-  assert 'seed 1, splits.seed 1' in text and 'commit abc' in text
+  assert f' seed {table.settings.seed},' in text and 'commit abc' in text
   assert 'took 20 s' in text
   number, clock = (line for line in lines if line.startswith('tables/small/'))
   assert 'pass (rounding)' in number and '1.0e-06' in number
