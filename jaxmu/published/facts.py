@@ -15,6 +15,7 @@ from jaxmu.report import results
 from jaxmu.study import job as job_lib
 from jaxmu.study.settings import Settings
 
+_COMPILER = ('jax_disable_most_optimizations', 'jax_enable_x64')
 # Sections of settings that change no number of a report.
 _IDLE = (
   *('workdir', 'run', 'curve', 'search', 'search_space', 'search_grid'),
@@ -24,11 +25,9 @@ _IDLE = (
 
 def compiler() -> dict[str, Any]:
   """Return settings of this process that change how programs are compiled."""
-  config = jax.config
   return {
     'XLA_FLAGS': os.environ.get('XLA_FLAGS', ''),
-    'optimised': not config.jax_disable_most_optimizations,  # type: ignore[attr-defined]
-    'x64': bool(config.jax_enable_x64),  # type: ignore[attr-defined]
+    **{name: jax.config.read(name) for name in _COMPILER},
   }
 
 

@@ -63,18 +63,21 @@ def judge(
 ) -> list[rows.Verdict]:
   """Compare the numbers of a folder with those of another run.
 
-  A number that the other run lacks counts as not available.
+  A number that the other run lacks counts as not available. One that scores do
+  not give, or a rank where only some methods were run, is not judged.
   """
   same = not found.differences
-  return [
-    rows.judge(
-      row,
-      found.numbers.get((row.method, row.metric), math.nan),
-      same=same,
-      scores=from_scores,
-    )
-    for row in chosen
-  ]
+  verdicts = []
+  for row in chosen:
+    value = found.numbers.get((row.method, row.metric), math.nan)
+    verdict = rows.judge(row, value, same=same, scores=from_scores)
+    if (row.method, row.metric) not in found.numbers and (
+      from_scores or row.needs_all
+    ):
+      why = 'not from scores' if from_scores else 'needs all methods: name it'
+      verdict = rows.Verdict(row, math.nan, math.nan, rows.Outcome.OPEN, why)
+    verdicts.append(verdict)
+  return verdicts
 
 
 def rerun(
@@ -126,35 +129,46 @@ def read(chosen: Sequence[Row], workdir: pathlib.Path) -> Found:
 def from_scores(chosen: Sequence[Row]) -> Found:
   """Compute numbers of one folder from its published scores.
 
+  Numbers that the scores do not give are left out.
+
   Raises:
-    ValueError: the scores that a number needs are not published, or it is no
-      number of an attack on scores.
+    ValueError: they give none of the numbers.
   """
   one = chosen[0].of
   known = one.record.get('scores')
   if not known:
     raise ValueError(f'{one.name} has no published scores')
-  for row in chosen:
+  given = [
+    row
+    for row in chosen
+    if row.method in known['populations'] and row.metric in known['rounding']
+  ]
+  if not given:
+    row = chosen[0]
     if row.method not in known['populations']:
       raise ValueError(
         f'{row.name}: the scores of {row.method} are not published (see '
         f'left_out in {one.folder / record.FILE})'
       )
-    if row.metric not in known['rounding']:
-      raise ValueError(
-        f'{row.name} is no number of an attack on the published scores; those '
-        f'are {", ".join(known["rounding"])}'
-      )
-  wanted = list(dict.fromkeys(row.method for row in chosen))
-  attacked = scores.attack(one, wanted, {row.metric for row in chosen})
-  return Found({(r.method, r.metric): r.value for r in attacked}, [])
+    raise ValueError(
+      f'{row.name} is no number of an attack on the published scores, such as '
+      'ulira_auc'
+    )
+  wanted = list(dict.fromkeys(row.method for row in given))
+  metrics = {row.metric for row in given}
+  attacked = scores.attack(one, wanted, metrics)
+  return Found(
+    {(r.method, r.metric): r.value for r in attacked if r.metric in metrics},
+    [],
+  )
 
 
 def _unlearners(one: Published, chosen: Sequence[Row]) -> list[str]:
   """Return the unlearning methods that some numbers of a job need."""
   every = [methods.get(spec).name for spec in one.methods]
-  if any(row.needs_all for row in chosen):
+  if all(row.needs_all for row in chosen):
     return every
+  # Ranks among other numbers are not worth training all other methods.
   needed = {row.method for row in chosen}
   return [name for name in every if name in needed]
 
@@ -191,8 +205,8 @@ def _run_table(
   found = evaluation.rows
   if clocks:
     found = [*found, *publish.clock_rows(job)]
-  if any(row.needs_all for row in chosen):
-    names = [population.name for population in job.unlearned]
+  names = [population.name for population in job.unlearned]
+  if len(names) == len(one.methods):
     found = [
       *found,
       *ranks.job_rows(names, publish.rank_methods(job, evaluation)),

@@ -13,8 +13,6 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from jaxmu import files, methods
 from jaxmu.published import facts, record, rows, scores
 from jaxmu.published.record import Published
@@ -25,6 +23,8 @@ from jaxmu.study.settings import Settings
 from jaxmu.tuning import opening, records
 
 TRIALS = 'trials.csv.gz'
+# Numbers that differ by more read what is not published, see `scores`.
+MOST_ROUNDING = 5e-3
 
 
 class Origin(NamedTuple):
@@ -60,7 +60,7 @@ def table(
     name: of these, a path below the root.
     settings: of the job; methods that its report lacks are left out.
     origin: where it comes from.
-    most: bytes of scores; they are written for jobs with several splits.
+    most: bytes of scores, which are written where U-LiRA has attacked them.
 
   Raises:
     ValueError: the report is not that of these settings, or numbers from the
@@ -77,7 +77,8 @@ def table(
       if (job.folder / path).is_file():
         data = checksums.read(job.folder / path)
         files.write_bytes(folder / path, data)
-    if len(np.unique(job.design.split)) > 1:
+    rows_of_report = results.read_csv(folder / 'results.csv')
+    if any(row.metric == 'ulira_auc' for row in rows_of_report):
       left_out = scores.write(folder, scores.compact(job), most)
       content['left_out'] = [
         {**one, 'command': origin.command} for one in left_out
@@ -137,7 +138,8 @@ def _scores_facts(
       f'scores in float16 change the AUC of U-LiRA by {worst:.1e}, more than '
       f'{rows.OF_SCORES:g}'
     )
-  return {'populations': there, 'rounding': dict(sorted(found.items()))}
+  known = {n: one for n, one in sorted(found.items()) if one <= MOST_ROUNDING}
+  return {'populations': there, 'rounding': known}
 
 
 def search(

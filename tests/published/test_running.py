@@ -30,7 +30,7 @@ def _outcomes(chosen, found):
 def test_one_method_alone_gives_the_numbers_of_the_whole_job(table, tmp_path):
   """Draws are keyed by name: fewer methods change no bit of a number."""
   chosen = _choose(table.one, 'ft', 'original', 'retrained')
-  chosen = [r for r in chosen if not r.is_run_time and not r.needs_all]
+  chosen = [row for row in chosen if not row.is_run_time]
   told = []
   found = running.rerun(chosen, tmp_path, told.append)
   assert found.differences == []
@@ -61,9 +61,15 @@ def test_baselines_need_no_method(table, tmp_path):
   assert told == [f'tables/small: all models are in {link}']
 
 
-def test_ranks_need_all_methods(table):
-  chosen = [dataclasses.replace(table_row(table), metric='rank_ret_dev')]
-  assert running._unlearners(table.one, chosen) == ['msg', 'ft']
+def test_ranks_alone_need_all_methods(table):
+  row = table_row(table)
+  rank = dataclasses.replace(row, metric='rank_ret_dev')
+  assert running._unlearners(table.one, [rank]) == ['msg', 'ft']
+  assert running._unlearners(table.one, [rank, row]) == ['msg']
+  found = running.Found({('msg', 'fa'): row.value}, [])
+  verdicts = running.judge([rank, row], found)
+  assert [v.outcome for v in verdicts] == [Outcome.OPEN, Outcome.PASS]
+  assert verdicts[0].note == 'needs all methods: name it'
 
 
 def table_row(table):
