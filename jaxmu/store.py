@@ -211,12 +211,12 @@ def _configuration(folder: str, group: Sequence[Any]) -> _Configuration:
   ]
   if not {'workdir', 'config.workdir'} & {one.name for one in group}:
     argv.append(f'--workdir={folder}')
-  sweeps = _is_sweep(spec)
+  sweeps = is_sweep(spec)
   read = sweep.read if sweeps else arguments.read
   return _Configuration(f'--config={spec}', read(argv).config, sweeps)
 
 
-def _is_sweep(spec: str) -> bool:
+def is_sweep(spec: str) -> bool:
   """Return whether a configuration is that of a sweep, not of a job."""
   from jaxmu.cli import arguments
   from jaxmu.sweeps import design

@@ -42,6 +42,7 @@ _OPTIMISED = {
   'attacks',
   'benchmarks',
   'metrics',
+  'published',
   'study',
   'sweeps',
   'tuning',

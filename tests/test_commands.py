@@ -253,6 +253,9 @@ def test_bad_input_of_every_command_is_one_line(folder, capsys, monkeypatch):
     ('rank', ['a', 'b', '--more'], "'--more'"),
     ('rank', ['a', 'b', '--out=out'], 'a has no per_cluster.csv'),
     ('rank', ['a', 'b'], 'a has no per_cluster.csv'),
+    ('reproduce', [], 'no number; give python -m jaxmu.reproduce ROW'),
+    ('reproduce', ['x', '--wrkdir=y'], "did you mean '--workdir'"),
+    ('reproduce', ['x', '--published=none'], 'none has no published results'),
     ('prepare', [], 'name'),
     ('prepare', ['pets', '--from_imges=x'], "did you mean '--from_images'"),
     ('prepare', ['pets', '--from_images=none'], 'none'),
@@ -333,7 +336,8 @@ def test_help_names_all_configurations_without_jax():
   assert main.configuration_names() == recipes.names()
   code = """
 import importlib, sys
-for name in ('attack', 'main', 'search', 'store', 'sweep', 'unlearn'):
+commands = 'attack', 'main', 'reproduce', 'search', 'store', 'sweep', 'unlearn'
+for name in commands:
   try:
     importlib.import_module(f'jaxmu.{name}').main(['--help'])
   except SystemExit:

@@ -61,7 +61,7 @@ def blocks(page: str) -> list[str]:
 
 def every_page() -> list[str]:
   """Return all documents, relative to the root."""
-  folders = ('.', 'docs', 'examples/*')
+  folders = ('.', 'docs', 'docs/*', 'examples/*')
   paths = [path for one in folders for path in ROOT.glob(f'{one}/*.md')]
   return sorted(path.relative_to(ROOT).as_posix() for path in paths)
 

@@ -10,7 +10,7 @@ import pytest
 
 import jaxmu.sweep as sweep
 import jaxmu.unlearn as unlearn
-from jaxmu import attack, cli, main, prepare, rank, store
+from jaxmu import attack, cli, main, prepare, rank, reproduce, store
 from jaxmu.cli import arguments
 from jaxmu.study import settings
 from jaxmu.sweeps import design
@@ -74,6 +74,7 @@ PARSERS: dict[str, Callable[[list[str]], object]] = {
   'rank': lambda argv: rank._parser().parse_args(argv),
   'prepare': _prepare,
   'unlearn': unlearn.parse,
+  'reproduce': reproduce.read,
 }
 
 # Files that documents let the reader write, and what stands for them here.

@@ -148,7 +148,7 @@ class JobResult(printing.Numbers):
   @functools.cached_property
   def _job(self) -> job_lib.Job:
     saved = self._record['provenance']['configuration']
-    config = config_of(saved)
+    config = settings_lib.config_of(saved)
     config['workdir'] = str(self.folder)
     setup_lib.set_up_devices()
     return job_lib.open_job(settings_lib.from_config(config))
@@ -205,33 +205,6 @@ def _read_population(
     original=original,
     source=source,
   )
-
-
-def config_of(saved: Mapping[str, Any]) -> dict[str, Any]:
-  """Return the configuration of a job from the settings in its record."""
-  first, *others = saved['unlearners']
-  gathered = ('model', 'model_options', 'precision', 'unlearners')
-  gathered += ('search_space', 'search_grid')
-  return {
-    **{name: value for name, value in saved.items() if name not in gathered},
-    'model': {
-      'name': saved['model'],
-      'options': _tuples(saved['model_options']),
-      'precision': saved['precision'],
-    },
-    'unlearn': {'method': first['method'], 'hparams': first['hparams']},
-    'compare': {o['method']: o['hparams'] for o in others},
-    'search': {
-      **saved.get('search', {}),
-      'space': saved.get('search_space', {}),
-      'grid': saved.get('search_grid', {}),
-    },
-  }
-
-
-def _tuples(options: Mapping[str, Any]) -> dict[str, Any]:
-  """Return options of a model with tuples for the lists of JSON."""
-  return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
 
 
 def run(

@@ -58,6 +58,11 @@ COMMANDS = {
   'rank': Command(
     'jaxmu.rank', 'rank the methods of several jobs, or of a sweep'
   ),
+  'reproduce': Command(
+    'jaxmu.reproduce',
+    'compare published numbers with another run',
+    'finished models are kept',
+  ),
   'prepare': Command(
     'jaxmu.prepare', 'prepare a data set', 'finished downloads are kept'
   ),
@@ -105,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def usage() -> str:
   """Return the help of `jaxmu`."""
-  lines = [f'  {name:8} {one.help}' for name, one in COMMANDS.items()]
+  lines = [f'  {name:9} {one.help}' for name, one in COMMANDS.items()]
   return '\n'.join(
     [
       'usage: jaxmu COMMAND [ARGUMENT ...]',

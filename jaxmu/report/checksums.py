@@ -56,3 +56,30 @@ def expected(path: pathlib.Path) -> str | None:
     return None
   entries = [line.partition('  ') for line in text.splitlines()]
   return {name: checksum for checksum, _, name in entries}.get(path.name, '')
+
+
+def faults(folder: pathlib.Path) -> list[str]:
+  """Compare all files of a folder, and below, with its checksums.
+
+  Returns:
+    What is wrong, a sentence per file: it is missing, was changed, or has no
+    checksum. Hidden files are not looked at.
+  """
+  try:
+    text = (folder / FILE).read_text(errors='replace')
+  except OSError as error:
+    return [f'{FILE} cannot be read ({error.strerror})']
+  entries = [line.partition('  ') for line in text.splitlines()]
+  listed = {name: checksum for checksum, _, name in entries}
+  there = {
+    path.relative_to(folder).as_posix()
+    for path in folder.rglob('*')
+    if path.is_file() and not path.name.startswith('.') and path.name != FILE
+  }
+  found = [f'{name} is missing' for name in sorted({*listed} - there)]
+  found += [f'{name} has no checksum' for name in sorted(there - {*listed})]
+  return found + [
+    f'{name} was changed'
+    for name in sorted(there & {*listed})
+    if files.sha256(folder / name) != listed[name]
+  ]

@@ -119,12 +119,10 @@ def evaluate(job: job_lib.Job) -> Evaluation:
     reference = read_population(job, results.REFERENCE, warnings)
   else:
     warnings.append(_NO_REFERENCE)
-  attack = job.settings.attack
-  options = ('mode', 'variance', 'location')
   attacks = Attacks(
     collected,
-    attack.names,
-    settings={'ulira': {name: getattr(attack, name) for name in options}},
+    job.settings.attack.names,
+    settings=attack_settings(job.settings),
   )
   everyone = job_lib.members_per_forget_set(
     job.design, job.settings.splits.seeds
@@ -160,6 +158,12 @@ def evaluate(job: job_lib.Job) -> Evaluation:
     missing=collected.missing,
     per_cluster=per_cluster,
   )
+
+
+def attack_settings(settings: Settings) -> dict[str, dict[str, Any]]:
+  """Return the settings of attacks that `config.attack` changes."""
+  options = ('mode', 'variance', 'location')
+  return {'ulira': {name: getattr(settings.attack, name) for name in options}}
 
 
 _NO_REFERENCE = (

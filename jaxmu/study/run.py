@@ -77,18 +77,21 @@ def run(settings: Settings, command: str = '') -> job_lib.Job:
   return job
 
 
-def train_and_predict(job: job_lib.Job, bars: progress.Progress) -> None:
+def train_and_predict(
+  job: job_lib.Job, bars: progress.Progress, *, timed: bool = True
+) -> None:
   """Run all stages except the report.
 
   Args:
     job: opened and checked; its work directory must be held.
     bars: where to show progress.
+    timed: whether to measure run times.
   """
   trainers, predictors = ahead.compile_programs(job, bars)
   for name in job.populations:
     # Not kept afterwards, because its programs take memory.
     trainer = trainers.pop(name, None) or stages.trainer(job, name)
-    train(job, name, trainer, bars)
+    train(job, name, trainer, bars, timed=timed)
   for warning in stages.curve_warnings(job):
     bars.line(warning)
   for name in job.populations:

@@ -1,0 +1,158 @@
+"""Put the results of a finished job or sweep where the package ships them.
+
+    python benchmarks/publish_study.py --config=deep_unlearn:laptop \\
+      --name=laptop
+    python benchmarks/publish_study.py --config=configs/msg_resnet.py \\
+      --name=default_job --seconds=95
+
+The configuration is that of the run, with the same --workdir and --config.FIELD
+arguments, on the machine of the run. Nothing is trained. Each study of a sweep
+becomes a folder `jaxmu/published/NAME/CELL/STUDY`; studies without a report are
+left out and named. A report that is not that of its configuration is refused.
+
+  --only=CELL/STUDY     publish one study of a sweep
+  --seconds=NUMBER      what the job took; a sweep has recorded it
+  --planned=NUMBER      what the plan foretold, in seconds; of a sweep, a JSON
+                        file with the seconds of each CELL/STUDY
+  --most=NUMBER         bytes of scores of a job (default 8,000,000)
+  --published=DIR       the folder to write to
+"""
+
+import json
+import pathlib
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jaxmu.sweep as sweep_command
+from jaxmu import cli, files, store, terms
+from jaxmu import main as job_command
+from jaxmu.cli import arguments
+from jaxmu.published import ROOT, scores, writing
+from jaxmu.published.record import Published
+from jaxmu.study import settings as settings_lib
+from jaxmu.sweeps import design, graph, status
+
+HOME = pathlib.Path(__file__).parent.parent
+OWN = ('name', 'only', 'seconds', 'planned', 'most', 'published')
+
+
+def main(argv: Sequence[str]) -> None:
+  """Publish what the arguments describe."""
+  if {'-h', '--help'} & set(argv) or not argv:
+    print(__doc__)
+    return
+  with cli.one_line_errors():
+    given = list(arguments.split(argv))
+    own = {one.name: one.value() for one in given if one.name in OWN}
+    rest = [str(one) for one in given if one.name not in OWN]
+    if 'name' not in own:
+      raise ValueError('no name; give one as --name=laptop')
+    root = files.path(own.get('published', ROOT))
+    job_command.set_up_jax({})
+    (spec,) = [one.value() for one in given if one.name == 'config']
+    publish = _sweep if store.is_sweep(spec) else _job
+    for one in publish(root, own, rest):
+      size = terms.readable_bytes(one.bytes)
+      print(f'{one.folder} written, {size}', flush=True)
+      for file in one.record.get('left_out', ()):
+        print(f'  left out: {file["file"]}, {file["bytes"]:,} bytes')
+
+
+def commit() -> str:
+  """Return the commit of the source code; '' if it is not known.
+
+  It ends in '+' if files were changed since.
+  """
+  try:
+    git = ['git', '-C', str(HOME)]
+    head = subprocess.run(
+      [*git, 'rev-parse', 'HEAD'], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    changed = subprocess.run(
+      [*git, 'status', '--porcelain', '--untracked-files=no', '--', 'jaxmu'],
+      capture_output=True,
+      text=True,
+      check=True,
+    ).stdout.strip()
+  except (OSError, subprocess.CalledProcessError):
+    return ''
+  return f'{head}+' if changed else head
+
+
+def _job(
+  root: pathlib.Path, own: dict[str, str], argv: Sequence[str]
+) -> Iterator[Published]:
+  shown = [one for one in argv if not one.startswith('--workdir')]
+  origin = writing.Origin(
+    shlex.join(['python', '-m', 'jaxmu.main', *shown]),
+    commit(),
+    float(own.get('seconds', 'nan')),
+    float(own.get('planned', 'nan')),
+  )
+  settings = settings_lib.from_config(arguments.read(argv).config)
+  most = int(own.get('most', scores.MOST_BYTES))
+  yield writing.table(root, own['name'], settings, origin, most=most)
+
+
+def _sweep(
+  root: pathlib.Path, own: dict[str, str], argv: Sequence[str]
+) -> Iterator[Published]:
+  shown = [one for one in argv if not one.startswith('--workdir')]
+  line = shlex.join(['python', '-m', 'jaxmu.sweep', *shown])
+  sweep = design.from_config(sweep_command.read(argv).config)
+  planned: dict[str, Any] = {}
+  if 'planned' in own:
+    planned = json.loads(files.path(own['planned']).read_text())
+  took = seconds_of(sweep)
+  most = int(own.get('most', scores.MOST_BYTES))
+  for study in sweep.studies:
+    if own.get('only', study.name) not in (study.name, study.cell.name):
+      continue
+    name = f'{own["name"]}/{study.name}'
+    origin = writing.Origin(
+      f'{line} --only={study.name}',
+      commit(),
+      took.get(study.name, float('nan')),
+      float(planned.get(study.name, 'nan')),
+    )
+    try:
+      if study.searches:
+        yield writing.search(root, name, study.settings, origin)
+      else:
+        ready = [m for m in study.methods if _is_ready(study, m)]
+        settings = study.ready(ready) if ready else study.settings
+        yield writing.table(root, name, settings, origin, most=most)
+    except ValueError as error:
+      cli.warn(f'{study.name} is left out: {error}')
+
+
+def _is_ready(study: design.Study, method: str) -> bool:
+  path = study.settings_file(method)
+  return path is None or path.is_file()
+
+
+def seconds_of(sweep: design.Sweep) -> dict[str, float]:
+  """Return what each study of a sweep took, by name.
+
+  Studies that another run has finished, of which units have no record, are
+  left out.
+  """
+  units = graph.build(sweep)
+  states = status.survey(sweep, units, status.Keys(sweep))
+  took: dict[str, float] = {}
+  unknown = set()
+  for unit in units:
+    if unit.kind == 'table':
+      continue
+    state = states[unit.name]
+    took[unit.owner] = took.get(unit.owner, 0.0) + state.seconds
+    if state.left:
+      unknown.add(unit.owner)
+  return {n: round(s, 1) for n, s in took.items() if n not in unknown}
+
+
+if __name__ == '__main__':
+  main(sys.argv[1:])

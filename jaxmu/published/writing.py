@@ -1,0 +1,320 @@
+"""Write folders of published results from finished work.
+
+Only work whose files are those of its configuration is published: a report that
+another configuration has written, or that was changed since, is refused.
+"""
+
+import csv
+import dataclasses
+import datetime
+import gzip
+import io
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from jaxmu import files, methods
+from jaxmu.published import facts, record, rows, scores
+from jaxmu.published.record import Published
+from jaxmu.report import checksums, results
+from jaxmu.study import job as job_lib
+from jaxmu.study import publish, tuned
+from jaxmu.study.settings import Settings
+from jaxmu.tuning import opening, records
+
+TRIALS = 'trials.csv.gz'
+# Numbers that differ by more read what is not published, see `scores`.
+MOST_ROUNDING = 5e-3
+
+
+class Origin(NamedTuple):
+  """Where published results come from.
+
+  Attributes:
+    command: the command line that makes them.
+    commit: of the source code; '' if it is not known.
+    seconds: what the work took; NaN if it is not known.
+    planned: what its plan foretold; NaN if there was none.
+    date: of publication; '' for today.
+  """
+
+  command: str
+  commit: str = ''
+  seconds: float = float('nan')
+  planned: float = float('nan')
+  date: str = ''
+
+
+def table(
+  root: pathlib.Path,
+  name: str,
+  settings: Settings,
+  origin: Origin,
+  *,
+  most: int = scores.MOST_BYTES,
+) -> Published:
+  """Publish the report of a finished job.
+
+  Args:
+    root: folder of all published results.
+    name: of these, a path below the root.
+    settings: of the job; methods that its report lacks are left out.
+    origin: where it comes from.
+    most: bytes of scores, which are written where U-LiRA has attacked them.
+
+  Raises:
+    ValueError: the report is not that of these settings, or numbers from the
+      scores in float16 differ too much.
+  """
+  job, report = finished_job(settings)
+  provenance = report['provenance']
+  content = facts.of_job(job, name, job.settings)
+  content['layout'] = provenance['layout']
+  content['left_out'] = []
+
+  def write(folder: pathlib.Path) -> None:
+    for path in ('results.csv', 'per_cluster.csv', 'timing.csv', 'curves.csv'):
+      if (job.folder / path).is_file():
+        data = checksums.read(job.folder / path)
+        files.write_bytes(folder / path, data)
+    rows_of_report = results.read_csv(folder / 'results.csv')
+    if any(row.metric == 'ulira_auc' for row in rows_of_report):
+      left_out = scores.write(folder, scores.compact(job), most)
+      content['left_out'] = [
+        {**one, 'command': origin.command} for one in left_out
+      ]
+      content['scores'] = _scores_facts(folder, content)
+
+  return _write(root, name, 'table', content, origin, write)
+
+
+def finished_job(settings: Settings) -> tuple[job_lib.Job, dict[str, Any]]:
+  """Return a finished job with the methods of its report, and the report.
+
+  Raises:
+    ValueError: the report is not that of these settings.
+  """
+  job = job_lib.open_job(settings)
+  where = files.shown(job.folder)
+  try:
+    report = results.read_json(job.folder / 'results.json')
+    there = {*report['provenance']['results']}
+  except (OSError, ValueError, LookupError, TypeError) as error:
+    raise ValueError(
+      f'{where} has no finished report ({error}); run the job first'
+    ) from None
+  populations = {n: p for n, p in job.populations.items() if n in there}
+  unlearners = tuple(
+    one
+    for one in settings.unlearners
+    if methods.get(one.method).name in populations
+  )
+  settings = dataclasses.replace(settings, unlearners=unlearners)
+  job = dataclasses.replace(job, settings=settings, populations=populations)
+  if there - {*populations} or not publish.is_current(job):
+    raise ValueError(
+      f'the report in {where} is not that of this configuration, machine and '
+      'version, or was changed; start the job again, which trains nothing '
+      'that is finished'
+    )
+  return job, report
+
+
+def _scores_facts(
+  folder: pathlib.Path, content: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Attack the written scores, and say what float16 changes.
+
+  Raises:
+    ValueError: it changes the AUC of U-LiRA by more than `rows.OF_SCORES`.
+  """
+  written = Published('', folder, content)
+  exact = results.read_csv(folder / 'results.csv')
+  there = scores.names(written)
+  found = scores.rounding(exact, scores.attack(written, there))
+  worst = found.get('ulira_auc', 0.0)
+  if worst > rows.OF_SCORES:
+    raise ValueError(
+      f'scores in float16 change the AUC of U-LiRA by {worst:.1e}, more than '
+      f'{rows.OF_SCORES:g}'
+    )
+  known = {n: one for n, one in sorted(found.items()) if one <= MOST_ROUNDING}
+  return {'populations': there, 'rounding': known}
+
+
+def search(
+  root: pathlib.Path, name: str, settings: Settings, origin: Origin
+) -> Published:
+  """Publish the settings that a finished search has chosen, and its trials.
+
+  Args:
+    root: folder of all published results.
+    name: of these, a path below the root.
+    settings: of the search; methods without a chosen setting are left out.
+    origin: where it comes from.
+
+  Raises:
+    ValueError: a settings file is not that of these settings, or no search is
+      finished.
+  """
+  job = opening.open_search(settings, lambda line: None, probe=False).job
+  found: dict[str, dict[str, Any]] = {}
+  trials: list[dict[str, str]] = []
+  kept = []
+  for one in settings.unlearners:
+    method = methods.get(one.method).name
+    folder = tuned.folder(settings.workdir, method)
+    if not (folder / tuned.NAME).is_file():
+      continue
+    found[method] = _checked_setting(folder / tuned.NAME, settings, job)
+    kept.append(one)
+    with (folder / records.TABLE).open(newline='') as file:
+      trials += csv.DictReader(file)
+  if not found:
+    raise ValueError(
+      f'{settings.workdir} has no settings of a finished search; run '
+      'python -m jaxmu.search first'
+    )
+  settings = dataclasses.replace(settings, unlearners=tuple(kept))
+  content = {**facts.of_job(job, name, settings), 'left_out': []}
+
+  def write(folder: pathlib.Path) -> None:
+    for method, chosen in found.items():
+      results.write_json(folder / 'settings' / f'{method}.json', chosen)
+    files.write_bytes(folder / TRIALS, _compressed(_csv(trials)))
+
+  return _write(root, name, 'search', content, origin, write)
+
+
+def _checked_setting(
+  path: pathlib.Path, settings: Settings, job: job_lib.Job
+) -> dict[str, Any]:
+  """Read a settings file that these settings have written.
+
+  Raises:
+    ValueError: other settings have.
+  """
+  content = tuned.read(path)
+  search = content.get('search', {})
+  wanted = {
+    'originals': job.populations[results.ORIGINAL].digest,
+    'train': results.to_plain(settings.train),
+    **results.to_plain(dataclasses.asdict(settings.search)),
+  }
+  given = {'originals': content.get('originals'), 'train': content.get('train')}
+  for field, value in wanted.items():
+    there = given[field] if field in given else search.get(field)
+    if there != value:
+      raise ValueError(
+        f'{path} is not of this configuration: {field} = {there}, expected '
+        f'{value}; search again'
+      )
+  hardware = dict(content.get('hardware', {}))
+  hardware.pop('system', None)
+  return {**content, 'hardware': hardware}
+
+
+def _csv(rows: Sequence[Mapping[str, str]]) -> str:
+  columns = list(dict.fromkeys(name for row in rows for name in row))
+  text = io.StringIO(newline='')
+  writer = csv.DictWriter(text, columns, restval='', lineterminator='\n')
+  writer.writeheader()
+  writer.writerows(rows)
+  return text.getvalue()
+
+
+def _compressed(text: str) -> bytes:
+  """Return gzip bytes that depend on the text alone."""
+  content = io.BytesIO()
+  with gzip.GzipFile('', 'wb', fileobj=content, mtime=0) as file:
+    file.write(text.encode())
+  return content.getvalue()
+
+
+def replicates(
+  root: pathlib.Path,
+  name: str,
+  settings: Settings,
+  numbers: Sequence[results.Row],
+  varied: Sequence[str],
+  origin: Origin,
+) -> Published:
+  """Publish numbers of the retrained models of one job with several seeds.
+
+  Args:
+    root: folder of all published results.
+    name: of these, a path below the root.
+    settings: of the job with the first seed.
+    numbers: of every seed, with the seed as `method`.
+    varied: fields of the configuration that are set to the seed, such as
+      'seed' and 'splits.seed'.
+    origin: where they come from.
+  """
+  job = job_lib.open_job(settings)
+  content = facts.of_job(job, name, settings)
+  content.update(
+    left_out=[],
+    models={n: content['models'][n] for n in methods.BASELINES},
+    varied=list(varied),
+    replicates=list(dict.fromkeys(row.method for row in numbers)),
+  )
+
+  def write(folder: pathlib.Path) -> None:
+    results.write_csv(folder / 'results.csv', numbers)
+
+  return _write(root, name, 'replicates', content, origin, write)
+
+
+def computed(
+  root: pathlib.Path,
+  name: str,
+  function: str,
+  numbers: Sequence[results.Row],
+  origin: Origin,
+) -> Published:
+  """Publish numbers that a function computes from other published results.
+
+  Args:
+    root: folder of all published results.
+    name: of these, a path below the root.
+    function: its place in this package, MODULE:FUNCTION. It takes the root and
+      returns the numbers.
+    numbers: what it returns.
+    origin: where they come from.
+  """
+  content = {'function': function, 'versions': job_lib.versions()}
+
+  def write(folder: pathlib.Path) -> None:
+    results.write_csv(folder / 'results.csv', numbers)
+
+  return _write(root, name, 'computed', content, origin, write)
+
+
+def _write(
+  root: pathlib.Path,
+  name: str,
+  kind: str,
+  content: dict[str, Any],
+  origin: Origin,
+  write: Callable[[pathlib.Path], None],
+) -> Published:
+  """Write a folder, in one step that replaces an older one."""
+  with files.atomic_folder(root) as folder:
+    write(folder)
+    results.write_json(
+      folder / record.FILE,
+      {
+        'name': name,
+        'kind': kind,
+        'command': origin.command,
+        'commit': origin.commit,
+        'date': origin.date or datetime.date.today().isoformat(),
+        'seconds': origin.seconds,
+        'planned_seconds': origin.planned,
+        **content,
+      },
+    )
+    paths = sorted(path for path in folder.rglob('*') if path.is_file())
+    checksums.write(folder, paths)
+    files.publish_folder(folder, root / name)
+  return record.read(root / name, root)
