@@ -9,12 +9,14 @@ models from the study beside it, and is not run again. `--only` is a cell, a job
 or CELL/JOB. Every cell that has the study of a job gets the job, except where
 it cannot differ from the study.
 
-| job | study | claim | what differs |
-| --- | --- | --- | --- |
-| `default` | main | 5 | all methods at their default settings, moved to the nearest value that the search allows |
-| `ft_augmented` | main | 15 | FT on augmented images, beside FT; data sets with augmentation |
-| `kde_disjoint` | main | 20 | the warm-up of KDE has half of the validation images; their other half is evaluated |
-| `large_rate` | ulira | 11 | GA and NG+ at ten times the searched learning rate |
+  default       main, claim 5: all methods at their default settings, moved to
+                the nearest value that the search allows
+  ft_augmented  main, claim 15: FT on augmented images, beside FT; for data sets
+                with augmentation
+  kde_disjoint  main, claim 20: the warm-up of KDE has half of the validation
+                images; their other half is evaluated
+  large_rate    ulira, claim 11: GA and NG+ at ten times the searched learning
+                rate
 
 The claims 6, 8 and 10 need no further job: they read the scores of the study of
 U-LiRA.

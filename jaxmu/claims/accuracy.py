@@ -129,9 +129,9 @@ def _negative_gradient(cell: Cell) -> Finding:
   )
   place = list(values).index('neggrad_plus')
 
-  def rank(seeds: np.ndarray) -> float:
-    means = stacked[:, seeds].mean(axis=1)
-    return 1 + float(np.sum(means < means[place]))
+  def rank(seeds: np.ndarray) -> np.ndarray:
+    means = stacked[:, seeds].mean(axis=-1)
+    return 1.0 + np.sum(means < means[place], axis=0)
 
   half = len(values) / 2
   drawn = evidence.resample(rank, stacked.shape[1])

@@ -1,34 +1,27 @@
-"""The published tables of a study, by cell, as the claims read them.
+"""The tables of a study by cell, as the claims read them.
 
-A cell is a data set and a model. Each of its jobs has a folder with the files
-that the job wrote:
-
-  CELL/JOB/results.csv        every number, with intervals
-  CELL/JOB/timing.csv         run times, if they are published
-  CELL/JOB/per_cluster.csv    every number of every initialisation or pair
-  CELL/JOB/curves.csv         accuracy while models were trained
-  CELL/JOB/settings/*.json    searched settings of the methods
-  CELL/JOB/scores/*.npz       log-odds of every model
-
-`main` and `ulira` are the studies of a sweep (`jaxmu.sweeps.design`); other
-jobs of a cell are those of `jaxmu.claims.extra_jobs`.
+A cell is a data set and a model. Each of its jobs has a folder CELL/JOB with
+the files that the job wrote, published (`jaxmu.published`) or in the work
+directory of a sweep: `results.csv`, `per_cluster.csv`, `timing.csv`,
+`curves.csv`, scores, and a record of its configuration. `main` and `ulira` are
+the studies of a sweep (`jaxmu.sweeps.design`); the other jobs of a cell are
+those of `benchmarks/claim_jobs.py`.
 """
 
 import dataclasses
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from jaxmu import files
 from jaxmu.attacks import scores
 from jaxmu.claims.evidence import Number
-from jaxmu.data import catalog
 from jaxmu.report import results
 
 REFERENCE, ORIGINAL = results.REFERENCE, results.ORIGINAL
-_DEFAULT_CLASSES = 10
 
 
 class CannotAnswer(ValueError):
@@ -42,14 +35,14 @@ class Job:
   Attributes:
     name: 'main', 'ulira' or the name of an extra job.
     folder: where the files are.
-    classes: of the data set.
+    facts: its record: 'configuration' and 'data'.
     rows: every number with its interval, by (method, metric).
     values: f64[G] of the clusters, by method and metric.
   """
 
   name: str
   folder: pathlib.Path
-  classes: int
+  facts: Mapping[str, Any]
   rows: Mapping[tuple[str, str], results.Row]
   values: Mapping[str, Mapping[str, np.ndarray]]
 
@@ -120,34 +113,48 @@ class Job:
     """
     return self.row(method, self.clock).value
 
-  def setting(self, method: str) -> dict:
-    """Return the content of the settings file of a method.
+  @property
+  def classes(self) -> int:
+    """Number of classes of the data set."""
+    return self.facts['data']['classes']
+
+  @property
+  def train_epochs(self) -> int:
+    """Epochs of the training of original models."""
+    return self.facts['configuration']['train']['num_epochs']
+
+  def hparams(self, method: str) -> Mapping[str, Any]:
+    """Return the hyper-parameters of a method.
 
     Raises:
-      CannotAnswer: there is none.
+      CannotAnswer: the job does not have it.
     """
-    path = self.folder / 'settings' / f'{method}.json'
-    if not path.is_file():
-      raise CannotAnswer(f'the settings of {results.label(method)}')
-    return files.read_json(path)
+    for one in self.facts['configuration']['unlearners']:
+      if one['method'].rpartition('.')[2] == method:
+        return one['hparams']
+    raise CannotAnswer(f'{results.label(method)} in {self.name}')
 
   def scores(self, method: str) -> scores.Scores:
     """Return the log-odds of a method's models, with both baselines.
 
-    The originals are those of `jaxmu.study.evaluate.write_scores`: one row for
-    every forget set of a split.
+    The originals have one row for every forget set of a split.
 
     Raises:
       CannotAnswer: they are not published.
     """
-    path = self.folder / 'scores' / f'{method}.npz'
-    if not path.is_file():
-      raise CannotAnswer(f'scores/{path.name} of {self.name}')
-    with np.load(path) as file:
-      arrays = {key: file[key] for key in file.files}
-    for key, values in arrays.items():
-      if values.dtype == np.float16:  # too coarse for moments
-        arrays[key] = values.astype(np.float32)
+    if method not in self.scored():
+      raise CannotAnswer(
+        f'the scores of {results.label(method)} in {self.name}'
+      )
+    if (self.folder / 'scores' / 'design.npz').is_file():
+      from jaxmu.published import record
+      from jaxmu.published import scores as published
+
+      root = self.folder.parents[2]
+      arrays = published.arrays(record.read(self.folder, root), method)
+    else:
+      with np.load(self.folder / 'scores' / f'{method}.npz') as file:
+        arrays = {key: file[key] for key in file.files}
     return scores.from_arrays(arrays)
 
   def scored(self) -> list[str]:
@@ -222,7 +229,7 @@ def read_job(folder: pathlib.Path) -> Job:
   return Job(
     folder.name,
     folder,
-    _classes(folder.parent.name),
+    _facts(folder),
     {(row.method, row.metric): row for row in rows},
     {
       method: {metric: np.array(v) for metric, v in metrics.items()}
@@ -231,10 +238,11 @@ def read_job(folder: pathlib.Path) -> Job:
   )
 
 
-def _classes(cell: str) -> int:
-  data = cell.rpartition('_')[0]
-  entry = catalog.CATALOG.get(data)
-  return entry.num_classes if entry else _DEFAULT_CLASSES
+def _facts(folder: pathlib.Path) -> Mapping[str, Any]:
+  """Return the record of published results, or that of a work directory."""
+  if (folder / 'record.json').is_file():
+    return results.read_json(folder / 'record.json')
+  return results.read_json(folder / 'results.json')['provenance']
 
 
 def labels(methods: Sequence[str]) -> str:

@@ -195,23 +195,23 @@ def smaller(first: np.ndarray, second: np.ndarray) -> Evidence:
 
 
 def resample(
-  statistic: Callable[[np.ndarray], np.ndarray | float],
+  statistic: Callable[[np.ndarray], np.ndarray],
   clusters: int,
   *,
   resamples: int = RESAMPLES,
 ) -> np.ndarray:
-  """Return a statistic of resampled clusters, f64[resamples].
+  """Return a statistic of resampled clusters, f64[R].
 
   Args:
-    statistic: takes the positions of resampled clusters, i64[clusters].
+    statistic: from positions of clusters i64[R, clusters] to f64[R].
     clusters: how many there are.
-    resamples: how often to draw.
+    resamples: how often to draw, R.
   """
-  drawn = np.random.default_rng(0).integers(0, clusters, (resamples, clusters))
-  return np.array([statistic(one) for one in drawn], np.float64)
+  rng = np.random.default_rng(0)
+  return statistic(rng.integers(0, clusters, (resamples, clusters)))
 
 
-def bootstrap(value: float, drawn: np.ndarray) -> Number:
+def bootstrap(value: Any, drawn: np.ndarray) -> Number:
   """Return a number with the percentile interval of its resamples."""
   drawn = drawn[np.isfinite(drawn)]
   if not drawn.size:

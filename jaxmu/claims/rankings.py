@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy import stats
@@ -25,7 +25,7 @@ from jaxmu.report import results
 
 _BEST = ('msg', 'ct')
 _CELLS = 4
-_RESAMPLES = 400  # of all cells, each with its groups of initialisations
+_RESAMPLES = 2000  # of cells, and of the initialisations of each
 
 # Run-time efficiency, from the largest to the smallest.
 ORDER = (
@@ -62,19 +62,24 @@ def losses(job: Job, names: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def combined_ranks(job: Job, seeds: np.ndarray) -> np.ndarray:
-  """Return the mean of the ranks by RetDev, Disc and run time, f64[K].
+  """Return the mean of the ranks by RetDev, Disc and run time, f64[..., K].
 
   Args:
     job: the main study.
-    seeds: positions of the initialisations to average over.
+    seeds: positions of the initialisations to average over, i64[..., S].
   """
   names = job.unlearners
   ranks = [
-    stats.rankdata(values[:, seeds].mean(axis=1))
+    stats.rankdata(_means(values, seeds), axis=-1)
     for values in losses(job, names).values()
   ]
-  speed = [_speed_or_nothing(job, name) for name in names]
-  return np.mean([*ranks, stats.rankdata([-one for one in speed])], axis=0)
+  speed = np.array([_speed_or_nothing(job, name) for name in names])
+  return (sum(ranks) + stats.rankdata(-speed)) / (len(ranks) + 1)
+
+
+def _means(values: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+  """Average f64[K, S] over chosen seeds i64[..., S]; return f64[..., K]."""
+  return np.moveaxis(values[:, seeds].mean(axis=-1), 0, -1)
 
 
 def _speed_or_nothing(job: Job, name: str) -> float:
@@ -111,27 +116,10 @@ def _in_cells(jobs: Mapping[str, Job], name: str) -> Finding:
     if all(one in job.unlearners for job in jobs.values())
   ]
   chosen = list(jobs.values())
-  rng = np.random.default_rng(0)
-
-  def positions(of: Sequence[Job], resampled: bool) -> np.ndarray:
-    ranks = []
-    for job in of:
-      size = _seeds(job)
-      seeds = rng.integers(0, size, size) if resampled else np.arange(size)
-      every = dict(zip(job.unlearners, combined_ranks(job, seeds), strict=True))
-      ranks.append([every[one] for one in names])
-    order = stats.rankdata(np.mean(ranks, axis=0), method='min')
-    return np.array([order[names.index(one)] for one in _BEST])
-
-  value = positions(chosen, False)
-  drawn = np.array(
-    [
-      positions(
-        [chosen[i] for i in rng.integers(0, len(chosen), len(chosen))], True
-      )
-      for _ in range(_RESAMPLES)
-    ]
-  )
+  every = [np.arange(_seeds(job))[None] for job in chosen]
+  ranks = [_ranks(*one, names) for one in zip(chosen, every, strict=True)]
+  value = _places(np.mean(ranks, axis=0), names)[0]
+  drawn = _places(_resampled_ranks(chosen, names), names)
   third = len(names) / 3
   parts = [
     evidence.about_resamples(drawn[:, k], third, below=True, closed=True)
@@ -139,11 +127,13 @@ def _in_cells(jobs: Mapping[str, Job], name: str) -> Finding:
   ]
   first = [_first_groups(chosen, one) for one in _BEST]
   parts += [evidence.certain(count >= 0.75 * len(chosen)) for count in first]
-  ranks = [evidence.bootstrap(value[k], drawn[:, k]) for k in range(len(_BEST))]
+  places = [
+    evidence.bootstrap(value[k], drawn[:, k]) for k in range(len(_BEST))
+  ]
   words = ', '.join(
     f'{results.label(one)} is number {rank.value:.0f} '
     f'[{rank.low:.0f}, {rank.high:.0f}] of {len(names)}'
-    for one, rank in zip(_BEST, ranks, strict=True)
+    for one, rank in zip(_BEST, places, strict=True)
   )
   groups = ' and '.join(
     f'{results.label(one)} in {count}'
@@ -152,12 +142,37 @@ def _in_cells(jobs: Mapping[str, Job], name: str) -> Finding:
   return Finding(
     name,
     'worse place of MSG and CT by the mean of three ranks',
-    max(ranks),
+    max(places),
     evidence.every(parts),
     f'By the mean of the ranks by RetDev, Disc and run time, {words}. By Disc '
     f'they are in group 1: {groups} of {len(chosen)} cells.',
     {f'place_{one}': float(v) for one, v in zip(_BEST, value, strict=True)},
   )
+
+
+def _ranks(job: Job, seeds: np.ndarray, names: Sequence[str]) -> np.ndarray:
+  """Return combined ranks of some methods, f64[..., K]."""
+  columns = [job.unlearners.index(name) for name in names]
+  return combined_ranks(job, seeds)[..., columns]
+
+
+def _places(ranks: np.ndarray, names: Sequence[str]) -> np.ndarray:
+  """Return the places of MSG and CT by mean ranks f64[R, K], f64[R, 2]."""
+  order = stats.rankdata(ranks, method='min', axis=-1)
+  return order[:, [names.index(one) for one in _BEST]]
+
+
+def _resampled_ranks(jobs: Sequence[Job], names: Sequence[str]) -> np.ndarray:
+  """Resample cells, and the initialisations of each; f64[R, K] mean ranks."""
+  rng = np.random.default_rng(0)
+  total = np.zeros((_RESAMPLES, len(names)))
+  for which in rng.integers(0, len(jobs), (len(jobs), _RESAMPLES)):
+    for k, job in enumerate(jobs):
+      taken = np.flatnonzero(which == k)
+      size = _seeds(job)
+      seeds = rng.integers(0, size, (len(taken), size))
+      total[taken] += _ranks(job, seeds, names)
+  return total / len(jobs)
 
 
 def _seeds(job: Job) -> int:
@@ -194,17 +209,11 @@ def _settings_decide(cell: Cell) -> Finding:
   seeds = min(one.shape[1] for one in pair)
   before, after = (np.asarray(one)[:, :seeds] for one in pair)
 
-  def share(chosen: np.ndarray) -> float:
-    return float(
-      np.mean(after[:, chosen].mean(axis=1) < before[:, chosen].mean(axis=1))
-    )
+  def share(chosen: np.ndarray) -> np.ndarray:
+    return (_means(after, chosen) < _means(before, chosen)).mean(axis=-1)
 
-  def tau(chosen: np.ndarray) -> float:
-    return float(
-      ranking.kendall_tau(
-        before[:, chosen].mean(axis=1), after[:, chosen].mean(axis=1)
-      )
-    )
+  def tau(chosen: np.ndarray) -> np.ndarray:
+    return ranking.kendall_tau(_means(before, chosen), _means(after, chosen))
 
   everyone = np.arange(seeds)
   shares, taus = (evidence.resample(one, seeds) for one in (share, tau))
@@ -282,14 +291,13 @@ def _order_of_speed(cell: Cell) -> Finding:
 def _cap_on_epochs(cell: Cell) -> Finding:
   job = cell.job('main')
   slow, capped, speeds = [], 0, []
+  cap = math.ceil(0.2 * job.train_epochs)
   for name in job.working:
-    setting = job.setting(name)
     epochs = [
       float(value)
-      for key, value in setting['hparams'].items()
+      for key, value in job.hparams(name).items()
       if key.endswith('num_epochs')
     ]
-    cap = math.ceil(0.2 * setting['train']['num_epochs'])
     if max(epochs, default=0.0) > cap:
       continue
     capped += 1
@@ -341,10 +349,8 @@ def _tau(
   """Return the tau of two rankings of one job, and its resamples."""
   x, y = first[one], second[other]
 
-  def tau(seeds: np.ndarray) -> float:
-    return float(
-      ranking.kendall_tau(x[:, seeds].mean(axis=1), y[:, seeds].mean(axis=1))
-    )
+  def tau(seeds: np.ndarray) -> np.ndarray:
+    return ranking.kendall_tau(_means(x, seeds), _means(y, seeds))
 
   seeds = x.shape[1]
   drawn = evidence.resample(tau, seeds)
@@ -372,14 +378,12 @@ def _transfer(first: Cell, second: Cell) -> Finding:
   numbers = {}
   for metric in ('ret_dev', 'disc'):
     x, y = (losses(job, names)[metric] for job in jobs)
-    tau = _two_rankings(x, y)
-    drawn = np.array(
-      [
-        tau(*(rng.integers(0, v.shape[1], v.shape[1]) for v in (x, y)))
-        for _ in range(evidence.RESAMPLES)
-      ]
-    )
-    value = tau(np.arange(x.shape[1]), np.arange(y.shape[1]))
+    pairs = [
+      rng.integers(0, v.shape[1], (evidence.RESAMPLES, v.shape[1]))
+      for v in (x, y)
+    ]
+    drawn = ranking.kendall_tau(_means(x, pairs[0]), _means(y, pairs[1]))
+    value = ranking.kendall_tau(x.mean(axis=1), y.mean(axis=1))
     numbers[metric] = evidence.bootstrap(value, drawn)
   return Finding(
     f'{first.name}, {second.model}',
@@ -392,17 +396,6 @@ def _transfer(first: Cell, second: Cell) -> Finding:
     f'{cells_lib.text(numbers["disc"], 2)} by Indisc.',
     {'tau_disc': numbers['disc'].value},
   )
-
-
-def _two_rankings(
-  x: np.ndarray, y: np.ndarray
-) -> Callable[[np.ndarray, np.ndarray], float]:
-  def tau(first: np.ndarray, second: np.ndarray) -> float:
-    return float(
-      ranking.kendall_tau(x[:, first].mean(axis=1), y[:, second].mean(axis=1))
-    )
-
-  return tau
 
 
 CLAIMS = (
@@ -438,7 +431,7 @@ CLAIMS = (
     'The budget limits epochs, not time.',
     'At least one method has a run-time efficiency below 5 although its epochs '
     'are at most 20% of those of training.',
-    'the main study with settings',
+    'the main study',
     per_cell(_cap_on_epochs),
   ),
   Claim(
