@@ -23,10 +23,9 @@ Writes benchmarks/null_study.csv, a row per job and number:
   width           mean half-width of the intervals
 
 and benchmarks/null_study_seeds.csv, each seed. Seeds that are in WORKDIR are
-not are not
-trained again, and `--keep` keeps their models. Arguments other than `--seeds`,
-`--first`, `--study`, `--name` and `--keep` are those of `python -m jaxmu.main`,
-or with `--study` of `python -m jaxmu.sweep`.
+not trained again, and `--keep` keeps their models. Arguments other than
+`--seeds`, `--first`, `--study`, `--name` and `--keep` are those of
+`python -m jaxmu.main`, or with `--study` of `python -m jaxmu.sweep`.
 """
 
 import argparse

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxmu import files
+from jaxmu import files, terms
 from jaxmu.attacks import scores
 from jaxmu.claims.evidence import Number
 from jaxmu.report import results
@@ -156,6 +156,27 @@ class Job:
       with np.load(self.folder / 'scores' / f'{method}.npz') as file:
         arrays = {key: file[key] for key in file.files}
     return scores.from_arrays(arrays)
+
+  def examples(self, method: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions in the data set of the columns of `scores`.
+
+    Returns:
+      Positions and labels, i64[N] each; labels are -1 if they are not known.
+
+    Raises:
+      CannotAnswer: the scores are not published.
+    """
+    columns = self.scores(method).state.shape[1]
+    path = self.folder / 'scores' / 'design.npz'
+    if not path.is_file():  # a work directory scores all examples in order
+      return np.arange(columns), np.full(columns, -1)
+    from jaxmu.published import record
+    from jaxmu.published import scores as published
+
+    root = self.folder.parents[2]
+    found = published.read(record.read(self.folder, root), ())
+    audited = (found.state == terms.FORGOTTEN).any(axis=0)
+    return found.examples[audited], found.labels[audited]
 
   def scored(self) -> list[str]:
     """The methods whose scores are published."""

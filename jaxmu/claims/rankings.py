@@ -74,7 +74,8 @@ def combined_ranks(job: Job, seeds: np.ndarray) -> np.ndarray:
     for values in losses(job, names).values()
   ]
   speed = np.array([_speed_or_nothing(job, name) for name in names])
-  return (sum(ranks) + stats.rankdata(-speed)) / (len(ranks) + 1)
+  total = np.sum(ranks, axis=0) + stats.rankdata(-speed)
+  return total / (len(ranks) + 1)
 
 
 def _means(values: np.ndarray, seeds: np.ndarray) -> np.ndarray:
@@ -205,7 +206,9 @@ def _settings_decide(cell: Cell) -> Finding:
   names = [n for n in tuned.unlearners if n in default.unlearners]
   if len(names) < 3:
     raise CannotAnswer('three methods at both settings')
-  pair = [sum(losses(job, names).values()) for job in (default, tuned)]
+  pair = [
+    np.sum([*losses(job, names).values()], axis=0) for job in (default, tuned)
+  ]
   seeds = min(one.shape[1] for one in pair)
   before, after = (np.asarray(one)[:, :seeds] for one in pair)
 

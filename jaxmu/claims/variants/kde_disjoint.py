@@ -5,6 +5,8 @@ not that on unseen images. Here the warm-up has the first half of them, and
 `va_held` (`jaxmu.claims.variants.held_validation`) is the accuracy on the rest.
 """
 
+import dataclasses
+
 from jaxmu.draws import Draws
 from jaxmu.method import Card, Info, Method
 from jaxmu.methods import kde
@@ -13,8 +15,8 @@ from jaxmu.types import Array, Problem
 
 def _halved(problem: Problem) -> Problem:
   val = problem.split.val
-  half = problem.split.replace(val=val[: held_from(val.shape[0])])
-  return problem.replace(split=half)
+  half = dataclasses.replace(problem.split, val=val[: held_from(val.shape[0])])
+  return dataclasses.replace(problem, split=half)
 
 
 def held_from(size: int) -> int:
