@@ -105,8 +105,8 @@ def _default(studies: Mapping[str, Study]) -> Hparams:
 
 def _ft_augmented(studies: Mapping[str, Study]) -> Hparams:
   study = studies['main']
-  transform = catalog.CATALOG[study.cell.data].transform
-  if not (transform.flip or transform.crop_padding):
+  entry = catalog.CATALOG.get(study.cell.data)
+  if not (entry and (entry.transform.flip or entry.transform.crop_padding)):
     return {}
   setting = searched(study, 'ft')
   return {'ft': setting, f'{VARIANTS}.ft_augmented': dict(setting)}

@@ -22,9 +22,9 @@ Writes benchmarks/null_study.csv, a row per job and number:
                   exact interval of that share
   width           mean half-width of the intervals
 
-and benchmarks/null_study_seeds.csv, each seed. Seeds that are in WORKDIR are
-not trained again, and `--keep` keeps their models. Arguments other than
-`--seeds`, `--first`, `--study`, `--name` and `--keep` are those of
+`--publish` writes the numbers of each seed to jaxmu/published/null, so that
+`python -m jaxmu.reproduce` can repeat a seed. Seeds that are in WORKDIR are not
+trained again, and `--keep` keeps their models. The other arguments are those of
 `python -m jaxmu.main`, or with `--study` of `python -m jaxmu.sweep`.
 """
 
@@ -55,7 +55,7 @@ from jaxmu.study.settings import Settings
 from jaxmu.sweeps import design
 
 SUMMARY = pathlib.Path(__file__).with_suffix('.csv')
-SEEDS = SUMMARY.with_name('null_study_seeds.csv')
+PUBLISHED = SUMMARY.parents[1] / 'jaxmu' / 'published'
 CHANCE = 0.5
 VARIED = ('seed', 'splits.seed')
 # Numbers that are one half where nothing leaks.
@@ -145,21 +145,28 @@ def one_seed(
   bars: progress.Progress,
   *,
   keep: bool = False,
-) -> list[results.Row]:
-  """Return the numbers of a seed, from its work directory if they are there."""
+) -> tuple[list[results.Row], float]:
+  """Return the numbers of a seed and the seconds that they took.
+
+  Both are read from its work directory if they are there.
+  """
   folder = files.workdir(settings.workdir)
   address = job_lib.open_job(settings).populations[results.REFERENCE].digest
   attacks = files.digest(dataclasses.asdict(settings.attack))
   path = folder / f'null_{address}_{attacks}.csv'
-  if path.is_file():
-    return results.read_csv(path)
+  clock = path.with_suffix('.json')
+  if path.is_file() and clock.is_file():
+    return results.read_csv(path), files.read_json(clock)['seconds']
+  begin = time.perf_counter()
   with store.hold_workdir(folder):
     job = programs.run(settings, bars)
     rows = attack(job)
     results.write_csv(path, rows)
     if not keep:
       shutil.rmtree(folder / 'store')
-  return rows
+  seconds = time.perf_counter() - begin
+  results.write_json(clock, {'seconds': seconds})
+  return rows, seconds
 
 
 def is_null(metric: str) -> bool:
@@ -211,23 +218,32 @@ def _numbers(metric: str, rows: Sequence[results.Row]) -> dict[str, Any]:
   }
 
 
-def seed_rows(
-  job: str, by_seed: Iterable[tuple[int, Sequence[results.Row]]]
-) -> list[dict[str, Any]]:
-  """Return the numbers of each seed as rows of a table."""
-  return [
-    {
-      'job': job,
-      'seed': seed,
-      'metric': row.metric,
-      'value': repr(row.value),
-      'low': repr(row.low),
-      'high': repr(row.high),
-    }
+def publish(
+  name: str,
+  settings: Settings,
+  by_seed: Iterable[tuple[int, Sequence[results.Row]]],
+  seconds: float,
+) -> None:
+  """Publish the numbers of each seed.
+
+  Args:
+    name: of the job.
+    settings: of the first seed.
+    by_seed: seeds with their numbers.
+    seconds: what all seeds took.
+  """
+  from jaxmu.published import writing
+
+  rows = [
+    dataclasses.replace(row, method=str(seed))
     for seed, rows in by_seed
     for row in rows
-    if is_null(row.metric)
+    if is_null(row.metric) and math.isfinite(row.value)
   ]
+  origin = writing.Origin(table.made(SUMMARY)['command'], seconds=seconds)
+  place = f'null/{name.replace("/", "_")}'
+  writing.replicates(PUBLISHED, place, settings, rows, VARIED, origin)
+  print(f'published as {place}')
 
 
 def read(argv: Sequence[str], study: str) -> Settings:
@@ -248,25 +264,30 @@ def read(argv: Sequence[str], study: str) -> Settings:
 def main() -> None:
   """Run all seeds and write the tables."""
   parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
   )
   parser.add_argument('--seeds', type=int, default=20)
   parser.add_argument('--first', type=int, default=0)
   parser.add_argument('--study', default='')
   parser.add_argument('--name', default='')
   parser.add_argument('--keep', action='store_true')
+  parser.add_argument('--publish', action='store_true')
   options, rest = parser.parse_known_args()
   settings = with_all_attacks(read(rest, options.study))
   name = options.name or options.study or pathlib.Path(settings.workdir).name
   folder = files.workdir(settings.workdir).with_name(
     f'null_{name.replace("/", "_")}'
   )
-  programs, found = Programs(), []
+  programs, found, total = Programs(), [], 0.0
   with progress.Progress() as bars:
     for seed in range(options.first, options.first + options.seeds):
-      begin = time.perf_counter()
       own = with_seed(settings, seed, folder)
-      found.append((seed, one_seed(own, programs, bars, keep=options.keep)))
+      begin = time.perf_counter()
+      rows, seconds = one_seed(own, programs, bars, keep=options.keep)
+      found.append((seed, rows))
+      total += seconds
       auc = {r.metric: r.value for r in found[-1][1]}.get('ulira_auc', math.nan)
       bars.line(
         f'seed {seed}: U-LiRA {auc:.3f}, {time.perf_counter() - begin:.0f} s, '
@@ -274,11 +295,13 @@ def main() -> None:
       )
   rows = [{'job': name, **row} for row in summary([rows for _, rows in found])]
   table.show(rows)
-  for path, content in ((SUMMARY, rows), (SEEDS, seed_rows(name, found))):
-    how = table.made(SUMMARY)
-    others = [row for row in table.read(path) if row['job'] != name]
-    table.write(path, [*others, *({**row, **how} for row in content)])
-    print(f'written to {path}')
+  others = [row for row in table.read(SUMMARY) if row['job'] != name]
+  how = table.made(SUMMARY)
+  table.write(SUMMARY, [*others, *({**row, **how} for row in rows)])
+  print(f'written to {SUMMARY}')
+  if options.publish:
+    first = with_seed(settings, options.first, folder)
+    publish(name, first, found, total)
 
 
 if __name__ == '__main__':
