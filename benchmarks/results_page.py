@@ -30,6 +30,7 @@ import table
 from jaxmu import claims, files
 from jaxmu.claims import cells as cells_lib
 from jaxmu.claims.cells import REFERENCE, CannotAnswer, Cell, Job
+from jaxmu.claims.evidence import FAILS
 from jaxmu.claims.interface import NOT_RUN
 from jaxmu.data import datasets
 from jaxmu.report import plots, ranks, results, tables
@@ -85,6 +86,8 @@ def write(cells: Sequence[Cell], out: pathlib.Path) -> None:
     *(cell_section(name, by_name.get(name), out) for name in names),
     '## Agreement with an independent re-run',
     rerun(by_name.get(RERUN_CELL), out),
+    '## What surprised',
+    surprises(claims.rows(cells), table.read(NULL)),
     made(cells),
   ]
   text = '\n'.join(part.rstrip() + '\n' for part in parts)
@@ -518,6 +521,37 @@ def _agreement_table(rows: Iterable[Mapping[str, Any]]) -> str:
   ]
   return tables.markdown(
     ['Number', 'Method', 'Re-run', 'This study', 'agreement', 'reason'], body
+  )
+
+
+def surprises(
+  rows: Sequence[Mapping[str, Any]], null: Sequence[Mapping[str, str]]
+) -> str:
+  """List claims that do not hold, and attacks that are not at chance.
+
+  Args:
+    rows: of `claims.rows`.
+    null: rows of the null study.
+  """
+  if not null and all(row['verdict'] == NOT_RUN for row in rows):
+    return MISSING
+  lines = [
+    f'Claim {row["claim"]} does not hold on {_short(row["cell"])}: '
+    f'{row["sentence"]}'
+    for row in rows
+    if row['verdict'] == FAILS
+  ]
+  lines += [
+    f'Where nothing leaks, {row["metric"]} of {row["job"]} is {row["mean"]} '
+    f"(z {row['z']}, p {row['p_holm']} with Holm's correction)."
+    for row in null
+    if abs(float(row['z'])) > 2
+  ]
+  if not lines:
+    return wrapped('Every claim that was decided holds.')
+  return ''.join(
+    textwrap.fill(f'- {line}', 80, subsequent_indent='  ') + '\n'
+    for line in lines
   )
 
 

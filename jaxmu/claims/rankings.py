@@ -98,8 +98,12 @@ def _consistently_best(cells: Sequence[Cell]) -> Answers:
     if job is None or any(name not in job.unlearners for name in _BEST):
       found.append(NotRun(cell.name, 'the main study with MSG and CT'))
       continue
-    jobs[cell.name] = job
-    found.append(_in_cells({cell.name: job}, cell.name))
+    try:
+      found.append(_in_cells({cell.name: job}, cell.name))
+    except CannotAnswer as error:
+      found.append(NotRun(cell.name, str(error)))
+    else:
+      jobs[cell.name] = job
   if len(jobs) >= _CELLS:
     found.append(_in_cells(jobs, ALL))
   else:

@@ -94,8 +94,9 @@ def test_sections_without_data_say_so(load, tmp_path, monkeypatch):
   module.write([], tmp_path)
   text = (tmp_path / 'README.md').read_text()
   assert text.startswith('before\n') and text.endswith('after\n')
-  # The leaderboard, the null study, the studies of cells, and the re-run.
-  assert text.count('ot run yet.') == 1 + 1 + 6 + 1
+  # The leaderboard, the null study, the studies of cells, the re-run,
+  # and what surprised.
+  assert text.count('ot run yet.') == 1 + 1 + 6 + 1 + 1
   assert not list(tmp_path.glob('*.png'))
   assert {row['verdict'] for row in rows(tmp_path / 'claims.csv')} == {
     'not run'
@@ -116,6 +117,22 @@ def test_numbers_of_the_page_are_those_of_the_tables(page):
   assert ninth['verdict'] == 'holds'
   assert float(ninth['value']) == pytest.approx(0.1, abs=1e-6)
   assert ninth['sentence'].split()[0] in text
+
+
+def test_what_fails_and_what_is_biased_is_listed(load):
+  module = load('results_page')
+  common = {'cell': 'digits_resnet18', 'sentence': 'GA is slow.'}
+  failed = {**common, 'claim': 2, 'verdict': 'does not hold'}
+  held = {**common, 'claim': 3, 'verdict': 'holds'}
+  numbers = {'job': 'msg', 'mean': '.49', 'p_holm': '0.01'}
+  null = [
+    {**numbers, 'metric': 'kde_auc', 'z': '-3.1'},
+    {**numbers, 'metric': 'loss_auc', 'z': '1.9'},
+  ]
+  text = module.surprises([failed, held], null)
+  assert 'Claim 2' in text and 'Claim 3' not in text
+  assert 'kde_auc' in text and 'loss_auc' not in text
+  assert module.surprises([held], []).startswith('Every claim')
 
 
 def test_every_picture_is_shown_and_drawn(page):

@@ -69,6 +69,17 @@ def test_three_cells_are_not_enough_for_all():
   assert len(found) == 4
 
 
+def test_cells_with_few_initialisations_are_left_out():
+  made = main(NAMES)
+  for values in made.values.values():
+    for metric in values:
+      values[metric] = values[metric][:4]
+  found = find(1, cell(made), cell(main(NAMES), name='cifar10_resnet18'))
+  assert isinstance(found[0], NotRun) and '5 init' in found[0].reason
+  assert found[1].cell == 'cifar10_resnet18'
+  assert isinstance(found[2], NotRun)
+
+
 def test_ranks_are_averaged_over_three_numbers():
   made = main(NAMES, disc=('ct', 'msg', 'd', 'c', 'b', 'a'))
   naive = []
