@@ -74,12 +74,13 @@ def write(cells: Sequence[Cell], out: pathlib.Path) -> None:
   out.mkdir(parents=True, exist_ok=True)
   by_name = {cell.name: cell for cell in cells}
   names = list(dict.fromkeys([*CELLS, *by_name]))
+  rows = claims.rows(cells)
   parts = [
     done(by_name),
     '## Leaderboard',
     leaderboard(cells, out),
     '## Claims',
-    claim_table(cells, out),
+    claim_table(rows, out),
     '## Where nothing leaks',
     null_table(table.read(NULL)),
     '## Cells',
@@ -87,7 +88,7 @@ def write(cells: Sequence[Cell], out: pathlib.Path) -> None:
     '## Agreement with an independent re-run',
     rerun(by_name.get(RERUN_CELL), out),
     '## What surprised',
-    surprises(claims.rows(cells), table.read(NULL)),
+    surprises(rows, table.read(NULL)),
     made(cells),
   ]
   text = '\n'.join(part.rstrip() + '\n' for part in parts)
@@ -116,7 +117,7 @@ def wrapped(text: str) -> str:
 
 def done(by_name: Mapping[str, Cell]) -> str:
   """Say which studies of which cells are there."""
-  head = ['Cell', 'main', 'U-LiRA', 'further jobs']
+  head = ['Cell', 'search', 'main', 'U-LiRA', 'further jobs']
   body = []
   for name in dict.fromkeys([*CELLS, *by_name]):
     jobs = by_name[name].jobs if name in by_name else {}
@@ -128,9 +129,19 @@ def done(by_name: Mapping[str, Cell]) -> str:
       return 'not run yet' if kind in planned else 'not planned'
 
     others = [one for one in jobs if one not in ('main', 'ulira')]
-    line = [title(name), state('main'), state('ulira')]
+    line = [title(name), _searched(jobs), state('main'), state('ulira')]
     body.append([*line, ', '.join(others) or 'none yet'])
   return tables.markdown(head, body)
+
+
+def _searched(jobs: Mapping[str, Job]) -> str:
+  """Say for how many methods a cell has searched settings."""
+  for job in jobs.values():
+    place = job.folder.parent / 'search'
+    found = [*place.glob('settings/*.json'), *place.glob('search/*/*.json')]
+    if found:
+      return f'{len(found)} methods'
+  return 'not run yet'
 
 
 def leaderboard(cells: Sequence[Cell], out: pathlib.Path) -> str:
@@ -176,9 +187,8 @@ def _to_rank(name: str, job: Job) -> ranks.Job:
   )
 
 
-def claim_table(cells: Sequence[Cell], out: pathlib.Path) -> str:
-  """Test the claims, write claims.csv, and return the table and sentences."""
-  rows = claims.rows(cells)
+def claim_table(rows: list[dict[str, Any]], out: pathlib.Path) -> str:
+  """Write claims.csv, and return a table of verdicts and all sentences."""
   table.write(out / 'claims.csv', rows)
   body, sentences = [], []
   for claim in claims.CLAIMS:
@@ -533,8 +543,6 @@ def surprises(
     rows: of `claims.rows`.
     null: rows of the null study.
   """
-  if not null and all(row['verdict'] == NOT_RUN for row in rows):
-    return MISSING
   lines = [
     f'Claim {row["claim"]} does not hold on {_short(row["cell"])}: '
     f'{row["sentence"]}'
@@ -547,6 +555,8 @@ def surprises(
     for row in null
     if abs(float(row['z'])) > 2
   ]
+  if not lines and all(row['verdict'] == NOT_RUN for row in rows):
+    return MISSING
   if not lines:
     return wrapped('Every claim that was decided holds.')
   return ''.join(

@@ -17,12 +17,15 @@ cells are *not run*, with what they lack.
   variants/     methods and a metric that only claims need
 """
 
+import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from jaxmu.claims import accuracy, leaks, rankings
+from jaxmu import files
+from jaxmu.claims import accuracy, cells, leaks, rankings
 from jaxmu.claims.cells import Cell
 from jaxmu.claims.interface import ALL, NOT_RUN, Claim, Finding, NotRun
+from jaxmu.report import results
 
 CLAIMS: tuple[Claim, ...] = tuple(
   sorted(
@@ -31,6 +34,7 @@ CLAIMS: tuple[Claim, ...] = tuple(
   )
 )
 
+STUDY = 'laptop'  # the published study
 COLUMNS = (
   *('claim', 'title', 'statement', 'cell', 'verdict', 'statistic', 'value'),
   *('low', 'high', 'p_if_false', 'p_if_true', 'sentence'),
@@ -38,20 +42,20 @@ COLUMNS = (
 
 
 def answers(
-  cells: Sequence[Cell],
+  given: Sequence[Cell],
 ) -> Iterator[tuple[Claim, list[Finding | NotRun]]]:
   """Yield every claim with what the cells say of it.
 
   Args:
-    cells: of `jaxmu.claims.cells.read`. Without any, a claim has one answer,
+    given: of `jaxmu.claims.cells.read`. Without any, a claim has one answer,
       which says what it needs.
   """
   for claim in CLAIMS:
-    found = claim.answer(cells)
+    found = claim.answer(given)
     yield claim, found or [NotRun(ALL, claim.needs)]
 
 
-def rows(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+def rows(given: Sequence[Cell]) -> list[dict[str, Any]]:
   """Return all answers as rows of a table with the columns `COLUMNS`.
 
   Example:
@@ -59,7 +63,28 @@ def rows(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     >>> len(table), table[0]['verdict']
     (20, 'not run')
   """
-  return [_row(claim, one) for claim, found in answers(cells) for one in found]
+  return [_row(claim, one) for claim, found in answers(given) for one in found]
+
+
+def numbers(root: files.Path) -> list[results.Row]:
+  """Return the main number of every answer, to publish it as a computed one.
+
+  Args:
+    root: folder of all published results (`jaxmu.published`).
+
+  Returns:
+    Rows with the cell as `method` and 'claim_N' as `metric`.
+  """
+  return [
+    results.Row(
+      one.cell.replace(', ', '_').replace(' ', '_'),
+      f'claim_{claim.number}',
+      *one.number,
+    )
+    for claim, found in answers(cells.read(pathlib.Path(root) / STUDY))
+    for one in found
+    if isinstance(one, Finding) and one.number.value == one.number.value
+  ]
 
 
 def _row(claim: Claim, one: Finding | NotRun) -> dict[str, Any]:

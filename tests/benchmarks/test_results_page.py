@@ -107,7 +107,9 @@ def test_numbers_of_the_page_are_those_of_the_tables(page):
   text = (page / 'README.md').read_text()
   assert '| FT |' in text and '0.070 ± 0.001' in text
   assert '### CIFAR-10, ResNet-18' in text
-  assert '| digits, TinyViT | not run yet | not planned | none yet |' in text
+  assert (
+    '| digits, TinyViT | not run yet | not run yet | not planned | none yet |'
+  ) in text
   assert 'CIFAR-10, ResNet-18: does not hold' in text  # claim 16: RA < .999
   by_number = {}
   for row in rows(page / 'claims.csv'):

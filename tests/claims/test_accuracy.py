@@ -36,6 +36,14 @@ def test_cells_that_lack_a_job_say_so():
   assert {row['claim'] for row in rows} == set(range(1, 21))
 
 
+def test_numbers_of_claims_are_rows(monkeypatch):
+  made = [cell(gradient_ascent())]
+  monkeypatch.setattr(claims.cells, 'read', lambda folder: made)
+  found = {(r.method, r.metric): r for r in claims.numbers('anywhere')}
+  assert found['digits_resnet18', 'claim_2'].value == pytest.approx(0.06)
+  assert not any(metric == 'claim_9' for _, metric in found)
+
+
 # Claim 2.
 
 
