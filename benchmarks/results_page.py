@@ -208,7 +208,8 @@ def claim_table(rows: list[dict[str, Any]], out: pathlib.Path) -> str:
 
 
 def _short(cell: str) -> str:
-  return title(cell) if cell in CELLS else cell
+  parts = cell.split(', ')
+  return ' and '.join(title(one) if one in CELLS else one for one in parts)
 
 
 def _of_claim(

@@ -211,15 +211,34 @@ def test_a_tau_is_resampled_over_initialisations():
 # Claim 19.
 
 
-def test_rankings_of_two_models_are_reported():
+def test_rankings_of_two_cells_are_reported():
   first = cell(main(NAMES), name='digits_resnet18')
   second = cell(main(NAMES[::-1]), name='digits_vit11m')
-  other = cell(main(NAMES), name='cifar10_resnet18')
-  (found,) = find(19, first, second, other)
-  assert found.verdict == REPORTED
-  assert found.cell == 'digits_resnet18, vit11m'
-  assert found.number.value == -1 and found.numbers['tau_disc'] == -1
-  (same,) = find(19, first, cell(main(NAMES, turn=9), name='digits_vit11m'))
-  assert same.number.value == 1
-  (missing,) = find(19, first, other)
+  other = cell(main(NAMES, turn=9), name='cifar10_resnet18')
+  found = find(19, first, second, other)
+  assert [f.verdict for f in found] == [REPORTED] * 2
+  models, data = found
+  assert models.cell == 'digits_resnet18, digits_vit11m'
+  assert models.number.value == -1 and models.numbers['tau_disc'] == -1
+  assert data.cell == 'digits_resnet18, cifar10_resnet18'
+  assert data.number.value == 1
+  assert 'digits_vit11m is -1.00' in models.sentence
+  (missing,) = find(19, second, other)
   assert isinstance(missing, NotRun)
+
+
+def test_two_rankings_are_resampled_apart():
+  jobs = (
+    main(NAMES, noise=0.03),
+    main(('ct', 'd', 'b', 'msg', 'a', 'c'), noise=0.03),
+  )
+  found = find(19, cell(jobs[0]), cell(jobs[1], name='digits_vit11m'))
+  rng = np.random.default_rng(0)
+  x, y = (np.array([made.values[n]['ret_dev'] for n in NAMES]) for made in jobs)
+  rows = [rng.integers(0, 10, (2000, 10)) for _ in range(2)]
+  taus = [
+    stats.kendalltau(x[:, a].mean(axis=1), y[:, b].mean(axis=1)).statistic
+    for a, b in zip(*rows, strict=True)
+  ]
+  ends = np.quantile(taus, [0.025, 0.975])
+  np.testing.assert_allclose(found[0].number[1:], ends, atol=1e-12)
