@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib import figure
+from matplotlib import axes, figure, ticker
 
 from jaxmu.attacks import per_example
 from jaxmu.claims.cells import ORIGINAL, REFERENCE, CannotAnswer, Job
@@ -123,6 +123,7 @@ def speed(main: Job, job: Job, metric: str) -> figure.Figure | None:
         color=color,
       )
   _names(panel, points)
+  _plain_ticks(panel, [x for _, x, _ in points])
   panel.margins(x=0.15, y=0.12)
   clock = glossary.describe(main.clock).title
   panel.set_xlabel(f'{clock} (higher is better)')
@@ -131,7 +132,19 @@ def speed(main: Job, job: Job, metric: str) -> figure.Figure | None:
   return fig
 
 
-def _names(panel, points: Sequence[tuple[str, float, Number]]) -> None:
+def _plain_ticks(panel: axes.Axes, values: Sequence[float]) -> None:
+  """Write plain numbers on the logarithmic axis of positive values."""
+  if max(values) / min(values) >= 4:
+    panel.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+  else:
+    panel.xaxis.set_major_locator(ticker.MaxNLocator(5))
+  panel.xaxis.set_major_formatter(ticker.FuncFormatter(lambda x, _: f'{x:g}'))
+  panel.xaxis.set_minor_locator(ticker.NullLocator())
+
+
+def _names(
+  panel: axes.Axes, points: Sequence[tuple[str, float, Number]]
+) -> None:
   """Write the names, alternately right and left where points are near."""
   last: dict[str, float] = {}
   for name, x, number in sorted(points, key=lambda p: (p[2].value, p[1])):
@@ -192,11 +205,13 @@ def examples(
   """
   columns = max(len(some) for _, some in rows)
   fig = style.canvas(1.0 * columns + 0.4, 1.75 * len(rows) + 0.5)
-  panels = fig.subplots(len(rows), columns, squeeze=False)
-  for line, (heading, some) in zip(panels, rows, strict=True):
-    for panel in line:
+  parts = np.atleast_1d(fig.subfigures(len(rows), 1))
+  for part, (heading, some) in zip(parts, rows, strict=True):
+    part.suptitle(heading, x=0.01, ha='left', fontsize=9)
+    panels = part.subplots(1, columns, squeeze=False)[0]
+    for panel in panels:
       panel.set_axis_off()
-    for panel, one in zip(line, some, strict=False):
+    for panel, one in zip(panels, some, strict=False):
       image = images[one.position]
       panel.imshow(
         image if image.shape[-1] == 3 else image[..., 0], cmap='gray'
@@ -206,9 +221,6 @@ def examples(
         fontsize=8,
         loc='center',
       )
-    line[0].text(
-      0, -0.12, heading, transform=line[0].transAxes, fontsize=9, va='top'
-    )
   name = style.escape(results.label(method))
   style.title(fig, f'AUC of single images: original models → {name}')
   return fig

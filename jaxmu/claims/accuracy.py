@@ -268,8 +268,8 @@ def _fine_tuning(cell: Cell) -> Finding:
         evidence.about_mean(gap, 0.0, below=False),
       ]
     ),
-    f'FT has RA {cells_lib.text(fitted, 4)}, and FA below that of retrained '
-    f'models by {cells_lib.text(lost)}.',
+    f'FT has RA {cells_lib.text(fitted, 4)}, and FA of retrained models minus '
+    f'that of FT is {cells_lib.text(lost)}.',
     {'ra': fitted.value},
   )
 

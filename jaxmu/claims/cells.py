@@ -276,6 +276,8 @@ def labels(methods: Sequence[str]) -> str:
 
 def text(number: Number, decimals: int = 3) -> str:
   """Return a number with its interval, as '.123 [.100, .146]'."""
-  span = results.format_interval(number.low, number.high, decimals=decimals)
-  value = results.format_value(number.value, decimals=decimals)
+  # Without the exponents of differences that are zero but for rounding.
+  value, low, high = (round(end, 12) + 0.0 for end in number)
+  span = results.format_interval(low, high, decimals=decimals)
+  value = results.format_value(value, decimals=decimals)
   return f'{value} {span}'.rstrip()

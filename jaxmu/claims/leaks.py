@@ -68,8 +68,10 @@ def _stronger(cell: Cell) -> Finding:
     f'On the original models U-LiRA has AUC '
     f'{job.row(ORIGINAL, "ulira_auc").value:.3f} and the population attack '
     f'{job.row(ORIGINAL, "population_auc").value:.3f}; the difference is '
-    f'{cells_lib.text(gain)}. The MIA of {len(hidden)} of '
-    f'{len(job.unlearners)} methods is within two deviations of retrained '
+    f'{cells_lib.text(gain)}. On retrained models they have '
+    f'{job.row(REFERENCE, "ulira_auc").value:.3f} and '
+    f'{job.row(REFERENCE, "population_auc").value:.3f}. The MIA of '
+    f'{len(hidden)} of {len(job.unlearners)} methods is within two deviations of retrained '
     f'models; of these, U-LiRA exposes {len(exposed)} '
     f'({cells_lib.labels(exposed)}).',
     {'hidden': len(hidden), 'exposed': len(exposed)},
