@@ -71,8 +71,8 @@ def _stronger(cell: Cell) -> Finding:
     f'{cells_lib.text(gain)}. On retrained models they have '
     f'{job.row(REFERENCE, "ulira_auc").value:.3f} and '
     f'{job.row(REFERENCE, "population_auc").value:.3f}. The MIA of '
-    f'{len(hidden)} of {len(job.unlearners)} methods is within two deviations of retrained '
-    f'models; of these, U-LiRA exposes {len(exposed)} '
+    f'{len(hidden)} of {len(job.unlearners)} methods is within two deviations '
+    f'of retrained models; of these, U-LiRA exposes {len(exposed)} '
     f'({cells_lib.labels(exposed)}).',
     {'hidden': len(hidden), 'exposed': len(exposed)},
   )
