@@ -13,6 +13,9 @@ it takes a second set of retrained models.
 
 Writes benchmarks/null_study.csv, a row per job and number:
 
+  negatives       what forgotten images are compared with. Test images may be
+                  harder than those of the pool, which a population attack sees
+                  without a leak
   mean, error     over the seeds, with the standard error
   z               (mean - .5) / error; beyond 2 is suspect, but of 20 numbers
                   one is beyond it by chance
@@ -59,8 +62,17 @@ PUBLISHED = SUMMARY.parents[1] / 'jaxmu' / 'published'
 CHANCE = 0.5
 VARIED = ('seed', 'splits.seed')
 # Numbers that are one half where nothing leaks.
-ENDINGS = ('_auc', '_balanced_accuracy', 'per_example_mean', 'mia_test')
+ENDINGS = (
+  *('_auc', '_balanced_accuracy', 'per_example_mean', 'mia_val', 'mia_test'),
+)
 NOT_NULL = ('best_balanced_accuracy', 'retain_auc')
+# What forgotten images are compared with, where it is not the same images in
+# models that never saw them.
+NEGATIVES = {
+  'population_auc': 'test images',
+  'mia_test': 'test images',
+  'mia_val': 'validation images',
+}
 
 
 def with_seed(settings: Settings, seed: int, folder: pathlib.Path) -> Settings:
@@ -206,6 +218,7 @@ def _numbers(metric: str, rows: Sequence[results.Row]) -> dict[str, Any]:
   width = np.mean([row.high - row.low for row in given]) / 2 if given else ''
   return {
     'metric': metric,
+    'negatives': NEGATIVES.get(metric, 'never seen'),
     'seeds': n,
     'mean': f'{values.mean():.5f}',
     'error': f'{error:.5f}',

@@ -187,6 +187,20 @@ def _to_rank(name: str, job: Job) -> ranks.Job:
   )
 
 
+JUDGED = (
+  'A claim holds in a cell if the numbers would be unlikely were it false '
+  '(one-sided p of at most 2.5%, which for a number and a threshold means that '
+  'the 95% interval is on the right side), does not hold if they would be '
+  'unlikely were it true, and is undecided otherwise. A claim of several parts '
+  "holds if all do, and 'at least k of n' is counted with Holm's correction. "
+  'Methods are compared by Wilcoxon signed-rank tests, paired by '
+  'initialisation; numbers of attacks by intervals over pairs of splits. The '
+  'rules are in `jaxmu/claims/evidence.py`, all numbers in '
+  '[claims.csv](claims.csv). Some claims need small jobs beside the sweep: '
+  '`python benchmarks/claim_jobs.py --config=deep_unlearn:laptop`.'
+)
+
+
 def claim_table(rows: list[dict[str, Any]], out: pathlib.Path) -> str:
   """Write claims.csv, and return a table of verdicts and all sentences."""
   table.write(out / 'claims.csv', rows)
@@ -204,7 +218,7 @@ def claim_table(rows: list[dict[str, Any]], out: pathlib.Path) -> str:
     f'| {" | ".join(map(str, row))} |\n'
     for row in (head, ['---:', '---', '---'], *body)
   )
-  return '\n'.join([lines, *sentences])
+  return '\n'.join([wrapped(JUDGED), lines, *sentences])
 
 
 def _short(cell: str) -> str:
@@ -240,13 +254,17 @@ def null_table(rows: Sequence[Mapping[str, str]]) -> str:
   if not rows:
     return MISSING
   parts = []
-  head = ['number', 'seeds', 'mean', 'standard error', 'z', 'p (Holm)']
+  head = ['number', 'against', 'seeds', 'mean', 'standard error', 'z']
+  head += ['p (Holm)', 'coverage']
   for job in dict.fromkeys(row['job'] for row in rows):
     own = [row for row in rows if row['job'] == job]
     body = [
       [
         row['metric'],
-        *(row[name] for name in ('seeds', 'mean', 'error', 'z', 'p_holm')),
+        *(
+          row[name]
+          for name in ('negatives', 'seeds', 'mean', 'error', 'z', 'p_holm')
+        ),
         f'{row["coverage"]} [{row["coverage_low"]}, {row["coverage_high"]}]'
         if row['coverage']
         else '',
@@ -255,7 +273,7 @@ def null_table(rows: Sequence[Mapping[str, str]]) -> str:
     ]
     parts += [
       f'### {job}\n',
-      tables.markdown([*head, 'coverage'], body),
+      tables.markdown(head, body),
       wrapped(
         f'`{own[0]["command"]}`; {own[0]["versions"]}; {own[0]["hardware"]}.'
       ),
@@ -551,7 +569,8 @@ def surprises(
     if row['verdict'] == FAILS
   ]
   lines += [
-    f'Where nothing leaks, {row["metric"]} of {row["job"]} is {row["mean"]} '
+    f'Where nothing leaks, {row["metric"]} of {row["job"]} against '
+    f'{row["negatives"]} is {row["mean"]} '
     f"(z {row['z']}, p {row['p_holm']} with Holm's correction)."
     for row in null
     if abs(float(row['z'])) > 2

@@ -126,7 +126,12 @@ def test_what_fails_and_what_is_biased_is_listed(load):
   common = {'cell': 'digits_resnet18', 'sentence': 'GA is slow.'}
   failed = {**common, 'claim': 2, 'verdict': 'does not hold'}
   held = {**common, 'claim': 3, 'verdict': 'holds'}
-  numbers = {'job': 'msg', 'mean': '.49', 'p_holm': '0.01'}
+  numbers = {
+    'job': 'msg',
+    'mean': '.49',
+    'p_holm': '0.01',
+    'negatives': 'never seen',
+  }
   null = [
     {**numbers, 'metric': 'kde_auc', 'z': '-3.1'},
     {**numbers, 'metric': 'loss_auc', 'z': '1.9'},
