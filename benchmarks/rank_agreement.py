@@ -13,34 +13,13 @@ from typing import Any
 import numpy as np
 
 from jaxmu.metrics import ranking
+from jaxmu.metrics.ranking import kendall_tau
 
 RESAMPLES = 2000
 GROUP_RESAMPLES = 200  # each repeats the tests behind the groups
 LEVEL = 0.95
 
 PerSeed = Mapping[str, Mapping[str, Sequence[float]]]
-
-
-def kendall_tau(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-  """Return Kendall's tau-b of two rankings, which counts ties.
-
-  Args:
-    x: f64[..., K], may be infinite.
-    y: f64[..., K].
-
-  Returns:
-    f64[...] in [-1, 1]; NaN where all values of one ranking are equal.
-  """
-
-  def order(values: np.ndarray) -> np.ndarray:
-    a, b = values[..., :, None], values[..., None, :]
-    return (a > b).astype(np.float64) - (a < b)
-
-  first, second = order(np.asarray(x)), order(np.asarray(y))
-  agree = (first * second).sum((-2, -1))
-  both = (first**2).sum((-2, -1)) * (second**2).sum((-2, -1))
-  with np.errstate(invalid='ignore', divide='ignore'):
-    return np.where(both > 0, agree / np.sqrt(both), np.nan)
 
 
 def smaller_is_better(

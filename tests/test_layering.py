@@ -56,6 +56,11 @@ MAY_IMPORT = {
     'metrics',
     *_BASE,
   },
+  # Claims about results; `variants` are methods and a metric of theirs.
+  'claims': {
+    *('claims', 'published', 'report', 'methods', 'attacks', 'metrics'),
+    *_BASE,
+  },
   'study': None,  # everything but the commands
   'tuning': None,
   'sweeps': None,

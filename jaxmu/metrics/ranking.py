@@ -276,6 +276,32 @@ def pareto_front(
   return np.array(out, bool)
 
 
+def kendall_tau(
+  x: Float64[np.ndarray, '*R K'], y: Float64[np.ndarray, '*R K']
+) -> Float64[np.ndarray, '*R']:
+  """Return Kendall's tau-b of two rankings, which counts ties.
+
+  Args:
+    x: f64[..., K], may be infinite.
+    y: f64[..., K].
+
+  Returns:
+    f64[...] in [-1, 1]; NaN where all values of one ranking are equal.
+  """
+
+  def order(
+    values: Float64[np.ndarray, '*R K'],
+  ) -> Float64[np.ndarray, '*R K K']:
+    a, b = values[..., :, None], values[..., None, :]
+    return (a > b).astype(np.float64) - (a < b)
+
+  first, second = order(np.asarray(x)), order(np.asarray(y))
+  agree = (first * second).sum((-2, -1))
+  both = (first**2).sum((-2, -1)) * (second**2).sum((-2, -1))
+  with np.errstate(invalid='ignore', divide='ignore'):
+    return np.where(both > 0, agree / np.sqrt(both), np.nan)
+
+
 def combined_rank(
   mean_ranks: Sequence[Float64[np.ndarray, ' K']],
 ) -> Float64[np.ndarray, ' K']:

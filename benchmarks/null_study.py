@@ -1,0 +1,321 @@
+"""Are attacks at chance on retrained models? One job with many seeds.
+
+  python benchmarks/null_study.py --config=msg_resnet [--seeds=20]
+  python benchmarks/null_study.py --config=deep_unlearn:laptop \\
+    --study=cifar10_resnet18/ulira [--seeds=20]
+
+Trains only the retrained models of a job, which never saw the images that they
+are attacked on, so that an AUC of one half is the truth. `seed` and
+`splits.seed` are 0, 1, 2, ...; nothing else differs, so that all seeds use one
+compiled program. Every attack that has such a null runs on them as in the
+report of a job. The attacks that compare with retrained models have none here:
+it takes a second set of retrained models.
+
+Writes benchmarks/null_study.csv, a row per job and number:
+
+  negatives       what forgotten images are compared with. Test images may be
+                  harder than those of the pool, which a population attack sees
+                  without a leak
+  mean, error     over the seeds, with the standard error
+  z               (mean - .5) / error; beyond 2 is suspect, but of 20 numbers
+                  one is beyond it by chance
+  p_holm          of z, by the t-test, with Holm's correction for the numbers of
+                  the job
+  coverage        share of the seeds whose 95% interval contains .5, with the
+                  exact interval of that share
+  width           mean half-width of the intervals
+
+`--publish` writes the numbers of each seed to jaxmu/published/null, so that
+`python -m jaxmu.reproduce` can repeat a seed. Seeds that are in WORKDIR are not
+trained again, and `--keep` keeps their models. The other arguments are those of
+`python -m jaxmu.main`, or with `--study` of `python -m jaxmu.sweep`.
+"""
+
+import argparse
+import dataclasses
+import math
+import pathlib
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import table
+from scipy import stats
+
+from jaxmu import files
+from jaxmu import main as command
+from jaxmu import sweep as sweep_command
+from jaxmu.attacks import intervals, registry
+from jaxmu.metrics import ranking
+from jaxmu.population import Layout, Predictor, Trainer
+from jaxmu.report import progress, results
+from jaxmu.study import evaluate, planner, stages, store
+from jaxmu.study import job as job_lib
+from jaxmu.study.settings import Settings
+from jaxmu.sweeps import design
+
+SUMMARY = pathlib.Path(__file__).with_suffix('.csv')
+PUBLISHED = SUMMARY.parents[1] / 'jaxmu' / 'published'
+CHANCE = 0.5
+VARIED = ('seed', 'splits.seed')
+# Numbers that are one half where nothing leaks.
+ENDINGS = (
+  *('_auc', '_balanced_accuracy', 'per_example_mean', 'mia_val', 'mia_test'),
+)
+NOT_NULL = ('best_balanced_accuracy', 'retain_auc')
+# What forgotten images are compared with, where it is not the same images in
+# models that never saw them.
+NEGATIVES = {
+  'population_auc': 'test images',
+  'mia_test': 'test images',
+  'mia_val': 'validation images',
+}
+
+
+def with_seed(settings: Settings, seed: int, folder: pathlib.Path) -> Settings:
+  """Return the settings of one seed."""
+  return dataclasses.replace(
+    settings,
+    seed=seed,
+    splits=dataclasses.replace(settings.splits, seed=seed),
+    workdir=str(folder / f'seed_{seed}'),
+  )
+
+
+def with_all_attacks(settings: Settings) -> Settings:
+  """Return settings that name every attack that has a null, or those given."""
+  if settings.attack.names:
+    return settings
+  names = [
+    name
+    for name, attack in registry.ATTACKS.items()
+    if 'retrained' in attack.card.populations and attack.card.by_default
+  ]
+  attack = dataclasses.replace(settings.attack, which=','.join(names))
+  return dataclasses.replace(settings, attack=attack)
+
+
+class Programs:
+  """The programs of all seeds, compiled for the first of them."""
+
+  def __init__(self) -> None:
+    self._trainer: Trainer | None = None
+    self._layout: Layout | None = None
+    self._predictors: dict[Layout, Predictor] = {}
+
+  @property
+  def number(self) -> int:
+    """How many training programs were compiled."""
+    return self._trainer.num_programs if self._trainer else 0
+
+  def run(self, settings: Settings, bars: progress.Progress) -> job_lib.Job:
+    """Train and score the retrained models of one seed."""
+    job = job_lib.open_job(settings)
+    name = results.REFERENCE
+    if self._layout is None:
+      work = job.counted_cost(name) * job.populations[name].members.size
+      self._layout = planner.choose_plan(job, work, bars.line).layout
+    job = dataclasses.replace(job, layout=self._layout)
+    if self._trainer is None:
+      self._trainer = stages.trainer(job, name)
+    stages.train(job, name, self._trainer, bars)
+    stages.predict(job, name, bars, self._predictors)
+    return job
+
+
+def attack(job: job_lib.Job) -> list[results.Row]:
+  """Return all numbers of the retrained models, as in a report."""
+  warnings: list[str] = []
+  collected = evaluate.Collected()
+  population = evaluate.read_population(job, results.REFERENCE, warnings)
+  population = dataclasses.replace(population, retrained=population)
+  for metric in evaluate.chosen_metrics(job.settings):
+    evaluate.measure(population, metric, collected)
+  options = job.settings.attack
+  attacks = evaluate.Attacks(
+    collected,
+    options.names,
+    settings={
+      'ulira': {
+        name: getattr(options, name)
+        for name in ('mode', 'variance', 'location')
+      }
+    },
+  )
+  attacks.run(population, np.arange(population.size))
+  for line in (*warnings, *attacks.warnings):
+    print(line, flush=True)
+  return evaluate.rows(collected)
+
+
+def one_seed(
+  settings: Settings,
+  programs: Programs,
+  bars: progress.Progress,
+  *,
+  keep: bool = False,
+) -> tuple[list[results.Row], float]:
+  """Return the numbers of a seed and the seconds that they took.
+
+  Both are read from its work directory if they are there.
+  """
+  folder = files.workdir(settings.workdir)
+  address = job_lib.open_job(settings).populations[results.REFERENCE].digest
+  attacks = files.digest(dataclasses.asdict(settings.attack))
+  path = folder / f'null_{address}_{attacks}.csv'
+  clock = path.with_suffix('.json')
+  if path.is_file() and clock.is_file():
+    return results.read_csv(path), files.read_json(clock)['seconds']
+  begin = time.perf_counter()
+  with store.hold_workdir(folder):
+    job = programs.run(settings, bars)
+    rows = attack(job)
+    results.write_csv(path, rows)
+    if not keep:
+      shutil.rmtree(folder / 'store')
+  seconds = time.perf_counter() - begin
+  results.write_json(clock, {'seconds': seconds})
+  return rows, seconds
+
+
+def is_null(metric: str) -> bool:
+  """Say whether a number is one half where nothing leaks."""
+  return metric.endswith(ENDINGS) and not metric.endswith(NOT_NULL)
+
+
+def summary(
+  by_seed: Sequence[Sequence[results.Row]],
+) -> list[dict[str, Any]]:
+  """Return mean, error, z and coverage of every number, a row each.
+
+  Args:
+    by_seed: the numbers of each seed.
+  """
+  gathered: dict[str, list[results.Row]] = {}
+  for rows in by_seed:
+    for row in rows:
+      if is_null(row.metric) and math.isfinite(row.value):
+        gathered.setdefault(row.metric, []).append(row)
+  found = [_numbers(metric, rows) for metric, rows in gathered.items()]
+  p_values = ranking.holm(np.array([row['p'] for row in found], np.float64))
+  for row, p in zip(found, p_values, strict=True):
+    del row['p']
+    row['p_holm'] = f'{p:.3f}'
+  return found
+
+
+def _numbers(metric: str, rows: Sequence[results.Row]) -> dict[str, Any]:
+  values = np.array([row.value for row in rows])
+  n = len(values)
+  error = values.std(ddof=1) / math.sqrt(n) if n > 1 else math.nan
+  z = (values.mean() - CHANCE) / error if error > 0 else math.nan
+  given = [row for row in rows if math.isfinite(row.low + row.high)]
+  inside = sum(row.low <= CHANCE <= row.high for row in given)
+  low, high = intervals.clopper_pearson(inside, len(given))
+  width = np.mean([row.high - row.low for row in given]) / 2 if given else ''
+  return {
+    'metric': metric,
+    'negatives': NEGATIVES.get(metric, 'never seen'),
+    'seeds': n,
+    'mean': f'{values.mean():.5f}',
+    'error': f'{error:.5f}',
+    'z': f'{z:.2f}',
+    'p': 1.0 if math.isnan(z) else float(2 * stats.t.sf(abs(z), n - 1)),
+    'coverage': f'{inside / len(given):.3f}' if given else '',
+    'coverage_low': f'{low:.3f}' if given else '',
+    'coverage_high': f'{high:.3f}' if given else '',
+    'width': f'{width:.4f}' if given else '',
+  }
+
+
+def publish(
+  name: str,
+  settings: Settings,
+  by_seed: Iterable[tuple[int, Sequence[results.Row]]],
+  seconds: float,
+) -> None:
+  """Publish the numbers of each seed.
+
+  Args:
+    name: of the job.
+    settings: of the first seed.
+    by_seed: seeds with their numbers.
+    seconds: what all seeds took.
+  """
+  from jaxmu.published import writing
+
+  rows = [
+    dataclasses.replace(row, method=str(seed))
+    for seed, rows in by_seed
+    for row in rows
+    if is_null(row.metric) and math.isfinite(row.value)
+  ]
+  origin = writing.Origin(table.made(SUMMARY)['command'], seconds=seconds)
+  place = f'null/{name.replace("/", "_")}'
+  writing.replicates(PUBLISHED, place, settings, rows, VARIED, origin)
+  print(f'published as {place}')
+
+
+def read(argv: Sequence[str], study: str) -> Settings:
+  """Return the settings of a job, or of a study of a sweep."""
+  if not study:
+    chosen, _ = command.start(argv)
+    return chosen
+  sweep = design.from_config(sweep_command.read(argv).config)
+  known = {one.name: one for one in sweep.studies}
+  if study not in known:
+    raise SystemExit(
+      f'--study={study}: the sweep has {", ".join(known)}; choose one'
+    )
+  command.set_up_jax(known[study].config)
+  return known[study].settings
+
+
+def main() -> None:
+  """Run all seeds and write the tables."""
+  parser = argparse.ArgumentParser(
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+  parser.add_argument('--seeds', type=int, default=20)
+  parser.add_argument('--first', type=int, default=0)
+  parser.add_argument('--study', default='')
+  parser.add_argument('--name', default='')
+  parser.add_argument('--keep', action='store_true')
+  parser.add_argument('--publish', action='store_true')
+  options, rest = parser.parse_known_args()
+  settings = with_all_attacks(read(rest, options.study))
+  name = options.name or options.study or pathlib.Path(settings.workdir).name
+  folder = files.workdir(settings.workdir).with_name(
+    f'null_{name.replace("/", "_")}'
+  )
+  programs, found, total = Programs(), [], 0.0
+  with progress.Progress() as bars:
+    for seed in range(options.first, options.first + options.seeds):
+      own = with_seed(settings, seed, folder)
+      begin = time.perf_counter()
+      rows, seconds = one_seed(own, programs, bars, keep=options.keep)
+      found.append((seed, rows))
+      total += seconds
+      auc = {r.metric: r.value for r in found[-1][1]}.get('ulira_auc', math.nan)
+      bars.line(
+        f'seed {seed}: U-LiRA {auc:.3f}, {time.perf_counter() - begin:.0f} s, '
+        f'{programs.number} training programs'
+      )
+  rows = [{'job': name, **row} for row in summary([rows for _, rows in found])]
+  table.show(rows)
+  others = [row for row in table.read(SUMMARY) if row['job'] != name]
+  how = table.made(SUMMARY)
+  table.write(SUMMARY, [*others, *({**row, **how} for row in rows)])
+  print(f'written to {SUMMARY}')
+  if options.publish:
+    first = with_seed(settings, options.first, folder)
+    publish(name, first, found, total)
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,226 @@
+"""Pictures of a study that no report of a single job has."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib import axes, figure, ticker
+
+from jaxmu.attacks import per_example
+from jaxmu.claims.cells import ORIGINAL, REFERENCE, CannotAnswer, Job
+from jaxmu.claims.evidence import Number
+from jaxmu.metrics import ranking
+from jaxmu.report import glossary, plots, results
+from jaxmu.report.plots import style
+
+SHOWN = 10  # examples of each kind
+
+
+class Example(NamedTuple):
+  """An example with its exposure.
+
+  Attributes:
+    position: in the data set.
+    label: its class.
+    auc: of the original, the unlearned and the retrained models, by name.
+  """
+
+  position: int
+  label: int
+  auc: Mapping[str, float]
+
+
+def leak(main: Job | None, ulira: Job | None) -> tuple[Job, str] | None:
+  """Return the job and the number that measure the leak of a cell."""
+  if ulira and any(m == 'excess_ulira_auc' for _, m in ulira.rows):
+    return ulira, 'excess_ulira_auc'
+  if main and any(m == 'indisc_test' for _, m in main.rows):
+    return main, 'disc_test'
+  return None
+
+
+def leak_of(job: Job, method: str, metric: str) -> Number:
+  """Return the leak of a method with its interval, NaN if it is not known."""
+  if metric == 'excess_ulira_auc' and method == REFERENCE:
+    return Number(0.0)
+  try:
+    number = job.number(
+      method, 'indisc_test' if metric == 'disc_test' else metric
+    )
+  except CannotAnswer:
+    return Number(math.nan)
+  if metric == 'disc_test':
+    return Number(1 - number.value, 1 - number.high, 1 - number.low)
+  return number
+
+
+def front(main: Job, job: Job, metric: str) -> figure.Figure | None:
+  """Draw accuracy against leak for the methods that have both numbers."""
+  names = results.ordered(main.values)
+  x = np.array([_mean(main, name, 'ret_dev') for name in names])
+  y = np.array([leak_of(job, name, metric).value for name in names])
+  both = np.stack([x, y], axis=1)
+  competes = [name not in (REFERENCE, ORIGINAL) for name in names]
+  competing = np.where(np.array(competes)[:, None], both, np.nan)
+  if not np.isfinite(competing).all(axis=1).any():
+    return None
+  known = np.isfinite(both).all(axis=1)
+  return plots.pareto(
+    [name for name, here in zip(names, known, strict=True) if here],
+    x[known],
+    y[known],
+    ranking.pareto_front(competing)[known],
+    y_metric=metric,
+  )
+
+
+def _mean(job: Job, method: str, metric: str) -> float:
+  try:
+    return float(job.clusters(method, metric).mean())
+  except CannotAnswer:
+    return math.nan
+
+
+@style.styled
+def speed(main: Job, job: Job, metric: str) -> figure.Figure | None:
+  """Draw run time against leak, with 95% intervals of the leak."""
+  points = []
+  for name in main.unlearners:
+    number = leak_of(job, name, metric)
+    try:
+      fast = main.speed(name)
+    except CannotAnswer:
+      continue
+    if math.isfinite(number.value) and not main.collapsed(name):
+      points.append((name, fast, number))
+  if not points:
+    return None
+  fig = style.canvas(6.0, 4.6)
+  panel = fig.add_subplot()
+  panel.set_xscale('log')
+  for _, x, number in points:
+    if math.isfinite(number.low):
+      panel.plot([x, x], number[1:], color=style.QUIET, lw=1, zorder=1)
+    panel.plot(x, number.value, 'o', ms=6, color=style.BLUE, zorder=3)
+  original = leak_of(job, ORIGINAL, metric).value
+  null = leak_of(job, REFERENCE, metric).value
+  lines = (
+    ('original', original, style.VERMILION),
+    ('retrained', null, style.INK),
+  )
+  for name, value, color in lines:
+    if math.isfinite(value):
+      panel.axhline(value, color=color, lw=1, ls=(0, (4, 2)), zorder=0)
+      panel.annotate(
+        name,
+        (1, value),
+        xycoords=('axes fraction', 'data'),
+        xytext=(-2, 2),
+        textcoords='offset points',
+        ha='right',
+        fontsize=8,
+        color=color,
+      )
+  _names(panel, points)
+  _plain_ticks(panel, [x for _, x, _ in points])
+  panel.margins(x=0.15, y=0.12)
+  clock = glossary.describe(main.clock).title
+  panel.set_xlabel(f'{clock} (higher is better)')
+  panel.set_ylabel(f'{glossary.describe(metric).title}\n(lower is better)')
+  style.title(fig, 'Run time and leak of each method')
+  return fig
+
+
+def _plain_ticks(panel: axes.Axes, values: Sequence[float]) -> None:
+  """Write plain numbers on the logarithmic axis of positive values."""
+  if max(values) / min(values) >= 4:
+    panel.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+  else:
+    panel.xaxis.set_major_locator(ticker.MaxNLocator(5))
+  panel.xaxis.set_major_formatter(ticker.FuncFormatter(lambda x, _: f'{x:g}'))
+  panel.xaxis.set_minor_locator(ticker.NullLocator())
+
+
+def _names(
+  panel: axes.Axes, points: Sequence[tuple[str, float, Number]]
+) -> None:
+  """Write the names, alternately right and left where points are near."""
+  last: dict[str, float] = {}
+  for name, x, number in sorted(points, key=lambda p: (p[2].value, p[1])):
+    near = [n for n, at in last.items() if abs(np.log(at / x)) < 0.25]
+    right = not near or len(near) % 2 == 0
+    last[name] = x
+    panel.annotate(
+      style.escape(results.label(name)),
+      (x, number.value),
+      xytext=(6 if right else -6, 0),
+      textcoords='offset points',
+      ha='left' if right else 'right',
+      va='center',
+      fontsize=8,
+      zorder=4,
+    )
+
+
+def exposures(job: Job, method: str) -> dict[str, per_example.PerExample]:
+  """Return the exposure of every example by population."""
+  data = job.scores(method)
+  return {
+    name: per_example.exposure(one) for name, one in data.populations.items()
+  }
+
+
+def extremes(
+  job: Job, method: str, exposed: Mapping[str, per_example.PerExample]
+) -> tuple[list[Example], list[Example]]:
+  """Return the most and the least exposed examples of the original models."""
+  auc = exposed['original'].auc
+  known = np.flatnonzero(np.isfinite(auc))
+  order = known[np.argsort(-auc[known], kind='stable')]
+  positions, labels = job.examples(method)
+
+  def example(n: int) -> Example:
+    aucs = {name: float(one.auc[n]) for name, one in exposed.items()}
+    return Example(int(positions[n]), int(labels[n]), aucs)
+
+  return (
+    [example(n) for n in order[:SHOWN]],
+    [example(n) for n in order[::-1][:SHOWN]],
+  )
+
+
+@style.styled
+def examples(
+  images: np.ndarray,
+  rows: Sequence[tuple[str, Sequence[Example]]],
+  method: str,
+) -> figure.Figure:
+  """Draw images of examples, a row per kind, with their AUCs.
+
+  Args:
+    images: u8[N, H, W, C] of the data set.
+    rows: heading and examples of each row.
+    method: the unlearning method.
+  """
+  columns = max(len(some) for _, some in rows)
+  fig = style.canvas(1.0 * columns + 0.4, 1.75 * len(rows) + 0.5)
+  parts = np.atleast_1d(fig.subfigures(len(rows), 1))
+  for part, (heading, some) in zip(parts, rows, strict=True):
+    part.suptitle(heading, x=0.01, ha='left', fontsize=9)
+    panels = part.subplots(1, columns, squeeze=False)[0]
+    for panel in panels:
+      panel.set_axis_off()
+    for panel, one in zip(panels, some, strict=False):
+      image = images[one.position]
+      panel.imshow(
+        image if image.shape[-1] == 3 else image[..., 0], cmap='gray'
+      )
+      panel.set_title(
+        f'{one.auc["original"]:.2f} → {one.auc["unlearned"]:.2f}',
+        fontsize=8,
+        loc='center',
+      )
+  name = style.escape(results.label(method))
+  style.title(fig, f'AUC of single images: original models → {name}')
+  return fig
