@@ -111,9 +111,8 @@ def finished_job(settings: Settings) -> tuple[job_lib.Job, dict[str, Any]]:
   )
   settings = dataclasses.replace(settings, unlearners=unlearners)
   job = dataclasses.replace(job, settings=settings, populations=populations)
-  changed = facts.changed_fields(
-    settings, report['provenance']['configuration'], [*populations]
-  )
+  saved = report['provenance']['configuration']
+  changed = facts.changed_fields(settings, saved, [*populations], 'given')
   if changed:
     raise ValueError(
       f'the report in {where} is not that of this configuration: '
