@@ -6,7 +6,8 @@
       --name=default_job --seconds=95
 
 The configuration is that of the run, with the same --workdir and --config.FIELD
-arguments, on the machine of the run. Nothing is trained. Each study of a sweep
+arguments, on the machine of the run, with the same code and the same
+JAXMU_CACHE_DIR. Nothing is trained. Each study of a sweep
 becomes a folder `jaxmu/published/NAME/CELL/STUDY`; studies without a report are
 left out and named. A report that is not that of its configuration is refused.
 

@@ -113,7 +113,10 @@ def check_data(one: Published, job: job_lib.Job) -> None:
 
 
 def changed_fields(
-  published: Settings, other: Mapping[str, Any], chosen: Collection[str]
+  published: Settings,
+  other: Mapping[str, Any],
+  chosen: Collection[str],
+  label: str = 'published',
 ) -> list[str]:
   """Return the fields in which the settings of another job differ.
 
@@ -121,6 +124,7 @@ def changed_fields(
     published: settings of the published job.
     other: plain settings of the other one, as a report records them.
     chosen: unlearning methods that are compared.
+    label: what a text calls the former.
 
   Returns:
     A text per field, as 'train.num_epochs = 3 (published: 12)'. Fields that
@@ -129,8 +133,7 @@ def changed_fields(
   theirs = _fields(results.to_plain(dataclasses.asdict(published)), chosen)
   ours = _fields(results.to_plain(other), chosen)
   return [
-    f'{name} = {ours.get(name, "unset")} '
-    f'(published: {theirs.get(name, "unset")})'
+    f'{name} = {ours.get(name, "unset")} ({label}: {theirs.get(name, "unset")})'
     for name in sorted({*theirs, *ours})
     if theirs.get(name) != ours.get(name)
   ]

@@ -338,7 +338,7 @@ def judge(
     both = math.isnan(row.value) and math.isnan(found)
     why = 'not available in both' if both else 'not available in one'
     outcome = Outcome.PASS if both else Outcome.FAIL
-    return Verdict(row, found, allowed, outcome, why)
+    return Verdict(row, found, math.nan, outcome, why)
   if math.isnan(allowed):
     return Verdict(row, found, allowed, Outcome.OPEN, why)
   finite = math.isfinite(row.value) and math.isfinite(found)

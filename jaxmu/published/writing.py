@@ -111,6 +111,13 @@ def finished_job(settings: Settings) -> tuple[job_lib.Job, dict[str, Any]]:
   )
   settings = dataclasses.replace(settings, unlearners=unlearners)
   job = dataclasses.replace(job, settings=settings, populations=populations)
+  saved = report['provenance']['configuration']
+  changed = facts.changed_fields(settings, saved, [*populations], 'given')
+  if changed:
+    raise ValueError(
+      f'the report in {where} is not that of this configuration: '
+      f'{", ".join(changed)}'
+    )
   if there - {*populations} or not publish.is_current(job):
     raise ValueError(
       f'the report in {where} is not that of this configuration, machine and '

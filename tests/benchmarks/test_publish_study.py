@@ -1,0 +1,65 @@
+"""Studies of a sweep become folders of published results."""
+
+import re
+import shutil
+
+import pytest
+
+from jaxmu import main as job_command
+from jaxmu.published import record, rows, running
+from jaxmu.published.rows import Outcome
+from jaxmu.sweeps import design, graph, work
+from tests.sweeps import small_sweep
+
+FILE = """
+from tests.sweeps import small_sweep
+
+def get_config():
+  return small_sweep.config({folder!r})
+"""
+
+
+def test_the_commit_is_named(load):
+  commit = load('publish_study').commit()
+  assert commit == '' or re.fullmatch('[0-9a-f]{40}[+]?', commit)
+
+
+def test_a_name_is_needed(load, capsys):
+  with pytest.raises(SystemExit) as end:
+    load('publish_study').main(['--config=msg_resnet'])
+  assert str(end.value.code) == 'error: no name; give one as --name=laptop'
+  capsys.readouterr()
+
+
+@pytest.mark.slow
+def test_every_study_of_a_sweep_is_published(
+  load, tmp_path, monkeypatch, capsys
+):
+  publish = load('publish_study')
+  monkeypatch.setattr(job_command, 'set_up_jax', lambda config: None)
+  folder, root = tmp_path / 'work', tmp_path / 'root'
+  (tmp_path / 'sweep.py').write_text(FILE.format(folder=str(folder)))
+  sweep = design.from_config(small_sweep.config(folder))
+  assert not work.perform_all(sweep, graph.build(sweep), '')
+  argv = [f'--config={tmp_path / "sweep.py"}', '--name=small']
+  argv.append(f'--published={root}')
+  publish.main(argv)
+  found = record.find(root)
+  names = {f'small/{study.name}' for study in sweep.studies}
+  assert {*found} == names and len(names) == 4
+  for one in found.values():
+    record.check(one)
+    assert one.record['seconds'] > 0
+    assert f'--only={one.name.removeprefix("small/")}' in one.record['command']
+    judged = running.judge(
+      chosen := rows.rows(one), running.read(chosen, folder)
+    )
+    outcomes = {v.outcome for v in judged if not v.row.is_run_time}
+    assert outcomes == {Outcome.PASS}
+  # What is not finished is named, and the rest is published.
+  shutil.rmtree(folder / 'digits_tiny' / 'main' / 'store')
+  shutil.rmtree(root)
+  capsys.readouterr()
+  publish.main(argv)
+  assert 'digits_tiny/main is left out' in capsys.readouterr().err
+  assert {*record.find(root)} == names - {'small/digits_tiny/main'}
