@@ -143,7 +143,8 @@ def _bisect(groups: list[list[Array]], counts: Array, top: int) -> Array:
 
 
 def _count(masks: list[Array]) -> Array:
-  return sum(jnp.sum(mask, dtype=jnp.int32) for mask in masks)
+  counts = (jnp.sum(mask, dtype=jnp.int32) for mask in masks)
+  return sum(counts, jnp.zeros((), jnp.int32))
 
 
 def _positions(shape: tuple[int, ...], begin: int) -> Array:
