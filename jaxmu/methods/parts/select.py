@@ -5,7 +5,7 @@ floats, gives the k-th order statistic: one counting pass per bit over the
 arrays in place, so `vmap` is cheap. Ties are broken by position, lower first,
 so that exactly k are selected: the position of the last tie that is selected
 is an order statistic too. A cumulative sum would number the ties in one pass,
-but for millions of weights it is the largest part of a program to compile.
+but takes longer to compile, and needs flat arrays.
 """
 
 from collections.abc import Sequence
