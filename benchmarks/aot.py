@@ -1,14 +1,15 @@
 """Compiles every formulation of convolutions for TPUs that are not there.
 
-    JAX_PLATFORMS=cpu python benchmarks/aot.py
+    JAX_PLATFORMS=cpu python benchmarks/aot.py [--cases=1]
 
 needs `pip install 'jaxmu[aot]'`. Nothing runs. `kilocycles` is the estimate of
 the compiler's cost model for the forward pass and the needed gradients of one
 layer alone, in bfloat16 and per model; `megabytes` is the working memory of the
 program. In chunks of 8 the layers of eight models are one batched program. The
 table is written to benchmarks/aot.csv row by row; rows that it has are kept, so
-delete it to compile all of them again. The fastest formulations in chunks of
-1 are written to jaxmu/models/conv/fastest.py, which `auto` follows on a TPU.
+delete it to compile all of them again. `--cases=N` compiles only the first N of
+`CASES`. The fastest formulations in chunks of 1 are written to
+jaxmu/models/conv/fastest.py, which `auto` follows on a TPU.
 """
 
 import argparse
@@ -132,9 +133,12 @@ def estimate(
   return cycles, made.memory_analysis().temp_size_in_bytes
 
 
-def wanted() -> Iterator[tuple[Kind, dict[str, str]]]:
-  """Yield the first columns of all rows, with the convolutions they are of."""
-  for network, name, chunk in CASES:
+def wanted(cases: int) -> Iterator[tuple[Kind, dict[str, str]]]:
+  """Yield the first columns of the rows of the first cases.
+
+  With each row comes its convolution.
+  """
+  for network, name, chunk in CASES[:cases]:
     for kind in kinds(network):
       for impl in kind.formulations:
         row = {
@@ -190,11 +194,13 @@ def source(rows: list[dict], text: str) -> str:
 
 
 def main() -> None:
-  argparse.ArgumentParser(description=__doc__).parse_args()
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--cases', type=int, default=len(CASES))
+  cases = parser.parse_args().cases
   # The compiler of a TPU cannot read the programs that JAX stores.
   jax.config.update('jax_enable_compilation_cache', False)
   rows = table.read(TABLE)
-  for kind, row in wanted():
+  for kind, row in wanted(cases):
     if table.has(rows, row):
       continue
     machine = platforms.machine(row['machine'])

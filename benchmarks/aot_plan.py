@@ -1,6 +1,6 @@
 """Plans the default job for TPUs that are not there.
 
-    JAX_PLATFORMS=cpu python benchmarks/aot_plan.py [--config=msg_resnet]
+    JAX_PLATFORMS=cpu python benchmarks/aot_plan.py [--machines=v5e,v6e]
 
 runs `python -m jaxmu.main --plan --for=MACHINE` and stores the table that it
 prints; see docs/performance.md for its columns. It needs
@@ -18,7 +18,6 @@ import tempfile
 import table
 
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
-MACHINES = ('v5e', 'v6e')
 COLUMNS = {
   'stage': r'\w+ \w+',
   'models': r'[\d,]+',
@@ -56,8 +55,10 @@ def plan(machine: str, config: str) -> list[dict[str, str]]:
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--config', default='msg_resnet')
-  config = parser.parse_args().config
-  rows = [row for name in MACHINES for row in plan(name, config)]
+  parser.add_argument('--machines', default='v5e,v6e')
+  options = parser.parse_args()
+  machines = options.machines.split(',')
+  rows = [row for name in machines for row in plan(name, options.config)]
   table.save(TABLE, rows, '1 x TPU, compiled, not run')
 
 

@@ -54,12 +54,12 @@ CASES = (
   ('v5e', 'resnet18', 'original', 150),
   *(('v5e', 'resnet18', method, 8) for method in UNLEARNING),
   *((machine, network, 'original', 8) for machine, network in _PLACES[1:]),
-  ('v6e', 'vit11m', 'original', 8),
   *(
     (machine, network, method, 8)
     for machine, network in _PLACES[1:]
     for method in UNLEARNING
   ),
+  ('v6e', 'vit11m', 'original', 8),
 )
 
 

@@ -2,8 +2,10 @@
 
 Bisection over bit patterns, which for non-negative floats are ordered like the
 floats, gives the k-th order statistic: one counting pass per bit over the
-arrays in place, so memory stays that of the input and `vmap` is cheap.
-Ties are broken by position, lower first, so that exactly k are selected.
+arrays in place, so `vmap` is cheap. Ties are broken by position, lower first,
+so that exactly k are selected: the position of the last tie that is selected
+is an order statistic too. A cumulative sum would number the ties in one pass,
+but takes longer to compile, and needs flat arrays.
 """
 
 from collections.abc import Sequence
@@ -58,8 +60,8 @@ def k_smallest_each(
     Boolean masks of the shapes of the leaves, with that many entries True.
   """
   bits = _only([_bits(leaf) for leaf in leaves], among)
-  thresholds = _bisect([[b] for b in bits], jnp.stack(counts))
-  return [_up_to([b], thresholds[i], counts[i])[0] for i, b in enumerate(bits)]
+  marked = _smallest([[b] for b in bits], jnp.stack(counts))
+  return [mask for (mask,) in marked]
 
 
 def _bits(leaf: Array) -> Array:
@@ -70,9 +72,7 @@ def _bits(leaf: Array) -> Array:
 def _mark(
   bits: list[Array], k: Array, among: Sequence[Array] | None
 ) -> list[Array]:
-  bits = _only(bits, among)
-  (threshold,) = _bisect([bits], jnp.asarray(k)[None])
-  return _up_to(bits, threshold, k)
+  return _smallest([_only(bits, among)], jnp.asarray(k)[None])[0]
 
 
 def _only(bits: list[Array], among: Sequence[Array] | None) -> list[Array]:
@@ -84,8 +84,42 @@ def _only(bits: list[Array], among: Sequence[Array] | None) -> list[Array]:
   return [jnp.where(candidate, b, never) for b, candidate in pairs]
 
 
-def _bisect(groups: list[list[Array]], counts: Array) -> Array:
-  """Find the k-th smallest bit pattern of each group of arrays, [G]."""
+def _smallest(groups: list[list[Array]], counts: Array) -> list[list[Array]]:
+  """Mark the smallest numbers of each group, counts i32[G] of them."""
+  top = int(jnp.iinfo(groups[0][0].dtype).max)
+  thresholds = _bisect(groups, counts, top)
+  pairs = list(zip(groups, thresholds, strict=True))
+  below = [[b < threshold for b in group] for group, threshold in pairs]
+  left = counts - jnp.stack(list(map(_count, below)))
+  most = max(sum(b.size for b in group) for group in groups)
+  ties = [_ranks([b == t for b in group], most + 1) for group, t in pairs]
+  ends = _bisect(ties, left, most)
+  return [
+    [mask | (rank <= end) for mask, rank in zip(masks, ranks, strict=True)]
+    for masks, ranks, end in zip(below, ties, ends, strict=True)
+  ]
+
+
+def _ranks(masks: list[Array], outside: int) -> list[Array]:
+  """Return the positions of True entries, from 1, and `outside` elsewhere."""
+  ranks, begin = [], 1
+  for mask in masks:
+    ranks.append(jnp.where(mask, _positions(mask.shape, begin), outside))
+    begin += mask.size
+  return ranks
+
+
+def _bisect(groups: list[list[Array]], counts: Array, top: int) -> Array:
+  """Find the k-th smallest number of each group of arrays.
+
+  Args:
+    groups: integers that are not negative, all of one dtype.
+    counts: k of each group, i32[G]; the result is 0 where it is 0.
+    top: no result is larger.
+
+  Returns:
+    [G] of the dtype of the numbers.
+  """
   kind = groups[0][0].dtype
 
   def halve(_, ends):
@@ -93,7 +127,7 @@ def _bisect(groups: list[list[Array]], counts: Array) -> Array:
     middle = low + (high - low) // 2
     below = jnp.stack(
       [
-        sum(jnp.sum(b <= middle[g], dtype=jnp.int32) for b in group)
+        _count([b <= middle[g] for b in group])
         for g, group in enumerate(groups)
       ]
     )
@@ -104,19 +138,22 @@ def _bisect(groups: list[list[Array]], counts: Array) -> Array:
     )
 
   zeros = jnp.zeros(len(groups), kind)
-  passes = jnp.iinfo(kind).bits - 1
-  ends = zeros, jnp.full_like(zeros, jnp.iinfo(kind).max)
-  return jax.lax.fori_loop(0, passes, halve, ends)[1]
+  ends = zeros, jnp.full_like(zeros, top)
+  return jax.lax.fori_loop(0, top.bit_length(), halve, ends)[1]
 
 
-def _up_to(bits: list[Array], threshold: Array, k: Array) -> list[Array]:
-  """Mark entries below the threshold, and ties in order up to k in all."""
-  left = k - sum(jnp.sum(b < threshold, dtype=jnp.int32) for b in bits)
-  masks = []
-  for b in bits:
-    tie = (b == threshold).reshape(-1)
-    rank = jnp.cumsum(tie, dtype=jnp.int32)
-    chosen = tie & (rank <= left)
-    left = jnp.maximum(left - jnp.sum(tie, dtype=jnp.int32), 0)
-    masks.append((b < threshold) | chosen.reshape(b.shape))
-  return masks
+def _count(masks: list[Array]) -> Array:
+  counts = (jnp.sum(mask, dtype=jnp.int32) for mask in masks)
+  return sum(counts, jnp.zeros((), jnp.int32))
+
+
+def _positions(shape: tuple[int, ...], begin: int) -> Array:
+  """Number the entries of an array by their flat index, i32[shape].
+
+  By axes, because flat arrays of kernels take another layout on a TPU.
+  """
+  place, step = jnp.full(shape, begin, jnp.int32), 1
+  for axis in reversed(range(len(shape))):
+    place += step * jax.lax.broadcasted_iota(jnp.int32, shape, axis)
+    step *= shape[axis]
+  return place

@@ -56,15 +56,16 @@ def formulation(layer: Layer, known: dict[Layer, str]) -> str:
 
 # The tables are written by benchmarks/aot.py.
 TPU: dict[Layer, str] = {
-  Layer(32, 3, 64, 7, 2): 'library',
-  Layer(8, 64, 64, 3, 1): 'library',
-  Layer(8, 64, 128, 3, 2): 'library',
-  Layer(8, 64, 128, 1, 2): 'patches',
-  Layer(4, 128, 128, 3, 1): 'library',
-  Layer(4, 128, 256, 3, 2): 'library',
-  Layer(4, 128, 256, 1, 2): 'patches',
+  Layer(1, 512, 512, 3, 1): 'patches',
   Layer(2, 256, 256, 3, 1): 'library',
-  Layer(2, 256, 512, 3, 2): 'library',
-  Layer(1, 512, 512, 3, 1): 'dense',
+  Layer(2, 256, 512, 1, 2): 'library',
+  Layer(2, 256, 512, 3, 2): 'patches',
+  Layer(4, 128, 128, 3, 1): 'library',
+  Layer(4, 128, 256, 1, 2): 'patches',
+  Layer(4, 128, 256, 3, 2): 'library',
+  Layer(8, 64, 64, 3, 1): 'library',
+  Layer(8, 64, 128, 1, 2): 'patches',
+  Layer(8, 64, 128, 3, 2): 'library',
+  Layer(32, 3, 64, 7, 2): 'library',
 }
 TPU_DEPTHWISE: dict[Layer, str] = {}
