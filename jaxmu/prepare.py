@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif args.name != 'digits':  # which comes with scikit-learn
       _prepare_named(args, args.name, data_dir, overwrite=args.overwrite)
     warnings.simplefilter('always')
-    source = datasets.load(args.name, data_dir=data_dir)
+    source = datasets.load(args.name, data_dir=args.data_dir)
     absent = formats.absent_classes(
       source.label[: source.num_dev], num_classes=source.num_classes
     )
@@ -240,11 +240,11 @@ def _parser() -> cli.Parser:
     '--from_arrays', nargs='+', metavar='FILE', help='one .npz, or two .npy'
   )
   form.add_argument('--from_tfds', metavar='NAME', help='a set of tfds')
-  add('--image_size', type=int, help='resize to this height and width')
-  add('--num_classes', type=int, help='default the largest label + 1')
+  add('--image_size', type=cli.whole, help='resize to this height and width')
+  add('--num_classes', type=cli.whole, help='default the largest label + 1')
   add(
     '--test_fraction',
-    type=float,
+    type=cli.real,
     help='share to split off if there is no test part (default 0.2)',
   )
   add(
@@ -254,7 +254,7 @@ def _parser() -> cli.Parser:
   )
   add(
     '--crop_padding',
-    type=int,
+    type=cli.whole,
     help='pad images by this many pixels and crop at random, likewise',
   )
   add('--overwrite', action='store_true', help='replace a set of this name')

@@ -114,6 +114,22 @@ SLIPS = [
     ['--config.train.num_epochs=1.5', 'whole number'],
   ),
   (
+    ['--config=ft_resnet', '--config.run.devices=1_0'],
+    ['--config.run.devices=1_0', 'whole number'],
+  ),
+  (
+    ['--config=ft_resnet', '--config.train.learning_rate=\u0663'],
+    ['--config.train.learning_rate=', 'give a number'],
+  ),
+  (
+    ['--config=ft_resnet', '--config.model.options.width=1_0'],
+    ['width', "'1_0'"],
+  ),
+  (
+    ['--config=ft_resnet', '--config.model.options={"width": 0x10}'],
+    ['config.model.options is a section'],
+  ),
+  (
     ['--config=ft_resnet', '--config.run.verify=maybe'],
     ['--config.run.verify=maybe', 'true or false'],
   ),
@@ -256,8 +272,13 @@ def test_bad_input_of_every_command_is_one_line(folder, capsys, monkeypatch):
     ('prepare', [], 'name'),
     ('prepare', ['pets', '--from_imges=x'], "did you mean '--from_images'"),
     ('prepare', ['pets', '--from_images=none'], 'none'),
+    ('prepare', ['pets', '--image_size=1_0'], "'1_0'; give a whole number"),
+    ('prepare', ['pets', '--test_fraction=0_1'], "'0_1'; give a number"),
     ('prepare', ['mnist', '--manual_dir=none'], 'none is not a folder'),
     ('unlearn', [], '--checkpoint'),
+    ('unlearn', [*request, '--seed=1_0'], "'1_0'; give a whole number"),
+    ('audit', [*files, '--fprs=0_1'], "'0_1'"),
+    ('audit', [*files, '--max_gb=1_0'], '--max_gb=1_0'),
     ('unlearn', [*request, '--metod=ft'], "did you mean '--method'"),
     ('unlearn', [*request, '--data=none'], "unknown data set 'none'"),
     ('unlearn', [*request, '--data=cifar10', '--data_dir=.'], 'cifar10'),
