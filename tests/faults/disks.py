@@ -80,6 +80,8 @@ def perform(home: tiny_job.Home, trial: trials.Trial) -> trials.Trial:
   ended = home.run(fault=fault)
   if trial.kind == VANISHED:
     stamps = {}
+  else:
+    stamps |= home.finished()
   return _finish(home, trial, ended, stamps, str(fault))
 
 
@@ -94,16 +96,27 @@ def _finish(
   result, detail = judging.crash(ended)
   if not result and ended.code:
     result, detail = judging.refusal(ended)
+  if result:
+    return judging.ended_as(trial, result, f'{what}: {detail}', ended.seconds)
+  return _again(home, trial, stamps, f'{what}: {detail}', ended.seconds)
+
+
+def _again(
+  home: tiny_job.Home,
+  trial: trials.Trial,
+  stamps: dict[str, str],
+  what: str,
+  seconds: float,
+) -> trials.Trial:
+  """Run the job, which must be complete then and redo no finished shard."""
   again = home.run()
-  if not result:
-    result, more = judging.completion(home, again)
-    detail = f'{detail}; {more}'
-    now = home.finished()
-    redone = [path for path, stamp in stamps.items() if now.get(path) != stamp]
-    if not result and redone:
-      result, detail = 'lost', f'redone: {redone}'
-  seconds = ended.seconds + again.seconds
-  return judging.ended_as(trial, result, f'{what}: {detail}', seconds)
+  result, detail = judging.completion(home, again)
+  now = home.finished()
+  redone = [path for path, stamp in stamps.items() if now.get(path) != stamp]
+  if not result and redone:
+    result, detail = 'lost', f'redone: {redone}; {again.output[-800:]}'
+  seconds += again.seconds
+  return judging.ended_as(trial, result, f'{what}; {detail}', seconds)
 
 
 def _on_small_disk(
@@ -121,6 +134,7 @@ def _on_small_disk(
     )
     stamps = home.finished()
     ended = home.run()
+    stamps |= home.finished()
     (home.trial / 'ballast').unlink(
       missing_ok=True
     ) if trial.kind == SMALL else 0
@@ -165,12 +179,14 @@ def _together(
   stamps = home.finished()
   if trial.kind in (INTERRUPTED, TERMINATED):
     number = signal.SIGINT if trial.kind == INTERRUPTED else signal.SIGTERM
-    after = draw.uniform(0.02, 1) * draw.choice((1, 4, 10))
+    after = draw.uniform(0.1, 1) * draw.choice((1, 4, 10))
     ended = home.run(kill_after=after, signal=int(number))
     result, detail = _stopped(ended, number)
+    detail = f'{after:.2f} s: {detail}'
     if result:
-      return judging.ended_as(trial, result, f'{after:.2f} s: {detail}')
-    return _finish(home, trial, home.run(), stamps, f'{after:.2f} s: {detail}')
+      return judging.ended_as(trial, result, detail, ended.seconds)
+    stamps |= home.finished()
+    return _again(home, trial, stamps, detail, ended.seconds)
   delay = draw.uniform(0, 3)
   if trial.kind == READERS:
     return _beside_readers(home, trial, stamps, delay)
@@ -192,17 +208,22 @@ def _together(
 
 def _stopped(ended: forks.Ended, number: int) -> tuple[str, str]:
   """Judge a command that got a signal: one line and the exit code for it."""
-  if not ended.code:
-    return '', 'ended before'
   result, detail = judging.crash(ended)
   if result:
     return result, detail
-  lines = [
-    line for line in ended.output.splitlines() if 'interrupted' in line.lower()
-  ]
-  if ended.code not in (128 + number, -number) or len(lines) > 1:
+  if not ended.code:
+    return '', 'ended before'
+  first = 'interrupted' if number == signal.SIGINT else 'stopped by SIGTERM'
+  line = f'{first}; finished models are kept; continue with: python -m jaxmu.'
+  said = [one for one in ended.output.splitlines() if first in one]
+  wrong = ended.code != 128 + number or 'error:' in ended.output
+  if wrong or len(said) != 1 or not ended.last.startswith(line):
     return 'traceback', f'code {ended.code}: {ended.output[-1000:]}'
   return '', ended.last
+
+
+# What a reader may say of a job that has stored nothing yet.
+_NOTHING_YET = ('holds no stored work', 'is not a folder')
 
 
 def _beside_readers(
@@ -223,6 +244,8 @@ def _beside_readers(
     result, detail = judging.crash(reader)
     if not result and reader.code:
       result, detail = judging.refusal(reader)
+      if not result and not any(text in detail for text in _NOTHING_YET):
+        result = 'lost'
     if result:
       return judging.ended_as(trial, result, detail)
   return _finish(home, trial, ended, stamps, f'after {delay:.2f} s')

@@ -12,6 +12,7 @@ thread of it; then it runs each request that it reads in a forked child.
 import contextlib
 import dataclasses
 import importlib
+import importlib.util
 import json
 import os
 import pathlib
@@ -24,6 +25,8 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from jaxmu import cli
 
 ROOT = pathlib.Path(__file__).parents[2]
 SECONDS = 300.0
@@ -161,6 +164,10 @@ def _child(call: Call, output: str) -> None:
     time.sleep(call.delay)
     os.environ.update(call.environment)
     os.chdir(call.cwd)
+    sys.argv = [call.module, *call.argv]
+    # A command ends at signals if it is the program of the process.
+    sys.modules['__main__'].__spec__ = importlib.util.find_spec(call.module)
+    cli._watch_signals()
     most = int(4 * GIGABYTES * 1e9)  # addresses, of which JAX takes many
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     for place, text in call.patches.items():
@@ -169,7 +176,6 @@ def _child(call: Call, output: str) -> None:
         importlib.import_module(module), name, lambda *_, _t=text, **__: _t
       )
     module = importlib.import_module(call.module)
-    sys.argv = [call.module, *call.argv]
     if call.fault:
       from tests.faults import hooks
 

@@ -90,14 +90,16 @@ def test_a_curve_of_models_that_are_not_trained_is_named(tmp_path):
 
 def test_a_command_names_each_given_field_in_one_line(monkeypatch, capsys):
   monkeypatch.setattr(main, 'set_up_jax', lambda config: None)
-  main.start([
-    '--config=iu_resnet',
-    '--config.splits.design=main',
-    '--config.splits.seed=3',
-    '--config.splits.seed=4',
-    '--config.splits.seeds=3',
-    '--config.unlearn.hparams.num_epochs=3',
-  ])
+  main.start(
+    [
+      '--config=iu_resnet',
+      '--config.splits.design=main',
+      '--config.splits.seed=3',
+      '--config.splits.seed=4',
+      '--config.splits.seeds=3',
+      '--config.unlearn.hparams.num_epochs=3',
+    ]
+  )
   assert capsys.readouterr().err.splitlines() == [
     "Warning: --config.splits.seed has no effect: design 'main' has one fixed "
     'split of all images',
@@ -109,12 +111,14 @@ def test_a_command_names_each_given_field_in_one_line(monkeypatch, capsys):
 def test_a_job_names_settings_of_a_search(monkeypatch, capsys, tmp_path):
   monkeypatch.setattr(main, 'set_up_jax', lambda config: None)
   with pytest.raises(SystemExit, match='describes a plan'):
-    main.main([
-      '--config=iu_resnet',
-      f'--workdir={tmp_path}',
-      '--config.search.trials=3',
-      '--for=v5e:2x2',
-    ])
+    main.main(
+      [
+        '--config=iu_resnet',
+        f'--workdir={tmp_path}',
+        '--config.search.trials=3',
+        '--for=v5e:2x2',
+      ]
+    )
   assert capsys.readouterr().err == (
     'Warning: --config.search.trials has no effect: python -m jaxmu.search '
     'reads it\n'
