@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> None:
       cli.warn(absent)
   cache_dir = files.cache_dir()
   print(f'{source!r}\ndata set: {data_dir}\ncache: {cache_dir}')
-  folder = data_dir if args.data_dir else None
+  given = args.data_dir and args.name != 'digits'
+  folder = data_dir if given else None
   print(f'next: {next_command(source, folder)}')
 
 
