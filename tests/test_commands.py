@@ -122,8 +122,8 @@ SLIPS = [
     ['--config.train.learning_rate=', 'give a number'],
   ),
   (
-    ['--config=ft_resnet', '--config.model.options.width=1_0'],
-    ['width', "'1_0'"],
+    ['--config=ft_resnet', '--config.model.options.other=1_0'],
+    ["no option 'other'"],
   ),
   (
     ['--config=ft_resnet', '--config.model.options={"width": 0x10}'],
@@ -424,6 +424,13 @@ def test_a_file_of_the_user_makes_a_configuration(folder):
     assert arguments.load(place) == recipes.job_config('ct', scale=scale)
 
 
+def test_a_number_in_a_literal_must_be_decimal():
+  for text in ('1_0', '0x10', '[1, 1_0]', '{"a": 0b1}', '2j', '\u0663'):
+    assert cli.literal(text) == text
+  assert cli.literal(' [-1.5e-3, +2, True, "1_0"]') == [-1.5e-3, 2, True, '1_0']
+  assert cli.literal('{"a": .5, "b": (1., 1E3)}') == {'a': 0.5, 'b': (1, 1e3)}
+
+
 def test_fields_are_set_by_their_type():
   request = arguments.read(
     [
@@ -450,7 +457,10 @@ def test_fields_are_set_by_their_type():
   wanted['model']['options'] = {'width': 4, 'norm': 'batch'}
   wanted['run']['cache_teacher'] = False
   wanted['splits']['forget'] = ''
-  assert request == arguments.Request(wanted, True, [])
+  fields = request.fields
+  assert request == arguments.Request(wanted, True, [], fields=fields)
+  assert len(fields) == 11 and fields[0] == 'config.seed'
+  assert fields[-1] == 'config.workdir'
   assert isinstance(request.config['train']['learning_rate'], float)
 
 

@@ -159,11 +159,7 @@ def load(
   """
   if name == 'digits':
     if data_dir is not None:
-      warnings.warn(
-        f'the data folder {data_dir} is not read: digits is part of '
-        'scikit-learn',
-        stacklevel=2,
-      )
+      warnings.warn(f'{data_dir} is not read: digits needs none', stacklevel=2)
     return _load_digits()
   folder = _folder_of(name, data_dir)
   for _ in range(_TRIES):

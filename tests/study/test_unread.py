@@ -128,7 +128,7 @@ def test_a_job_names_settings_of_a_search(monkeypatch, capsys, tmp_path):
 def test_a_data_folder_of_digits_is_said_to_be_unread(tmp_path, recwarn):
   datasets.load('digits')
   assert not recwarn.list
-  with pytest.warns(UserWarning, match='not read: digits is part of scikit'):
+  with pytest.warns(UserWarning, match='not read: digits needs none'):
     datasets.load('digits', data_dir=tmp_path)
 
 
