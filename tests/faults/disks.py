@@ -26,7 +26,8 @@ SAME_CACHE = 'two jobs with one empty cache'
 READERS = 'readers beside a running job'
 INTERRUPTED = 'SIGINT at a random moment'
 TERMINATED = 'SIGTERM at a random moment'
-TOGETHER = (SAME_FOLDER, SAME_CACHE, READERS, INTERRUPTED, TERMINATED)
+SIGNALS = {INTERRUPTED: signal.SIGINT, TERMINATED: signal.SIGTERM}
+TOGETHER = (SAME_FOLDER, SAME_CACHE, READERS, *SIGNALS)
 KINDS = {
   **dict.fromkeys((*FULL, VANISHED), DISKS),
   **dict.fromkeys(TOGETHER, PROCESSES),
@@ -68,7 +69,10 @@ def perform(home: tiny_job.Home, trial: trials.Trial) -> trials.Trial:
   draw = trials.generator(*trial.key)
   if trial.kind in NEED_ROOT:
     return _on_small_disk(home, trial, draw)
-  home.reset(*draw.choice(_STARTS))
+  start = draw.choice(_STARTS)
+  home.reset(*start)
+  if trial.kind in SIGNALS:
+    return _interrupt(home, trial, draw, start)
   if trial.kind in TOGETHER:
     return _together(home, trial, draw)
   below = {'below': str(home.trial), 'at': int(200 ** draw.uniform(0, 1))}
@@ -163,7 +167,7 @@ def _restrict(
     used = 2 + sum(1 for _ in home.trial.rglob('*'))
     left = draw.randrange(80)
     return f'nr_inodes={used + left}', f'{left} inodes left'
-  left = int(3e6 ** draw.uniform(0, 1)) // 4096 * 4096
+  left = int(750 ** draw.uniform(0, 1)) * 4096
   with (home.trial / 'ballast').open('wb') as file:
     size = shutil.disk_usage(home.trial).free - left
     block = bytes(1 << 20)
@@ -175,18 +179,8 @@ def _restrict(
 def _together(
   home: tiny_job.Home, trial: trials.Trial, draw: random.Random
 ) -> trials.Trial:
-  """Run commands at the same time, or send a signal."""
+  """Run commands at the same time."""
   stamps = home.finished()
-  if trial.kind in (INTERRUPTED, TERMINATED):
-    number = signal.SIGINT if trial.kind == INTERRUPTED else signal.SIGTERM
-    after = draw.uniform(0.1, 1) * draw.choice((1, 4, 10))
-    ended = home.run(kill_after=after, signal=int(number))
-    result, detail = _stopped(ended, number)
-    detail = f'{after:.2f} s: {detail}'
-    if result:
-      return judging.ended_as(trial, result, detail, ended.seconds)
-    stamps |= home.finished()
-    return _again(home, trial, stamps, detail, ended.seconds)
   delay = draw.uniform(0, 3)
   if trial.kind == READERS:
     return _beside_readers(home, trial, stamps, delay)
@@ -204,6 +198,28 @@ def _together(
   if all(ended.code for ended in both):
     return judging.ended_as(trial, 'lost', 'neither ran')
   return _finish(home, trial, both[0], stamps, f'{delay:.2f} s apart')
+
+
+def _interrupt(
+  home: tiny_job.Home,
+  trial: trials.Trial,
+  draw: random.Random,
+  start: tuple[str, ...],
+) -> trials.Trial:
+  """Send a signal, earlier if the job has ended before."""
+  number = SIGNALS[trial.kind]
+  after, stamps = draw.uniform(0.05, 6), home.finished()
+  ended = home.run(kill_after=after, signal=int(number))
+  while not ended.killed and not ended.code and after > 0.05:
+    home.reset(*start)
+    after *= draw.uniform(0.3, 0.8)
+    ended = home.run(kill_after=after, signal=int(number))
+  result, detail = _stopped(ended, number)
+  detail = f'{after:.2f} s: {detail}'
+  if result:
+    return judging.ended_as(trial, result, detail, ended.seconds)
+  stamps |= home.finished()
+  return _again(home, trial, stamps, detail, ended.seconds)
 
 
 def _stopped(ended: forks.Ended, number: int) -> tuple[str, str]:

@@ -57,7 +57,9 @@ class Call:
     argv: its arguments.
     fault: for `hooks.install`; empty for none.
     seconds: after which it counts as hanging and is killed.
-    kill_after: seconds after which it is killed on purpose; 0 for never.
+    kill_after: seconds of processor time after which it is killed on purpose;
+      0 for never. Unlike the time of the clock, they do not depend on what else
+      the machine does.
     signal: the signal of `kill_after`.
     delay: seconds to wait before it starts.
     patches: names of functions, as 'module:name', to replace by one that
@@ -84,6 +86,7 @@ class Ended:
     code: exit code; the negative number of a signal.
     output: standard output and standard error.
     seconds: from start to end.
+    processor: seconds of processor time.
     gigabytes: largest memory use.
     hung: whether it was killed because its time was over.
     killed: whether it was killed on purpose.
@@ -92,6 +95,7 @@ class Ended:
   code: int
   output: str
   seconds: float
+  processor: float
   gigabytes: float
   hung: bool
   killed: bool
@@ -195,6 +199,13 @@ def _child(call: Call, output: str) -> None:
     os._exit(code)
 
 
+def _processor_seconds(pid: int) -> float:
+  """Return the processor time of a process that may have ended."""
+  fields = pathlib.Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2]
+  user, system = fields.split()[11:13]
+  return (int(user) + int(system)) / os.sysconf('SC_CLK_TCK')
+
+
 def _run(calls: Sequence[Call], output: str) -> list[Ended]:
   """Run commands in children at the same time."""
   started = time.monotonic()
@@ -215,6 +226,7 @@ def _run(calls: Sequence[Call], output: str) -> list[Ended]:
         os.waitstatus_to_exitcode(status),
         text,
         now,
+        usage.ru_utime + usage.ru_stime,
         usage.ru_maxrss / 1e6,
         doomed.get(index) == 'hung',
         doomed.get(index) == 'killed',
@@ -222,7 +234,8 @@ def _run(calls: Sequence[Call], output: str) -> list[Ended]:
       continue
     for pid, index in running.items():
       call = calls[index]
-      if call.kill_after and now > call.kill_after and index not in doomed:
+      due = call.kill_after and index not in doomed
+      if due and _processor_seconds(pid) > call.kill_after:
         doomed[index] = 'killed'
         os.kill(pid, call.signal)
       elif now > call.seconds and doomed.get(index) != 'hung':

@@ -25,7 +25,7 @@ def chain(
     kind: one of `KINDS`.
     number: of the chain.
     operations: on files of the undisturbed job.
-    seconds: of the undisturbed job.
+    seconds: of processor time of the undisturbed job.
   """
   draw = trials.generator(kind, number)
   if kind == REPORT:
@@ -76,7 +76,7 @@ def _killed(
 
 
 def _undisturbed(home: tiny_job.Home) -> tuple[int, float]:
-  """Return the operations and the seconds of the undisturbed job."""
+  """Return the operations and the processor time of the undisturbed job."""
   known = home.folder / 'undisturbed.json'
   if not known.exists():
     counted = home.folder / 'operations'
@@ -84,7 +84,7 @@ def _undisturbed(home: tiny_job.Home) -> tuple[int, float]:
     home.reset(empty=True)
     ended = home.run(fault=count)
     assert ended.code == 0, ended.output
-    known.write_text(json.dumps([int(counted.read_text()), ended.seconds]))
+    known.write_text(json.dumps([int(counted.read_text()), ended.processor]))
   operations, seconds = json.loads(known.read_text())
   return operations, seconds
 
