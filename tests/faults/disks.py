@@ -96,10 +96,11 @@ def _finish(
   stamps: dict[str, str],
   what: str,
 ) -> trials.Trial:
-  """Judge a disturbed job and run it once more."""
-  result, detail = judging.crash(ended)
-  if not result and ended.code:
+  """Judge a disturbed job, which may end well, and run it once more."""
+  if ended.code:
     result, detail = judging.refusal(ended)
+  else:
+    result, detail = judging.completion(home, ended)
   if result:
     return judging.ended_as(trial, result, f'{what}: {detail}', ended.seconds)
   return _again(home, trial, stamps, f'{what}: {detail}', ended.seconds)
