@@ -157,7 +157,8 @@ def _child(call: Call, output: str) -> None:
   """Run a command as `python -m` would; never returns."""
   code = 1
   try:
-    os.setsid()
+    # A new session would have the usual priority, whatever this process has.
+    os.setpgid(0, 0)
     # Shells start programs in the background with SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
