@@ -11,6 +11,7 @@ thread of it; then it runs each request that it reads in a forked child.
 
 import contextlib
 import dataclasses
+import gc
 import importlib
 import importlib.util
 import json
@@ -265,6 +266,9 @@ def _serve(output: str) -> None:
   for name in _IMPORTED:
     importlib.import_module(name)
   _keep_all_programs()
+  # A collection in a child would copy the memory of all that was imported.
+  gc.collect()
+  gc.freeze()
   while select.select([sys.stdin], [], []) and (line := sys.stdin.readline()):
     calls = [Call(**one) for one in json.loads(line)]
     ended = _run(calls, output)
