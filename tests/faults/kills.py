@@ -11,6 +11,9 @@ OPERATION = 'SIGKILL at a file operation'
 REPORT = 'SIGKILL while the report is written'
 PROGRAMS = 'SIGKILL while programs are compiled'
 KINDS = (MOMENT, OPERATION, REPORT, PROGRAMS)
+# Moments as multiples of the processor time of the undisturbed job, which has
+# its programs in the cache.
+_MOMENTS = {MOMENT: (0.02, 0.9), PROGRAMS: (0.1, 2.0)}
 _MOST = 12  # kills of one job
 _STRIDE = 13  # the first kills are at operations 1, 14, 27, ...
 
@@ -39,8 +42,8 @@ def chain(
   result, detail = '', ''
   for step in range(_MOST + 1):
     call = _killed(home, kind, draw, number if not step else -1, operations)
-    if kind in (MOMENT, PROGRAMS):
-      call = home.job(kill_after=draw.uniform(0.02, 0.4) * seconds)
+    if kind in _MOMENTS:
+      call = home.job(kill_after=draw.uniform(*_MOMENTS[kind]) * seconds)
     ended = home.server.run(call if step < _MOST else home.job())[0]
     now = home.finished()
     redone = [path for path, stamp in stamps.items() if now.get(path) != stamp]
