@@ -90,6 +90,9 @@ def _remove(path: pathlib.Path, draw: Draw, *_: object) -> str:
   return 'removed'
 
 
+_SWAPPED = 'swapped with'
+
+
 def swap(path: pathlib.Path, draw: Draw, within: pathlib.Path) -> str:
   """Exchange a file with another one like it, which is below a folder too."""
   others = [
@@ -107,7 +110,7 @@ def swap(path: pathlib.Path, draw: Draw, within: pathlib.Path) -> str:
   here, there = path.read_bytes(), other.read_bytes()
   path.write_bytes(there)
   other.write_bytes(here)
-  return f'swapped with {other}'
+  return f'{_SWAPPED} {other}'
 
 
 def _other_json(path: pathlib.Path, draw: Draw, *_: object) -> str:
@@ -178,7 +181,8 @@ def perform(home: tiny_job.Home, trial: trials.Trial) -> trials.Trial:
   call = _reader(home, target, path)
   ended = home.server.run(call)[0]
   shown = f'{path.relative_to(home.trial)}: {what}; '
-  result, detail = _judge(home, ended, path, before)
+  swapped = what.partition(f'{_SWAPPED} ')[2]
+  result, detail = _judge(home, ended, path, before, pathlib.Path(swapped).name)
   if not result and not ended.code and home.cached() != cached:
     result, detail = 'lost', 'the cached arrays differ'
   if result == 'silent' and call.fault and not _marker(home).exists():
@@ -215,13 +219,24 @@ def _judge(
   ended: forks.Ended,
   path: pathlib.Path,
   before: object,
+  swapped: str,
 ) -> tuple[str, str]:
+  """Judge how the job ended.
+
+  Args:
+    home: where it ran.
+    ended: how it ended.
+    path: the damaged file.
+    before: its content when the job started.
+    swapped: the name of the file that it was exchanged with; a job that refuses
+      both names one.
+  """
   gone = [] if path.parent.is_dir() else [str(path.parent)]
   names = (path.name, *_shard(path), *gone)
   named = any(name in ended.output for name in names)
   if ended.code:
     result, detail = judging.refusal(ended)
-    if not result and not named:
+    if not result and not named and not (swapped and swapped in ended.output):
       return 'traceback', f'does not name the file: {detail}'
     return result, detail
   result, detail = judging.completion(home, ended)
