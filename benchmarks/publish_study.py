@@ -138,20 +138,20 @@ def _is_ready(study: design.Study, method: str) -> bool:
 def seconds_of(sweep: design.Sweep) -> dict[str, float]:
   """Return what each study of a sweep took, by name.
 
-  Studies that another run has finished, of which units have no record, are
-  left out.
+  Records count whatever code has written them; whether results are those of the
+  configuration is checked by their addresses. Studies of which a unit has no
+  record are left out.
   """
-  units = graph.build(sweep)
-  states = status.survey(sweep, units, status.Keys(sweep))
+  units = graph.build(sweep).units
   took: dict[str, float] = {}
-  unknown = set()
-  for unit in units:
-    if unit.kind == 'table':
-      continue
-    state = states[unit.name]
-    took[unit.owner] = took.get(unit.owner, 0.0) + state.seconds
-    if state.left:
-      unknown.add(unit.owner)
+  done = set()
+  for name, part, _ in status.stored(sweep.workdir):
+    unit = units.get(name)
+    one = status.read(sweep.workdir, unit, part) if unit else None
+    if unit and one and one.state == 'done' and unit.kind != 'table':
+      took[unit.owner] = took.get(unit.owner, 0.0) + one.seconds
+      done.add(name)
+  unknown = {unit.owner for name, unit in units.items() if name not in done}
   return {n: round(s, 1) for n, s in took.items() if n not in unknown}
 
 

@@ -19,7 +19,7 @@ import shlex
 import time
 from collections.abc import Sequence
 
-from jaxmu import cli
+from jaxmu import cli, terms
 
 FPRS = '0.001,0.01,0.1'
 MAX_GB = '4'
@@ -35,7 +35,7 @@ def parse_fprs(texts: Sequence[str]) -> tuple[float, ...]:
   for text in texts:
     rate = -1.0
     with contextlib.suppress(ValueError):
-      rate = float(text)
+      rate = terms.number(text, float)
     if not 0 < rate < 1:
       raise ValueError(
         f'--fprs has {text!r}; expected numbers between 0 and 1, such as 0.01'
@@ -52,7 +52,7 @@ def parse_gb(text: str) -> float:
   """
   size = -1.0
   with contextlib.suppress(ValueError):
-    size = float(text)
+    size = terms.number(text, float)
   if not 0 < size < float('inf'):
     raise ValueError(f'--max_gb={text}: expected a number of GB, such as 64')
   return size

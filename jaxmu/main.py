@@ -44,6 +44,9 @@ def main(argv: Sequence[str]) -> None:
     # Imported late: the number of devices must be set before JAX starts.
     from jaxmu.study import forecast, job, planner, run, store
 
+    for field in request.fields:
+      if field.startswith('config.search.'):
+        cli.warn(f'--{field} has no effect: python -m jaxmu.search reads it')
     name = request.machine
     machine = _other_machine(name, request.plan) if name else None
     if not request.plan:
@@ -126,9 +129,12 @@ def start(argv: Sequence[str], more: Sequence[str] = ()) -> tuple[Any, Any]:
     print(note)
   set_up_jax(request.config)
   # Imported late: the number of devices must be set before JAX starts.
-  from jaxmu.study import settings
+  from jaxmu.study import settings, unread
 
-  return settings.from_config(request.config), request
+  chosen = settings.from_config(request.config)
+  for line in unread.lines(chosen, request.fields):
+    cli.warn(line)
+  return chosen, request
 
 
 def set_up_jax(config: dict[str, Any]) -> None:

@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif args.name != 'digits':  # which comes with scikit-learn
       _prepare_named(args, args.name, data_dir, overwrite=args.overwrite)
     warnings.simplefilter('always')
-    source = datasets.load(args.name, data_dir=data_dir)
+    source = datasets.load(args.name, data_dir=args.data_dir)
     absent = formats.absent_classes(
       source.label[: source.num_dev], num_classes=source.num_classes
     )
@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> None:
       cli.warn(absent)
   cache_dir = files.cache_dir()
   print(f'{source!r}\ndata set: {data_dir}\ncache: {cache_dir}')
-  folder = data_dir if args.data_dir else None
+  given = args.data_dir and args.name != 'digits'
+  folder = data_dir if given else None
   print(f'next: {next_command(source, folder)}')
 
 
@@ -240,11 +241,11 @@ def _parser() -> cli.Parser:
     '--from_arrays', nargs='+', metavar='FILE', help='one .npz, or two .npy'
   )
   form.add_argument('--from_tfds', metavar='NAME', help='a set of tfds')
-  add('--image_size', type=int, help='resize to this height and width')
-  add('--num_classes', type=int, help='default the largest label + 1')
+  add('--image_size', type=cli.whole, help='resize to this height and width')
+  add('--num_classes', type=cli.whole, help='default the largest label + 1')
   add(
     '--test_fraction',
-    type=float,
+    type=cli.real,
     help='share to split off if there is no test part (default 0.2)',
   )
   add(
@@ -254,7 +255,7 @@ def _parser() -> cli.Parser:
   )
   add(
     '--crop_padding',
-    type=int,
+    type=cli.whole,
     help='pad images by this many pixels and crop at random, likewise',
   )
   add('--overwrite', action='store_true', help='replace a set of this name')

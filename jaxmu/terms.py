@@ -1,8 +1,11 @@
-"""Terms of reports, roles of examples, and words of messages."""
+"""Terms of reports, roles of examples, words of messages, numbers in text."""
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+_N = TypeVar('_N', int, float)
 
 BENCHMARK = 'Cadet et al. 2024, arXiv 2410.01276'
 PROJECT = 'this project'
@@ -73,6 +76,28 @@ def count(number: int, noun: str, plural: str = '') -> str:
     ('1 file', '1,200 files', '2 indices')
   """
   return f'{number:,} {noun if number == 1 else plural or noun + "s"}'
+
+
+def number(text: str, kind: Callable[[str], _N]) -> _N:
+  """Return the number that a user has written.
+
+  Unlike `int` and `float`, it takes decimal digits of ASCII alone: '1_0' and
+  digits of other scripts are refused.
+
+  Args:
+    text: such as '10', '1e-3' or, for float, 'inf'.
+    kind: int or float.
+
+  Raises:
+    ValueError: it is no such number.
+
+  Example:
+    >>> number('10', int), number('1e-3', float)
+    (10, 0.001)
+  """
+  if '_' in text or not text.isascii():
+    raise ValueError(f'{text!r} is not a decimal number')
+  return kind(text)
 
 
 def nearest(name: object, known: Iterable[str]) -> str:

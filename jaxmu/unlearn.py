@@ -60,7 +60,9 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, dict[str, Any]]:
   named('--method', help=f'see jaxmu.METHODS {default}', default='ft')
   named('--model', help=f'see jaxmu.MODELS {default}', default='resnet18')
   add('--val', help='indices of training examples that were not trained on')
-  add('--seed', help=f'seed {default}', type=int, default=0, metavar='SEED')
+  add(
+    '--seed', help=f'seed {default}', type=cli.whole, default=0, metavar='SEED'
+  )
   chosen, rest = parser.parse_known_args(argv)
   nested: dict[str, dict[str, Any]] = {'hparams': {}, 'model_options': {}}
   for word in rest:

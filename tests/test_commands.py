@@ -114,6 +114,22 @@ SLIPS = [
     ['--config.train.num_epochs=1.5', 'whole number'],
   ),
   (
+    ['--config=ft_resnet', '--config.run.devices=1_0'],
+    ['--config.run.devices=1_0', 'whole number'],
+  ),
+  (
+    ['--config=ft_resnet', '--config.train.learning_rate=\u0663'],
+    ['--config.train.learning_rate=', 'give a number'],
+  ),
+  (
+    ['--config=ft_resnet', '--config.model.options.other=1_0'],
+    ["no option 'other'"],
+  ),
+  (
+    ['--config=ft_resnet', '--config.model.options={"width": 0x10}'],
+    ['config.model.options is a section'],
+  ),
+  (
     ['--config=ft_resnet', '--config.run.verify=maybe'],
     ['--config.run.verify=maybe', 'true or false'],
   ),
@@ -259,8 +275,13 @@ def test_bad_input_of_every_command_is_one_line(folder, capsys, monkeypatch):
     ('prepare', [], 'name'),
     ('prepare', ['pets', '--from_imges=x'], "did you mean '--from_images'"),
     ('prepare', ['pets', '--from_images=none'], 'none'),
+    ('prepare', ['pets', '--image_size=1_0'], "'1_0'; give a whole number"),
+    ('prepare', ['pets', '--test_fraction=0_1'], "'0_1'; give a number"),
     ('prepare', ['mnist', '--manual_dir=none'], 'none is not a folder'),
     ('unlearn', [], '--checkpoint'),
+    ('unlearn', [*request, '--seed=1_0'], "'1_0'; give a whole number"),
+    ('audit', [*files, '--fprs=0_1'], "'0_1'"),
+    ('audit', [*files, '--max_gb=1_0'], '--max_gb=1_0'),
     ('unlearn', [*request, '--metod=ft'], "did you mean '--method'"),
     ('unlearn', [*request, '--data=none'], "unknown data set 'none'"),
     ('unlearn', [*request, '--data=cifar10', '--data_dir=.'], 'cifar10'),
@@ -407,6 +428,13 @@ def test_a_file_of_the_user_makes_a_configuration(folder):
     assert arguments.load(place) == recipes.job_config('ct', scale=scale)
 
 
+def test_a_number_in_a_literal_must_be_decimal():
+  for text in ('1_0', '0x10', '[1, 1_0]', '{"a": 0b1}', '2j', '\u0663'):
+    assert cli.literal(text) == text
+  assert cli.literal(' [-1.5e-3, +2, True, "1_0"]') == [-1.5e-3, 2, True, '1_0']
+  assert cli.literal('{"a": .5, "b": (1., 1E3)}') == {'a': 0.5, 'b': (1, 1e3)}
+
+
 def test_fields_are_set_by_their_type():
   request = arguments.read(
     [
@@ -433,7 +461,10 @@ def test_fields_are_set_by_their_type():
   wanted['model']['options'] = {'width': 4, 'norm': 'batch'}
   wanted['run']['cache_teacher'] = False
   wanted['splits']['forget'] = ''
-  assert request == arguments.Request(wanted, True, [])
+  fields = request.fields
+  assert request == arguments.Request(wanted, True, [], fields=fields)
+  assert len(fields) == 11 and fields[0] == 'config.seed'
+  assert fields[-1] == 'config.workdir'
   assert isinstance(request.config['train']['learning_rate'], float)
 
 

@@ -12,6 +12,7 @@ import contextlib
 import importlib.util
 import inspect
 import os
+import re
 import runpy
 import signal
 import sys
@@ -125,14 +126,52 @@ def usage() -> str:
 def literal(text: str) -> Any:
   """Return the value of a Python literal, and any other text unchanged.
 
+  A number in it must be decimal, as everywhere on a command line: `1_0` and
+  `0x10` stay text.
+
   Example:
-    >>> literal('[1, 2]'), literal('abc'), literal('{[]: 1}')
-    ([1, 2], 'abc', '{[]: 1}')
+    >>> literal('[1, 2]'), literal('abc'), literal('{[]: 1}'), literal('1_0')
+    ([1, 2], 'abc', '{[]: 1}', '1_0')
   """
   try:
-    return ast.literal_eval(text)
+    tree = ast.parse(text.strip(), mode='eval')
+    value = ast.literal_eval(tree)
   except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
     return text
+  decimal = all(map(_DECIMAL.fullmatch, _numbers(tree, text.strip())))
+  return value if decimal else text
+
+
+_DECIMAL = re.compile('[0-9.]+([eE][+-]?[0-9]+)?')
+
+
+def _numbers(tree: ast.AST, text: str) -> Iterator[str]:
+  """Yield the source of each number in a literal; none has a sign."""
+  for node in ast.walk(tree):
+    value = getattr(node, 'value', None)
+    if isinstance(value, int | float | complex) and not isinstance(value, bool):
+      yield ast.get_source_segment(text, node) or ''
+
+
+def whole(text: str) -> int:
+  """Return a whole number, as `type` of an option.
+
+  Raises:
+    argparse.ArgumentTypeError: the text is none.
+  """
+  return _number(text, int, 'whole number')
+
+
+def real(text: str) -> float:
+  """Return a number, as `type` of an option; see `whole`."""
+  return _number(text, float, 'number')
+
+
+def _number(text: str, kind: type, name: str) -> Any:
+  try:
+    return terms.number(text, kind)
+  except ValueError:
+    raise argparse.ArgumentTypeError(f'{text!r}; give a {name}') from None
 
 
 class Parser(argparse.ArgumentParser):

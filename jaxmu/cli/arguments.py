@@ -37,6 +37,7 @@ class Request(NamedTuple):
     notes: lines for the user.
     machine: the value of --for, the machine of the plan; '' for this one.
     quick: whether the plan measures nothing.
+    fields: dotted names of the fields that are set, 'config.seed'.
   """
 
   config: dict[str, Any]
@@ -44,6 +45,7 @@ class Request(NamedTuple):
   notes: list[str]
   machine: str = ''
   quick: bool = False
+  fields: tuple[str, ...] = ()
 
 
 class Given(NamedTuple):
@@ -118,7 +120,14 @@ def read(argv: Sequence[str], more: Sequence[str] = ()) -> Request:
   plan, quick = (_is_on(given, name) for name in ('plan', 'quick'))
   if quick and not plan:
     raise ValueError('--quick describes a plan; add --plan')
-  return Request(config, plan, notes, machines[-1] if machines else '', quick)
+  return Request(
+    config=config,
+    plan=plan,
+    notes=notes,
+    machine=machines[-1] if machines else '',
+    quick=quick,
+    fields=tuple(o.name for o in given if o.name.startswith('config.')),
+  )
 
 
 def _is_on(given: Sequence[Given], name: str) -> bool:
@@ -327,7 +336,7 @@ def _convert(old: Any, given: Given, field: str) -> Any:
   if isinstance(old, int | float):
     kind = type(old)
     try:
-      return kind(text)
+      return terms.number(text, kind)
     except ValueError:
       wanted = 'whole number' if kind is int else 'number'
       raise ValueError(f'{given}: give a {wanted}') from None

@@ -145,7 +145,7 @@ def load(
     name: `digits`, another name of `catalog.CATALOG`, or any set in the data
       folder (`svhn_cropped`, or one of `python -m jaxmu.prepare`).
     data_dir: folder of data sets; default $JAXMU_DATA_DIR, then the folder of
-      tensorflow-datasets.
+      tensorflow-datasets. Not read for `digits`, which a warning says.
     cache_dir: folder of converted sets; default $JAXMU_CACHE_DIR, then
       `~/.cache/jaxmu`.
 
@@ -158,6 +158,8 @@ def load(
     (1797, 32, 32, 3)
   """
   if name == 'digits':
+    if data_dir is not None:
+      warnings.warn(f'{data_dir} is not read: digits needs none', stacklevel=2)
     return _load_digits()
   folder = _folder_of(name, data_dir)
   for _ in range(_TRIES):

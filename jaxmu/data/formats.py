@@ -658,4 +658,4 @@ def _read_object(path: pathlib.Path, version: pathlib.Path) -> dict[str, Any]:
 
 def _version(text: str) -> tuple[int, ...]:
   parts = text.split('.')
-  return tuple(int(p) if p.isdigit() else -1 for p in parts)
+  return tuple(int(p) if p.isdecimal() else -1 for p in parts)

@@ -165,7 +165,7 @@ def _files(paths: str | Sequence[Path]) -> list[Path]:
 def _natural(name: str) -> list[tuple[int, int, str]]:
   """Sort key that puts seed2 before seed10."""
   parts = re.split(r'(\d+)', name)
-  return [(1, int(p), '') if p.isdigit() else (0, 0, p) for p in parts]
+  return [(1, int(p), '') if p.isdecimal() else (0, 0, p) for p in parts]
 
 
 class _Naming(NamedTuple):

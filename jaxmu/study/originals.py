@@ -158,4 +158,4 @@ def expand(
 def _natural(path: pathlib.Path) -> list[tuple[bool, int, str]]:
   """Return a sort key that puts seed10 after seed9."""
   parts = re.split(r'(\d+)', str(path))
-  return [(p.isdigit(), int(p) if p.isdigit() else 0, p) for p in parts]
+  return [(p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in parts]

@@ -219,6 +219,7 @@ def _lead(job: job_lib.Job) -> list[str]:
   originals = job.populations[results.ORIGINAL].members.size
   sets = len(job.design.split) * chosen.seeds
   splits = len(np.unique(job.design.split))
+  per_split = len(job.design.split) // splits
   options = job.settings.model_options.items()
   model = ', '.join([job.settings.model, *(f'{k} {v}' for k, v in options)])
   comparison = (
@@ -235,7 +236,7 @@ def _lead(job: job_lib.Job) -> list[str]:
     f'each forget set, {comparison}',
     f'Design {chosen.design!r}: {terms.count(splits, "split")}, '
     f'{terms.count(chosen.seeds, "initialisation")} and '
-    f'{terms.count(chosen.forget_sets, "forget set")} per split.',
+    f'{terms.count(per_split, "forget set")} per split.',
   ]
 
 

@@ -312,7 +312,7 @@ def parse_share(
 def _detect(environment: Mapping[str, str]) -> Share:
   def number(name: str) -> int:
     try:
-      return int(environment[name])
+      return terms.number(environment[name], int)
     except ValueError:
       raise ValueError(
         f'--share={AUTO}: {name}={environment[name]!r} is no number; give '

@@ -151,7 +151,7 @@ def _check_answer(address: str) -> None:
     OSError: nothing does.
   """
   host, _, port = address.removeprefix('ray://').rpartition(':')
-  if port.isdigit():  # else 'auto' or 'local'
+  if port.isdecimal():  # else 'auto' or 'local'
     socket.create_connection((host, int(port)), _ANSWER).close()
 
 
@@ -171,7 +171,7 @@ def parse(text: str) -> dict[str, float]:
     try:
       if name in found:
         raise ValueError
-      found[name] = float(number)
+      found[name] = terms.number(number, float)
       if name not in ('cpu', 'gpu', 'tpu') or not 0 < found[name] < 1e6:
         raise ValueError
     except ValueError:

@@ -201,7 +201,7 @@ def stored(
     for name in names:
       if name.endswith('.json'):
         stem, _, part = name.removesuffix('.json').partition('.part-')
-        number = int(part) if part.isdigit() else None
+        number = int(part) if part.isdecimal() else None
         unit = (parent / stem).relative_to(root).as_posix()
         yield unit, number, parent / name
 

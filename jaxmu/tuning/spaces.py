@@ -389,9 +389,9 @@ def _check_distinct(values: Sequence[Any], where: str) -> None:
 
 def _number(text: str) -> int | float:
   try:
-    return int(text)
+    return terms.number(text, int)
   except ValueError:
-    return float(text)
+    return terms.number(text, float)
 
 
 def _is_space(value: Any) -> bool:

@@ -60,7 +60,7 @@ TARGETS = {
 Draw = random.Random
 
 
-def _flip(path: pathlib.Path, draw: Draw) -> str:
+def _flip(path: pathlib.Path, draw: Draw, *_: object) -> str:
   content = bytearray(path.read_bytes())
   place = draw.randrange(len(content))
   content[place] ^= 1 << draw.randrange(8)
@@ -68,34 +68,38 @@ def _flip(path: pathlib.Path, draw: Draw) -> str:
   return f'byte {place} of {len(content)}'
 
 
-def _cut(path: pathlib.Path, draw: Draw) -> str:
+def _cut(path: pathlib.Path, draw: Draw, *_: object) -> str:
   content = path.read_bytes()
   size = draw.randrange(len(content))
   path.write_bytes(content[:size])
   return f'{size} of {len(content)} bytes'
 
 
-def _empty(path: pathlib.Path, draw: Draw) -> str:
+def _empty(path: pathlib.Path, draw: Draw, *_: object) -> str:
   path.write_bytes(b'')
   return 'empty'
 
 
-def _zeros(path: pathlib.Path, draw: Draw) -> str:
+def _zeros(path: pathlib.Path, draw: Draw, *_: object) -> str:
   path.write_bytes(bytes(path.stat().st_size))
   return 'zeros'
 
 
-def _remove(path: pathlib.Path, draw: Draw) -> str:
+def _remove(path: pathlib.Path, draw: Draw, *_: object) -> str:
   path.unlink()
   return 'removed'
 
 
-def _swap(path: pathlib.Path, draw: Draw) -> str:
-  """Exchange a file with another one like it."""
+_SWAPPED = 'swapped with'
+
+
+def swap(path: pathlib.Path, draw: Draw, within: pathlib.Path) -> str:
+  """Exchange a file with another one like it, which is below a folder too."""
   others = [
     other
     for pattern in (f'*/{path.name}', f'*/*/{path.name}', f'*{path.suffix}')
     for up in path.parents[:4]
+    if up.is_relative_to(within)
     for other in up.glob(pattern)
     if other != path and other.is_file()
     if other.read_bytes() != path.read_bytes()
@@ -106,42 +110,43 @@ def _swap(path: pathlib.Path, draw: Draw) -> str:
   here, there = path.read_bytes(), other.read_bytes()
   path.write_bytes(there)
   other.write_bytes(here)
-  return f'swapped with {other}'
+  return f'{_SWAPPED} {other}'
 
 
-def _other_json(path: pathlib.Path, draw: Draw) -> str:
+def _other_json(path: pathlib.Path, draw: Draw, *_: object) -> str:
   texts = ('[]', 'null', '{}', '3', '"x"', 'NaN', '[' * 100_000, '\ufeff{}')
   text = draw.choice(texts)
   path.write_text(text)
   return f'holds {text[:9]}'
 
 
-def _folder(path: pathlib.Path, draw: Draw) -> str:
+def _folder(path: pathlib.Path, draw: Draw, *_: object) -> str:
   path.unlink()
   path.mkdir()
   return 'a folder'
 
 
-def _link(path: pathlib.Path, draw: Draw) -> str:
+def _link(path: pathlib.Path, draw: Draw, *_: object) -> str:
   path.unlink()
   path.symlink_to(draw.choice((path.name, '/no/such/file')))
   return 'a link to nothing'
 
 
-def _parent(path: pathlib.Path, draw: Draw) -> str:
+def _parent(path: pathlib.Path, draw: Draw, *_: object) -> str:
   """Put a file in the place of the folder of the file."""
   shutil.rmtree(path.parent)
   path.parent.write_text('x')
   return 'a file in place of its folder'
 
 
-ACTIONS: Mapping[str, Callable[[pathlib.Path, Draw], str]] = {
+Action = Callable[[pathlib.Path, Draw, pathlib.Path], str]
+ACTIONS: Mapping[str, Action] = {
   'flipped bit': _flip,
   'cut': _cut,
   'emptied': _empty,
   'zeros': _zeros,
   'missing': _remove,
-  'swapped': _swap,
+  'swapped': swap,
   'other content': _other_json,
   'folder in its place': _folder,
   'link in its place': _link,
@@ -171,12 +176,13 @@ def perform(home: tiny_job.Home, trial: trials.Trial) -> trials.Trial:
   cached = home.cached()
   paths = sorted(p for p in home.trial.glob(target.files) if p.is_file())
   path = draw.choice([p for p in paths if p.stat().st_size] or paths)
-  what = ACTIONS[trial.kind](path, draw)
+  what = ACTIONS[trial.kind](path, draw, home.trial)
   before = _content(path)
   call = _reader(home, target, path)
   ended = home.server.run(call)[0]
   shown = f'{path.relative_to(home.trial)}: {what}; '
-  result, detail = _judge(home, ended, path, before)
+  swapped = what.partition(f'{_SWAPPED} ')[2]
+  result, detail = _judge(home, ended, path, before, pathlib.Path(swapped).name)
   if not result and not ended.code and home.cached() != cached:
     result, detail = 'lost', 'the cached arrays differ'
   if result == 'silent' and call.fault and not _marker(home).exists():
@@ -213,13 +219,24 @@ def _judge(
   ended: forks.Ended,
   path: pathlib.Path,
   before: object,
+  swapped: str,
 ) -> tuple[str, str]:
+  """Judge how the job ended.
+
+  Args:
+    home: where it ran.
+    ended: how it ended.
+    path: the damaged file.
+    before: its content when the job started.
+    swapped: the name of the file that it was exchanged with; a job that refuses
+      both names one.
+  """
   gone = [] if path.parent.is_dir() else [str(path.parent)]
   names = (path.name, *_shard(path), *gone)
   named = any(name in ended.output for name in names)
   if ended.code:
     result, detail = judging.refusal(ended)
-    if not result and not named:
+    if not result and not named and not (swapped and swapped in ended.output):
       return 'traceback', f'does not name the file: {detail}'
     return result, detail
   result, detail = judging.completion(home, ended)

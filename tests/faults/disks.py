@@ -26,7 +26,8 @@ SAME_CACHE = 'two jobs with one empty cache'
 READERS = 'readers beside a running job'
 INTERRUPTED = 'SIGINT at a random moment'
 TERMINATED = 'SIGTERM at a random moment'
-TOGETHER = (SAME_FOLDER, SAME_CACHE, READERS, INTERRUPTED, TERMINATED)
+SIGNALS = {INTERRUPTED: signal.SIGINT, TERMINATED: signal.SIGTERM}
+TOGETHER = (SAME_FOLDER, SAME_CACHE, READERS, *SIGNALS)
 KINDS = {
   **dict.fromkeys((*FULL, VANISHED), DISKS),
   **dict.fromkeys(TOGETHER, PROCESSES),
@@ -68,7 +69,10 @@ def perform(home: tiny_job.Home, trial: trials.Trial) -> trials.Trial:
   draw = trials.generator(*trial.key)
   if trial.kind in NEED_ROOT:
     return _on_small_disk(home, trial, draw)
-  home.reset(*draw.choice(_STARTS))
+  start = draw.choice(_STARTS)
+  home.reset(*start)
+  if trial.kind in SIGNALS:
+    return _interrupt(home, trial, draw, start)
   if trial.kind in TOGETHER:
     return _together(home, trial, draw)
   below = {'below': str(home.trial), 'at': int(200 ** draw.uniform(0, 1))}
@@ -80,6 +84,8 @@ def perform(home: tiny_job.Home, trial: trials.Trial) -> trials.Trial:
   ended = home.run(fault=fault)
   if trial.kind == VANISHED:
     stamps = {}
+  else:
+    stamps |= home.finished()
   return _finish(home, trial, ended, stamps, str(fault))
 
 
@@ -90,20 +96,32 @@ def _finish(
   stamps: dict[str, str],
   what: str,
 ) -> trials.Trial:
-  """Judge a disturbed job and run it once more."""
-  result, detail = judging.crash(ended)
-  if not result and ended.code:
+  """Judge a disturbed job, which may end well, and run it once more."""
+  if ended.code:
     result, detail = judging.refusal(ended)
+  else:
+    result, detail = judging.completion(home, ended)
+  if result:
+    return judging.ended_as(trial, result, f'{what}: {detail}', ended.seconds)
+  return _again(home, trial, stamps, f'{what}: {detail}', ended.seconds)
+
+
+def _again(
+  home: tiny_job.Home,
+  trial: trials.Trial,
+  stamps: dict[str, str],
+  what: str,
+  seconds: float,
+) -> trials.Trial:
+  """Run the job, which must be complete then and redo no finished shard."""
   again = home.run()
-  if not result:
-    result, more = judging.completion(home, again)
-    detail = f'{detail}; {more}'
-    now = home.finished()
-    redone = [path for path, stamp in stamps.items() if now.get(path) != stamp]
-    if not result and redone:
-      result, detail = 'lost', f'redone: {redone}'
-  seconds = ended.seconds + again.seconds
-  return judging.ended_as(trial, result, f'{what}: {detail}', seconds)
+  result, detail = judging.completion(home, again)
+  now = home.finished()
+  redone = [path for path, stamp in stamps.items() if now.get(path) != stamp]
+  if not result and redone:
+    result, detail = 'lost', f'redone: {redone}; {again.output[-800:]}'
+  seconds += again.seconds
+  return judging.ended_as(trial, result, f'{what}; {detail}', seconds)
 
 
 def _on_small_disk(
@@ -121,6 +139,7 @@ def _on_small_disk(
     )
     stamps = home.finished()
     ended = home.run()
+    stamps |= home.finished()
     (home.trial / 'ballast').unlink(
       missing_ok=True
     ) if trial.kind == SMALL else 0
@@ -149,7 +168,7 @@ def _restrict(
     used = 2 + sum(1 for _ in home.trial.rglob('*'))
     left = draw.randrange(80)
     return f'nr_inodes={used + left}', f'{left} inodes left'
-  left = int(3e6 ** draw.uniform(0, 1)) // 4096 * 4096
+  left = int(750 ** draw.uniform(0, 1)) * 4096
   with (home.trial / 'ballast').open('wb') as file:
     size = shutil.disk_usage(home.trial).free - left
     block = bytes(1 << 20)
@@ -161,16 +180,8 @@ def _restrict(
 def _together(
   home: tiny_job.Home, trial: trials.Trial, draw: random.Random
 ) -> trials.Trial:
-  """Run commands at the same time, or send a signal."""
+  """Run commands at the same time."""
   stamps = home.finished()
-  if trial.kind in (INTERRUPTED, TERMINATED):
-    number = signal.SIGINT if trial.kind == INTERRUPTED else signal.SIGTERM
-    after = draw.uniform(0.02, 1) * draw.choice((1, 4, 10))
-    ended = home.run(kill_after=after, signal=int(number))
-    result, detail = _stopped(ended, number)
-    if result:
-      return judging.ended_as(trial, result, f'{after:.2f} s: {detail}')
-    return _finish(home, trial, home.run(), stamps, f'{after:.2f} s: {detail}')
   delay = draw.uniform(0, 3)
   if trial.kind == READERS:
     return _beside_readers(home, trial, stamps, delay)
@@ -190,19 +201,46 @@ def _together(
   return _finish(home, trial, both[0], stamps, f'{delay:.2f} s apart')
 
 
+def _interrupt(
+  home: tiny_job.Home,
+  trial: trials.Trial,
+  draw: random.Random,
+  start: tuple[str, ...],
+) -> trials.Trial:
+  """Send a signal, earlier if the job has ended before."""
+  number = SIGNALS[trial.kind]
+  after, stamps = draw.uniform(0.05, 6), home.finished()
+  ended = home.run(kill_after=after, signal=int(number))
+  while not ended.killed and not ended.code and after > 0.05:
+    home.reset(*start)
+    after *= draw.uniform(0.3, 0.8)
+    ended = home.run(kill_after=after, signal=int(number))
+  result, detail = _stopped(ended, number)
+  detail = f'{after:.2f} s: {detail}'
+  if result:
+    return judging.ended_as(trial, result, detail, ended.seconds)
+  stamps |= home.finished()
+  return _again(home, trial, stamps, detail, ended.seconds)
+
+
 def _stopped(ended: forks.Ended, number: int) -> tuple[str, str]:
   """Judge a command that got a signal: one line and the exit code for it."""
-  if not ended.code:
-    return '', 'ended before'
   result, detail = judging.crash(ended)
   if result:
     return result, detail
-  lines = [
-    line for line in ended.output.splitlines() if 'interrupted' in line.lower()
-  ]
-  if ended.code not in (128 + number, -number) or len(lines) > 1:
+  if not ended.code:
+    return '', 'ended before'
+  first = 'interrupted' if number == signal.SIGINT else 'stopped by SIGTERM'
+  line = f'{first}; finished models are kept; continue with: python -m jaxmu.'
+  said = [one for one in ended.output.splitlines() if first in one]
+  wrong = ended.code != 128 + number or 'error:' in ended.output
+  if wrong or len(said) != 1 or not ended.last.startswith(line):
     return 'traceback', f'code {ended.code}: {ended.output[-1000:]}'
   return '', ended.last
+
+
+# What a reader may say of a job that has stored nothing yet.
+_NOTHING_YET = ('holds no stored work', 'is not a folder')
 
 
 def _beside_readers(
@@ -223,6 +261,8 @@ def _beside_readers(
     result, detail = judging.crash(reader)
     if not result and reader.code:
       result, detail = judging.refusal(reader)
+      if not result and not any(text in detail for text in _NOTHING_YET):
+        result = 'lost'
     if result:
       return judging.ended_as(trial, result, detail)
   return _finish(home, trial, ended, stamps, f'after {delay:.2f} s')

@@ -11,7 +11,9 @@ thread of it; then it runs each request that it reads in a forked child.
 
 import contextlib
 import dataclasses
+import gc
 import importlib
+import importlib.util
 import json
 import os
 import pathlib
@@ -24,6 +26,8 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from jaxmu import cli
 
 ROOT = pathlib.Path(__file__).parents[2]
 SECONDS = 300.0
@@ -54,7 +58,9 @@ class Call:
     argv: its arguments.
     fault: for `hooks.install`; empty for none.
     seconds: after which it counts as hanging and is killed.
-    kill_after: seconds after which it is killed on purpose; 0 for never.
+    kill_after: seconds of processor time after which it is killed on purpose;
+      0 for never. Unlike the time of the clock, they do not depend on what else
+      the machine does.
     signal: the signal of `kill_after`.
     delay: seconds to wait before it starts.
     patches: names of functions, as 'module:name', to replace by one that
@@ -81,6 +87,7 @@ class Ended:
     code: exit code; the negative number of a signal.
     output: standard output and standard error.
     seconds: from start to end.
+    processor: seconds of processor time.
     gigabytes: largest memory use.
     hung: whether it was killed because its time was over.
     killed: whether it was killed on purpose.
@@ -89,6 +96,7 @@ class Ended:
   code: int
   output: str
   seconds: float
+  processor: float
   gigabytes: float
   hung: bool
   killed: bool
@@ -150,7 +158,8 @@ def _child(call: Call, output: str) -> None:
   """Run a command as `python -m` would; never returns."""
   code = 1
   try:
-    os.setsid()
+    # A new session would have the usual priority, whatever this process has.
+    os.setpgid(0, 0)
     # Shells start programs in the background with SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -161,6 +170,10 @@ def _child(call: Call, output: str) -> None:
     time.sleep(call.delay)
     os.environ.update(call.environment)
     os.chdir(call.cwd)
+    sys.argv = [call.module, *call.argv]
+    # A command ends at signals if it is the program of the process.
+    sys.modules['__main__'].__spec__ = importlib.util.find_spec(call.module)
+    cli._watch_signals()
     most = int(4 * GIGABYTES * 1e9)  # addresses, of which JAX takes many
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     for place, text in call.patches.items():
@@ -169,7 +182,6 @@ def _child(call: Call, output: str) -> None:
         importlib.import_module(module), name, lambda *_, _t=text, **__: _t
       )
     module = importlib.import_module(call.module)
-    sys.argv = [call.module, *call.argv]
     if call.fault:
       from tests.faults import hooks
 
@@ -187,6 +199,13 @@ def _child(call: Call, output: str) -> None:
       sys.stdout.flush()
       sys.stderr.flush()
     os._exit(code)
+
+
+def _processor_seconds(pid: int) -> float:
+  """Return the processor time of a process that may have ended."""
+  fields = pathlib.Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2]
+  user, system = fields.split()[11:13]
+  return (int(user) + int(system)) / os.sysconf('SC_CLK_TCK')
 
 
 def _run(calls: Sequence[Call], output: str) -> list[Ended]:
@@ -209,6 +228,7 @@ def _run(calls: Sequence[Call], output: str) -> list[Ended]:
         os.waitstatus_to_exitcode(status),
         text,
         now,
+        usage.ru_utime + usage.ru_stime,
         usage.ru_maxrss / 1e6,
         doomed.get(index) == 'hung',
         doomed.get(index) == 'killed',
@@ -216,7 +236,8 @@ def _run(calls: Sequence[Call], output: str) -> list[Ended]:
       continue
     for pid, index in running.items():
       call = calls[index]
-      if call.kill_after and now > call.kill_after and index not in doomed:
+      due = call.kill_after and index not in doomed
+      if due and _processor_seconds(pid) > call.kill_after:
         doomed[index] = 'killed'
         os.kill(pid, call.signal)
       elif now > call.seconds and doomed.get(index) != 'hung':
@@ -245,6 +266,9 @@ def _serve(output: str) -> None:
   for name in _IMPORTED:
     importlib.import_module(name)
   _keep_all_programs()
+  # A collection in a child would copy the memory of all that was imported.
+  gc.collect()
+  gc.freeze()
   while select.select([sys.stdin], [], []) and (line := sys.stdin.readline()):
     calls = [Call(**one) for one in json.loads(line)]
     ended = _run(calls, output)

@@ -11,8 +11,11 @@ OPERATION = 'SIGKILL at a file operation'
 REPORT = 'SIGKILL while the report is written'
 PROGRAMS = 'SIGKILL while programs are compiled'
 KINDS = (MOMENT, OPERATION, REPORT, PROGRAMS)
+# Moments as multiples of the processor time of the undisturbed job, which has
+# its programs in the cache.
+_MOMENTS = {MOMENT: (0.02, 0.9), PROGRAMS: (0.1, 2.0)}
 _MOST = 12  # kills of one job
-_STRIDE = 7  # the first kills are at operations 1, 8, 15, ...
+_STRIDE = 13  # the first kills are at operations 1, 14, 27, ...
 
 
 def chain(
@@ -25,7 +28,7 @@ def chain(
     kind: one of `KINDS`.
     number: of the chain.
     operations: on files of the undisturbed job.
-    seconds: of the undisturbed job.
+    seconds: of processor time of the undisturbed job.
   """
   draw = trials.generator(kind, number)
   if kind == REPORT:
@@ -39,8 +42,8 @@ def chain(
   result, detail = '', ''
   for step in range(_MOST + 1):
     call = _killed(home, kind, draw, number if not step else -1, operations)
-    if kind in (MOMENT, PROGRAMS):
-      call = home.job(kill_after=draw.uniform(0.02, 0.4) * seconds)
+    if kind in _MOMENTS:
+      call = home.job(kill_after=draw.uniform(*_MOMENTS[kind]) * seconds)
     ended = home.server.run(call if step < _MOST else home.job())[0]
     now = home.finished()
     redone = [path for path, stamp in stamps.items() if now.get(path) != stamp]
@@ -76,7 +79,7 @@ def _killed(
 
 
 def _undisturbed(home: tiny_job.Home) -> tuple[int, float]:
-  """Return the operations and the seconds of the undisturbed job."""
+  """Return the operations and the processor time of the undisturbed job."""
   known = home.folder / 'undisturbed.json'
   if not known.exists():
     counted = home.folder / 'operations'
@@ -84,7 +87,7 @@ def _undisturbed(home: tiny_job.Home) -> tuple[int, float]:
     home.reset(empty=True)
     ended = home.run(fault=count)
     assert ended.code == 0, ended.output
-    known.write_text(json.dumps([int(counted.read_text()), ended.seconds]))
+    known.write_text(json.dumps([int(counted.read_text()), ended.processor]))
   operations, seconds = json.loads(known.read_text())
   return operations, seconds
 

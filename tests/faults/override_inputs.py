@@ -131,6 +131,8 @@ def expected(default: Any, name: str, text: str) -> str:
     return inputs.EITHER if text.lower() in truth else inputs.REFUSED
   if not isinstance(default, int | float) or name.startswith('search.'):
     return inputs.EITHER  # a job ignores what a search would do
+  if '_' in text or not text.isascii():  # float() takes these
+    return inputs.REFUSED
   if isinstance(value, str):  # float() takes more than a literal
     try:
       value = float(value)

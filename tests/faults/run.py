@@ -120,11 +120,13 @@ def main() -> None:
   parser.add_argument('--out', required=True, type=pathlib.Path)
   parser.add_argument('--home', type=pathlib.Path, help='where trials run')
   parser.add_argument('--only', choices=GROUPS, help='one group')
+  parser.add_argument('--seed', type=int, default=0, help='of all choices')
   for field in dataclasses.fields(Counts):
     parser.add_argument(f'--{field.name}', type=int, default=field.default)
   chosen = parser.parse_args()
   # So that small file systems are unmounted.
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+  trials.choose_seed(chosen.seed)
   table = trials.Table(chosen.out / 'trials.jsonl')
   with tempfile.TemporaryDirectory() as temporary:
     for home in tiny_job.homes(chosen.home or pathlib.Path(temporary)):

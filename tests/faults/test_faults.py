@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.faults import forks, run, tiny_job, trials
+from tests.faults import damage, forks, run, tiny_job, trials
 
 # A prime number of trials meets kinds and targets in other pairs. Kills, full
 # disks and processes take longer; some are tested in tests/study as well.
@@ -37,6 +37,21 @@ def test_nothing_is_lost_silent_or_a_traceback_in_many_trials(
   home, tmp_path, group
 ):
   assert not _bad(home, tmp_path, group, MANY[group])
+
+
+def test_a_file_is_swapped_with_none_outside_of_the_trial(tmp_path):
+  (tmp_path / 'trial' / 'work').mkdir(parents=True)
+  outside, sums, other = (
+    tmp_path / name for name in ('go.sh', 'trial/work/SUMS', 'trial/work/LOG')
+  )
+  draw, within = trials.generator('swap'), tmp_path / 'trial'
+  for path in (outside, sums, other):
+    path.write_text(path.name)
+  for _ in range(20):
+    assert damage.swap(sums, draw, within) == f'swapped with {other}'
+  other.unlink()
+  assert damage.swap(sums, draw, within).startswith('holds ')
+  assert outside.read_text() == outside.name
 
 
 def test_a_table_goes_on_where_it_stopped(tmp_path):

@@ -21,7 +21,6 @@ from importlib import metadata
 from jaxmu.study import execution
 
 RESULTS = ('survived', 'lost', 'silent', 'traceback', 'hang')
-SEED = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,9 +132,17 @@ def markdown(text: str) -> str:
   return '\n'.join(lines)
 
 
+_seed = [0]
+
+
+def choose_seed(seed: int) -> None:
+  """Make other random choices in all trials; the default is 0."""
+  _seed[:] = [seed]
+
+
 def generator(*names: object) -> random.Random:
-  """Return a generator of random numbers that depends on names alone."""
-  text = json.dumps([SEED, *map(str, names)]).encode()
+  """Return random numbers that depend on names and the seed alone."""
+  text = json.dumps([*_seed, *map(str, names)]).encode()
   return random.Random(hashlib.sha256(text).hexdigest())
 
 

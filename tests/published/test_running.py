@@ -10,6 +10,7 @@ import pytest
 from jaxmu.published import record, rows, running, scores, writing
 from jaxmu.published.rows import Outcome
 from jaxmu.report import checksums, results
+from jaxmu.study import job as job_lib
 from jaxmu.study import run
 from jaxmu.study import settings as settings_lib
 from tests.published.conftest import ORIGIN, changed
@@ -48,6 +49,18 @@ def test_one_method_alone_gives_the_numbers_of_the_whole_job(table, tmp_path):
   again = running.rerun(chosen[:1], tmp_path, told.append)
   assert 'all models are in' in told[-1]
   assert again.numbers[chosen[0].method, chosen[0].metric] == chosen[0].value
+
+
+@pytest.mark.parametrize('chosen', [(), ('ft',), ('msg', 'ft')])
+def test_addresses_of_models_do_not_depend_on_other_methods(
+  table, tmp_path, chosen
+):
+  """An address covers all that models depend on, their draws included."""
+  job = job_lib.open_job(record.settings(table.one, tmp_path, chosen))
+  known = table.one.record['models']
+  assert {*job.populations} == {'original', 'retrain', *chosen}
+  for name, population in job.populations.items():
+    assert population.digest == known[name]['address']
 
 
 def test_baselines_need_no_method(table, tmp_path):
@@ -326,8 +339,6 @@ def test_scores_beyond_the_size_are_listed(table, tmp_path):
 
 
 def _content(table):
-  from jaxmu.study import job as job_lib
-
   return scores.compact(job_lib.open_job(table.settings))
 
 

@@ -97,6 +97,7 @@ def test_a_user_replaces_spaces():
     ('learning_rate', 'log(1, 0.1)', 'must be below the second'),
     ('learning_rate', 'uniform(a, 1)', "give 'log(LOW, HIGH)'"),
     ('learning_rate', 'normal(0, 1)', "give 'log(LOW, HIGH)'"),
+    ('learning_rate', 'uniform(0, 1_0)', "give 'log(LOW, HIGH)'"),
     ('learning_rate', (), "give 'log(LOW, HIGH)'"),
     ('learning_rate', (0.1, 0.2, 0.1), 'repeats 0.1; give every value once'),
     ('learning_rate', 'uniform(-1, 1)', 'learning_rate = -1; give a value'),
