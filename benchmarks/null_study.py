@@ -16,12 +16,14 @@ Writes benchmarks/null_study.csv, a row per job and number:
   negatives       what forgotten images are compared with. Test images may be
                   harder than those of the pool, which a population attack sees
                   without a leak
+  null            its expectation where nothing leaks, one half but for the
+                  accuracy of the population attack, whose folds are unbalanced
   mean, error     over the seeds, with the standard error
-  z               (mean - .5) / error; beyond 2 is suspect, but of 20 numbers
+  z               (mean - null) / error; beyond 2 is suspect, but of 20 numbers
                   one is beyond it by chance
   p_holm          of z, by the t-test, with Holm's correction for the numbers of
                   the job
-  coverage        share of the seeds whose 95% interval contains .5, with the
+  coverage        share of the seeds whose 95% interval contains null, with the
                   exact interval of that share
   width           mean half-width of the intervals
 
@@ -49,7 +51,7 @@ from jaxmu import files
 from jaxmu import main as command
 from jaxmu import sweep as sweep_command
 from jaxmu.attacks import intervals, registry
-from jaxmu.metrics import ranking
+from jaxmu.metrics import indiscernibility, ranking
 from jaxmu.population import Layout, Predictor, Trainer
 from jaxmu.report import progress, results
 from jaxmu.study import evaluate, planner, stages, store
@@ -186,20 +188,39 @@ def is_null(metric: str) -> bool:
   return metric.endswith(ENDINGS) and not metric.endswith(NOT_NULL)
 
 
+def null_of(metric: str, forget: int) -> float:
+  """Return the expectation of a number where nothing leaks.
+
+  That of the population attack's accuracy is below one half, because its folds
+  are not balanced; see `indiscernibility.noise_floor`.
+
+  Args:
+    metric: name of the number.
+    forget: images of a forget set.
+  """
+  if metric.startswith('mia_'):
+    return indiscernibility.noise_floor(forget).mean
+  return CHANCE
+
+
 def summary(
-  by_seed: Sequence[Sequence[results.Row]],
+  by_seed: Sequence[Sequence[results.Row]], forget: int
 ) -> list[dict[str, Any]]:
   """Return mean, error, z and coverage of every number, a row each.
 
   Args:
     by_seed: the numbers of each seed.
+    forget: images of a forget set.
   """
   gathered: dict[str, list[results.Row]] = {}
   for rows in by_seed:
     for row in rows:
       if is_null(row.metric) and math.isfinite(row.value):
         gathered.setdefault(row.metric, []).append(row)
-  found = [_numbers(metric, rows) for metric, rows in gathered.items()]
+  found = [
+    _numbers(metric, rows, null_of(metric, forget))
+    for metric, rows in gathered.items()
+  ]
   p_values = ranking.holm(np.array([row['p'] for row in found], np.float64))
   for row, p in zip(found, p_values, strict=True):
     del row['p']
@@ -207,18 +228,21 @@ def summary(
   return found
 
 
-def _numbers(metric: str, rows: Sequence[results.Row]) -> dict[str, Any]:
+def _numbers(
+  metric: str, rows: Sequence[results.Row], null: float
+) -> dict[str, Any]:
   values = np.array([row.value for row in rows])
   n = len(values)
   error = values.std(ddof=1) / math.sqrt(n) if n > 1 else math.nan
-  z = (values.mean() - CHANCE) / error if error > 0 else math.nan
+  z = (values.mean() - null) / error if error > 0 else math.nan
   given = [row for row in rows if math.isfinite(row.low + row.high)]
-  inside = sum(row.low <= CHANCE <= row.high for row in given)
+  inside = sum(row.low <= null <= row.high for row in given)
   low, high = intervals.clopper_pearson(inside, len(given))
   width = np.mean([row.high - row.low for row in given]) / 2 if given else ''
   return {
     'metric': metric,
     'negatives': NEGATIVES.get(metric, 'never seen'),
+    'null': f'{null:.4f}',
     'seeds': n,
     'mean': f'{values.mean():.5f}',
     'error': f'{error:.5f}',
@@ -306,7 +330,11 @@ def main() -> None:
         f'seed {seed}: U-LiRA {auc:.3f}, {time.perf_counter() - begin:.0f} s, '
         f'{programs.number} training programs'
       )
-  rows = [{'job': name, **row} for row in summary([rows for _, rows in found])]
+  forget = job_lib.open_job(
+    with_seed(settings, options.first, folder)
+  ).sizes.forget
+  numbers = summary([rows for _, rows in found], forget)
+  rows = [{'job': name, **row} for row in numbers]
   table.show(rows)
   others = [row for row in table.read(SUMMARY) if row['job'] != name]
   how = table.made(SUMMARY)

@@ -249,22 +249,22 @@ def _of_claim(
   return lines[0] + '\n' + ''.join(lines[1:])
 
 
+NULL_COLUMNS = ('negatives', 'null', 'seeds', 'mean', 'error', 'z', 'p_holm')
+
+
 def null_table(rows: Sequence[Mapping[str, str]]) -> str:
   """Return the null study as a table per job."""
   if not rows:
     return MISSING
   parts = []
-  head = ['number', 'against', 'seeds', 'mean', 'standard error', 'z']
+  head = ['number', 'against', 'null', 'seeds', 'mean', 'error', 'z']
   head += ['p (Holm)', 'coverage']
   for job in dict.fromkeys(row['job'] for row in rows):
     own = [row for row in rows if row['job'] == job]
     body = [
       [
         row['metric'],
-        *(
-          row[name]
-          for name in ('negatives', 'seeds', 'mean', 'error', 'z', 'p_holm')
-        ),
+        *(row[name] for name in NULL_COLUMNS),
         f'{row["coverage"]} [{row["coverage_low"]}, {row["coverage_high"]}]'
         if row['coverage']
         else '',
