@@ -29,10 +29,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jaxmu.sweep as sweep_command
 from jaxmu import files, methods
 from jaxmu import hparams as hp
 from jaxmu import main as command
-from jaxmu import sweep as sweep_command
 from jaxmu.data import catalog
 from jaxmu.study import run as run_lib
 from jaxmu.study import settings as settings_lib
