@@ -47,9 +47,9 @@ import numpy as np
 import table
 from scipy import stats
 
+import jaxmu.sweep as sweep_command
 from jaxmu import files
 from jaxmu import main as command
-from jaxmu import sweep as sweep_command
 from jaxmu.attacks import intervals, registry
 from jaxmu.metrics import indiscernibility, ranking
 from jaxmu.population import Layout, Predictor, Trainer
