@@ -7,9 +7,11 @@
 
 The configuration is that of the run, with the same --workdir and --config.FIELD
 arguments, on the machine of the run, with the same code and the same
-JAXMU_CACHE_DIR. Nothing is trained. Each study of a sweep
-becomes a folder `jaxmu/published/NAME/CELL/STUDY`; studies without a report are
-left out and named. A report that is not that of its configuration is refused.
+JAXMU_CACHE_DIR. Nothing is trained. Each study of a sweep becomes a folder
+`jaxmu/published/NAME/CELL/STUDY`, and so does each finished job of
+`claim_jobs.py`. Studies without a report, and searches that have not finished,
+are left out and named. A report that is not that of its configuration is
+refused.
 
   --only=CELL/STUDY     publish one study of a sweep
   --seconds=NUMBER      what the job took; a sweep has recorded it
@@ -27,6 +29,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import claim_jobs
+
 import jaxmu.sweep as sweep_command
 from jaxmu import cli, files, store, terms
 from jaxmu import main as job_command
@@ -34,6 +38,7 @@ from jaxmu.cli import arguments
 from jaxmu.published import ROOT, scores, writing
 from jaxmu.published.record import Published
 from jaxmu.study import settings as settings_lib
+from jaxmu.study import tuned
 from jaxmu.sweeps import design, graph, status
 
 HOME = pathlib.Path(__file__).parent.parent
@@ -121,6 +126,7 @@ def _sweep(
     )
     try:
       if study.searches:
+        _check_finished(study)
         yield writing.search(root, name, study.settings, origin)
       else:
         ready = [m for m in study.methods if _is_ready(study, m)]
@@ -128,6 +134,41 @@ def _sweep(
         yield writing.table(root, name, settings, origin, most=most)
     except ValueError as error:
       cli.warn(f'{study.name} is left out: {error}')
+  for cell in sweep.cells:
+    yield from _beside(root, own, argv, sweep, cell)
+
+
+def _beside(
+  root: pathlib.Path,
+  own: dict[str, str],
+  argv: Sequence[str],
+  sweep: design.Sweep,
+  cell: design.Cell,
+) -> Iterator[Published]:
+  """Publish the finished jobs of a cell that claims need."""
+  try:
+    beside = claim_jobs.jobs(sweep, cell.name)
+  except ValueError:  # no search has finished, so there are no jobs
+    return
+  shown = [one for one in argv if not one.startswith('--workdir')]
+  line = shlex.join(['python', 'benchmarks/claim_jobs.py', *shown])
+  for extra, settings in beside:
+    name = f'{cell.name}/{extra.name}'
+    finished = files.workdir(settings.workdir) / 'results.json'
+    if own.get('only', name) in (name, cell.name) and finished.is_file():
+      origin = writing.Origin(f'{line} --only={name}', commit())
+      yield writing.table(root, f'{own["name"]}/{name}', settings, origin)
+
+
+def _check_finished(study: design.Study) -> None:
+  folder = files.workdir(study.settings.workdir)
+  missing = [
+    method
+    for method in study.methods
+    if not (tuned.folder(folder, method) / tuned.NAME).is_file()
+  ]
+  if missing:
+    raise ValueError(f'the search of {", ".join(missing)} has not finished')
 
 
 def _is_ready(study: design.Study, method: str) -> bool:
