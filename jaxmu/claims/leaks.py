@@ -307,10 +307,16 @@ def more_exposed(own: np.ndarray, before: np.ndarray) -> tuple[float, float]:
 
 def _over_unlearned(cell: Cell) -> Finding:
   job = cell.job('large_rate')
-  names = [name for name in ('ga', 'neggrad_plus') if name in job.unlearners]
+  named = [name for name in ('ga', 'neggrad_plus') if name in job.unlearners]
+  names = [name for name in named if _has(job, name, 'ulira_auc')]
   if not names:
     raise CannotAnswer('GA or NG+ in large_rate')
-  parts, words = [], []
+  parts: list[Evidence] = []
+  words = [
+    f'{results.label(name)} has no AUC by U-LiRA, since its models failed'
+    for name in named
+    if name not in names
+  ]
   for name in names:
     row = job.row(name, 'rmia_auc')
     one_sided = job.number(name, 'rmia_auc')
@@ -330,6 +336,14 @@ def _over_unlearned(cell: Cell) -> Finding:
     f'With ten times the searched learning rate, {"; ".join(words)}.',
     {f'ulira_{name}': job.row(name, 'ulira_auc').value for name in names},
   )
+
+
+def _has(job: Job, method: str, metric: str) -> bool:
+  try:
+    job.row(method, metric)
+  except CannotAnswer:
+    return False
+  return True
 
 
 _NEEDS = 'the study of U-LiRA'

@@ -283,6 +283,18 @@ def test_over_unlearning_is_seen_two_sidedly():
   assert one(11, large(rmia=0.499, noise=0.03)).verdict == UNDECIDED
 
 
+def test_a_method_whose_models_failed_is_left_out_and_named():
+  values = {
+    'retrain': attacked(),
+    'ga': attacked(0.6, noise=0.01)
+    | {'rmia_auc': around(0.4, 0.01, 30, PAIRS)},
+    'neggrad_plus': {'rmia_auc': around(0.6, 0.01, 31, PAIRS)},
+  }
+  found = one(11, job('large_rate', values))
+  assert found.verdict == HOLDS
+  assert 'NG+ has no AUC by U-LiRA' in found.sentence
+
+
 def test_numbers_that_are_missing_are_named():
   (found,) = find(9, cell(job('ulira', {'retrain': attacked()})))
   assert isinstance(found, NotRun)
