@@ -33,7 +33,9 @@ def table(tmp_path_factory) -> Small:
   """The small job with two methods; to read, never to change."""
   root = tmp_path_factory.mktemp('published')
   work = tmp_path_factory.mktemp('work') / 'tables' / 'small'
-  config = small_job.config(work, curve__every=1).to_dict()
+  config = small_job.config(
+    work, curve__every=1, splits__num_splits=6, splits__pool=320
+  ).to_dict()
   config['compare'] = {'ft': _short('ft')}
   settings = settings_lib.from_config(config)
   run.run(settings)

@@ -43,7 +43,7 @@ def test_one_method_alone_gives_the_numbers_of_the_whole_job(table, tmp_path):
   stored = {p.name.partition('-')[0] for p in tmp_path.rglob('store/models/*')}
   assert stored == {'original', 'retrain', 'ft'}
   (line,) = told
-  assert 'training 8 original, 16 retrain, 16 ft models' in line
+  assert 'training 6 original, 12 retrain, 12 ft models' in line
   assert 'about' in line
   # A second time nothing is trained.
   again = running.rerun(chosen[:1], tmp_path, told.append)
@@ -354,7 +354,7 @@ def test_the_record_has_what_the_numbers_depend_on(table):
   }
   assert content['seconds'] == 20.0 and content['planned_seconds'] is None
   assert content['data']['fingerprint'] and len(content['splits']) == 6
-  assert content['models']['msg']['number'] == 16
+  assert content['models']['msg']['number'] == 12
   again = record.settings(one, table.work)
   assert again == table.settings
   for name in ('results.csv', 'per_cluster.csv', 'timing.csv', 'curves.csv'):
