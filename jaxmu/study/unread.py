@@ -33,8 +33,8 @@ def fields(settings: Settings) -> dict[str, str]:
     >>> from jaxmu.study import recipes
     >>> from jaxmu.study.settings import from_config
     >>> config = recipes.job_config('ft', scale='mnist')
-    >>> fields(from_config(config))['config.splits.pool']
-    "design 'main' has one fixed split of all images"
+    >>> fields(from_config(config))['config.splits.num_splits']
+    "design 'main' has one fixed split"
   """
   found = _splits(settings)
   chosen = settings.splits
@@ -58,10 +58,10 @@ def _splits(settings: Settings) -> dict[str, str]:
   design = settings.splits.design
   names, reason = (), ''
   if design == 'main':
-    names = ('num_splits', 'forget_sets', 'pool', 'seed')
-    reason = "design 'main' has one fixed split of all images"
+    names = ('num_splits', 'forget_sets', 'seed')
+    reason = "design 'main' has one fixed split"
   if design == 'reference':
-    names = ('pool', 'seed')
+    names = ('seed',)
     reason = "design 'reference' has the fixed splits of the benchmark"
   return {f'config.splits.{name}': reason for name in names}
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.xdist_group('published')
 
 FOUND = record.find()
 # Of each of these, one number is computed again.
-GROUPS = ('default_job',)
+GROUPS = ('default_job', 'main', 'ulira', 'search', 'replicates')
 MOST_BYTES = 12_000_000  # of a folder
 
 
