@@ -94,7 +94,9 @@ def with_all_attacks(settings: Settings) -> Settings:
   names = [
     name
     for name, attack in registry.ATTACKS.items()
-    if 'retrained' in attack.card.populations and attack.card.by_default
+    if 'retrained' in attack.card.populations
+    and attack.card.by_default
+    and not {'logits', 'correctness'} & set(attack.card.needs)
   ]
   attack = dataclasses.replace(settings.attack, which=','.join(names))
   return dataclasses.replace(settings, attack=attack)

@@ -104,7 +104,7 @@ def test_a_command_names_each_given_field_in_one_line(monkeypatch, capsys):
   )
   assert capsys.readouterr().err.splitlines() == [
     "Warning: --config.splits.seed has no effect: design 'main' has one fixed "
-    'split of all images',
+    'split',
     'Warning: --config.unlearn.hparams.num_epochs has no effect: there is no '
     'training',
   ]
