@@ -12,7 +12,7 @@ from jaxmu.claims.cells import ORIGINAL, REFERENCE, CannotAnswer, Job
 from jaxmu.claims.evidence import Number
 from jaxmu.metrics import ranking
 from jaxmu.report import glossary, plots, results
-from jaxmu.report.plots import style
+from jaxmu.report.plots import methods, style
 
 SHOWN = 10  # examples of each kind
 
@@ -114,21 +114,23 @@ def speed(main: Job, job: Job, metric: str) -> figure.Figure | None:
       panel.axhline(value, color=color, lw=1, ls=(0, (4, 2)), zorder=0)
       panel.annotate(
         name,
-        (1, value),
+        (0, value),
         xycoords=('axes fraction', 'data'),
-        xytext=(-2, 2),
+        xytext=(2, 2),
         textcoords='offset points',
-        ha='right',
+        ha='left',
         fontsize=8,
         color=color,
       )
-  _names(panel, points)
   _plain_ticks(panel, [x for _, x, _ in points])
   panel.margins(x=0.15, y=0.12)
   clock = glossary.describe(main.clock).title
   panel.set_xlabel(f'{clock} (higher is better)')
   panel.set_ylabel(f'{glossary.describe(metric).title}\n(lower is better)')
   style.title(fig, 'Run time and leak of each method')
+  names, fast, leaks = zip(*points, strict=True)
+  values = np.array([number.value for number in leaks])
+  methods.label_points(fig, panel, names, np.array(fast), values)
   return fig
 
 
@@ -140,27 +142,6 @@ def _plain_ticks(panel: axes.Axes, values: Sequence[float]) -> None:
     panel.xaxis.set_major_locator(ticker.MaxNLocator(5))
   panel.xaxis.set_major_formatter(ticker.FuncFormatter(lambda x, _: f'{x:g}'))
   panel.xaxis.set_minor_locator(ticker.NullLocator())
-
-
-def _names(
-  panel: axes.Axes, points: Sequence[tuple[str, float, Number]]
-) -> None:
-  """Write the names, alternately right and left where points are near."""
-  last: dict[str, float] = {}
-  for name, x, number in sorted(points, key=lambda p: (p[2].value, p[1])):
-    near = [n for n, at in last.items() if abs(np.log(at / x)) < 0.25]
-    right = not near or len(near) % 2 == 0
-    last[name] = x
-    panel.annotate(
-      style.escape(results.label(name)),
-      (x, number.value),
-      xytext=(6 if right else -6, 0),
-      textcoords='offset points',
-      ha='left' if right else 'right',
-      va='center',
-      fontsize=8,
-      zorder=4,
-    )
 
 
 def exposures(job: Job, method: str) -> dict[str, per_example.PerExample]:

@@ -160,7 +160,7 @@ def pareto(
   panel.set_ylabel(f'{glossary.describe(y_metric).title}\n(lower is better)')
   panel.margins(0.12)
   shown = [name for name, k in zip(order, known, strict=True) if k]
-  _labels(fig, panel, shown, x[known], y[known])
+  label_points(fig, panel, shown, x[known], y[known])
   missing = [results.label(name) for name in order if name not in shown]
   if missing:
     style.note(panel, f'not shown: {", ".join(missing)}', x=0.98, ha='right')
@@ -192,7 +192,7 @@ def _point(
       line(at, color=style.INK, lw=0.9, linestyle=(0, (4, 2)), zorder=1)
 
 
-def _labels(
+def label_points(
   fig: figure.Figure,
   panel: axes.Axes,
   methods: Sequence[str],
