@@ -7,7 +7,7 @@ from tests.faults import damage, forks, run, tiny_job, trials
 # A prime number of trials meets kinds and targets in other pairs. Kills, full
 # disks and processes take longer; some are tested in tests/study as well.
 FEW = {'files': 11, 'inputs': 60}
-MANY = {'kills': 10, 'files': 60, 'disks': 12, 'processes': 5, 'inputs': 300}
+MANY = {'kills': 10, 'files': 30, 'disks': 7, 'processes': 5, 'inputs': 150}
 
 
 @pytest.fixture(name='home', scope='module')
