@@ -6,8 +6,8 @@ On digits (16 original, 32 retrained and 32 unlearned networks of width 8; 50 to
 115 s on two CPU cores, compilation included) the AUC of U-LiRA is .587
 [.569, .604] for the originals, .488 [.466, .511] for the retrained models and
 .517 [.495, .539] for MSG, with RetDev .071. These numbers are for seed 0, one
-machine and one version: rounding alone has moved that of the originals by .02
-with another seed. Without a leak, an interval contains chance in at most 19 of
+machine and one version: with seed 1, rounding alone has moved that of the
+originals by .02. Without a leak, an interval contains chance in at most 19 of
 20 seeds.
 
 An independent re-run of the benchmark on CIFAR-10, with searched

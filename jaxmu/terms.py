@@ -2,8 +2,8 @@
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 _N = TypeVar('_N', int, float)
 
@@ -76,6 +76,22 @@ def count(number: int, noun: str, plural: str = '') -> str:
     ('1 file', '1,200 files', '2 indices')
   """
   return f'{number:,} {noun if number == 1 else plural or noun + "s"}'
+
+
+def dotted(
+  values: Mapping[str, Any], prefix: str = ''
+) -> Iterator[tuple[str, Any]]:
+  """Yield the values of nested mappings with their dotted names.
+
+  Example:
+    >>> dict(dotted({'seed': 3, 'run': {'chunk': 1, 'more': {}}}))
+    {'seed': 3, 'run.chunk': 1}
+  """
+  for name, value in values.items():
+    if isinstance(value, Mapping):
+      yield from dotted(value, f'{prefix}{name}.')
+    else:
+      yield f'{prefix}{name}', value
 
 
 def number(text: str, kind: Callable[[str], _N]) -> _N:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxmu import files, methods
+from jaxmu import files, methods, terms
 from jaxmu.data import splits
 from jaxmu.published.record import Published
 from jaxmu.report import results
@@ -148,15 +148,7 @@ def _fields(saved: Mapping[str, Any], chosen: Collection[str]) -> dict:
   counting = {n: v for n, v in saved.items() if n not in (*_IDLE, 'unlearners')}
   counting['data'] = {'name': saved['data']['name']}
   counting['unlearn'] = {n: v for n, v in by_method.items() if n in chosen}
-  return dict(_flat(counting, ''))
-
-
-def _flat(values: Mapping[str, Any], prefix: str):
-  for name, value in values.items():
-    if isinstance(value, Mapping):
-      yield from _flat(value, f'{prefix}{name}.')
-    else:
-      yield f'{prefix}{name}', value
+  return dict(terms.dotted(counting))
 
 
 def changed_code(one: Published, addresses: Mapping[str, str]) -> list[str]:

@@ -116,7 +116,13 @@ def read(folder: pathlib.Path, root: files.Path = ROOT) -> Published:
     ValueError: the record is damaged or incomplete.
   """
   path = folder / FILE
-  content = results.read_json(path)
+  try:
+    content = results.read_json(path)
+  except ValueError:
+    raise ValueError(
+      f'published results {folder}: {FILE} is damaged or was changed; install '
+      'jaxmu again'
+    ) from None
   kind = content.get('kind')
   if kind not in KINDS:
     raise ValueError(

@@ -266,10 +266,7 @@ def replicates(
     replicates=list(dict.fromkeys(row.method for row in numbers)),
   )
 
-  def write(folder: pathlib.Path) -> None:
-    results.write_csv(folder / 'results.csv', numbers)
-
-  return _write(root, name, 'replicates', content, origin, write)
+  return _write(root, name, 'replicates', content, origin, _only(numbers))
 
 
 def computed(
@@ -290,11 +287,12 @@ def computed(
     origin: where they come from.
   """
   content = {'function': function, 'versions': job_lib.versions()}
+  return _write(root, name, 'computed', content, origin, _only(numbers))
 
-  def write(folder: pathlib.Path) -> None:
-    results.write_csv(folder / 'results.csv', numbers)
 
-  return _write(root, name, 'computed', content, origin, write)
+def _only(numbers: Sequence[results.Row]) -> Callable[[pathlib.Path], object]:
+  """Return what writes a folder that has numbers alone."""
+  return lambda folder: results.write_csv(folder / 'results.csv', numbers)
 
 
 def _write(
@@ -303,7 +301,7 @@ def _write(
   kind: str,
   content: dict[str, Any],
   origin: Origin,
-  write: Callable[[pathlib.Path], None],
+  write: Callable[[pathlib.Path], object],
 ) -> Published:
   """Write a folder, in one step that replaces an older one."""
   with files.atomic_folder(root) as folder:

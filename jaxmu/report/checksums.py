@@ -54,8 +54,13 @@ def expected(path: pathlib.Path) -> str | None:
     text = (path.parent / FILE).read_text(errors='replace')
   except OSError:
     return None
-  entries = [line.partition('  ') for line in text.splitlines()]
-  return {name: checksum for checksum, _, name in entries}.get(path.name, '')
+  return _entries(text).get(path.name, '')
+
+
+def _entries(text: str) -> dict[str, str]:
+  """Return the checksums of a list by the paths of their files."""
+  lines = [line.partition('  ') for line in text.splitlines()]
+  return {name: checksum for checksum, _, name in lines}
 
 
 def faults(folder: pathlib.Path) -> list[str]:
@@ -69,8 +74,7 @@ def faults(folder: pathlib.Path) -> list[str]:
     text = (folder / FILE).read_text(errors='replace')
   except OSError as error:
     return [f'{FILE} cannot be read ({error.strerror})']
-  entries = [line.partition('  ') for line in text.splitlines()]
-  listed = {name: checksum for checksum, _, name in entries}
+  listed = _entries(text)
   there = {
     path.relative_to(folder).as_posix()
     for path in folder.rglob('*')

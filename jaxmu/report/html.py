@@ -17,7 +17,7 @@ from typing import Any
 
 from matplotlib import figure
 
-from jaxmu import files
+from jaxmu import files, terms
 from jaxmu.report import glossary, plots, results, summary
 
 log = logging.getLogger(__name__)
@@ -406,19 +406,11 @@ def facts(values: Mapping[str, object]) -> str:
   nested = {k: v for k, v in values.items() if isinstance(v, Mapping)}
   parts = [_facts_table(scalars)] if scalars else []
   for key, value in nested.items():
-    flat = dict(_flat(value, ''))
+    flat = dict(terms.dotted(value))
     parts.append(
       f'<details><summary>{escape(key)}</summary>{_facts_table(flat)}</details>'
     )
   return '\n'.join(parts)
-
-
-def _flat(values: Mapping[str, object], prefix: str):
-  for key, value in values.items():
-    if isinstance(value, Mapping):
-      yield from _flat(value, f'{prefix}{key}.')
-    else:
-      yield f'{prefix}{key}', value
 
 
 def _facts_table(values: Mapping[str, object]) -> str:

@@ -380,6 +380,15 @@ def test_a_damaged_folder_is_named(table, tmp_path, how):
     record.check(one)
 
 
+def test_a_cut_record_is_named_with_the_remedy(table, tmp_path):
+  shutil.copytree(table.root, tmp_path / 'root')
+  path = tmp_path / 'root' / table.one.name / record.FILE
+  path.write_bytes(path.read_bytes()[:200])
+  words = f'{table.one.name}: {record.FILE} is damaged.*install jaxmu again'
+  with pytest.raises(ValueError, match=words):
+    record.find(tmp_path / 'root')
+
+
 def test_records_are_checked(table, tmp_path):
   shutil.copytree(table.root, tmp_path / 'root')
   path = tmp_path / 'root' / table.one.name / record.FILE
