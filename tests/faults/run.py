@@ -13,6 +13,8 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from tests.faults import (
   checkpoint_inputs,
   damage,
@@ -26,12 +28,12 @@ from tests.faults import (
   trials,
 )
 
-# Shares of the bad inputs.
-_INPUTS: dict[Callable[[int], list[inputs.Case]], float] = {
-  override_inputs.cases: 0.4,
-  score_inputs.cases: 0.25,
-  data_inputs.cases: 0.25,
-  checkpoint_inputs.cases: 0.1,
+# Of 20 bad inputs.
+_INPUTS: dict[Callable[[int], list[inputs.Case]], int] = {
+  override_inputs.cases: 8,
+  score_inputs.cases: 5,
+  data_inputs.cases: 5,
+  checkpoint_inputs.cases: 2,
 }
 
 
@@ -91,8 +93,9 @@ def run_inputs(home: tiny_job.Home, table: trials.Table, count: int) -> None:
   """Give bad input."""
   home.reset()
   cases = []
-  for make, share in _INPUTS.items():
-    number = int(share * count)
+  shares = np.array(list(_INPUTS.values())).cumsum()
+  numbers = np.diff(shares * count // shares[-1], prepend=0).tolist()
+  for make, number in zip(_INPUTS, numbers, strict=True):
     all_cases = make(max(number, _CRAFTED))
     chosen = trials.generator(make.__module__).sample(all_cases, number)
     cases += chosen if number < _CRAFTED else all_cases[:number]
