@@ -2,7 +2,7 @@
 
     JAX_PLATFORMS=cpu python benchmarks/aot_gpu.py
 
-needs `pip install 'jaxmu[aot_cuda]'`. Nothing runs. Each row is the epoch of a
+needs `pip install 'jaxmu[aot-cuda]'`. Nothing runs. Each row is the epoch of a
 method in bfloat16 at batch 256, with one formulation of all convolutions
 (`config.model.options.conv`) and one chunk. Columns:
 

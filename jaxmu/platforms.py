@@ -180,7 +180,7 @@ def machine(name: str) -> Machine:
   if kind in _TPUS:
     _check_compiler(full, 'libtpu', 'jaxmu[aot]')
     return Machine(full, 'tpu', _tpus(kind, arrangement), one.memory, one.clock)
-  _check_compiler(full, 'jax_cuda12_plugin', 'jaxmu[aot_cuda]')
+  _check_compiler(full, 'jax_cuda12_plugin', 'jaxmu[aot-cuda]')
   devices = _gpus(one, int(arrangement))
   return Machine(full, 'gpu', devices, _JAX_SHARE * one.memory, one.clock)
 

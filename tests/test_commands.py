@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import pathlib
+import re
 import shlex
 import subprocess
 import sys
@@ -392,9 +393,28 @@ def test_warnings_of_commands_are_plain_lines(capsys):
   assert capsys.readouterr().err == 'Warning: two lines\n'
 
 
-def test_console_script_is_the_command():
+def _setup():
   setup = configparser.ConfigParser()
   setup.read(ROOT / 'setup.cfg')
+  return setup
+
+
+def test_extras_have_names_that_every_pip_finds():
+  """Old versions of pip do not find a name with an underscore."""
+  extras = set(_setup()['options.extras_require'])
+  assert all(re.fullmatch('[a-z0-9]+(-[a-z0-9]+)*', name) for name in extras)
+  pages = [*ROOT.glob('docs/**/*.md'), ROOT / 'README.md']
+  code = [*ROOT.glob('jaxmu/**/*.py'), *ROOT.glob('benchmarks/*.py')]
+  named = {
+    name
+    for path in (*pages, *code)
+    for name in re.findall(r'jaxmu\[([\w-]+)\]', path.read_text())
+  }
+  assert len(named) > 4 and named <= extras, named - extras
+
+
+def test_console_script_is_the_command():
+  setup = _setup()
   name, _, target = setup['options.entry_points']['console_scripts'].partition(
     '='
   )

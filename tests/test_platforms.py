@@ -138,7 +138,7 @@ def test_an_unknown_machine_is_refused_with_those_there_are():
 
 
 @pytest.mark.parametrize(
-  ('name', 'extra'), [('v5e', 'jaxmu[aot]'), ('h100:8', 'jaxmu[aot_cuda]')]
+  ('name', 'extra'), [('v5e', 'jaxmu[aot]'), ('h100:8', 'jaxmu[aot-cuda]')]
 )
 def test_a_missing_compiler_is_named(monkeypatch, name, extra):
   monkeypatch.setattr(importlib.util, 'find_spec', lambda package: None)
