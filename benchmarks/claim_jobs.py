@@ -67,8 +67,10 @@ class Extra(NamedTuple):
   metrics: tuple[str, ...] = ()
 
 
-def searched(study: Study, method: str) -> dict[str, Any]:
-  """Return the setting of a method in the tables of a study.
+def searched(
+  studies: Mapping[str, Study], kind: str, method: str
+) -> dict[str, Any]:
+  """Return the setting of a method in the tables of a study of a cell.
 
   That of the search for the study if it has the method, or else that of another
   search of the cell.
@@ -76,9 +78,13 @@ def searched(study: Study, method: str) -> dict[str, Any]:
   Raises:
     ValueError: no search of the cell has finished the method.
   """
-  if method in study.methods:
-    (one,) = study.ready([method]).unlearners
-    return dict(one.hparams)
+  study = studies[kind]
+  for one in (study, *studies.values()):
+    if one.searches or method not in one.methods:
+      continue
+    path = one.settings_file(method)
+    if one is study or path and path.is_file():
+      return dict(one.ready([method]).unlearners[0].hparams)
   places = [
     tuned.folder(files.workdir(study.settings.workdir).parent / kind, method)
     / tuned.NAME
@@ -108,19 +114,19 @@ def _ft_augmented(studies: Mapping[str, Study]) -> Hparams:
   entry = catalog.CATALOG.get(study.cell.data)
   if not (entry and (entry.transform.flip or entry.transform.crop_padding)):
     return {}
-  setting = searched(study, 'ft')
+  setting = searched(studies, 'main', 'ft')
   return {'ft': setting, f'{VARIANTS}.ft_augmented': dict(setting)}
 
 
 def _kde_disjoint(studies: Mapping[str, Study]) -> Hparams:
-  setting = searched(studies['main'], 'kde')
+  setting = searched(studies, 'main', 'kde')
   return {'kde': setting, f'{VARIANTS}.kde_disjoint': dict(setting)}
 
 
 def _large_rate(studies: Mapping[str, Study]) -> Hparams:
   found = {}
   for method in ('ga', 'neggrad_plus'):
-    setting = searched(studies['ulira'], method)
+    setting = searched(studies, 'ulira', method)
     setting['learning_rate'] = LARGER * setting['learning_rate']
     found[method] = setting
   return found

@@ -9,9 +9,13 @@ The configuration is that of the run, with the same --workdir and --config.FIELD
 arguments, on the machine of the run, with the same code and the same
 JAXMU_CACHE_DIR. Nothing is trained. Each study of a sweep becomes a folder
 `jaxmu/published/NAME/CELL/STUDY`, and so does each finished job of
-`claim_jobs.py`. Studies without a report, and searches that have not finished,
-are left out and named. A report that is not that of its configuration is
-refused.
+`claim_jobs.py`. Studies without a report are left out and named. A report that
+is not that of its configuration is refused.
+
+A search is published with the methods that it has finished; others are named.
+Methods that were published before, by a search of the same originals and
+budget, stay. So a long search can run in parts, each with
+--config.settings=jaxmu/published/NAME, which has what the earlier ones found.
 
   --only=CELL/STUDY     publish one study of a sweep
   --seconds=NUMBER      what the job took; a sweep has recorded it
@@ -38,7 +42,6 @@ from jaxmu.cli import arguments
 from jaxmu.published import ROOT, scores, writing
 from jaxmu.published.record import Published
 from jaxmu.study import settings as settings_lib
-from jaxmu.study import tuned
 from jaxmu.sweeps import design, graph, status
 
 HOME = pathlib.Path(__file__).parent.parent
@@ -108,13 +111,20 @@ def _sweep(
 ) -> Iterator[Published]:
   shown = [one for one in argv if not one.startswith('--workdir')]
   line = shlex.join(['python', '-m', 'jaxmu.sweep', *shown])
-  sweep = design.from_config(sweep_command.read(argv).config)
+  config = sweep_command.read(argv).config
+  sweep = design.from_config(config)
+  searches = {
+    study.name: study
+    for study in design.from_config({**config, 'settings': ''}).studies
+    if study.searches
+  }
   planned: dict[str, Any] = {}
   if 'planned' in own:
     planned = json.loads(files.path(own['planned']).read_text())
   took = seconds_of(sweep)
   most = int(own.get('most', scores.MOST_BYTES))
-  for study in sweep.studies:
+  tables = [study for study in sweep.studies if not study.searches]
+  for study in (*searches.values(), *tables):
     if own.get('only', study.name) not in (study.name, study.cell.name):
       continue
     name = f'{own["name"]}/{study.name}'
@@ -126,8 +136,14 @@ def _sweep(
     )
     try:
       if study.searches:
-        _check_finished(study)
-        yield writing.search(root, name, study.settings, origin)
+        done = writing.search(root, name, study.settings, origin)
+        lacking = [m for m in study.methods if m not in done.chosen]
+        if lacking:
+          cli.warn(
+            f'{study.name} has no setting of {", ".join(lacking)} yet; '
+            'continue its search'
+          )
+        yield done
       else:
         ready = [m for m in study.methods if _is_ready(study, m)]
         settings = study.ready(ready) if ready else study.settings
@@ -158,17 +174,6 @@ def _beside(
     if own.get('only', name) in (name, cell.name) and finished.is_file():
       origin = writing.Origin(f'{line} --only={name}', commit())
       yield writing.table(root, f'{own["name"]}/{name}', settings, origin)
-
-
-def _check_finished(study: design.Study) -> None:
-  folder = files.workdir(study.settings.workdir)
-  missing = [
-    method
-    for method in study.methods
-    if not (tuned.folder(folder, method) / tuned.NAME).is_file()
-  ]
-  if missing:
-    raise ValueError(f'the search of {", ".join(missing)} has not finished')
 
 
 def _is_ready(study: design.Study, method: str) -> bool:

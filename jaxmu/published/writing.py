@@ -152,7 +152,10 @@ def _scores_facts(
 def search(
   root: pathlib.Path, name: str, settings: Settings, origin: Origin
 ) -> Published:
-  """Publish the settings that a finished search has chosen, and its trials.
+  """Publish the settings that a search has chosen, and its trials.
+
+  Methods that the work directory does not have, but that were published under
+  this name, stay.
 
   Args:
     root: folder of all published results.
@@ -161,8 +164,8 @@ def search(
     origin: where it comes from.
 
   Raises:
-    ValueError: a settings file is not that of these settings, or no search is
-      finished.
+    ValueError: a settings file, or what was published before, is not that of
+      these settings; or no search is finished.
   """
   job = opening.open_search(settings, lambda line: None, probe=False).job
   found: dict[str, dict[str, Any]] = {}
@@ -171,12 +174,17 @@ def search(
   for one in settings.unlearners:
     method = methods.get(one.method).name
     folder = tuned.folder(settings.workdir, method)
-    if not (folder / tuned.NAME).is_file():
+    before = root / name / 'settings' / f'{method}.json'
+    if (folder / tuned.NAME).is_file():
+      found[method] = _checked_setting(folder / tuned.NAME, settings, job)
+      with (folder / records.TABLE).open(newline='') as file:
+        trials += csv.DictReader(file)
+    elif before.is_file():
+      found[method] = _checked_setting(before, settings, job)
+      trials += [row for row in _trials(root / name) if row['method'] == method]
+    else:
       continue
-    found[method] = _checked_setting(folder / tuned.NAME, settings, job)
     kept.append(one)
-    with (folder / records.TABLE).open(newline='') as file:
-      trials += csv.DictReader(file)
   if not found:
     raise ValueError(
       f'{settings.workdir} has no settings of a finished search; run '
@@ -228,6 +236,15 @@ def _csv(rows: Sequence[Mapping[str, str]]) -> str:
   writer.writeheader()
   writer.writerows(rows)
   return text.getvalue()
+
+
+def _trials(folder: pathlib.Path) -> list[dict[str, str]]:
+  """Read the trials of a published search; what they lack is left out."""
+  with gzip.open(folder / TRIALS, 'rt', newline='') as file:
+    return [
+      {name: value for name, value in row.items() if value}
+      for row in csv.DictReader(file)
+    ]
 
 
 def _compressed(text: str) -> bytes:

@@ -16,6 +16,8 @@ configuration is a dictionary:
                  own takes the settings of `digits` or of `cifar10`, by its size
   methods        names or plug-ins
   studies        of 'search', 'main' and 'ulira'
+  settings       a folder with settings of an earlier search: the folder of a
+                 sweep, or published results. What it has is not searched
   ulira_data, ulira_models, ulira_methods
                  those of the above that the study of U-LiRA has
   all, search, main, ulira, ulira_search
@@ -47,7 +49,7 @@ _LISTS = (
   *('data', 'models', 'methods', 'studies'),
   *('ulira_data', 'ulira_models', 'ulira_methods'),
 )
-FIELDS = ('workdir', *_LISTS, *SECTIONS, 'cells')
+FIELDS = ('workdir', *_LISTS, 'settings', *SECTIONS, 'cells')
 # Fields of jobs that the sweep sets, and what to set in their place.
 _SET_BY_SWEEP = {
   'workdir': '--workdir=DIR',
@@ -206,6 +208,8 @@ class Study(NamedTuple):
     settings: the same, checked.
     search: folder of the job that searches its hyper-parameters; None for
       default ones.
+    earlier: settings files of an earlier search, by method; these methods are
+      not searched.
   """
 
   cell: Cell
@@ -213,6 +217,7 @@ class Study(NamedTuple):
   config: dict[str, Any]
   settings: Settings
   search: pathlib.Path | None
+  earlier: Mapping[str, pathlib.Path]
 
   @property
   def name(self) -> str:
@@ -235,6 +240,8 @@ class Study(NamedTuple):
 
   def settings_file(self, method: str) -> pathlib.Path | None:
     """Return the file with a method's searched setting; None without search."""
+    if method in self.earlier:
+      return self.earlier[method]
     if self.search is None:
       return None
     return tuned.folder(self.search, method) / tuned.NAME
@@ -306,6 +313,12 @@ def from_config(config: Mapping[str, Any]) -> Sweep:
     for kind in kinds
     if _included(config, data, model, kind)
   ]
+  if config['settings'] and not any(study.earlier for study in studies):
+    raise ValueError(
+      f'config.settings = {config["settings"]!r} has no setting for this '
+      'sweep; give the folder of a sweep with the same cells, or of published '
+      'results'
+    )
   if not studies:
     raise ValueError(
       f'the sweep has no study: the study of U-LiRA has the data '
@@ -338,7 +351,12 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
       raise ValueError(
         f'config.{name} is no field of a sweep; {terms.choices(name, FIELDS)}'
       )
-  full = {**deep_unlearn(), **dict.fromkeys((*SECTIONS, 'cells'), {}), **config}
+  full = {
+    **deep_unlearn(),
+    **dict.fromkeys((*SECTIONS, 'cells'), {}),
+    'settings': '',
+    **config,
+  }
   for name in _LISTS:
     full[name] = _names(name, full[name])
   for name in SECTIONS:
@@ -354,7 +372,16 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
     _scale(full, name)
   if not full['workdir']:
     raise ValueError('config.workdir is empty; name a folder to write to')
+  _check_settings(full['settings'])
   return full
+
+
+def _check_settings(folder: Any) -> None:
+  if not isinstance(folder, str) or folder and not files.path(folder).is_dir():
+    raise ValueError(
+      f'config.settings = {folder!r} is no folder; give that of a sweep or of '
+      "published results, or '' to search all methods"
+    )
 
 
 def _scale(config: Mapping[str, Any], data: str) -> str:
@@ -465,19 +492,54 @@ def _included(
   """Return whether a cell has a study; only some cells have U-LiRA's."""
   if config['cells'] and Cell(data, model).name not in config['cells']:
     return False
-  if BASE.get(kind, kind) != 'ulira':
-    return True
-  return (
-    data in config['ulira_data']
-    and model in config['ulira_models']
-    and bool(_study_methods(config, kind))
-  )
+  if BASE.get(kind, kind) == 'ulira' and not (
+    data in config['ulira_data'] and model in config['ulira_models']
+  ):
+    return False
+  return bool(_study_methods(config, Cell(data, model), kind))
 
 
-def _study_methods(config: Mapping[str, Any], kind: str) -> list[str]:
-  if BASE.get(kind, kind) != 'ulira':
-    return list(config['methods'])
-  return [n for n in config['methods'] if n in config['ulira_methods']]
+def _study_methods(
+  config: Mapping[str, Any], cell: Cell, kind: str
+) -> list[str]:
+  """Return the methods of a study; a search has those without a setting."""
+  named = list(config['methods'])
+  if BASE.get(kind, kind) == 'ulira':
+    named = [one for one in named if one in config['ulira_methods']]
+  if kind in BASE and config['settings']:
+    there = _earlier(config, cell, kind)
+    named = [one for one in named if methods.get(one).name not in there]
+  return named
+
+
+def _earlier(
+  config: Mapping[str, Any], cell: Cell, kind: str
+) -> dict[str, pathlib.Path]:
+  """Return the files of `config.settings` for a study, by method.
+
+  Raises:
+    ValueError: a file is not that of a search of this cell.
+  """
+  if not config['settings']:
+    return {}
+  base = BASE.get(kind, kind)
+  (search,) = [name for name, own in BASE.items() if own == base]
+  folder = files.path(config['settings']) / cell.name / search
+  found = {}
+  for method in {methods.get(one).name for one in config['methods']}:
+    for path in (
+      folder / 'settings' / f'{method}.json',
+      tuned.folder(folder, method) / tuned.NAME,
+    ):
+      if path.is_file():
+        found[method] = path
+        content = tuned.read(path, method)
+        if (content['data'], content['model']) != cell:
+          raise ValueError(
+            f'{path} holds settings for {content["model"]} on '
+            f'{content["data"]}; it should hold those for {cell.name}'
+          )
+  return found
 
 
 def job_config(config: Mapping[str, Any], cell: Cell, kind: str) -> dict:
@@ -492,7 +554,7 @@ def job_config(config: Mapping[str, Any], cell: Cell, kind: str) -> dict:
     ValueError: a name, or a field of the section of the study, is unknown.
   """
   base = BASE.get(kind, kind)
-  first, *others = _study_methods(config, kind)
+  first, *others = _study_methods(config, cell, kind)
   job = recipes.job_config(
     first,
     model=cell.model,
@@ -527,4 +589,16 @@ def _study(
   if kind not in BASE and 'search' in config['studies']:
     (own,) = [name for name, base in BASE.items() if base == kind]
     search = workdir / cell.name / own
-  return Study(cell, kind, job, settings, search)
+  study = Study(cell, kind, job, settings, search, {})
+  if kind in BASE or not config['settings']:
+    return study
+  earlier = _earlier(config, cell, kind)
+  lacking = [] if search else [m for m in study.methods if m not in earlier]
+  if lacking:
+    raise ValueError(
+      f'{study.name}: config.settings = {config["settings"]!r} has no setting '
+      f'of {", ".join(lacking)}; add search to config.studies'
+    )
+  return study._replace(
+    earlier={m: p for m, p in earlier.items() if m in study.methods}
+  )

@@ -166,7 +166,8 @@ def _shown(study: Study) -> list[Any]:
 def _method(study: Study, name: str) -> list[Any]:
   one = study.unlearner(name)
   code = methods.METHODS.fingerprint(one.method)
-  return [dataclasses.asdict(one), code]
+  earlier = [study.earlier[name].read_text()] if name in study.earlier else []
+  return [dataclasses.asdict(one), code, *earlier]
 
 
 def _search(study: Study) -> list[Any]:

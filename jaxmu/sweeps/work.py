@@ -487,7 +487,11 @@ def _ready(study: Study, done: Collection[str]) -> tuple[str, ...]:
   """Return the methods whose search, if there is one, succeeded."""
   if study.search is None:
     return study.methods
-  return tuple(n for n in study.methods if _search_unit(study, n) in done)
+  return tuple(
+    name
+    for name in study.methods
+    if name in study.earlier or _search_unit(study, name) in done
+  )
 
 
 def _search_unit(study: Study, method: str) -> str:

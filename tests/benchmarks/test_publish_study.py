@@ -56,6 +56,32 @@ def test_every_study_of_a_sweep_is_published(
     )
     outcomes = {v.outcome for v in judged if not v.row.is_run_time}
     assert outcomes == {Outcome.PASS}
+  # A search can run in parts, each with what the earlier ones have found.
+  first, other = (f'digits_tiny/search/settings/{m}.json' for m in ('ft', 'ga'))
+  before = record.find(root)['small/digits_tiny/search']
+  parts = tmp_path / 'parts'
+  shutil.copytree(before.folder, parts / 'small' / 'digits_tiny' / 'search')
+  (parts / 'small' / other).unlink()
+  rest = tmp_path / 'rest'
+  changes = {'settings': str(parts / 'small'), 'studies': ('search', 'main')}
+  later = design.from_config(small_sweep.config(rest, **changes))
+  assert not work.perform_all(
+    later, graph.build(later), 'digits_tiny/search/search/ga'
+  )
+  assert not (rest / 'digits_tiny' / 'search' / 'search' / 'ft').exists()
+  (tmp_path / 'rest.py').write_text(FILE.format(folder=str(rest)))
+  publish.main(
+    [
+      f'--config={tmp_path / "rest.py"}',
+      f'--config.settings={parts / "small"}',
+      *('--name=small', f'--published={parts}'),
+      '--only=digits_tiny/search',
+    ]
+  )
+  again = record.find(parts)['small/digits_tiny/search']
+  assert {*again.chosen} == {*before.chosen}
+  assert again.chosen['ft'] == before.chosen['ft']
+  assert again.chosen['ga']['hparams'] == before.chosen['ga']['hparams']
   # What is not finished is named, and the rest is published.
   shutil.rmtree(folder / 'digits_tiny' / 'main' / 'store')
   shutil.rmtree(root)

@@ -8,8 +8,11 @@ import pytest
 
 import jaxmu
 import jaxmu.sweep as command
+from jaxmu import hparams as hp
+from jaxmu import methods
 from jaxmu.data import datasets
-from jaxmu.sweeps import design, graph, plan
+from jaxmu.study import tuned
+from jaxmu.sweeps import design, graph, plan, status
 from tests.sweeps import small_sweep
 
 
@@ -245,6 +248,65 @@ def test_a_mistake_names_the_value_and_the_remedy(argv, words):
     design.from_config(command.read(argv).config)
   for word in words:
     assert word in str(error.value)
+
+
+def _setting(path, method, values, data='digits'):
+  content = {'method': method, 'data': data, 'model': 'tiny', 'hparams': values}
+  return tuned.write(path, content)
+
+
+def test_methods_with_an_earlier_setting_are_not_searched(tmp_path):
+  old = tmp_path / 'old' / 'digits_tiny'
+  epochs = {'num_epochs': 7}
+  values = {m: hp.defaults(methods.get(m).Hparams) for m in ('ft', 'ga')}
+  # One file of published results, and one of a sweep.
+  ft = _setting(old / 'search/settings/ft.json', 'ft', values['ft'] | epochs)
+  changes = {'settings': str(tmp_path / 'old'), 'studies': ('search', 'main')}
+  config = small_sweep.config(tmp_path / 'new', **changes)
+  search, main = design.from_config(config).studies
+  assert (search.methods, main.methods) == (('ga',), ('ft', 'ga'))
+  assert main.earlier == {'ft': ft} and not search.earlier
+  assert main.ready(['ft']).unlearners[0].hparams['num_epochs'] == 7
+  units = graph.build(design.from_config(config)).units
+  assert [u.label for u in units.values() if u.kind == 'search'] == ['ga']
+  digest = status.Keys(design.from_config(config))
+  unit = units['digits_tiny/main/unlearned/ft']
+  before = digest(unit)
+  _setting(ft, 'ft', values['ft'] | {'num_epochs': 8})
+  assert status.Keys(design.from_config(config))(unit) != before
+
+  alone = {**config, 'studies': 'main'}
+  with pytest.raises(ValueError, match='no setting of ga; add search to'):
+    design.from_config(alone)
+  _setting(tuned.folder(old / 'search', 'ga') / tuned.NAME, 'ga', values['ga'])
+  for one in (config, alone):
+    (main,) = design.from_config(one).studies
+    assert main.kind == 'main' and {*main.earlier} == {'ft', 'ga'}
+    assert plan.text(
+      design.from_config(one), graph.build(design.from_config(one))
+    )
+
+
+def test_a_wrong_folder_of_settings_is_refused(tmp_path):
+  def sweep(folder):
+    return design.from_config(small_sweep.config(tmp_path, settings=folder))
+
+  with pytest.raises(ValueError, match='/no.* is no folder; give that of a sw'):
+    sweep(str(tmp_path / 'no'))
+  with pytest.raises(ValueError, match='config.settings = 3 is no folder'):
+    sweep(3)
+  with pytest.raises(ValueError, match='has no setting for this sweep; give'):
+    sweep(str(tmp_path))
+  path = tmp_path / 'digits_tiny' / 'search' / 'settings' / 'ft.json'
+  values = hp.defaults(methods.get('ft').Hparams)
+  _setting(path, 'ft', values, data='mnist')
+  with pytest.raises(
+    ValueError, match='for tiny on mnist; it should hold thos'
+  ):
+    sweep(str(tmp_path))
+  path.write_text('[]')
+  with pytest.raises(ValueError, match='ft.json'):
+    sweep(str(tmp_path))
 
 
 def test_a_prepared_set_takes_the_settings_of_its_size(tmp_path, monkeypatch):
