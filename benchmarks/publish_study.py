@@ -42,6 +42,7 @@ from jaxmu.study import tuned
 from jaxmu.sweeps import design, graph, status
 
 HOME = pathlib.Path(__file__).parent.parent
+CODE = ('jaxmu', ':(exclude,glob)jaxmu/published/*/**')
 OWN = ('name', 'only', 'seconds', 'planned', 'most', 'published')
 
 
@@ -70,7 +71,7 @@ def main(argv: Sequence[str]) -> None:
 def commit() -> str:
   """Return the commit of the source code; '' if it is not known.
 
-  It ends in '+' if files were changed since.
+  It ends in '+' if files were changed since; published results are no code.
   """
   try:
     git = ['git', '-C', str(HOME)]
@@ -78,7 +79,7 @@ def commit() -> str:
       [*git, 'rev-parse', 'HEAD'], capture_output=True, text=True, check=True
     ).stdout.strip()
     changed = subprocess.run(
-      [*git, 'status', '--porcelain', '--untracked-files=no', '--', 'jaxmu'],
+      [*git, 'status', '--porcelain', '--untracked-files=no', '--', *CODE],
       capture_output=True,
       text=True,
       check=True,
