@@ -11,7 +11,8 @@ JAXMU_CACHE_DIR. Nothing is trained. Each study of a sweep becomes a folder
 `jaxmu/published/NAME/CELL/STUDY`, and so does each finished job of
 `claim_jobs.py`. Studies without a report, and searches that have not finished,
 are left out and named. A report that is not that of its configuration is
-refused.
+refused. Numbers that were computed from a table that is new or has changed are
+named, with the command that computes them again.
 
   --only=CELL/STUDY     publish one study of a sweep
   --seconds=NUMBER      what the job took; a sweep has recorded it
@@ -35,7 +36,7 @@ import jaxmu.sweep as sweep_command
 from jaxmu import cli, files, store, terms
 from jaxmu import main as job_command
 from jaxmu.cli import arguments
-from jaxmu.published import ROOT, scores, writing
+from jaxmu.published import ROOT, computed, record, scores, writing
 from jaxmu.published.record import Published
 from jaxmu.study import settings as settings_lib
 from jaxmu.study import tuned
@@ -66,6 +67,18 @@ def main(argv: Sequence[str]) -> None:
       print(f'{one.folder} written, {size}', flush=True)
       for file in one.record.get('left_out', ()):
         print(f'  left out: {file["file"]}, {file["bytes"]:,} bytes')
+    for line in outdated(root):
+      cli.warn(line)
+
+
+def outdated(root: pathlib.Path) -> list[str]:
+  """Say which computed numbers come from tables that have changed since."""
+  return [
+    f'{one.name}: {", ".join(changes)}; {one.record["command"]} computes it '
+    'again'
+    for one in record.find(root).values()
+    if one.kind == 'computed' and (changes := computed.changes(one))
+  ]
 
 
 def commit() -> str:

@@ -44,8 +44,8 @@ class Found(NamedTuple):
     numbers: the numbers.
     differences: in what its environment differs from the published one; of
       computed numbers also the tables that have changed.
-    beside: what differs beside a number (its interval, its verdict), by the
-      names of `numbers`; only of computed numbers.
+    beside: what differs beside a number (its interval, its verdict), '' if
+      nothing does, by the names of `numbers`; only of computed numbers.
   """
 
   numbers: Numbers
@@ -431,14 +431,23 @@ def _compute(
     found = computed.call(place, one.root)
   except ValueError as error:
     raise ValueError(f'{one.folder / record.FILE}: {error}') from None
+  return compare(chosen, found)
+
+
+def compare(chosen: Sequence[Row], found: computed.Computed) -> Found:
+  """Compare all that belongs to computed numbers of one folder.
+
+  Args:
+    chosen: numbers of one folder, at least one.
+    found: what its function computes now.
+  """
+  one = chosen[0].of
   by_name = {(r.method, r.metric): r for r in found.numbers}
   beside = {}
   for row in chosen:
     again = by_name.get((row.method, row.metric))
     verdict = found.verdicts.get(f'{row.method}/{row.metric}', '')
-    different = _beside(row, again, verdict)
-    if different:
-      beside[row.method, row.metric] = different
+    beside[row.method, row.metric] = _beside(row, again, verdict)
   versions = {'versions': job_lib.versions()}
   return Found(
     {name: row.value for name, row in by_name.items()},
