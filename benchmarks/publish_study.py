@@ -10,7 +10,9 @@ arguments, on the machine of the run, with the same code and the same
 JAXMU_CACHE_DIR. Nothing is trained. Each study of a sweep becomes a folder
 `jaxmu/published/NAME/CELL/STUDY`, and so does each finished job of
 `claim_jobs.py`. Studies without a report are left out and named. A report that
-is not that of its configuration is refused.
+is not that of its configuration is refused. Numbers that were computed from a
+table that is new or has changed are named, with the command that computes them
+again.
 
 A search is published with the methods that it has finished; others are named.
 Methods that were published before, by a search of the same originals and
@@ -39,12 +41,13 @@ import jaxmu.sweep as sweep_command
 from jaxmu import cli, files, store, terms
 from jaxmu import main as job_command
 from jaxmu.cli import arguments
-from jaxmu.published import ROOT, scores, writing
+from jaxmu.published import ROOT, computed, record, scores, writing
 from jaxmu.published.record import Published
 from jaxmu.study import settings as settings_lib
 from jaxmu.sweeps import design, graph, status
 
 HOME = pathlib.Path(__file__).parent.parent
+CODE = ('jaxmu', ':(exclude,glob)jaxmu/published/*/**')
 OWN = ('name', 'only', 'seconds', 'planned', 'most', 'published')
 
 
@@ -68,12 +71,24 @@ def main(argv: Sequence[str]) -> None:
       print(f'{one.folder} written, {size}', flush=True)
       for file in one.record.get('left_out', ()):
         print(f'  left out: {file["file"]}, {file["bytes"]:,} bytes')
+    for line in outdated(root):
+      cli.warn(line)
+
+
+def outdated(root: pathlib.Path) -> list[str]:
+  """Say which computed numbers come from tables that have changed since."""
+  return [
+    f'{one.name}: {", ".join(changes)}; {one.record["command"]} computes it '
+    'again'
+    for one in record.find(root).values()
+    if one.kind == 'computed' and (changes := computed.changes(one))
+  ]
 
 
 def commit() -> str:
   """Return the commit of the source code; '' if it is not known.
 
-  It ends in '+' if files were changed since.
+  It ends in '+' if files were changed since; published results are no code.
   """
   try:
     git = ['git', '-C', str(HOME)]
@@ -81,7 +96,7 @@ def commit() -> str:
       [*git, 'rev-parse', 'HEAD'], capture_output=True, text=True, check=True
     ).stdout.strip()
     changed = subprocess.run(
-      [*git, 'status', '--porcelain', '--untracked-files=no', '--', 'jaxmu'],
+      [*git, 'status', '--porcelain', '--untracked-files=no', '--', *CODE],
       capture_output=True,
       text=True,
       check=True,

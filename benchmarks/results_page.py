@@ -1,17 +1,22 @@
 """Write docs/results/README.md, its tables and its pictures.
 
-    python benchmarks/results_page.py [--study=jaxmu/published/laptop]
+    python benchmarks/results_page.py
 
 Reads what is stored and trains nothing: the published tables of the study, the
 null study (benchmarks/null_study*.csv) and the numbers of the independent
-re-run. `--study` may also be the work directory of a sweep. A section whose
-cells are missing says so. Images of examples need the data set on this machine;
-without it their picture stays as it is.
+re-run. A section whose cells are missing says so. Images of examples need the
+data set on this machine; without it their picture stays as it is.
 
 Replaces the text between the markers of the page, and writes claims.csv,
 agreement.csv, leaderboard.csv, examples.csv and a picture per cell and kind
 beside it. The other sentences of the page are written by hand: check them when
-the numbers change.
+the numbers change. Publishes the numbers and verdicts of the claims as
+jaxmu/published/claims, where `python -m jaxmu.reproduce` computes them again.
+
+  --study=DIR   another study, or the work directory of a sweep
+  --out=DIR     another folder with a README.md
+
+With one of these, the claims are not published.
 """
 
 import argparse
@@ -23,6 +28,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import publish_study
 import rerun_agreement as agreement
 import results_pictures as pictures
 import table
@@ -33,12 +39,16 @@ from jaxmu.claims.cells import REFERENCE, CannotAnswer, Cell, Job
 from jaxmu.claims.evidence import FAILS
 from jaxmu.claims.interface import NOT_RUN
 from jaxmu.data import datasets
+from jaxmu.published import ROOT as PUBLISHED
+from jaxmu.published import writing
+from jaxmu.published.record import Published
 from jaxmu.report import plots, ranks, results, tables
 from jaxmu.study import publish
 
 ROOT = pathlib.Path(__file__).parents[1]
 OUT = ROOT / 'docs' / 'results'
 NULL = ROOT / 'benchmarks' / 'null_study.csv'
+FUNCTION = 'jaxmu.claims:numbers'  # what publishes the claims
 BEGIN, END = '<!-- begin of the results -->', '<!-- end of the results -->'
 # The cells and studies of the protocol.
 CELLS = {
@@ -61,12 +71,24 @@ _TITLES = {
 
 def main() -> None:
   """Write the page."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  published = ROOT / 'jaxmu' / 'published' / 'laptop'
-  parser.add_argument('--study', type=pathlib.Path, default=published)
-  parser.add_argument('--out', type=pathlib.Path, default=OUT)
+  parser = argparse.ArgumentParser(
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  parser.add_argument('--study', type=pathlib.Path)
+  parser.add_argument('--out', type=pathlib.Path)
   options = parser.parse_args()
-  write(cells_lib.read(options.study), options.out)
+  study = options.study or PUBLISHED / claims.STUDY
+  write(cells_lib.read(study), options.out or OUT)
+  if not options.study and not options.out:
+    print(f'written to {publish_claims(PUBLISHED).folder}')
+
+
+def publish_claims(root: pathlib.Path) -> Published:
+  """Publish the numbers of the claims beside the tables of the study."""
+  command = 'python benchmarks/results_page.py'
+  origin = writing.Origin(command, publish_study.commit())
+  return writing.computed(root, 'claims', FUNCTION, claims.STUDY, origin)
 
 
 def write(cells: Sequence[Cell], out: pathlib.Path) -> None:

@@ -11,8 +11,9 @@ is stored in the work directory, so that a second run trains nothing again.
 Prints the published number, how far another run may be from it, what this run
 gives, and whether it passes; the exit code is 1 if one fails. In the same
 environment the tolerance is rounding; elsewhere it is half the width of the
-95% interval. Run times are shown and not judged. docs/results/reproduce.md has
-the rules.
+95% interval. Run times are shown and not judged. The numbers of the claims are
+computed again from the published tables, and their verdicts compared.
+docs/results/reproduce.md has the rules.
 """
 
 import argparse
@@ -167,8 +168,10 @@ def _environment(one: Any, differences: Sequence[str], scores: bool) -> str:
   """Say which tolerance applies; see `jaxmu.published.rows.tolerance`."""
   if scores:
     return 'from the published scores in float16'
+  if one.kind == 'computed' and not differences:
+    return 'from the tables and with the versions of the published numbers'
   if one.kind == 'computed':
-    return 'from other published results'
+    return 'not as when they were published: ' + '; '.join(differences)
   if differences:
     return 'not the published environment: ' + '; '.join(differences)
   return 'the published versions and kind of hardware'
@@ -180,7 +183,10 @@ def _facts(one: Any) -> list[str]:
 
   record = one.record
   lines = [f'{one.name}: {record["command"]}']
-  if one.kind != 'computed':
+  if one.kind == 'computed':
+    tables = terms.count(len(record['sources']), 'table')
+    lines.append(f'  {record["function"]}, from {tables} of {record["study"]}')
+  else:
     data, seeds = record['data'], record['seeds']
     lines += [
       f'  data {data["name"]}, SHA-256 {data["fingerprint"][:16]}; splits '
@@ -195,7 +201,8 @@ def _facts(one: Any) -> list[str]:
   for name, text in (('seconds', 'took'), ('planned_seconds', 'planned')):
     if record.get(name):
       made += f', {text} {results.format_duration(record[name])}'
-  return [*lines, made, f'  configuration in {one.folder / "record.json"}']
+  what = 'sources' if one.kind == 'computed' else 'configuration'
+  return [*lines, made, f'  {what} in {one.folder / "record.json"}']
 
 
 def _folders(known: Any) -> list[str]:
@@ -226,31 +233,40 @@ def _listed(wanted: Sequence[Any]) -> list[str]:
   lines: list[str] = []
   for one in {row.of.name: row.of for row in wanted}.values():
     lines += [*([''] if lines else []), *_facts(one)]
-    table = [('number', 'published', '95% interval')]
+    own = [row for row in wanted if row.of is one]
+    table = [('number', 'published', '95% interval', *_verdicts(own)[0])]
     table += [
-      (row.name, _number(row.value), _interval(row))
-      for row in wanted
-      if row.of is one
+      (row.name, _number(row.value), _interval(row), *verdict)
+      for row, verdict in zip(own, _verdicts(own)[1:], strict=True)
     ]
     lines += terms.columns(table)
   return lines
 
 
+def _verdicts(several: Sequence[Any]) -> list[tuple[str, ...]]:
+  """Return a column of verdicts with its head; empty where no row has one."""
+  if not any(row.verdict for row in several):
+    return [()] * (len(several) + 1)
+  return [('verdict',), *((row.verdict,) for row in several)]
+
+
 def _table(verdicts: Sequence[Any]) -> list[str]:
   """Return published and found numbers, one per line."""
-  head = ('number', 'published', '95% interval', 'tolerance', 'found', 'result')
+  first, *others = _verdicts([one.row for one in verdicts])
+  head = ('number', 'published', '95% interval', *first)
   body = [
     (
       one.row.name,
       _number(one.row.value),
       _interval(one.row),
+      *verdict,
       f'{one.tolerance:.1e}' if one.tolerance == one.tolerance else '',
       _number(one.found),
       f'{one.outcome.value} ({one.note})',
     )
-    for one in verdicts
+    for one, verdict in zip(verdicts, others, strict=True)
   ]
-  return terms.columns([head, *body])
+  return terms.columns([(*head, 'tolerance', 'found', 'result'), *body])
 
 
 def _number(value: float) -> str:

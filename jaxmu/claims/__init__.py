@@ -25,6 +25,7 @@ from jaxmu import files
 from jaxmu.claims import accuracy, cells, leaks, rankings
 from jaxmu.claims.cells import Cell
 from jaxmu.claims.interface import ALL, NOT_RUN, Claim, Finding, NotRun
+from jaxmu.published.computed import Computed
 from jaxmu.report import results
 
 CLAIMS: tuple[Claim, ...] = tuple(
@@ -66,25 +67,41 @@ def rows(given: Sequence[Cell]) -> list[dict[str, Any]]:
   return [_row(claim, one) for claim, found in answers(given) for one in found]
 
 
-def numbers(root: files.Path) -> list[results.Row]:
-  """Return the main number of every answer, to publish it as a computed one.
+def numbers(root: files.Path) -> Computed:
+  """Return the numbers and verdicts of all answers, to publish them.
 
   Args:
     root: folder of all published results (`jaxmu.published`).
 
   Returns:
-    Rows with the cell as `method` and 'claim_N' as `metric`.
+    Rows with the cell as `method`, for several cells their names joined by
+    '_', and as `metric` 'claim_N' for the main number, 'claim_N/p_if_false' and
+    'claim_N/p_if_true' for its evidence, and 'claim_N/NAME' for further
+    numbers; and the verdicts of the main numbers.
   """
-  return [
-    results.Row(
-      one.cell.replace(', ', '_').replace(' ', '_'),
-      f'claim_{claim.number}',
-      *one.number,
-    )
-    for claim, found in answers(cells.read(pathlib.Path(root) / STUDY))
-    for one in found
-    if isinstance(one, Finding) and one.number.value == one.number.value
-  ]
+  found: list[results.Row] = []
+  verdicts: dict[str, str] = {}
+  for claim, given in answers(cells.read(pathlib.Path(root) / STUDY)):
+    for one in given:
+      if isinstance(one, NotRun):
+        continue
+      cell = one.cell.replace(', ', '_').replace(' ', '_')
+      name = f'claim_{claim.number}'
+      value, low, high = map(float, one.number)
+      found.append(results.Row(cell, name, value, low, high))
+      verdicts[f'{cell}/{name}'] = one.verdict
+      further = dict(one.numbers)
+      if one.evidence:
+        p_values = {
+          'p_if_false': one.evidence.false,
+          'p_if_true': one.evidence.true,
+        }
+        further = {**p_values, **further}
+      found += [
+        results.Row(cell, f'{name}/{label}', float(value))
+        for label, value in further.items()
+      ]
+  return Computed(found, verdicts)
 
 
 def _row(claim: Claim, one: Finding | NotRun) -> dict[str, Any]:

@@ -15,11 +15,13 @@ A folder of results holds
 
 Its name is its path below this folder, such as `default_job`. The kinds are in
 `KINDS`. `python -m jaxmu.reproduce` compares the numbers with those of another
-run; `benchmarks/publish_study.py` writes folders of finished work.
+run; `benchmarks/publish_study.py` writes folders of finished work, and
+`benchmarks/results_page.py` that of the claims (`jaxmu.claims`).
 
   record      reads folders and checks them
   rows        the published numbers by name, and the tolerance of each
   scores      log-odds in float16, and attacks on them
+  computed    numbers that a function computes from other published results
   running     runs the job of a number again, or reads what another run left
   writing     writes folders
 """

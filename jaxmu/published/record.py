@@ -22,6 +22,8 @@ _OF_RUNS = (
   *('configuration', 'seeds', 'data', 'splits', 'hardware', 'compiler'),
   *('layout', 'seconds', 'planned_seconds', 'left_out', 'models'),
 )
+# Fields of computed numbers, see `jaxmu.published.computed`.
+_OF_COMPUTED = ('function', 'study', 'sources', 'verdicts')
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,6 +44,11 @@ class Published:
   def kind(self) -> str:
     """One of `KINDS`."""
     return self.record['kind']
+
+  @property
+  def root(self) -> pathlib.Path:
+    """The folder of all published results."""
+    return self.folder.parents[self.name.count('/')]
 
   @functools.cached_property
   def numbers(self) -> list[results.Row]:
@@ -128,8 +135,8 @@ def read(folder: pathlib.Path, root: files.Path = ROOT) -> Published:
     raise ValueError(
       f'{path}: kind = {kind!r}; expected one of {", ".join(KINDS)}'
     )
-  needed = _NEEDED if kind == 'computed' else (*_NEEDED, *_OF_RUNS)
-  lacking = [name for name in needed if name not in content]
+  own = _OF_COMPUTED if kind == 'computed' else _OF_RUNS
+  lacking = [name for name in (*_NEEDED, *own) if name not in content]
   if lacking:
     raise ValueError(f'{path} has no {", ".join(lacking)}')
   name = folder.relative_to(root).as_posix()

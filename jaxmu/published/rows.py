@@ -7,7 +7,9 @@ The name of a number is that of its folder followed by
   replicates   NUMBER          the mean over the seeds
                NUMBER/coverage share of the seeds whose interval has chance
                NUMBER/SEED     one seed
-  computed     METHOD/NUMBER   as in its results.csv
+  computed     METHOD/NUMBER   as in its results.csv; of claims the cell and
+                               claim_N, claim_N/p_if_false, claim_N/p_if_true
+                               or another number of the claim
 """
 
 import dataclasses
@@ -64,6 +66,12 @@ class Row:
   value: float
   low: float = math.nan
   high: float = math.nan
+
+  @property
+  def verdict(self) -> str:
+    """What follows from a computed number, as 'holds'; '' if nothing does."""
+    verdicts = self.of.record.get('verdicts', {})
+    return verdicts.get(f'{self.method}/{self.metric}', '')
 
   @property
   def is_run_time(self) -> bool:

@@ -6,7 +6,6 @@ job. Data and splits are compared with the published ones before training.
 """
 
 import dataclasses
-import importlib
 import math
 import pathlib
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxmu import files, methods, terms
-from jaxmu.published import facts, record, rows, scores
+from jaxmu.published import computed, facts, record, rows, scores
 from jaxmu.published.record import Published
 from jaxmu.published.rows import Row
 from jaxmu.report import glossary, progress, ranks, results
@@ -43,11 +42,15 @@ class Found(NamedTuple):
 
   Attributes:
     numbers: the numbers.
-    differences: in what its environment differs from the published one.
+    differences: in what its environment differs from the published one; of
+      computed numbers also the tables that have changed.
+    beside: what differs beside a number (its interval, its verdict), '' if
+      nothing does, by the names of `numbers`; only of computed numbers.
   """
 
   numbers: Numbers
   differences: list[str]
+  beside: Mapping[tuple[str, str], str] = {}
 
 
 def of_one_folder(chosen: Sequence[Row]) -> dict[str, list[Row]]:
@@ -64,7 +67,8 @@ def judge(
   """Compare the numbers of a folder with those of another run.
 
   A number that the other run lacks counts as not available. One that scores do
-  not give, or a rank where only some methods were run, is not judged.
+  not give, or a rank where only some methods were run, is not judged. A
+  computed number fails as well if its interval or its verdict differs.
   """
   same = not found.differences
   verdicts = []
@@ -76,6 +80,13 @@ def judge(
     ):
       why = 'not from scores' if from_scores else 'needs all methods: name it'
       verdict = rows.Verdict(row, math.nan, math.nan, rows.Outcome.OPEN, why)
+    beside = found.beside.get((row.method, row.metric))
+    if beside:
+      failed = verdict.outcome is rows.Outcome.FAIL
+      why = f'{verdict.note}; {beside}' if failed else beside
+      verdict = dataclasses.replace(
+        verdict, outcome=rows.Outcome.FAIL, note=why
+      )
     verdicts.append(verdict)
   return verdicts
 
@@ -411,17 +422,59 @@ def _with_seed(
 def _compute(
   one: Published, chosen: Sequence[Row], folder: pathlib.Path, tell: Tell
 ) -> Found:
-  del chosen, folder
+  del folder
   place = one.record['function']
-  tell(f'{one.name}: computing {place} from published results')
-  module, _, name = place.partition(':')
-  if module.partition('.')[0] != 'jaxmu':
-    raise ValueError(
-      f'{one.folder / record.FILE}: function = {place!r}; expected one of jaxmu'
-    )
-  root = one.folder.parents[one.name.count('/')]
-  found = getattr(importlib.import_module(module), name)(root)
-  return Found({(r.method, r.metric): r.value for r in found}, [])
+  tell(
+    f'{one.name}: computing {place} from the tables of {one.record["study"]}'
+  )
+  try:
+    found = computed.call(place, one.root)
+  except ValueError as error:
+    raise ValueError(f'{one.folder / record.FILE}: {error}') from None
+  return compare(chosen, found)
+
+
+def compare(chosen: Sequence[Row], found: computed.Computed) -> Found:
+  """Compare all that belongs to computed numbers of one folder.
+
+  Args:
+    chosen: numbers of one folder, at least one.
+    found: what its function computes now.
+  """
+  one = chosen[0].of
+  by_name = {(r.method, r.metric): r for r in found.numbers}
+  beside = {}
+  for row in chosen:
+    again = by_name.get((row.method, row.metric))
+    verdict = found.verdicts.get(f'{row.method}/{row.metric}', '')
+    beside[row.method, row.metric] = _beside(row, again, verdict)
+  versions = {'versions': job_lib.versions()}
+  return Found(
+    {name: row.value for name, row in by_name.items()},
+    computed.changes(one) + rows.environment_differences(one, versions),
+    beside,
+  )
+
+
+def _beside(row: Row, again: results.Row | None, verdict: str) -> str:
+  """Say what differs beside a number that was computed again.
+
+  Args:
+    row: the published number.
+    again: what it is now, None if there is no such number any more.
+    verdict: what follows from it now, '' if nothing does.
+  """
+  if again is None:
+    return 'no longer computed'
+  texts = []
+  for name in ('low', 'high'):
+    theirs, ours = getattr(row, name), getattr(again, name)
+    end = dataclasses.replace(row, value=theirs)
+    if rows.judge(end, ours, same=True).outcome is rows.Outcome.FAIL:
+      texts.append(f'{name} end {ours:.6g}')
+  if verdict != row.verdict:
+    texts.append(f'verdict {verdict or "none"}')
+  return ', '.join(texts)
 
 
 def _place(one: Published, workdir: pathlib.Path, file: str) -> pathlib.Path:

@@ -10,10 +10,12 @@ import datetime
 import gzip
 import io
 import pathlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxmu import files, methods
+from jaxmu.published import computed as computing
 from jaxmu.published import facts, record, rows, scores
 from jaxmu.published.record import Published
 from jaxmu.report import checksums, results
@@ -287,24 +289,41 @@ def replicates(
 
 
 def computed(
-  root: pathlib.Path,
-  name: str,
-  function: str,
-  numbers: Sequence[results.Row],
-  origin: Origin,
+  root: pathlib.Path, name: str, function: str, study: str, origin: Origin
 ) -> Published:
-  """Publish numbers that a function computes from other published results.
+  """Publish what a function computes from the published tables of a study.
 
   Args:
     root: folder of all published results.
     name: of these, a path below the root.
     function: its place in this package, MODULE:FUNCTION. It takes the root and
-      returns the numbers.
-    numbers: what it returns.
-    origin: where they come from.
+      returns `jaxmu.published.computed.Computed`.
+    study: the tables that it reads are those whose names begin with STUDY/.
+    origin: where they come from; how long it took is measured here.
+
+  Raises:
+    ValueError: a table is damaged, or the study has none.
   """
-  content = {'function': function, 'versions': job_lib.versions()}
-  return _write(root, name, 'computed', content, origin, _only(numbers))
+  tables = computing.tables(root, study)
+  if not tables:
+    raise ValueError(f'{root} has no table of {study}')
+  for one in tables:
+    record.check(one)
+  begin = time.perf_counter()
+  found = computing.call(function, root)
+  seconds = round(time.perf_counter() - begin, 1)
+  content = {
+    'function': function,
+    'study': study,
+    'sources': computing.sources(root, study),
+    'verdicts': found.verdicts,
+    'versions': job_lib.versions(),
+  }
+  return _write(
+    *(root, name, 'computed', content),
+    origin._replace(seconds=seconds),
+    _only(found.numbers),
+  )
 
 
 def _only(numbers: Sequence[results.Row]) -> Callable[[pathlib.Path], object]:

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from jaxmu import main as job_command
-from jaxmu.published import record, rows, running
+from jaxmu.published import ROOT, record, rows, running
 from jaxmu.published.rows import Outcome
 from jaxmu.sweeps import design, graph, work
 from tests.sweeps import small_sweep
@@ -29,6 +29,19 @@ def test_a_name_is_needed(load, capsys):
     load('publish_study').main(['--config=msg_resnet'])
   assert str(end.value.code) == 'error: no name; give one as --name=laptop'
   capsys.readouterr()
+
+
+def test_numbers_of_changed_tables_are_named(load, tmp_path):
+  outdated = load('publish_study').outdated
+  for name in ('claims', 'laptop'):
+    shutil.copytree(ROOT / name, tmp_path / name)
+  assert outdated(tmp_path) == []
+  shutil.rmtree(tmp_path / 'laptop' / 'digits_resnet18' / 'default')
+  (line,) = outdated(tmp_path)
+  assert line == (
+    'claims: laptop/digits_resnet18/default is missing; '
+    'python benchmarks/results_page.py computes it again'
+  )
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The page of results, from made-up tables."""
 
 import csv
+import dataclasses
 import json
 import shutil
 
@@ -8,8 +9,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from jaxmu import claims
 from jaxmu.claims import cells as cells_lib
-from jaxmu.report import results
+from jaxmu.published import ROOT, record, rows, running
+from jaxmu.published.rows import Outcome
+from jaxmu.report import checksums, results
 from tests.claims import tables
 from tests.claims.test_leaks import attacked, write
 
@@ -82,7 +86,7 @@ def page(load, study, tmp_path, monkeypatch):
   return out
 
 
-def rows(path):
+def read(path):
   with path.open(newline='') as file:
     return list(csv.DictReader(file))
 
@@ -98,7 +102,7 @@ def test_sections_without_data_say_so(load, tmp_path, monkeypatch):
   # and what surprised.
   assert text.count('ot run yet.') == 1 + 1 + 6 + 1 + 1
   assert not list(tmp_path.glob('*.png'))
-  assert {row['verdict'] for row in rows(tmp_path / 'claims.csv')} == {
+  assert {row['verdict'] for row in read(tmp_path / 'claims.csv')} == {
     'not run'
   }
 
@@ -112,13 +116,70 @@ def test_numbers_of_the_page_are_those_of_the_tables(page):
   ) in text
   assert 'CIFAR-10, ResNet-18: does not hold' in text  # claim 16: RA < .999
   by_number = {}
-  for row in rows(page / 'claims.csv'):
+  for row in read(page / 'claims.csv'):
     by_number.setdefault(row['claim'], []).append(row)
   assert len(by_number) == 20
   (ninth,) = by_number['9']
   assert ninth['verdict'] == 'holds'
   assert float(ninth['value']) == pytest.approx(0.1, abs=1e-6)
   assert ninth['sentence'].split()[0] in text
+
+
+def test_numbers_of_claims_are_published_and_follow_their_tables(
+  load, tmp_path, monkeypatch
+):
+  """Claim 9 alone: the others take seconds."""
+  (ninth,) = [claim for claim in claims.CLAIMS if claim.number == 9]
+  monkeypatch.setattr(claims, 'CLAIMS', (ninth,))
+  place = 'laptop/digits_resnet18/ulira'
+  shutil.copytree(ROOT / place, tmp_path / place)
+  one = load('results_page').publish_claims(tmp_path)
+  record.check(one)
+  assert [*one.record['sources']] == [place]
+  known, shipped = (
+    rows.every([record.read(p / 'claims', p)]) for p in (tmp_path, ROOT)
+  )
+  name = 'claims/digits_resnet18/claim_9'
+  assert known[name].verdict == 'holds'
+  for number in known:
+    assert known[number].value == shipped[number].value
+    assert known[number].verdict == shipped[number].verdict
+
+  table = tmp_path / place / 'results.csv'
+  numbers = [
+    dataclasses.replace(row, value=-row.value, low=-row.high, high=-row.low)
+    if (row.method, row.metric) == ('original', 'excess_ulira_auc')
+    else row
+    for row in results.read_csv(table)
+  ]
+  checksums.remove(table.parent)
+  results.write_csv(table, numbers)
+  files = [path for path in table.parent.rglob('*') if path.is_file()]
+  checksums.write(table.parent, files)
+  chosen = rows.choose(known, [name])
+  found = running.rerun(chosen, tmp_path, lambda line: None)
+  assert found.differences == [f'{place} has changed']
+  judged = {v.row.name: v for v in running.judge(chosen, found)}
+  assert judged[name].outcome is Outcome.FAIL
+  assert 'verdict does not hold' in judged[name].note
+
+
+@pytest.mark.parametrize('option', ['', 'study', 'out'])
+def test_claims_of_other_studies_are_not_published(
+  load, tmp_path, monkeypatch, option
+):
+  module = load('results_page')
+  published = []
+  monkeypatch.setattr(module, 'write', lambda cells, out: None)
+  monkeypatch.setattr(
+    module,
+    'publish_claims',
+    lambda root: published.append(root) or record.read(ROOT / 'claims'),
+  )
+  argv = [f'--{option}={tmp_path}'] if option else []
+  monkeypatch.setattr('sys.argv', ['results_page.py', *argv])
+  module.main()
+  assert published == ([] if option else [ROOT])
 
 
 def test_what_fails_and_what_is_biased_is_listed(load):
@@ -163,7 +224,7 @@ def test_the_same_tables_give_the_same_files(page, load, study, tmp_path):
 
 
 def test_most_and_least_exposed_examples(page, study):
-  found = rows(page / 'examples.csv')
+  found = read(page / 'examples.csv')
   arrays = dict(np.load(study / 'cifar10_resnet18/ulira/scores/ct.npz'))
   state, score = arrays['state'], arrays['original_log_odds']
   auc = []

@@ -39,9 +39,22 @@ def test_cells_that_lack_a_job_say_so():
 def test_numbers_of_claims_are_rows(monkeypatch):
   made = [cell(gradient_ascent())]
   monkeypatch.setattr(claims.cells, 'read', lambda folder: made)
-  found = {(r.method, r.metric): r for r in claims.numbers('anywhere')}
-  assert found['digits_resnet18', 'claim_2'].value == pytest.approx(0.06)
-  assert not any(metric == 'claim_9' for _, metric in found)
+  numbers, verdicts = claims.numbers('anywhere')
+  found = {(r.method, r.metric): r for r in numbers}
+  second = found['digits_resnet18', 'claim_2']
+  assert second.value == pytest.approx(0.06)
+  assert second.low < second.value < second.high
+  (answer,) = find(2, *made)
+  assert verdicts['digits_resnet18/claim_2'] == answer.verdict
+  further = {
+    'p_if_false': answer.evidence.false,
+    'p_if_true': answer.evidence.true,
+    'bound': answer.numbers['bound'],
+  }
+  for name, expected in further.items():
+    row = found['digits_resnet18', f'claim_2/{name}']
+    assert row.value == expected and np.isnan(row.low), name
+  assert not any(metric.startswith('claim_9') for _, metric in found)
 
 
 # Claim 2.

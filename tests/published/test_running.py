@@ -262,35 +262,6 @@ def test_replicates_are_jobs_with_other_seeds(tmp_path):
   assert _outcomes(chosen, found) == [Outcome.PASS] * 4
 
 
-def fake_table(root):
-  """Stands for what computes numbers from other published results."""
-  assert (root / 'claims' / 'record.json').is_file()
-  return [
-    results.Row('8', 'verdict', 1.0),
-    results.Row('8', 'digits/ulira_auc', 0.5, 0.48, 0.52),
-  ]
-
-
-def test_computed_numbers_are_computed_again(tmp_path, monkeypatch):
-  monkeypatch.setattr(writing, 'fake_table', fake_table, raising=False)
-  stored = [
-    results.Row('8', 'verdict', 1.0),
-    results.Row('8', 'digits/ulira_auc', 0.501, 0.48, 0.52),
-  ]
-  one = writing.computed(
-    tmp_path, 'claims', 'jaxmu.published.writing:fake_table', stored, ORIGIN
-  )
-  record.check(one)
-  chosen = rows.choose(rows.every([one]), ['claims/8'])
-  found = running.rerun(chosen, tmp_path, lambda line: None)
-  assert _outcomes(chosen, found) == [Outcome.PASS, Outcome.FAIL]
-  with pytest.raises(ValueError, match='leave out --read'):
-    running.read(chosen, tmp_path)
-  elsewhere = changed(one, function='os:getcwd')
-  with pytest.raises(ValueError, match='expected one of jaxmu'):
-    running.rerun(_choose(elsewhere, '8'), tmp_path, lambda line: None)
-
-
 def test_a_report_of_another_configuration_is_not_published(table, tmp_path):
   config = settings_lib.config_of(dataclasses.asdict(table.settings))
   config['train'] = {**config['train'], 'num_epochs': 3}
