@@ -187,8 +187,9 @@ def _typed(config: dict[str, Any], section: str, field: str, one: Any) -> Any:
   from jaxmu.sweeps import design
 
   # A job without the sweep's own fields, which are checked later. Types do not
-  # depend on the data.
-  full = design.complete({**config, 'data': 'digits', 'ulira_data': 'digits'})
+  # depend on the data, and every study has a method here.
+  own = {'data': 'digits', 'ulira_data': 'digits', 'settings': ''}
+  full = design.complete({**config, **own, 'ulira_methods': config['methods']})
   cell = design.Cell(full['data'][0], full['models'][0])
   kind = 'main' if section == 'all' else section
   job = design.job_config(

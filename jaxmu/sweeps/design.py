@@ -35,6 +35,7 @@ from typing import Any, NamedTuple
 
 from jaxmu import files, methods, models, terms
 from jaxmu.data import catalog, datasets
+from jaxmu.report import checksums
 from jaxmu.study import recipes, tuned
 from jaxmu.study import settings as settings_lib
 from jaxmu.study.settings import Settings
@@ -198,6 +199,18 @@ class Cell(NamedTuple):
     return f'{self.data}_{re.sub(r"[^0-9A-Za-z_-]+", "_", self.model)}'
 
 
+class Earlier(NamedTuple):
+  """What an earlier search has found for a method.
+
+  Attributes:
+    path: the settings file.
+    hparams: all hyper-parameters by name.
+  """
+
+  path: pathlib.Path
+  hparams: Mapping[str, Any]
+
+
 class Study(NamedTuple):
   """One study of a cell.
 
@@ -208,8 +221,8 @@ class Study(NamedTuple):
     settings: the same, checked.
     search: folder of the job that searches its hyper-parameters; None for
       default ones.
-    earlier: settings files of an earlier search, by method; these methods are
-      not searched.
+    earlier: what an earlier search has found, by method; these methods are not
+      searched. It was read once, so that a sweep has one setting throughout.
   """
 
   cell: Cell
@@ -217,7 +230,7 @@ class Study(NamedTuple):
   config: dict[str, Any]
   settings: Settings
   search: pathlib.Path | None
-  earlier: Mapping[str, pathlib.Path]
+  earlier: Mapping[str, Earlier]
 
   @property
   def name(self) -> str:
@@ -241,7 +254,7 @@ class Study(NamedTuple):
   def settings_file(self, method: str) -> pathlib.Path | None:
     """Return the file with a method's searched setting; None without search."""
     if method in self.earlier:
-      return self.earlier[method]
+      return self.earlier[method].path
     if self.search is None:
       return None
     return tuned.folder(self.search, method) / tuned.NAME
@@ -255,12 +268,17 @@ class Study(NamedTuple):
     Raises:
       ValueError: the setting of a method cannot be read.
     """
-    given = []
+    given: list[tuple[str, Any]] = []
     for one in self.settings.unlearners:
       name = methods.get(one.method).name
-      path = self.settings_file(name)
-      if name in chosen:
-        given.append((one.method, str(path) if path else dict(one.hparams)))
+      if name not in chosen:
+        continue
+      if name in self.earlier:
+        hparams: Any = dict(self.earlier[name].hparams)
+      else:
+        path = self.settings_file(name)
+        hparams = str(path) if path else dict(one.hparams)
+      given.append((one.method, hparams))
     (method, hparams), *others = given
     return settings_lib.from_config(
       {
@@ -380,7 +398,7 @@ def _check_settings(folder: Any) -> None:
   if not isinstance(folder, str) or folder and not files.path(folder).is_dir():
     raise ValueError(
       f'config.settings = {folder!r} is no folder; give that of a sweep or of '
-      "published results, or '' to search all methods"
+      'published results, or leave it out to search all methods'
     )
 
 
@@ -518,7 +536,7 @@ def _earlier(
   """Return the files of `config.settings` for a study, by method.
 
   Raises:
-    ValueError: a file is not that of a search of this cell.
+    ValueError: a file is damaged, or not that of a search of this cell.
   """
   if not config['settings']:
     return {}
@@ -527,19 +545,32 @@ def _earlier(
   folder = files.path(config['settings']) / cell.name / search
   found = {}
   for method in {methods.get(one).name for one in config['methods']}:
-    for path in (
-      folder / 'settings' / f'{method}.json',
-      tuned.folder(folder, method) / tuned.NAME,
-    ):
-      if path.is_file():
-        found[method] = path
-        content = tuned.read(path, method)
-        if (content['data'], content['model']) != cell:
-          raise ValueError(
-            f'{path} holds settings for {content["model"]} on '
-            f'{content["data"]}; it should hold those for {cell.name}'
-          )
+    published = folder / 'settings' / f'{method}.json'
+    for path in (published, tuned.folder(folder, method) / tuned.NAME):
+      if not path.is_file():
+        continue
+      if path == published:
+        _check_published(folder)
+      content = tuned.read(path, method)
+      if (content['data'], content['model']) != cell:
+        raise ValueError(
+          f'{path} holds settings for {content["model"]} on '
+          f'{content["data"]}, not for {cell.model} on {cell.data}; remove it '
+          'to search the method, or give another folder as config.settings'
+        )
+      found[method] = path
   return found
+
+
+def _check_published(folder: pathlib.Path) -> None:
+  """Compare the files of a published search with its checksums, if any."""
+  if (folder / checksums.FILE).is_file():
+    damaged = checksums.faults(folder)
+    if damaged:
+      raise ValueError(
+        f'{folder}: {"; ".join(damaged)}; copy the folder again, or remove its '
+        f'{checksums.FILE} if the change was made on purpose'
+      )
 
 
 def job_config(config: Mapping[str, Any], cell: Cell, kind: str) -> dict:
@@ -599,6 +630,22 @@ def _study(
       f'{study.name}: config.settings = {config["settings"]!r} has no setting '
       f'of {", ".join(lacking)}; add search to config.studies'
     )
+  expected = {
+    'model_options': settings.model_options,
+    'train': settings.train,
+  }
+  read = {
+    method: tuned.find(
+      str(path),
+      method=study.unlearner(method).method,
+      data=cell.data,
+      model=cell.model,
+      workdir=settings.workdir,
+      expected=expected,
+    )
+    for method, path in earlier.items()
+    if method in study.methods
+  }
   return study._replace(
-    earlier={m: p for m, p in earlier.items() if m in study.methods}
+    earlier={name: Earlier(earlier[name], read[name]) for name in read}
   )

@@ -17,7 +17,7 @@ import numpy as np
 from jaxmu import files, methods, models, terms
 from jaxmu.data import catalog, datasets
 from jaxmu.method import Sizes
-from jaxmu.study import execution, planner, stages, tuned
+from jaxmu.study import execution, planner, stages
 from jaxmu.study import job as job_lib
 from jaxmu.study.settings import Settings
 from jaxmu.sweeps import graph as graph_lib
@@ -244,7 +244,7 @@ def _work(study: Study, unit: Unit, sizes: Sizes, examples: int) -> float:
     one = study.unlearner(unit.label)
     method, hparams = methods.get(one.method), one.hparams
     if unit.label in study.earlier:
-      hparams = tuned.read(study.earlier[unit.label], method)['hparams']
+      hparams = study.earlier[unit.label].hparams
     elif study.search is not None:
       space = opening.method_space(settings, one)
       hparams = opening.typical(method, one.hparams, space)

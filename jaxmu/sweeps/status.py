@@ -130,6 +130,9 @@ class Keys:
     inputs = [self._once(study, 'base', _base), unit.models]
     if whole:
       inputs.append(self._once(study, 'shown', _shown))
+      if study.earlier:
+        earlier = self._once(study, 'earlier', _earlier, study.methods)
+        inputs.append(earlier)
     if unit.label in study.methods:
       inputs.append(
         self._once(study, f'method {unit.label}', _method, unit.label)
@@ -166,8 +169,13 @@ def _shown(study: Study) -> list[Any]:
 def _method(study: Study, name: str) -> list[Any]:
   one = study.unlearner(name)
   code = methods.METHODS.fingerprint(one.method)
-  earlier = [study.earlier[name].read_text()] if name in study.earlier else []
-  return [dataclasses.asdict(one), code, *earlier]
+  return [dataclasses.asdict(one), code, *_earlier(study, [name])]
+
+
+def _earlier(study: Study, names: Iterable[str]) -> list[Any]:
+  """Return the settings of methods that an earlier search has found."""
+  found = study.earlier
+  return [[name, found[name].hparams] for name in names if name in found]
 
 
 def _search(study: Study) -> list[Any]:
@@ -256,6 +264,23 @@ def forget_running(workdir: pathlib.Path, shared: bool) -> None:
     record = None if shared and part is not None else _read(path)
     if record is not None and record.state == 'running':
       files.remove(path)
+
+
+def forget_incomplete(sweep: Sweep, graph: Graph) -> None:
+  """Remove the records of what used less than there will be.
+
+  A report has the methods that succeeded, and the leaderboard the reports that
+  were there. They are made again once the others are there too.
+
+  Args:
+    sweep: the sweep, which this process holds.
+    graph: all of its units.
+  """
+  known = survey(sweep, graph, Keys(sweep))
+  for unit in graph:
+    if any(known[name].left for name in unit.uses):
+      forget(sweep.workdir, unit)
+      known[unit.name] = State(unit.tasks)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from jaxmu.report import progress
 from jaxmu.study import job as job_lib
 from jaxmu.study import planner, publish, run, stages, store, tuned
 from jaxmu.sweeps import engine, leaderboard, status
+from jaxmu.sweeps import graph as graph_lib
 from jaxmu.sweeps.design import Study, Sweep
 from jaxmu.sweeps.graph import BASELINES, Graph, Unit
 from jaxmu.sweeps.status import repeat
@@ -119,6 +120,7 @@ class Worker:
       ) from None
     files.refresh(self._sweep.workdir, send=True)
     status.forget_running(self._sweep.workdir, self._shared)
+    status.forget_incomplete(self._sweep, graph_lib.build(self._sweep))
     return self
 
   def __exit__(

@@ -11,6 +11,7 @@ import jaxmu.sweep as command
 from jaxmu import hparams as hp
 from jaxmu import methods
 from jaxmu.data import datasets
+from jaxmu.report import checksums
 from jaxmu.study import tuned
 from jaxmu.sweeps import design, graph, plan, status
 from tests.sweeps import small_sweep
@@ -265,15 +266,23 @@ def test_methods_with_an_earlier_setting_are_not_searched(tmp_path):
   config = small_sweep.config(tmp_path / 'new', **changes)
   search, main = design.from_config(config).studies
   assert (search.methods, main.methods) == (('ga',), ('ft', 'ga'))
-  assert main.earlier == {'ft': ft} and not search.earlier
+  assert {m: one.path for m, one in main.earlier.items()} == {'ft': ft}
+  assert not search.earlier
   assert main.ready(['ft']).unlearners[0].hparams['num_epochs'] == 7
   units = graph.build(design.from_config(config)).units
   assert [u.label for u in units.values() if u.kind == 'search'] == ['ga']
-  digest = status.Keys(design.from_config(config))
-  unit = units['digits_tiny/main/unlearned/ft']
-  before = digest(unit)
+  # A new setting makes these missing, in the report too; the rest is as it was.
+  keys = status.Keys(design.from_config(config))
+  before = {name: keys(unit) for name, unit in units.items()}
   _setting(ft, 'ft', values['ft'] | {'num_epochs': 8})
-  assert status.Keys(design.from_config(config))(unit) != before
+  # A sweep that has begun keeps its setting.
+  assert main.ready(['ft']).unlearners[0].hparams['num_epochs'] == 7
+  keys = status.Keys(design.from_config(config))
+  changed = [name for name, unit in units.items() if keys(unit) != before[name]]
+  assert changed == [
+    f'digits_tiny/main/{name}'
+    for name in ('unlearned/ft', 'predictions/ft', 'report')
+  ]
 
   alone = {**config, 'studies': 'main'}
   with pytest.raises(ValueError, match='no setting of ga; add search to'):
@@ -301,12 +310,60 @@ def test_a_wrong_folder_of_settings_is_refused(tmp_path):
   values = hp.defaults(methods.get('ft').Hparams)
   _setting(path, 'ft', values, data='mnist')
   with pytest.raises(
-    ValueError, match='for tiny on mnist; it should hold thos'
+    ValueError, match='for tiny on mnist, not for tiny on digits; remove it to'
   ):
     sweep(str(tmp_path))
   path.write_text('[]')
   with pytest.raises(ValueError, match='ft.json'):
     sweep(str(tmp_path))
+  # Published settings are compared with their checksums.
+  folder = tmp_path / 'digits_tiny' / 'search'
+  _setting(path, 'ft', values)
+  checksums.write(folder, [path])
+  sweep(str(tmp_path))
+  _setting(path, 'ft', values | {'num_epochs': 8})
+  with pytest.raises(
+    ValueError, match='search: settings/ft.json was changed; copy the folder'
+  ):
+    sweep(str(tmp_path))
+
+
+def test_a_setting_of_another_recipe_is_named_before_training(tmp_path):
+  content = {
+    'method': 'ft',
+    'data': 'digits',
+    'model': 'tiny',
+    'hparams': hp.defaults(methods.get('ft').Hparams),
+    'train': {'num_epochs': 30},
+  }
+  old = tmp_path / 'old'
+  tuned.write(old / 'digits_tiny/search/settings/ft.json', content)
+  config = small_sweep.config(tmp_path, methods='ft', settings=str(old))
+  with pytest.warns(UserWarning, match=r'num_epochs = 30 \(the job: 2\)'):
+    design.from_config(config)
+
+
+@pytest.mark.parametrize('study', ['search', 'main'])
+def test_fields_of_a_search_may_be_given_where_nothing_is_searched(
+  tmp_path, study
+):
+  values = hp.defaults(methods.get('ft').Hparams)
+  for kind in ('search', 'ulira_search'):
+    path = tmp_path / 'old' / 'digits_tiny' / kind / 'settings' / 'ft.json'
+    _setting(path, 'ft', values)
+  argv = [
+    '--config=deep_unlearn',
+    *('--config.models=tiny', '--config.methods=ft'),
+    *('--config.ulira_models=tiny', f'--config.settings={tmp_path / "old"}'),
+    f'--config.{study}.search.trials=3',
+    '--config.ulira.splits.num_splits=8',
+  ]
+  config = command.read(argv).config
+  assert config[study]['search.trials'] == 3
+  assert config['ulira']['splits.num_splits'] == 8
+  # Nor does a sweep without a method of U-LiRA lose its fields.
+  config = command.read([*argv[:2], '--config.methods=ga', argv[-1]]).config
+  assert config['ulira']['splits.num_splits'] == 8
 
 
 def test_a_prepared_set_takes_the_settings_of_its_size(tmp_path, monkeypatch):

@@ -166,6 +166,33 @@ def test_the_state_of_a_running_and_of_a_killed_sweep(tmp_path):
   assert status.read(tmp_path, unit) is None
 
 
+def test_what_lacked_a_method_is_made_again_with_it(tmp_path):
+  """Otherwise the report and the leaderboard would stay without it."""
+  sweep = design.from_config(small_sweep.config(tmp_path, studies=('main',)))
+  units = graph.build(sweep)
+  keys = status.Keys(sweep)
+  late = {f'digits_tiny/main/{n}/ga' for n in ('unlearned', 'predictions')}
+
+  def missing():
+    states = status.survey(sweep, units, keys)
+    return {name for name, state in states.items() if state.left}
+
+  for unit in units:
+    if unit.name not in late:
+      status.write(tmp_path, unit, status.Record('done', keys(unit)))
+  assert missing() == late
+  alone = units.select('digits_tiny/main/unlearned/ga')
+  with work.Worker(sweep, alone, '', progress.Progress()):
+    pass
+  wrong = {'digits_tiny/main/report', 'leaderboard'}
+  assert missing() == late | wrong
+  for name in late | wrong:
+    unit = units.units[name]
+    status.write(tmp_path, unit, status.Record('done', keys(unit)))
+  with work.Worker(sweep, units, '', progress.Progress()):
+    assert missing() == set()
+
+
 @pytest.fixture(scope='module')
 def failed(home):
   """A sweep of which a data set is missing and a method cannot be traced."""
