@@ -1,12 +1,16 @@
 """Plan and run a whole benchmark: `python -m jaxmu.sweep --config=NAME`.
 
-  --config=deep_unlearn[:SCALE]    digits (the default), paper, or reference,
-                                   which has the benchmark's own rules
+  --config=deep_unlearn[:SCALE]    digits (the default), laptop, paper, or
+                                   reference, which has the benchmark's own
+                                   rules
   --config=FILE.py[:ARGUMENT]      a file with a function get_config, such as
                                    configs/deep_unlearn.py
   --config.data=NAME,NAME          data sets; also .models, .methods, .studies
                                    (search, main, ulira), .ulira_data,
                                    .ulira_models and .ulira_methods
+  --config.settings=DIR            take settings that an earlier search has
+                                   found from the folder of a sweep, or from
+                                   published results; search the others
   --config.all.FIELD=VALUE         change a field of all jobs, such as
                                    --config.all.run.shard=16
   --config.STUDY.FIELD=VALUE       change a field of the jobs of a study: main,

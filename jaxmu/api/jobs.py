@@ -618,13 +618,14 @@ def sweep(
   A second call trains nothing again; a call after an interruption continues.
 
   Args:
-    scale: 'digits', 'paper' or 'reference'; see
+    scale: 'digits', 'laptop', 'paper' or 'reference'; see
       `jaxmu.sweeps.design.deep_unlearn`.
     workdir: folder of models and results; default
       `workdir/deep_unlearn_<scale>`.
     **fields: other values for fields of the sweep: `data`, `models`, `methods`,
-      `studies`, `ulira_data`, `ulira_models`, `ulira_methods`, and fields of
-      jobs by dotted name in `all`, `search`, `main`, `ulira`, `ulira_search`.
+      `studies`, `settings` (a folder with settings of an earlier search),
+      `ulira_data`, `ulira_models`, `ulira_methods`, and fields of jobs by
+      dotted name in `all`, `search`, `main`, `ulira`, `ulira_search`.
 
   Raises:
     ValueError: an unknown name or a wrong value, before any training; or no

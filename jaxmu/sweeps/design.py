@@ -28,6 +28,7 @@ configuration is a dictionary:
                  those of the sweep itself come after them
 """
 
+import os
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -390,15 +391,23 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
     _scale(full, name)
   if not full['workdir']:
     raise ValueError('config.workdir is empty; name a folder to write to')
-  _check_settings(full['settings'])
+  if isinstance(full['settings'], os.PathLike):
+    full['settings'] = os.fspath(full['settings'])
+  _check_settings(full['settings'], str(full['workdir']))
   return full
 
 
-def _check_settings(folder: Any) -> None:
+def _check_settings(folder: Any, workdir: str) -> None:
   if not isinstance(folder, str) or folder and not files.path(folder).is_dir():
     raise ValueError(
       f'config.settings = {folder!r} is no folder; give that of a sweep or of '
       'published results, or leave it out to search all methods'
+    )
+  own = files.workdir(workdir).resolve()
+  if folder and files.path(folder).resolve() == own:
+    raise ValueError(
+      f'config.settings = {folder!r} is the folder of this sweep, which uses '
+      'what it has found anyway; leave it out'
     )
 
 

@@ -289,8 +289,20 @@ def text(sweep: Sweep, graph: Graph) -> str:
       f'time    {_time(every)}; without compilation',
       f'disk    {terms.readable_bytes(summed.disk)} of models and '
       f'predictions in {files.shown(sweep.workdir)}',
+      *_found(sweep),
     ]
   )
+
+
+def _found(sweep: Sweep) -> list[str]:
+  """Say how many settings of the tables an earlier search has found."""
+  tables = [study for study in sweep.studies if not study.searches]
+  found = sum(len(study.earlier) for study in tables)
+  if not found:
+    return []
+  every = sum(len(study.methods) for study in tables)
+  rest = '; the others are searched' if found < every else ''
+  return [f'found   {found:,} of {every:,} settings in config.settings{rest}']
 
 
 def _time(every: Mapping[str, Cost]) -> str:

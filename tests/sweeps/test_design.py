@@ -266,10 +266,14 @@ def test_methods_with_an_earlier_setting_are_not_searched(tmp_path):
   config = small_sweep.config(tmp_path / 'new', **changes)
   search, main = design.from_config(config).studies
   assert (search.methods, main.methods) == (('ga',), ('ft', 'ga'))
+  units = graph.build(design.from_config(config)).units
+  text = plan.text(design.from_config(config), graph.Graph([*units.values()]))
+  assert text.endswith(
+    '1 of 2 settings in config.settings; the others are searched'
+  )
   assert {m: one.path for m, one in main.earlier.items()} == {'ft': ft}
   assert not search.earlier
   assert main.ready(['ft']).unlearners[0].hparams['num_epochs'] == 7
-  units = graph.build(design.from_config(config)).units
   assert [u.label for u in units.values() if u.kind == 'search'] == ['ga']
   # A new setting makes these missing, in the report too; the rest is as it was.
   keys = status.Keys(design.from_config(config))
@@ -289,23 +293,28 @@ def test_methods_with_an_earlier_setting_are_not_searched(tmp_path):
     design.from_config(alone)
   _setting(tuned.folder(old / 'search', 'ga') / tuned.NAME, 'ga', values['ga'])
   for one in (config, alone):
-    (main,) = design.from_config(one).studies
+    sweep = design.from_config(one)
+    (main,) = sweep.studies
     assert main.kind == 'main' and {*main.earlier} == {'ft', 'ga'}
-    assert plan.text(
-      design.from_config(one), graph.build(design.from_config(one))
-    )
+    last = plan.text(sweep, graph.build(sweep)).splitlines()[-1]
+    assert last == 'found   2 of 2 settings in config.settings'
 
 
 def test_a_wrong_folder_of_settings_is_refused(tmp_path):
+  new = tmp_path / 'new'
+  new.mkdir()
+
   def sweep(folder):
-    return design.from_config(small_sweep.config(tmp_path, settings=folder))
+    return design.from_config(small_sweep.config(new, settings=folder))
 
   with pytest.raises(ValueError, match='/no.* is no folder; give that of a sw'):
     sweep(str(tmp_path / 'no'))
   with pytest.raises(ValueError, match='config.settings = 3 is no folder'):
     sweep(3)
+  with pytest.raises(ValueError, match='is the folder of this sweep'):
+    sweep(str(tmp_path / 'new'))
   with pytest.raises(ValueError, match='has no setting for this sweep; give'):
-    sweep(str(tmp_path))
+    sweep(tmp_path)
   path = tmp_path / 'digits_tiny' / 'search' / 'settings' / 'ft.json'
   values = hp.defaults(methods.get('ft').Hparams)
   _setting(path, 'ft', values, data='mnist')
