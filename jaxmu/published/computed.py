@@ -36,12 +36,19 @@ def call(place: str, root: pathlib.Path) -> Computed:
     root: folder of all published results.
 
   Raises:
-    ValueError: it is of another package.
+    ValueError: it is of another package, or there is no such function.
   """
   module, _, name = place.partition(':')
   if module.partition('.')[0] != 'jaxmu':
     raise ValueError(f'function = {place!r}; expected one of jaxmu')
-  return getattr(importlib.import_module(module), name)(root)
+  try:
+    function = getattr(importlib.import_module(module), name)
+  except (ImportError, AttributeError) as error:
+    raise ValueError(
+      f'function = {place!r} cannot be found ({error}); use the version of '
+      'jaxmu that published the numbers'
+    ) from None
+  return function(root)
 
 
 def tables(root: files.Path, study: str) -> list[Published]:

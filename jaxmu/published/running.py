@@ -35,6 +35,7 @@ from jaxmu.tuning import driver, opening
 # Numbers by population and name, as in results.csv.
 Numbers = Mapping[tuple[str, str], float]
 Tell = Callable[[str], None]
+_GONE = 'no longer computed'
 
 
 class Found(NamedTuple):
@@ -82,7 +83,7 @@ def judge(
       verdict = rows.Verdict(row, math.nan, math.nan, rows.Outcome.OPEN, why)
     beside = found.beside.get((row.method, row.metric))
     if beside:
-      failed = verdict.outcome is rows.Outcome.FAIL
+      failed = verdict.outcome is rows.Outcome.FAIL and beside != _GONE
       why = f'{verdict.note}; {beside}' if failed else beside
       verdict = dataclasses.replace(
         verdict, outcome=rows.Outcome.FAIL, note=why
@@ -148,7 +149,9 @@ def from_scores(chosen: Sequence[Row]) -> Found:
   one = chosen[0].of
   known = one.record.get('scores')
   if not known:
-    raise ValueError(f'{one.name} has no published scores')
+    raise ValueError(
+      f'{one.name} has no published scores; leave out --from=scores'
+    )
   given = [
     row
     for row in chosen
@@ -465,7 +468,7 @@ def _beside(row: Row, again: results.Row | None, verdict: str) -> str:
     verdict: what follows from it now, '' if nothing does.
   """
   if again is None:
-    return 'no longer computed'
+    return _GONE
   texts = []
   for name in ('low', 'high'):
     theirs, ours = getattr(row, name), getattr(again, name)

@@ -157,7 +157,7 @@ def search(
   """Publish the settings that a search has chosen, and its trials.
 
   Methods that the work directory does not have, but that were published under
-  this name, stay.
+  this name, stay; how long the whole search took is not known then.
 
   Args:
     root: folder of all published results.
@@ -166,8 +166,8 @@ def search(
     origin: where it comes from.
 
   Raises:
-    ValueError: a settings file, or what was published before, is not that of
-      these settings; or no search is finished.
+    ValueError: a settings file, or what was published before, is damaged or
+      not that of these settings; or no search is finished.
   """
   job = opening.open_search(settings, lambda line: None, probe=False).job
   found: dict[str, dict[str, Any]] = {}
@@ -182,6 +182,13 @@ def search(
       with (folder / records.TABLE).open(newline='') as file:
         trials += csv.DictReader(file)
     elif before.is_file():
+      changed = checksums.changed(root / name)
+      if changed:
+        raise ValueError(
+          f'{root / name}: {", ".join(changed)} changed after it was '
+          'published; take it from version control again'
+        )
+      origin = origin._replace(seconds=float('nan'))  # of a part alone
       found[method] = _checked_setting(before, settings, job)
       trials += [row for row in _trials(root / name) if row['method'] == method]
     else:

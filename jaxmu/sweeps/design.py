@@ -553,13 +553,18 @@ def _earlier(
   (search,) = [name for name, own in BASE.items() if own == base]
   folder = files.path(config['settings']) / cell.name / search
   found = {}
+  changed = checksums.changed(folder)
   for method in {methods.get(one).name for one in config['methods']}:
-    published = folder / 'settings' / f'{method}.json'
+    name = f'settings/{method}.json'
+    published = folder / name
     for path in (published, tuned.folder(folder, method) / tuned.NAME):
       if not path.is_file():
         continue
-      if path == published:
-        _check_published(folder)
+      if path == published and name in changed:
+        raise ValueError(
+          f'{path} was changed after it was published; copy it again, or '
+          f'remove {folder / checksums.FILE} if the change is meant'
+        )
       content = tuned.read(path, method)
       if (content['data'], content['model']) != cell:
         raise ValueError(
@@ -569,17 +574,6 @@ def _earlier(
         )
       found[method] = path
   return found
-
-
-def _check_published(folder: pathlib.Path) -> None:
-  """Compare the files of a published search with its checksums, if any."""
-  if (folder / checksums.FILE).is_file():
-    damaged = checksums.faults(folder)
-    if damaged:
-      raise ValueError(
-        f'{folder}: {"; ".join(damaged)}; copy the folder again, or remove its '
-        f'{checksums.FILE} if the change was made on purpose'
-      )
 
 
 def job_config(config: Mapping[str, Any], cell: Cell, kind: str) -> dict:

@@ -216,6 +216,29 @@ def test_a_search_of_one_method_chooses_as_that_of_several(search, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_search_is_published_in_parts(search, tmp_path):
+  root = tmp_path / 'root'
+  shutil.copytree(search.root, root)
+  work = tmp_path / 'work'
+  shutil.copytree(search.work / 'search' / 'ft', work / 'search' / 'ft')
+  settings = dataclasses.replace(search.settings, workdir=str(work))
+  one = writing.search(root, 'search', settings, ORIGIN)
+  record.check(one)
+  assert one.chosen == search.one.chosen
+  assert search.one.record['seconds'] == ORIGIN.seconds
+  assert one.record['seconds'] is None  # ORIGIN has that of the last part
+  trials = writing.TRIALS
+  assert (one.folder / trials).read_bytes() == (
+    search.one.folder / trials
+  ).read_bytes()
+  # What was damaged since does not get new checksums.
+  path = one.folder / 'settings' / 'ga.json'
+  path.write_text(path.read_text().replace('"momentum": 0.9', '"momentum": 0'))
+  with pytest.raises(ValueError, match='settings/ga.json changed after it was'):
+    writing.search(root, 'search', settings, ORIGIN)
+
+
+@pytest.mark.slow
 def test_a_search_with_another_budget_is_refused(search):
   chosen = _choose(search.one, 'ft')
   assert (

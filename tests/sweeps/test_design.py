@@ -328,11 +328,13 @@ def test_a_wrong_folder_of_settings_is_refused(tmp_path):
   # Published settings are compared with their checksums.
   folder = tmp_path / 'digits_tiny' / 'search'
   _setting(path, 'ft', values)
-  checksums.write(folder, [path])
+  gone = _setting(folder / 'settings' / 'ga.json', 'ga', {})
+  checksums.write(folder, [path, gone])
+  gone.unlink()
   sweep(str(tmp_path))
   _setting(path, 'ft', values | {'num_epochs': 8})
   with pytest.raises(
-    ValueError, match='search: settings/ft.json was changed; copy the folder'
+    ValueError, match='ft.json was changed after it was published; copy it ag'
   ):
     sweep(str(tmp_path))
 
