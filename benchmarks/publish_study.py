@@ -63,9 +63,16 @@ def main(argv: Sequence[str]) -> None:
     if 'name' not in own:
       raise ValueError('no name; give one as --name=laptop')
     root = files.path(own.get('published', ROOT))
+    for field, kind in (('seconds', float), ('most', int)):
+      _number(own, field, kind)
+    configs = [one.value() for one in given if one.name == 'config']
+    if len(configs) != 1:
+      raise ValueError(
+        f'{len(configs)} configurations; give one as --config=NAME or '
+        '--config=FILE.py'
+      )
     job_command.set_up_jax({})
-    (spec,) = [one.value() for one in given if one.name == 'config']
-    publish = _sweep if store.is_sweep(spec) else _job
+    publish = _sweep if store.is_sweep(configs[0]) else _job
     for one in publish(root, own, rest):
       size = terms.readable_bytes(one.bytes)
       print(f'{one.folder} written, {size}', flush=True)
@@ -73,6 +80,14 @@ def main(argv: Sequence[str]) -> None:
         print(f'  left out: {file["file"]}, {file["bytes"]:,} bytes')
     for line in outdated(root):
       cli.warn(line)
+
+
+def _number(own: dict[str, str], field: str, kind: type) -> None:
+  """Check that an argument is a number, if it is given."""
+  try:
+    terms.number(own.get(field, '0'), kind)
+  except ValueError:
+    raise ValueError(f'--{field}={own[field]}: give a number') from None
 
 
 def outdated(root: pathlib.Path) -> list[str]:
@@ -139,6 +154,7 @@ def _sweep(
   took = seconds_of(sweep)
   most = int(own.get('most', scores.MOST_BYTES))
   tables = [study for study in sweep.studies if not study.searches]
+  _check_only(own, [*searches, *(study.name for study in tables)])
   for study in (*searches.values(), *tables):
     if own.get('only', study.name) not in (study.name, study.cell.name):
       continue
@@ -167,6 +183,18 @@ def _sweep(
       cli.warn(f'{study.name} is left out: {error}')
   for cell in sweep.cells:
     yield from _beside(root, own, argv, sweep, cell)
+
+
+def _check_only(own: dict[str, str], studies: Sequence[str]) -> None:
+  """Check that --only names a cell, a study or a job beside one."""
+  cells = list(dict.fromkeys(name.partition('/')[0] for name in studies))
+  beside = [f'{c}/{job.name}' for c in cells for job in claim_jobs.JOBS]
+  known = [*cells, *studies, *beside]
+  if own.get('only', known[0]) not in known:
+    raise ValueError(
+      f'--only={own["only"]}: no such cell or study; '
+      f'{terms.nearest(own["only"], known)}choose from {", ".join(known)}'
+    )
 
 
 def _beside(

@@ -31,6 +31,34 @@ def test_a_name_is_needed(load, capsys):
   capsys.readouterr()
 
 
+@pytest.mark.parametrize(
+  ('argv', 'words'),
+  [
+    ([], '0 configurations; give one as --config='),
+    (['--config=a', '--config=b'], '2 configurations; give one'),
+    (
+      ['--config=deep_unlearn', '--seconds=abc'],
+      '--seconds=abc: give a number',
+    ),
+    (['--config=deep_unlearn', '--most=x'], '--most=x: give a number'),
+    (
+      ['--config=deep_unlearn', '--only=digits_resnet18/serch'],
+      "did you mean 'digits_resnet18/search'?",
+    ),
+  ],
+)
+def test_a_mistake_is_named_in_one_line(
+  load, monkeypatch, tmp_path, argv, words
+):
+  monkeypatch.setattr(job_command, 'set_up_jax', lambda config: None)
+  with pytest.raises(SystemExit) as end:
+    load('publish_study').main(
+      ['--name=small', f'--published={tmp_path}', *argv]
+    )
+  assert str(end.value.code).startswith('error: ')
+  assert words in str(end.value.code)
+
+
 def test_numbers_of_changed_tables_are_named(load, tmp_path):
   outdated = load('publish_study').outdated
   for name in ('claims', 'laptop'):
