@@ -14,10 +14,11 @@ is not that of its configuration is refused. Numbers that were computed from a
 table that is new or has changed are named, with the command that computes them
 again.
 
-A search is published with the methods that it has finished; others are named.
-Methods that were published before, by a search of the same originals and
-budget, stay. So a long search can run in parts, each with
---config.settings=jaxmu/published/NAME, which has what the earlier ones found.
+A search is published with the methods that it has finished; the others are
+named. Methods that were published before, by a search with the same originals
+and budget, stay. So a long search can run in parts, each with
+--config.settings=jaxmu/published/NAME, which holds what the earlier parts have
+found.
 
   --only=CELL/STUDY     publish one study of a sweep
   --seconds=NUMBER      what the job took; a sweep has recorded it

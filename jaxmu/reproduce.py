@@ -11,9 +11,9 @@ is stored in the work directory, so that a second run trains nothing again.
 Prints the published number, how far another run may be from it, what this run
 gives, and whether it passes; the exit code is 1 if one fails. In the same
 environment the tolerance is rounding; elsewhere it is half the width of the
-95% interval. Run times are shown and not judged. The numbers of the claims are
-computed again from the published tables, and their verdicts compared.
-docs/results/reproduce.md has the rules.
+95% interval. Run times are shown and not judged. The numbers of claims are
+computed again from the published tables, and compared with their intervals and
+verdicts. docs/results/reproduce.md has the rules.
 """
 
 import argparse
@@ -171,7 +171,7 @@ def _environment(one: Any, differences: Sequence[str], scores: bool) -> str:
   if one.kind == 'computed' and not differences:
     return 'from the tables and with the versions of the published numbers'
   if one.kind == 'computed':
-    return 'not as when they were published: ' + '; '.join(differences)
+    return 'not as published: ' + '; '.join(differences)
   if differences:
     return 'not the published environment: ' + '; '.join(differences)
   return 'the published versions and kind of hardware'

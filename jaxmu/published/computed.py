@@ -2,7 +2,7 @@
 
 The record of such a folder names the function, the study whose tables it reads,
 and the SHA-256 of the list of checksums (SHA256SUMS) of each table, which
-covers all of its files. Nothing is trained.
+covers all files of the table. Nothing is trained.
 """
 
 import importlib
@@ -69,7 +69,7 @@ def sources(root: files.Path, study: str) -> dict[str, str]:
 
 
 def changes(one: Published) -> list[str]:
-  """Say which tables are not those that numbers were computed from.
+  """Say how the tables differ from those that numbers were computed from.
 
   Args:
     one: computed numbers.

@@ -43,10 +43,10 @@ class Found(NamedTuple):
 
   Attributes:
     numbers: the numbers.
-    differences: in what its environment differs from the published one; of
+    differences: in what its environment differs from the published one; for
       computed numbers also the tables that have changed.
-    beside: what differs beside a number (its interval, its verdict), '' if
-      nothing does, by the names of `numbers`; only of computed numbers.
+    beside: for computed numbers, in what the interval and the verdict of each
+      differ, by the names of `numbers`; '' if they do not.
   """
 
   numbers: Numbers
@@ -438,7 +438,7 @@ def _compute(
 
 
 def compare(chosen: Sequence[Row], found: computed.Computed) -> Found:
-  """Compare all that belongs to computed numbers of one folder.
+  """Compare computed numbers of one folder, their intervals and verdicts.
 
   Args:
     chosen: numbers of one folder, at least one.
@@ -460,7 +460,7 @@ def compare(chosen: Sequence[Row], found: computed.Computed) -> Found:
 
 
 def _beside(row: Row, again: results.Row | None, verdict: str) -> str:
-  """Say what differs beside a number that was computed again.
+  """Say in what the interval and verdict of a computed number differ.
 
   Args:
     row: the published number.

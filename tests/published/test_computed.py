@@ -239,5 +239,5 @@ def test_the_command_says_what_it_compares(root, monkeypatch, capsys):
   assert end.value.code == 1
   lines = capsys.readouterr().out.splitlines()
   assert lines[-1] == '1 pass, 1 FAIL'
-  told = f'not as when they were published: {TABLE} has changed'
+  told = f'not as published: {TABLE} has changed'
   assert told in lines
