@@ -91,6 +91,7 @@ class Worker:
     shared: bool = False,
   ):
     self._sweep, self._graph = sweep, graph
+    self._every = graph  # also those that are not chosen, once it is entered
     self._command, self._bars = command, bars
     self._shared = shared
     self._studies = {study.name: study for study in sweep.studies}
@@ -120,7 +121,8 @@ class Worker:
       ) from None
     files.refresh(self._sweep.workdir, send=True)
     status.forget_running(self._sweep.workdir, self._shared)
-    status.forget_incomplete(self._sweep, graph_lib.build(self._sweep))
+    self._every = graph_lib.build(self._sweep)
+    status.forget_incomplete(self._sweep, self._every)
     return self
 
   def __exit__(
@@ -171,6 +173,10 @@ class Worker:
         outputs=status.checksums(self._sweep.workdir, outputs),
       )
       self._write(unit, parts, done)
+      if self._shared:  # another process may have failed, and gone on without
+        for user in self._every:
+          if unit.name in user.uses:
+            status.forget(self._sweep.workdir, user)
     except engine.NotReady as error:
       for name in (unit.name, *error.units):
         status.forget(self._sweep.workdir, self._graph.units[name])

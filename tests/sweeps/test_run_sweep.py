@@ -193,6 +193,29 @@ def test_what_lacked_a_method_is_made_again_with_it(tmp_path):
     assert missing() == set()
 
 
+def test_what_one_process_made_without_a_part_is_made_again(
+  tmp_path, monkeypatch
+):
+  """A part that failed in one process may succeed in another."""
+  sweep = design.from_config(small_sweep.config(tmp_path, studies=('main',)))
+  units = graph.build(sweep)
+  unit = units.units['digits_tiny/main/predictions/ga']
+  worker = work.Worker(sweep, units, '', progress.Progress(), shared=True)
+  monkeypatch.setattr(worker, '_perform', lambda unit, parts: [])
+  with worker:
+    for other in units:  # the other process goes on without the method
+      if other is not unit:
+        record = status.Record('done', status.Keys(sweep)(other))
+        status.write(tmp_path, other, record)
+    assert not worker.survey()['leaderboard'].left
+    worker(unit, range(unit.tasks))
+    left = [name for name, state in worker.survey().items() if state.left]
+    assert left == ['digits_tiny/main/report']
+    worker(units.units['digits_tiny/main/report'], [0])
+    left = [name for name, state in worker.survey().items() if state.left]
+    assert left == ['leaderboard']
+
+
 @pytest.fixture(scope='module')
 def failed(home):
   """A sweep of which a data set is missing and a method cannot be traced."""
