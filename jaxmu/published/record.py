@@ -23,11 +23,10 @@ _OF_RUNS = (
   *('layout', 'seconds', 'planned_seconds', 'left_out', 'models'),
 )
 # Fields of computed numbers, see `jaxmu.published.computed`.
-_OF_COMPUTED = {
-  'function': str,
-  'study': str,
-  'sources': dict,
-  'verdicts': dict,
+_OF_COMPUTED = ('function', 'study', 'sources', 'verdicts')
+_TYPES = {
+  **dict.fromkeys(('command', 'date', 'function', 'study'), str),
+  **dict.fromkeys(('versions', 'sources', 'verdicts'), dict),
 }
 
 
@@ -144,12 +143,12 @@ def read(folder: pathlib.Path, root: files.Path = ROOT) -> Published:
   lacking = [name for name in (*_NEEDED, *own) if name not in content]
   if lacking:
     raise ValueError(f'{path} has no {", ".join(lacking)}')
-  if kind == 'computed':
-    for field, wanted in _OF_COMPUTED.items():
-      if not isinstance(content[field], wanted):
-        raise ValueError(
-          f'{path}: {field} = {content[field]!r}; expected a {wanted.__name__}'
-        )
+  for field, wanted in _TYPES.items():
+    if field in content and not isinstance(content[field], wanted):
+      raise ValueError(
+        f'{path}: {field} = {content[field]!r} is no {wanted.__name__}; '
+        'install jaxmu again'
+      )
   name = folder.relative_to(root).as_posix()
   if content['name'] != name:
     raise ValueError(

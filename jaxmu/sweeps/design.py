@@ -554,7 +554,7 @@ def _earlier(
   folder = files.path(config['settings']) / cell.name / search
   found = {}
   changed = checksums.changed(folder)
-  for method in {methods.get(one).name for one in config['methods']}:
+  for method in dict.fromkeys(methods.get(m).name for m in config['methods']):
     name = f'settings/{method}.json'
     published = folder / name
     for path in (published, tuned.folder(folder, method) / tuned.NAME):

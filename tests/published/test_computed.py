@@ -188,10 +188,12 @@ def test_a_function_that_is_gone_is_named(root, place):
     running.rerun(chosen, root, lambda line: None)
 
 
-@pytest.mark.parametrize('field', ['function', 'study', 'sources', 'verdicts'])
+@pytest.mark.parametrize(
+  'field', ['function', 'study', 'sources', 'verdicts', 'versions', 'date']
+)
 def test_a_record_with_a_value_of_another_type_is_refused(root, field):
   rewrite(root / 'claims', lambda one: one.update({field: 3}))
-  with pytest.raises(ValueError, match=f'record.json: {field} = 3; expected a'):
+  with pytest.raises(ValueError, match=f'record.json: {field} = 3 is no '):
     record.find(root)
 
 
