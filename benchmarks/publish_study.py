@@ -142,6 +142,9 @@ def _sweep(
 ) -> Iterator[Published]:
   shown = [one for one in argv if not one.startswith('--workdir')]
   line = shlex.join(['python', '-m', 'jaxmu.sweep', *shown])
+  # With the settings that it has found, a search would not be made.
+  searched = [one for one in shown if not one.startswith('--config.settings')]
+  search_line = shlex.join(['python', '-m', 'jaxmu.sweep', *searched])
   config = sweep_command.read(argv).config
   sweep = design.from_config(config)
   searches = {
@@ -161,7 +164,7 @@ def _sweep(
       continue
     name = f'{own["name"]}/{study.name}'
     origin = writing.Origin(
-      f'{line} --only={study.name}',
+      f'{search_line if study.searches else line} --only={study.name}',
       commit(),
       took.get(study.name, float('nan')),
       float(planned.get(study.name, 'nan')),

@@ -167,10 +167,11 @@ def search(
 
   Raises:
     ValueError: a settings file, or what was published before, is damaged or
-      not that of these settings; or no search is finished.
+      not that of these settings; or the work directory has no finished search.
   """
   job = opening.open_search(settings, lambda line: None, probe=False).job
   found: dict[str, dict[str, Any]] = {}
+  is_new = False
   trials: list[dict[str, str]] = []
   kept = []
   for one in settings.unlearners:
@@ -178,6 +179,7 @@ def search(
     folder = tuned.folder(settings.workdir, method)
     before = root / name / 'settings' / f'{method}.json'
     if (folder / tuned.NAME).is_file():
+      is_new = True
       found[method] = _checked_setting(folder / tuned.NAME, settings, job)
       with (folder / records.TABLE).open(newline='') as file:
         trials += csv.DictReader(file)
@@ -194,7 +196,7 @@ def search(
     else:
       continue
     kept.append(one)
-  if not found:
+  if not is_new:  # what was published before keeps its commit and date
     raise ValueError(
       f'{settings.workdir} has no settings of a finished search; run '
       'python -m jaxmu.search first'

@@ -121,6 +121,7 @@ def test_every_study_of_a_sweep_is_published(
   )
   again = record.find(parts)['small/digits_tiny/search']
   assert {*again.chosen} == {*before.chosen}
+  assert '--config.settings' not in again.record['command']
   assert again.chosen['ft'] == before.chosen['ft']
   assert again.chosen['ga']['hparams'] == before.chosen['ga']['hparams']
   # What is not finished is named, and the rest is published.

@@ -231,6 +231,9 @@ def test_a_search_is_published_in_parts(search, tmp_path):
   assert (one.folder / trials).read_bytes() == (
     search.one.folder / trials
   ).read_bytes()
+  nothing = dataclasses.replace(settings, workdir=str(tmp_path / 'nothing'))
+  with pytest.raises(ValueError, match='nothing has no settings of a finished'):
+    writing.search(root, 'search', nothing, ORIGIN)
   # What was damaged since does not get new checksums.
   path = one.folder / 'settings' / 'ga.json'
   path.write_text(path.read_text().replace('"momentum": 0.9', '"momentum": 0'))
