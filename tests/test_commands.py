@@ -393,6 +393,18 @@ def test_warnings_of_commands_are_plain_lines(capsys):
   assert capsys.readouterr().err == 'Warning: two lines\n'
 
 
+def test_a_reader_may_end_before_the_output():
+  line = f'{shlex.quote(sys.executable)} -m jaxmu.reproduce --list | true'
+  done = subprocess.run(
+    ['bash', '-c', f'{line}; echo ${{PIPESTATUS[0]}}'],
+    capture_output=True,
+    text=True,
+    check=True,
+    cwd=ROOT,
+  )
+  assert (done.stdout, done.stderr) == ('141\n', '')
+
+
 def _setup():
   setup = configparser.ConfigParser()
   setup.read(ROOT / 'setup.cfg')

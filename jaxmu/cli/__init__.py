@@ -14,12 +14,13 @@ import inspect
 import os
 import re
 import runpy
+import select
 import signal
 import sys
 import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TextIO
 
 import jaxmu
 from jaxmu import terms
@@ -266,15 +267,21 @@ def one_line_errors() -> Iterator[None]:
   """End bad input with one line, and print each warning as one.
 
   Raises:
-    SystemExit: with the message of a ValueError, OSError or ImportError; or,
-      where another program calls a command, with 130 after SIGINT.
+    SystemExit: with the message of a ValueError, OSError or ImportError; with
+      141 and no message where what reads the output has ended, as `head` does;
+      or, where another program calls a command, with 130 after SIGINT.
   """
   _watch_signals()
   with warnings.catch_warnings():
     warnings.showwarning = lambda message, *_: warn(str(message))
     try:
       yield
+      sys.stdout.flush()
     except OSError as error:
+      if isinstance(error, BrokenPipeError) and _has_no_reader(sys.stdout):
+        # Python writes what is left when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
       from jaxmu import files  # imports NumPy
 
       sys.exit(f'error: {_line(files.explain(error))}')
@@ -283,6 +290,13 @@ def one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt:
       print(signals.line(signal.SIGINT), file=sys.stderr)
       sys.exit(128 + signal.SIGINT)
+
+
+def _has_no_reader(stream: TextIO) -> bool:
+  """Return whether the other end of a pipe is closed."""
+  pipe = select.poll()
+  pipe.register(stream.fileno(), 0)
+  return any(event & select.POLLERR for _, event in pipe.poll(0))
 
 
 def warn(text: str) -> None:
