@@ -56,6 +56,27 @@ def of(device: Device) -> str:
   return 'gpu' if device.platform in ('cuda', 'rocm') else device.platform
 
 
+def has_room_for_programs(proc: str = '/proc') -> bool:
+  """Return whether this process may load more large compiled programs.
+
+  A program for a CPU takes up to some ten thousand memory maps. Linux gives a
+  process 65,530 of them, and the process crashes when XLA gets no more.
+
+  Args:
+    proc: folder with the facts of Linux.
+
+  Returns:
+    Whether less than half of the maps are in use; True where this is unknown.
+  """
+  try:
+    with open(f'{proc}/sys/vm/max_map_count') as file:
+      most = int(file.read())
+    with open(f'{proc}/self/maps', 'rb') as file:
+      return sum(1 for _ in file) < most / 2
+  except OSError:  # not Linux
+    return True
+
+
 def check_devices() -> None:
   """Start the devices of this process, which its first computation needs.
 

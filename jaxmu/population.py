@@ -13,8 +13,10 @@ until the rest are done.
 """
 
 import functools
+import gc
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple
 
@@ -113,8 +115,15 @@ class Trained(NamedTuple):
     return self.infos['loss']
 
 
+# Those whose programs may have to make room for others.
+_trainers: 'weakref.WeakSet[Trainer]' = weakref.WeakSet()
+
+
 class Trainer:
   """The compiled programs of one method, for any number of populations.
+
+  A process that compiles for many methods or settings drops the programs of
+  all trainers when there is no room for more (`jaxmu.platforms`).
 
   Attributes:
     method: the method.
@@ -127,6 +136,7 @@ class Trainer:
     self.task = replicate(layout_lib.with_readable_images(task, layout), layout)
     self._seconds: list[float] = []
     self._build()
+    _trainers.add(self)
 
   @property
   def compile_seconds(self) -> float:
@@ -141,6 +151,10 @@ class Trainer:
   def narrow(self) -> None:
     """Halve the chunk; programs are compiled again when they are needed."""
     self.layout = self.layout.halved()
+    self._build()
+
+  def drop_programs(self) -> None:
+    """Drop all programs; they are compiled again when they are needed."""
     self._build()
 
   def _build(self) -> None:
@@ -291,31 +305,11 @@ class Trainer:
       self._compile(self._lower(members, start, epochs))
     return Loaded(members, start, epochs, *self._programs[kind])
 
-  def prepare(
-    self,
-    hparams: Sequence[Any],
-    keys: Key,
-    splits: Split[np.ndarray],
-    starts: Variables,
-  ) -> Callable[[], None]:
-    """Lower the programs that `load` needs; return what compiles them.
-
-    The result may be called in another thread, so that several trainers compile
-    at once. `load` then finds the programs.
-
-    Args:
-      hparams: as in `load`.
-      keys: as in `load`.
-      splits: as in `load`.
-      starts: as in `load`; shapes are enough.
-
-    Raises:
-      ValueError: members differ in a static hyper-parameter.
-    """
-    lowered = self.lower(hparams, keys, splits, starts)
-    return functools.partial(self._compile, lowered)
-
   def _compile(self, lowered: 'Loaded') -> None:
+    if not platforms.has_room_for_programs():
+      for trainer in list(_trainers):
+        trainer.drop_programs()
+      gc.collect()
     begin = time.perf_counter()
     compiled = [program.compile() for program in lowered.programs]
     self._seconds.append(time.perf_counter() - begin)
@@ -599,7 +593,6 @@ class Predictor:
 
   def _build(self) -> None:
     layout = self.layout
-    self._compiled: dict[Any, Any] = {}
     self._program = jax.jit(
       lambda task, stacked: map_members(
         _score_chosen, task, stacked, layout=layout
@@ -618,23 +611,6 @@ class Predictor:
     padded = shapes((variables, index), self.layout)
     return self._program.lower(self._task, padded)
 
-  def prepare(
-    self, variables: Variables, index: np.ndarray | None = None
-  ) -> Callable[[], None]:
-    """Lower the program that `run` needs; return what compiles it.
-
-    Args:
-      variables: models stacked along [P], or their shapes.
-      index: as in `run`.
-    """
-    kind = _signature(shapes((variables, index), self.layout))
-    lowered = self.lower(variables, index)
-
-    def compile_program() -> None:
-      self._compiled[kind] = lowered.compile()
-
-    return compile_program
-
   def run(
     self, variables: Variables, index: np.ndarray | None = None
   ) -> Predictions[np.ndarray]:
@@ -647,8 +623,7 @@ class Predictor:
     """
     size = jax.tree.leaves(variables)[0].shape[0]
     padded = put(pad((variables, index), self.layout), self.layout)
-    program = self._compiled.get(_signature(padded), self._program)
-    result = program(self._task, padded)
+    result = self._program(self._task, padded)
     log_odds, correct, finite = (np.asarray(x)[:size] for x in result)
     return Predictions(log_odds, correct, finite)
 

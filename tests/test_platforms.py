@@ -214,3 +214,14 @@ def test_an_accelerator_without_its_jax_is_pointed_out(monkeypatch):
   monkeypatch.setattr(type(jax.config), 'jax_platforms', None, raising=False)
   there = ''
   assert not platforms.unused_accelerator()
+
+
+def test_room_for_programs_is_half_of_the_memory_maps(tmp_path):
+  assert platforms.has_room_for_programs()
+  assert platforms.has_room_for_programs(str(tmp_path))  # nothing is known
+  for name, text in (('sys/vm/max_map_count', '100'), ('self/maps', '')):
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).write_text(text)
+  for count, room in ((49, True), (50, False)):
+    (tmp_path / 'self' / 'maps').write_text('one\n' * count)
+    assert platforms.has_room_for_programs(str(tmp_path)) is room

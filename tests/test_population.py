@@ -7,7 +7,7 @@ import pytest
 
 from jaxmu import hparams as hp
 from jaxmu import layout as layout_lib
-from jaxmu import population
+from jaxmu import platforms, population
 from jaxmu.draws import Draws, derive
 from jaxmu.methods import METHODS
 from jaxmu.testing import tiny_problem
@@ -217,6 +217,36 @@ def test_only_one_member_runs_when_asked(one_by_one):
   ):
     np.testing.assert_allclose(np.asarray(a)[0], b[0], rtol=2e-3, atol=2e-4)
     assert not np.asarray(b)[1:].any()
+
+
+def test_programs_make_room_for_others(monkeypatch):
+  """XLA crashes where a process has no memory map left."""
+
+  def trainer(name):
+    method = METHODS[name]
+    made = population.Trainer(
+      method, tiny_problem.task(), population.Layout(1, 1)
+    )
+    hparams = hp.from_config(method.Hparams, {'num_epochs': 1})
+    few = jax.tree.map(lambda x: x[:2], tiny_problem.splits(SIZE))
+    starts = jax.tree.map(lambda x: x[:2], tiny_problem.originals(SIZE))
+    return made, ([hparams] * 2, tiny_problem.keys(SIZE)[:2], few, starts)
+
+  (first, given), (second, _) = trainer('retrain'), trainer('retrain')
+  loaded = first.load(*given)
+  second.load(*given)
+  expected = first.train(loaded)
+  assert first.num_programs == second.num_programs == 1
+  monkeypatch.setattr(platforms, 'has_room_for_programs', lambda: False)
+  third, others = trainer('ga')
+  third.load(*others)
+  counts = [one.num_programs for one in (first, second, third)]
+  assert counts == [0, 0, 1]
+  # What was loaded before can still train.
+  for again in (first.train(loaded), first.train(first.load(*given))):
+    jax.tree.map(
+      np.testing.assert_array_equal, expected.variables, again.variables
+    )
 
 
 def test_failures_name_the_first_epoch():

@@ -16,8 +16,8 @@ from jaxmu import files, methods, platforms
 from jaxmu import population as population_lib
 from jaxmu.draws import Draws
 from jaxmu.report import progress, tables
+from jaxmu.study import job as job_lib
 from jaxmu.study import (
-  ahead,
   originals,
   planner,
   publish,
@@ -25,7 +25,6 @@ from jaxmu.study import (
   stages,
   store,
 )
-from jaxmu.study import job as job_lib
 from jaxmu.study.settings import Settings
 from jaxmu.types import Problem, Split
 
@@ -87,11 +86,11 @@ def train_and_predict(
     bars: where to show progress.
     timed: whether to measure run times.
   """
-  trainers, predictors = ahead.compile_programs(job, bars)
+  predictors: dict[population_lib.Layout, population_lib.Predictor] = {}
   for name in job.populations:
-    # Not kept afterwards, because its programs take memory.
-    trainer = trainers.pop(name, None) or stages.trainer(job, name)
-    train(job, name, trainer, bars, timed=timed)
+    # A trainer is not kept. Its programs take memory, and thousands of the
+    # 65,530 memory maps that Linux gives a process.
+    train(job, name, stages.trainer(job, name), bars, timed=timed)
   for warning in stages.curve_warnings(job):
     bars.line(warning)
   for name in job.populations:
