@@ -16,10 +16,12 @@ rounded to whole batches. Columns:
   model_mb      what each of them adds
   working_mb    working memory of the program
   gb            all memory of the program, data included
+  once          megacycles per model of what is done once before the epochs:
+                gradients and new weights for MSG and SalUN, predictions for
+                SCRUB
+  once_gb       all memory of that program
 
-The compiler refuses programs that need more memory than a TPU has. What a
-method does once before its epochs is not included: gradients for MSG and SalUN,
-predictions for SCRUB.
+The compiler refuses programs that need more memory than a TPU has.
 
 benchmarks/aot_steps.csv is written row by row; rows that it has are kept, so
 delete it to compile all of them again.
@@ -27,6 +29,7 @@ delete it to compile all of them again.
 
 import argparse
 import pathlib
+from typing import Any
 
 import jax
 import jax_backend
@@ -85,7 +88,7 @@ def estimate(name: str, work: Workload) -> dict[str, str]:
   machine = platforms.machine(name)
   layout = population.Layout(1, 1, machine.devices)
   loaded = jax_backend.lower(work, layout)
-  epoch = loaded.epoch.compile()
+  epoch, once = loaded.epoch.compile(), loaded.init.compile()
   step = BATCH * compiled.cost(epoch).cycles / work.members / images(work)
   inputs = execution.bytes_of(loaded.members)
   account = epoch.memory_analysis()
@@ -95,8 +98,14 @@ def estimate(name: str, work: Workload) -> dict[str, str]:
     'images_per_s': f'{BATCH * machine.clock / step:.0f}',
     'model_mb': f'{each / 1e6:.1f}',
     'working_mb': f'{account.temp_size_in_bytes / 1e6:.1f}',
-    'gb': f'{execution.total_bytes(epoch, inputs, _DATA) / 1e9:.2f}',
+    'gb': _gigabytes(epoch, inputs),
+    'once': f'{compiled.cost(once).cycles / work.members / 1e6:.3f}',
+    'once_gb': _gigabytes(once, inputs),
   }
+
+
+def _gigabytes(program: Any, inputs: float) -> str:
+  return f'{execution.total_bytes(program, inputs, _DATA) / 1e9:.2f}'
 
 
 def images(work: Workload) -> float:
