@@ -1,0 +1,117 @@
+"""Peak memory of a job on a data set of UTKFace's size.
+
+    python benchmarks/memory_images.py
+
+makes 23,708 random images of 224x224 pixels (3.6 GB, in a temporary folder,
+which needs twice as much) and runs a job on them in a process of its own: two
+originals, two retrained and two fine-tuned models, with the network and the
+batch of the benchmark. Only 200 images are trained on and 100 are for testing,
+but all devices have the whole set. Columns:
+
+  devices   that share the members
+  data_gb   all images
+  peak_gb   largest resident set of the process, with the pages of the mapped
+            images that it has read
+  seconds   of the job, compilation included
+
+Rows are printed and written to benchmarks/memory_images.csv.
+"""
+
+import argparse
+import json
+import pathlib
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+import table
+
+TABLE = pathlib.Path(__file__).with_suffix('.csv')
+IMAGES, TEST, SIDE, CLASSES = 23_708, 100, 224, 5
+# Model, devices.
+CASES = (('tiny', 2), ('resnet18', 1), ('vit11m', 1))
+FIELDS = {
+  'data.name': 'faces',
+  'train.num_epochs': 1,
+  'splits.pool': 200,
+  'splits.seeds': 2,
+  'run.chunk': 1,
+  'timing.repeats': 1,
+}
+
+
+def make(folder: pathlib.Path, images: int) -> None:
+  """Write random images as a plain data set."""
+  rng = np.random.default_rng(0)
+  (folder / 'faces').mkdir(parents=True)
+  for part, count in (('train', images - TEST), ('test', TEST)):
+    image = np.empty((count, SIDE, SIDE, 3), np.uint8)
+    for one in image:
+      one[:] = rng.integers(0, 256, one.shape, np.uint8)
+    label = rng.integers(0, CLASSES, count)
+    np.savez(folder / 'faces' / f'{part}.npz', image=image, label=label)
+  meta = json.dumps({'size': SIDE})
+  (folder / 'faces' / 'meta.json').write_text(meta)
+
+
+def run(
+  model: str, devices: int, folder: pathlib.Path, images: int
+) -> dict[str, str]:
+  """Run the job of a model; return its peak memory and its time."""
+  fields = {**FIELDS, 'data.folder': folder, 'run.devices': devices}
+  command = [
+    *(sys.executable, '-m', 'jaxmu.main'),
+    f'--config=unlearn:ft,{model},utkface',
+    f'--workdir={folder / model}',
+    *(f'--config.{name}={value}' for name, value in fields.items()),
+  ]
+  start = time.perf_counter()
+  subprocess.run(command, check=True)
+  seconds = time.perf_counter() - start
+  peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+  return {
+    'model': model,
+    'devices': str(devices),
+    'images': str(images),
+    'data_gb': f'{images * SIDE**2 * 3 / 1e9:.2f}',
+    'peak_gb': f'{peak / 1e9:.2f}',
+    'seconds': f'{seconds:.0f}',
+  }
+
+
+def main() -> None:
+  """Measure each model in a process of its own."""
+  parser = argparse.ArgumentParser()
+  parser.add_argument('--case', help='MODEL,DEVICES, in here')
+  parser.add_argument('--folder', type=pathlib.Path, help='of the data')
+  parser.add_argument('--images', type=int, default=IMAGES)
+  given = parser.parse_args()
+  if given.case:
+    model, devices = given.case.split(',')
+    found = run(model, int(devices), given.folder, given.images)
+    print(json.dumps(found))
+    return
+  rows: list[dict[str, str]] = []
+  with tempfile.TemporaryDirectory() as temporary:
+    folder = pathlib.Path(temporary)
+    make(folder, given.images)
+    for model, devices in CASES:
+      done = subprocess.run(
+        [
+          *(sys.executable, __file__, f'--case={model},{devices}'),
+          *(f'--folder={folder}', f'--images={given.images}'),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+      )
+      row = json.loads(done.stdout.splitlines()[-1])
+      table.append(TABLE, rows, row)
+  table.show(rows)
+
+
+if __name__ == '__main__':
+  main()
