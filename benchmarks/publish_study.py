@@ -17,8 +17,7 @@ again.
 A search is published with the methods that it has finished; the others are
 named. Methods that were published before, by a search with the same originals
 and budget, stay. So a long search can run in parts, each with
---config.settings=jaxmu/published/NAME, which holds what the earlier parts have
-found.
+--config.settings=NAME, which holds what the earlier parts have found.
 
   --only=CELL/STUDY     publish one study of a sweep
   --seconds=NUMBER      what the job took; a sweep has recorded it

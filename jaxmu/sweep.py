@@ -9,8 +9,9 @@
                                    (search, main, ulira), .ulira_data,
                                    .ulira_models and .ulira_methods
   --config.settings=DIR            take settings that an earlier search has
-                                   found from the folder of a sweep, or from
-                                   published results; search the others
+                                   found from the folder of a sweep or of
+                                   published results, or by the name of those in
+                                   the package (laptop); search the others
   --config.all.FIELD=VALUE         change a field of all jobs, such as
                                    --config.all.run.shard=16
   --config.STUDY.FIELD=VALUE       change a field of the jobs of a study: main,

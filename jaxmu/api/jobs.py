@@ -249,7 +249,7 @@ def run(
     >>> folder = tempfile.mkdtemp() + '/job'
     >>> job = jaxmu.run(  # doctest: +ELLIPSIS
     ...   'ga', model='tiny', workdir=folder, overrides=tiny)
-    compile: ...
+    train original: ...
     >>> job['ga', 'ta'].n
     2
     >>> len(job.models('ga'))

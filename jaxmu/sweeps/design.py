@@ -16,8 +16,9 @@ configuration is a dictionary:
                  own takes the settings of `digits` or of `cifar10`, by its size
   methods        names or plug-ins
   studies        of 'search', 'main' and 'ulira'
-  settings       a folder with settings of an earlier search: the folder of a
-                 sweep, or published results. What it has is not searched
+  settings       where an earlier search has stored its settings: the folder of
+                 a sweep or of published results, or the name of results in the
+                 package, such as 'laptop'. What is there is not searched
   ulira_data, ulira_models, ulira_methods
                  those of the above that the study of U-LiRA has
   all, search, main, ulira, ulira_search
@@ -41,6 +42,7 @@ from jaxmu.study import recipes, tuned
 from jaxmu.study import settings as settings_lib
 from jaxmu.study.settings import Settings
 
+PUBLISHED = pathlib.Path(__file__).parent.parent / 'published'
 STUDIES = ('search', 'main', 'ulira')
 SCALES = ('digits', 'laptop', 'paper', 'reference')
 
@@ -397,11 +399,20 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
   return full
 
 
+def _settings_folder(text: str) -> pathlib.Path:
+  """Return the folder of `config.settings`; the package has some by name."""
+  folder = files.path(text)
+  return folder if folder.is_dir() else PUBLISHED / folder
+
+
 def _check_settings(folder: Any, workdir: str) -> None:
-  if not isinstance(folder, str) or folder and not files.path(folder).is_dir():
+  if not isinstance(folder, str) or (
+    folder and not _settings_folder(folder).is_dir()
+  ):
     raise ValueError(
       f'config.settings = {folder!r} is no folder; give that of a sweep or of '
-      'published results, or leave it out to search all methods'
+      "published results, or the name of results in the package, as 'laptop', "
+      'or leave it out to search all methods'
     )
   own = files.workdir(workdir).resolve()
   if folder and files.path(folder).resolve() == own:
@@ -551,7 +562,7 @@ def _earlier(
     return {}
   base = BASE.get(kind, kind)
   (search,) = [name for name, own in BASE.items() if own == base]
-  folder = files.path(config['settings']) / cell.name / search
+  folder = _settings_folder(config['settings']) / cell.name / search
   found = {}
   changed = checksums.changed(folder)
   for method in dict.fromkeys(methods.get(m).name for m in config['methods']):

@@ -58,8 +58,9 @@ def folders(tmp_path):
     )
   record = json.loads((compact / 'record.json').read_text())
   needed = ('seeds', 'splits', 'hardware', 'compiler', 'layout', 'seconds')
-  needed += ('planned_seconds', 'left_out', 'models', 'command', 'versions')
-  record |= {**dict.fromkeys(needed, {}), 'date': '', 'kind': 'table'}
+  needed += ('planned_seconds', 'left_out', 'models', 'versions')
+  texts = {'command': '', 'date': '', 'kind': 'table'}
+  record |= {**dict.fromkeys(needed, {}), **texts}
   record['name'] = 'laptop/digits_resnet18/ulira'
   (compact / 'record.json').write_text(json.dumps(record))
   return plain, compact, state

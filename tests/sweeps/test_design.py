@@ -300,6 +300,18 @@ def test_methods_with_an_earlier_setting_are_not_searched(tmp_path):
     assert last == 'found   2 of 2 settings in config.settings'
 
 
+def test_the_package_has_settings_by_name(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  sweep = design.from_config(
+    {**design.deep_unlearn('laptop'), 'settings': 'laptop'}
+  )
+  found = {s.name: s.earlier for s in sweep.studies if s.earlier}
+  main = found['digits_resnet18/main']
+  assert len(main) == 18
+  folder = design.PUBLISHED / 'laptop' / 'digits_resnet18' / 'search'
+  assert main['ft'].path == folder / 'settings' / 'ft.json'
+
+
 def test_a_wrong_folder_of_settings_is_refused(tmp_path):
   new = tmp_path / 'new'
   new.mkdir()
