@@ -498,14 +498,14 @@ class Loaded(NamedTuple):
 def _kind(
   members: MemberInputs[Any], start: Variables | None, epochs: np.ndarray
 ) -> Any:
-  """Return what decides which programs train a population."""
-  return _signature((members, start)), bool(epochs.any())
+  """Return what decides which programs train a population.
 
-
-def _signature(stacked: Any) -> Any:
-  """Return what a program depends on: structure, shapes and dtypes."""
-  leaves, structure = jax.tree.flatten(stacked)
-  return structure, tuple((x.shape, x.dtype) for x in leaves)
+  These are structure, shapes and dtypes of the inputs, and whether there are
+  epochs.
+  """
+  leaves, structure = jax.tree.flatten((members, start))
+  kinds = tuple((x.shape, x.dtype) for x in leaves)
+  return structure, kinds, bool(epochs.any())
 
 
 def prepare_hparams(

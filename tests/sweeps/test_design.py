@@ -9,7 +9,7 @@ import pytest
 import jaxmu
 import jaxmu.sweep as command
 from jaxmu import hparams as hp
-from jaxmu import methods
+from jaxmu import methods, published
 from jaxmu.data import datasets
 from jaxmu.report import checksums
 from jaxmu.study import tuned
@@ -308,6 +308,7 @@ def test_the_package_has_settings_by_name(tmp_path, monkeypatch):
   found = {s.name: s.earlier for s in sweep.studies if s.earlier}
   main = found['digits_resnet18/main']
   assert len(main) == 18
+  assert design.PUBLISHED == published.ROOT
   folder = design.PUBLISHED / 'laptop' / 'digits_resnet18' / 'search'
   assert main['ft'].path == folder / 'settings' / 'ft.json'
 
