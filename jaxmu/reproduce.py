@@ -144,7 +144,7 @@ def _compare(chosen: argparse.Namespace, wanted: Sequence[Any]) -> bool:
   verdicts: list[rows.Verdict] = []
   for several in running.of_one_folder(wanted).values():
     one = several[0].of
-    print('\n'.join(_facts(one)), flush=True)
+    print('\n'.join([*_facts(one), *_meanings(several)]), flush=True)
     if chosen.source:
       found = running.from_scores(several)
     elif chosen.read:
@@ -205,6 +205,14 @@ def _facts(one: Any) -> list[str]:
   return [*lines, made, f'  {what} in {one.folder / "record.json"}']
 
 
+def _meanings(several: Sequence[Any]) -> list[str]:
+  """Say what numbers of one folder stand for, where its record does."""
+  known = several[0].of.record.get('meanings', {})
+  # 'claim_2/place_ga' is a number of 'claim_2'.
+  named = dict.fromkeys(row.metric.partition('/')[0] for row in several)
+  return [f'  {name}: {known[name]}' for name in named if name in known]
+
+
 def _folders(known: Any) -> list[str]:
   """Return a line for each folder of published results."""
   from jaxmu.published import rows
@@ -232,8 +240,8 @@ def _listed(wanted: Sequence[Any]) -> list[str]:
   """Return facts and numbers of each folder."""
   lines: list[str] = []
   for one in {row.of.name: row.of for row in wanted}.values():
-    lines += [*([''] if lines else []), *_facts(one)]
     own = [row for row in wanted if row.of is one]
+    lines += [*([''] if lines else []), *_facts(one), *_meanings(own)]
     table = [('number', 'published', '95% interval', *_verdicts(own)[0])]
     table += [
       (row.name, _number(row.value), _interval(row), *verdict)

@@ -77,10 +77,12 @@ def numbers(root: files.Path) -> Computed:
     Rows with the cell as `method`, for several cells their names joined by
     '_', and as `metric` 'claim_N' for the main number, 'claim_N/p_if_false' and
     'claim_N/p_if_true' for its evidence, and 'claim_N/NAME' for further
-    numbers; and the verdicts of the main numbers.
+    numbers; the verdicts of the main numbers; and the titles and statements of
+    the claims.
   """
   found: list[results.Row] = []
   verdicts: dict[str, str] = {}
+  meanings: dict[str, str] = {}
   for claim, given in answers(cells.read(pathlib.Path(root) / STUDY)):
     for one in given:
       if isinstance(one, NotRun):
@@ -90,6 +92,7 @@ def numbers(root: files.Path) -> Computed:
       value, low, high = map(float, one.number)
       found.append(results.Row(cell, name, value, low, high))
       verdicts[f'{cell}/{name}'] = one.verdict
+      meanings[name] = f'{claim.title} {claim.statement}'
       further = dict(one.numbers)
       if one.evidence:
         p_values = {
@@ -101,7 +104,7 @@ def numbers(root: files.Path) -> Computed:
         results.Row(cell, f'{name}/{label}', float(value))
         for label, value in further.items()
       ]
-  return Computed(found, verdicts)
+  return Computed(found, verdicts, meanings)
 
 
 def _row(claim: Claim, one: Finding | NotRun) -> dict[str, Any]:

@@ -22,10 +22,12 @@ class Computed(NamedTuple):
   Attributes:
     numbers: the numbers.
     verdicts: what follows from numbers, such as 'holds', by METHOD/METRIC.
+    meanings: what numbers stand for, in words, by METRIC.
   """
 
   numbers: Sequence[results.Row]
   verdicts: Mapping[str, str] = {}
+  meanings: Mapping[str, str] = {}
 
 
 def call(place: str, root: pathlib.Path) -> Computed:

@@ -26,7 +26,7 @@ _OF_RUNS = (
 _OF_COMPUTED = ('function', 'study', 'sources', 'verdicts')
 _TYPES = {
   **dict.fromkeys(('command', 'date', 'function', 'study'), str),
-  **dict.fromkeys(('versions', 'sources', 'verdicts'), dict),
+  **dict.fromkeys(('versions', 'sources', 'verdicts', 'meanings'), dict),
 }
 
 

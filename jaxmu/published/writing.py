@@ -326,6 +326,7 @@ def computed(
     'study': study,
     'sources': computing.sources(root, study),
     'verdicts': found.verdicts,
+    'meanings': found.meanings,
     'versions': job_lib.versions(),
   }
   return _write(

@@ -30,7 +30,9 @@ def fake(root):
   ]
   verdict = 'holds' if fa.value < 2 else 'does not hold'
   return computed.Computed(
-    given, {'small/claim_1': verdict, 'small/claim_2': 'undecided'}
+    given,
+    {'small/claim_1': verdict, 'small/claim_2': 'undecided'},
+    {'claim_1': 'MSG forgets. FA is below 2.'},
   )
 
 
@@ -209,6 +211,11 @@ def test_a_record_without_its_tables_is_refused(root):
     record.find(root)
 
 
+def test_only_the_meanings_of_what_is_shown_are_told(root, capsys):
+  reproduce.main(['--list', 'claims/small/claim_2', f'--published={root}'])
+  assert 'MSG forgets' not in capsys.readouterr().out
+
+
 def test_damaged_tables_are_not_read(root):
   with pytest.raises(ValueError, match='has no table of null'):
     writing.computed(root, 'claims', FUNCTION, 'null', ORIGIN)
@@ -224,10 +231,13 @@ def test_the_command_says_what_it_compares(root, monkeypatch, capsys):
   reproduce.main(['--list', *argv])
   lines = capsys.readouterr().out.splitlines()
   assert f'  {FUNCTION}, from 1 table of tables' in lines
+  meaning = '  claim_1: MSG forgets. FA is below 2.'
+  assert lines.count(meaning) == 1
   assert lines[-2].split()[0] == 'claims/small/claim_1'
   assert lines[-2].endswith('holds')
   reproduce.main(argv)
   lines = capsys.readouterr().out.splitlines()
+  assert lines.count(meaning) == 1
   head, number, _, last = lines[-4:]
   assert head.split()[-4:] == ['verdict', 'tolerance', 'found', 'result']
   assert number.split()[-5:] == [
