@@ -10,9 +10,10 @@ arguments, on the machine of the run, with the same code and the same
 JAXMU_CACHE_DIR. Nothing is trained. Each study of a sweep becomes a folder
 `jaxmu/published/NAME/CELL/STUDY`, and so does each finished job of
 `claim_jobs.py`. Studies without a report are left out and named. A report that
-is not that of its configuration is refused. Numbers that were computed from a
-table that is new or has changed are named, with the command that computes them
-again.
+is not that of its configuration is refused, and so is a table whose settings
+are not those of the search published beside it. Numbers that were computed from
+a table that is new or has changed are named, with the command that computes
+them again.
 
 A search is published with the methods that it has finished; the others are
 named. Methods that were published before, by a search with the same originals
@@ -38,12 +39,15 @@ from typing import Any
 import claim_jobs
 
 import jaxmu.sweep as sweep_command
-from jaxmu import cli, files, store, terms
+from jaxmu import cli, files, methods, store, terms
 from jaxmu import main as job_command
 from jaxmu.cli import arguments
 from jaxmu.published import ROOT, computed, record, scores, writing
 from jaxmu.published.record import Published
+from jaxmu.report import results
 from jaxmu.study import settings as settings_lib
+from jaxmu.study import tuned
+from jaxmu.study.settings import Settings
 from jaxmu.sweeps import design, graph, status
 
 HOME = pathlib.Path(__file__).parent.parent
@@ -181,11 +185,38 @@ def _sweep(
       else:
         ready = [m for m in study.methods if _is_ready(study, m)]
         settings = study.ready(ready) if ready else study.settings
+        _check_search(root, own['name'], study, settings)
         yield writing.table(root, name, settings, origin, most=most)
     except ValueError as error:
       cli.warn(f'{study.name} is left out: {error}')
   for cell in sweep.cells:
     yield from _beside(root, own, argv, sweep, cell)
+
+
+def _check_search(
+  root: pathlib.Path, name: str, study: design.Study, settings: Settings
+) -> None:
+  """Check that a table has the settings of the search published beside it.
+
+  Raises:
+    ValueError: a method has another setting, or the published search has none.
+  """
+  if study.search is None and not study.earlier:
+    return
+  folder = root / name / study.cell.name / design.search_of(study.kind)
+  other = []
+  for one in settings.unlearners:
+    method = methods.get(one.method).name
+    path = folder / 'settings' / f'{method}.json'
+    published = tuned.read(path)['hparams'] if path.is_file() else None
+    if published != results.to_plain(one.hparams):
+      other.append(method)
+  if other:
+    raise ValueError(
+      f'its settings of {", ".join(other)} are not those of {folder}; publish '
+      'the search that found them, or run the study with '
+      f'--config.settings={root / name}'
+    )
 
 
 def _check_only(own: dict[str, str], studies: Sequence[str]) -> None:

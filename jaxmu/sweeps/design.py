@@ -292,6 +292,17 @@ class Study(NamedTuple):
     )
 
 
+def search_of(kind: str) -> str:
+  """Return the study that searches the settings of another one.
+
+  Example:
+    >>> search_of('ulira')
+    'ulira_search'
+  """
+  (search,) = [name for name, base in BASE.items() if base == kind]
+  return search
+
+
 class Sweep(NamedTuple):
   """A checked sweep: its folder and its studies, a cell at a time."""
 
@@ -560,8 +571,7 @@ def _earlier(
   """
   if not config['settings']:
     return {}
-  base = BASE.get(kind, kind)
-  (search,) = [name for name, own in BASE.items() if own == base]
+  search = search_of(BASE.get(kind, kind))
   folder = _settings_folder(config['settings']) / cell.name / search
   found = {}
   changed = checksums.changed(folder)
@@ -632,8 +642,7 @@ def _study(
     raise ValueError(f'{cell.name}/{kind}: {error}') from None
   search = None
   if kind not in BASE and 'search' in config['studies']:
-    (own,) = [name for name, base in BASE.items() if base == kind]
-    search = workdir / cell.name / own
+    search = workdir / cell.name / search_of(kind)
   study = Study(cell, kind, job, settings, search, {})
   if kind in BASE or not config['settings']:
     return study

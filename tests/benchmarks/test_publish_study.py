@@ -1,5 +1,6 @@
 """Studies of a sweep become folders of published results."""
 
+import json
 import re
 import shutil
 
@@ -124,6 +125,15 @@ def test_every_study_of_a_sweep_is_published(
   assert '--config.settings' not in again.record['command']
   assert again.chosen['ft'] == before.chosen['ft']
   assert again.chosen['ga']['hparams'] == before.chosen['ga']['hparams']
+  # A table whose settings are not those of the published search is left out.
+  path = root / 'small' / first
+  content = json.loads(path.read_text())
+  content['hparams']['learning_rate'] *= 2
+  path.write_text(json.dumps(content))
+  capsys.readouterr()
+  publish.main([*argv, '--only=digits_tiny/main'])
+  told = capsys.readouterr().err
+  assert 'digits_tiny/main is left out: its settings of ft are not' in told
   # What is not finished is named, and the rest is published.
   shutil.rmtree(folder / 'digits_tiny' / 'main' / 'store')
   shutil.rmtree(root)
