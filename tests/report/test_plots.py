@@ -273,6 +273,22 @@ def test_critical_difference_of_one_and_many(count):
   _draw(plots.critical_difference([f'm{i}' for i in range(count)], ranks, 3))
 
 
+@pytest.mark.parametrize('gap', [0.08, 0.085, 0.09])
+def test_no_name_covers_a_marker(gap):
+  """A wide name between two points goes to its free side."""
+  x, y = [0.0, 0.5, 0.5 + gap, 1.0], [0.0, 0.5, 0.5, 1.0]
+  fig = plots.pareto(['ct', 'neggrad_plus', 'ft', 'ga'], x, y, np.zeros(4, bool))
+  _draw(fig)
+  (panel,) = fig.axes
+  points = panel.transData.transform(np.column_stack([x, y]))
+  half = 6.5 / 2 * fig.dpi / 72
+  for note in panel.texts:
+    box = note.get_window_extent()
+    for point in points:
+      nearest = np.clip(point, box.min, box.max)
+      assert np.abs(nearest - point).max() >= half, note.get_text()
+
+
 def test_pareto_fills_the_front():
   methods = ['original', 'retrain', 'a', 'b', 'c', 'd']
   x = [0.1, 0.0, 0.1, 0.2, 0.3, np.nan]

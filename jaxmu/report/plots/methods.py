@@ -202,14 +202,24 @@ def label_points(
   """Write each name beside its point, on the side with the most room."""
   fig.draw_without_rendering()
   points = panel.transData.transform(np.column_stack([x, y]))
-  taken = [(px - 5, py - 5, px + 5, py + 5) for px, py in points]
-  scale = fig.dpi / 72
+  scale = fig.dpi / 72  # pixels per point
+  half = 4 * scale  # of a marker
+  taken = [(u - half, v - half, u + half, v + half) for u, v in points]
   frame = panel.bbox.extents
   for name, (px, py), at in zip(
     methods, points, zip(x, y, strict=True), strict=True
   ):
-    text = style.escape(results.label(name))
-    width, height = 5.2 * len(text) * scale, 9 * scale
+    note = panel.annotate(
+      style.escape(results.label(name)),
+      at,
+      xytext=(0, 0),
+      textcoords='offset points',
+      fontsize=8,
+      bbox={'facecolor': 'white', 'alpha': 0.8, 'linewidth': 0, 'pad': 0.6},
+      zorder=6,
+    )
+    written = note.get_window_extent()
+    width, height = written.width, written.height
     sides = []
     for ha, va, dx, dy in _SIDES:
       left = (
@@ -225,17 +235,7 @@ def label_points(
     best = min(range(len(sides)), key=lambda i: sides[i][0])
     ha, va, dx, dy = _SIDES[best]
     taken.append(sides[best][1])
-    panel.annotate(
-      text,
-      at,
-      xytext=(dx, dy),
-      textcoords='offset points',
-      ha=ha,
-      va=va,
-      fontsize=8,
-      bbox={'facecolor': 'white', 'alpha': 0.8, 'linewidth': 0, 'pad': 0.6},
-      zorder=6,
-    )
+    note.set(position=(dx, dy), ha=ha, va=va)
 
 
 _SIDES = (
