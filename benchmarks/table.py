@@ -38,11 +38,17 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 
 def made(path: pathlib.Path, hardware: str = '') -> dict[str, str]:
-  """Return the columns for command, versions and hardware."""
+  """Return the columns for command, versions and hardware.
+
+  The command is without folders of this machine.
+  """
+  given = [
+    one
+    for one in sys.argv[1:]
+    if not pathlib.Path(one.rpartition('=')[2]).is_absolute()
+  ]
   return {
-    'command': ' '.join(
-      ['python', f'benchmarks/{path.stem}.py', *sys.argv[1:]]
-    ),
+    'command': ' '.join(['python', f'benchmarks/{path.stem}.py', *given]),
     'versions': versions(),
     'hardware': hardware or machine(),
   }

@@ -2,6 +2,7 @@
 
 import csv
 import pathlib
+import re
 
 import pytest
 
@@ -18,6 +19,7 @@ def test_rows_say_what_made_them(path):
     assert 'python 3.' in row['versions'] and 'jax ' in row['versions']
     assert ' x ' in row['hardware'] or 'GPU' in row['hardware']
     assert path.stem in row['command']
+    assert not re.search(r'[ =]/', row['command']), 'a path of one machine'
 
 
 def test_every_command_is_in_the_list():
