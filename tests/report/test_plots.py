@@ -277,7 +277,9 @@ def test_critical_difference_of_one_and_many(count):
 def test_no_name_covers_a_marker(gap):
   """A wide name between two points goes to its free side."""
   x, y = [0.0, 0.5, 0.5 + gap, 1.0], [0.0, 0.5, 0.5, 1.0]
-  fig = plots.pareto(['ct', 'neggrad_plus', 'ft', 'ga'], x, y, np.zeros(4, bool))
+  fig = plots.pareto(
+    ['ct', 'neggrad_plus', 'ft', 'ga'], x, y, np.zeros(4, bool)
+  )
   _draw(fig)
   (panel,) = fig.axes
   points = panel.transData.transform(np.column_stack([x, y]))
