@@ -175,7 +175,13 @@ def _sweep(
     try:
       if study.searches:
         done = writing.search(root, name, study.settings, origin)
-        lacking = [m for m in study.methods if m not in done.chosen]
+        lost = done.record['no_setting']
+        if lost:
+          cli.warn(
+            f'{study.name} has no setting of {", ".join(lost)}: every trial '
+            'failed'
+          )
+        lacking = [m for m in study.methods if m not in (*done.chosen, *lost)]
         if lacking:
           cli.warn(
             f'{study.name} has no setting of {", ".join(lacking)} yet; '
@@ -186,7 +192,11 @@ def _sweep(
         ready = [m for m in study.methods if _is_ready(study, m)]
         settings = study.ready(ready) if ready else study.settings
         _check_search(root, own['name'], study, settings)
-        yield writing.table(root, name, settings, origin, most=most)
+        yield writing.table(
+          *(root, name, settings, origin),
+          most=most,
+          no_setting=_without_setting(root, own['name'], study),
+        )
     except ValueError as error:
       cli.warn(f'{study.name} is left out: {error}')
   for cell in sweep.cells:
@@ -217,6 +227,18 @@ def _check_search(
       'the search that found them, or run the study with '
       f'--config.settings={root / name}'
     )
+
+
+def _without_setting(
+  root: pathlib.Path, name: str, study: design.Study
+) -> list[str]:
+  """Return the methods of a table that its published search has lost."""
+  if study.search is None and not study.earlier:
+    return []
+  search = f'{name}/{study.cell.name}/{design.search_of(study.kind)}'
+  published = record.find(root).get(search)
+  lost = published.record.get('no_setting', []) if published else []
+  return [method for method in study.methods if method in lost]
 
 
 def _check_only(own: dict[str, str], studies: Sequence[str]) -> None:

@@ -7,10 +7,12 @@ settings (github.com/santimebi/deepunlearn, commit 380123a,
 reports/raw_metrics.csv). A study of another scale can agree in signs (do
 methods move a number up or down from retraining?), orders and ratios:
 
-  sign   a method's number minus that of retrained models: above, below, or not
-         distinguishable from 0 (95%)
-  order  Kendall's tau between the rankings of methods
-  ratio  run-time efficiency and RetDev, divided by those of the re-run
+  sign     a method's number minus that of retrained models: above, below, or
+           not distinguishable from 0 (95%)
+  order    Kendall's tau between the rankings of methods, with the p-value for
+           methods in random order
+  ratio    run-time efficiency divided by that of the re-run
+  failure  methods whose models fail or guess
 
 Where both sides are distinguishable from 0 and have different signs, they
 disagree. docs/results/reasons.csv has the reasons that were found.
@@ -85,7 +87,12 @@ def compare(cell: Cell, rerun: Rerun) -> list[dict[str, Any]]:
   """Compare the main study of a cell with the re-run; rows of a table."""
   job = cell.job('main')
   reasons = read_reasons()
-  rows = [*_signs(job, rerun), *_orders(job, rerun), *_ratios(job, rerun)]
+  rows = [
+    *_signs(job, rerun),
+    *_orders(job, rerun),
+    *_ratios(job, rerun),
+    *_failures(job, rerun),
+  ]
   for row in rows:
     if row['agreement'] == DISAGREE:
       key = cell.name, row['method'], row['number']
@@ -165,63 +172,76 @@ def _orders(job: Job, rerun: Rerun) -> Iterable[dict[str, Any]]:
     drawn = rng.integers(0, seeds, (evidence.RESAMPLES, seeds))
     others = mean + error * rng.normal(size=(len(drawn), len(names)))
     taus = ranking.kendall_tau(own[:, drawn].mean(axis=-1).T, others)
-    tau = ranking.kendall_tau(own.mean(axis=1), mean)
-    yield _order(title, names, evidence.bootstrap(tau, taus))
-  speed = [job.speed(name) for name in names]
-  theirs = [rerun[name]['rte'].mean for name in names]
-  tau = ranking.kendall_tau(np.array(speed), np.array(theirs))
-  # Of methods in random order, whose tau is symmetric around 0.
-  result = stats.kendalltau(speed, theirs)
-  row = _order('RTE', names, evidence.Number(float(tau)))
-  row['agreement'] = AGREE if tau > 0 and result.pvalue < 0.05 else UNDECIDED
-  if tau < 0 and result.pvalue < 0.05:
-    row['agreement'] = DISAGREE
-  row['reason'] = f'p = {result.pvalue:.3f} for methods in random order'
-  yield row
+    tau = evidence.bootstrap(ranking.kendall_tau(own.mean(axis=1), mean), taus)
+    span = f' [{tau.low:.2f}, {tau.high:.2f}]'
+    yield _order(title, own.mean(axis=1), mean, span)
+  speed = np.array([job.speed(name) for name in names])
+  yield _order('RTE', speed, np.array([rerun[n]['rte'].mean for n in names]))
 
 
 def _order(
-  title: str, names: list[str], number: evidence.Number
+  title: str, ours: np.ndarray, theirs: np.ndarray, span: str = ''
 ) -> dict[str, Any]:
-  sign = _sign(*number)
+  """Return the tau of two rankings, tested against methods in random order."""
+  found = stats.kendalltau(ours, theirs)
+  agreement = UNDECIDED
+  if found.pvalue < 0.05:
+    agreement = AGREE if found.statistic > 0 else DISAGREE
   return _row(
     'order',
     '',
     title,
-    theirs=f'{len(names)} methods',
-    ours=f'tau {number.value:.2f}'
-    + (
-      f' [{number.low:.2f}, {number.high:.2f}]'
-      if number.low == number.low
-      else ''
-    ),
-    agreement={'+': AGREE, '-': DISAGREE}.get(sign, UNDECIDED),
-    reason='' if sign in '+-' else 'the interval has 0',
+    theirs=f'{len(ours)} methods',
+    ours=f'tau {found.statistic:.2f}{span}',
+    agreement=agreement,
+    reason=f'p = {found.pvalue:.3f} for methods in random order',
   )
 
 
 def _ratios(job: Job, rerun: Rerun) -> Iterable[dict[str, Any]]:
   for method in job.working:
-    for metric, title in (('rte', 'RTE'), ('ret_dev', 'RetDev')):
-      theirs = rerun.get(method, {}).get(metric)
-      if theirs is None or not math.isfinite(theirs.mean):
-        continue
-      own = (
-        job.speed(method)
-        if metric == 'rte'
-        else float(job.clusters(method, metric).mean())
-      )
-      ratio = own / theirs.mean
-      near = 1 / FACTOR <= ratio <= FACTOR
+    theirs = rerun.get(method, {}).get('rte')
+    if theirs is None or not math.isfinite(theirs.mean):
+      continue
+    own = job.speed(method)
+    ratio = own / theirs.mean
+    near = 1 / FACTOR <= ratio <= FACTOR
+    yield _row(
+      'ratio',
+      method,
+      'RTE',
+      theirs=f'{theirs.mean:.4g}',
+      ours=f'{own:.4g} ({ratio:.2f} times)',
+      agreement=AGREE if near else DISAGREE,
+      reason='',
+    )
+
+
+def _failures(job: Job, rerun: Rerun) -> Iterable[dict[str, Any]]:
+  """Compare which methods have no attack, since their models fail or guess."""
+  for method in job.unlearners:
+    theirs = rerun.get(method, {}).get('indisc_test')
+    if theirs is None:
+      continue
+    both = not math.isfinite(theirs.mean), job.collapsed(method)
+    if any(both):
+      words = ['fails' if one else 'works' for one in both]
       yield _row(
-        'ratio',
+        'failure',
         method,
-        title,
-        theirs=f'{theirs.mean:.4g}',
-        ours=f'{own:.4g} ({ratio:.2f} times)',
-        agreement=AGREE if near else DISAGREE,
+        'models',
+        theirs=words[0],
+        ours=words[1],
+        agreement=AGREE if all(both) else DISAGREE,
         reason='',
       )
+
+
+def share_below(rows: Iterable[Mapping[str, Any]], number: str) -> str:
+  """Say in how many signs of a number the re-run is below retraining."""
+  own = [r for r in rows if (r['kind'], r['number']) == ('sign', number)]
+  below = sum(row['theirs'].endswith('(-)') for row in own)
+  return f'{below} of {len(own)}'
 
 
 def counts(rows: Iterable[Mapping[str, Any]]) -> list[list[str]]:

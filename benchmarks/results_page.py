@@ -33,7 +33,7 @@ import rerun_agreement as agreement
 import results_pictures as pictures
 import table
 
-from jaxmu import claims, files
+from jaxmu import claims, files, terms
 from jaxmu.claims import cells as cells_lib
 from jaxmu.claims.cells import REFERENCE, CannotAnswer, Cell, Job
 from jaxmu.claims.evidence import FAILS
@@ -79,7 +79,7 @@ def main() -> None:
   parser.add_argument('--out', type=pathlib.Path)
   options = parser.parse_args()
   study = options.study or PUBLISHED / claims.STUDY
-  write(cells_lib.read(study), options.out or OUT)
+  write(cells_lib.read(study), options.out or OUT, study)
   if not options.study and not options.out:
     print(f'written to {publish_claims(PUBLISHED).folder}')
 
@@ -91,14 +91,22 @@ def publish_claims(root: pathlib.Path) -> Published:
   return writing.computed(root, 'claims', FUNCTION, claims.STUDY, origin)
 
 
-def write(cells: Sequence[Cell], out: pathlib.Path) -> None:
-  """Write the page of some cells to a folder that has a README.md."""
+def write(
+  cells: Sequence[Cell], out: pathlib.Path, study: pathlib.Path | None = None
+) -> None:
+  """Write the page of some cells to a folder that has a README.md.
+
+  Args:
+    cells: with their jobs.
+    out: the folder.
+    study: folder of the cells, to count what their searches have found.
+  """
   out.mkdir(parents=True, exist_ok=True)
   by_name = {cell.name: cell for cell in cells}
   names = list(dict.fromkeys([*CELLS, *by_name]))
   rows = claims.rows(cells)
   parts = [
-    done(by_name),
+    done(by_name, study),
     '## Leaderboard',
     leaderboard(cells, out),
     '## Claims',
@@ -137,7 +145,7 @@ def wrapped(text: str) -> str:
   return textwrap.fill(text, 80, break_long_words=False) + '\n'
 
 
-def done(by_name: Mapping[str, Cell]) -> str:
+def done(by_name: Mapping[str, Cell], study: pathlib.Path | None) -> str:
   """Say which studies of which cells are there."""
   head = ['Cell', 'search', 'main', 'U-LiRA', 'further jobs']
   body = []
@@ -147,23 +155,30 @@ def done(by_name: Mapping[str, Cell]) -> str:
 
     def state(kind: str, jobs: Any = jobs, planned: Any = planned) -> str:
       if kind in jobs:
-        return f'{len(jobs[kind].unlearners)} methods'
+        lost = jobs[kind].without_setting
+        return _methods(len(jobs[kind].unlearners) - len(lost), lost)
       return 'not run yet' if kind in planned else 'not planned'
 
     others = [one for one in jobs if one not in ('main', 'ulira')]
-    line = [title(name), _searched(jobs), state('main'), state('ulira')]
+    searched = _searched(study / name / 'search') if study else 'not known'
+    line = [title(name), searched, state('main'), state('ulira')]
     body.append([*line, ', '.join(others) or 'none yet'])
   return tables.markdown(head, body)
 
 
-def _searched(jobs: Mapping[str, Job]) -> str:
-  """Say for how many methods a cell has searched settings."""
-  for job in jobs.values():
-    place = job.folder.parent / 'search'
-    found = [*place.glob('settings/*.json'), *place.glob('search/*/*.json')]
-    if found:
-      return f'{len(found)} methods'
-  return 'not run yet'
+def _searched(folder: pathlib.Path) -> str:
+  """Say for how many methods a search has found settings."""
+  found = [*folder.glob('settings/*.json'), *folder.glob('search/*/*.json')]
+  if not found:
+    return 'not run yet'
+  path = folder / 'record.json'
+  record = results.read_json(path) if path.is_file() else {}
+  return _methods(len(found), record.get('no_setting', ()))
+
+
+def _methods(count: int, lost: Sequence[str]) -> str:
+  text = terms.count(count, 'method')
+  return f'{text}, without {cells_lib.labels(lost)}' if lost else text
 
 
 def leaderboard(cells: Sequence[Cell], out: pathlib.Path) -> str:
@@ -315,20 +330,28 @@ def cell_section(name: str, cell: Cell | None, out: pathlib.Path) -> str:
     parts.append(ulira_table(ulira))
   elif 'ulira' in CELLS.get(name, ()):
     parts.append(f'Study of U-LiRA: {_not_yet()}')
-  measured = pictures.leak(main_job, ulira)
-  if main_job and measured:
-    job, metric = measured
+  for label, job, words in (
+    (name, main_job, 'the population attack'),
+    (
+      f'{name}_ulira',
+      ulira,
+      'U-LiRA, with the settings and models of its study',
+    ),
+  ):
+    if job is None:
+      continue
+    metric = pictures.leak(job)
     parts += _picture(
       out,
-      f'{name}_front',
-      'Distance from retraining in accuracies against the leak of each method',
-      lambda: pictures.front(main_job, job, metric),
+      f'{label}_front',
+      f'Distance from retraining in accuracies against the leak by {words}',
+      lambda job=job, metric=metric: pictures.front(job, metric),
     )
     parts += _picture(
       out,
-      f'{name}_speed',
-      'Run time against the leak of each method, with 95% intervals',
-      lambda: pictures.speed(main_job, job, metric),
+      f'{label}_speed',
+      f'Run time against the leak by {words}, with 95% intervals',
+      lambda job=job, metric=metric: pictures.speed(job, metric),
     )
   if main_job:
     parts += learning_curves(name, main_job, out)
@@ -366,16 +389,25 @@ def main_table(job: Job) -> str:
       numbers['rte'] = np.array([job.speed(method)])
     except CannotAnswer:
       pass
+    if method in job.without_setting:
+      numbers = {}
     per_seed[method] = numbers
-    bad = ~np.isfinite(numbers.get('ret_dev', np.zeros(1)))
+    # Predictions of failed models count as wrong.
+    bad = numbers.get('ra', np.ones(1)) == 0
     if bad.any():
       failed[method] = int(bad.sum()), bad.size
   floor = {}
   if REFERENCE in per_seed:
     floor = publish.noise_floor(per_seed[REFERENCE])
-  return tables.paper_markdown(
+  text = tables.paper_markdown(
     tables.PaperTable(per_seed, floor, failed, 'initialisations')
   )
+  for method in job.without_setting:
+    text += '\n' + wrapped(
+      f'{results.label(method)} has no setting, since every trial of its '
+      'search failed. In ranks and claims it counts as a method that guesses.'
+    )
+  return text
 
 
 ULIRA = {
@@ -523,10 +555,12 @@ SOURCE = (
   'ten initialisations, 17 methods (github.com/santimebi/deepunlearn, commit '
   '380123a, reports/raw_metrics.csv; means and deviations in '
   '[independent_rerun.csv](independent_rerun.csv)). This study is smaller, so '
-  'signs, orders and ratios can be compared, values cannot. A sign is that of '
-  "a method's number minus that of retrained models; it is undecided where "
-  'either side cannot be told from 0 (95%). Ratios agree within a factor of '
-  'two.'
+  'signs, orders and ratios of run time can be compared, values cannot. A '
+  "sign is that of a method's number minus that of retrained models; it is "
+  'undecided where either side cannot be told from 0 (95%). Orders agree if '
+  'tau is above 0 with p < .05 for methods in random order. Ratios agree '
+  'within a factor of two; they depend on the epochs that each search has '
+  'chosen.'
 )
 
 
@@ -550,6 +584,12 @@ def rerun(cell: Cell | None, out: pathlib.Path) -> str:
     [
       wrapped(SOURCE),
       counted,
+      wrapped(
+        'In the re-run, most methods have a lower RA and TA than retraining '
+        f'({agreement.share_below(rows, "RA")} and '
+        f'{agreement.share_below(rows, "TA")} methods), so that agreement in '
+        'these signs says little.'
+      ),
       _agreement_table(orders),
       wrapped('Where signs or ratios disagree:') if apart else '',
       _agreement_table(apart) if apart else '',

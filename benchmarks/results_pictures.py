@@ -31,13 +31,10 @@ class Example(NamedTuple):
   auc: Mapping[str, float]
 
 
-def leak(main: Job | None, ulira: Job | None) -> tuple[Job, str] | None:
-  """Return the job and the number that measure the leak of a cell."""
-  if ulira and any(m == 'excess_ulira_auc' for _, m in ulira.rows):
-    return ulira, 'excess_ulira_auc'
-  if main and any(m == 'indisc_test' for _, m in main.rows):
-    return main, 'disc_test'
-  return None
+def leak(job: Job) -> str:
+  """Return the number that measures the leak in a job."""
+  known = any(metric == 'excess_ulira_auc' for _, metric in job.rows)
+  return 'excess_ulira_auc' if known else 'disc_test'
 
 
 def leak_of(job: Job, method: str, metric: str) -> Number:
@@ -55,24 +52,30 @@ def leak_of(job: Job, method: str, metric: str) -> Number:
   return number
 
 
-def front(main: Job, job: Job, metric: str) -> figure.Figure | None:
-  """Draw accuracy against leak for the methods that have both numbers."""
-  names = results.ordered(main.values)
-  x = np.array([_mean(main, name, 'ret_dev') for name in names])
-  y = np.array([leak_of(job, name, metric).value for name in names])
-  both = np.stack([x, y], axis=1)
+def front(job: Job, metric: str) -> figure.Figure | None:
+  """Draw accuracy against leak; methods that guess are named below."""
+  names = results.ordered(job.values)
+  both = np.array(
+    [
+      [_mean(job, name, 'ret_dev'), leak_of(job, name, metric).value]
+      for name in names
+    ]
+  )
+  both[[name in _guessing(job) for name in names]] = np.nan
   competes = [name not in (REFERENCE, ORIGINAL) for name in names]
   competing = np.where(np.array(competes)[:, None], both, np.nan)
   if not np.isfinite(competing).all(axis=1).any():
     return None
-  known = np.isfinite(both).all(axis=1)
   return plots.pareto(
-    [name for name, here in zip(names, known, strict=True) if here],
-    x[known],
-    y[known],
-    ranking.pareto_front(competing)[known],
+    names,
+    *both.T,
+    ranking.pareto_front(competing),
     y_metric=metric,
   )
+
+
+def _guessing(job: Job) -> list[str]:
+  return [name for name in job.unlearners if name not in job.working]
 
 
 def _mean(job: Job, method: str, metric: str) -> float:
@@ -83,16 +86,16 @@ def _mean(job: Job, method: str, metric: str) -> float:
 
 
 @style.styled
-def speed(main: Job, job: Job, metric: str) -> figure.Figure | None:
+def speed(job: Job, metric: str) -> figure.Figure | None:
   """Draw run time against leak, with 95% intervals of the leak."""
   points = []
-  for name in main.unlearners:
+  for name in job.working:
     number = leak_of(job, name, metric)
     try:
-      fast = main.speed(name)
+      fast = job.speed(name)
     except CannotAnswer:
       continue
-    if math.isfinite(number.value) and not main.collapsed(name):
+    if math.isfinite(number.value):
       points.append((name, fast, number))
   if not points:
     return None
@@ -124,13 +127,17 @@ def speed(main: Job, job: Job, metric: str) -> figure.Figure | None:
       )
   _plain_ticks(panel, [x for _, x, _ in points])
   panel.margins(x=0.15, y=0.12)
-  clock = glossary.describe(main.clock).title
+  clock = glossary.describe(job.clock).title
   panel.set_xlabel(f'{clock} (higher is better)')
   panel.set_ylabel(f'{glossary.describe(metric).title}\n(lower is better)')
   style.title(fig, 'Run time and leak of each method')
   names, fast, leaks = zip(*points, strict=True)
   values = np.array([number.value for number in leaks])
   methods.label_points(fig, panel, names, np.array(fast), values)
+  missing = [results.label(n) for n in job.unlearners if n not in names]
+  if missing:
+    text = f'not shown: {", ".join(missing)}'
+    style.note(panel, text, x=0.98, ha='right')
   return fig
 
 

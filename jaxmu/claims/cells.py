@@ -22,6 +22,7 @@ from jaxmu.claims.evidence import Number
 from jaxmu.report import results
 
 REFERENCE, ORIGINAL = results.REFERENCE, results.ORIGINAL
+ACCURACIES = ('ra', 'fa', 'va', 'ta')
 
 
 class CannotAnswer(ValueError):
@@ -37,7 +38,9 @@ class Job:
     folder: where the files are.
     facts: its record: 'configuration' and 'data'.
     rows: every number with its interval, by (method, metric).
-    values: f64[G] of the clusters, by method and metric.
+    values: f64[G] of the clusters, by method and metric. A method without a
+      setting, since every trial of its search failed, has the numbers of failed
+      models.
   """
 
   name: str
@@ -50,6 +53,11 @@ class Job:
   def unlearners(self) -> list[str]:
     """The unlearning methods, in the order of the job."""
     return [n for n in self.values if n not in (REFERENCE, ORIGINAL)]
+
+  @property
+  def without_setting(self) -> list[str]:
+    """The unlearning methods for which the search found no setting."""
+    return list(self.facts.get('no_setting', ()))
 
   @property
   def working(self) -> list[str]:
@@ -247,16 +255,31 @@ def read_job(folder: pathlib.Path) -> Job:
     values.setdefault(one.method, {}).setdefault(one.metric, []).append(
       one.value
     )
+  found = {
+    method: {metric: np.array(v) for metric, v in metrics.items()}
+    for method, metrics in values.items()
+  }
+  facts = _facts(folder)
+  for method in facts.get('no_setting', ()):
+    found.setdefault(method, _failed(found[REFERENCE]))
   return Job(
     folder.name,
     folder,
-    _facts(folder),
+    facts,
     {(row.method, row.metric): row for row in rows},
-    {
-      method: {metric: np.array(v) for metric, v in metrics.items()}
-      for method, metrics in values.items()
-    },
+    found,
   )
+
+
+def _failed(retrained: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Return the numbers of a method whose models all fail.
+
+  Predictions of failed models count as wrong; other numbers do not exist.
+  """
+  return {
+    metric: np.full(len(one), 0.0 if metric in ACCURACIES else math.nan)
+    for metric, one in retrained.items()
+  }
 
 
 def _facts(folder: pathlib.Path) -> Mapping[str, Any]:

@@ -58,7 +58,7 @@ def _stronger(cell: Cell) -> Finding:
     if p <= evidence.LEVEL
   ]
   missed = Evidence(
-    float(min(adjusted, default=1.0)), float(max(none, default=0.0))
+    float(min(adjusted, default=1.0)), float(max(none, default=1.0))
   )
   return Finding(
     cell.name,
@@ -311,11 +311,11 @@ def _over_unlearned(cell: Cell) -> Finding:
   names = [name for name in named if _has(job, name, 'ulira_auc')]
   if not names:
     raise CannotAnswer('GA or NG+ in large_rate')
-  parts: list[Evidence] = []
+  lost = [name for name in named if name not in names]
+  parts: list[Evidence] = [evidence.NONE] * len(lost)
   words = [
     f'{results.label(name)} has no AUC by U-LiRA, since its models failed'
-    for name in named
-    if name not in names
+    for name in lost
   ]
   for name in names:
     row = job.row(name, 'rmia_auc')

@@ -54,6 +54,7 @@ def table(
   origin: Origin,
   *,
   most: int = scores.MOST_BYTES,
+  no_setting: Sequence[str] = (),
 ) -> Published:
   """Publish the report of a finished job.
 
@@ -63,6 +64,8 @@ def table(
     settings: of the job; methods that its report lacks are left out.
     origin: where it comes from.
     most: bytes of scores, which are written where U-LiRA has attacked them.
+    no_setting: methods of the study that have no setting, since every trial of
+      their search failed.
 
   Raises:
     ValueError: the report is not that of these settings, or numbers from the
@@ -73,6 +76,7 @@ def table(
   content = facts.of_job(job, name, job.settings)
   content['layout'] = provenance['layout']
   content['left_out'] = []
+  content['no_setting'] = list(no_setting)
 
   def write(folder: pathlib.Path) -> None:
     for path in ('results.csv', 'per_cluster.csv', 'timing.csv', 'curves.csv'):
@@ -157,7 +161,9 @@ def search(
   """Publish the settings that a search has chosen, and its trials.
 
   Methods that the work directory does not have, but that were published under
-  this name, stay; how long the whole search took is not known then.
+  this name, stay; how long the whole search took is not known then. Of a method
+  without a usable trial, the trials are published, and the record's
+  `no_setting` names it.
 
   Args:
     root: folder of all published results.
@@ -174,6 +180,7 @@ def search(
   is_new = False
   trials: list[dict[str, str]] = []
   kept = []
+  no_setting: list[str] = []
   for one in settings.unlearners:
     method = methods.get(one.method).name
     folder = tuned.folder(settings.workdir, method)
@@ -194,6 +201,12 @@ def search(
       found[method] = _checked_setting(before, settings, job)
       trials += [row for row in _trials(root / name) if row['method'] == method]
     else:
+      lost = _all_failed(folder / records.TABLE, settings)
+      if not lost and method in _without_setting(root / name):
+        lost = [row for row in _trials(root / name) if row['method'] == method]
+      if lost:
+        trials += lost
+        no_setting.append(method)
       continue
     kept.append(one)
   if not is_new:  # what was published before keeps its commit and date
@@ -203,6 +216,7 @@ def search(
     )
   settings = dataclasses.replace(settings, unlearners=tuple(kept))
   content = {**facts.of_job(job, name, settings), 'left_out': []}
+  content['no_setting'] = no_setting
 
   def write(folder: pathlib.Path) -> None:
     for method, chosen in found.items():
@@ -238,6 +252,28 @@ def _checked_setting(
   hardware = dict(content.get('hardware', {}))
   hardware.pop('system', None)
   return {**content, 'hardware': hardware}
+
+
+def _all_failed(path: pathlib.Path, settings: Settings) -> list[dict[str, str]]:
+  """Return the trials of a finished search without a usable one.
+
+  Empty where a trial is usable, or where trials are left to run.
+  """
+  if not path.is_file():
+    return []
+  with path.open(newline='') as file:
+    rows = [dict(row) for row in csv.DictReader(file)]
+  budget = settings.search.trials * settings.search.initialisations
+  usable = any(row['state'] == records.COMPLETE for row in rows)
+  return [] if usable or len(rows) < budget else rows
+
+
+def _without_setting(folder: pathlib.Path) -> Sequence[str]:
+  """Return the methods that a published search found no setting for."""
+  path = folder / record.FILE
+  if not path.is_file():
+    return ()
+  return results.read_json(path).get('no_setting', ())
 
 
 def _csv(rows: Sequence[Mapping[str, str]]) -> str:

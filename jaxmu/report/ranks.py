@@ -306,8 +306,10 @@ def table(ranked: Ranking, study: str = '') -> tables.Table:
       line.append(f'{number} {span}'.strip())
     body.append(line)
   several = len(ranked.cells) > 1
+  # The 2.5% quantile of resamples of up to three cells is the smallest one.
+  span = '95% intervals' if len(ranked.cells) > 3 else 'the range'
   note = (
-    'Mean ranks, 1 is best, with 95% intervals over cells.'
+    f'Mean ranks, 1 is best, with {span} over cells.'
     if several
     else 'Mean ranks over initialisations (or pairs of splits), 1 is best.'
   )
@@ -318,6 +320,13 @@ def table(ranked: Ranking, study: str = '') -> tables.Table:
   )
   if critical:
     note += f' Critical difference of mean ranks: {critical}.'
+    least = min(
+      one.critical_difference
+      for one in ranked.overall.values()
+      if math.isfinite(one.critical_difference)
+    )
+    if least > len(methods) - 1:
+      note += ' With so few cells no two methods can differ by that much.'
   title = f'Ranks over {terms.count(len(ranked.cells), "cell")}'
   if study not in ('', 'main'):
     title = f'{STUDY_TITLES.get(study, study)}: {title[0].lower()}{title[1:]}'

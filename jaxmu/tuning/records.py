@@ -27,6 +27,7 @@ from jaxmu.tuning.spaces import Space
 
 JOURNAL = 'optuna.journal'
 TABLE = 'trials.csv'
+COMPLETE = 'complete'  # the state of a trial whose setting may win
 # Names of the numbers that are minimised: of a method and of a recipe.
 COMPONENTS = ('retain', 'forget', 'val', 'indisc')
 OF_RECIPE = ('error',)
@@ -75,7 +76,7 @@ class TrialRow:
   @property
   def usable(self) -> bool:
     """Whether the setting may win."""
-    return self.state == 'complete'
+    return self.state == COMPLETE
 
 
 _FACTS = (

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import json
 import shutil
 
 import numpy as np
@@ -23,25 +22,6 @@ PAGE = (
 )
 
 
-def save(folder, made):
-  """Write a made-up job as a published one."""
-  folder.mkdir(parents=True, exist_ok=True)
-  timed = [row for row in made.rows.values() if row.metric == 'rte']
-  others = [row for row in made.rows.values() if row.metric != 'rte']
-  results.write_csv(folder / 'results.csv', others)
-  results.write_csv(folder / 'timing.csv', timed)
-  observations = [
-    results.Observation(method, metric, k, float(value))
-    for method, metrics in made.values.items()
-    for metric, values in metrics.items()
-    for k, value in enumerate(values)
-  ]
-  results.write_csv(
-    folder / 'per_cluster.csv', observations, results.Observation
-  )
-  (folder / 'record.json').write_text(json.dumps(made.facts))
-
-
 def main_job(**changes):
   values = {
     'retrain': tables.retrained(ra=0.98, noise=0.004),
@@ -58,7 +38,7 @@ def main_job(**changes):
 @pytest.fixture
 def study(tmp_path):
   folder = tmp_path / 'study' / 'cifar10_resnet18'
-  save(folder / 'main', main_job())
+  tables.save(folder / 'main', main_job())
   (folder / 'main' / 'curves.csv').write_text(
     'method,seed,split,forget_set,epoch,test,retain\n'
     'original,0,0,-1,2,0.5,0.6\noriginal,0,0,-1,4,0.7,0.8\n'
@@ -68,7 +48,7 @@ def study(tmp_path):
     'retrain': attacked(turn=2),
     'ct': attacked(0.53, turn=3),
   }
-  save(folder / 'ulira', tables.job('ulira', ulira))
+  tables.save(folder / 'ulira', tables.job('ulira', ulira))
   write(folder / 'ulira', 'ct')
   return folder.parent
 
@@ -82,7 +62,7 @@ def page(load, study, tmp_path, monkeypatch):
   out = tmp_path / 'out'
   out.mkdir()
   (out / 'README.md').write_text(PAGE)
-  module.write(cells_lib.read(study), out)
+  module.write(cells_lib.read(study), out, study)
   return out
 
 
@@ -170,7 +150,7 @@ def test_claims_of_other_studies_are_not_published(
 ):
   module = load('results_page')
   published = []
-  monkeypatch.setattr(module, 'write', lambda cells, out: None)
+  monkeypatch.setattr(module, 'write', lambda cells, out, study: None)
   monkeypatch.setattr(
     module,
     'publish_claims',
@@ -208,7 +188,9 @@ def test_every_picture_is_shown_and_drawn(page):
   drawn = {path.name for path in page.glob('*.png')}
   assert drawn == {
     f'cifar10_resnet18_{kind}.png'
-    for kind in ('front', 'speed', 'curves', 'exposure', 'images')
+    for kind in (
+      *('front', 'speed', 'ulira_front', 'curves', 'exposure', 'images'),
+    )
   }
   for name in drawn:
     assert f']({name})' in text
@@ -218,7 +200,7 @@ def test_every_picture_is_shown_and_drawn(page):
 def test_the_same_tables_give_the_same_files(page, load, study, tmp_path):
   again = tmp_path / 'again'
   shutil.copytree(page, again)
-  load('results_page').write(cells_lib.read(study), again)
+  load('results_page').write(cells_lib.read(study), again, study)
   for path in page.iterdir():
     assert (again / path.name).read_bytes() == path.read_bytes(), path.name
 
@@ -261,10 +243,39 @@ def test_signs_are_compared_with_the_rerun(load):
   assert found['sign', 'msg', 'MIA']['reason'] == 'theirs within noise'
   assert found['ratio', 'ft', 'RTE']['ours'] == '13 (0.95 times)'
   assert found['ratio', 'ft', 'RTE']['agreement'] == 'agrees'
+  assert ('ratio', 'ft', 'RetDev') not in found
   ours = [0.07, 0.12, 0.13]
   theirs = [rerun[n]['ret_dev'].mean for n in ('ft', 'ct', 'msg')]
   tau = stats.kendalltau(ours, theirs).statistic
   assert f'tau {tau:.2f}' in found['order', '', 'RetDev']['ours']
+
+
+def test_failures_are_compared_and_orders_have_p_values(load):
+  module = load('rerun_agreement')
+  names = ('fcs', 'prmq', 'salun', 'ft', 'ct', 'msg', 'ga')
+  rerun = module.read_rerun()
+  values = {
+    name: tables.method(rerun[name]['ret_dev'].mean, mia=0.51, turn=k)
+    for k, name in enumerate(names)
+  }
+  values['retrain'] = tables.retrained()
+  guess = tables.method(2.6, ta=0.1, turn=30)
+  values |= {'ff': guess, 'srl': {k: v.copy() for k, v in guess.items()}}
+  speed = {name: rerun[name]['rte'].mean for name in names}
+  cell = tables.cell(tables.job('main', values, speed=speed))
+  found = {
+    (r['kind'], r['method'], r['number']): r
+    for r in module.compare(cell, rerun)
+  }
+  assert found['failure', 'ff', 'models']['agreement'] == 'agrees'
+  assert found['failure', 'srl', 'models']['agreement'] == 'disagrees'
+  assert ('failure', 'ft', 'models') not in found
+  order = found['order', '', 'RTE']
+  assert (order['ours'], order['agreement']) == ('tau 1.00', 'agrees')
+  p = stats.kendalltau(range(7), range(7)).pvalue
+  assert order['reason'].startswith(f'p = {p:.3f}')
+  assert found['order', '', 'Indisc']['agreement'] == 'undecided'
+  assert module.share_below(module.compare(cell, rerun), 'TA') == '9 of 9'
 
 
 def test_opposite_signs_disagree_with_a_reason(load, monkeypatch):

@@ -1,5 +1,6 @@
 """Made-up tables of jobs, with numbers that are known."""
 
+import json
 import math
 import pathlib
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from scipy import stats
 
 from jaxmu.attacks import intervals
 from jaxmu.claims.cells import REFERENCE, Cell, Job
+from jaxmu.report import results
 from jaxmu.report.results import Row
 
 SEEDS = 10
@@ -125,3 +127,22 @@ def cell(*jobs: Job, name: str = 'digits_resnet18') -> Cell:
 def nan(size: int = SEEDS) -> np.ndarray:
   """Return values that are not available."""
   return np.full(size, math.nan)
+
+
+def save(folder: pathlib.Path, made: Job) -> None:
+  """Write a made-up job as a published one."""
+  folder.mkdir(parents=True, exist_ok=True)
+  timed = [row for row in made.rows.values() if row.metric == 'rte']
+  others = [row for row in made.rows.values() if row.metric != 'rte']
+  results.write_csv(folder / 'results.csv', others)
+  results.write_csv(folder / 'timing.csv', timed)
+  observations = [
+    results.Observation(method, metric, k, float(value))
+    for method, metrics in made.values.items()
+    for metric, values in metrics.items()
+    for k, value in enumerate(values)
+  ]
+  results.write_csv(
+    folder / 'per_cluster.csv', observations, results.Observation
+  )
+  (folder / 'record.json').write_text(json.dumps(made.facts))

@@ -1,10 +1,13 @@
 """Claims about accuracies, where they hold, fail and are undecided."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from jaxmu import claims
+from jaxmu.claims import cells
 from jaxmu.claims.evidence import FAILS, HOLDS, UNDECIDED
 from jaxmu.claims.interface import NotRun
 from jaxmu.metrics import ranking
@@ -39,7 +42,8 @@ def test_cells_that_lack_a_job_say_so():
 def test_numbers_of_claims_are_rows(monkeypatch):
   made = [cell(gradient_ascent())]
   monkeypatch.setattr(claims.cells, 'read', lambda folder: made)
-  numbers, verdicts = claims.numbers('anywhere')
+  numbers, verdicts, meanings = claims.numbers('anywhere')
+  assert meanings['claim_2'].startswith('GA alone is an inadequate baseline. ')
   found = {(r.method, r.metric): r for r in numbers}
   second = found['digits_resnet18', 'claim_2']
   assert second.value == pytest.approx(0.06)
@@ -207,6 +211,23 @@ def test_fisher_and_influence_fail():
   assert found.verdict == HOLDS and 'no finite RetDev' in found.sentence
 
 
+def test_a_search_without_a_setting_is_a_failure_of_fisher(tmp_path):
+  made = fisher()
+  values = {name: one for name, one in made.values.items() if name != 'ff'}
+  facts = {**made.facts, 'no_setting': ['ff']}
+  lost = dataclasses.replace(made, values=values, facts=facts)
+  folder = tmp_path / 'digits_resnet18' / 'main'
+  tables.save(folder, lost)
+  read = cells.read_job(folder)
+  assert read.without_setting == ['ff'] and read.collapsed('ff')
+  assert (read.values['ff']['ta'] == 0).all()
+  assert np.isnan(read.values['ff']['ret_dev']).all()
+  assert read.working == ['iu', 'ft']
+  found = one(12, read)
+  assert found.verdict == HOLDS
+  assert 'Every trial of the search of FF failed' in found.sentence
+
+
 # Claim 15.
 
 
@@ -216,6 +237,7 @@ def test_accuracy_is_lost():
       'main',
       {
         'retrain': retrained(),
+        'original': method(ta=0.84, noise=noise, turn=6),
         'ft': method(ta=ft, noise=noise),
         'm': method(ta=other, turn=4),
       },
@@ -238,7 +260,12 @@ def test_accuracy_is_lost():
   assert one(15, main(), augmented(0.828)).verdict == FAILS
   assert one(15, main(), augmented(0.836, noise=0.01)).verdict == UNDECIDED
   assert one(15, main(other=0.86), augmented(0.842)).verdict == FAILS
-  assert one(15, main()).verdict == UNDECIDED
+  (found,) = find(15, cell(main(), name='cifar10_resnet18'))
+  assert found.verdict == UNDECIDED and 'has not been run' in found.sentence
+  assert 'The original models are at -0.010' in found.sentence
+  # Images that are not augmented leave the first part of the claim.
+  found = one(15, main())
+  assert found.verdict == HOLDS and 'not augmented' in found.sentence
   assert one(15, main(other=0.86)).verdict == FAILS
 
 

@@ -8,7 +8,6 @@ import pytest
 from jaxmu import terms
 from jaxmu.claims import cells, leaks
 from jaxmu.published import scores
-from tests.benchmarks.test_results_page import save
 from tests.claims import tables
 from tests.claims.test_leaks import attacked, write
 
@@ -25,7 +24,7 @@ def folders(tmp_path):
     for name in ('plain', 'compact')
   )
   for folder in (plain, compact):
-    save(folder, tables.job('ulira', values))
+    tables.save(folder, tables.job('ulira', values))
   arrays = write(plain, 'ct')
   state, split = arrays['state'], arrays['split']
   for name in ('log_odds', 'original_log_odds', 'retrained_log_odds'):

@@ -64,7 +64,9 @@ def test_msg_and_ct_are_best_over_cells():
 
 
 def test_three_cells_are_not_enough_for_all():
+  """Without enough cells, the place in each is reported."""
   found = find(1, *cells_of(lambda k: main(NAMES, turn=k))[:3])
+  assert [f.verdict for f in found[:3]] == [REPORTED] * 3
   assert isinstance(found[-1], NotRun) and 'there are 3' in found[-1].reason
   assert len(found) == 4
 
@@ -191,6 +193,27 @@ def test_metrics_disagree():
   assert one(17, main(NAMES)).verdict == FAILS
   mixed = ('ct', 'msg', 'b', 'a', 'd', 'c')
   assert one(17, main(NAMES, disc=mixed, noise=0.06)).verdict == UNDECIDED
+
+
+def test_rankings_that_are_noise_cannot_disagree():
+  made = main(NAMES)
+  for k, values in enumerate(made.values.values()):
+    values['indisc_test'] = around(0.95, 0.05, 90 + k)
+  found = one(17, made)
+  assert found.number.value < 0.5 and found.verdict == UNDECIDED
+  assert found.numbers['halves_ret_dev'] == 1
+  assert found.numbers['halves_disc'] < 0.5
+
+
+def test_halves_are_ranked_apart():
+  values = np.random.default_rng(3).normal(size=(6, 4))
+  taus = []
+  for first in itertools.combinations(range(4), 2):
+    second = [s for s in range(4) if s not in first]
+    means = values[:, list(first)].mean(axis=1), values[:, second].mean(axis=1)
+    taus.append(stats.kendalltau(*means).statistic)
+  assert rankings.halves(values) == pytest.approx(np.mean(taus), abs=0.03)
+  assert rankings.halves(np.arange(6.0)[:, None] + values * 1e-6) == 1
 
 
 def test_a_tau_is_resampled_over_initialisations():

@@ -1,6 +1,8 @@
 """Published numbers against another run, a work directory, and changes."""
 
+import csv
 import dataclasses
+import gzip
 import json
 import shutil
 
@@ -239,6 +241,37 @@ def test_a_search_is_published_in_parts(search, tmp_path):
   path.write_text(path.read_text().replace('"momentum": 0.9', '"momentum": 0'))
   with pytest.raises(ValueError, match='settings/ga.json changed after it was'):
     writing.search(root, 'search', settings, ORIGIN)
+
+
+@pytest.mark.slow
+def test_trials_of_a_method_without_a_setting_are_published(search, tmp_path):
+  work = tmp_path / 'work'
+  shutil.copytree(search.work / 'search', work / 'search')
+  folder = work / 'search' / 'ga'
+  (folder / 'settings.json').unlink()
+  trials = folder / 'trials.csv'
+  whole = trials.read_text()
+  failed = whole.replace(',complete,', ',failed at epoch 0,')
+  settings = dataclasses.replace(search.settings, workdir=str(work))
+  for text, lost in (
+    (failed, ['ga']),
+    (whole, []),  # its choice is left to make
+    ('\n'.join(failed.splitlines()[:-1]), []),  # a trial is left to run
+  ):
+    trials.write_text(text)
+    root = tmp_path / f'root{len(text)}'
+    one = writing.search(root, 'search', settings, ORIGIN)
+    assert one.record['no_setting'] == lost and [*one.chosen] == ['ft']
+    with gzip.open(one.folder / writing.TRIALS, 'rt', newline='') as file:
+      found = [
+        row['state'] for row in csv.DictReader(file) if row['method'] == 'ga'
+      ]
+    assert found == ['failed at epoch 0'] * 2 * len(lost)
+  # The next part of the search keeps them.
+  root = tmp_path / f'root{len(failed)}'
+  shutil.rmtree(folder)
+  one = writing.search(root, 'search', settings, ORIGIN)
+  assert one.record['no_setting'] == ['ga']
 
 
 @pytest.mark.slow
