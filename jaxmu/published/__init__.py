@@ -3,7 +3,9 @@
 A folder of results holds
 
   record.json           what was run: command, configuration, seeds, hashes of
-                        the data and the splits, versions, hardware, date, time
+                        the data and the splits, versions, hardware, date,
+                        time, and methods of which every trial failed
+                        (`no_setting`)
   results.csv           numbers with intervals, as in the report of the job
   per_cluster.csv       one value per initialisation or pair of splits
   timing.csv            run times
