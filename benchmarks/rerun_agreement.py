@@ -94,7 +94,7 @@ def compare(cell: Cell, rerun: Rerun) -> list[dict[str, Any]]:
     *_failures(job, rerun),
   ]
   for row in rows:
-    if row['agreement'] == DISAGREE:
+    if row['agreement'] == DISAGREE and not row['reason']:
       key = cell.name, row['method'], row['number']
       row['reason'] = reasons.get(key, UNEXPLAINED)
   return [{'cell': cell.name, **row} for row in rows]
@@ -163,8 +163,13 @@ def _orders(job: Job, rerun: Rerun) -> Iterable[dict[str, Any]]:
   if len(names) < 3:
     return
   rng = np.random.default_rng(0)
-  for metric, title in (('ret_dev', 'RetDev'), ('indisc_test', 'Indisc')):
+  for metric, title, lower in (
+    ('ret_dev', 'RetDev', True),
+    ('indisc_test', 'Indisc', False),
+  ):
     own = np.stack([job.clusters(name, metric) for name in names])
+    # As in the ranks, failed models have the worst number.
+    own = np.where(np.isfinite(own), own, np.inf if lower else 0.0)
     given = [rerun[name][metric] for name in names]
     mean = np.array([one.mean for one in given])
     error = np.array([one.error for one in given])
@@ -213,8 +218,25 @@ def _ratios(job: Job, rerun: Rerun) -> Iterable[dict[str, Any]]:
       theirs=f'{theirs.mean:.4g}',
       ours=f'{own:.4g} ({ratio:.2f} times)',
       agreement=AGREE if near else DISAGREE,
-      reason='',
+      reason='' if near else _epochs(job, method),
     )
+
+
+def _epochs(job: Job, method: str) -> str:
+  """Say how many epochs a method takes, of those of training."""
+  given = {
+    name: float(value)
+    for name, value in job.hparams(method).items()
+    if name.endswith('num_epochs')
+  }
+  shown = ', '.join(
+    f'{name.removesuffix("num_epochs").replace("_", " ")}{value:g}'
+    for name, value in sorted(given.items(), key=lambda one: len(one[0]))
+  )
+  return (
+    f'epochs of this search: {shown} of {job.train_epochs}; those of the '
+    're-run are not published'
+  )
 
 
 def _failures(job: Job, rerun: Rerun) -> Iterable[dict[str, Any]]:

@@ -280,6 +280,7 @@ def test_failures_are_compared_and_orders_have_p_values(load):
 
 def test_opposite_signs_disagree_with_a_reason(load, monkeypatch):
   module = load('rerun_agreement')
+  monkeypatch.setattr(module, 'read_reasons', dict)
   lost = tables.method(0.07, fa=0.9, turn=1)
   cell = tables.cell(main_job(ft=lost), name='cifar10_resnet18')
   (row,) = [
@@ -318,3 +319,23 @@ def test_numbers_of_the_rerun_are_those_of_its_seeds(load):
     assert theirs.deviation == pytest.approx(
       np.std(values, ddof=1), abs=6e-5
     ), name
+
+
+def test_every_disagreement_with_the_rerun_has_a_reason(load):
+  """Of the published study; a reason names a comparison that is there."""
+  module = load('rerun_agreement')
+  cells = cells_lib.read(ROOT / 'laptop')
+  (cell,) = [one for one in cells if one.name == 'cifar10_resnet18']
+  apart = [
+    row
+    for row in module.compare(cell, module.read_rerun())
+    if row['agreement'] == module.DISAGREE and row['kind'] != 'order'
+  ]
+  assert apart
+  assert not [row for row in apart if row['reason'] in ('', module.UNEXPLAINED)]
+  signs = {
+    (row['cell'], row['method'], row['number'])
+    for row in apart
+    if row['kind'] == 'sign'
+  }
+  assert {*module.read_reasons()} == signs

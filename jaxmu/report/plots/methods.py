@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import axes, colors, figure, ticker
+from matplotlib import text as text_lib
 from numpy.typing import ArrayLike
 
 from jaxmu import terms
@@ -199,7 +200,10 @@ def label_points(
   x: np.ndarray,
   y: np.ndarray,
 ) -> None:
-  """Write each name beside its point, on the side with the most room."""
+  """Write each name at its point, on the side with the most room.
+
+  Where there is none beside the point, a line leads from it to its name.
+  """
   fig.draw_without_rendering()
   points = panel.transData.transform(np.column_stack([x, y]))
   scale = fig.dpi / 72  # pixels per point
@@ -216,12 +220,13 @@ def label_points(
       textcoords='offset points',
       fontsize=8,
       bbox={'facecolor': 'white', 'alpha': 0.8, 'linewidth': 0, 'pad': 0.6},
+      arrowprops={'arrowstyle': '-', 'lw': 0.6, 'color': style.QUIET},
       zorder=6,
     )
-    written = note.get_window_extent()
+    written = text_lib.Text.get_window_extent(note)  # without its line
     width, height = written.width, written.height
     sides = []
-    for ha, va, dx, dy in _SIDES:
+    for ha, va, dx, dy, far in _PLACES:
       left = (
         px + dx * scale - width * {'left': 0, 'center': 0.5, 'right': 1}[ha]
       )
@@ -230,12 +235,14 @@ def label_points(
       )
       box = (left, low, left + width, low + height)
       cost = sum(_overlap(box, other) for other in taken)
-      inside = _overlap(box, frame)
-      sides.append((cost + width * height - inside, box))
+      outside = width * height - _overlap(box, frame)
+      sides.append((cost + outside + far * half**2, box))
     best = min(range(len(sides)), key=lambda i: sides[i][0])
-    ha, va, dx, dy = _SIDES[best]
+    ha, va, dx, dy, far = _PLACES[best]
     taken.append(sides[best][1])
     note.set(position=(dx, dy), ha=ha, va=va)
+    if not far and note.arrow_patch:
+      note.arrow_patch.set_visible(False)
 
 
 _SIDES = (
@@ -247,6 +254,13 @@ _SIDES = (
   ('left', 'top', 4, -4),
   ('right', 'bottom', -4, 4),
   ('right', 'top', -4, -4),
+)
+
+# Alignment, offset in points, and how far it is: 0 beside the point.
+_PLACES = tuple(
+  (ha, va, times * dx, times * dy, far)
+  for far, times in enumerate((1, 3, 5, 8))
+  for ha, va, dx, dy in _SIDES
 )
 
 _Box = tuple[float, float, float, float]
