@@ -261,10 +261,12 @@ def _beside(
   cell: design.Cell,
 ) -> Iterator[Published]:
   """Publish the finished jobs of a cell that claims need."""
-  try:
-    beside = claim_jobs.jobs(sweep, cell.name)
-  except ValueError:  # no search has finished, so there are no jobs
-    return
+  beside = []
+  for job in claim_jobs.JOBS:
+    try:
+      beside += claim_jobs.jobs(sweep, f'{cell.name}/{job.name}')
+    except ValueError:  # a search that it needs has not finished
+      continue
   shown = [one for one in argv if not one.startswith('--workdir')]
   line = shlex.join(['python', 'benchmarks/claim_jobs.py', *shown])
   for extra, settings in beside:

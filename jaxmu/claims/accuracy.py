@@ -231,12 +231,9 @@ def _test_accuracy(cell: Cell) -> Finding:
   )
   found, numbers = evidence.every(list(parts.values())), {}
   if 'ft_augmented' in cell.jobs:
-    closes, closed = _augmented(cell.job('ft_augmented'))
+    closes, words, closed = _augmented(cell.job('ft_augmented'))
     found = evidence.every([found, closes])
-    sentence += (
-      f' Fine-tuning with augmentation closes {closed:.0%} of the gap of '
-      'fine-tuning without.'
-    )
+    sentence += words
     numbers['closed'] = closed
   elif _is_augmented(cell.data):
     sentence += ' Fine-tuning with augmentation has not been run.'
@@ -258,7 +255,7 @@ def _is_augmented(data: str) -> bool:
   return bool(entry and (entry.transform.flip or entry.transform.crop_padding))
 
 
-def _augmented(job: Job) -> tuple[Evidence, float]:
+def _augmented(job: Job) -> tuple[Evidence, str, float]:
   """Test whether fine-tuning with augmentation closes half of the gap.
 
   The job has FT, FT with augmentation and the same retrained models.
@@ -266,8 +263,19 @@ def _augmented(job: Job) -> tuple[Evidence, float]:
   own, plain = job.clusters(REFERENCE, 'ta'), job.clusters('ft', 'ta')
   gained = job.clusters('ft_augmented', 'ta') - plain
   contrast = gained - 0.5 * (own - plain)
-  share = gained.mean() / (own - plain).mean()
-  return evidence.about_mean(contrast, 0.0, below=False), float(share)
+  gap = (own - plain).mean()
+  if gap <= 0:
+    words = (
+      f' FT is {-gap:.3f} above them, so there is no gap to close; '
+      f'augmentation changes its TA by {gained.mean():+.3f}.'
+    )
+    return evidence.NONE, words, math.nan
+  share = float(gained.mean() / gap)
+  words = (
+    f' Fine-tuning with augmentation closes {share:.0%} of the gap of '
+    'fine-tuning without.'
+  )
+  return evidence.about_mean(contrast, 0.0, below=False), words, share
 
 
 def _fine_tuning(cell: Cell) -> Finding:

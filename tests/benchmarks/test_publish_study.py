@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import types
 
 import pytest
 
@@ -71,6 +72,28 @@ def test_numbers_of_changed_tables_are_named(load, tmp_path):
     'claims: laptop/digits_resnet18/default is missing; '
     'python benchmarks/results_page.py computes it again'
   )
+
+
+def test_a_job_without_its_search_does_not_hide_the_others(
+  load, tmp_path, monkeypatch
+):
+  publish = load('publish_study')
+  (tmp_path / 'results.json').touch()
+  settings = types.SimpleNamespace(workdir=str(tmp_path))
+
+  def jobs(sweep, only):
+    name = only.removeprefix('cell/')
+    if name == 'large_rate':
+      raise ValueError('no setting of GA')
+    return [(types.SimpleNamespace(name=name), settings)]
+
+  monkeypatch.setattr(publish.claim_jobs, 'jobs', jobs)
+  monkeypatch.setattr(publish.writing, 'table', lambda root, name, *_: name)
+  cell = types.SimpleNamespace(name='cell')
+  found = publish._beside(tmp_path, {'name': 'study'}, [], None, cell)
+  others = [job.name for job in publish.claim_jobs.JOBS]
+  others.remove('large_rate')
+  assert list(found) == [f'study/cell/{name}' for name in others]
 
 
 @pytest.mark.slow

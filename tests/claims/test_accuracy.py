@@ -260,6 +260,12 @@ def test_accuracy_is_lost():
   assert one(15, main(), augmented(0.828)).verdict == FAILS
   assert one(15, main(), augmented(0.836, noise=0.01)).verdict == UNDECIDED
   assert one(15, main(other=0.86), augmented(0.842)).verdict == FAILS
+  ahead = augmented(0.9)
+  ahead.values['ft']['ta'] += 0.04  # to .86, above .85
+  found = one(15, main(), ahead)
+  assert found.verdict == UNDECIDED and np.isnan(found.numbers['closed'])
+  assert 'FT is 0.010 above them' in found.sentence
+  assert 'by +0.040' in found.sentence
   (found,) = find(15, cell(main(), name='cifar10_resnet18'))
   assert found.verdict == UNDECIDED and 'has not been run' in found.sentence
   assert 'The original models are at -0.010' in found.sentence
