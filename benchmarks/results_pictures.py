@@ -117,11 +117,11 @@ def speed(job: Job, metric: str) -> figure.Figure | None:
       panel.axhline(value, color=color, lw=1, ls=(0, (4, 2)), zorder=0)
       panel.annotate(
         name,
-        (0, value),
+        (1, value),
         xycoords=('axes fraction', 'data'),
-        xytext=(2, 2),
+        xytext=(-2, 2),
         textcoords='offset points',
-        ha='left',
+        ha='right',
         fontsize=8,
         color=color,
       )
