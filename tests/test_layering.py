@@ -58,7 +58,8 @@ MAY_IMPORT = {
   },
   # Claims about results; `variants` are methods and a metric of theirs.
   'claims': {
-    *('claims', 'published', 'report', 'methods', 'attacks', 'metrics'),
+    *('claims', 'published', 'report', 'methods', 'data', 'attacks'),
+    'metrics',
     *_BASE,
   },
   'study': None,  # everything but the commands
