@@ -136,9 +136,17 @@ def test_every_group_is_published():
 
 
 def _cheapest(group: str) -> rows.Row:
-  """Return a number of a group that takes little time to compute again."""
-  several = [one for one in FOUND.values() if _group(one) == group]
-  least = min(several, key=lambda one: one.record.get('seconds') or 0.0)
+  """Return a number of a group that takes little time to compute again.
+
+  Its data set is in the package.
+  """
+  several = [
+    one
+    for one in FOUND.values()
+    if _group(one) == group
+    and one.record.get('data', {}).get('name', 'digits') == 'digits'
+  ]
+  least = min(several, key=lambda one: one.record.get('seconds') or math.inf)
   known = rows.every([least])
   if group == 'replicates':
     return next(row for row in known.values() if row.method)
