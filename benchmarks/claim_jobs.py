@@ -33,7 +33,7 @@ import jaxmu.sweep as sweep_command
 from jaxmu import files, methods
 from jaxmu import hparams as hp
 from jaxmu import main as command
-from jaxmu.data import catalog
+from jaxmu.claims import accuracy
 from jaxmu.study import run as run_lib
 from jaxmu.study import settings as settings_lib
 from jaxmu.study import tuned
@@ -111,8 +111,7 @@ def _default(studies: Mapping[str, Study]) -> Hparams:
 
 def _ft_augmented(studies: Mapping[str, Study]) -> Hparams:
   study = studies['main']
-  entry = catalog.CATALOG.get(study.cell.data)
-  if not (entry and (entry.transform.flip or entry.transform.crop_padding)):
+  if not accuracy.is_augmented(study.cell.data):
     return {}
   setting = searched(studies, 'main', 'ft')
   return {'ft': setting, f'{VARIANTS}.ft_augmented': dict(setting)}

@@ -191,11 +191,15 @@ def _sweep(
       else:
         ready = [m for m in study.methods if _is_ready(study, m)]
         settings = study.ready(ready) if ready else study.settings
-        _check_search(root, own['name'], study, settings)
+        lost = []
+        if study.search or study.earlier:
+          cell = root / own['name'] / study.cell.name
+          folder = cell / design.search_of(study.kind)
+          _check_search(folder, settings)
+          found = writing.without_setting(folder)
+          lost = [method for method in study.methods if method in found]
         yield writing.table(
-          *(root, name, settings, origin),
-          most=most,
-          no_setting=_without_setting(root, own['name'], study),
+          *(root, name, settings, origin), most=most, no_setting=lost
         )
     except ValueError as error:
       cli.warn(f'{study.name} is left out: {error}')
@@ -203,17 +207,12 @@ def _sweep(
     yield from _beside(root, own, argv, sweep, cell)
 
 
-def _check_search(
-  root: pathlib.Path, name: str, study: design.Study, settings: Settings
-) -> None:
+def _check_search(folder: pathlib.Path, settings: Settings) -> None:
   """Check that a table has the settings of the search published beside it.
 
   Raises:
     ValueError: a method has another setting, or the published search has none.
   """
-  if study.search is None and not study.earlier:
-    return
-  folder = root / name / study.cell.name / design.search_of(study.kind)
   other = []
   for one in settings.unlearners:
     method = methods.get(one.method).name
@@ -225,20 +224,8 @@ def _check_search(
     raise ValueError(
       f'its settings of {", ".join(other)} are not those of {folder}; publish '
       'the search that found them, or run the study with '
-      f'--config.settings={root / name}'
+      f'--config.settings={folder.parent.parent}'
     )
-
-
-def _without_setting(
-  root: pathlib.Path, name: str, study: design.Study
-) -> list[str]:
-  """Return the methods of a table that its published search has lost."""
-  if study.search is None and not study.earlier:
-    return []
-  search = f'{name}/{study.cell.name}/{design.search_of(study.kind)}'
-  published = record.find(root).get(search)
-  lost = published.record.get('no_setting', []) if published else []
-  return [method for method in study.methods if method in lost]
 
 
 def _check_only(own: dict[str, str], studies: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """Tables of benchmarks state their origin, and the list names every script."""
 
 import csv
+import importlib
 import pathlib
 import re
 
@@ -27,3 +28,14 @@ def test_every_command_is_in_the_list():
   for path in FOLDER.glob('*.py'):
     if 'argparse' in path.read_text():
       assert f'`{path.name}`' in text, path.name
+
+
+def test_folders_of_a_machine_are_left_out_of_the_command(monkeypatch):
+  monkeypatch.syspath_prepend(str(FOLDER))
+  table = importlib.import_module('table')
+  argv = ['speed.py', '--rounds=2', '--folder=/tmp/x', '--set=digits', '/data']
+  monkeypatch.setattr('sys.argv', argv)
+  made = table.made(FOLDER / 'speed.csv')
+  assert made['command'] == (
+    'python benchmarks/speed.py --rounds=2 --set=digits'
+  )

@@ -235,7 +235,7 @@ def _test_accuracy(cell: Cell) -> Finding:
     found = evidence.every([found, closes])
     sentence += words
     numbers['closed'] = closed
-  elif _is_augmented(cell.data):
+  elif is_augmented(cell.data):
     sentence += ' Fine-tuning with augmentation has not been run.'
     found = evidence.every([found, evidence.NONE])
   else:
@@ -250,7 +250,13 @@ def _test_accuracy(cell: Cell) -> Finding:
   )
 
 
-def _is_augmented(data: str) -> bool:
+def is_augmented(data: str) -> bool:
+  """Whether the benchmark augments the images of a data set.
+
+  Example:
+    >>> is_augmented('cifar10'), is_augmented('digits')
+    (True, False)
+  """
   entry = catalog.CATALOG.get(data)
   return bool(entry and (entry.transform.flip or entry.transform.crop_padding))
 

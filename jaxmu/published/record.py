@@ -27,6 +27,7 @@ _OF_COMPUTED = ('function', 'study', 'sources', 'verdicts')
 _TYPES = {
   **dict.fromkeys(('command', 'date', 'function', 'study'), str),
   **dict.fromkeys(('versions', 'sources', 'verdicts', 'meanings'), dict),
+  'no_setting': list,
 }
 
 

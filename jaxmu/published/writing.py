@@ -202,7 +202,7 @@ def search(
       trials += [row for row in _trials(root / name) if row['method'] == method]
     else:
       lost = _all_failed(folder / records.TABLE, settings)
-      if not lost and method in _without_setting(root / name):
+      if not lost and method in without_setting(root / name):
         lost = [row for row in _trials(root / name) if row['method'] == method]
       if lost:
         trials += lost
@@ -268,7 +268,7 @@ def _all_failed(path: pathlib.Path, settings: Settings) -> list[dict[str, str]]:
   return [] if usable or len(rows) < budget else rows
 
 
-def _without_setting(folder: pathlib.Path) -> Sequence[str]:
+def without_setting(folder: pathlib.Path) -> Sequence[str]:
   """Return the methods that a published search found no setting for."""
   path = folder / record.FILE
   if not path.is_file():

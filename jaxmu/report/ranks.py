@@ -325,7 +325,7 @@ def table(ranked: Ranking, study: str = '') -> tables.Table:
       for one in ranked.overall.values()
       if math.isfinite(one.critical_difference)
     )
-    if least > len(methods) - 1:
+    if several and least > len(methods) - 1:
       note += ' With so few cells no two methods can differ by that much.'
   title = f'Ranks over {terms.count(len(ranked.cells), "cell")}'
   if study not in ('', 'main'):

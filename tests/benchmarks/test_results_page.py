@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import json
 import shutil
 
 import numpy as np
@@ -181,6 +182,20 @@ def test_what_fails_and_what_is_biased_is_listed(load):
   assert 'Claim 2' in text and 'Claim 3' not in text
   assert 'kde_auc' in text and 'loss_auc' not in text
   assert module.surprises([held], []).startswith('Every claim')
+
+
+def test_a_method_without_a_setting_is_named(load, study, tmp_path):
+  module = load('results_page')
+  path = study / 'cifar10_resnet18' / 'main' / 'record.json'
+  facts = json.loads(path.read_text())
+  path.write_text(json.dumps({**facts, 'no_setting': ['ff']}))
+  (cell,) = cells_lib.read(study)
+  text = module.main_table(cell.jobs['main'])
+  (row,) = [line for line in text.splitlines() if line.startswith('| FF |')]
+  assert row.count('n/a') == 10
+  assert 'FF has no setting, since every trial of its search failed' in text
+  done = module.done({cell.name: cell}, study)
+  assert '| 3 methods, without FF |' in done
 
 
 def test_every_picture_is_shown_and_drawn(page):

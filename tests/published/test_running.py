@@ -428,6 +428,7 @@ def test_records_are_checked(table, tmp_path):
     ({'kind': 'tabel'}, "kind = 'tabel'"),
     ({'name': 'other'}, "the record of 'other'"),
     ({'seconds': ...}, 'has no seconds'),
+    ({'no_setting': 'ff'}, "no_setting = 'ff' is no list"),
   ):
     bad = {k: v for k, v in {**good, **fields}.items() if v is not ...}
     path.write_text(json.dumps(bad))
