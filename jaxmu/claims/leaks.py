@@ -198,22 +198,21 @@ def _points(cell: Cell) -> Finding:
     shares[name] = more_exposed(own, before)
   widest = max(wider, key=lambda name: wider[name].value)
   most = max(shares, key=lambda name: shares[name][0])
-  is_wider = evidence.at_least(
-    1,
-    [
-      evidence.compare(one, 0.0, n=clusters, below=False)
-      for one in wider.values()
-    ],
-  )
   sure, possible = shares[most][0], max(one[1] for one in shares.values())
-  some = Evidence(
-    0.0 if sure >= _SHARE else 1.0, 0.0 if possible < _SHARE else 1.0
-  )
+  both = [
+    evidence.every(
+      [
+        evidence.compare(wider[name], 0.0, n=clusters, below=False),
+        _share_above(*shares[name]),
+      ]
+    )
+    for name in names
+  ]
   return Finding(
     cell.name,
     'deviation of AUC over examples minus that of retrained models',
     wider[widest],
-    evidence.every([is_wider, some]),
+    evidence.at_least(1, both),
     f'The AUCs of single examples spread most for {results.label(widest)}: '
     f'their deviation exceeds that of retrained models by '
     f'{cells_lib.text(wider[widest])}. {sure:.1%} of the examples are more '
@@ -221,6 +220,13 @@ def _points(cell: Cell) -> Finding:
     f'false-discovery rate of 5%), the most of {len(names)} methods; for up to '
     f'{possible:.1%} it cannot be excluded.',
     {'more_exposed': sure, 'possibly': possible},
+  )
+
+
+def _share_above(sure: float, possible: float) -> Evidence:
+  """Say whether enough examples are more exposed, from `more_exposed`."""
+  return Evidence(
+    0.0 if sure >= _SHARE else 1.0, 0.0 if possible < _SHARE else 1.0
   )
 
 

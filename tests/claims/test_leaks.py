@@ -216,6 +216,15 @@ def test_examples_leak_differently(tmp_path):
   assert found(unlearned=-1.0, original=6.0).verdict == FAILS
 
 
+def test_one_method_has_to_show_both_parts(tmp_path):
+  # CT leaks unevenly but less than before, FT more than before but evenly.
+  write(tmp_path, 'ct', spread=2.5, original=6.0)
+  write(tmp_path, 'ft', unlearned=6.0, original=0.0)
+  both = one(10, study(methods={'ct': {}, 'ft': {}}, folder=tmp_path))
+  assert both.numbers['more_exposed'] > 0.5 and both.number[1] > 0
+  assert both.verdict != HOLDS
+
+
 def test_width_is_the_jackknife_of_deviations(folder):
   data = scores.from_arrays(dict(np.load(folder / 'scores' / 'ct.npz')))
   own, null = map(leaks.leave_one_out_aucs, (data.unlearned, data.retrained))
