@@ -167,7 +167,7 @@ def _tell(line: str) -> None:
 def _environment(one: Any, differences: Sequence[str], scores: bool) -> str:
   """Say which tolerance applies; see `jaxmu.published.rows.tolerance`."""
   if scores:
-    return 'from the published scores in float16'
+    return 'from the published scores, which are rounded'
   if one.kind == 'computed' and not differences:
     return 'from the tables and with the versions of the published numbers'
   if one.kind == 'computed':

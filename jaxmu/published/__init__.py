@@ -12,7 +12,7 @@ A folder of results holds
   curves.csv            accuracy during training, where it was recorded
   settings/METHOD.json  of a search: the chosen setting of each method
   trials.csv.gz         of a search: every trial
-  scores/               of a study of U-LiRA: log-odds of every model in float16
+  scores/               of a study of U-LiRA: rounded log-odds of every model
   SHA256SUMS            of all these files
 
 Its name is its path below this folder, such as `default_job`. The kinds are in
@@ -22,7 +22,7 @@ run; `benchmarks/publish_study.py` writes folders of finished work, and
 
   record      reads folders and checks them
   rows        the published numbers by name, and the tolerance of each
-  scores      log-odds in float16, and attacks on them
+  scores      rounded log-odds, and attacks on them
   computed    numbers that a function computes from other published results
   running     runs the job of a number again, or reads what another run left
   writing     writes folders

@@ -32,7 +32,7 @@ _SHOWN = {results.REFERENCE: 'retrained'}
 COVERAGE = 'coverage'
 CHANCE = 0.5
 ROUNDING = 1e-6  # relative to numbers beyond 1
-OF_SCORES = 1e-3  # what log-odds in float16 change in a number
+OF_SCORES = 1e-3  # what rounding log-odds changes in a number
 RUN_TIME = 2.0  # factor between run times on one kind of hardware
 _NEAREST = 3
 
@@ -307,8 +307,8 @@ def tolerance(
     the width of the published 95% interval. If the two runs were independent,
     one number in six would be outside; they share most of what makes numbers
     vary, so that far fewer are.
-  - Numbers from scores in float16 differ from those in float32 by the rounding
-    of the scores: at most 1e-3, or what it was when they were published.
+  - Numbers from published scores differ by the rounding of the scores: at most
+    1e-3, or what it was when they were published.
   - Run times are never judged, and neither are numbers of another environment
     that have no interval (ranks, norms of a search): there is no measure of
     how far apart they may be.
@@ -316,7 +316,7 @@ def tolerance(
   Args:
     row: the number.
     same: whether the environment is the published one.
-    scores: whether it is computed from scores in float16.
+    scores: whether it is computed from published scores.
 
   Returns:
     The tolerance, NaN for none, and its reason.
@@ -326,7 +326,7 @@ def tolerance(
     return math.nan, 'a run time'
   if scores:
     known = row.of.record.get('scores', {}).get('rounding', {})
-    return max(OF_SCORES, known.get(row.metric, 0.0)), 'float16'
+    return max(OF_SCORES, known.get(row.metric, 0.0)), 'rounded scores'
   if same or row.metric in EXACT or row.of.kind == 'computed':
     return rounding, 'rounding'
   half = (row.high - row.low) / 2

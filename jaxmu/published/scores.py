@@ -1,4 +1,4 @@
-"""Published scores: log-odds of every model in float16, and attacks on them.
+"""Published scores: rounded log-odds of every model, and attacks on them.
 
   scores/design.npz   what all models of the job share
     examples i32[n]   position in the data set of each column
@@ -9,12 +9,13 @@
     split, cluster, original  i32[P]  training set, independent unit (see
                       `jaxmu.metrics.interface`), row in original.npz
   scores/MODELS.npz   of a population
-    log_odds f16[k]   row by row, those entries that `is_kept` names
+    log_odds f16[k]   row by row, those entries that `is_kept` names; f32[k]
+                      where float16 would change the result of an attack
     failed   bool[P]  models whose scores mean nothing
 
 Columns are the examples that some model could have been trained on. Left out
 are retained entries of examples that no model forgets, which no attack on
-forgotten examples reads. An infinite score was not finite in the model.
+forgotten examples reads. A score of minus infinity was not finite in the model.
 
 `attack` gives the numbers of a report; `arrays` what `jaxmu.attack` takes.
 """
@@ -36,6 +37,8 @@ FOLDER = 'scores'
 DESIGN = 'design'
 MOST_BYTES = 8_000_000  # of the scores of a job
 _CODES = 4  # of a state, in one byte
+# The placeholder of a score that was not finite, see `Evaluated.log_odds`.
+LOWEST = float(np.finfo(np.float32).min)
 
 
 def packed_state(state: np.ndarray) -> np.ndarray:
@@ -68,11 +71,12 @@ def is_kept(state: np.ndarray) -> np.ndarray:
   return (state != terms.EXCLUDED) & ~unread
 
 
-def compact(job: Any) -> dict[str, bytes]:
+def compact(job: Any, wide: Collection[str] = ()) -> dict[str, bytes]:
   """Return the files of the scores of a finished job by name.
 
   Args:
     job: `jaxmu.study.job.Job` with its predictions.
+    wide: populations whose scores are kept in float32.
   """
   from jaxmu.study import evaluate
   from jaxmu.study import job as job_lib
@@ -99,10 +103,36 @@ def compact(job: Any) -> dict[str, bytes]:
       )
     rows = first if name == results.ORIGINAL else np.arange(len(of))
     scores = population.log_odds[rows][:, columns]
-    with np.errstate(over='ignore'):  # the placeholders of scores
-      half = scores[is_kept(state)[rows]].astype(np.float16)
-    content[name] = _npz(log_odds=half, failed=population.failed[rows])
+    content[name] = _npz(
+      log_odds=rounded(scores[is_kept(state)[rows]], name in wide),
+      failed=population.failed[rows],
+    )
   return content
+
+
+def rounded(log_odds: np.ndarray, wide: bool = False) -> np.ndarray:
+  """Return scores as they are published.
+
+  Models that diverge have scores beyond 65504, the largest number of float16.
+  As infinite ones they would change the result of an attack.
+
+  Args:
+    log_odds: f64[k]; what was not finite in the model has the placeholder of
+      `jaxmu.metrics.Evaluated.log_odds`.
+    wide: whether to keep float32 in any case.
+
+  Returns:
+    f16[k]; or f32[k] if `wide`, or if a score is beyond the range of float16.
+    Placeholders become minus infinity.
+
+  Example:
+    >>> rounded(np.array([1.0001, -3.0])).dtype, rounded(np.array([-7e4])).dtype
+    (dtype('float16'), dtype('float32'))
+  """
+  known = log_odds > LOWEST
+  fits = (np.abs(log_odds[known]) <= np.finfo(np.float16).max).all()
+  dtype = np.float32 if wide or not fits else np.float16
+  return np.where(known, log_odds, -np.inf).astype(dtype)
 
 
 def _npz(**arrays: np.ndarray) -> bytes:
@@ -261,9 +291,7 @@ def _evaluated(one: Published, found: Scores, name: str) -> Any:
   kept = is_kept(found.state)
   nothing = np.zeros(0, np.int64)
   scores = found.log_odds[name]
-  # What was not finite keeps its placeholder, see `Evaluated.log_odds`.
-  lowest = float(np.finfo(np.float32).min)
-  scores = np.where(np.isneginf(scores), lowest, scores)
+  scores = np.where(np.isneginf(scores), LOWEST, scores)
   return Evaluated(
     name=name,
     log_odds=np.where(kept, scores, 0.0),
@@ -280,7 +308,7 @@ def _evaluated(one: Published, found: Scores, name: str) -> Any:
 
 def rounding(
   exact: Collection[results.Row], rounded: Collection[results.Row]
-) -> dict[str, float]:
+) -> dict[tuple[str, str], float]:
   """Return by how much numbers from rounded scores differ from exact ones.
 
   Args:
@@ -288,22 +316,22 @@ def rounding(
     rounded: numbers of the attacks on published scores.
 
   Returns:
-    The largest difference over the populations, by number.
+    The difference of each number, by population and name of the number; without
+    those that are not finite in both.
   """
   known = {(row.method, row.metric): row.value for row in exact}
-  out: dict[str, float] = {}
+  out: dict[tuple[str, str], float] = {}
   for row in rounded:
     value = known.get((row.method, row.metric))
-    if value is None or not np.isfinite([value, row.value]).all():
-      continue
-    out[row.metric] = max(out.get(row.metric, 0.0), abs(value - row.value))
+    if value is not None and np.isfinite([value, row.value]).all():
+      out[row.method, row.metric] = abs(value - row.value)
   return out
 
 
 def write(
   folder: pathlib.Path, content: Mapping[str, bytes], most: int = MOST_BYTES
 ) -> list[dict[str, Any]]:
-  """Write the files of scores, in order, as long as they fit.
+  """Write the files of scores, in order, as long as they fit; remove others.
 
   Args:
     folder: of published results.
@@ -320,6 +348,7 @@ def write(
     if written + len(data) > most:
       facts = {'bytes': len(data), 'sha256': files.sha256_of(data)}
       left_out.append({'file': path, **facts})
+      (folder / path).unlink(missing_ok=True)
       continue
     written += len(data)
     files.write_bytes(folder / path, data)

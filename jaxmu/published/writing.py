@@ -69,7 +69,7 @@ def table(
 
   Raises:
     ValueError: the report is not that of these settings, or numbers from the
-      scores in float16 differ too much.
+      published scores differ too much from it.
   """
   job, report = finished_job(settings)
   provenance = report['provenance']
@@ -85,11 +85,10 @@ def table(
         files.write_bytes(folder / path, data)
     rows_of_report = results.read_csv(folder / 'results.csv')
     if any(row.metric == 'ulira_auc' for row in rows_of_report):
-      left_out = scores.write(folder, scores.compact(job), most)
+      left_out, content['scores'] = _write_scores(job, folder, content, most)
       content['left_out'] = [
         {**one, 'command': origin.command} for one in left_out
       ]
-      content['scores'] = _scores_facts(folder, content)
 
   return _write(root, name, 'table', content, origin, write)
 
@@ -133,26 +132,50 @@ def finished_job(settings: Settings) -> tuple[job_lib.Job, dict[str, Any]]:
   return job, report
 
 
-def _scores_facts(
-  folder: pathlib.Path, content: Mapping[str, Any]
-) -> dict[str, Any]:
-  """Attack the written scores, and say what float16 changes.
+def _write_scores(
+  job: job_lib.Job,
+  folder: pathlib.Path,
+  content: Mapping[str, Any],
+  most: int,
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+  """Write scores, attack them, and say what their rounding changes.
+
+  Scores are in float16. Where this changes the AUC of U-LiRA by more than
+  `rows.OF_SCORES`, as for methods most of whose models collapse to nearly
+  constant scores, those of the population are in float32.
+
+  Returns:
+    The files that are left out, and the facts for the record.
 
   Raises:
-    ValueError: it changes the AUC of U-LiRA by more than `rows.OF_SCORES`.
+    ValueError: the AUC differs by more from scores in float32, too.
   """
   written = Published('', folder, content)
   exact = results.read_csv(folder / 'results.csv')
-  there = scores.names(written)
-  found = scores.rounding(exact, scores.attack(written, there))
-  worst = found.get('ulira_auc', 0.0)
-  if worst > rows.OF_SCORES:
+  wide: set[str] = set()
+  while True:
+    left_out = scores.write(folder, scores.compact(job, wide), most)
+    there = scores.names(written)
+    changed = scores.rounding(exact, scores.attack(written, there))
+    beyond = {
+      name
+      for (name, metric), one in changed.items()
+      if metric == 'ulira_auc' and one > rows.OF_SCORES
+    }
+    if not beyond - wide:
+      break
+    wide |= beyond
+  if beyond:
     raise ValueError(
-      f'scores in float16 change the AUC of U-LiRA by {worst:.1e}, more than '
-      f'{rows.OF_SCORES:g}'
+      f'the AUC of U-LiRA from the published scores of {", ".join(beyond)} is '
+      f'not that of the report, by more than {rows.OF_SCORES:g}; report this '
+      'as a defect'
     )
-  known = {n: one for n, one in sorted(found.items()) if one <= MOST_ROUNDING}
-  return {'populations': there, 'rounding': known}
+  worst: dict[str, float] = {}
+  for (_, metric), one in sorted(changed.items()):
+    worst[metric] = max(worst.get(metric, 0.0), one)
+  known = {n: one for n, one in sorted(worst.items()) if one <= MOST_ROUNDING}
+  return left_out, {'populations': there, 'rounding': known}
 
 
 def search(

@@ -80,7 +80,7 @@ def test_numbers_from_scores(table, capsys):
   )
   lines = capsys.readouterr().out.splitlines()
   assert lines[-1] == '4 pass'
-  assert 'from the published scores in float16' in lines
+  assert 'from the published scores, which are rounded' in lines
 
 
 def test_lists(table, capsys):

@@ -129,7 +129,7 @@ def test_a_number_that_is_not_available_must_be_so_in_both():
   assert rows.judge(infinite, 1.0, same=True).outcome is Outcome.FAIL
 
 
-def test_scores_in_float16_have_their_own_tolerance():
+def test_published_scores_have_their_own_tolerance():
   row = _row()
   assert rows.judge(row, 0.6009, same=True, scores=True).outcome is Outcome.PASS
   assert rows.judge(row, 0.6011, same=True, scores=True).outcome is Outcome.FAIL

@@ -184,7 +184,7 @@ def test_numbers_from_published_scores(table):
   judged = running.judge(chosen, found, from_scores=True)
   assert len(judged) == 5
   assert {one.outcome for one in judged} == {Outcome.PASS}
-  assert {one.note for one in judged} == {'float16'}
+  assert {one.note for one in judged} == {'rounded scores'}
   row = chosen[0]
   wrong = dataclasses.replace(row, value=row.value + 0.005)
   (verdict,) = running.judge([wrong], found, from_scores=True)

@@ -1,6 +1,7 @@
-"""Scores in float16: what is kept, and what the rounding changes."""
+"""Published scores: what is kept, and what rounding them changes."""
 
 import io
+import pathlib
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from jaxmu import terms
 from jaxmu.attacks import registry
 from jaxmu.attacks import scores as scores_lib
-from jaxmu.published import rows, scores
+from jaxmu.published import rows, scores, writing
 from jaxmu.report import results
 from jaxmu.study import evaluate
 from jaxmu.study import job as job_lib
@@ -120,6 +121,7 @@ def test_float16_changes_the_auc_by_less_than_a_thousandth(shift, scale):
 
 def test_scores_that_do_not_fit_are_left_out_with_their_hash(tmp_path):
   content = {'design': bytes(10), 'original': bytes(20), 'ft': bytes(9)}
+  scores.write(tmp_path, content)
   left = scores.write(tmp_path, content, most=25)
   assert sorted(p.name for p in (tmp_path / 'scores').iterdir()) == [
     'design.npz',
@@ -137,11 +139,23 @@ def test_scores_that_are_not_published_are_named(table):
     scores.read(table.one, ['ga'])
 
 
+@pytest.mark.parametrize('extra', [[], [65504.0], [-65505.0], [65520.0]])
+@pytest.mark.parametrize('wide', [False, True])
+def test_scores_are_in_float32_where_float16_does_not_reach(extra, wide):
+  lowest = float(np.finfo(np.float32).min)
+  exact = np.array([1.00001, -3.0, lowest, *extra])
+  found = scores.rounded(exact, wide)
+  beyond = any(abs(x) > 65504 for x in extra)
+  assert found.dtype == (np.float32 if wide or beyond else np.float16)
+  assert np.isneginf(found).tolist() == [x == lowest for x in exact]
+  assert not np.isposinf(found).any()
+  finite = exact != lowest
+  np.testing.assert_allclose(found[finite], exact[finite], rtol=2**-11)
+
+
 def test_what_was_not_finite_stays_so(table):
   """The placeholder of a score becomes infinite, and counts as not finite."""
   lowest = np.finfo(np.float32).min
-  with np.errstate(over='ignore'):
-    assert np.isneginf(np.float32(lowest).astype(np.float16))
   found = scores.read(table.one, ['msg'])
   row, column = np.argwhere(scores.is_kept(found.state))[0]
   found.log_odds['msg'][row, column] = -np.inf
@@ -149,7 +163,7 @@ def test_what_was_not_finite_stays_so(table):
   assert evaluated.log_odds[row, column] == lowest
 
 
-def test_rounding_is_the_largest_difference():
+def test_rounding_is_the_difference_of_finite_numbers():
   exact = [
     results.Row('a', 'x', 0.5),
     results.Row('b', 'x', 0.6),
@@ -161,10 +175,49 @@ def test_rounding_is_the_largest_difference():
     results.Row('a', 'y', 0.5),
     results.Row('a', 'z', 0.5),
   ]
-  assert scores.rounding(exact, rounded) == {'x': pytest.approx(0.002)}
+  changed = scores.rounding(exact, rounded)
+  assert changed == {
+    ('a', 'x'): pytest.approx(0.0001),
+    ('b', 'x'): pytest.approx(0.002),
+  }
 
 
 def test_files_depend_on_their_content_alone():
   first, second = (scores._npz(x=np.arange(5)) for _ in range(2))
   assert first == second
   assert np.load(io.BytesIO(first))['x'].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_scores_whose_rounding_changes_the_auc_are_in_float32(
+  table, tmp_path, monkeypatch
+):
+  job, _ = writing.finished_job(table.settings)
+  folder = tmp_path / 'one'
+  results.write_csv(folder / 'results.csv', table.one.numbers)
+
+  def write(most=scores.MOST_BYTES):
+    return writing._write_scores(job, folder, table.one.record, most)
+
+  def dtypes():
+    return {
+      path.stem: str(np.load(path)['log_odds'].dtype)
+      for path in (folder / 'scores').glob('*.npz')
+      if path.stem != scores.DESIGN
+    }
+
+  _, known = write()
+  assert set(dtypes().values()) == {'float16'}
+  changed = known['rounding']['ulira_auc']
+  monkeypatch.setattr(rows, 'OF_SCORES', changed * (1 - 1e-9))
+  _, known = write()
+  found = dtypes()
+  assert set(found.values()) == {'float16', 'float32'}
+  assert known['rounding']['ulira_auc'] < changed
+  # A population in float32 that no longer fits is left out.
+  small = sum(p.stat().st_size for p in (folder / 'scores').iterdir()) - 1
+  left_out, _ = write(small)
+  (name,) = (pathlib.Path(one['file']).stem for one in left_out)
+  assert name in found and name not in dtypes()
+  monkeypatch.setattr(rows, 'OF_SCORES', -1.0)
+  with pytest.raises(ValueError, match='is not that of the report, by more'):
+    write()
