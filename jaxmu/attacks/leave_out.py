@@ -399,13 +399,14 @@ def priors(
   """Fit the priors of both kinds of observations, F then N.
 
   The median and the empirical Bayes fit are over at most 4,096 evenly spaced
-  examples; 'global' sums over all of them.
+  examples of those that are forgotten or never seen in some model, so that
+  other examples of the data set change nothing; 'global' sums over all of them.
   """
   if variance == 'global':
     return _pooled(view)
-  examples = view.state.shape[1]
-  count = min(examples, _PRIOR_POINTS)
-  points = np.linspace(0, examples - 1, count).round().astype(int)
+  known = np.flatnonzero(scored(view.state).any(axis=0))
+  count = min(known.size, _PRIOR_POINTS)
+  points = known[np.linspace(0, known.size - 1, count).round().astype(int)]
   x, _, c = view.slab(points)
   return [
     fit_prior(leave_out(x, c, view.units, kind), strength) for kind in KINDS

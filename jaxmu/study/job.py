@@ -35,7 +35,7 @@ STAGE_VERSIONS = {
   'train': 2,
   'predict': 2,
   'timing': 2,
-  'report': 9,
+  'report': 10,
   'search': 1,
 }
 

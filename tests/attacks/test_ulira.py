@@ -113,6 +113,31 @@ def test_slabs_and_threads_change_nothing(small, monkeypatch):
     np.testing.assert_allclose(parts, whole, rtol=1e-12)
 
 
+@pytest.mark.parametrize('variance', ['shrink', 'normal_inverse_gamma'])
+def test_examples_outside_the_audit_change_nothing(
+  small, variance, monkeypatch
+):
+  """Priors are fitted on a part of many examples, but of audited ones."""
+  monkeypatch.setattr(leave_out_lib, '_PRIOR_POINTS', 5)
+  score, state, group = small
+  base, _ = likelihood.ulira(score, state, group, variance=variance)
+  between = np.repeat(np.arange(12), 3)  # each example thrice
+  wider = state[:, between].copy()
+  wider[:, 1::3], wider[:, 2::3] = 0, 3  # retained, excluded
+  got, _ = likelihood.ulira(score[:, between], wider, group, variance=variance)
+  np.testing.assert_array_equal(got[:, ::3], base)
+  assert np.isnan(got[:, 1::3]).all() and np.isnan(got[:, 2::3]).all()
+
+
+@pytest.mark.parametrize('variance', leave_out_lib.VARIANCES)
+def test_without_audited_examples_nothing_is_scored(small, variance):
+  score, state, group = small
+  got, valid = likelihood.ulira(
+    score, np.zeros_like(state), group, variance=variance
+  )
+  assert np.isnan(got).all() and not valid.any()
+
+
 def test_augmentations_are_averaged(small):
   score, state, group = small
   noise = np.random.default_rng(1).normal(size=score.shape)
