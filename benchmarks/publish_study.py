@@ -77,13 +77,20 @@ def main(argv: Sequence[str]) -> None:
       )
     job_command.set_up_jax({})
     publish = _sweep if store.is_sweep(configs[0]) else _job
+    some = False
     for one in publish(root, own, rest):
+      some = True
       size = terms.readable_bytes(one.bytes)
       print(f'{one.folder} written, {size}', flush=True)
       for file in one.record.get('left_out', ()):
         print(f'  left out: {file["file"]}, {file["bytes"]:,} bytes')
     for line in outdated(root):
       cli.warn(line)
+    if not some:
+      raise ValueError(
+        'nothing was published: no work that these arguments name is finished '
+        'in the work directory'
+      )
 
 
 def _number(own: dict[str, str], field: str, kind: type) -> None:
@@ -252,7 +259,9 @@ def _beside(
   for job in claim_jobs.JOBS:
     try:
       beside += claim_jobs.jobs(sweep, f'{cell.name}/{job.name}')
-    except ValueError:  # a search that it needs has not finished
+    except ValueError as error:  # a search that it needs has not finished
+      if own.get('only') == f'{cell.name}/{job.name}':
+        cli.warn(f'{cell.name}/{job.name} is left out: {error}')
       continue
   shown = [one for one in argv if not one.startswith('--workdir')]
   line = shlex.join(['python', 'benchmarks/claim_jobs.py', *shown])

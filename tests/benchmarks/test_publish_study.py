@@ -75,7 +75,7 @@ def test_numbers_of_changed_tables_are_named(load, tmp_path):
 
 
 def test_a_job_without_its_search_does_not_hide_the_others(
-  load, tmp_path, monkeypatch
+  load, tmp_path, monkeypatch, capsys
 ):
   publish = load('publish_study')
   (tmp_path / 'results.json').touch()
@@ -94,6 +94,29 @@ def test_a_job_without_its_search_does_not_hide_the_others(
   others = [job.name for job in publish.claim_jobs.JOBS]
   others.remove('large_rate')
   assert list(found) == [f'study/cell/{name}' for name in others]
+  # It is no mistake unless it was asked for.
+  assert capsys.readouterr().err == ''
+  own = {'name': 'study', 'only': 'cell/large_rate'}
+  assert not list(publish._beside(tmp_path, own, [], None, cell))
+  line = 'cell/large_rate is left out: no setting of GA'
+  assert line in capsys.readouterr().err
+
+
+def test_a_folder_without_finished_work_is_a_mistake(
+  load, tmp_path, monkeypatch
+):
+  publish = load('publish_study')
+  monkeypatch.setattr(job_command, 'set_up_jax', lambda config: None)
+  with pytest.raises(SystemExit, match='error: nothing was published'):
+    publish.main(
+      [
+        '--name=small',
+        f'--published={tmp_path / "root"}',
+        f'--workdir={tmp_path / "work"}',
+        '--config=deep_unlearn:laptop',
+        '--only=digits_resnet18/kde_disjoint',
+      ]
+    )
 
 
 @pytest.mark.slow
