@@ -4,6 +4,7 @@ import csv
 import importlib.metadata
 import pathlib
 import platform
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -48,7 +49,7 @@ def made(path: pathlib.Path, hardware: str = '') -> dict[str, str]:
     if not pathlib.Path(one.rpartition('=')[2]).is_absolute()
   ]
   return {
-    'command': ' '.join(['python', f'benchmarks/{path.stem}.py', *given]),
+    'command': shlex.join(['python', f'benchmarks/{path.stem}.py', *given]),
     'versions': versions(),
     'hardware': hardware or machine(),
   }

@@ -33,9 +33,15 @@ def test_every_command_is_in_the_list():
 def test_folders_of_a_machine_are_left_out_of_the_command(monkeypatch):
   monkeypatch.syspath_prepend(str(FOLDER))
   table = importlib.import_module('table')
-  argv = ['speed.py', '--rounds=2', '--folder=/tmp/x', '--set=digits', '/data']
+  argv = [
+    'speed.py',
+    '--rounds=2',
+    '--folder=/tmp/x',
+    '--set={"a": 1}',
+    '/data',
+  ]
   monkeypatch.setattr('sys.argv', argv)
   made = table.made(FOLDER / 'speed.csv')
   assert made['command'] == (
-    'python benchmarks/speed.py --rounds=2 --set=digits'
+    'python benchmarks/speed.py --rounds=2 \'--set={"a": 1}\''
   )
