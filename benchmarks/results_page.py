@@ -142,7 +142,10 @@ def title(cell: str) -> str:
 
 def wrapped(text: str) -> str:
   """Return a paragraph in lines of 80 columns."""
-  return textwrap.fill(text, 80, break_long_words=False) + '\n'
+  return (
+    textwrap.fill(text, 80, break_long_words=False, break_on_hyphens=False)
+    + '\n'
+  )
 
 
 def done(by_name: Mapping[str, Cell], study: pathlib.Path | None) -> str:
