@@ -88,8 +88,8 @@ def main(argv: Sequence[str]) -> None:
       cli.warn(line)
     if not some:
       raise ValueError(
-        'nothing was published: no work that these arguments name is finished '
-        'in the work directory'
+        'nothing was published: the work directory has no finished work that '
+        'fits these arguments'
       )
 
 
