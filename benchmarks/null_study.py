@@ -44,6 +44,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import publish_study
 import table
 from scipy import stats
 
@@ -279,7 +280,8 @@ def publish(
     for row in rows
     if is_null(row.metric) and math.isfinite(row.value)
   ]
-  origin = writing.Origin(table.made(SUMMARY)['command'], seconds=seconds)
+  line = table.made(SUMMARY)['command']
+  origin = writing.Origin(line, publish_study.commit(), seconds)
   place = f'null/{name.replace("/", "_")}'
   writing.replicates(PUBLISHED, place, settings, rows, VARIED, origin)
   print(f'published as {place}')

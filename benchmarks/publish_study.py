@@ -255,22 +255,28 @@ def _beside(
   cell: design.Cell,
 ) -> Iterator[Published]:
   """Publish the finished jobs of a cell that claims need."""
-  beside = []
-  for job in claim_jobs.JOBS:
-    try:
-      beside += claim_jobs.jobs(sweep, f'{cell.name}/{job.name}')
-    except ValueError as error:  # a search that it needs has not finished
-      if own.get('only') == f'{cell.name}/{job.name}':
-        cli.warn(f'{cell.name}/{job.name} is left out: {error}')
-      continue
   shown = [one for one in argv if not one.startswith('--workdir')]
   line = shlex.join(['python', 'benchmarks/claim_jobs.py', *shown])
-  for extra, settings in beside:
-    name = f'{cell.name}/{extra.name}'
-    finished = files.workdir(settings.workdir) / 'results.json'
-    if own.get('only', name) in (name, cell.name) and finished.is_file():
-      origin = writing.Origin(f'{line} --only={name}', commit())
-      yield writing.table(root, f'{own["name"]}/{name}', settings, origin)
+  most = int(own.get('most', scores.MOST_BYTES))
+  for job in claim_jobs.JOBS:
+    name = f'{cell.name}/{job.name}'
+    if own.get('only', name) not in (name, cell.name):
+      continue
+    try:
+      found = claim_jobs.jobs(sweep, name)
+    except ValueError as error:  # a search that it needs has not finished
+      if own.get('only') == name:
+        cli.warn(f'{name} is left out: {error}')
+      continue
+    origin = writing.Origin(f'{line} --only={name}', commit())
+    for _, settings in found:
+      if not (files.workdir(settings.workdir) / 'results.json').is_file():
+        continue
+      try:
+        place = f'{own["name"]}/{name}'
+        yield writing.table(root, place, settings, origin, most=most)
+      except ValueError as error:
+        cli.warn(f'{name} is left out: {error}')
 
 
 def _is_ready(study: design.Study, method: str) -> bool:

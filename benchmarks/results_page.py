@@ -140,12 +140,21 @@ def title(cell: str) -> str:
   return f'{_TITLES.get(data, data)}, {_TITLES.get(model, model)}'
 
 
-def wrapped(text: str) -> str:
-  """Return a paragraph in lines of 80 columns."""
-  return (
-    textwrap.fill(text, 80, break_long_words=False, break_on_hyphens=False)
-    + '\n'
+def wrapped(text: str, indent: str = '') -> str:
+  """Return a paragraph in lines of 80 columns, the later ones indented."""
+  filled = textwrap.fill(
+    text,
+    80,
+    subsequent_indent=indent,
+    break_long_words=False,
+    break_on_hyphens=False,  # options of commands begin with them
   )
+  return filled + '\n'
+
+
+def item(text: str) -> str:
+  """Return an item of a list in lines of 80 columns."""
+  return wrapped(f'- {text}', indent='  ')
 
 
 def done(by_name: Mapping[str, Cell], study: pathlib.Path | None) -> str:
@@ -273,19 +282,17 @@ def _of_claim(
 ) -> str:
   lines = [wrapped(f'**{claim.number}. {claim.title}** {claim.statement}')]
   for row in run:
-    text = f'- {_short(row["cell"])}, *{row["verdict"]}*: {row["sentence"]}'
-    lines.append(textwrap.fill(text, 80, subsequent_indent='  ') + '\n')
+    text = f'{_short(row["cell"])}, *{row["verdict"]}*: {row["sentence"]}'
+    lines.append(item(text))
   lacking = [row for row in own if row not in run]
   if not run:
-    needs = f'Not run: it needs {claim.needs}.'
-    lines.append(textwrap.fill(f'- {needs}', 80, subsequent_indent='  ') + '\n')
+    lines.append(item(f'Not run: it needs {claim.needs}.'))
   elif lacking:
     names = '; '.join(
       f'{_short(row["cell"])} ({row["sentence"].rstrip(".").lower()})'
       for row in lacking
     )
-    text = f'- Not run: {names}.'
-    lines.append(textwrap.fill(text, 80, subsequent_indent='  ') + '\n')
+    lines.append(item(f'Not run: {names}.'))
   return lines[0] + '\n' + ''.join(lines[1:])
 
 
@@ -644,10 +651,7 @@ def surprises(
     return MISSING
   if not lines:
     return wrapped('Every claim that was decided holds.')
-  return ''.join(
-    textwrap.fill(f'- {line}', 80, subsequent_indent='  ') + '\n'
-    for line in lines
-  )
+  return ''.join(map(item, lines))
 
 
 def made(cells: Sequence[Cell]) -> str:

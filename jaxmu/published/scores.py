@@ -10,7 +10,8 @@
                       `jaxmu.metrics.interface`), row in original.npz
   scores/MODELS.npz   of a population
     log_odds f16[k]   row by row, those entries that `is_kept` names; f32[k]
-                      where float16 would change the result of an attack
+                      where a score is beyond the range of float16, or float16
+                      changes the AUC of U-LiRA too much (`writing`)
     failed   bool[P]  models whose scores mean nothing
 
 Columns are the examples that some model could have been trained on. Left out
@@ -316,22 +317,25 @@ def rounding(
     rounded: numbers of the attacks on published scores.
 
   Returns:
-    The difference of each number, by population and name of the number; without
-    those that are not finite in both.
+    The difference of each number, by population and name of the number:
+    infinite if it is finite on one side alone. Numbers that are finite on
+    neither side are left out.
   """
   known = {(row.method, row.metric): row.value for row in exact}
   out: dict[tuple[str, str], float] = {}
   for row in rounded:
     value = known.get((row.method, row.metric))
-    if value is not None and np.isfinite([value, row.value]).all():
-      out[row.method, row.metric] = abs(value - row.value)
+    if value is None or not np.isfinite([value, row.value]).any():
+      continue
+    changed = abs(value - row.value)
+    out[row.method, row.metric] = changed if np.isfinite(changed) else np.inf
   return out
 
 
 def write(
   folder: pathlib.Path, content: Mapping[str, bytes], most: int = MOST_BYTES
 ) -> list[dict[str, Any]]:
-  """Write the files of scores, in order, as long as they fit; remove others.
+  """Write the files of scores, in order; remove those that do not fit.
 
   Args:
     folder: of published results.

@@ -140,9 +140,9 @@ def _write_scores(
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
   """Write scores, attack them, and say what their rounding changes.
 
-  Scores are in float16. Where this changes the AUC of U-LiRA by more than
-  `rows.OF_SCORES`, as for methods most of whose models collapse to nearly
-  constant scores, those of the population are in float32.
+  Scores are in float16 where its range suffices (`scores.rounded`). If this
+  changes the AUC of U-LiRA of a population by more than `rows.OF_SCORES`, its
+  scores are in float32.
 
   Returns:
     The files that are left out, and the facts for the record.
@@ -167,9 +167,9 @@ def _write_scores(
     wide |= beyond
   if beyond:
     raise ValueError(
-      f'the AUC of U-LiRA from the published scores of {", ".join(beyond)} is '
-      f'not that of the report, by more than {rows.OF_SCORES:g}; report this '
-      'as a defect'
+      'the published scores would give an AUC of U-LiRA that is more than '
+      f'{rows.OF_SCORES:g} from that of the report, for '
+      f'{", ".join(sorted(beyond))}; report this as a defect'
     )
   worst: dict[str, float] = {}
   for (_, metric), one in sorted(changed.items()):

@@ -114,10 +114,10 @@ def test_slabs_and_threads_change_nothing(small, monkeypatch):
 
 
 @pytest.mark.parametrize('variance', ['shrink', 'normal_inverse_gamma'])
-def test_examples_outside_the_audit_change_nothing(
+def test_examples_that_enter_no_fit_change_nothing(
   small, variance, monkeypatch
 ):
-  """Priors are fitted on a part of many examples, but of audited ones."""
+  """The part on which priors are fitted has forgotten or never-seen entries."""
   monkeypatch.setattr(leave_out_lib, '_PRIOR_POINTS', 5)
   score, state, group = small
   base, _ = likelihood.ulira(score, state, group, variance=variance)
@@ -130,7 +130,9 @@ def test_examples_outside_the_audit_change_nothing(
 
 
 @pytest.mark.parametrize('variance', leave_out_lib.VARIANCES)
-def test_without_audited_examples_nothing_is_scored(small, variance):
+def test_without_forgotten_or_never_seen_entries_nothing_is_scored(
+  small, variance
+):
   score, state, group = small
   got, valid = likelihood.ulira(
     score, np.zeros_like(state), group, variance=variance

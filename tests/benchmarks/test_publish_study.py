@@ -88,7 +88,9 @@ def test_a_job_without_its_search_does_not_hide_the_others(
     return [(types.SimpleNamespace(name=name), settings)]
 
   monkeypatch.setattr(publish.claim_jobs, 'jobs', jobs)
-  monkeypatch.setattr(publish.writing, 'table', lambda root, name, *_: name)
+  monkeypatch.setattr(
+    publish.writing, 'table', lambda root, name, *_, **__: name
+  )
   cell = types.SimpleNamespace(name='cell')
   found = publish._beside(tmp_path, {'name': 'study'}, [], None, cell)
   others = [job.name for job in publish.claim_jobs.JOBS]
@@ -99,6 +101,32 @@ def test_a_job_without_its_search_does_not_hide_the_others(
   own = {'name': 'study', 'only': 'cell/large_rate'}
   assert not list(publish._beside(tmp_path, own, [], None, cell))
   line = 'cell/large_rate is left out: no setting of GA'
+  assert line in capsys.readouterr().err
+
+
+def test_a_refused_job_does_not_hide_the_others(
+  load, tmp_path, monkeypatch, capsys
+):
+  publish = load('publish_study')
+  (tmp_path / 'results.json').touch()
+  settings = types.SimpleNamespace(workdir=str(tmp_path))
+  monkeypatch.setattr(
+    publish.claim_jobs, 'jobs', lambda sweep, only: [(None, settings)]
+  )
+
+  def table(root, name, settings, origin, *, most):
+    if name.endswith('/default'):
+      raise ValueError('the report was changed')
+    return name, most
+
+  monkeypatch.setattr(publish.writing, 'table', table)
+  cell = types.SimpleNamespace(name='cell')
+  own = {'name': 'study', 'most': '7'}
+  found = list(publish._beside(tmp_path, own, [], None, cell))
+  others = [job.name for job in publish.claim_jobs.JOBS]
+  others.remove('default')
+  assert found == [(f'study/cell/{name}', 7) for name in others]
+  line = 'cell/default is left out: the report was changed'
   assert line in capsys.readouterr().err
 
 
