@@ -25,6 +25,7 @@ from jaxmu.attacks.interface import Attack, Options
 from jaxmu.data import splits
 from jaxmu.methods.parts import weights
 from jaxmu.metrics import METRICS, Evaluated, Metric, cost, distances, interface
+from jaxmu.population import Predictions
 from jaxmu.report import glossary, results, summary
 from jaxmu.study import job as job_lib
 from jaxmu.study import stages
@@ -175,7 +176,10 @@ _NO_REFERENCE = (
 
 
 def read_population(
-  job: job_lib.Job, name: str, warnings: list[str]
+  job: job_lib.Job,
+  name: str,
+  warnings: list[str],
+  predicted: Predictions | None = None,
 ) -> Evaluated:
   """Read predictions, one row per (seed, split, forget set).
 
@@ -185,9 +189,11 @@ def read_population(
     job: the job, with its predictions.
     name: which of its populations.
     warnings: gets a sentence if predictions are not finite.
+    predicted: its predictions; those in the store if None.
   """
   population = job.populations[name]
-  predicted = stages.read_predictions(population)
+  if predicted is None:
+    predicted = stages.read_predictions(population)
   bad = int(np.sum(~predicted.finite))
   if bad:
     warnings.append(

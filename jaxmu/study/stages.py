@@ -514,7 +514,7 @@ def cold_seconds(job: job_lib.Job, name: str) -> float:
   return warm_seconds(job, name) + float(info['compile_seconds'])
 
 
-def _predictor_of(
+def predictor_of(
   job: job_lib.Job, name: str, predictors: dict[Layout, Predictor]
 ) -> Predictor:
   """Return the predictor of a population from those by layout, or a new one."""
@@ -546,7 +546,7 @@ def predict(
     bars.line(f'{name}: predictions in the store')
     return
   label = f'predict {name}'
-  predictor = _predictor_of(job, name, {} if predictors is None else predictors)
+  predictor = predictor_of(job, name, {} if predictors is None else predictors)
   count = population.count(missing)
   with bars.stage(label, count, unit='models') as stage:
     for shard in missing:

@@ -89,6 +89,25 @@ def test_seeds_share_their_programs_and_are_not_trained_again(
   assert not (tmp_path / 'seed_0' / 'store').exists()
 
 
+def test_the_pool_alone_gives_the_same_numbers(load, tmp_path):
+  null = load('null_study')
+  settings = null.with_all_attacks(small_job.make(tmp_path))
+  own, found = null.with_seed(settings, 1, tmp_path), []
+  with progress.Progress() as bars:
+    programs = null.Programs()
+    for pool in (False, True):
+      rows, _ = null.one_seed(own, programs, bars, pool=pool)
+      found.append({row.metric: row for row in rows})
+  everything, narrow = found
+  assert {'ulira_auc', 'loss_auc', 'kde_auc'} <= narrow.keys()
+  assert not {'mia_test', 'rmia_auc', 'population_auc'} & narrow.keys()
+  for metric in filter(null.is_null, narrow):
+    row = narrow[metric]
+    np.testing.assert_equal(
+      dataclasses.astuple(row), dataclasses.astuple(everything[metric]), metric
+    )
+
+
 def test_numbers_are_those_of_a_job(load, tmp_path):
   """A job with the same seed gives its retrained models the same numbers."""
   null = load('null_study')
