@@ -1,14 +1,15 @@
 """Peak memory of a job on a data set of UTKFace's size.
 
-    python benchmarks/memory_images.py
+    python benchmarks/memory_images.py [--only=MODEL]
 
 makes 23,708 random images of 224x224 pixels (3.6 GB, in a temporary folder,
-which needs twice as much) and runs a job on them in a process of its own: two
-originals, two retrained and two fine-tuned models, with the network and the
-batch of the benchmark. Only 200 images are trained on and 100 are for testing,
-but all devices have the whole set. Columns:
+which needs twice as much) and runs a job on them in a process of its own, with
+the batch of the benchmark: an original, a retrained and a fine-tuned model for
+each device. Only 200 images are trained on and 100 are for testing, but all
+devices have the whole set, and all images are predicted. Columns:
 
   devices   that share the members
+  batch     images of a step
   data_gb   all images; they are mapped from a file
   own_gb    the most that the process needs besides mapped files, looked up
             every .2 s
@@ -34,13 +35,14 @@ import table
 
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
 IMAGES, TEST, SIDE, CLASSES = 23_708, 100, 224, 5
-# Model, devices.
-CASES = (('tiny', 2), ('resnet18', 1), ('vit11m', 1))
+DEVICES = {'tiny': 2, 'resnet18': 1, 'vit11m': 1}
+BATCH = 128
 FIELDS = {
   'data.name': 'faces',
   'train.num_epochs': 1,
+  'train.batch_size': BATCH,
+  'unlearn.hparams.batch_size': BATCH,
   'splits.pool': 200,
-  'splits.seeds': 2,
   'run.chunk': 1,
   'timing.repeats': 1,
 }
@@ -60,11 +62,15 @@ def make(folder: pathlib.Path, images: int) -> None:
   (folder / 'faces' / 'meta.json').write_text(meta)
 
 
-def run(
-  model: str, devices: int, folder: pathlib.Path, images: int
-) -> dict[str, str]:
+def run(model: str, folder: pathlib.Path, images: int) -> dict[str, str]:
   """Run the job of a model; return its peak memory and its time."""
-  fields = {**FIELDS, 'data.folder': folder, 'run.devices': devices}
+  devices = DEVICES[model]
+  fields = {
+    **FIELDS,
+    'data.folder': folder,
+    'run.devices': devices,
+    'splits.seeds': devices,
+  }
   command = [
     *(sys.executable, '-m', 'jaxmu.main'),
     f'--config=unlearn:ft,{model},utkface',
@@ -83,6 +89,7 @@ def run(
   return {
     'model': model,
     'devices': str(devices),
+    'batch': str(BATCH),
     'images': str(images),
     'data_gb': f'{images * SIDE**2 * 3 / 1e9:.2f}',
     'own_gb': f'{own / 1e9:.2f}',
@@ -104,25 +111,23 @@ def _own_bytes(process: int) -> int:
 def main() -> None:
   """Measure each model in a process of its own."""
   parser = argparse.ArgumentParser()
-  parser.add_argument('--case', help='MODEL,DEVICES, in here')
+  parser.add_argument('--only', choices=DEVICES, help='measure one network')
+  parser.add_argument('--case', choices=DEVICES, help=argparse.SUPPRESS)
   parser.add_argument('--folder', type=pathlib.Path, help='of the data')
   parser.add_argument('--images', type=int, default=IMAGES)
   given = parser.parse_args()
   if given.case:
-    model, devices = given.case.split(',')
-    found = run(model, int(devices), given.folder, given.images)
-    print(json.dumps(found))
+    print(json.dumps(run(given.case, given.folder, given.images)))
     return
-  rows: list[dict[str, str]] = []
   with tempfile.TemporaryDirectory() as temporary:
     folder = pathlib.Path(temporary)
     make(folder, given.images)
     code = f'import jaxmu; jaxmu.load_data("faces", data_dir={str(folder)!r})'
     subprocess.run([sys.executable, '-c', code], check=True)
-    for model, devices in CASES:
+    for model in [given.only] if given.only else DEVICES:
       done = subprocess.run(
         [
-          *(sys.executable, __file__, f'--case={model},{devices}'),
+          *(sys.executable, __file__, f'--case={model}'),
           *(f'--folder={folder}', f'--images={given.images}'),
         ],
         stdout=subprocess.PIPE,
@@ -130,8 +135,8 @@ def main() -> None:
         check=True,
       )
       row = json.loads(done.stdout.splitlines()[-1])
-      table.append(TABLE, rows, row)
-  table.show(rows)
+      table.replace(TABLE, [{**row, **table.made(TABLE)}], ['model'])
+  table.show(table.read(TABLE))
 
 
 if __name__ == '__main__':

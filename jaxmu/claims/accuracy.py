@@ -361,9 +361,14 @@ def _validation(cell: Cell) -> Finding:
     )
     without = evidence.mean(apart)
     parts.append(evidence.within(without, -bound, bound, n=len(apart)))
+    # Half of the validation images can be easier or harder than test images.
+    same_images = other.clusters(REFERENCE, 'va_held') - other.clusters(
+      REFERENCE, 'ta'
+    )
     sentence += (
       ' With a disjoint set for its warm-up the difference is '
-      f'{cells_lib.text(without)}.'
+      f'{cells_lib.text(without)} on the other validation images, that of '
+      f'retrained models there {cells_lib.text(evidence.mean(same_images))}.'
     )
   else:
     sentence += ' KDE with a disjoint set has not been run.'
