@@ -48,6 +48,7 @@ from jaxmu.study import publish
 ROOT = pathlib.Path(__file__).parents[1]
 OUT = ROOT / 'docs' / 'results'
 NULL = ROOT / 'benchmarks' / 'null_study.csv'
+SIMULATED = ROOT / 'benchmarks' / 'null_simulation.csv'
 FUNCTION = 'jaxmu.claims:numbers'  # what publishes the claims
 BEGIN, END = '<!-- begin of the results -->', '<!-- end of the results -->'
 # The cells and studies of the protocol.
@@ -113,6 +114,7 @@ def write(
     claim_table(rows, out),
     '## Where nothing leaks',
     null_table(table.read(NULL)),
+    simulation_table(table.read(SIMULATED)),
     '## Cells',
     *(cell_section(name, by_name.get(name), out) for name in names),
     '## Agreement with an independent re-run',
@@ -321,11 +323,27 @@ def null_table(rows: Sequence[Mapping[str, str]]) -> str:
     parts += [
       f'### {job}\n',
       tables.markdown(head, body),
-      wrapped(
-        f'`{own[0]["command"]}`; {own[0]["versions"]}; {own[0]["hardware"]}.'
-      ),
+      _how(own[0]),
     ]
   return '\n'.join(parts)
+
+
+def simulation_table(rows: Sequence[Mapping[str, str]]) -> str:
+  """Return the AUCs of U-LiRA on simulated scores as a table."""
+  if not rows:
+    return MISSING
+  names = ('scores', 'designs', 'mean', 'error', 'z')
+  parts = [
+    '### AUC of U-LiRA on simulated scores\n',
+    tables.markdown(names, [[row[name] for name in names] for row in rows]),
+    _how(rows[0]),
+  ]
+  return '\n'.join(parts)
+
+
+def _how(row: Mapping[str, str]) -> str:
+  """Return the command, versions and hardware of a benchmark's row."""
+  return wrapped(f'`{row["command"]}`; {row["versions"]}; {row["hardware"]}.')
 
 
 def cell_section(name: str, cell: Cell | None, out: pathlib.Path) -> str:
@@ -628,17 +646,20 @@ def _agreement_table(rows: Iterable[Mapping[str, Any]]) -> str:
 def surprises(
   rows: Sequence[Mapping[str, Any]], null: Sequence[Mapping[str, str]]
 ) -> str:
-  """List claims that do not hold, and attacks that are not at chance.
+  """List claims with the cells where they fail, and attacks not at chance.
 
   Args:
     rows: of `claims.rows`.
     null: rows of the null study.
   """
+  failing: dict[str, list[str]] = {}
+  for row in rows:
+    if row['verdict'] == FAILS:
+      name = f'Claim {row["claim"]} ("{row["title"].rstrip(".")}")'
+      failing.setdefault(name, []).append(_short(row['cell']))
   lines = [
-    f'Claim {row["claim"]} does not hold on {_short(row["cell"])}: '
-    f'{row["sentence"]}'
-    for row in rows
-    if row['verdict'] == FAILS
+    f'{name} does not hold on {"; ".join(where)}.'
+    for name, where in failing.items()
   ]
   lines += [
     f'Where nothing leaks, {row["metric"]} of {row["job"]} against '

@@ -166,7 +166,9 @@ def test_claims_of_other_studies_are_not_published(
 def test_what_fails_and_what_is_biased_is_listed(load):
   module = load('results_page')
   common = {'cell': 'digits_resnet18', 'sentence': 'GA is slow.'}
+  common['title'] = 'GA alone is an inadequate baseline.'
   failed = {**common, 'claim': 2, 'verdict': 'does not hold'}
+  again = {**failed, 'cell': 'digits_vit11m'}
   held = {**common, 'claim': 3, 'verdict': 'holds'}
   numbers = {
     'job': 'msg',
@@ -178,10 +180,24 @@ def test_what_fails_and_what_is_biased_is_listed(load):
     {**numbers, 'metric': 'kde_auc', 'z': '-3.1'},
     {**numbers, 'metric': 'loss_auc', 'z': '1.9'},
   ]
-  text = module.surprises([failed, held], null)
-  assert 'Claim 2' in text and 'Claim 3' not in text
+  text = ' '.join(module.surprises([failed, again, held], null).split())
+  assert (
+    'Claim 2 ("GA alone is an inadequate baseline") does not hold on digits, '
+    'ResNet-18; digits, TinyViT.'
+  ) in text
+  assert 'Claim 3' not in text
   assert 'kde_auc' in text and 'loss_auc' not in text
   assert module.surprises([held], []).startswith('Every claim')
+
+
+def test_simulations_are_shown_with_their_command(load):
+  module = load('results_page')
+  row = {'scores': 'skewed', 'designs': '9', 'mean': '.501', 'error': '.002'}
+  how = {'command': 'python a.py', 'versions': 'jax 1', 'hardware': '2 cores'}
+  text = module.simulation_table([{**row, 'z': '0.5', **how}])
+  assert '| skewed | 9 | .501 | .002 | 0.5 |' in text
+  assert '`python a.py`; jax 1; 2 cores.' in text
+  assert module.simulation_table([]) == module.MISSING
 
 
 def test_a_method_without_a_setting_is_named(load, study, tmp_path):

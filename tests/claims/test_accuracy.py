@@ -329,10 +329,13 @@ def test_validation_images_flatter():
 
   def disjoint(held, noise=0.001):
     kde = method(ta=0.8) | {'va_held': around(held, noise, 5)}
-    return job('kde_disjoint', {'retrain': retrained(), 'kde_disjoint': kde})
+    same = retrained()
+    same |= {'va_held': same['ta'] + 0.013}
+    return job('kde_disjoint', {'retrain': same, 'kde_disjoint': kde})
 
   found = one(20, main(), disjoint(0.801))
   assert found.verdict == HOLDS
+  assert 'retrained models there 0.013' in found.sentence
   assert found.number.value == pytest.approx(0.04)
   assert one(20, main(), disjoint(0.84)).verdict == FAILS
   assert one(20, main(va=0.801), disjoint(0.801)).verdict == FAILS
