@@ -18,7 +18,7 @@ from jaxmu import files, methods
 from jaxmu.published import computed as computing
 from jaxmu.published import facts, record, rows, scores
 from jaxmu.published.record import Published
-from jaxmu.report import checksums, results
+from jaxmu.report import checksums, glossary, results
 from jaxmu.study import job as job_lib
 from jaxmu.study import publish, tuned
 from jaxmu.study.settings import Settings
@@ -171,11 +171,35 @@ def _write_scores(
       f'{rows.OF_SCORES:g} from that of the report, for '
       f'{", ".join(sorted(beyond))}; report this as a defect'
     )
+  return left_out, {'populations': there, 'rounding': rounding_facts(changed)}
+
+
+def rounding_facts(
+  changed: Mapping[tuple[str, str], float],
+) -> dict[str, float]:
+  """Return by how much rounding changes each number, over all populations.
+
+  Numbers that differ by more than `MOST_ROUNDING` read scores that are not
+  published. They are left out, with their excesses: a difference of two of them
+  can be small by chance.
+
+  Args:
+    changed: from `scores.rounding`.
+
+  Example:
+    >>> far = {('ft', 'ulira_retain_auc'): 0.1, ('ft', 'ulira_auc'): 1e-6}
+    >>> rounding_facts(far | {('ft', 'excess_ulira_retain_auc'): 0.001})
+    {'ulira_auc': 1e-06}
+  """
   worst: dict[str, float] = {}
   for (_, metric), one in sorted(changed.items()):
     worst[metric] = max(worst.get(metric, 0.0), one)
-  known = {n: one for n, one in sorted(worst.items()) if one <= MOST_ROUNDING}
-  return left_out, {'populations': there, 'rounding': known}
+
+  def is_rounding(metric: str) -> bool:
+    of = worst.get(metric.removeprefix(glossary.EXCESS), 0.0)
+    return max(worst[metric], of) <= MOST_ROUNDING
+
+  return {name: worst[name] for name in sorted(worst) if is_rounding(name)}
 
 
 def search(
