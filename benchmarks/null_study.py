@@ -243,7 +243,8 @@ def one_seed(
   """
   folder = files.workdir(settings.workdir)
   address = job_lib.open_job(settings).populations[results.REFERENCE].digest
-  attacks = files.digest(dataclasses.asdict(settings.attack))
+  version = job_lib.STAGE_VERSIONS['report']
+  attacks = files.digest(version, dataclasses.asdict(settings.attack))
   images = '_pool' if pool else ''
   path = folder / f'null_{address}_{attacks}{images}.csv'
   clock = path.with_suffix('.json')
@@ -299,10 +300,10 @@ def summary(
     _numbers(metric, rows, null_of(metric, forget))
     for metric, rows in gathered.items()
   ]
-  p_values = ranking.holm(np.array([row['p'] for row in found], np.float64))
-  for row, p in zip(found, p_values, strict=True):
-    del row['p']
-    row['p_holm'] = f'{p:.3f}'
+  given = [row.pop('p') for row in found]
+  p_values = iter(ranking.holm(np.array([p for p in given if p is not None])))
+  for row, p in zip(found, given, strict=True):
+    row['p_holm'] = '' if p is None else f'{next(p_values):.3f}'
   return found
 
 
@@ -312,7 +313,9 @@ def _numbers(
   values = np.array([row.value for row in rows])
   n = len(values)
   error = values.std(ddof=1) / math.sqrt(n) if n > 1 else math.nan
-  z = (values.mean() - null) / error if error > 0 else math.nan
+  excess = values.mean() - null
+  z = excess / error if error else math.copysign(math.inf, excess)
+  z = z if excess else 0.0
   given = [row for row in rows if math.isfinite(row.low + row.high)]
   inside = sum(row.low <= null <= row.high for row in given)
   low, high = intervals.clopper_pearson(inside, len(given))
@@ -325,7 +328,7 @@ def _numbers(
     'mean': f'{values.mean():.5f}',
     'error': f'{error:.5f}',
     'z': f'{z:.2f}',
-    'p': 1.0 if math.isnan(z) else float(2 * stats.t.sf(abs(z), n - 1)),
+    'p': float(2 * stats.t.sf(abs(z), n - 1)) if n > 1 else None,
     'coverage': f'{inside / len(given):.3f}' if given else '',
     'coverage_low': f'{low:.3f}' if given else '',
     'coverage_high': f'{high:.3f}' if given else '',

@@ -125,3 +125,20 @@ def test_numbers_are_those_of_a_job(load, tmp_path):
   assert len(shared) > 10
   for row in shared:
     np.testing.assert_equal(row.value, known[row.metric], row.metric)
+
+
+@pytest.mark.parametrize(
+  ('value', 'seeds', 'z', 'p'),
+  [
+    (0.75, 3, 'inf', '0.000'),
+    (0.25, 3, '-inf', '0.000'),
+    (0.5, 3, '0.00', '1.000'),
+    (0.75, 1, 'nan', ''),
+  ],
+)
+def test_equal_seeds_show_their_bias_and_one_seed_has_no_test(
+  load, value, seeds, z, p
+):
+  by_seed = [[Row('retrain', 'ulira_auc', value)]] * seeds
+  (row,) = load('null_study').summary(by_seed, 64)
+  assert (row['z'], row['p_holm']) == (z, p)
