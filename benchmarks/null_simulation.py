@@ -106,6 +106,8 @@ def main() -> None:
   parser = argparse.ArgumentParser(allow_abbrev=False)
   parser.add_argument('--designs', type=int, default=200)
   designs = parser.parse_args().designs
+  if designs < 2:
+    parser.error(f'--designs={designs}: an error needs at least 2')
   rows: list[dict[str, Any]] = []
   for kind in KINDS:
     table.append(TABLE, rows, row(kind, designs))

@@ -395,6 +395,9 @@ def main() -> None:
   parser.add_argument('--pool', action='store_true')
   parser.add_argument('--publish', action='store_true')
   options, rest = parser.parse_known_args()
+  for name, least in (('seeds', 1), ('first', 0)):
+    if (given := getattr(options, name)) < least:
+      parser.error(f'--{name}={given}: choose at least {least}')
   settings = with_all_attacks(read(rest, options.study))
   name = options.name or options.study or pathlib.Path(settings.workdir).name
   folder = files.workdir(settings.workdir).with_name(

@@ -298,7 +298,7 @@ def _of_claim(
   return lines[0] + '\n' + ''.join(lines[1:])
 
 
-NULL_COLUMNS = ('negatives', 'null', 'seeds', 'mean', 'error', 'z', 'p_holm')
+NULL_COLUMNS = ('negatives', 'null', 'seeds', 'mean', 'error', 'z')
 
 
 def null_table(rows: Sequence[Mapping[str, str]]) -> str:
@@ -314,6 +314,7 @@ def null_table(rows: Sequence[Mapping[str, str]]) -> str:
       [
         row['metric'],
         *(row[name] for name in NULL_COLUMNS),
+        _p(row),
         f'{row["coverage"]} [{row["coverage_low"]}, {row["coverage_high"]}]'
         if row['coverage']
         else '',
@@ -339,6 +340,11 @@ def simulation_table(rows: Sequence[Mapping[str, str]]) -> str:
     _how(rows[0]),
   ]
   return '\n'.join(parts)
+
+
+def _p(row: Mapping[str, str]) -> str:
+  """Return a p-value, which the table rounds to three digits."""
+  return '< 0.001' if row['p_holm'] == '0.000' else row['p_holm']
 
 
 def _how(row: Mapping[str, str]) -> str:
@@ -664,7 +670,7 @@ def surprises(
   lines += [
     f'Where nothing leaks, {row["metric"]} of {row["job"]} against '
     f'{row["negatives"]} is {row["mean"]} '
-    f"(z {row['z']}, p {row['p_holm']} with Holm's correction)."
+    f"(z {row['z']}, p {_p(row)} with Holm's correction)."
     for row in null
     if abs(float(row['z'])) > 2
   ]

@@ -142,3 +142,20 @@ def test_equal_seeds_show_their_bias_and_one_seed_has_no_test(
   by_seed = [[Row('retrain', 'ulira_auc', value)]] * seeds
   (row,) = load('null_study').summary(by_seed, 64)
   assert (row['z'], row['p_holm']) == (z, p)
+
+
+@pytest.mark.parametrize(
+  ('module', 'argument'),
+  [
+    ('null_study', '--seeds=0'),
+    ('null_study', '--first=-1'),
+    ('null_simulation', '--designs=1'),
+  ],
+)
+def test_too_few_are_refused_before_anything_runs(
+  load, monkeypatch, capsys, module, argument
+):
+  monkeypatch.setattr('sys.argv', [f'{module}.py', argument])
+  with pytest.raises(SystemExit):
+    load(module).main()
+  assert argument in capsys.readouterr().err

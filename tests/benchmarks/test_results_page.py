@@ -177,7 +177,7 @@ def test_what_fails_and_what_is_biased_is_listed(load):
     'negatives': 'never seen',
   }
   null = [
-    {**numbers, 'metric': 'kde_auc', 'z': '-3.1'},
+    {**numbers, 'metric': 'kde_auc', 'z': '-9.1', 'p_holm': '0.000'},
     {**numbers, 'metric': 'loss_auc', 'z': '1.9'},
   ]
   text = ' '.join(module.surprises([failed, again, held], null).split())
@@ -187,6 +187,7 @@ def test_what_fails_and_what_is_biased_is_listed(load):
   ) in text
   assert 'Claim 3' not in text
   assert 'kde_auc' in text and 'loss_auc' not in text
+  assert 'p < 0.001 with' in text
   assert module.surprises([held], []).startswith('Every claim')
 
 
