@@ -1,12 +1,12 @@
 """Peak memory of a job on a data set of UTKFace's size.
 
-    python benchmarks/memory_images.py [--only=MODEL]
+    python benchmarks/memory_images.py [--only=MODEL] [--batch=64]
 
 makes 23,708 random images of 224x224 pixels (3.6 GB, in a temporary folder,
-which needs twice as much) and runs a job on them in a process of its own, with
-the batch of the benchmark: an original, a retrained and a fine-tuned model for
-each device. Only 200 images are trained on and 100 are for testing, but all
-devices have the whole set, and all images are predicted. Columns:
+which needs twice as much) and runs a job on them in a process of its own: an
+original, a retrained and a fine-tuned model for each device. Only 200 images
+are trained on and 100 are for testing, but all devices have the whole set, and
+all images are predicted. Columns:
 
   devices   that share the members
   batch     images of a step
@@ -36,12 +36,9 @@ import table
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
 IMAGES, TEST, SIDE, CLASSES = 23_708, 100, 224, 5
 DEVICES = {'tiny': 2, 'resnet18': 1, 'vit11m': 1}
-BATCH = 128
 FIELDS = {
   'data.name': 'faces',
   'train.num_epochs': 1,
-  'train.batch_size': BATCH,
-  'unlearn.hparams.batch_size': BATCH,
   'splits.pool': 200,
   'run.chunk': 1,
   'timing.repeats': 1,
@@ -62,7 +59,9 @@ def make(folder: pathlib.Path, images: int) -> None:
   (folder / 'faces' / 'meta.json').write_text(meta)
 
 
-def run(model: str, folder: pathlib.Path, images: int) -> dict[str, str]:
+def run(
+  model: str, batch: int, folder: pathlib.Path, images: int
+) -> dict[str, str]:
   """Run the job of a model; return its peak memory and its time."""
   devices = DEVICES[model]
   fields = {
@@ -70,6 +69,8 @@ def run(model: str, folder: pathlib.Path, images: int) -> dict[str, str]:
     'data.folder': folder,
     'run.devices': devices,
     'splits.seeds': devices,
+    'train.batch_size': batch,
+    'unlearn.hparams.batch_size': batch,
   }
   command = [
     *(sys.executable, '-m', 'jaxmu.main'),
@@ -89,7 +90,7 @@ def run(model: str, folder: pathlib.Path, images: int) -> dict[str, str]:
   return {
     'model': model,
     'devices': str(devices),
-    'batch': str(BATCH),
+    'batch': str(batch),
     'images': str(images),
     'data_gb': f'{images * SIDE**2 * 3 / 1e9:.2f}',
     'own_gb': f'{own / 1e9:.2f}',
@@ -113,11 +114,12 @@ def main() -> None:
   parser = argparse.ArgumentParser()
   parser.add_argument('--only', choices=DEVICES, help='measure one network')
   parser.add_argument('--case', choices=DEVICES, help=argparse.SUPPRESS)
+  parser.add_argument('--batch', type=int, default=128, help='of the benchmark')
   parser.add_argument('--folder', type=pathlib.Path, help='of the data')
   parser.add_argument('--images', type=int, default=IMAGES)
   given = parser.parse_args()
   if given.case:
-    print(json.dumps(run(given.case, given.folder, given.images)))
+    print(json.dumps(run(given.case, given.batch, given.folder, given.images)))
     return
   with tempfile.TemporaryDirectory() as temporary:
     folder = pathlib.Path(temporary)
@@ -128,14 +130,15 @@ def main() -> None:
       done = subprocess.run(
         [
           *(sys.executable, __file__, f'--case={model}'),
-          *(f'--folder={folder}', f'--images={given.images}'),
+          *(f'--batch={given.batch}', f'--folder={folder}'),
+          f'--images={given.images}',
         ],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
       )
       row = json.loads(done.stdout.splitlines()[-1])
-      table.replace(TABLE, [{**row, **table.made(TABLE)}], ['model'])
+      table.replace(TABLE, [{**row, **table.made(TABLE)}], ['model', 'batch'])
   table.show(table.read(TABLE))
 
 
