@@ -3,7 +3,7 @@
     python benchmarks/results_page.py
 
 Reads what is stored and trains nothing: the published tables of the study, the
-null study (benchmarks/null_study*.csv) and the numbers of the independent
+null study (benchmarks/null_*.csv) and the numbers of the independent
 re-run. A section whose cells are missing says so. Images of examples need the
 data set on this machine; without it their picture stays as it is.
 
