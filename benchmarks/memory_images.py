@@ -118,6 +118,11 @@ def main() -> None:
   parser.add_argument('--folder', type=pathlib.Path, help='of the data')
   parser.add_argument('--images', type=int, default=IMAGES)
   given = parser.parse_args()
+  least = TEST + 2 * FIELDS['splits.pool']
+  if given.batch < 1:
+    parser.error(f'--batch={given.batch}: choose at least 1')
+  if given.images < least:
+    parser.error(f'--images={given.images}: choose at least {least}')
   if given.case:
     print(json.dumps(run(given.case, given.batch, given.folder, given.images)))
     return

@@ -30,7 +30,8 @@ from jaxmu.attacks import registry, scores
 from jaxmu.data import splits
 
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
-KINDS = ('independent', 'skewed', 'class', 'images', 'both')
+# Kinds of scores, with the key of their draws.
+KINDS = {'independent': 0, 'skewed': 1, 'class': 2, 'images': 3, 'both': 4}
 DEVELOPMENT, POOL, CLASSES = 3000, 2000, 10
 NEIGHBOURS = 30  # retained images that change the score of another
 SPREAD = 2.0  # of the means of images
@@ -74,7 +75,7 @@ def auc(kind: str, seed: int) -> float:
     DEVELOPMENT, num_splits=32, forget_sets=2, pool=POOL, seed=seed
   )
   state = splits.membership(design, DEVELOPMENT)
-  rng = np.random.default_rng((seed, KINDS.index(kind)))
+  rng = np.random.default_rng((seed, KINDS[kind]))
   score = log_odds(kind, state, rng)
   pool = (state != terms.EXCLUDED).any(axis=0)
   data = scores.from_arrays(
