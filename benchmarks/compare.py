@@ -8,6 +8,7 @@ Backends, on the same cores:
   torch, n processes   the better layout, models split over processes of one
                        thread each
   torch, compiled      the better layout through `torch.compile`, on request
+  jaxmu, huge pages    jaxmu with large arrays in pages of 2 MB, on request
 
 `speed_up` is a backend's time divided by jaxmu's, round by round. Two turns of
 each layout decide which is faster; only that one is measured further.
@@ -28,6 +29,7 @@ from jaxmu import hparams as hp
 from jaxmu import methods
 
 LAYOUTS = ('contiguous', 'channels_last')
+HUGE_PAGES = {'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1'}
 ROUNDS = 5
 TRIALS = 2  # turns that decide which layout is the better one
 CHECKED = 1  # epochs whose losses are compared
@@ -53,6 +55,7 @@ def run(
   form: str = 'padded',
   processes: bool = True,
   compiled: bool = False,
+  huge_pages: bool = False,
   devices: int = 0,
 ) -> list[dict[str, Any]]:
   """Compare the backends on one workload; rows of a table, jaxmu first.
@@ -64,6 +67,7 @@ def run(
     form: of PyTorch's attention.
     processes: whether to run the backend of several processes.
     compiled: whether to run the backend of `torch.compile`.
+    huge_pages: whether to run the backend of jaxmu with huge pages.
     devices: CPU devices of jaxmu; 0 for one per core.
 
   Raises:
@@ -71,18 +75,13 @@ def run(
   """
   with contextlib.ExitStack() as stack:
     folder = stack.enter_context(tempfile.TemporaryDirectory())
+    options = {
+      'workload': workload,
+      'folder': folder,
+      'devices': devices or cores(),
+    }
     ours = stack.enter_context(
-      take_turns.Backend(
-        'jaxmu',
-        jax_backend.make,
-        [
-          {
-            'workload': workload,
-            'folder': folder,
-            'devices': devices or cores(),
-          }
-        ],
-      )
+      take_turns.Backend('jaxmu', jax_backend.make, [options])
     )
     theirs = [
       stack.enter_context(_torch(workload, folder, layout, form))
@@ -102,6 +101,11 @@ def run(
       differ(expected, backend.call('losses', checked)) for backend in backends
     ]
     check(workload, max(apart))
+    if huge_pages:
+      large = take_turns.Backend(
+        'jaxmu, huge pages', jax_backend.make, [options], HUGE_PAGES
+      )
+      backends.append(stack.enter_context(large))
     seconds = trial | take_turns.rounds([ours, *backends], 'run', rounds)
     (facts,) = ours.call('facts')
   return rows(workload, seconds, best.name, max(apart), facts, form)
@@ -177,12 +181,12 @@ def rows(
   images = workload.members * workload.retain
   ours, found = seconds.pop('jaxmu'), []
   for name, spent in {'jaxmu': ours, **seconds}.items():
-    alone = name == 'jaxmu'
+    alone, torch = name == 'jaxmu', name.startswith('torch')
     found.append(
       {
         'method': workload.method,
         'model': workload.label,
-        'attention': form if workload.model == 'vit11m' and not alone else '',
+        'attention': form if workload.model == 'vit11m' and torch else '',
         'population': workload.members,
         'batch': workload.batch,
         'backend': name + (' (counted)' if name == best else ''),

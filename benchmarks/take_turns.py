@@ -141,18 +141,21 @@ def _serve(pipe: Any, make: Callable[..., Any], options: dict) -> None:
 def rounds(
   backends: Sequence[Backend], method: str, count: int, *args: Any
 ) -> dict[str, list[float]]:
-  """Run the backends in turn, `count` times after one turn to warm up.
+  """Run the backends in turn, `count` times.
+
+  Each turn is taken twice, and the second one counts: memory that a process has
+  given back while others ran must be got from the system again, which happens
+  once in training and can take longer than a short turn.
 
   Returns:
-    Seconds of each turn, by backend.
+    Seconds of each turn that counts, by backend.
   """
   seconds: dict[str, list[float]] = {backend.name: [] for backend in backends}
-  for turn in range(count + 1):
+  for _ in range(count):
     for backend in backends:
       time.sleep(PAUSE)
-      spent = backend.seconds(method, *args)
-      if turn:
-        seconds[backend.name].append(spent)
+      backend.seconds(method, *args)
+      seconds[backend.name].append(backend.seconds(method, *args))
   return seconds
 
 

@@ -14,6 +14,7 @@ times a program; `planner` does.
 
 import datetime
 import functools
+import itertools
 import json
 import logging
 import math
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 
 MOST_DEVICES = 1024  # more are a typing error; JAX would allocate them
 _USABLE = 0.9  # of a device's or a machine's memory, by default
+_VECTORS = ('avx512f', 'avx2', 'avx')  # vector instructions, widest first
 
 
 def cores() -> int:
@@ -46,14 +48,36 @@ def cores() -> int:
   return os.cpu_count() or 1
 
 
-def processor() -> str:
-  """Return the name of the processor, or its architecture if unknown."""
+def processor(path: str = '/proc/cpuinfo') -> str:
+  """Name the processor so that equal names compute the same bits.
+
+  Virtual machines often give the same model name to several generations of a
+  processor, whose vector instructions and so whose rounding differ. The name
+  therefore ends with numbers of the generation and the widest vectors, as
+  'AMD EPYC (family 26, model 2, avx512f)'. Without a model name it begins with
+  the architecture.
+
+  Args:
+    path: file in which Linux describes the processors.
+  """
   try:
-    lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
+    lines = pathlib.Path(path).read_text().splitlines()
   except OSError:
     lines = []
-  names = [line for line in lines if line.startswith('model name')]
-  return names[0].split(':', 1)[1].strip() if names else platform.machine()
+  # The first processor is described up to an empty line.
+  pairs = (line.partition(':') for line in itertools.takewhile(bool, lines))
+  facts = {name.strip(): value.strip() for name, _, value in pairs}
+  flags = facts.get('flags', '').split()
+  known = {
+    'cpu family': 'family',
+    'model': 'model',
+    'CPU implementer': 'implementer',
+    'CPU part': 'part',
+  }
+  details = [f'{to} {facts[of]}' for of, to in known.items() if of in facts]
+  details += [flag for flag in _VECTORS if flag in flags][:1]
+  name = facts.get('model name') or platform.machine()
+  return f'{name} ({", ".join(details)})' if details else name
 
 
 def open_program_cache() -> dict[str, Any]:

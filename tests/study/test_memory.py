@@ -2,6 +2,7 @@
 
 import csv
 import pathlib
+import platform
 
 import jax
 import jax.numpy as jnp
@@ -117,4 +118,34 @@ def test_devices_of_a_cpu_share_the_data():
 def test_this_machine_has_cores_and_memory():
   assert execution.cores() >= 1
   assert execution.processor()
+
+
+@pytest.mark.parametrize(
+  'lines, name',
+  [
+    (
+      'model name\t: AMD EPYC\ncpu family\t: 26\nmodel\t\t: 2\n'
+      'flags\t\t: fpu avx avx2 avx512f\n\nmodel name\t: other\n',
+      'AMD EPYC (family 26, model 2, avx512f)',
+    ),
+    (
+      'model name\t: AMD EPYC\ncpu family\t: 25\nmodel\t\t: 1\n'
+      'flags\t\t: fpu avx avx2\n',
+      'AMD EPYC (family 25, model 1, avx2)',
+    ),
+    (
+      'CPU implementer\t: 0x41\nCPU part\t: 0xd40\n',
+      f'{platform.machine()} (implementer 0x41, part 0xd40)',
+    ),
+    ('', platform.machine()),
+  ],
+)
+def test_a_processor_is_named_with_its_generation(tmp_path, lines, name):
+  path = tmp_path / 'cpuinfo'
+  path.write_text(lines)
+  assert execution.processor(str(path)) == name
+
+
+def test_a_processor_without_a_description_has_the_name_of_its_kind(tmp_path):
+  assert execution.processor(str(tmp_path / 'none')) == platform.machine()
   assert execution.machine_bytes() > 1e8
