@@ -30,8 +30,8 @@ import take_turns
 from default_job_backends import POPULATIONS, JaxJob, TorchJob
 
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
-TOLERANCE = {'original': 1e-3, 'retrain': 1e-3, **compare.LOOSE}  # relative
-CHECK_RATE = 1e-4  # the job's rate turns 1e-7 into 1e-1 within ten steps
+TOLERANCE = {'original': 2e-4, 'retrain': 2e-4, **compare.LOOSE}  # relative
+CHECK_RATE = 1e-5  # larger ones turn 1e-7 into 1e-3, or more, in an epoch
 
 
 def backends_of(

@@ -147,7 +147,7 @@ class Programs:
     stages.train(job, name, self._trainer, bars)
     warnings: list[str] = []
     if pool:
-      population = self._read_pool(job, warnings)
+      population = self._read_pool(job, bars, warnings)
     else:
       stages.predict(job, name, bars, self._predictors)
       population = evaluate.read_population(job, name, warnings)
@@ -156,7 +156,7 @@ class Programs:
     return job, population
 
   def _read_pool(
-    self, job: job_lib.Job, warnings: list[str]
+    self, job: job_lib.Job, bars: progress.Progress, warnings: list[str]
   ) -> evaluate.Evaluated:
     """Predict the images of the pool, and keep no others."""
     population = job.populations[results.REFERENCE]
@@ -165,13 +165,10 @@ class Programs:
     state = splits.membership(job.design, examples)
     columns = np.flatnonzero((state != terms.EXCLUDED).any(axis=0))
     index = columns.astype(np.int32)
-    parts = []
-    for shard in range(population.models.size):
-      size = len(population.positions(shard))
-      variables = population.models.models(
-        shard, stages.model_shapes(job, size)
-      )
-      parts.append(predictor.run(variables, np.tile(index, (size, 1))))
+    parts = [
+      stages.score(job, population.name, shard, predictor, bars, index)
+      for shard in range(population.models.size)
+    ]
     narrow = Predictions(*map(np.concatenate, zip(*parts, strict=True)))
     shape = (len(narrow.finite), examples)
     whole = Predictions(

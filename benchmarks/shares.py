@@ -37,7 +37,7 @@ from jaxmu.types import Task
 TABLE = pathlib.Path(__file__).with_suffix('.csv')
 PARTS = ('input', 'forward', 'backward', 'update')
 ROUNDS = 5
-STEPS = 2  # of the compiled loop
+STEPS = 8  # of the compiled loop, which gets its memory once
 LEAST = 0.3  # seconds of a turn
 SIDE = 2048  # of the matrices that find the ceiling
 BATCHES = {8: 64, 16: 128, 64: 256}

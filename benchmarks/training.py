@@ -12,8 +12,8 @@ separately and not counted. PyTorch's images are normalised before the clock
 starts, jaxmu's in every step. A turn is one epoch from the given weights, after
 one that does not count. It has 10 to 20 steps (2 where PyTorch is slowest),
 where an epoch of the paper's recipe has 150, so set-up costs weigh more here.
-The table is printed and written to benchmarks/training.csv; `--only` leaves
-rows of other groups there as they are.
+The table is printed and written to benchmarks/training.csv, which keeps the
+rows of other machines and, with `--only`, of other groups.
 """
 
 import argparse
@@ -71,11 +71,15 @@ MATCHES = {
 
 
 def others(names: list[str]) -> list[dict[str, str]]:
-  """Return the stored rows of all groups but these."""
+  """Return the stored rows of other groups, and those of other machines."""
   if not TABLE.exists():
     return []
   with TABLE.open() as file:
-    return [row for row in csv.DictReader(file) if row['group'] not in names]
+    return [
+      row
+      for row in csv.DictReader(file)
+      if row['group'] not in names or row['hardware'] != table.machine()
+    ]
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ until the rest are done.
 
 import functools
 import gc
+import math
 import time
 import warnings
 import weakref
@@ -43,6 +44,7 @@ from jaxmu.methods.parts import forward, losses
 from jaxmu.types import Array, ArrayT, Key, Problem, Split, Task, Variables
 
 PREDICTION_BATCH = 256
+_PREDICTION_PIXELS = 2**21  # of such a batch, at most
 
 # States are donated so that their memory is free early, also where no result
 # has their shapes, such as the optimiser's sums when models are taken out.
@@ -634,11 +636,23 @@ def _score_chosen(
   variables, index = pair
   if index is None:
     index = jnp.arange(task.dataset.label.shape[0])
-  table, _ = batches.padded_batches(index, PREDICTION_BATCH)
+  size = prediction_batch(task.dataset.image_shape)
+  table, _ = batches.padded_batches(index, size)
   score = functools.partial(_score, task, variables)
   with precision.products(task.precision):
     _, scores = jax.lax.scan(lambda _, index: (None, score(index)), None, table)
   return jax.tree.map(lambda x: x.reshape(-1)[: index.shape[0]], scores)
+
+
+def prediction_batch(image_shape: tuple[int, int, int]) -> int:
+  """Return how many images f[H, W, C] a model scores at once.
+
+  256, and less for images of more than 90 x 90 pixels: 32 of 224 x 224. Their
+  activations would need more memory than training in small batches does.
+  """
+  height, width, _ = image_shape
+  most = max(1, _PREDICTION_PIXELS // (height * width))
+  return min(PREDICTION_BATCH, 2 ** int(math.log2(most)))
 
 
 def _score(

@@ -1,7 +1,8 @@
-"""Predictions are finite for all outputs of a model."""
+"""Predictions are finite for all outputs of a model, in batches that fit."""
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxmu import population
 from jaxmu.attacks import log_odds
@@ -31,3 +32,11 @@ def test_log_odds_are_finite_for_huge_and_for_broken_logits():
   )
   np.testing.assert_array_equal(found.correct, [True, False, False, False])
   np.testing.assert_array_equal(found.finite, [True, True, False, False])
+
+
+@pytest.mark.parametrize(
+  'side, batch',
+  [(28, 256), (64, 256), (90, 256), (91, 128), (224, 32), (4096, 1)],
+)
+def test_large_images_are_predicted_in_smaller_batches(side, batch):
+  assert population.prediction_batch((side, side, 3)) == batch

@@ -545,22 +545,45 @@ def predict(
   if not missing:
     bars.line(f'{name}: predictions in the store')
     return
-  label = f'predict {name}'
   predictor = predictor_of(job, name, {} if predictors is None else predictors)
   count = population.count(missing)
-  with bars.stage(label, count, unit='models') as stage:
+  with bars.stage(f'predict {name}', count, unit='models') as stage:
     for shard in missing:
-      positions = population.positions(shard)
-      variables = population.models.models(
-        shard, model_shapes(job, len(positions))
-      )
-      scores = execution.retry_smaller(
-        functools.partial(predictor.run, variables),
-        predictor,
-        on_smaller=on_smaller_chunk(job, label, bars),
-      )
+      scores = score(job, name, shard, predictor, bars)
       population.scores.save(shard, arrays=scores._asdict())
-      stage.advance(len(positions))
+      stage.advance(len(population.positions(shard)))
+
+
+def score(
+  job: job_lib.Job,
+  name: str,
+  shard: int,
+  predictor: Predictor,
+  bars: progress.Progress,
+  index: np.ndarray | None = None,
+) -> Predictions:
+  """Score examples with the models of one shard, and store nothing.
+
+  Args:
+    job: the job.
+    name: which of its populations.
+    shard: the shard, whose models are in the store.
+    predictor: runs them, in smaller chunks if memory runs out.
+    bars: where to say so.
+    index: i32[N] the examples; None for all of the data set in order.
+
+  Returns:
+    Predictions [P, N] of the P models of the shard.
+  """
+  population = job.populations[name]
+  size = len(population.positions(shard))
+  variables = population.models.models(shard, model_shapes(job, size))
+  chosen = None if index is None else np.tile(index, (size, 1))
+  return execution.retry_smaller(
+    functools.partial(predictor.run, variables, chosen),
+    predictor,
+    on_smaller=on_smaller_chunk(job, f'predict {name}', bars),
+  )
 
 
 def read_predictions(population: job_lib.Population) -> Predictions:
