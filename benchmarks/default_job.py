@@ -109,7 +109,7 @@ def _population(
       'population': name,
       'models': sum(map(len, facts['members'])),
       'backend': backend,
-      'seconds': f'{scale * sum(spent):.1f}',
+      'seconds': f'{scale * sum(spent):.2f}',
       'speed_up': _ratio(spent, seconds['jaxmu']),
       'of_a_shard': str(take_turns.spread(spent)),
       'shards_run': f'{len(shards)} of {facts["shards"]}',

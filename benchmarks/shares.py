@@ -44,7 +44,7 @@ BATCHES = {8: 64, 16: 128, 64: 256}
 
 
 def programs(task: Task) -> dict[str, Any]:
-  """Return a growing part of the step: (carry, index i32[B]) -> carry."""
+  """Return growing parts of the step: (carry, index i32[B]) -> carry."""
   draws = Draws(jax.random.key(3)).at('epoch', 0)
   optimiser = training.sgd(0.01, 0.9, 5e-4)
   cross_entropy = training.cross_entropy(task, augment=draws)

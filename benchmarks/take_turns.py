@@ -1,9 +1,9 @@
 """Several programs in turn on the same cores.
 
 Every backend has its own processes and waits on a pipe while another one runs.
-In a round each backend runs once, so that other load on the machine affects all
-equally. A method of a backend is called by name: `call` returns its result,
-`rounds` times it.
+In a round each backend runs twice, and the second turn counts, so that other
+load on the machine affects all equally. A method of a backend is called by
+name: `call` returns its result, `rounds` times it.
 """
 
 import contextlib

@@ -6,7 +6,7 @@
 Both backends train the same models from the same weights on the same batches at
 32x32 pixels in float32, in turn on the same cores. Their losses are compared
 first (`losses_apart`, relative). `benchmarks/compare.py` describes the
-backends. `speed_up` is the median over rounds of PyTorch's time divided by
+backends. `speed_up` is the median over rounds of a backend's time divided by
 jaxmu's, with the lowest and the highest round. Compilation is reported
 separately and not counted. PyTorch's images are normalised before the clock
 starts, jaxmu's in every step. A turn is one epoch from the given weights, after
@@ -17,7 +17,6 @@ rows of other machines and, with `--only`, of other groups.
 """
 
 import argparse
-import csv
 import pathlib
 
 import compare
@@ -72,14 +71,11 @@ MATCHES = {
 
 def others(names: list[str]) -> list[dict[str, str]]:
   """Return the stored rows of other groups, and those of other machines."""
-  if not TABLE.exists():
-    return []
-  with TABLE.open() as file:
-    return [
-      row
-      for row in csv.DictReader(file)
-      if row['group'] not in names or row['hardware'] != table.machine()
-    ]
+  return [
+    row
+    for row in table.read(TABLE)
+    if row['group'] not in names or row['hardware'] != table.machine()
+  ]
 
 
 def main() -> None:

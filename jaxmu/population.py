@@ -14,7 +14,6 @@ until the rest are done.
 
 import functools
 import gc
-import math
 import time
 import warnings
 import weakref
@@ -647,12 +646,12 @@ def _score_chosen(
 def prediction_batch(image_shape: tuple[int, int, int]) -> int:
   """Return how many images f[H, W, C] a model scores at once.
 
-  256, and less for images of more than 90 x 90 pixels: 32 of 224 x 224. Their
+  256, and less for images of more than 8,192 pixels: 32 of 224 x 224. Their
   activations would need more memory than training in small batches does.
   """
   height, width, _ = image_shape
   most = max(1, _PREDICTION_PIXELS // (height * width))
-  return min(PREDICTION_BATCH, 2 ** int(math.log2(most)))
+  return min(PREDICTION_BATCH, 1 << (most.bit_length() - 1))
 
 
 def _score(

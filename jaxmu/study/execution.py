@@ -49,13 +49,13 @@ def cores() -> int:
 
 
 def processor(path: str = '/proc/cpuinfo') -> str:
-  """Name the processor so that equal names compute the same bits.
+  """Name the processor, with what tells generations apart.
 
   Virtual machines often give the same model name to several generations of a
   processor, whose vector instructions and so whose rounding differ. The name
-  therefore ends with numbers of the generation and the widest vectors, as
-  'AMD EPYC (family 26, model 2, avx512f)'. Without a model name it begins with
-  the architecture.
+  therefore ends with the numbers of family and model and the widest vector
+  instructions, as 'AMD EPYC (family 26, model 2, avx512f)'. Without a model
+  name it begins with the architecture.
 
   Args:
     path: file in which Linux describes the processors.
@@ -340,8 +340,8 @@ SHARE = 0.02  # share of a job's estimated time that its probe may take
 LEAST_SECONDS = 300  # shorter jobs, at the ceiling of the machine, do not probe
 
 # Floating-point operations per second and device, used to tell small jobs from
-# large ones before any measurement: for a CPU core twice the largest value in
-# benchmarks/shares.csv (128e9), for an accelerator an estimate.
+# large ones before any measurement: for a CPU core that of a large product in
+# benchmarks/shares.csv (248e9), for an accelerator an estimate.
 CEILING = {'cpu': 2.5e11, 'gpu': 4e14, 'tpu': 4e14}
 
 

@@ -118,6 +118,7 @@ def test_devices_of_a_cpu_share_the_data():
 def test_this_machine_has_cores_and_memory():
   assert execution.cores() >= 1
   assert execution.processor()
+  assert execution.machine_bytes() > 1e8
 
 
 @pytest.mark.parametrize(
@@ -148,4 +149,3 @@ def test_a_processor_is_named_with_its_generation(tmp_path, lines, name):
 
 def test_a_processor_without_a_description_has_the_name_of_its_kind(tmp_path):
   assert execution.processor(str(tmp_path / 'none')) == platform.machine()
-  assert execution.machine_bytes() > 1e8
