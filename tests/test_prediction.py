@@ -6,6 +6,7 @@ import pytest
 
 from jaxmu import population
 from jaxmu.attacks import log_odds
+from jaxmu.testing import tiny_problem
 
 
 def test_log_odds_of_ordinary_logits_are_those_of_the_attacks():
@@ -40,3 +41,24 @@ def test_log_odds_are_finite_for_huge_and_for_broken_logits():
 )
 def test_large_images_are_predicted_in_smaller_batches(side, batch):
   assert population.prediction_batch((side, side, 3)) == batch
+
+
+@pytest.mark.parametrize('chosen', [None, [5, 0, 9]])
+def test_batches_do_not_change_predictions(monkeypatch, chosen):
+  task, models = tiny_problem.task(), tiny_problem.originals(2)
+  index = None if chosen is None else np.tile(np.int32(chosen), (2, 1))
+
+  height, width, _ = task.dataset.image_shape
+
+  def run(batch):
+    monkeypatch.setattr(
+      population, '_PREDICTION_PIXELS', batch * height * width
+    )
+    predictor = population.Predictor(task, population.Layout(1, 1))
+    text = predictor.lower(models, index).as_text()
+    return predictor.run(models, index), text
+
+  (found, small), (expected, large) = run(2), run(256)
+  assert (batch := f'x2x{height}x{width}x3x') in small and batch not in large
+  for ours, theirs in zip(found, expected, strict=True):
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
