@@ -188,7 +188,7 @@ def rows(
   tried = {f'torch {layout}' for layout in LAYOUTS} - {best}
   for name, spent in {'jaxmu': ours, **seconds}.items():
     alone, torch = name == 'jaxmu', name.startswith('torch')
-    against = [statistics.median(ours)] * len(spent) if name in tried else ours
+    against = [statistics.median(ours)] if name in tried else ours
     found.append(
       {
         'method': workload.method,
